@@ -1,0 +1,94 @@
+// Checks that imports point only down the order of the rooms in docs/architecture.md, and that what is known in one
+// room alone (the FFI, the network, logging) stays there. Prints each offence as file:line and exits 1 if there is any.
+
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), ".."));
+
+/** From the top down. Rooms of one row do not know one another. */
+const rows = [
+	["cli"],
+	["inspector"],
+	["server"],
+	["nfs3", "mount3", "nlm4", "nfs4"],
+	["fuse"],
+	["rpc"],
+	["xdr"],
+	["overlay"],
+	["handle"],
+	["layer"],
+	["linux"],
+];
+const rowOf = new Map(rows.flatMap((rooms, row) => rooms.map((room) => [room, row])));
+
+/** Packages, and modules of Node's, that only these rooms may import (tests aside). */
+const only = new Map([
+	["koffi", ["linux"]],
+	["commander", ["cli"]],
+	["pino", ["cli", "inspector", "server"]],
+	["fast-check", []],
+	["node:net", ["cli", "inspector", "server", "rpc", "fuse"]],
+	["node:tls", ["cli", "inspector", "server", "rpc"]],
+	["node:http", ["inspector", "server"]],
+	["node:test", []],
+]);
+
+const offences = [];
+for (const folder of ["src", "test"]) {
+	if (!existsSync(join(root, folder))) continue;
+	for (const entry of readdirSync(join(root, folder), { recursive: true, withFileTypes: true })) {
+		if (entry.isFile() && entry.name.endsWith(".ts")) check(join(entry.parentPath ?? entry.path, entry.name));
+	}
+}
+for (const offence of offences) console.error(offence);
+if (offences.length > 0) process.exit(1);
+console.log("imports: all point down");
+
+function check(file) {
+	const text = readFileSync(file, "utf8").replace(/\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/[^\n]/g, " "));
+	const statement =
+		/^[ \t]*(?:import|export)\b[^;'"]*?\bfrom\s*["']([^"']+)["']|^[ \t]*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']/gm;
+	for (const match of text.matchAll(statement)) {
+		const target = match[1] ?? match[2] ?? match[3];
+		const reason = offence(file, target);
+		const line = text.slice(0, match.index).split("\n").length;
+		if (reason) offences.push(`${relative(root, file)}:${line}: imports ${target}: ${reason}`);
+	}
+}
+
+function offence(file, target) {
+	const from = placeOf(file);
+	if (from.folder === "src" && from.room !== undefined && !rowOf.has(from.room))
+		return `the room "${from.room}" is not in the order; add it to scripts/check-imports.mjs and docs/architecture.md`;
+	if (!target.startsWith(".")) {
+		const rooms = only.get(target);
+		if (from.folder === "src" && !from.isTest && rooms && !rooms.includes(from.room))
+			return rooms.length === 0 ? "only tests may import it" : `only ${rooms.join(", ")} may import it`;
+		return undefined;
+	}
+	const path = resolve(dirname(file), target);
+	if (!target.endsWith(".ts") && !target.endsWith(".json")) return "a relative import ends in .ts";
+	if (!existsSync(path)) return "there is no such file";
+	const to = placeOf(path);
+	if (to.folder === undefined) return "it lies outside src and test";
+	if (from.folder === "test") {
+		return from.room === "support" && to.folder === "src" ? "test/support is an oracle: it stays independent of src" : undefined;
+	}
+	if (to.folder === "test") return from.isTest && to.room === "support" ? undefined : "src does not know test";
+	if (to.isTest && !from.isTest) return "only tests may import a test";
+	if (from.room === to.room) return undefined;
+	if (from.room === undefined || to.room === undefined) return "a file of src lies in a room";
+	if (rowOf.get(to.room) > rowOf.get(from.room)) return undefined;
+	return rowOf.get(to.room) === rowOf.get(from.room)
+		? `${from.room} and ${to.room} do not know each other`
+		: `${to.room} is above ${from.room}`;
+}
+
+/** Where a file lies: src or test, its room there (undefined directly below), and whether it is a test. */
+function placeOf(file) {
+	const parts = relative(root, file).split(sep);
+	const folder = parts[0] === "src" || parts[0] === "test" ? parts[0] : undefined;
+	return { folder, room: parts.length > 2 ? parts[1] : undefined, isTest: /\.test\.ts$/.test(file) };
+}
