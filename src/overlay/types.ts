@@ -1,3 +1,5 @@
+import type { AddressedBytes } from "../linux/memory.ts";
+
 /** The vocabulary between the overlay and its front ends. File names are bytes; 64-bit values are two unsigned 32-bit halves. */
 
 /** File types, with the numbers of S_IFMT >> 12 (inode(7)). */
@@ -66,11 +68,7 @@ export type CreateHow =
 	/** Eight bytes of the client's; kept in atime and mtime until the client sets them (RFC 1813 section 3.3.8). */
 	| { readonly mode: "exclusive"; readonly verifier: Uint8Array };
 
-/** Memory that system calls can fill: `address` is that of `bytes[0]`. */
-export interface AddressedBytes {
-	readonly bytes: Buffer;
-	readonly address: number;
-}
+export type { AddressedBytes };
 
 export interface ReadResult {
 	readonly count: number;

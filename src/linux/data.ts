@@ -1,0 +1,95 @@
+import { arenaAddress, arenaView, declare, PLACE, result } from "./libc.ts";
+
+const preadCall = declare("pread", "long", ["int", "pointer", "size_t", "int64_t"]);
+const preadv2Call = declare("preadv2", "long", ["int", "pointer", "int", "int64_t", "int"]);
+const pwriteCall = declare("pwrite", "long", ["int", "const uint8_t *", "size_t", "int64_t"]);
+const pwritev2Call = declare("pwritev2", "long", ["int", "pointer", "int", "int64_t", "int"]);
+const ftruncateCall = declare("ftruncate", "int", ["int", "int64_t"]);
+const fallocateCall = declare("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
+const lseekCall = declare("lseek", "int64_t", ["int", "int64_t", "int"]);
+const copyFileRangeCall = declare("copy_file_range", "long", ["int", "pointer", "int", "pointer", "size_t", "uint"]);
+const ioctlNumberCall = declare("ioctl", "int", ["int", "ulong", "int64_t"]);
+const fsyncCall = declare("fsync", "int", ["int"]);
+const fdatasyncCall = declare("fdatasync", "int", ["int"]);
+const syncfsCall = declare("syncfs", "int", ["int"]);
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const FICLONE = 0x40049409;
+/** preadv2(2): answer from the page cache or say EAGAIN. */
+export const RWF_NOWAIT = 8;
+
+/** Bytes read into memory at `address` (0 at the end of file), or the negated error number. */
+export function readInto(fd: number, address: number, length: number, offset: number): number {
+	return result(preadCall(fd, address, length, offset));
+}
+
+function putVector(address: number, length: number): number {
+	arenaView.setUint32(PLACE.offset, address >>> 0, true);
+	arenaView.setUint32(PLACE.offset + 4, Math.floor(address / 0x100000000), true);
+	arenaView.setUint32(PLACE.offset + 8, length, true);
+	arenaView.setUint32(PLACE.offset + 12, 0, true);
+	return arenaAddress + PLACE.offset;
+}
+
+/** As readInto with RWF_* flags (length below 2^32). */
+export function readVector(fd: number, address: number, length: number, offset: number, flags: number): number {
+	return result(preadv2Call(fd, putVector(address, length), 1, offset, flags));
+}
+
+/** Writes memory at `address` with RWF_* flags (length below 2^32). */
+export function writeVector(fd: number, address: number, length: number, offset: number, flags: number): number {
+	return result(pwritev2Call(fd, putVector(address, length), 1, offset, flags));
+}
+
+export function writeFrom(fd: number, bytes: Uint8Array, offset: number): number {
+	return result(pwriteCall(fd, bytes, bytes.length, offset));
+}
+
+export function truncateFile(fd: number, size: number): number {
+	return result(ftruncateCall(fd, size));
+}
+
+/** fallocate(2) with its FALLOC_FL_* mode. */
+export function allocateRange(fd: number, mode: number, offset: number, length: number): number {
+	return result(fallocateCall(fd, mode, offset, length));
+}
+
+/** Start of the next data at or after the offset; -ENXIO when there is none. */
+export function seekData(fd: number, offset: number): number {
+	return result(lseekCall(fd, offset, SEEK_DATA));
+}
+
+/** Start of the next hole at or after the offset; the end of file counts as one. */
+export function seekHole(fd: number, offset: number): number {
+	return result(lseekCall(fd, offset, SEEK_HOLE));
+}
+
+function putOffset(place: number, offset: number): number {
+	arenaView.setUint32(place, offset >>> 0, true);
+	arenaView.setUint32(place + 4, Math.floor(offset / 0x100000000), true);
+	return arenaAddress + place;
+}
+
+/** Copies within the kernel from and to the same offset; bytes copied or the negated error number. */
+export function copyRange(from: number, to: number, offset: number, length: number): number {
+	return result(copyFileRangeCall(from, putOffset(PLACE.offset, offset), to, putOffset(PLACE.offset + 8, offset), length, 0));
+}
+
+/** Shares all extents of one file with another (FICLONE). -EOPNOTSUPP, -EXDEV, -EINVAL: not possible here. */
+export function cloneFile(from: number, to: number): number {
+	return result(ioctlNumberCall(to, FICLONE, from));
+}
+
+export function syncFile(fd: number): number {
+	return result(fsyncCall(fd));
+}
+
+export function syncFileData(fd: number): number {
+	return result(fdatasyncCall(fd));
+}
+
+/** Writes out the whole file system of a descriptor. */
+export function syncFileSystem(fd: number): number {
+	return result(syncfsCall(fd));
+}

@@ -1,0 +1,45 @@
+import { declare, result } from "./libc.ts";
+import { type AddressedBytes, allocate } from "./memory.ts";
+
+const getdentsCall = declare("getdents64", "long", ["int", "pointer", "size_t"]);
+const lseekCall = declare("lseek", "int64_t", ["int", "int64_t", "int"]);
+
+const BUFFER_BYTES = 256 * 1024;
+let buffer: AddressedBytes | undefined;
+let view: DataView | undefined;
+
+/** What is told of one entry: a view of its name that is valid during the call, d_type, and the inode number as halves. */
+export type EntryVisitor = (name: Uint8Array, type: number, inoHi: number, inoLo: number) => boolean | undefined;
+
+/**
+ * Visits every entry but "." and ".." of a directory opened for reading, from its beginning; `visit` returns false to
+ * end early and must make no system call of its own through this function. 0, or the negated error number.
+ */
+export function visitEntries(fd: number, visit: EntryVisitor): number {
+	buffer ??= allocate(BUFFER_BYTES);
+	view ??= new DataView(buffer.bytes.buffer, buffer.bytes.byteOffset, BUFFER_BYTES);
+	const start = result(lseekCall(fd, 0, 0));
+	if (start < 0) return start;
+	for (;;) {
+		const length = result(getdentsCall(fd, buffer.address, BUFFER_BYTES));
+		if (length <= 0) return length;
+		if (!visitBuffer(buffer.bytes, view, length, visit)) return 0;
+	}
+}
+
+/** struct linux_dirent64: u64 ino, s64 offset, u16 record length, u8 type, name, NUL (getdents64(2)). */
+function visitBuffer(bytes: Buffer, entries: DataView, length: number, visit: EntryVisitor): boolean {
+	for (let at = 0; at < length; ) {
+		const recordLength = entries.getUint16(at + 16, true);
+		const nameStart = at + 19;
+		let nameEnd = nameStart;
+		while (bytes[nameEnd] !== 0) nameEnd++;
+		const dots = bytes[nameStart] === 0x2e && (nameEnd === nameStart + 1 || (nameEnd === nameStart + 2 && bytes[nameStart + 1] === 0x2e));
+		if (!dots) {
+			const name = bytes.subarray(nameStart, nameEnd);
+			if (visit(name, bytes[at + 18], entries.getUint32(at + 4, true), entries.getUint32(at, true)) === false) return false;
+		}
+		at += recordLength;
+	}
+	return true;
+}

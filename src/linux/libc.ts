@@ -1,0 +1,78 @@
+import koffi from "koffi";
+import type { AddressedBytes } from "./memory.ts";
+
+/**
+ * The C library through FFI. Every call of the program into C is declared in this folder, because a wrong signature is a crash.
+ *
+ * Addresses travel as Numbers (user space ends below 2^47) and arguments are built in one arena that is never freed;
+ * a call copies what it needs out of the arena before the next one is made, so nothing here is re-entrant or asynchronous.
+ */
+const libc = koffi.load("libc.so.6");
+
+/** Takes Numbers (or byte arrays, where declared so) and returns a Number. */
+export type NativeFunction = (...parameters: (number | Uint8Array)[]) => number;
+
+/** Declares a function of the C library. `pointer` arguments are addresses as Numbers. */
+export function declare(name: string, result: string, parameters: readonly string[]): NativeFunction {
+	return libc.func(
+		name,
+		result,
+		parameters.map((parameter) => (parameter === "pointer" ? "int64_t" : parameter)),
+	) as NativeFunction;
+}
+
+const errnoView = new Int32Array(koffi.view(declare("__errno_location", "void *", [])(), 4) as ArrayBuffer);
+
+/** Turns the C convention (-1 and errno) into ours: the result, or the negated error number. */
+export function result(value: number): number {
+	return value < 0 ? -errnoView[0] : value;
+}
+
+/** Memory that C may fill and that never moves; held by the returned object. */
+export function allocateMemory(size: number): AddressedBytes {
+	const bytes = Buffer.from(new ArrayBuffer(size));
+	return { bytes, address: Number(koffi.address(bytes)) };
+}
+
+const ARENA_BYTES = 256 * 1024;
+const arenaMemory = allocateMemory(ARENA_BYTES);
+export const arena: Buffer = arenaMemory.bytes;
+export const arenaAddress: number = arenaMemory.address;
+export const arenaWords = new Uint32Array(arena.buffer, arena.byteOffset, ARENA_BYTES / 4);
+export const arenaView = new DataView(arena.buffer, arena.byteOffset, ARENA_BYTES);
+
+/** Places of the arena, in bytes. Two paths, because link and rename take two. */
+export const PLACE = {
+	path: 0,
+	otherPath: 8192,
+	openHow: 16384,
+	fileHandle: 16448,
+	mountId: 16640,
+	statx: 16896,
+	times: 17216,
+	statfs: 17280,
+	ioctl: 17536,
+	offset: 17856,
+	value: 65536,
+} as const;
+
+/** Largest xattr value or list that Linux hands out (XATTR_SIZE_MAX, XATTR_LIST_MAX). */
+export const VALUE_BYTES = 65536;
+const PATH_BYTES = 8191;
+
+export type PathBytes = Uint8Array | string;
+
+/** Copies a path into the arena, ends it with NUL, and returns its address. */
+export function putPath(place: number, path: PathBytes): number {
+	let length: number;
+	if (typeof path === "string") {
+		if (path.length > PATH_BYTES / 3) throw new RangeError("The path is too long for a system call");
+		length = arena.write(path, place, "utf8");
+	} else {
+		length = path.length;
+		if (length > PATH_BYTES) throw new RangeError("The path is too long for a system call");
+		arena.set(path, place);
+	}
+	arena[place + length] = 0;
+	return arenaAddress + place;
+}

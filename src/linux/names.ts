@@ -1,0 +1,61 @@
+import { arena, arenaAddress, declare, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
+
+const linkatCall = declare("linkat", "int", ["int", "pointer", "int", "pointer", "int"]);
+const renameat2Call = declare("renameat2", "int", ["int", "pointer", "int", "pointer", "uint"]);
+const unlinkatCall = declare("unlinkat", "int", ["int", "pointer", "int"]);
+const mkdiratCall = declare("mkdirat", "int", ["int", "pointer", "uint"]);
+const mknodatCall = declare("mknodat", "int", ["int", "pointer", "uint", "uint64_t"]);
+const symlinkatCall = declare("symlinkat", "int", ["pointer", "int", "pointer"]);
+const readlinkatCall = declare("readlinkat", "long", ["int", "pointer", "pointer", "size_t"]);
+
+const AT_EMPTY_PATH = 0x1000;
+const AT_REMOVEDIR = 0x200;
+
+/** renameat2(2) flags. */
+export const RENAME = { noReplace: 1, exchange: 2, whiteout: 4 } as const;
+
+export function linkName(fromDirectory: number, from: PathBytes, toDirectory: number, to: PathBytes): number {
+	return result(linkatCall(fromDirectory, putPath(PLACE.path, from), toDirectory, putPath(PLACE.otherPath, to), 0));
+}
+
+/** A further name for an open inode (needs CAP_DAC_READ_SEARCH). */
+export function linkDescriptor(fd: number, toDirectory: number, to: PathBytes): number {
+	arena[PLACE.path] = 0;
+	return result(linkatCall(fd, arenaAddress + PLACE.path, toDirectory, putPath(PLACE.otherPath, to), AT_EMPTY_PATH));
+}
+
+export function renameName(fromDirectory: number, from: PathBytes, toDirectory: number, to: PathBytes, flags = 0): number {
+	return result(renameat2Call(fromDirectory, putPath(PLACE.path, from), toDirectory, putPath(PLACE.otherPath, to), flags));
+}
+
+export function unlinkName(directory: number, name: PathBytes): number {
+	return result(unlinkatCall(directory, putPath(PLACE.path, name), 0));
+}
+
+export function removeDirectory(directory: number, name: PathBytes): number {
+	return result(unlinkatCall(directory, putPath(PLACE.path, name), AT_REMOVEDIR));
+}
+
+export function makeDirectory(directory: number, name: PathBytes, mode: number): number {
+	return result(mkdiratCall(directory, putPath(PLACE.path, name), mode));
+}
+
+/** `mode` with its S_IFMT bits. */
+export function makeNode(directory: number, name: PathBytes, mode: number, major: number, minor: number): number {
+	return result(mknodatCall(directory, putPath(PLACE.path, name), mode, deviceNumber(major, minor)));
+}
+
+/** dev_t of the C library: makedev(3). Exact below 2^53, which holds for every major below 2^21. */
+function deviceNumber(major: number, minor: number): number {
+	return (minor & 0xff) + (major & 0xfff) * 0x100 + (minor >>> 8) * 0x100000 + (major >>> 12) * 0x100000000000;
+}
+
+export function makeSymlink(target: PathBytes, directory: number, name: PathBytes): number {
+	return result(symlinkatCall(putPath(PLACE.otherPath, target), directory, putPath(PLACE.path, name)));
+}
+
+/** The target of a link: of `name` in a directory, or with an empty name of the O_PATH descriptor itself. Null on error. */
+export function readLink(fd: number, name: PathBytes): Buffer | null {
+	const length = readlinkatCall(fd, putPath(PLACE.path, name), arenaAddress + PLACE.value, VALUE_BYTES);
+	return length < 0 ? null : Buffer.from(arena.subarray(PLACE.value, PLACE.value + length));
+}

@@ -1,0 +1,64 @@
+import { constants } from "node:fs";
+import { arenaAddress, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
+
+/** open(2) flags; those that differ between architectures come from Node. */
+export const O = {
+	rdonly: 0,
+	wronly: 1,
+	rdwr: 2,
+	creat: constants.O_CREAT,
+	excl: constants.O_EXCL,
+	trunc: constants.O_TRUNC,
+	append: constants.O_APPEND,
+	nonblock: constants.O_NONBLOCK,
+	directory: constants.O_DIRECTORY,
+	nofollow: constants.O_NOFOLLOW,
+	noatime: constants.O_NOATIME,
+	noctty: constants.O_NOCTTY,
+	cloexec: 0o2000000,
+	path: 0o10000000,
+} as const;
+
+/** openat2(2) resolution. */
+export const RESOLVE = { noXdev: 0x01, noMagicLinks: 0x02, noSymlinks: 0x04, beneath: 0x08, cached: 0x20 } as const;
+
+const SYS_OPENAT2 = 437;
+const AT_FDCWD = -100;
+const HOW_ADDRESS = arenaAddress + PLACE.openHow;
+const HOW_WORD = PLACE.openHow / 4;
+const HOW_BYTES = 24;
+
+const syscall5 = declare("syscall", "long", ["long", "int", "pointer", "pointer", "size_t"]);
+const openatCall = declare("openat", "int", ["int", "pointer", "int", "uint"]);
+const closeCall = declare("close", "int", ["int"]);
+
+/** Opens a path, which may be absolute and may hold links: for what the user of this server names, never for what a client names. */
+export function openPath(path: PathBytes, flags: number, mode = 0): number {
+	return result(openatCall(AT_FDCWD, putPath(PLACE.path, path), flags | O.cloexec, mode));
+}
+
+/** openat(2) on a single name that this program chose itself. */
+export function openAt(directory: number, name: PathBytes, flags: number, mode = 0): number {
+	return result(openatCall(directory, putPath(PLACE.path, name), flags | O.cloexec, mode));
+}
+
+/** openat2(2): beneath a directory under the given RESOLVE bits. */
+export function openBeneath(directory: number, name: PathBytes, flags: number, resolve: number): number {
+	const how = arenaWords;
+	how[HOW_WORD] = flags | O.cloexec;
+	how[HOW_WORD + 1] = 0;
+	how[HOW_WORD + 2] = 0;
+	how[HOW_WORD + 3] = 0;
+	how[HOW_WORD + 4] = resolve;
+	how[HOW_WORD + 5] = 0;
+	return result(syscall5(SYS_OPENAT2, directory, putPath(PLACE.path, name), HOW_ADDRESS, HOW_BYTES));
+}
+
+/** The path by which the kernel lets an open descriptor be used where a call takes only paths. */
+export function descriptorPath(fd: number): string {
+	return `/proc/self/fd/${fd}`;
+}
+
+export function close(fd: number): void {
+	closeCall(fd);
+}

@@ -1,0 +1,98 @@
+import { arenaAddress, arenaView, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
+
+const statxCall = declare("statx", "int", ["int", "pointer", "int", "uint", "pointer"]);
+const AT_EMPTY_PATH = 0x1000;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+const STATX_BASIC_STATS = 0x7ff;
+const STATX_MNT_ID = 0x1000;
+const STATX_ADDRESS = arenaAddress + PLACE.statx;
+const WORD = PLACE.statx / 4;
+
+/** What statx(2) says of an inode. Times: seconds (may be negative) and nanoseconds. 64-bit values that identify are halves. */
+export class Stat {
+	mode = 0;
+	nlink = 0;
+	uid = 0;
+	gid = 0;
+	inoHi = 0;
+	inoLo = 0;
+	sizeHi = 0;
+	sizeLo = 0;
+	blocks = 0;
+	rdevMajor = 0;
+	rdevMinor = 0;
+	devMajor = 0;
+	devMinor = 0;
+	atimeSec = 0;
+	atimeNsec = 0;
+	mtimeSec = 0;
+	mtimeNsec = 0;
+	ctimeSec = 0;
+	ctimeNsec = 0;
+
+	/** File type as S_IFMT >> 12. */
+	get type(): number {
+		return this.mode >> 12;
+	}
+
+	/** Bytes, exact below 2^53. */
+	get size(): number {
+		return this.sizeHi * 0x100000000 + this.sizeLo;
+	}
+
+	sameInode(other: Stat): boolean {
+		return this.inoLo === other.inoLo && this.inoHi === other.inoHi && this.devMinor === other.devMinor && this.devMajor === other.devMajor;
+	}
+}
+
+function take(out: Stat): void {
+	const w = arenaWords;
+	out.nlink = w[WORD + 4];
+	out.uid = w[WORD + 5];
+	out.gid = w[WORD + 6];
+	out.mode = w[WORD + 7] & 0xffff;
+	out.inoLo = w[WORD + 8];
+	out.inoHi = w[WORD + 9];
+	out.sizeLo = w[WORD + 10];
+	out.sizeHi = w[WORD + 11];
+	out.blocks = w[WORD + 13] * 0x100000000 + w[WORD + 12];
+	out.atimeSec = seconds(16);
+	out.atimeNsec = w[WORD + 18];
+	out.ctimeSec = seconds(24);
+	out.ctimeNsec = w[WORD + 26];
+	out.mtimeSec = seconds(28);
+	out.mtimeNsec = w[WORD + 30];
+	out.rdevMajor = w[WORD + 32];
+	out.rdevMinor = w[WORD + 33];
+	out.devMajor = w[WORD + 34];
+	out.devMinor = w[WORD + 35];
+}
+
+/** Signed 64-bit seconds, exact below 2^53. */
+function seconds(word: number): number {
+	return (arenaWords[WORD + word + 1] | 0) * 0x100000000 + arenaWords[WORD + word];
+}
+
+/** The inode behind a descriptor (O_PATH will do). */
+export function fstat(fd: number, out: Stat): number {
+	arenaView.setUint8(PLACE.path, 0);
+	const status = statxCall(fd, arenaAddress + PLACE.path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATX_ADDRESS);
+	if (status < 0) return result(status);
+	take(out);
+	return 0;
+}
+
+/** The inode of a name, its link not followed. */
+export function statAt(directory: number, name: PathBytes, out: Stat): number {
+	const status = statxCall(directory, putPath(PLACE.path, name), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATX_ADDRESS);
+	if (status < 0) return result(status);
+	take(out);
+	return 0;
+}
+
+/** The low half of the id of the mount that a descriptor was opened through (Linux 5.8), or the negated error number. */
+export function mountId(fd: number): number {
+	arenaView.setUint8(PLACE.path, 0);
+	const status = statxCall(fd, arenaAddress + PLACE.path, AT_EMPTY_PATH, STATX_MNT_ID, STATX_ADDRESS);
+	return status < 0 ? result(status) : arenaWords[WORD + 36];
+}
