@@ -1,0 +1,175 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { TestContext } from "node:test";
+import { Nfs3Client } from "./nfs3-client.ts";
+import { missing, repository } from "./requirements.ts";
+import type { AuthSys } from "./rpc-connection.ts";
+
+export interface ServerOptions {
+	/** A single tree, in the short form `serve DIR`. */
+	readonly directory?: string;
+	readonly lowers?: readonly string[];
+	readonly upper?: string;
+	readonly work?: string;
+	/** Further arguments, `--root-squash` for instance. */
+	readonly args?: readonly string[];
+	readonly env?: Readonly<Record<string, string>>;
+	/** Kept over restarts; 0, the default, lets the system choose once. */
+	readonly port?: number;
+	/** Runs ./holdfast instead of the compiled program. */
+	readonly launcher?: string;
+}
+
+const READY_MILLISECONDS = 30_000;
+const STOP_MILLISECONDS = 30_000;
+const main = join(repository, "dist/src/cli/main.js");
+
+/** A server in a process of its own. Its port stays the same over `restart()`. */
+export class ServerProcess {
+	readonly #options: ServerOptions;
+	#child: ChildProcess | undefined;
+	#exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }> | undefined;
+	#port: number;
+	/** Everything that it printed, over all its lives. */
+	stdout = "";
+	stderr = "";
+
+	constructor(options: ServerOptions) {
+		this.#options = options;
+		this.#port = options.port ?? 0;
+	}
+
+	get port(): number {
+		return this.#port;
+	}
+
+	get pid(): number {
+		assert.ok(this.#child?.pid, "the server does not run");
+		return this.#child.pid;
+	}
+
+	get running(): boolean {
+		return this.#child !== undefined;
+	}
+
+	/** Resolves when clients may come. */
+	async start(): Promise<void> {
+		assert.equal(this.#child, undefined, "the server runs already");
+		const { launcher, env } = this.#options;
+		const command = [...(launcher ? [launcher] : [process.execPath, main]), ...serveArguments(this.#options, this.#port)];
+		const child = spawn(...lastNoLonger(command), {
+			stdio: ["ignore", "pipe", "pipe"],
+			env: { ...process.env, ...env },
+		});
+		this.#child = child;
+		const exit = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
+			child.on("close", (code, signal) => resolve({ code, signal }));
+		});
+		this.#exit = exit;
+		child.stderr?.on("data", (chunk) => {
+			this.stderr += chunk;
+		});
+		const ready = new Promise<string>((resolve) => {
+			createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
+				this.stdout += `${line}\n`;
+				if (line.startsWith("ready")) resolve(line);
+			});
+		});
+		const outcome = await Promise.race([ready, exit, after(READY_MILLISECONDS)]);
+		if (typeof outcome !== "string") {
+			if (outcome === undefined) child.kill("SIGKILL");
+			this.#child = undefined;
+			const why = outcome === undefined ? `not ready after ${READY_MILLISECONDS} ms` : `ended with ${outcome.code ?? outcome.signal}`;
+			throw new Error(`server ${why}: ${command.join(" ")}\n${this.stderr}`);
+		}
+		const port = /:(\d+)\b/.exec(outcome)?.[1];
+		assert.ok(port, `no port in "${outcome}"`);
+		this.#port = Number(port);
+	}
+
+	/** SIGTERM, as a service manager stops it: it drains and must exit 0. */
+	async terminate(): Promise<void> {
+		const child = this.#child;
+		assert.ok(child && this.#exit, "the server does not run");
+		child.kill("SIGTERM");
+		const ended = await Promise.race([this.#exit, after(STOP_MILLISECONDS)]);
+		if (ended === undefined) {
+			child.kill("SIGKILL");
+			await this.#exit;
+		}
+		this.#child = undefined;
+		assert.deepEqual(ended, { code: 0, signal: null }, `end after SIGTERM within ${STOP_MILLISECONDS} ms\n${this.stderr}`);
+	}
+
+	async kill(): Promise<void> {
+		const child = this.#child;
+		if (!child) return;
+		child.kill("SIGKILL");
+		await this.#exit;
+		this.#child = undefined;
+	}
+
+	async restart(): Promise<void> {
+		await this.terminate();
+		await this.start();
+	}
+
+	client(credentials?: AuthSys | null): Promise<Nfs3Client> {
+		return Nfs3Client.connect(this.#port, credentials);
+	}
+
+	/** As libnfs' tools take it. */
+	url(path: string, further = ""): string {
+		return `nfs://127.0.0.1/${path.replace(/^\/+/, "")}?version=3&nfsport=${this.#port}&mountport=${this.#port}${further}`;
+	}
+}
+
+/** A server for one test, which is ended with it however it goes. */
+export async function startServer(test: Pick<TestContext, "after">, options: ServerOptions): Promise<ServerProcess> {
+	const server = new ServerProcess(options);
+	test.after(() => server.kill());
+	await server.start();
+	return server;
+}
+
+/** Runs the program to its end: for commands other than serve, and for a serve that must be refused. */
+export function runHoldfast(
+	args: readonly string[],
+	options: { env?: Readonly<Record<string, string>>; cwd?: string; uid?: number } = {},
+): { code: number | null; stdout: string; stderr: string } {
+	const run = spawnSync(process.execPath, [main, ...args], {
+		encoding: "utf8",
+		timeout: 20_000,
+		env: { ...process.env, ...options.env },
+		...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+		...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+	});
+	return { code: run.status, stdout: run.stdout, stderr: run.stderr };
+}
+
+export function layerArguments(options: Pick<ServerOptions, "directory" | "lowers" | "upper" | "work">): string[] {
+	return [
+		...(options.directory === undefined ? [] : [options.directory]),
+		...(options.lowers ?? []).flatMap((lower) => ["--lower", lower]),
+		...(options.upper === undefined ? [] : ["--upper", options.upper]),
+		...(options.work === undefined ? [] : ["--work", options.work]),
+	];
+}
+
+function serveArguments(options: ServerOptions, port: number): string[] {
+	const listen = options.args?.includes("--listen") ? [] : ["--listen", `127.0.0.1:${port}`];
+	return ["serve", ...layerArguments(options), ...listen, ...(options.args ?? [])];
+}
+
+/** The server must not outlive a test process that is killed. setpriv becomes the program, so its pid is the program's. */
+function lastNoLonger(command: string[]): [string, string[]] {
+	if (missing("setpriv") || !existsSync("/proc")) return [command[0] as string, command.slice(1)];
+	return ["setpriv", ["--pdeathsig", "KILL", "--", ...command]];
+}
+
+function after(milliseconds: number): Promise<undefined> {
+	return new Promise((resolve) => setTimeout(resolve, milliseconds, undefined).unref());
+}
