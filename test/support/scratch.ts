@@ -19,6 +19,7 @@ export type FileSystem = "root" | "ext4" | "xfs" | "btrfs" | "tmpfs";
 export class Scratch {
 	readonly path: string;
 	readonly #mounts: string[] = [];
+	readonly #users: (() => unknown)[] = [];
 
 	constructor() {
 		sweep();
@@ -63,7 +64,17 @@ export class Scratch {
 		this.#mounts.splice(this.#mounts.indexOf(at), 1);
 	}
 
-	/** Also when something below is still busy: what is lazily unmounted goes when its last user does. */
+	/** For what works in here and must have ended before it is removed: last come, first ended. */
+	beforeRemoval(end: () => unknown): void {
+		this.#users.push(end);
+	}
+
+	async close(): Promise<void> {
+		for (const end of this.#users.splice(0).reverse()) await end();
+		this.remove();
+	}
+
+	/** At once. What is still busy is lazily unmounted, and goes when its last user does. */
 	remove(): void {
 		live.delete(this);
 		removeTree(this.path);
@@ -73,7 +84,7 @@ export class Scratch {
 /** A folder for one test. */
 export function scratch(test: Pick<TestContext, "after">): Scratch {
 	const made = new Scratch();
-	test.after(() => made.remove());
+	test.after(() => made.close());
 	return made;
 }
 

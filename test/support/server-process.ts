@@ -3,10 +3,10 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import type { TestContext } from "node:test";
 import { Nfs3Client } from "./nfs3-client.ts";
 import { missing, repository } from "./requirements.ts";
 import type { AuthSys } from "./rpc-connection.ts";
+import type { Scratch } from "./scratch.ts";
 
 export interface ServerOptions {
 	/** A single tree, in the short form `serve DIR`. */
@@ -127,10 +127,10 @@ export class ServerProcess {
 	}
 }
 
-/** A server for one test, which is ended with it however it goes. */
-export async function startServer(test: Pick<TestContext, "after">, options: ServerOptions): Promise<ServerProcess> {
+/** A server that is ended before the folder goes in which its layers lie. */
+export async function startServer(scratch: Scratch, options: ServerOptions): Promise<ServerProcess> {
 	const server = new ServerProcess(options);
-	test.after(() => server.kill());
+	scratch.beforeRemoval(() => server.kill());
 	await server.start();
 	return server;
 }

@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import type { TestContext } from "node:test";
 import { repository } from "./requirements.ts";
+import type { Scratch } from "./scratch.ts";
 
 export interface VmResult {
 	readonly status: number | null;
@@ -23,7 +23,7 @@ export interface VmOptions {
 }
 
 /** Runs a script of test/vm under a real Linux kernel with an NFS client. `$VM_HOST` is the address of this host there. */
-export function runVm(test: Pick<TestContext, "after">, script: string, options: VmOptions = {}): Promise<VmResult> {
+export function runVm(scratch: Scratch, script: string, options: VmOptions = {}): Promise<VmResult> {
 	const started = Date.now();
 	const child = spawn(join(repository, "test/vm/run-vm.sh"), [join(repository, "test/vm", script)], {
 		cwd: "/",
@@ -40,7 +40,7 @@ export function runVm(test: Pick<TestContext, "after">, script: string, options:
 			VM_MEM: options.memory ?? "1G",
 		},
 	});
-	test.after(() => {
+	scratch.beforeRemoval(() => {
 		if (child.exitCode === null) child.kill("SIGTERM");
 	});
 	let output = "";
