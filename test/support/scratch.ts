@@ -59,6 +59,14 @@ export class Scratch {
 		return at;
 	}
 
+	/** Mounts NAME.img of this folder on the folder NAME. */
+	mountImage(name: string): string {
+		const at = this.folder(name);
+		execFileSync("mount", ["-o", "loop", join(this.path, `${name}.img`), at], { stdio: "pipe" });
+		this.#mounts.push(at);
+		return at;
+	}
+
 	unmount(at: string): void {
 		execFileSync("umount", [at], { stdio: "pipe" });
 		this.#mounts.splice(this.#mounts.indexOf(at), 1);
