@@ -31,6 +31,8 @@ const programs = {
 	"mkfs.ext4": "e2fsprogs",
 	"mkfs.xfs": "xfsprogs",
 	"mkfs.btrfs": "btrfs-progs",
+	mksquashfs: "squashfs-tools",
+	perl: "perl-base",
 };
 
 const started = Date.now();
