@@ -1,0 +1,13 @@
+import type { Procedure } from "../rpc/program.ts";
+import type { MountList } from "./mount-list.ts";
+
+/** RFC 1813 section 5.2.4. */
+export function umntall(mounts: MountList): Procedure {
+	return {
+		name: "UMNTALL",
+		remembered: false,
+		run(caller) {
+			mounts.removeAll(caller.address);
+		},
+	};
+}

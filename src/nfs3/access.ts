@@ -1,0 +1,23 @@
+import { Access } from "../overlay/types.ts";
+import { writeFirstAttributes, writeObjectAttributes } from "./attributes.ts";
+import type { Nfs3Procedure } from "./procedure.ts";
+import { HANDLE_BYTES_MAX } from "./protocol.ts";
+import { NFS3_OK } from "./status.ts";
+
+const KNOWN = Access.read | Access.lookup | Access.modify | Access.extend | Access.delete | Access.execute;
+
+/** RFC 1813 section 3.3.4. */
+export const access: Nfs3Procedure = {
+	name: "ACCESS",
+	changes: false,
+	run(request, args, reply) {
+		const handle = args.opaque(HANDLE_BYTES_MAX);
+		const wanted = args.u32();
+		const object = request.open(handle);
+		const granted = request.overlay.access(object, request.who, wanted & KNOWN);
+		reply.u32(NFS3_OK);
+		writeObjectAttributes(reply, request, object);
+		reply.u32(granted);
+	},
+	fail: writeFirstAttributes,
+};

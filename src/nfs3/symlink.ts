@@ -1,0 +1,23 @@
+import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
+import { readSetAttributes, writeCreated, writeFirstWccData } from "./attributes.ts";
+import type { Nfs3Procedure } from "./procedure.ts";
+import { HANDLE_BYTES_MAX } from "./protocol.ts";
+import { NFS3_OK } from "./status.ts";
+
+/** RFC 1813 section 3.3.10. */
+export const symlink: Nfs3Procedure = {
+	name: "SYMLINK",
+	changes: true,
+	run(request, args, reply) {
+		const handle = args.opaque(HANDLE_BYTES_MAX);
+		const name = args.opaque(RECORD_BYTES_MAX);
+		const attributes = readSetAttributes(args);
+		const target = args.opaque(RECORD_BYTES_MAX);
+		const directory = request.change(handle);
+		const object = request.overlay.symlink(directory, name, request.who, target, attributes);
+		request.changed = true;
+		reply.u32(NFS3_OK);
+		writeCreated(reply, request, object);
+	},
+	fail: writeFirstWccData,
+};

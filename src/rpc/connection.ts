@@ -1,0 +1,258 @@
+import { Socket } from "node:net";
+import type { Slab } from "../xdr/xdr-writer.ts";
+import type { CallerCache } from "./caller.ts";
+import type { Dispatcher, ReplyChannel } from "./dispatcher.ts";
+import type { RequestClient } from "./duplicate-requests.ts";
+import type { RpcLimits } from "./limits.ts";
+import { type LargeBuffers, RecordError, RecordReceiver } from "./record-receiver.ts";
+import type { ReplyWriter } from "./reply-writer.ts";
+import { publishFailure } from "./rpc-failure.ts";
+
+const KEEPALIVE_DELAY_MS = 60_000;
+
+export interface ConnectionOptions {
+	readonly dispatcher: Dispatcher;
+	readonly limits: RpcLimits;
+	readonly largeBuffers: LargeBuffers;
+	readonly reply: ReplyWriter;
+	readonly callers: CallerCache;
+	readonly client: RequestClient<ReplyChannel>;
+	/** Milliseconds, never going back. */
+	readonly now: () => number;
+	readonly onClose: (connection: Connection) => void;
+}
+
+/**
+ * One peer. All records of a received chunk are executed where they lie, and their replies leave in one write. It stops
+ * reading, and leaves further requests in the kernel, while too many requests wait or too many replies are unread.
+ */
+export class Connection implements ReplyChannel {
+	readonly reply: ReplyWriter;
+	readonly callers: CallerCache;
+	readonly client: RequestClient<ReplyChannel>;
+	readonly #dispatcher: Dispatcher;
+	readonly #limits: RpcLimits;
+	readonly #receiver: RecordReceiver;
+	readonly #now: () => number;
+	readonly #onClose: (connection: Connection) => void;
+	readonly #socket: Socket;
+	/** Slabs that the socket is writing, in the order of its callbacks. */
+	readonly #writing: Slab[] = [];
+	readonly #written: () => void;
+	readonly #flush: () => void;
+	#flushScheduled = false;
+	#requests = 0;
+	#requestBytes = 0;
+	#paused = false;
+	/** No further requests are taken: the server stops. */
+	#draining = false;
+	/** The peer has shut its side down. */
+	#peerEnded = false;
+	#endSent = false;
+	#closed = false;
+	/** When the peer last sent something, or took something of what was sent to it. */
+	lastActive: number;
+	onDrained: (() => void) | null = null;
+
+	constructor(accepted: Socket, options: ConnectionOptions) {
+		this.reply = options.reply;
+		this.callers = options.callers;
+		this.client = options.client;
+		this.#dispatcher = options.dispatcher;
+		this.#limits = options.limits;
+		this.#receiver = new RecordReceiver(options.largeBuffers);
+		this.#now = options.now;
+		this.#onClose = options.onClose;
+		this.lastActive = options.now();
+		this.#written = () => this.#afterWrite();
+		this.#flush = () => {
+			this.#flushScheduled = false;
+			this.#send();
+		};
+		this.#socket = readInto(accepted, {
+			target: () => this.#receiver.target(),
+			received: (count) => this.#received(count),
+		});
+		this.#socket.setNoDelay(true);
+		this.#socket.setKeepAlive(true, KEEPALIVE_DELAY_MS);
+		this.#socket.on("end", () => {
+			this.#peerEnded = true;
+			this.#endIfDone();
+		});
+		// A broken connection is every peer's right; `close` follows.
+		this.#socket.on("error", () => {});
+		this.#socket.on("close", () => this.#afterClose());
+	}
+
+	get closed(): boolean {
+		return this.#closed;
+	}
+
+	/** Nothing of this peer's is being worked on, nor waits for it to read. */
+	get idle(): boolean {
+		return this.#requests === 0 && this.#writing.length === 0;
+	}
+
+	/** Since when the peer has not read what was sent to it; null when nothing waits for it. */
+	get stalledSince(): number | null {
+		return this.#writing.length > 0 ? this.lastActive : null;
+	}
+
+	began(bytes: number): void {
+		this.#requests++;
+		this.#requestBytes += bytes;
+	}
+
+	ended(bytes: number): void {
+		this.#requests--;
+		this.#requestBytes -= bytes;
+		// Requests that were left in the buffer may go on, and a connection that drains may be done.
+		if (!this.#closed) this.flushSoon();
+	}
+
+	flushSoon(): void {
+		if (this.#flushScheduled) return;
+		this.#flushScheduled = true;
+		process.nextTick(this.#flush);
+	}
+
+	/** Takes no further requests, answers those it has, then shuts its side down. `onDrained` is called at that point. */
+	drain(): void {
+		this.#draining = true;
+		this.#receiver.drop();
+		this.#resume();
+		this.#send();
+	}
+
+	destroy(): void {
+		if (this.#closed) return;
+		this.#forget();
+		this.#socket.destroy();
+	}
+
+	/** Gives up everything that was to be sent. */
+	#forget(): void {
+		this.#closed = true;
+		for (const slab of this.#writing.splice(0)) this.reply.lose(slab);
+	}
+
+	/** Returns whether to go on reading. */
+	#received(count: number): boolean {
+		this.#receiver.received(count);
+		this.lastActive = this.#now();
+		if (this.#draining) this.#receiver.drop();
+		else this.#process();
+		this.#send();
+		return !this.#paused;
+	}
+
+	#overloaded(): boolean {
+		return (
+			this.#requests >= this.#limits.requestsInFlight ||
+			this.#requestBytes >= this.#limits.requestBytesInFlight ||
+			this.reply.heldBytes >= this.#limits.replyBytes
+		);
+	}
+
+	/** Executes the records that are there, as far as the bounds allow. */
+	#process(): void {
+		try {
+			for (;;) {
+				if (this.#closed || this.#draining) return;
+				if (this.#overloaded()) {
+					this.#paused = true;
+					return;
+				}
+				if (!this.#receiver.next()) break;
+				this.#dispatcher.take(this, this.#receiver);
+			}
+		} catch (error) {
+			if (!(error instanceof RecordError)) publishFailure(error, "", "");
+			// No record, or one beyond the bounds: what follows cannot be made sense of.
+			this.destroy();
+		}
+	}
+
+	/** Hands all complete replies to the socket, then goes on where the bounds had stopped it. */
+	#send(): void {
+		if (this.#closed) {
+			this.reply.discard();
+			return;
+		}
+		this.#write();
+		while (this.#paused && !this.#overloaded() && !this.#closed) {
+			this.#paused = false;
+			this.#process();
+			this.#write();
+			if (!this.#paused) this.#socket.resume();
+		}
+		this.#endIfDone();
+	}
+
+	#write(): void {
+		const pieces = this.reply.takePieces();
+		if (pieces.length === 0) return;
+		if (pieces.length > 1) this.#socket.cork();
+		for (const { slab, length } of pieces) {
+			this.#writing.push(slab);
+			this.#socket.write(slab.bytes.subarray(0, length), this.#written);
+		}
+		if (pieces.length > 1) this.#socket.uncork();
+	}
+
+	#afterWrite(): void {
+		const slab = this.#writing.shift();
+		if (slab === undefined) return;
+		this.reply.release(slab);
+		this.lastActive = this.#now();
+		if (this.#paused || this.#draining) this.#send();
+	}
+
+	#resume(): void {
+		if (!this.#paused) return;
+		this.#paused = false;
+		this.#socket.resume();
+	}
+
+	/** Shuts the write side down once the peer or the server wants no more and every request is answered. */
+	#endIfDone(): void {
+		if (this.#endSent || this.#closed || this.#requests > 0 || this.#paused) return;
+		if (!this.#draining && !this.#peerEnded) return;
+		this.#endSent = true;
+		// Behind all replies: `end` waits for the writes before it.
+		this.#socket.end();
+		this.onDrained?.();
+	}
+
+	#afterClose(): void {
+		this.#forget();
+		this.reply.discard();
+		this.#receiver.close();
+		this.#onClose(this);
+	}
+}
+
+interface ReadTarget {
+	readonly target: () => Uint8Array;
+	readonly received: (count: number) => boolean;
+}
+
+/**
+ * An accepted socket as one that reads into memory of ours, which is ten times as fast as `data` events. Node offers
+ * `onread` only where a socket is made from a handle or connects, so the handle changes hands; `accepted` must have been
+ * paused since it was accepted (`pauseOnConnect`), and counts as closed for its server.
+ */
+function readInto(accepted: Socket, read: ReadTarget): Socket {
+	const owner = accepted as Socket & { _handle: object | null };
+	const handle = owner._handle;
+	if (handle === null || handle === undefined) throw new Error("An accepted socket has no handle");
+	const options = {
+		handle,
+		allowHalfOpen: true,
+		onread: { buffer: read.target, callback: (count: number) => read.received(count) },
+	};
+	const socket = new Socket(options as object);
+	owner._handle = null;
+	accepted.destroy();
+	return socket;
+}

@@ -1,0 +1,388 @@
+import { Pending } from "../overlay/errors.ts";
+import { XdrError } from "../xdr/xdr-error.ts";
+import { XdrReader } from "../xdr/xdr-reader.ts";
+import type { Caller, CallerCache } from "./caller.ts";
+import {
+	checksum,
+	type DuplicateRequests,
+	type RememberedRequest,
+	type RequestClient,
+	type RequestIdentity,
+} from "./duplicate-requests.ts";
+import { REQUEST_PASSES_MAX } from "./limits.ts";
+import type { EncodeResults, Procedure, Program } from "./program.ts";
+import type { ReplyWriter } from "./reply-writer.ts";
+import { publishFailure } from "./rpc-failure.ts";
+import { AcceptStatus, AUTH_BODY_BYTES_MAX, AuthFlavor, AuthStatus, MessageType, RPC_VERSION } from "./rpc-message.ts";
+
+/** A connection as the dispatcher sees it. */
+export interface ReplyChannel {
+	readonly closed: boolean;
+	readonly reply: ReplyWriter;
+	readonly callers: CallerCache;
+	readonly client: RequestClient<ReplyChannel>;
+	/** A request that keeps this many bytes waits. */
+	began(bytes: number): void;
+	/** It does not any more. */
+	ended(bytes: number): void;
+	/** Sends what is in `reply` once the present turn of the event loop is through. */
+	flushSoon(): void;
+	destroy(reason?: Error): void;
+}
+
+/** A record: a region of a buffer. */
+interface RecordRegion {
+	readonly recordBytes: Uint8Array;
+	readonly recordView: DataView;
+	readonly recordStart: number;
+	readonly recordEnd: number;
+}
+
+/** A request that could not be answered in its first pass: its record is its own now. */
+interface WaitingRequest extends RecordRegion {
+	readonly connection: ReplyChannel;
+	readonly entry: RememberedRequest<ReplyChannel> | null;
+	readonly bytesHeld: number;
+	passes: number;
+}
+
+/** A request that is done, and whose reply has to wait. */
+interface DeferredReply extends Pick<WaitingRequest, "connection" | "entry" | "bytesHeld"> {
+	readonly xid: number;
+}
+
+/** The call being executed. One is enough: execution is synchronous. */
+interface CurrentCall extends RequestIdentity {
+	program: number;
+	programName: string;
+	caller: Caller;
+	/** Where the stamp of an AUTH_SYS credential lies, or -1. */
+	stamp: number;
+}
+
+/** Requests that wait keep at least this much beside their record. */
+const WAITING_OVERHEAD_BYTES = 256;
+
+/** Decodes calls (RFC 5531 section 9), runs their procedures and sees to it that each gets its one reply. */
+export class Dispatcher {
+	readonly #programs: ReadonlyMap<number, Program>;
+	readonly #duplicates: DuplicateRequests<ReplyChannel>;
+	/** Writes replies that nobody waits for but the cache. */
+	readonly #unsent: ReplyWriter;
+	readonly #args = new XdrReader();
+	readonly #call: CurrentCall;
+
+	constructor(programs: readonly Program[], duplicates: DuplicateRequests<ReplyChannel>, unsent: ReplyWriter, nobody: Caller) {
+		this.#programs = new Map(programs.map((program) => [program.number, program]));
+		this.#duplicates = duplicates;
+		this.#unsent = unsent;
+		this.#call = {
+			xid: 0,
+			program: 0,
+			version: 0,
+			procedure: 0,
+			length: 0,
+			checksumHi: 0,
+			checksumLo: 0,
+			programName: "",
+			caller: nobody,
+			stamp: -1,
+		};
+	}
+
+	/** Takes a record that arrived. Its bytes may be used again when this returns. */
+	take(connection: ReplyChannel, record: RecordRegion): void {
+		const { recordStart, recordEnd } = record;
+		if (recordEnd - recordStart < 8) {
+			connection.destroy(new Error("A record too short for an RPC message"));
+			return;
+		}
+		const type = record.recordView.getUint32(recordStart + 4);
+		// No call was made to this peer, so a reply answers nothing: it is passed over.
+		if (type === MessageType.reply) return;
+		if (type !== MessageType.call) {
+			connection.destroy(new Error(`RPC message type ${type}`));
+			return;
+		}
+		this.#execute(connection, record, null);
+	}
+
+	#execute(connection: ReplyChannel, record: RecordRegion, waiting: WaitingRequest | null): void {
+		const args = this.#args.reset(record.recordBytes, record.recordView, record.recordStart, record.recordEnd);
+		const reply = connection.reply;
+		const xid = args.u32();
+		args.u32();
+		reply.begin(xid);
+		let procedure: Procedure | null;
+		try {
+			procedure = this.#header(connection, args, reply, xid);
+		} catch (error) {
+			if (!(error instanceof XdrError)) throw error;
+			reply.abandon();
+			reply.begin(xid);
+			reply.accepted(AcceptStatus.garbageArguments);
+			procedure = null;
+		}
+		if (procedure === null) {
+			reply.finish();
+			return;
+		}
+		let entry = waiting?.entry ?? null;
+		if (procedure.remembered && waiting === null) {
+			this.#identify(record);
+			const known = this.#duplicates.find(connection.client, this.#call);
+			if (known !== undefined) {
+				reply.abandon();
+				this.#repeat(connection, known);
+				return;
+			}
+			entry = this.#duplicates.begin(connection.client, this.#identity());
+		}
+		this.#run(connection, record, procedure, entry, waiting);
+	}
+
+	/** Reads the header up to the arguments; null when the call is refused, with the refusal written. */
+	#header(connection: ReplyChannel, args: XdrReader, reply: ReplyWriter, xid: number): Procedure | null {
+		const call = this.#call;
+		if (args.u32() !== RPC_VERSION) {
+			reply.rpcMismatch();
+			return null;
+		}
+		call.xid = xid;
+		call.program = args.u32();
+		call.version = args.u32();
+		call.procedure = args.u32();
+		const caller = this.#authenticate(connection, args);
+		if (typeof caller === "number") {
+			reply.authError(caller);
+			return null;
+		}
+		call.caller = caller;
+		const program = this.#programs.get(call.program);
+		if (program === undefined) {
+			reply.accepted(AcceptStatus.programUnavailable);
+			return null;
+		}
+		call.programName = program.name;
+		const version = program.versions.get(call.version);
+		if (version === undefined) {
+			const known = [...program.versions.keys()];
+			reply.programMismatch(Math.min(...known), Math.max(...known));
+			return null;
+		}
+		const procedure = version[call.procedure];
+		if (procedure === undefined) {
+			reply.accepted(AcceptStatus.procedureUnavailable);
+			return null;
+		}
+		return procedure;
+	}
+
+	/** Credential and verifier (RFC 5531 section 8.2): who calls, or why they are refused. */
+	#authenticate(connection: ReplyChannel, args: XdrReader): Caller | AuthStatus {
+		const flavor = args.u32();
+		const length = args.u32();
+		if (length > AUTH_BODY_BYTES_MAX) return AuthStatus.badCredential;
+		const body = args.fixed(length);
+		const verifierFlavor = args.u32();
+		const verifierLength = args.u32();
+		if (verifierLength > AUTH_BODY_BYTES_MAX) return AuthStatus.badVerifier;
+		args.fixed(verifierLength);
+		this.#call.stamp = -1;
+		if (flavor === AuthFlavor.none) return length === 0 ? connection.callers.anonymous() : AuthStatus.badCredential;
+		// A short-hand that was never given, and flavors this server has no way to check (RFC 5531 section 9, auth_stat).
+		if (flavor !== AuthFlavor.sys) return AuthStatus.rejectedCredential;
+		if (verifierFlavor !== AuthFlavor.none) return AuthStatus.badVerifier;
+		this.#call.stamp = body;
+		return connection.callers.sys(args.bytes, args.view, body, length) ?? AuthStatus.badCredential;
+	}
+
+	/** Completes `#call` as an identity. The stamp is left out: some clients make a new one for each transmission. */
+	#identify(record: RecordRegion): void {
+		const call = this.#call;
+		call.length = record.recordEnd - record.recordStart;
+		call.checksumHi = 0;
+		call.checksumLo = 0;
+		const afterXid = record.recordStart + 4;
+		if (call.stamp < 0) {
+			checksum(record.recordView, afterXid, record.recordEnd, call);
+		} else {
+			checksum(record.recordView, afterXid, call.stamp, call);
+			checksum(record.recordView, call.stamp + 4, record.recordEnd, call);
+		}
+	}
+
+	#identity(): RequestIdentity {
+		const { xid, program, version, procedure, length, checksumHi, checksumLo } = this.#call;
+		return { xid, program, version, procedure, length, checksumHi, checksumLo };
+	}
+
+	/** A repeated call: the reply it had, or, while it runs, the newest connection takes over. */
+	#repeat(connection: ReplyChannel, known: RememberedRequest<ReplyChannel>): void {
+		if (known.reply !== null) connection.reply.append(known.reply);
+		else if (known.redirect !== connection) {
+			known.redirect?.ended(0);
+			known.redirect = connection;
+			connection.began(0);
+		}
+	}
+
+	#run(
+		connection: ReplyChannel,
+		record: RecordRegion,
+		procedure: Procedure,
+		entry: RememberedRequest<ReplyChannel> | null,
+		waiting: WaitingRequest | null,
+	): void {
+		const reply = connection.reply;
+		const { xid, caller } = this.#call;
+		reply.accepted(AcceptStatus.success);
+		let outcome: void | Promise<EncodeResults>;
+		try {
+			outcome = procedure.run(caller, this.#args, reply);
+		} catch (error) {
+			reply.abandon();
+			if (error instanceof Pending && (waiting?.passes ?? 0) < REQUEST_PASSES_MAX) {
+				this.#wait(connection, record, entry, waiting, error);
+				return;
+			}
+			// Nothing was changed, or nothing is known of what was: a repetition may try again.
+			this.#forget(connection, entry);
+			reply.begin(xid);
+			reply.accepted(this.#failureStatus(error, procedure));
+			reply.finish();
+			this.#release(waiting);
+			return;
+		}
+		if (outcome === undefined) {
+			this.#complete(connection, entry, reply);
+			this.#release(waiting);
+			return;
+		}
+		reply.abandon();
+		this.#defer(connection, outcome, procedure, entry, waiting);
+	}
+
+	#failureStatus(error: unknown, procedure: Procedure): AcceptStatus {
+		if (error instanceof XdrError) return AcceptStatus.garbageArguments;
+		const cause = error instanceof Pending ? new Error(`A request was not done after ${REQUEST_PASSES_MAX} passes`) : error;
+		publishFailure(cause, this.#call.programName, procedure.name);
+		return AcceptStatus.systemError;
+	}
+
+	/** Ends the reply in `reply` and keeps it for repetitions. */
+	#complete(connection: ReplyChannel, entry: RememberedRequest<ReplyChannel> | null, reply: ReplyWriter): void {
+		reply.finish();
+		if (entry === null) return;
+		this.#duplicates.finish(connection.client, entry, reply.finishedRecord());
+		this.#endRedirect(entry);
+	}
+
+	#forget(connection: ReplyChannel, entry: RememberedRequest<ReplyChannel> | null): void {
+		if (entry === null) return;
+		this.#duplicates.forget(connection.client, entry);
+		this.#endRedirect(entry);
+	}
+
+	#endRedirect(entry: RememberedRequest<ReplyChannel>): void {
+		entry.redirect?.ended(0);
+		entry.redirect = null;
+	}
+
+	#wait(
+		connection: ReplyChannel,
+		record: RecordRegion,
+		entry: RememberedRequest<ReplyChannel> | null,
+		waiting: WaitingRequest | null,
+		pending: Pending,
+	): void {
+		const request = waiting ?? ownRecord(connection, record, entry);
+		if (waiting === null) connection.began(request.bytesHeld);
+		request.passes++;
+		// What made the wait fail will be met again by the next pass, which knows how to answer it.
+		const again = (): void => this.#again(request);
+		pending.ready.then(again, again);
+	}
+
+	#again(request: WaitingRequest): void {
+		const connection = addressee(request);
+		if (connection.closed) {
+			// Nothing was changed yet, and nobody waits: as if the call had never come.
+			this.#forget(connection, request.entry);
+			this.#release(request);
+			return;
+		}
+		this.#execute(connection, request, request);
+		connection.flushSoon();
+	}
+
+	#release(waiting: WaitingRequest | null): void {
+		waiting?.connection.ended(waiting.bytesHeld);
+	}
+
+	/** The work is done; the reply goes out when `outcome` says how it reads. */
+	#defer(
+		connection: ReplyChannel,
+		outcome: Promise<EncodeResults>,
+		procedure: Procedure,
+		entry: RememberedRequest<ReplyChannel> | null,
+		waiting: WaitingRequest | null,
+	): void {
+		const { xid, programName } = this.#call;
+		// A rerun may have moved to a newer connection; the one that took the request goes on counting it.
+		const bytesHeld = waiting?.bytesHeld ?? WAITING_OVERHEAD_BYTES;
+		const deferred = { connection: waiting?.connection ?? connection, entry, bytesHeld, xid };
+		if (waiting === null) connection.began(bytesHeld);
+		const failed = (error: unknown): void => {
+			publishFailure(error, programName, procedure.name);
+			this.#answer(deferred, null);
+		};
+		outcome.then((encode) => {
+			try {
+				this.#answer(deferred, encode);
+			} catch (error) {
+				failed(error);
+			}
+		}, failed);
+	}
+
+	#answer(deferred: DeferredReply, encode: EncodeResults | null): void {
+		const connection = addressee(deferred);
+		// The change was made: if nobody waits for its reply now, somebody may ask for it again.
+		const reply = connection.closed ? this.#unsent : connection.reply;
+		reply.begin(deferred.xid);
+		reply.accepted(encode === null ? AcceptStatus.systemError : AcceptStatus.success);
+		try {
+			encode?.(reply);
+		} catch (error) {
+			reply.abandon();
+			throw error;
+		}
+		this.#complete(connection, deferred.entry, reply);
+		if (connection.closed) reply.discard();
+		else connection.flushSoon();
+		deferred.connection.ended(deferred.bytesHeld);
+	}
+}
+
+/** Where the reply goes: a newer connection, if the call came once more, else the one it came by. */
+function addressee(request: Pick<WaitingRequest, "connection" | "entry">): ReplyChannel {
+	const redirect = request.entry?.redirect ?? null;
+	return redirect !== null && !redirect.closed ? redirect : request.connection;
+}
+
+function ownRecord(connection: ReplyChannel, record: RecordRegion, entry: RememberedRequest<ReplyChannel> | null): WaitingRequest {
+	const { recordStart, recordEnd } = record;
+	const recordBytes = Buffer.allocUnsafeSlow(recordEnd - recordStart);
+	recordBytes.set(record.recordBytes.subarray(recordStart, recordEnd));
+	return {
+		recordBytes,
+		recordView: new DataView(recordBytes.buffer, recordBytes.byteOffset, recordBytes.length),
+		recordStart: 0,
+		recordEnd: recordBytes.length,
+		connection,
+		entry,
+		bytesHeld: recordBytes.length + WAITING_OVERHEAD_BYTES,
+		passes: 0,
+	};
+}

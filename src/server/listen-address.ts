@@ -1,0 +1,76 @@
+import { lstatSync, unlinkSync } from "node:fs";
+import { connect, type Server } from "node:net";
+
+/** Where a server listens: a TCP address (IPv4 or IPv6; port 0 is any free one), or the path of a Unix socket. */
+export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };
+
+/** As people write it: 127.0.0.1:2049, [::1]:2049, or the path. */
+export function formatListenAddress(address: ListenAddress): string {
+	if ("path" in address) return address.path;
+	return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+}
+
+/** Makes `server` listen; gives the address it got. Throws an Error with a sentence for the user. */
+export async function listenAt(server: Server, address: ListenAddress): Promise<ListenAddress> {
+	try {
+		await tryListen(server, address);
+	} catch (error) {
+		const code = (error as NodeJS.ErrnoException).code ?? "";
+		if (code !== "EADDRINUSE" || !("path" in address)) throw new Error(explain(code, address, error as Error));
+		await removeStaleSocket(address.path);
+		await tryListen(server, address);
+	}
+	const bound = server.address();
+	return bound !== null && typeof bound === "object" ? { host: bound.address, port: bound.port } : address;
+}
+
+function tryListen(server: Server, address: ListenAddress): Promise<void> {
+	return new Promise((resolve, reject) => {
+		server.once("error", reject);
+		server.listen("path" in address ? { path: address.path } : { ...address, ipv6Only: address.host.includes(":") }, () => {
+			server.off("error", reject);
+			resolve();
+		});
+	});
+}
+
+function explain(code: string, address: ListenAddress, error: Error): string {
+	const where = formatListenAddress(address);
+	switch (code) {
+		case "EADDRINUSE":
+			return `Cannot listen at ${where}: another process does so already. Stop it, or listen at another port.`;
+		case "EACCES":
+			return "path" in address
+				? `Cannot listen at ${where}: no permission to make the socket there.`
+				: `Cannot listen at ${where}: ports below 1024 need root.`;
+		case "EADDRNOTAVAIL":
+		case "ENOTFOUND":
+			return `Cannot listen at ${where}: this machine has no such address.`;
+		case "ENOENT":
+			return `Cannot listen at ${where}: the folder does not exist.`;
+		case "EINVAL":
+		case "ENAMETOOLONG":
+			return `Cannot listen at ${where}: no such address can be listened at; a Unix socket's path has at most 107 bytes.`;
+		default:
+			return `Cannot listen at ${where}: ${error.message}`;
+	}
+}
+
+/** A server that was killed leaves its socket's file behind, which refuses connections. Anything else is left alone. */
+async function removeStaleSocket(path: string): Promise<void> {
+	if (!lstatSync(path).isSocket()) throw new Error(`Cannot listen at ${path}: a file that is no socket is there.`);
+	if (await answers(path)) throw new Error(`Cannot listen at ${path}: another process does so already. Stop it, or choose another path.`);
+	unlinkSync(path);
+}
+
+function answers(path: string): Promise<boolean> {
+	return new Promise((resolve) => {
+		const probe = connect({ path });
+		probe.once("connect", () => {
+			probe.destroy();
+			resolve(true);
+		});
+		// Only "refused" says that nobody has the socket open; a full queue, or no permission, says that somebody does.
+		probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code !== "ECONNREFUSED"));
+	});
+}

@@ -1,0 +1,247 @@
+import { createServer, isIP, type Server, type Socket } from "node:net";
+import { mount3Program } from "../mount3/mount3-program.ts";
+import { MOUNT_PROGRAM, MOUNT_VERSION_3 } from "../mount3/protocol.ts";
+import { nfs3Program } from "../nfs3/nfs3-program.ts";
+import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
+import type { AddressedBytes, OverlayOperations } from "../overlay/types.ts";
+import { CallerCache, DEFAULT_SQUASH, type SquashOptions } from "../rpc/caller.ts";
+import { Connection } from "../rpc/connection.ts";
+import { Dispatcher, type ReplyChannel } from "../rpc/dispatcher.ts";
+import { DuplicateRequests } from "../rpc/duplicate-requests.ts";
+import { DEFAULT_RPC_LIMITS, type RpcLimits } from "../rpc/limits.ts";
+import { LargeBuffers } from "../rpc/record-receiver.ts";
+import { ReplyWriter } from "../rpc/reply-writer.ts";
+import { RPCBIND_ADDRESSES, type RpcbindMapping, registerWithRpcbind, unregisterFromRpcbind } from "../rpc/rpcbind.ts";
+import { SlabPool } from "../rpc/slab-pool.ts";
+import { formatListenAddress, type ListenAddress, listenAt } from "./listen-address.ts";
+
+/** How long a connection that was shut down is read on until the peer closes it. */
+const DEFAULT_LINGER_SECONDS = 2;
+/** How long requests that were taken may wait for their disk once the server closes. */
+const DEFAULT_DRAIN_SECONDS = 30;
+const SWEEP_INTERVAL_MS = 5000;
+/** All who come over Unix sockets are one client: this host. */
+const UNIX_PEER = "unix";
+
+export interface NfsExport {
+	/** The path it is mounted by, such as "/" or "/golden". */
+	readonly name: string;
+	readonly overlay: OverlayOperations;
+}
+
+export interface NfsServerOptions {
+	readonly exports: readonly NfsExport[];
+	readonly listen: readonly ListenAddress[];
+	readonly squash?: Partial<SquashOptions>;
+	/** Memory that system calls can fill, where READ puts what it reads. */
+	readonly allocate: (size: number) => AddressedBytes;
+	/** Milliseconds since the epoch. */
+	readonly clock?: () => number;
+	readonly limits?: Partial<RpcLimits>;
+	readonly lingerSeconds?: number;
+	readonly drainSeconds?: number;
+	/** Tell the host's rpcbind where to find this server. */
+	readonly rpcbind?: boolean;
+	/** Is given a sentence about what went wrong without stopping the server. */
+	readonly warn?: (sentence: string) => void;
+}
+
+/** Serves overlays over MOUNT and NFS version 3, both at each address. */
+export class NfsServer {
+	/** Replies that clients may ask for again: `save()` after `close()`, `restore()` before `listen()`. */
+	readonly duplicateRequests: DuplicateRequests<ReplyChannel>;
+	readonly #options: NfsServerOptions;
+	readonly #squash: SquashOptions;
+	readonly #limits: RpcLimits;
+	readonly #pool: SlabPool;
+	readonly #largeBuffers = new LargeBuffers();
+	readonly #dispatcher: Dispatcher;
+	readonly #connections = new Set<Connection>();
+	readonly #listeners: Server[] = [];
+	#addresses: ListenAddress[] = [];
+	#mappings: RpcbindMapping[] = [];
+	#sweep: NodeJS.Timeout | undefined;
+	#closing: Promise<void> | undefined;
+	#onLastClosed: (() => void) | undefined;
+
+	constructor(options: NfsServerOptions) {
+		this.#options = options;
+		this.#squash = { ...DEFAULT_SQUASH, ...options.squash };
+		this.#limits = { ...DEFAULT_RPC_LIMITS, ...options.limits };
+		this.#pool = new SlabPool(options.allocate, this.#limits.replyBytesTotal);
+		this.#pool.onExcess = () => this.#longestStalled()?.destroy();
+		this.duplicateRequests = new DuplicateRequests(options.clock ?? Date.now);
+		const programs = [nfs3Program(options.exports.map(({ overlay }) => overlay)), mount3Program(options.exports)];
+		const nobody = new CallerCache("", this.#squash).anonymous();
+		this.#dispatcher = new Dispatcher(programs, this.duplicateRequests, new ReplyWriter(this.#pool), nobody);
+	}
+
+	/** Where it listens, with the ports it got. */
+	get addresses(): readonly ListenAddress[] {
+		return this.#addresses;
+	}
+
+	/** The same as people write it. */
+	get addressNames(): readonly string[] {
+		return this.#addresses.map(formatListenAddress);
+	}
+
+	get connectionCount(): number {
+		return this.#connections.size;
+	}
+
+	/** Listens at all addresses, or at none: then it throws an Error with a sentence for the user. */
+	async listen(): Promise<void> {
+		try {
+			for (const address of this.#options.listen) {
+				const listener = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
+					this.#accept(socket, "path" in address ? UNIX_PEER : peerAddress(socket)),
+				);
+				this.#listeners.push(listener);
+				this.#addresses.push(await listenAt(listener, address));
+				// Running out of descriptors is one accept that fails, not the end of the server.
+				listener.on("error", (error) => this.#warn(`A connection could not be accepted: ${error.message}`));
+			}
+		} catch (error) {
+			this.destroy();
+			throw error;
+		}
+		this.#sweep = setInterval(() => this.#closeStalled(), SWEEP_INTERVAL_MS).unref();
+		if (this.#options.rpcbind) await this.#register();
+	}
+
+	/**
+	 * Stops taking connections and requests, sends the reply of every request that was taken, and resolves when every
+	 * connection is closed: by its peer, or after the bounds.
+	 */
+	close(): Promise<void> {
+		this.#closing ??= this.#close();
+		return this.#closing;
+	}
+
+	/** Closes everything at once. */
+	destroy(): void {
+		clearInterval(this.#sweep);
+		for (const listener of this.#listeners.splice(0)) listener.close();
+		for (const connection of this.#connections) connection.destroy();
+	}
+
+	async #close(): Promise<void> {
+		clearInterval(this.#sweep);
+		for (const listener of this.#listeners.splice(0)) listener.close();
+		const { drainSeconds = DEFAULT_DRAIN_SECONDS, lingerSeconds = DEFAULT_LINGER_SECONDS } = this.#options;
+		const timers = new Set<NodeJS.Timeout>();
+		const destroyAfter = (connection: Connection, seconds: number): void => {
+			timers.add(setTimeout(() => connection.destroy(), seconds * 1000));
+		};
+		const unregistered = this.#unregister();
+		const allClosed = new Promise<void>((resolve) => {
+			this.#onLastClosed = resolve;
+		});
+		for (const connection of [...this.#connections]) {
+			destroyAfter(connection, drainSeconds);
+			connection.onDrained = () => destroyAfter(connection, lingerSeconds);
+			connection.drain();
+		}
+		if (this.#connections.size > 0) await allClosed;
+		for (const timer of timers) clearTimeout(timer);
+		await unregistered;
+	}
+
+	#accept(socket: Socket, address: string | null): void {
+		const full = this.#connections.size >= this.#limits.connections;
+		const victim = full ? this.#longestIdle() : undefined;
+		if (address === null || this.#closing !== undefined || (full && victim === undefined)) {
+			socket.destroy();
+			return;
+		}
+		victim?.destroy();
+		const client = this.duplicateRequests.connected(address);
+		const connection = new Connection(socket, {
+			dispatcher: this.#dispatcher,
+			limits: this.#limits,
+			largeBuffers: this.#largeBuffers,
+			reply: new ReplyWriter(this.#pool),
+			callers: new CallerCache(address, this.#squash),
+			client,
+			now: () => performance.now(),
+			onClose: () => {
+				this.duplicateRequests.disconnected(client);
+				this.#connections.delete(connection);
+				if (this.#connections.size === 0) this.#onLastClosed?.();
+			},
+		});
+		this.#connections.add(connection);
+	}
+
+	#longestIdle(): Connection | undefined {
+		let found: Connection | undefined;
+		for (const connection of this.#connections) {
+			if (connection.idle && !connection.closed && (found === undefined || connection.lastActive < found.lastActive)) found = connection;
+		}
+		return found;
+	}
+
+	#longestStalled(): Connection | undefined {
+		let found: Connection | undefined;
+		for (const connection of this.#connections) {
+			if (connection.stalledSince === null) continue;
+			if (found === undefined || connection.lastActive < found.lastActive) found = connection;
+		}
+		return found;
+	}
+
+	#closeStalled(): void {
+		const before = performance.now() - this.#limits.stallSeconds * 1000;
+		for (const connection of this.#connections) {
+			if (connection.stalledSince !== null && connection.stalledSince < before) connection.destroy();
+		}
+	}
+
+	async #register(): Promise<void> {
+		const mappings = mappingsOf(this.#addresses);
+		try {
+			await registerWithRpcbind(mappings, RPCBIND_ADDRESSES);
+			this.#mappings = mappings;
+		} catch (error) {
+			this.#warn(`Not registered with rpcbind: ${(error as Error).message}`);
+		}
+	}
+
+	async #unregister(): Promise<void> {
+		if (this.#mappings.length === 0) return;
+		try {
+			await unregisterFromRpcbind(this.#mappings, RPCBIND_ADDRESSES);
+		} catch (error) {
+			this.#warn(`Still registered with rpcbind: ${(error as Error).message}`);
+		}
+	}
+
+	#warn(sentence: string): void {
+		this.#options.warn?.(sentence);
+	}
+}
+
+/** The peer's address without port, one form for IPv4 over either family; null when it is gone. */
+function peerAddress(socket: Socket): string | null {
+	const address = socket.remoteAddress;
+	if (address === undefined) return null;
+	const mapped = /^::ffff:([\d.]+)$/i.exec(address);
+	return mapped === null ? address : mapped[1];
+}
+
+/** One mapping for each program and family: the first address of each. */
+function mappingsOf(addresses: readonly ListenAddress[]): RpcbindMapping[] {
+	const mappings: RpcbindMapping[] = [];
+	for (const [family, networkId] of [
+		[4, "tcp"],
+		[6, "tcp6"],
+	] as const) {
+		const address = addresses.find((candidate) => "host" in candidate && isIP(candidate.host) === family);
+		if (address === undefined || !("host" in address)) continue;
+		const place = { networkId, host: address.host, port: address.port };
+		mappings.push({ program: NFS_PROGRAM, version: NFS_VERSION_3, ...place });
+		mappings.push({ program: MOUNT_PROGRAM, version: MOUNT_VERSION_3, ...place });
+	}
+	return mappings;
+}
