@@ -12,7 +12,7 @@ flock 9 || {
 }
 if ! modules_are_current "$here"; then
 	echo "holdfast: installing packages" >&2
-	(cd "$here" && npm ci --no-audit --no-fund --loglevel=error 9>&-) >&2
+	(cd "$here" && npm ci --prefer-offline --no-audit --no-fund --loglevel=error 9>&-) >&2
 fi
 if ! build_is_current "$here"; then
 	echo "holdfast: compiling" >&2

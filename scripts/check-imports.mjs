@@ -86,9 +86,9 @@ function offence(file, target) {
 		: `${to.room} is above ${from.room}`;
 }
 
-/** Where a file lies: src or test, its room there (undefined directly below), and whether it is a test. */
+/** Where a file lies: src or test, its room there (undefined directly below), and whether it is a test or there for tests alone. */
 function placeOf(file) {
 	const parts = relative(root, file).split(sep);
 	const folder = parts[0] === "src" || parts[0] === "test" ? parts[0] : undefined;
-	return { folder, room: parts.length > 2 ? parts[1] : undefined, isTest: /\.test\.ts$/.test(file) };
+	return { folder, room: parts.length > 2 ? parts[1] : undefined, isTest: /\.test(-support)?\.ts$/.test(file) };
 }

@@ -18,9 +18,9 @@ import { runVm } from "./support/virtual-machine.ts";
  */
 
 const skip = needs("root", "vm", "git", "make", "gcc", "sqlite3", "tar", "perl", "getfattr");
-const small = Number(process.env.HOLDFAST_TEST_SMALL_FILES ?? (full ? 20_000 : 1_000));
-const condemned = full ? 10_000 : 600;
-const tarFiles = full ? 8_000 : 600;
+const small = Number(process.env.HOLDFAST_TEST_SMALL_FILES ?? (full ? 20_000 : 4_000));
+const condemned = full ? 10_000 : 3_000;
+const tarFiles = full ? 8_000 : 500;
 /** From one restart to the next, and from the start of a program to the first; the client waits 3 s when it is refused. */
 const firstRestartMilliseconds = 400;
 const restartEveryMilliseconds = 12_000;
