@@ -14,7 +14,7 @@ export interface Nfs3Procedure {
 	 * Decodes everything, calls the overlay once, encodes the status and what follows it. OverlayError becomes a failure.
 	 * A promise is for what stands in the overlay but has to reach the disk before the reply.
 	 */
-	run(request: Nfs3Request, args: XdrReader, reply: XdrWriter): void | Promise<EncodeResults>;
+	run(request: Nfs3Request, args: XdrReader, reply: XdrWriter): undefined | Promise<EncodeResults>;
 	/** Writes what follows the status of a failure. */
 	fail(reply: XdrWriter, request: Nfs3Request): void;
 }
@@ -30,7 +30,7 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 		run(caller, args, reply) {
 			request.reset(caller.credentials);
 			const results = reply.length;
-			let outcome: void | Promise<EncodeResults>;
+			let outcome: undefined | Promise<EncodeResults>;
 			try {
 				outcome = procedure.run(request, args, reply);
 			} catch (error) {

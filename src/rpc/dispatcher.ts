@@ -237,7 +237,7 @@ export class Dispatcher {
 		const reply = connection.reply;
 		const { xid, caller } = this.#call;
 		reply.accepted(AcceptStatus.success);
-		let outcome: void | Promise<EncodeResults>;
+		let outcome: undefined | Promise<EncodeResults>;
 		try {
 			outcome = procedure.run(caller, this.#args, reply);
 		} catch (error) {

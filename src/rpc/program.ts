@@ -15,7 +15,7 @@ export interface Procedure {
 	 * from its start); anything else is a fault of ours (SYSTEM_ERR). Views of the arguments are valid until it returns.
 	 * A promise means that the work is done, and that the reply has to wait.
 	 */
-	run(caller: Caller, args: XdrReader, reply: XdrWriter): void | Promise<EncodeResults>;
+	run(caller: Caller, args: XdrReader, reply: XdrWriter): undefined | Promise<EncodeResults>;
 }
 
 /** A remote program (RFC 5531 section 8.3): its versions, each a table of procedures by number. */
