@@ -1,0 +1,62 @@
+import { cloneFile, copyRange, readInto, seekData, seekHole, truncateFile, writeFrom } from "../linux/data.ts";
+import { ERRNO } from "../linux/errno.ts";
+import { type AddressedBytes, allocate } from "../linux/memory.ts";
+
+const RANGE_BYTES = 64 * 1024 * 1024;
+const BUFFER_BYTES = 1024 * 1024;
+let buffer: AddressedBytes | undefined;
+
+/**
+ * Gives the empty file `to` the first `size` bytes of `from`: by sharing extents where the file system can, else within the kernel,
+ * else through memory. Holes stay holes. 0, or the negated error number.
+ */
+export function copyData(from: number, to: number, size: number): number {
+	if (cloneFile(from, to) === 0) return 0;
+	// the length first: what is not written stays a hole, also at the end
+	const sized = truncateFile(to, size);
+	if (sized < 0) return sized;
+	for (let at = 0; at < size; ) {
+		let start = seekData(from, at);
+		if (start === -ERRNO.ENXIO) return 0;
+		let end = start < 0 ? start : seekHole(from, start);
+		if (end < 0) {
+			start = at;
+			end = size;
+		}
+		const status = copyExtent(from, to, start, Math.min(end, size));
+		if (status < 0) return status;
+		at = end;
+	}
+	return 0;
+}
+
+function copyExtent(from: number, to: number, start: number, end: number): number {
+	let at = start;
+	while (at < end) {
+		const copied = copyRange(from, to, at, Math.min(end - at, RANGE_BYTES));
+		if (copied === 0) return 0;
+		if (copied < 0) return cannotCopyInside(copied) ? copyThroughMemory(from, to, at, end) : copied;
+		at += copied;
+	}
+	return 0;
+}
+
+function cannotCopyInside(error: number): boolean {
+	return error === -ERRNO.EXDEV || error === -ERRNO.EOPNOTSUPP || error === -ERRNO.EINVAL || error === -ERRNO.ENOSYS;
+}
+
+function copyThroughMemory(from: number, to: number, start: number, end: number): number {
+	buffer ??= allocate(BUFFER_BYTES);
+	let at = start;
+	while (at < end) {
+		const count = readInto(from, buffer.address, Math.min(end - at, BUFFER_BYTES), at);
+		if (count <= 0) return count;
+		for (let done = 0; done < count; ) {
+			const written = writeFrom(to, buffer.bytes.subarray(done, count), at + done);
+			if (written < 0) return written;
+			done += written;
+		}
+		at += count;
+	}
+	return 0;
+}

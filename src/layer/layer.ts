@@ -1,0 +1,234 @@
+import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
+import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
+import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openReadOnlyTree } from "../linux/file-system.ts";
+import { close, O, openAt, openPath } from "../linux/open.ts";
+import { fstat, mountId, Stat } from "../linux/stat.ts";
+import { listXattrs } from "../linux/xattr.ts";
+
+/** A layer cannot be used as it is. The message says what was tried, what is wrong and what to do. */
+export class LayerError extends Error {
+	constructor(message: string) {
+		super(message);
+		this.name = "LayerError";
+	}
+}
+
+/** File systems whose handles carry a generation number, so that an inode number used again is no longer the same handle. */
+const WITH_GENERATIONS = new Set(["ext4", "xfs", "btrfs", "tmpfs", "f2fs"]);
+
+/** A file system that layers of the stack lie on. */
+export interface FileSystem {
+	/** Position among the file systems of this stack, of this run only. */
+	readonly number: number;
+	readonly name: string;
+	/** 16 bytes; all zero where it has none. */
+	readonly uuid: Buffer;
+}
+
+/** One real tree of the stack. */
+export class Layer {
+	/** As the user gave it: for messages only. */
+	readonly path: string;
+	readonly isUpper: boolean;
+	/** A readable descriptor of the root; a lower's belongs to a private read-only mount. Also the mount for open_by_handle_at(2). */
+	readonly root: number;
+	readonly rootStat: Stat;
+	readonly rootHandle: FileHandle;
+	readonly fileSystem: FileSystem;
+	/** Set once the registry is known: the home of what is born here, and the number of its inode space. */
+	home = 0;
+	space = 0;
+
+	constructor(path: string, isUpper: boolean, root: number, rootStat: Stat, rootHandle: FileHandle, fileSystem: FileSystem) {
+		this.path = path;
+		this.isUpper = isUpper;
+		this.root = root;
+		this.rootStat = rootStat;
+		this.rootHandle = rootHandle;
+		this.fileSystem = fileSystem;
+	}
+
+	close(): void {
+		close(this.root);
+	}
+
+	isRoot(stat: Stat): boolean {
+		return stat.sameInode(this.rootStat);
+	}
+}
+
+/** Opens layers one after another and knows the file systems among them. */
+export class LayerOpener {
+	readonly #fileSystems: { readonly fileSystem: FileSystem; readonly device: string; readonly path: string }[] = [];
+
+	/** Opens a layer's root and checks that kernel handles can be trusted on its file system. LayerError otherwise. */
+	open(path: string, role: "lower" | "upper"): Layer {
+		const directory = openDirectory(path, role);
+		try {
+			const fileSystem = this.#recognise(directory, path, role);
+			const root = role === "lower" ? privateTree(directory, path) : openAt(directory, ".", O.rdonly | O.directory | O.noatime);
+			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${errnoName(root)}.`);
+			const stat = new Stat();
+			fstat(root, stat);
+			const handle = handleOf(root);
+			if (typeof handle === "number") {
+				close(root);
+				throw new LayerError(
+					`Cannot serve the ${role} ${path}: its file system (${fileSystem.name}) gives no file handles (${errnoName(handle)}). ` +
+						"Portable handles, which need none, do not exist yet; copy the tree to ext4, xfs, btrfs or tmpfs.",
+				);
+			}
+			checkHandles(root, handle, path, role);
+			return new Layer(path, role === "upper", root, stat, handle, fileSystem);
+		} finally {
+			close(directory);
+		}
+	}
+
+	#recognise(directory: number, path: string, role: string): FileSystem {
+		const figures = fileSystemFigures(directory);
+		if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${errnoName(figures)}.`);
+		const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
+		if (!WITH_GENERATIONS.has(name)) {
+			throw new LayerError(
+				`Cannot serve the ${role} ${path}: its file system (${name}) has no file handles that stay true, ` +
+					"and portable handles do not exist yet. Copy the tree to ext4, xfs, btrfs or tmpfs.",
+			);
+		}
+		const stat = new Stat();
+		fstat(directory, stat);
+		const uuid = fileSystemUuid(directory, name);
+		if (typeof uuid === "number") {
+			throw new LayerError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}.`);
+		}
+		// subvolumes of one btrfs have a device number each, but one uuid and one space of handles
+		const device = name === "btrfs" ? btrfsDevice(directory) : `${stat.devMajor}:${stat.devMinor}`;
+		const known = this.#fileSystems.find((other) => other.device === device);
+		if (known !== undefined) return known.fileSystem;
+		const twin = this.#fileSystems.find((other) => other.fileSystem.uuid.equals(uuid));
+		if (twin !== undefined) {
+			throw new LayerError(
+				`Cannot tell the file systems of ${twin.path} and ${path} apart: both have the uuid ${uuid.toString("hex")}, and clones ` +
+					"give equal handles for different files. Give one of them a new uuid (tune2fs -U random, xfs_admin -U generate, btrfstune -u).",
+			);
+		}
+		const fileSystem = { number: this.#fileSystems.length, name, uuid };
+		this.#fileSystems.push({ fileSystem, device, path });
+		return fileSystem;
+	}
+}
+
+function openDirectory(path: string, role: string): number {
+	const directory = openPath(path, O.rdonly | O.directory);
+	if (directory === -ERRNO.ENOENT) throw new LayerError(`Cannot open the ${role} ${path}: there is no such directory.`);
+	if (directory === -ERRNO.ENOTDIR) throw new LayerError(`Cannot open the ${role} ${path}: it is not a directory.`);
+	if (directory < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${errnoName(directory)}.`);
+	return directory;
+}
+
+/** Tells two mounted btrfs apart: mounts of subvolumes of one share its superblock, which FS_INFO's answer alone does not show. */
+function btrfsDevice(directory: number): string {
+	const uuid = fileSystemUuid(directory, "btrfs");
+	const general = fileSystemUuid(directory, "any");
+	// a clone that is mounted beside its original has another id in memory than on disk
+	if (typeof uuid === "number" || typeof general === "number") return "btrfs";
+	return `btrfs:${uuid.toString("hex")}:${general.toString("hex")}`;
+}
+
+function privateTree(directory: number, path: string): number {
+	const root = openReadOnlyTree(directory);
+	if (root === -ERRNO.EPERM) {
+		throw new LayerError(
+			`Cannot make a private read-only mount of ${path}: the privilege CAP_SYS_ADMIN is missing. Run holdfast as root; ` +
+				"serving without root needs portable handles, which do not exist yet.",
+		);
+	}
+	if (root === -ERRNO.ENOSYS) {
+		throw new LayerError(`Cannot make a private read-only mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer.`);
+	}
+	if (root === -ERRNO.EINVAL) {
+		throw new LayerError(
+			`Cannot make a private read-only mount of ${path}: its mount is unbindable or of another mount namespace. Name it by another mount.`,
+		);
+	}
+	return root;
+}
+
+function checkHandles(root: number, handle: FileHandle, path: string, role: string): void {
+	const again = openByHandle(root, handle, O.path);
+	if (again >= 0) {
+		close(again);
+		return;
+	}
+	if (again === -ERRNO.EPERM) {
+		throw new LayerError(
+			`Cannot open objects of the ${role} ${path} by their handles: the privilege CAP_DAC_READ_SEARCH is missing. Run holdfast as root; ` +
+				"serving without root needs portable handles, which do not exist yet.",
+		);
+	}
+	throw new LayerError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}.`);
+}
+
+/** Whether the directory `inner` is `outer` or lies below it, on whatever mounts they were opened. Both on one file system. */
+export function liesWithin(outer: Layer, inner: FileHandle): boolean {
+	const stat = new Stat();
+	const parentStat = new Stat();
+	let fd = openByHandle(outer.root, inner, O.path);
+	if (fd < 0) return false;
+	try {
+		fstat(fd, stat);
+		for (;;) {
+			if (outer.isRoot(stat)) return true;
+			const parent = openAt(fd, "..", O.path);
+			if (parent < 0) return false;
+			close(fd);
+			fd = parent;
+			fstat(fd, parentStat);
+			if (parentStat.sameInode(stat)) return false;
+			fstat(fd, stat);
+		}
+	} finally {
+		close(fd);
+	}
+}
+
+/** LayerError where one layer lies inside another, or is given twice. */
+export function refuseOverlaps(layers: readonly Layer[]): void {
+	for (const outer of layers) {
+		for (const inner of layers) {
+			if (outer === inner || outer.fileSystem !== inner.fileSystem) continue;
+			if (outer.isRoot(inner.rootStat)) {
+				throw new LayerError(`Cannot use ${outer.path} and ${inner.path} together: they are the same directory.`);
+			}
+			if (liesWithin(outer, inner.rootHandle)) {
+				throw new LayerError(
+					`Cannot use ${inner.path} and ${outer.path} together: the first lies inside the second. Layers must not overlap.`,
+				);
+			}
+		}
+	}
+}
+
+/** The prefix of overlay xattrs for a privileged server. */
+export const OVERLAY_PREFIX = "trusted.overlay.";
+
+/** Names of the overlay's own xattrs on an inode, without their prefix. */
+export function overlayXattrs(fd: number): string[] {
+	const names = listXattrs(fd);
+	if (typeof names === "number") {
+		if (names === -ERRNO.EOPNOTSUPP || names === -ENODATA) return [];
+		throw new LayerError(`Cannot list extended attributes: ${errnoName(names)}.`);
+	}
+	const marks: string[] = [];
+	for (const name of names) {
+		const text = name.toString("latin1");
+		if (text.startsWith(OVERLAY_PREFIX)) marks.push(text.slice(OVERLAY_PREFIX.length));
+	}
+	return marks;
+}
+
+/** Whether names can be moved between two directories: rename(2) does not leave a mount. */
+export function onOneMount(a: number, b: number): boolean {
+	return mountId(a) === mountId(b);
+}
+

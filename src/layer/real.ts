@@ -1,0 +1,158 @@
+import { ERRNO, errnoName } from "../linux/errno.ts";
+import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import { close, O } from "../linux/open.ts";
+import type { Layer } from "./layer.ts";
+
+/** A real object could not be opened by its handle: it is gone, or its file system refuses. */
+export class RealObjectError extends Error {
+	readonly errno: number;
+
+	constructor(real: Real, error: number) {
+		super(`Cannot open an object of ${real.layer.path} by its handle: ${errnoName(error)}`);
+		this.name = "RealObjectError";
+		this.errno = Math.abs(error);
+	}
+
+	get gone(): boolean {
+		return this.errno === ERRNO.ESTALE;
+	}
+}
+
+/**
+ * An inode of a layer. It is known by its kernel handle, so its descriptors are a cache: they can be closed at any
+ * moment between two operations and cost one open_by_handle_at(2) to have again.
+ */
+export class Real {
+	readonly layer: Layer;
+	readonly handle: FileHandle;
+	/** Equal for two Reals exactly if they are the same inode. */
+	readonly key: string;
+	readonly inoHi: number;
+	readonly inoLo: number;
+	/** A directory of another st_dev than its layer (a btrfs subvolume): shown as empty, never entered. */
+	readonly foreign: boolean;
+	/** Files of this directory may be whiteouts in the form of xattrs (opaque "x"). */
+	hasXattrWhiteouts = false;
+	/** Owned by the descriptor cache. */
+	pathFd = -1;
+	dataFd = -1;
+	dataFdWritable = false;
+	newer: Real | null = null;
+	older: Real | null = null;
+
+	constructor(layer: Layer, handle: FileHandle, inoHi: number, inoLo: number, foreign: boolean) {
+		this.layer = layer;
+		this.handle = handle;
+		this.key = realKey(layer, handle);
+		this.inoHi = inoHi;
+		this.inoLo = inoLo;
+		this.foreign = foreign;
+	}
+}
+
+export function realKey(layer: Layer, handle: FileHandle): string {
+	return String.fromCharCode(layer.fileSystem.number, handle.type) + handle.bytes.toString("latin1");
+}
+
+/**
+ * Keeps descriptors of real objects open, at most `limit` of them. Nothing is closed while an operation runs:
+ * `trim` is called between two.
+ */
+export class DescriptorCache {
+	readonly limit: number;
+	#count = 0;
+	#newest: Real | null = null;
+	#oldest: Real | null = null;
+
+	constructor(limit: number) {
+		this.limit = limit;
+	}
+
+	/** Descriptors open at this moment. */
+	get count(): number {
+		return this.#count;
+	}
+
+	/** Hands over a descriptor (O_PATH, or readable for a directory) that was opened elsewhere. */
+	adopt(real: Real, fd: number): void {
+		if (real.pathFd >= 0) {
+			close(fd);
+			this.#touch(real);
+			return;
+		}
+		real.pathFd = fd;
+		this.#count++;
+		this.#touch(real);
+	}
+
+	/** A descriptor for calls that take O_PATH; for a directory also as a starting point. */
+	path(real: Real): number {
+		if (real.pathFd < 0) {
+			const fd = openByHandle(real.layer.root, real.handle, O.path | O.nofollow);
+			if (fd < 0) throw new RealObjectError(real, fd);
+			real.pathFd = fd;
+			this.#count++;
+		}
+		this.#touch(real);
+		return real.pathFd;
+	}
+
+	/** A descriptor to read (and write) the data of a regular file, or the entries of a directory. */
+	data(real: Real, writable: boolean): number {
+		if (real.dataFd >= 0 && (real.dataFdWritable || !writable)) {
+			this.#touch(real);
+			return real.dataFd;
+		}
+		const fd = openByHandle(real.layer.root, real.handle, (writable ? O.rdwr : O.rdonly) | O.noatime | O.nofollow | O.nonblock);
+		if (fd < 0) throw new RealObjectError(real, fd);
+		if (real.dataFd >= 0) close(real.dataFd);
+		else this.#count++;
+		real.dataFd = fd;
+		real.dataFdWritable = writable;
+		this.#touch(real);
+		return fd;
+	}
+
+	/** Closes what this object has open. */
+	drop(real: Real): void {
+		if (real.pathFd >= 0) {
+			close(real.pathFd);
+			real.pathFd = -1;
+			this.#count--;
+		}
+		if (real.dataFd >= 0) {
+			close(real.dataFd);
+			real.dataFd = -1;
+			real.dataFdWritable = false;
+			this.#count--;
+		}
+		this.#unlink(real);
+	}
+
+	/** Closes the least recently used down to the limit. */
+	trim(): void {
+		while (this.#count > this.limit && this.#oldest !== null) this.drop(this.#oldest);
+	}
+
+	dropAll(): void {
+		while (this.#oldest !== null) this.drop(this.#oldest);
+	}
+
+	#touch(real: Real): void {
+		if (this.#newest === real) return;
+		this.#unlink(real);
+		real.older = this.#newest;
+		if (this.#newest !== null) this.#newest.newer = real;
+		this.#newest = real;
+		if (this.#oldest === null) this.#oldest = real;
+	}
+
+	#unlink(real: Real): void {
+		if (real.newer !== null) real.newer.older = real.older;
+		else if (this.#newest === real) this.#newest = real.older;
+		if (real.older !== null) real.older.newer = real.newer;
+		else if (this.#oldest === real) this.#oldest = real.newer;
+		real.newer = null;
+		real.older = null;
+	}
+}

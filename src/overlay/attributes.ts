@@ -1,0 +1,121 @@
+import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
+import { truncateFile } from "../linux/data.ts";
+import { fstat, Stat } from "../linux/stat.ts";
+import { demand, inGroup, isSuperuser, MAY, permitted } from "./access.ts";
+import { ensureUpper, entryOf, writableOf } from "./copy-up.ts";
+import { type Engine, must } from "./engine.ts";
+import { OverlayError } from "./errors.ts";
+import type { Node } from "./node.ts";
+import { type Attributes, type Credentials, FileType, type SetAttributes, type Timespec } from "./types.ts";
+
+/** Attributes of the topmost real object. */
+export function statOf(engine: Engine, node: Node): Stat {
+	const stat = new Stat();
+	must(fstat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
+	return stat;
+}
+
+/** The link count that clients see (handles.md, H7): of a lower file its own less the names removed, of a copied up one as its `nlink` says. */
+export function linkCount(engine: Engine, node: Node, stat: Stat): number {
+	// a merged directory has as many subdirectories as nobody counted; 1 says so, as in the kernel
+	if (node.type === FileType.dir) return node.reals.length > 1 ? 1 : stat.nlink;
+	if (node.isUpper) return node.isIndexed ? Math.max(stat.nlink + node.nlinkDelta, 0) : stat.nlink;
+	return lowerLinks(engine, node, stat);
+}
+
+/** Names left of a lower file. Only a file of several names can have a record. */
+export function lowerLinks(engine: Engine, node: Node, stat: Stat): number {
+	if (stat.nlink === 1 || engine.writable === null) return stat.nlink;
+	if (node.lowerLinks < 0) {
+		const entry = entryOf(engine, node);
+		node.lowerLinks = (entry === null ? null : engine.writable.linkCounts.get(entry)) ?? stat.nlink;
+	}
+	return node.lowerLinks;
+}
+
+export function attributesOf(engine: Engine, node: Node): Attributes {
+	const stat = statOf(engine, node);
+	return {
+		type: node.type,
+		mode: stat.mode & 0o7777,
+		nlink: linkCount(engine, node, stat),
+		uid: stat.uid,
+		gid: stat.gid,
+		sizeHi: stat.sizeHi,
+		sizeLo: stat.sizeLo,
+		blocks: stat.blocks,
+		rdevMajor: stat.rdevMajor,
+		rdevMinor: stat.rdevMinor,
+		fileidHi: node.fileidHi,
+		fileidLo: node.fileidLo,
+		atime: { sec: stat.atimeSec, nsec: stat.atimeNsec },
+		mtime: { sec: stat.mtimeSec, nsec: stat.mtimeNsec },
+		ctime: { sec: stat.ctimeSec, nsec: stat.ctimeNsec },
+	};
+}
+
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
+const S_IXGRP = 0o0010;
+const UNCHANGED = 0xffffffff;
+
+/** Changes attributes as chmod(2), chown(2), truncate(2) and utimensat(2) would for the caller. */
+export function setAttributes(engine: Engine, node: Node, who: Credentials, change: SetAttributes, guard: Timespec | undefined): void {
+	const stat = statOf(engine, node);
+	if (guard !== undefined && (guard.sec !== stat.ctimeSec || guard.nsec !== stat.ctimeNsec)) {
+		throw new OverlayError("notsync", "The object was changed meanwhile");
+	}
+	if (Object.keys(change).length === 0) return;
+	writableOf(engine);
+	checkChange(engine, node, stat, who, change);
+	ensureUpper(engine, node, change.size === 0);
+	if (change.size !== undefined) {
+		must(truncateFile(engine.descriptors.data(node.top, true), change.size), "Cannot set the size of a file");
+		if (change.size !== stat.size) clearPrivilege(engine, node, stat, who);
+	}
+	applyAttributes(engine.descriptors.path(node.top), node.type, stat, who, change);
+}
+
+function checkChange(engine: Engine, node: Node, stat: Stat, who: Credentials, change: SetAttributes): void {
+	const isOwner = who.uid === stat.uid;
+	if (change.size !== undefined) {
+		if (node.type === FileType.dir) throw new OverlayError("isdir", "A directory has no size to set");
+		if (node.type !== FileType.reg) throw new OverlayError("inval", "Only a regular file has a size to set");
+		if (!isOwner) demand(engine, node, stat, who, MAY.write);
+	}
+	if (isSuperuser(who)) return;
+	const forbidden = () => new OverlayError("perm", "Only the owner may change this attribute");
+	if (change.mode !== undefined && !isOwner) throw forbidden();
+	if (change.uid !== undefined && (!isOwner || change.uid !== stat.uid)) throw forbidden();
+	if (change.gid !== undefined && (!isOwner || (change.gid !== stat.gid && !inGroup(who, change.gid)))) throw forbidden();
+	if (isOwner || (change.atime === undefined && change.mtime === undefined)) return;
+	// anyone who may write may set both times to now
+	if (change.atime !== "now" && change.atime !== undefined) throw forbidden();
+	if (change.mtime !== "now" && change.mtime !== undefined) throw forbidden();
+	if (!permitted(engine, node, stat, who, MAY.write)) throw new OverlayError("acces", "Permission denied");
+}
+
+/** Owner, then mode (which a change of owner clears bits of), then times. */
+export function applyAttributes(fd: number, type: FileType, stat: Stat, who: Credentials, change: SetAttributes): void {
+	if (change.uid !== undefined || change.gid !== undefined) {
+		must(changeOwner(fd, change.uid ?? UNCHANGED, change.gid ?? UNCHANGED), "Cannot change the owner");
+	}
+	if (change.mode !== undefined && type !== FileType.lnk) {
+		let mode = change.mode & 0o7777;
+		const gid = change.gid ?? stat.gid;
+		if (!isSuperuser(who) && type !== FileType.dir && !inGroup(who, gid)) mode &= ~S_ISGID;
+		must(changeMode(fd, mode), "Cannot change the mode");
+	}
+	if (change.atime !== undefined || change.mtime !== undefined) {
+		must(changeTimes(fd, change.atime, change.mtime), "Cannot change the times");
+	}
+}
+
+/** Who changes the content of a program takes its privilege: the kernel does not do it for us, who write as the superuser. */
+export function clearPrivilege(engine: Engine, node: Node, stat: Stat, who: Credentials): void {
+	if (isSuperuser(who) || node.type !== FileType.reg) return;
+	let mode = stat.mode & 0o7777;
+	if ((mode & S_ISUID) !== 0) mode &= ~S_ISUID;
+	if ((mode & S_ISGID) !== 0 && (mode & S_IXGRP) !== 0) mode &= ~S_ISGID;
+	if (mode !== (stat.mode & 0o7777)) must(changeMode(engine.descriptors.path(node.top), mode), "Cannot change the mode");
+}

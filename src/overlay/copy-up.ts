@@ -1,0 +1,323 @@
+import type { Real } from "../layer/real.ts";
+import { OVERLAY_PREFIX } from "../layer/layer.ts";
+import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
+import { ENODATA, ERRNO } from "../linux/errno.ts";
+import { openByHandle } from "../linux/file-handle.ts";
+import { linkDescriptor, makeNode, makeSymlink, RENAME, readLink, renameName } from "../linux/names.ts";
+import { close, descriptorPath, O, openAt } from "../linux/open.ts";
+import { fstat, Stat } from "../linux/stat.ts";
+import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
+import { type Engine, failed, must, realOf, type Writable, XATTR } from "./engine.ts";
+import { OverlayError, Pending } from "./errors.ts";
+import { encodeIdentity, encodeRecord } from "./identity.ts";
+import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
+import type { Node } from "./node.ts";
+import { FileType } from "./types.ts";
+
+/** What of an export can be written, or "rofs". */
+export function writableOf(engine: Engine): Writable {
+	if (engine.writable === null) throw new OverlayError("rofs", "This export has no upper: it is read-only");
+	return engine.writable;
+}
+
+/**
+ * Makes the object lie in upper, with all directories above it, and changes nothing that a client sees. Built in work and published
+ * at once, first in the index and then under its name. Data is copied and flushed off the main thread: Pending until it is there.
+ * `withoutData`: the caller is about to cut the file to nothing.
+ */
+export function ensureUpper(engine: Engine, node: Node, withoutData = false): void {
+	if (node.isUpper) return;
+	const writable = writableOf(engine);
+	if (node.type === FileType.dir) copyUpDirectory(engine, writable, node);
+	else copyUpFile(engine, writable, node, withoutData);
+}
+
+/** The live directory that holds a directory. */
+export function parentOf(engine: Engine, directory: Node): Node {
+	if (directory.parent === null) return rootNode(engine);
+	directory.parent = liveNode(engine, directory.parent);
+	return directory.parent;
+}
+
+function copyUpDirectory(engine: Engine, writable: Writable, node: Node): void {
+	const parent = parentOf(engine, node);
+	const name = node.name as Buffer;
+	ensureUpper(engine, parent);
+	const { work, index, layer } = writable;
+	const source = node.top;
+	const temporary = work.makeTemporaryDirectory(0o700);
+	const fd = must(openAt(work.temporaries, temporary, O.rdonly | O.directory), "Cannot open a directory in work");
+	const entry = index.entryName(source.layer.fileSystem.uuid, source.handle);
+	try {
+		const stat = new Stat();
+		must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
+		mark(engine, fd, node, source);
+		copyMetadata(engine.descriptors.path(source), fd, stat);
+		must(fstat(fd, stat), "Cannot read a directory in work");
+		const real = realOf(layer, fd, stat);
+		index.enterDirectory(entry, real.handle);
+		publish(engine, parent, name, temporary, writable);
+		node.reals = [real, ...node.reals];
+		engine.nodes.noteReals(node);
+	} catch (error) {
+		index.withdraw(entry);
+		work.discard(temporary);
+		throw error;
+	} finally {
+		close(fd);
+	}
+}
+
+function copyUpFile(engine: Engine, writable: Writable, node: Node, withoutData: boolean): void {
+	const place = placeOf(engine, node);
+	if (place !== null) ensureUpper(engine, place.parent);
+	const source = node.top;
+	const stat = new Stat();
+	must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower object");
+	const built = build(engine, writable, node, stat, withoutData);
+	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
+	try {
+		const names = node.lowerLinks >= 0 ? node.lowerLinks : (writable.linkCounts.get(entry) ?? stat.nlink);
+		// the inode will have its index entry for a link, and its name where that is known
+		const delta = names - (place === null ? 1 : 2);
+		mark(engine, built.fd, node, source);
+		must(setXattr(built.fd, XATTR.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`)), "Cannot set the link count");
+		copyMetadata(engine.descriptors.path(source), built.fd, stat);
+		must(fstat(built.fd, stat), "Cannot read an object in work");
+		const real = realOf(writable.layer, built.fd, stat);
+		if (place === null) {
+			writable.linkCounts.noteUnnamed(entry);
+			writable.index.enterUnnamed(entry, built.temporary);
+		} else {
+			writable.index.enterLink(entry, built.fd);
+			publish(engine, place.parent, place.name, built.temporary, writable);
+		}
+		writable.linkCounts.delete(entry);
+		engine.descriptors.drop(source);
+		node.reals = [real];
+		node.isIndexed = true;
+		node.nlinkDelta = delta;
+		node.lowerLinks = -1;
+		engine.nodes.noteReals(node);
+	} catch (error) {
+		writable.index.withdraw(entry);
+		writable.work.discard(built.temporary);
+		throw error;
+	} finally {
+		close(built.fd);
+	}
+}
+
+interface Built {
+	readonly temporary: string;
+	/** O_PATH, or the open file. */
+	readonly fd: number;
+}
+
+const S_IFMT = 0o170000;
+
+/** Makes the inode in work, with its data but without its attributes. */
+function build(engine: Engine, writable: Writable, node: Node, stat: Stat, withoutData: boolean): Built {
+	const { work } = writable;
+	if (node.type === FileType.reg) return buildRegular(engine, writable, node, stat, withoutData);
+	const temporary = work.temporaryName();
+	if (node.type === FileType.lnk) {
+		const target = readLink(engine.descriptors.path(node.top), "");
+		if (target === null) throw new OverlayError("io", "Cannot read a symlink of a lower");
+		must(makeSymlink(target, work.temporaries, temporary), "Cannot make a symlink in work");
+	} else {
+		must(makeNode(work.temporaries, temporary, (stat.mode & S_IFMT) | 0o600, stat.rdevMajor, stat.rdevMinor), "Cannot make a node in work");
+	}
+	return { temporary, fd: must(openAt(work.temporaries, temporary, O.path | O.nofollow), "Cannot open an object in work") };
+}
+
+function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat, withoutData: boolean): Built {
+	const job = node.copyUp;
+	if (job !== null) {
+		if (job.state === "running") throw new Pending(job.ready);
+		node.copyUp = null;
+		if (job.error === null) return { temporary: job.temporary, fd: job.fd };
+		close(job.fd);
+		writable.work.discard(job.temporary);
+		throw job.error;
+	}
+	const { work } = writable;
+	const temporary = work.temporaryName();
+	const fd = must(openAt(work.temporaries, temporary, O.creat | O.excl | O.rdwr, 0o600), "Cannot make a file in work");
+	if (withoutData || stat.size === 0) return { temporary, fd };
+	const source = openByHandle(node.top.layer.root, node.top.handle, O.rdonly | O.noatime);
+	if (source < 0) {
+		close(fd);
+		work.discard(temporary);
+		throw failed("Cannot open a lower file", source);
+	}
+	throw new Pending(startCopy(engine, node, temporary, fd, source, stat.size));
+}
+
+function startCopy(engine: Engine, node: Node, temporary: string, fd: number, source: number, size: number): Promise<void> {
+	// data must be on disk before the names that lead to it: after a power loss a lower file must not have turned into zeros
+	const flush = node.top.layer.fileSystem.name !== "tmpfs" || engine.writable?.layer.fileSystem.name !== "tmpfs";
+	const job = { temporary, fd, state: "running", error: null, ready: Promise.resolve() } as {
+		temporary: string;
+		fd: number;
+		state: "running" | "done" | "failed";
+		error: Error | null;
+		ready: Promise<void>;
+	};
+	const end = (error: Error | null) => {
+		close(source);
+		job.state = error === null ? "done" : "failed";
+		job.error = error;
+	};
+	job.ready = engine.offload.run({ kind: "copy", from: source, to: fd, size, flush }).then(
+		(status) => end((status as number) < 0 ? failed("Cannot copy a file up", status as number) : null),
+		(error) => end(new OverlayError("io", (error as Error).message)),
+	);
+	node.copyUp = job;
+	return job.ready;
+}
+
+/** Ends a copy whose result nobody will use any more. */
+export function abandonCopy(engine: Engine, node: Node): void {
+	const job = node.copyUp;
+	if (job === null) return;
+	node.copyUp = null;
+	void job.ready.then(() => {
+		close(job.fd);
+		engine.writable?.work.discard(job.temporary);
+	});
+}
+
+/** Says on the new inode what it was born as, for the kernel and for us. */
+function mark(engine: Engine, fd: number, node: Node, source: Real): void {
+	const { uuid } = source.layer.fileSystem;
+	must(setXattr(fd, XATTR.origin, encodeRecord(uuid, source.handle, false)), "Cannot mark the origin of a copied up object");
+	const home = engine.homes.get(node.home);
+	if (home === undefined) throw new OverlayError("io", "The home of an object is not in the stack");
+	must(setXattr(fd, XATTR.identity, encodeIdentity(home.uuid, node.id)), "Cannot mark the identity of a copied up object");
+}
+
+/** Owner, extended attributes with ACLs, mode and times, as they are on the source; the overlay's own xattrs stay behind. */
+export function copyMetadata(from: number, to: number, stat: Stat): void {
+	must(changeOwner(to, stat.uid, stat.gid), "Cannot set the owner of an object in work");
+	const names = listXattrs(from);
+	if (typeof names === "number") {
+		if (names !== -ERRNO.EOPNOTSUPP) throw failed("Cannot list extended attributes", names);
+	} else {
+		for (const name of names) {
+			if (name.toString("latin1").startsWith(OVERLAY_PREFIX)) continue;
+			const value = getXattr(from, name);
+			if (value === -ENODATA) continue;
+			if (typeof value === "number") throw failed("Cannot read an extended attribute", value);
+			const status = setXattr(to, name, value);
+			// a file system without this kind of attribute, as overlayfs does: the object is worth more than its label
+			if (status < 0 && status !== -ERRNO.EOPNOTSUPP) throw failed("Cannot copy an extended attribute", status);
+		}
+	}
+	if (stat.type !== FileType.lnk) must(changeMode(to, stat.mode & 0o7777), "Cannot set the mode of an object in work");
+	const times = changeTimes(to, { sec: stat.atimeSec, nsec: stat.atimeNsec }, { sec: stat.mtimeSec, nsec: stat.mtimeNsec });
+	must(times, "Cannot set the times of an object in work");
+}
+
+/** Moves what was built under its name in an upper directory, whose times do not change by that. */
+function publish(engine: Engine, parent: Node, name: Uint8Array, temporary: string, writable: Writable): void {
+	keepingTimes(engine, parent, (directory) => {
+		markImpure(engine, parent);
+		must(renameName(writable.work.temporaries, temporary, directory, name, RENAME.noReplace), "Cannot publish a copied up object");
+	});
+}
+
+/** Runs a change of an upper directory that clients must not notice, and sets its times back. */
+function keepingTimes(engine: Engine, directory: Node, change: (fd: number) => void): void {
+	const fd = engine.descriptors.path(directory.top);
+	const stat = new Stat();
+	must(fstat(fd, stat), "Cannot read a directory of upper");
+	change(fd);
+	changeTimes(fd, { sec: stat.atimeSec, nsec: stat.atimeNsec }, { sec: stat.mtimeSec, nsec: stat.mtimeNsec });
+}
+
+const YES = Buffer.from("y");
+
+/** Says that an upper directory holds objects that were born elsewhere, so that listings look for their numbers. */
+export function markImpure(engine: Engine, directory: Node): void {
+	const fd = engine.descriptors.path(directory.top);
+	if (typeof getXattr(fd, XATTR.impure) !== "number") return;
+	must(setXattr(fd, XATTR.impure, YES), "Cannot mark a directory as impure");
+}
+
+/** A name by which a lower file can be published: the last one seen, or the one that the kernel remembers, if it still leads here. */
+function placeOf(engine: Engine, node: Node): { readonly parent: Node; readonly name: Buffer } | null {
+	return seenPlace(engine, node) ?? rememberedPlace(engine, node);
+}
+
+function seenPlace(engine: Engine, node: Node): { readonly parent: Node; readonly name: Buffer } | null {
+	const { parent, name } = node;
+	if (parent === null || name === null || parent.isDead) return null;
+	try {
+		const directory = liveNode(engine, parent);
+		return isHere(engine, directory, name, node) ? { parent: directory, name } : null;
+	} catch (error) {
+		if (error instanceof OverlayError) return null;
+		throw error;
+	}
+}
+
+function isHere(engine: Engine, directory: Node, name: Uint8Array, node: Node): boolean {
+	return upperEntry(engine, directory, name) === "none" && lookupChild(engine, directory, name) === node;
+}
+
+/** Lowers never change, so a path that the kernel still has in its cache is as good as one from a client. */
+function rememberedPlace(engine: Engine, node: Node): { readonly parent: Node; readonly name: Buffer } | null {
+	const path = readLink(-100, descriptorPath(engine.descriptors.path(node.top)));
+	if (path === null || path[0] !== 0x2f) return null;
+	const names: Buffer[] = [];
+	for (let at = 1; at < path.length; ) {
+		const slash = path.indexOf(0x2f, at);
+		const end = slash < 0 ? path.length : slash;
+		names.push(path.subarray(at, end));
+		at = end + 1;
+	}
+	const last = names.pop();
+	if (last === undefined || last.length === 0) return null;
+	try {
+		let directory = rootNode(engine);
+		for (const name of names) {
+			const child = lookupChild(engine, directory, name);
+			if (child === null || child.type !== FileType.dir) return null;
+			directory = child;
+		}
+		return isHere(engine, directory, last, node) ? { parent: directory, name: Buffer.from(last) } : null;
+	} catch (error) {
+		if (error instanceof OverlayError) return null;
+		throw error;
+	}
+}
+
+/** Gives a copied up object its name in upper, where so far only a lower shows it there. */
+export function ensureNamed(engine: Engine, node: Node, directory: Node, name: Uint8Array): void {
+	ensureUpper(engine, node);
+	if (!node.isIndexed || upperEntry(engine, directory, name) === "object") return;
+	const writable = writableOf(engine);
+	const fd = engine.descriptors.path(node.top);
+	keepingTimes(engine, directory, (directoryFd) => {
+		markImpure(engine, directory);
+		must(linkDescriptor(fd, directoryFd, name), "Cannot give a copied up object its name");
+	});
+	setLinkDelta(engine, node, node.nlinkDelta - 1);
+	const entry = entryOf(engine, node);
+	if (entry !== null) writable.linkCounts.noteNamed(entry);
+}
+
+/** The name of the object's index entry, or null for what was born in upper. */
+export function entryOf(engine: Engine, node: Node): string | null {
+	const home = engine.homes.get(node.home);
+	if (home === undefined || home.isUpper || engine.writable === null) return null;
+	return engine.writable.index.entryName(home.uuid, node.id);
+}
+
+/** Notes how far the union's link count is from the upper inode's own. */
+export function setLinkDelta(engine: Engine, node: Node, delta: number): void {
+	const value = Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`);
+	must(setXattr(engine.descriptors.path(node.top), XATTR.nlink, value), "Cannot set the link count");
+	node.nlinkDelta = delta;
+}

@@ -1,0 +1,178 @@
+import { changeMode, changeOwner } from "../linux/attributes.ts";
+import { truncateFile } from "../linux/data.ts";
+import { linkDescriptor, makeNode, makeSymlink, RENAME, renameName, unlinkName } from "../linux/names.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { fstat, Stat } from "../linux/stat.ts";
+import { getXattr, setXattr } from "../linux/xattr.ts";
+import { demand, isSuperuser, MAY } from "./access.ts";
+import { applyAttributes, statOf } from "./attributes.ts";
+import { ensureUpper, writableOf } from "./copy-up.ts";
+import { type Engine, must, realOf, type Writable, XATTR } from "./engine.ts";
+import { OverlayError } from "./errors.ts";
+import type { Listings } from "./listing.ts";
+import { lookupChild, nodeFor, upperEntry } from "./lookup.ts";
+import { checkNewName } from "./names.ts";
+import type { Node } from "./node.ts";
+import { ACL_ACCESS, ACL_DEFAULT, inheritAcl } from "./posix-acl.ts";
+import { type Credentials, FileType, type SetAttributes } from "./types.ts";
+
+const S_ISGID = 0o2000;
+
+/** How the inode of a new object is made in work; it gets its owner, mode and times afterwards. */
+export type Maker =
+	| { readonly type: typeof FileType.reg }
+	| { readonly type: typeof FileType.dir }
+	| { readonly type: typeof FileType.lnk; readonly target: Uint8Array }
+	| { readonly type: FileType; readonly major: number; readonly minor: number };
+
+/** What may be set on an object that is being made. */
+interface Birth {
+	readonly uid: number;
+	readonly gid: number;
+	readonly mode: number;
+	readonly access: Buffer | null;
+	readonly defaultAcl: Buffer | null;
+}
+
+/** Refuses to make a name that exists, or where the caller may not. */
+export function checkCreate(engine: Engine, directory: Node, name: Uint8Array, who: Credentials): Stat {
+	writableOf(engine);
+	if (directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+	checkNewName(name);
+	const stat = statOf(engine, directory);
+	demand(engine, directory, stat, who, MAY.write | MAY.execute);
+	return stat;
+}
+
+/** Makes a new object: built in work with all its attributes, then published under its name by one rename. */
+export function createObject(
+	engine: Engine,
+	listings: Listings,
+	directory: Node,
+	name: Uint8Array,
+	who: Credentials,
+	maker: Maker,
+	wanted: SetAttributes,
+): Node {
+	const parentStat = checkCreate(engine, directory, name, who);
+	if (lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
+	const writable = writableOf(engine);
+	ensureUpper(engine, directory);
+	const birth = inherit(engine, directory, parentStat, who, maker.type, wanted);
+	const temporary = make(writable, maker);
+	const isFile = maker.type === FileType.reg || maker.type === FileType.dir;
+	const flags = isFile ? (maker.type === FileType.dir ? O.rdonly | O.directory : O.rdwr) : O.path;
+	const fd = must(openAt(writable.work.temporaries, temporary, flags | O.nofollow), "Cannot open an object in work");
+	try {
+		dress(fd, maker.type, birth, who, wanted);
+		if (maker.type === FileType.dir && directory.reals.length > 1) {
+			// nothing of that name below may show through, also not after the lowers have been exchanged
+			must(setXattr(fd, XATTR.opaque, Buffer.from("y")), "Cannot make a directory opaque");
+		}
+		publishNew(engine, writable, directory, name, temporary, maker.type);
+		const stat = new Stat();
+		must(fstat(fd, stat), "Cannot read a new object");
+		const real = realOf(writable.layer, fd, stat);
+		const fileid = { real, space: writable.layer.space, inoHi: stat.inoHi, inoLo: stat.inoLo };
+		const node = nodeFor(engine, { home: writable.layer.home, id: real.handle }, maker.type, [real], fileid);
+		node.parent = directory;
+		node.name = Buffer.from(name);
+		listings.noteAdded(directory, name, node);
+		return node;
+	} catch (error) {
+		writable.work.discard(temporary);
+		throw error;
+	} finally {
+		close(fd);
+	}
+}
+
+function make(writable: Writable, maker: Maker): string {
+	const { work } = writable;
+	if (maker.type === FileType.dir) return work.makeTemporaryDirectory(0o700);
+	const temporary = work.temporaryName();
+	if ("target" in maker) {
+		must(makeSymlink(maker.target, work.temporaries, temporary), "Cannot make a symlink");
+	} else if ("major" in maker) {
+		must(makeNode(work.temporaries, temporary, (maker.type << 12) | 0o600, maker.major, maker.minor), "Cannot make a node");
+	} else {
+		const fd = must(openAt(work.temporaries, temporary, O.creat | O.excl | O.wronly, 0o600), "Cannot make a file");
+		close(fd);
+	}
+	return temporary;
+}
+
+/** Owner, group, mode and ACLs as a local file system would give them to what the caller makes here. */
+function inherit(engine: Engine, directory: Node, parent: Stat, who: Credentials, type: FileType, wanted: SetAttributes): Birth {
+	const mayChoose = isSuperuser(who);
+	const isSetgid = (parent.mode & S_ISGID) !== 0;
+	const gid = isSetgid ? parent.gid : who.gid;
+	let mode = (wanted.mode ?? (type === FileType.dir ? 0o700 : 0o600)) & 0o7777;
+	let access: Buffer | null = null;
+	let defaultAcl: Buffer | null = null;
+	if (type !== FileType.lnk) {
+		const acl = getXattr(engine.descriptors.path(directory.top), ACL_DEFAULT);
+		const inherited = typeof acl === "number" ? null : inheritAcl(acl, mode);
+		if (inherited !== null) {
+			mode = inherited.mode;
+			access = inherited.access;
+			if (type === FileType.dir) defaultAcl = acl as Buffer;
+		}
+	}
+	if (isSetgid && type === FileType.dir) mode |= S_ISGID;
+	else if ((mode & S_ISGID) !== 0 && !mayChoose && type !== FileType.dir && who.gid !== gid && !who.gids.includes(gid)) mode &= ~S_ISGID;
+	return { uid: mayChoose ? (wanted.uid ?? who.uid) : who.uid, gid: mayChoose ? (wanted.gid ?? gid) : gid, mode, access, defaultAcl };
+}
+
+function dress(fd: number, type: FileType, birth: Birth, who: Credentials, wanted: SetAttributes): void {
+	if (wanted.size !== undefined && type === FileType.reg && wanted.size > 0) must(truncateFile(fd, wanted.size), "Cannot set the size");
+	must(changeOwner(fd, birth.uid, birth.gid), "Cannot set the owner of a new object");
+	if (type !== FileType.lnk) must(changeMode(fd, birth.mode), "Cannot set the mode of a new object");
+	if (birth.access !== null) must(setXattr(fd, ACL_ACCESS, birth.access), "Cannot set the ACL of a new object");
+	if (birth.defaultAcl !== null) must(setXattr(fd, ACL_DEFAULT, birth.defaultAcl), "Cannot set the ACL of a new directory");
+	const times: SetAttributes = {};
+	if (wanted.atime !== undefined) times.atime = wanted.atime;
+	if (wanted.mtime !== undefined) times.mtime = wanted.mtime;
+	applyAttributes(fd, type, new Stat(), who, times);
+}
+
+/** Moves what was built under its name, over a whiteout where one is there. */
+function publishNew(engine: Engine, writable: Writable, directory: Node, name: Uint8Array, temporary: string, type: FileType): void {
+	const { work } = writable;
+	const fd = engine.descriptors.path(directory.top);
+	if (upperEntry(engine, directory, name) === "none") {
+		must(renameName(work.temporaries, temporary, fd, name, RENAME.noReplace), "Cannot publish a new object");
+		return;
+	}
+	if (type !== FileType.dir) {
+		must(renameName(work.temporaries, temporary, fd, name), "Cannot publish a new object");
+		return;
+	}
+	must(renameName(work.temporaries, temporary, fd, name, RENAME.exchange), "Cannot publish a new directory");
+	unlinkName(work.temporaries, temporary);
+}
+
+/** Adds a name to an object that was born in upper. */
+export function linkObject(engine: Engine, listings: Listings, node: Node, directory: Node, name: Uint8Array, who: Credentials): void {
+	checkCreate(engine, directory, name, who);
+	if (node.type === FileType.dir) throw new OverlayError("isdir", "A directory cannot have a second name");
+	if (lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
+	if (!node.isUpper || node.isIndexed) {
+		throw new OverlayError("notsupp", "A further name for an object of a lower is not supported yet");
+	}
+	const writable = writableOf(engine);
+	ensureUpper(engine, directory);
+	const fd = engine.descriptors.path(node.top);
+	const directoryFd = engine.descriptors.path(directory.top);
+	if (upperEntry(engine, directory, name) === "none") {
+		must(linkDescriptor(fd, directoryFd, name), "Cannot make a further name");
+	} else {
+		const temporary = writable.work.temporaryName();
+		must(linkDescriptor(fd, writable.work.temporaries, temporary), "Cannot make a further name");
+		const status = renameName(writable.work.temporaries, temporary, directoryFd, name);
+		if (status < 0) writable.work.discard(temporary);
+		must(status, "Cannot make a further name");
+	}
+	listings.noteAdded(directory, name, node);
+}
+

@@ -1,0 +1,134 @@
+import type { SipKey } from "../handle/sip-hash.ts";
+import { type HandleSigner, ROOT_HOME } from "../handle/wire-handle.ts";
+import type { Layer } from "../layer/layer.ts";
+import { OVERLAY_PREFIX } from "../layer/layer.ts";
+import { type DescriptorCache, Real, RealObjectError } from "../layer/real.ts";
+import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
+import { handleOf } from "../linux/file-handle.ts";
+import { Stat } from "../linux/stat.ts";
+import { OverlayError, type OverlayErrorCode } from "./errors.ts";
+import type { Identity } from "./identity.ts";
+import type { IndexDirectory } from "./index-directory.ts";
+import type { LinkCounts } from "./link-counts.ts";
+import type { NodeCache } from "./node-cache.ts";
+import type { Offload } from "./offload.ts";
+import type { WorkFolder } from "./work-folder.ts";
+
+/** The names of the overlay's xattrs that the engine reads or writes. */
+export const XATTR = {
+	opaque: `${OVERLAY_PREFIX}opaque`,
+	whiteout: `${OVERLAY_PREFIX}whiteout`,
+	redirect: `${OVERLAY_PREFIX}redirect`,
+	origin: `${OVERLAY_PREFIX}origin`,
+	impure: `${OVERLAY_PREFIX}impure`,
+	nlink: `${OVERLAY_PREFIX}nlink`,
+	upper: `${OVERLAY_PREFIX}upper`,
+	metacopy: `${OVERLAY_PREFIX}metacopy`,
+	identity: `${OVERLAY_PREFIX}holdfast`,
+} as const;
+
+/** What of an export can be written: its upper, and all that lies in work. */
+export interface Writable {
+	readonly layer: Layer;
+	readonly work: WorkFolder;
+	readonly index: IndexDirectory;
+	readonly linkCounts: LinkCounts;
+}
+
+/** What every part of the engine works on: the stack, the caches and the registry's numbers. One for each export. */
+export interface Engine {
+	/** From the topmost down; upper first where there is one. */
+	readonly layers: readonly Layer[];
+	readonly writable: Writable | null;
+	readonly signer: HandleSigner;
+	readonly cookieKey: SipKey;
+	/** Homes in the present stack, by number. */
+	readonly homes: ReadonlyMap<number, Home>;
+	readonly nodes: NodeCache;
+	readonly descriptors: DescriptorCache;
+	readonly offload: Offload;
+}
+
+export interface Home {
+	readonly number: number;
+	readonly uuid: Buffer;
+	/** Layers whose objects were born here; any of them opens its handles. */
+	readonly layers: readonly Layer[];
+	readonly isUpper: boolean;
+}
+
+/** Reused by every synchronous step that needs one inode's attributes for a moment. */
+export const scratchStat: Stat = new Stat();
+
+const CODES: ReadonlyMap<number, OverlayErrorCode> = new Map<number, OverlayErrorCode>([
+	[ERRNO.EPERM, "perm"],
+	[ERRNO.ENOENT, "noent"],
+	[ERRNO.EIO, "io"],
+	[ERRNO.ENXIO, "nxio"],
+	[ERRNO.EACCES, "acces"],
+	[ERRNO.EEXIST, "exist"],
+	[ERRNO.EXDEV, "xdev"],
+	[ERRNO.ENODEV, "nodev"],
+	[ERRNO.ENOTDIR, "notdir"],
+	[ERRNO.EISDIR, "isdir"],
+	[ERRNO.EINVAL, "inval"],
+	[ERRNO.EFBIG, "fbig"],
+	[ERRNO.ENOSPC, "nospc"],
+	[ERRNO.EROFS, "rofs"],
+	[ERRNO.EMLINK, "mlink"],
+	[ERRNO.ENAMETOOLONG, "nametoolong"],
+	[ERRNO.ENOTEMPTY, "notempty"],
+	[ERRNO.EDQUOT, "dquot"],
+	[ERRNO.ELOOP, "loop"],
+	[ERRNO.EBUSY, "busy"],
+	[ERRNO.ESTALE, "stale"],
+	[ERRNO.EOPNOTSUPP, "notsupp"],
+	[ERRNO.ETXTBSY, "busy"],
+	[ENODATA, "noattr"],
+]);
+
+/** The overlay's error for a failed system call. */
+export function failed(attempt: string, error: number): OverlayError {
+	return new OverlayError(CODES.get(Math.abs(error)) ?? "io", `${attempt}: ${errnoName(error)}`);
+}
+
+/** The result of a system call, or its error thrown. */
+export function must(value: number, attempt: string): number {
+	if (value < 0) throw failed(attempt, value);
+	return value;
+}
+
+/** Whatever a real object's handle no longer opens is stale to the client. */
+export function asOverlayError(error: unknown): unknown {
+	if (!(error instanceof RealObjectError)) return error;
+	return new OverlayError(error.gone ? "stale" : (CODES.get(error.errno) ?? "io"), error.message);
+}
+
+/** The Real of an open descriptor whose attributes are known. The descriptor stays the caller's. */
+export function realOf(layer: Layer, fd: number, stat: Stat): Real {
+	const handle = handleOf(fd);
+	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	const foreign = stat.devMinor !== layer.rootStat.devMinor || stat.devMajor !== layer.rootStat.devMajor;
+	return new Real(layer, handle, stat.inoHi, stat.inoLo, foreign);
+}
+
+/** The wire handle of an identity. */
+export function handleFor(engine: Engine, identity: Identity): Buffer {
+	try {
+		return engine.signer.encode(identity.home, identity.id.type, identity.id.bytes);
+	} catch (error) {
+		throw new OverlayError("io", (error as Error).message);
+	}
+}
+
+/** The file id of what was born as inode `ino` of a layer; for inode numbers of 2^48 and more see `hashedFileid`. */
+export function plainFileid(space: number, inoHi: number, inoLo: number): { readonly hi: number; readonly lo: number } {
+	return { hi: ((space << 16) | inoHi) >>> 0, lo: inoLo };
+}
+
+/** Whether the inode number leaves room for the number of its space. */
+export function fitsFileid(inoHi: number): boolean {
+	return inoHi < 0x10000;
+}
+
+export { ROOT_HOME };

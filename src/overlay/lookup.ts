@@ -1,0 +1,381 @@
+import type { Layer } from "../layer/layer.ts";
+import { Real, realKey } from "../layer/real.ts";
+import { visitEntries } from "../linux/directory.ts";
+import { ERRNO } from "../linux/errno.ts";
+import { handleOf, openByHandle } from "../linux/file-handle.ts";
+import { readLink } from "../linux/names.ts";
+import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
+import { fstat, Stat, statAt } from "../linux/stat.ts";
+import { getXattr } from "../linux/xattr.ts";
+import { sipHash, sipHashHi, sipHashLo } from "../handle/sip-hash.ts";
+import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf, XATTR } from "./engine.ts";
+import { OverlayError } from "./errors.ts";
+import { decodeIdentity, type Identity } from "./identity.ts";
+import { identityKey, Node } from "./node.ts";
+import { FileType } from "./types.ts";
+import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+
+const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
+
+/** What stands under one name in the stack of a directory: the topmost real object, and below a directory those it is merged with. */
+interface Found {
+	readonly reals: Real[];
+	/** Open on each of them, O_PATH. */
+	readonly fds: number[];
+	/** Of the topmost. */
+	readonly stat: Stat;
+}
+
+/** The object of a name, or null. Names of the overlay's directories lead to one Node for an identity, whatever the name. */
+export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): Node | null {
+	const found = findReals(engine, directory, name, 0);
+	if (found === null) return null;
+	let taken = false;
+	try {
+		const node = nodeOf(engine, found);
+		taken = true;
+		if (node === null) {
+			closeAll(found);
+			return null;
+		}
+		found.reals.forEach((real, i) => {
+			const kept = node.reals.find((own) => own.key === real.key);
+			if (kept === undefined) close(found.fds[i]);
+			else engine.descriptors.adopt(kept, found.fds[i]);
+		});
+		node.parent = directory;
+		if (node.name === null || !node.name.equals(name)) node.name = Buffer.from(name);
+		return node;
+	} finally {
+		if (!taken) closeAll(found);
+	}
+}
+
+/** Whether a lower of this directory shows the name, so that removing it from upper alone would bring that back. */
+export function isInLowers(engine: Engine, directory: Node, name: Uint8Array): boolean {
+	const found = findReals(engine, directory, name, directory.isUpper ? 1 : 0);
+	if (found === null) return false;
+	closeAll(found);
+	return true;
+}
+
+/** What the upper directory itself holds under a name: nothing, a whiteout, or an object. */
+export function upperEntry(engine: Engine, directory: Node, name: Uint8Array): "none" | "whiteout" | "object" {
+	if (!directory.isUpper) return "none";
+	const stat = new Stat();
+	const status = statAt(engine.descriptors.path(directory.top), name, stat);
+	if (status === -ERRNO.ENOENT) return "none";
+	must(status, "Cannot look into a directory of upper");
+	return isWhiteoutStat(stat) ? "whiteout" : "object";
+}
+
+function closeAll(found: Found): void {
+	for (const fd of found.fds) close(fd);
+}
+
+function findReals(engine: Engine, directory: Node, name: Uint8Array, from: number): Found | null {
+	const reals: Real[] = [];
+	const fds: number[] = [];
+	let top: Stat | null = null;
+	let fd = -1;
+	try {
+		for (let i = from; i < directory.reals.length; i++) {
+			const parent = directory.reals[i];
+			if (parent.foreign) continue;
+			fd = openBeneath(engine.descriptors.path(parent), name, O.path | O.nofollow, BENEATH);
+			if (fd === -ERRNO.ENOENT) continue;
+			must(fd, "Cannot open a name of a layer");
+			const stat = new Stat();
+			must(fstat(fd, stat), "Cannot read attributes in a layer");
+			if (isWhiteoutStat(stat) || (parent.hasXattrWhiteouts && isXattrWhiteout(fd, stat))) break;
+			if (stat.type !== FileType.dir) {
+				if (top !== null) break;
+				refuseMetacopy(fd, stat);
+				const found = { reals: [realOf(parent.layer, fd, stat)], fds: [fd], stat };
+				fd = -1;
+				return found;
+			}
+			const real = realOf(parent.layer, fd, stat);
+			const isOpaque = readDirectoryMarks(real, fd);
+			top ??= stat;
+			reals.push(real);
+			fds.push(fd);
+			fd = -1;
+			if (isOpaque) break;
+		}
+		if (fd >= 0) close(fd);
+		return top === null ? null : { reals, fds, stat: top };
+	} catch (error) {
+		if (fd >= 0) close(fd);
+		for (const open of fds) close(open);
+		throw error;
+	}
+}
+
+/** Whether the directory hides those below it. A redirect is not followed yet: the object would be another one than the kernel shows. */
+function readDirectoryMarks(real: Real, fd: number): boolean {
+	const redirect = getXattr(fd, XATTR.redirect);
+	if (typeof redirect !== "number") {
+		throw new OverlayError("io", "This directory carries a redirect of overlayfs, which is not followed yet");
+	}
+	const opaque = getXattr(fd, XATTR.opaque);
+	if (typeof opaque === "number" || opaque.length !== 1) return false;
+	if (opaque[0] === 0x78) real.hasXattrWhiteouts = true;
+	return opaque[0] === 0x79;
+}
+
+/** A metacopy file has no data of its own; reading it as it is would give zeros. They look like wholly sparse files. */
+function refuseMetacopy(fd: number, stat: Stat): void {
+	if (stat.type !== FileType.reg || stat.blocks !== 0 || stat.size === 0) return;
+	if (typeof getXattr(fd, XATTR.metacopy) !== "number") {
+		throw new OverlayError("io", "This file has its data in another layer (metacopy), which is not followed yet");
+	}
+}
+
+function nodeOf(engine: Engine, found: Found): Node | null {
+	const top = found.reals[0];
+	if (top.layer.isUpper) return upperNode(engine, found);
+	if (found.stat.type === FileType.dir) {
+		return nodeFor(engine, { home: top.layer.home, id: top.handle }, found.stat.type, found.reals, lowerFileid(top));
+	}
+	return lowerFileNode(engine, top, found.stat);
+}
+
+/** A lower file with several names, or any while some are in the index alone, may have been copied up under another name. */
+function lowerFileNode(engine: Engine, real: Real, stat: Stat): Node | null {
+	const { writable } = engine;
+	const identity = { home: real.layer.home, id: real.handle };
+	if (writable === null || (stat.nlink === 1 && !writable.linkCounts.hasUnnamed)) {
+		return nodeFor(engine, identity, stat.type as FileType, [real], lowerFileid(real));
+	}
+	const live = engine.nodes.get(identityKey(identity.home, identity.id));
+	if (live !== undefined) return live;
+	const answer = writable.index.ask(writable.index.entryName(real.layer.fileSystem.uuid, real.handle));
+	if (answer.kind === "gone") return null;
+	if (answer.kind === "absent") return nodeFor(engine, identity, stat.type as FileType, [real], lowerFileid(real));
+	return indexedFileNode(engine, identity, answer.fd, answer.stat, lowerFileid(real));
+}
+
+/** The Node of a lower file that was copied up; takes over the descriptor of its upper inode. */
+function indexedFileNode(engine: Engine, identity: Identity, fd: number, stat: Stat, fileid: Fileid): Node {
+	const layer = (engine.writable as NonNullable<Engine["writable"]>).layer;
+	const upper = realOf(layer, fd, stat);
+	const node = nodeFor(engine, identity, stat.type as FileType, [upper], fileid);
+	if (node.top.key === upper.key) engine.descriptors.adopt(node.top, fd);
+	else close(fd);
+	readLinkDelta(engine, node);
+	return node;
+}
+
+/** Reads how far the link count of a copied-up object is from its inode's own (`nlink` xattr, "U%+d"). */
+function readLinkDelta(engine: Engine, node: Node): void {
+	node.isIndexed = true;
+	const value = getXattr(engine.descriptors.path(node.top), XATTR.nlink);
+	const match = typeof value === "number" ? null : /^U([+-]\d+)$/.exec(value.toString("latin1"));
+	node.nlinkDelta = match === null ? -1 : Number.parseInt(match[1], 10);
+	engine.nodes.noteReals(node);
+}
+
+function upperNode(engine: Engine, found: Found): Node {
+	const top = found.reals[0];
+	const live = engine.nodes.get(identityKey(top.layer.home, top.handle)) ?? engine.nodes.byReal(top.key);
+	if (live !== undefined) return live;
+	const born = believedIdentity(engine, top, found.fds[0], found.stat);
+	if (born === null) {
+		const identity = { home: top.layer.home, id: top.handle };
+		return nodeFor(engine, identity, found.stat.type as FileType, found.reals, {
+			real: top,
+			space: top.layer.space,
+			inoHi: top.inoHi,
+			inoLo: top.inoLo,
+		});
+	}
+	const node = nodeFor(engine, born, found.stat.type as FileType, found.reals, birthFileid(engine, born));
+	if (node.type !== FileType.dir) readLinkDelta(engine, node);
+	return node;
+}
+
+/**
+ * The identity that a copied-up inode carries, believed only where the index leads from it back to this very inode:
+ * a planted or cloned xattr says nothing.
+ */
+function believedIdentity(engine: Engine, real: Real, fd: number, stat: Stat): Identity | null {
+	const value = getXattr(fd, XATTR.identity);
+	if (typeof value === "number") return null;
+	const claim = decodeIdentity(value);
+	if (claim === null || engine.writable === null) return null;
+	for (const home of engine.homes.values()) {
+		if (home.isUpper || !home.uuid.equals(claim.homeUuid)) continue;
+		const { index } = engine.writable;
+		const answer = index.ask(index.entryName(home.uuid, claim.id));
+		if (answer.kind !== "upper") return null;
+		close(answer.fd);
+		if (!answer.stat.sameInode(stat) || real.foreign) return null;
+		return { home: home.number, id: { type: claim.id.type, bytes: Buffer.from(claim.id.bytes) } };
+	}
+	return null;
+}
+
+/** What a file id is made of. */
+interface Fileid {
+	readonly real: Real | null;
+	readonly space: number;
+	readonly inoHi: number;
+	readonly inoLo: number;
+}
+
+function lowerFileid(real: Real): Fileid {
+	return { real, space: real.foreign ? 0 : real.layer.space, inoHi: real.inoHi, inoLo: real.inoLo };
+}
+
+/** The inode number at birth of an object that has been copied up: its lower inode is still there. */
+function birthFileid(engine: Engine, identity: Identity): Fileid {
+	const home = engine.homes.get(identity.home) as Home;
+	const fd = must(openByHandle(home.layers[0].root, identity.id, O.path | O.nofollow), "Cannot open the lower object of a copied up one");
+	const stat = new Stat();
+	const status = fstat(fd, stat);
+	close(fd);
+	must(status, "Cannot read a lower object");
+	return { real: null, space: layerOf(home, stat)?.space ?? 0, inoHi: stat.inoHi, inoLo: stat.inoLo };
+}
+
+/** The layer of a home that shares its device with an inode: on btrfs each subvolume has its own. */
+function layerOf(home: Home, stat: Stat): Layer | undefined {
+	return home.layers.find((layer) => layer.rootStat.devMinor === stat.devMinor && layer.rootStat.devMajor === stat.devMajor);
+}
+
+/** The one Node of an identity: the live one, or a new one over these real objects. */
+export function nodeFor(engine: Engine, identity: Identity, type: FileType, reals: Real[], fileid: Fileid): Node {
+	const key = identityKey(identity.home, identity.id);
+	const live = engine.nodes.get(key);
+	if (live !== undefined) return live;
+	const number =
+		fileid.space !== 0 && fitsFileid(fileid.inoHi) ? plainFileid(fileid.space, fileid.inoHi, fileid.inoLo) : hashedFileid(engine, key);
+	const node = new Node({
+		type,
+		handle: handleFor(engine, identity),
+		key,
+		home: identity.home,
+		id: identity.id,
+		fileidHi: number.hi,
+		fileidLo: number.lo,
+		reals,
+	});
+	engine.nodes.add(node);
+	return node;
+}
+
+/** 63 bits of a keyed hash, where an inode number leaves no room for its space. */
+function hashedFileid(engine: Engine, key: string): { readonly hi: number; readonly lo: number } {
+	const bytes = Buffer.from(key, "latin1");
+	sipHash(engine.cookieKey, bytes, 0, bytes.length);
+	return { hi: (sipHashHi & 0x7fffffff) >>> 0, lo: sipHashLo };
+}
+
+/** The object of an identity whose signature was good: live, or found again by climbing from where it was born. */
+export function loadNode(engine: Engine, homeNumber: number, identity: Identity): Node {
+	const home = engine.homes.get(homeNumber);
+	if (home === undefined) throw new OverlayError("stale", "The handle is of a layer that is not in the stack");
+	const answer = home.isUpper ? null : askIndex(engine, home, identity);
+	const layer = answer === null ? home.layers[0] : (engine.writable as NonNullable<Engine["writable"]>).layer;
+	const fd = answer === null ? openByHandle(home.layers[0].root, identity.id, O.path | O.nofollow) : answer.fd;
+	if (fd < 0) throw goneOr(fd);
+	const stat = new Stat();
+	try {
+		must(fstat(fd, stat), "Cannot read an object");
+		if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed");
+		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, stat, identity);
+		const owner = answer === null ? (layerOf(home, stat) ?? layer) : layer;
+		const real = realOf(owner, fd, stat);
+		const fileid = answer === null ? lowerFileid(real) : birthFileid(engine, identity);
+		const node = nodeFor(engine, identity, stat.type as FileType, [real], fileid);
+		if (answer !== null) readLinkDelta(engine, node);
+		return node;
+	} finally {
+		close(fd);
+	}
+}
+
+function goneOr(status: number): OverlayError {
+	return status === -ERRNO.ESTALE ? new OverlayError("stale", "The object is gone") : failed("Cannot open an object by its handle", status);
+}
+
+function upperHome(engine: Engine): Home {
+	for (const home of engine.homes.values()) if (home.isUpper) return home;
+	throw new OverlayError("io", "The export has no upper");
+}
+
+function askIndex(engine: Engine, home: Home, identity: Identity): { readonly fd: number } | null {
+	if (engine.writable === null) return null;
+	const { index } = engine.writable;
+	const answer = index.ask(index.entryName(home.uuid, identity.id));
+	if (answer.kind === "gone") throw new OverlayError("stale", "The object has been removed");
+	return answer.kind === "absent" ? null : answer;
+}
+
+function loadDirectory(engine: Engine, home: Home, fd: number, stat: Stat, identity: Identity): Node {
+	const node = directoryOfReal(engine, home, fd, stat);
+	if (node.key !== identityKey(identity.home, identity.id)) {
+		throw new OverlayError("stale", "Another directory is in the place of this one");
+	}
+	return node;
+}
+
+/**
+ * The overlay directory that has this real directory in its stack: its parent's is found the same way, and the name looked up there.
+ * "stale" where that leads to something else, as for what is hidden, or lies in no layer.
+ */
+export function directoryOfReal(engine: Engine, home: Home, fd: number, stat: Stat): Node {
+	if (home.layers.some((layer) => layer.isRoot(stat))) return rootNode(engine);
+	const handle = handleOf(fd);
+	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	const key = realKey(home.layers[0], handle);
+	const live = engine.nodes.byReal(key);
+	if (live !== undefined) return live;
+	const parentFd = must(openAt(fd, "..", O.path), "Cannot open the parent of a directory");
+	try {
+		const parentStat = new Stat();
+		must(fstat(parentFd, parentStat), "Cannot read the parent of a directory");
+		if (parentStat.sameInode(stat)) throw new OverlayError("stale", "The directory lies in no layer of the stack");
+		const parent = directoryOfReal(engine, home, parentFd, parentStat);
+		const name = nameInParent(parentFd, fd, stat);
+		const child = name === null ? null : lookupChild(engine, parent, name);
+		if (child?.reals.some((real) => real.key === key)) return child;
+		throw new OverlayError("stale", "The directory is hidden or has been removed");
+	} finally {
+		close(parentFd);
+	}
+}
+
+export function rootNode(engine: Engine): Node {
+	return engine.nodes.get(ROOT_KEY) as Node;
+}
+
+export const ROOT_KEY = identityKey(ROOT_HOME, { type: 0, bytes: Buffer.alloc(0) });
+
+/** The kernel knows the path of an open directory; it is checked, and where it does not help the parent is listed. */
+function nameInParent(parentFd: number, fd: number, stat: Stat): Buffer | null {
+	const found = new Stat();
+	const isName = (name: Buffer) => statAt(parentFd, name, found) === 0 && found.sameInode(stat);
+	const path = readLink(-100, descriptorPath(fd));
+	if (path !== null) {
+		const name = path.subarray(path.lastIndexOf(0x2f) + 1);
+		if (name.length > 0 && isName(name)) return name;
+	}
+	const candidates: Buffer[] = [];
+	const list = must(openAt(parentFd, ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory");
+	visitEntries(list, (name, _type, hi, lo) => {
+		// the number of a mount point in a listing is that of what it covers: directories are all candidates then
+		if (lo === stat.inoLo && hi === stat.inoHi) candidates.push(Buffer.from(name));
+		return undefined;
+	});
+	close(list);
+	return candidates.find(isName) ?? null;
+}
+
+/** The Node that stands for this object now: a link to a directory may be older than its eviction. */
+export function liveNode(engine: Engine, node: Node): Node {
+	if (node.isDead) throw new OverlayError("stale", "The object has been removed");
+	if (!node.isEvicted) return node;
+	return engine.nodes.get(node.key) ?? loadNode(engine, node.home, { home: node.home, id: node.id });
+}

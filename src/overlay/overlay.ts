@@ -1,0 +1,351 @@
+import { randomFillSync } from "node:crypto";
+import { RealObjectError } from "../layer/real.ts";
+import { readInto, writeFrom } from "../linux/data.ts";
+import { openByHandle } from "../linux/file-handle.ts";
+import { fileSystemFigures } from "../linux/file-system.ts";
+import type { AddressedBytes } from "../linux/memory.ts";
+import { readLink } from "../linux/names.ts";
+import { close, O } from "../linux/open.ts";
+import { parseHandle, SIGNATURE_BYTES } from "../handle/wire-handle.ts";
+import { demand, grantedAccess, MAY, permitted } from "./access.ts";
+import { attributesOf, clearPrivilege, setAttributes, statOf } from "./attributes.ts";
+import { ensureUpper, parentOf, writableOf } from "./copy-up.ts";
+import { createObject, linkObject, type Maker } from "./create.ts";
+import type { Durability } from "./durability.ts";
+import { asOverlayError, type Engine, failed, must } from "./engine.ts";
+import { OverlayError } from "./errors.ts";
+import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, Listings } from "./listing.ts";
+import { loadNode, lookupChild, rootNode } from "./lookup.ts";
+import { checkName, isDot, isDotDot } from "./names.ts";
+import type { Node } from "./node.ts";
+import { removeDirectoryName, removeName } from "./remove.ts";
+import { renameObject } from "./rename.ts";
+import {
+	type Attributes,
+	type CreateHow,
+	type Credentials,
+	type FileSystemStatus,
+	FileType,
+	type ListCursor,
+	type OverlayObject,
+	type OverlayOperations,
+	type ReadResult,
+	type SetAttributes,
+	type Timespec,
+} from "./types.ts";
+
+/** Time stamps of an exclusive create hold the verifier; the sign bit is left out, so that every file system can keep them. */
+const VERIFIER_MASK = 0x7fffffff;
+
+/** One export: the union of its layers, as its front ends see it. */
+export class Overlay implements OverlayOperations {
+	readonly writeVerifier: Buffer = randomFillSync(Buffer.alloc(8));
+	readonly engine: Engine;
+	readonly listings: Listings;
+	readonly #durability: Durability | null;
+	readonly #close: () => void;
+	#lastDecoded: Node | null = null;
+
+	constructor(engine: Engine, durability: Durability | null, close: () => void, limits: ListingLimits = LISTING_LIMITS) {
+		this.engine = engine;
+		this.listings = new Listings(engine, limits);
+		this.#durability = durability;
+		this.#close = close;
+	}
+
+	get root(): Node {
+		return rootNode(this.engine);
+	}
+
+	get readOnly(): boolean {
+		return this.engine.writable === null;
+	}
+
+	decode(bytes: Uint8Array): Node {
+		return this.#run(() => this.#decode(bytes));
+	}
+
+	getattr(object: OverlayObject): Attributes {
+		return this.#run(() => attributesOf(this.engine, object as Node));
+	}
+
+	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec): void {
+		this.#run(() => setAttributes(this.engine, object as Node, who, change, guard));
+	}
+
+	lookup(directory: OverlayObject, name: Uint8Array, who: Credentials): Node | null {
+		return this.#run(() => {
+			const node = directoryOf(directory);
+			demand(this.engine, node, statOf(this.engine, node), who, MAY.execute);
+			if (isDot(name)) return node;
+			if (isDotDot(name)) return parentOf(this.engine, node);
+			checkName(name);
+			return lookupChild(this.engine, node, name);
+		});
+	}
+
+	access(object: OverlayObject, who: Credentials, wanted: number): number {
+		return this.#run(() => {
+			const node = object as Node;
+			return grantedAccess(this.engine, node, statOf(this.engine, node), who, wanted, this.readOnly);
+		});
+	}
+
+	readlink(object: OverlayObject): Buffer {
+		return this.#run(() => {
+			const node = object as Node;
+			if (node.type !== FileType.lnk) throw new OverlayError("inval", "This is not a symlink");
+			const target = readLink(this.engine.descriptors.path(node.top), "");
+			if (target === null) throw new OverlayError("io", "Cannot read the symlink");
+			return target;
+		});
+	}
+
+	read(object: OverlayObject, who: Credentials, offset: number, length: number, into: AddressedBytes, at: number): ReadResult {
+		return this.#run(() => {
+			const node = regularFile(object);
+			const stat = statOf(this.engine, node);
+			// there is no open in NFSv3: the owner may go on reading what they have open, and a program that may be run must be read to run
+			const { engine } = this;
+			if (who.uid !== stat.uid && !permitted(engine, node, stat, who, MAY.read)) demand(engine, node, stat, who, MAY.execute);
+			const { size } = stat;
+			if (offset >= size || length === 0) return { count: 0, eof: offset >= size };
+			const fd = engine.descriptors.data(node.top, false);
+			let count = 0;
+			const wanted = Math.min(length, size - offset);
+			while (count < wanted) {
+				const got = must(readInto(fd, into.address + at + count, wanted - count, offset + count), "Cannot read a file");
+				if (got === 0) break;
+				count += got;
+			}
+			return { count, eof: offset + count >= size };
+		});
+	}
+
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array): void {
+		this.#run(() => {
+			const node = regularFile(object);
+			writableOf(this.engine);
+			const stat = statOf(this.engine, node);
+			if (who.uid !== stat.uid) demand(this.engine, node, stat, who, MAY.write);
+			if (data.length === 0) return;
+			ensureUpper(this.engine, node);
+			const fd = this.engine.descriptors.data(node.top, true);
+			for (let done = 0; done < data.length; ) {
+				done += must(writeFrom(fd, done === 0 ? data : data.subarray(done), offset + done), "Cannot write a file");
+			}
+			clearPrivilege(this.engine, node, stat, who);
+		});
+	}
+
+	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): Node {
+		return this.#run(() => {
+			const node = directoryOf(directory);
+			checkName(name);
+			demand(this.engine, node, statOf(this.engine, node), who, MAY.execute);
+			const existing = how.mode === "guarded" || isDot(name) || isDotDot(name) ? null : lookupChild(this.engine, node, name);
+			if (existing !== null) return this.#createExisting(existing, who, how);
+			const attributes = how.mode === "exclusive" ? exclusiveAttributes(how.verifier) : how.attributes;
+			return createObject(this.engine, this.listings, node, name, who, { type: FileType.reg }, attributes);
+		});
+	}
+
+	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes): Node {
+		return this.#make(directory, name, who, { type: FileType.dir }, attributes);
+	}
+
+	symlink(directory: OverlayObject, name: Uint8Array, who: Credentials, target: Uint8Array, attributes: SetAttributes): Node {
+		if (target.length === 0 || target.includes(0)) throw new OverlayError("inval", "A symlink needs a target without NUL");
+		if (target.length > SYMLINK_BYTES_MAX) throw new OverlayError("nametoolong", `A symlink has at most ${SYMLINK_BYTES_MAX} bytes`);
+		return this.#make(directory, name, who, { type: FileType.lnk, target }, attributes);
+	}
+
+	mknod(
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		type: FileType,
+		major: number,
+		minor: number,
+		attributes: SetAttributes,
+	): Node {
+		const isDevice = type === FileType.chr || type === FileType.blk;
+		if (!isDevice && type !== FileType.fifo && type !== FileType.sock) throw new OverlayError("badtype", "No such node can be made");
+		if (isDevice && who.uid !== 0) throw new OverlayError("perm", "Only the superuser may make devices");
+		if (type === FileType.chr && major === 0 && minor === 0) {
+			throw new OverlayError("perm", "A character device 0:0 is a whiteout and cannot be made");
+		}
+		if (major > MAJOR_MAX || minor > MINOR_MAX) throw new OverlayError("inval", "The device number is too large");
+		return this.#make(directory, name, who, isDevice ? { type, major, minor } : { type, major: 0, minor: 0 }, attributes);
+	}
+
+	remove(directory: OverlayObject, name: Uint8Array, who: Credentials): void {
+		this.#run(() => removeName(this.engine, this.listings, directoryOf(directory), name, who));
+	}
+
+	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials): void {
+		this.#run(() => removeDirectoryName(this.engine, this.listings, directoryOf(directory), name, who));
+	}
+
+	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
+		this.#run(() =>
+			renameObject(
+				this.engine,
+				this.listings,
+				{ directory: directoryOf(from), name: fromName },
+				{ directory: directoryOf(to), name: toName },
+				who,
+			),
+		);
+	}
+
+	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void {
+		this.#run(() => linkObject(this.engine, this.listings, object as Node, directoryOf(directory), name, who));
+	}
+
+	list(directory: OverlayObject, who: Credentials, cookieHi: number, cookieLo: number): ListCursor {
+		return this.#run(() => {
+			const node = directoryOf(directory);
+			demand(this.engine, node, statOf(this.engine, node), who, MAY.read);
+			return new DirectoryCursor(this.engine, this.listings, node, parentOf(this.engine, node), cookieHi, cookieLo);
+		});
+	}
+
+	statfs(object: OverlayObject): FileSystemStatus {
+		return this.#run(() => {
+			const layer = this.engine.writable?.layer ?? (object as Node).top.layer;
+			const figures = fileSystemFigures(layer.root);
+			if (typeof figures === "number") throw failed("Cannot read the state of the file system", figures);
+			return {
+				totalBytes: figures.blocks * figures.blockBytes,
+				freeBytes: figures.freeBlocks * figures.blockBytes,
+				availableBytes: figures.availableBlocks * figures.blockBytes,
+				totalFiles: figures.files,
+				freeFiles: figures.freeFiles,
+			};
+		});
+	}
+
+	commit(object: OverlayObject): Promise<void> {
+		const node = object as Node;
+		if (!node.isUpper || node.type !== FileType.reg || node.top.layer.fileSystem.name === "tmpfs") return Promise.resolve();
+		// a descriptor of its own: the cached one may be closed while another thread flushes
+		const fd = openByHandle(node.top.layer.root, node.top.handle, O.rdonly | O.noatime);
+		if (fd < 0) return Promise.reject(failed("Cannot open a file to flush it", fd));
+		return this.engine.offload.run({ kind: "sync", fd, scope: "file" }).then((status) => {
+			close(fd);
+			if (status === 0) return;
+			this.#renewVerifier();
+			throw failed("Cannot flush a file", status as number);
+		});
+	}
+
+	stable(): Promise<void> | null {
+		const flush = this.#durability?.stable() ?? null;
+		return flush === null
+			? null
+			: flush.catch((error) => {
+					this.#renewVerifier();
+					throw error;
+				});
+	}
+
+	/** Makes all stable and closes every descriptor. No operation may follow. */
+	async close(): Promise<void> {
+		await this.#durability?.flush();
+		await this.engine.offload.close();
+		this.engine.descriptors.dropAll();
+		this.#durability?.close();
+		this.#close();
+	}
+
+	/** Caches are bounded here, between two operations, so that nothing is closed under one; a request's first object stays for its second. */
+	trim(): void {
+		this.engine.nodes.trim(this.#lastDecoded);
+		this.engine.descriptors.trim();
+	}
+
+	#run<T>(operation: () => T): T {
+		try {
+			return operation();
+		} catch (error) {
+			throw error instanceof RealObjectError ? asOverlayError(error) : error;
+		}
+	}
+
+	/** Every request begins with a handle, which makes this the place where no operation is under way. */
+	#decode(bytes: Uint8Array): Node {
+		this.trim();
+		const node = this.#find(bytes);
+		this.#lastDecoded = node;
+		return node;
+	}
+
+	#find(bytes: Uint8Array): Node {
+		const { engine } = this;
+		const length = bytes.length;
+		const key = Buffer.from(bytes.buffer, bytes.byteOffset, length).toString("latin1", 8, Math.max(8, length - SIGNATURE_BYTES));
+		const live = engine.nodes.get(key);
+		if (live !== undefined && isSame(live.handle, bytes)) return live;
+		if (!engine.signer.verify(bytes)) throw new OverlayError("badhandle", "This is no handle of this export");
+		const fields = parseHandle(bytes);
+		if (fields === null) throw new OverlayError("badhandle", "This is no handle");
+		return live ?? loadNode(engine, fields.home, { home: fields.home, id: fields.id });
+	}
+
+	#make(directory: OverlayObject, name: Uint8Array, who: Credentials, maker: Maker, attributes: SetAttributes): Node {
+		return this.#run(() => createObject(this.engine, this.listings, directoryOf(directory), name, who, maker, attributes));
+	}
+
+	#createExisting(existing: Node, who: Credentials, how: CreateHow): Node {
+		writableOf(this.engine);
+		if (how.mode === "exclusive") {
+			const stat = statOf(this.engine, existing);
+			const { atime, mtime } = exclusiveAttributes(how.verifier) as { atime: Timespec; mtime: Timespec };
+			if (existing.type === FileType.reg && stat.atimeSec === atime.sec && stat.mtimeSec === mtime.sec) return existing;
+			throw new OverlayError("exist", "The name exists");
+		}
+		if (existing.type === FileType.dir) throw new OverlayError("isdir", "The name exists and is a directory");
+		if (existing.type !== FileType.reg) throw new OverlayError("exist", "The name exists and is no regular file");
+		if (how.mode === "unchecked" && how.attributes.size !== undefined) {
+			setAttributes(this.engine, existing, who, { size: how.attributes.size }, undefined);
+		}
+		return existing;
+	}
+
+	#renewVerifier(): void {
+		randomFillSync(this.writeVerifier);
+	}
+}
+
+const SYMLINK_BYTES_MAX = 4095;
+/** Limits of dev_t in the kernel: 12 and 20 bits. */
+const MAJOR_MAX = 0xfff;
+const MINOR_MAX = 0xfffff;
+
+function directoryOf(object: OverlayObject): Node {
+	if (object.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+	return object as Node;
+}
+
+function regularFile(object: OverlayObject): Node {
+	if (object.type === FileType.dir) throw new OverlayError("isdir", "This is a directory");
+	if (object.type !== FileType.reg) throw new OverlayError("inval", "This is not a regular file");
+	return object as Node;
+}
+
+function exclusiveAttributes(verifier: Uint8Array): SetAttributes {
+	const bytes = Buffer.from(verifier);
+	return {
+		atime: { sec: bytes.readUInt32BE(0) & VERIFIER_MASK, nsec: 0 },
+		mtime: { sec: bytes.readUInt32BE(4) & VERIFIER_MASK, nsec: 0 },
+	};
+}
+
+/** Compares all bytes, however early they differ: the signature is among them. */
+function isSame(handle: Buffer, bytes: Uint8Array): boolean {
+	if (handle.length !== bytes.length) return false;
+	let difference = 0;
+	for (let i = 0; i < handle.length; i++) difference |= handle[i] ^ bytes[i];
+	return difference === 0;
+}

@@ -1,0 +1,141 @@
+import { randomBytes } from "node:crypto";
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+/**
+ * What an export remembers for ever: its id, its secrets, the numbers of homes and inode spaces, and which directories its
+ * layers are. One file, mode 0600, written aside, flushed and renamed; it is made at the first serve and never on a read.
+ */
+export interface Registry {
+	/** 32 bits, part of every handle. */
+	readonly exportId: number;
+	/** 16 bytes in hex, on the root of upper too, so that an upper is not served with the work folder of another. */
+	readonly uuid: string;
+	/** 16 bytes in hex: orders listings. It never changes. */
+	readonly cookieSecret: string;
+	readonly keys: readonly { readonly id: number; readonly secret: string }[];
+	readonly signingKey: number;
+	readonly homes: readonly HomeRecord[];
+	readonly spaces: readonly SpaceRecord[];
+	/** From the topmost down. */
+	readonly lowers: readonly LayerRecord[];
+	readonly upper: LayerRecord | null;
+}
+
+export interface HomeRecord {
+	/** 1 .. 65535; numbers only rise. */
+	readonly number: number;
+	readonly kind: "file system" | "upper generation";
+	/** 16 bytes in hex: the file system's own uuid, or a random one. */
+	readonly uuid: string;
+}
+
+/** A space of inode numbers: a home, or one subvolume of a btrfs. */
+export interface SpaceRecord {
+	readonly number: number;
+	readonly home: number;
+	/** Hex of the subvolume's id on btrfs, else empty. */
+	readonly subvolume: string;
+}
+
+export interface LayerRecord {
+	readonly home: number;
+	/** Type and bytes of the root's kernel handle, `type:hex`. */
+	readonly root: string;
+}
+
+const FORMAT = 1;
+const FILE_NAME = "registry";
+
+/** The registry is damaged or was made by a newer holdfast. */
+export class RegistryError extends Error {
+	constructor(message: string) {
+		super(message);
+		this.name = "RegistryError";
+	}
+}
+
+export function registryPath(folder: string): string {
+	return join(folder, FILE_NAME);
+}
+
+/** Null when there is none. RegistryError when it cannot be understood: it holds the secrets, so a new one is never made in its place. */
+export function readRegistry(folder: string): Registry | null {
+	const path = registryPath(folder);
+	if (!existsSync(path)) return null;
+	let text: string;
+	try {
+		text = readFileSync(path, "utf8");
+	} catch (error) {
+		throw new RegistryError(`Cannot read ${path}: ${(error as Error).message}.`);
+	}
+	let parsed: { format?: unknown; registry?: Registry };
+	try {
+		parsed = JSON.parse(text);
+	} catch {
+		throw new RegistryError(`Cannot understand ${path}: it is damaged. Restore it from a backup; without it no handle of this export is good.`);
+	}
+	if (parsed.format !== FORMAT || !isRegistry(parsed.registry)) {
+		throw new RegistryError(
+			`Cannot understand ${path}: it is damaged, or of another holdfast. Restore it from a backup; without it no handle of this export is good.`,
+		);
+	}
+	return parsed.registry;
+}
+
+function isRegistry(value: unknown): value is Registry {
+	if (typeof value !== "object" || value === null) return false;
+	const registry = value as Registry;
+	const hex16 = (text: unknown) => typeof text === "string" && /^[0-9a-f]{32}$/.test(text);
+	return (
+		Number.isInteger(registry.exportId) &&
+		hex16(registry.uuid) &&
+		hex16(registry.cookieSecret) &&
+		Array.isArray(registry.keys) &&
+		registry.keys.every((key) => Number.isInteger(key.id) && hex16(key.secret)) &&
+		registry.keys.some((key) => key.id === registry.signingKey) &&
+		Array.isArray(registry.homes) &&
+		registry.homes.every((home) => Number.isInteger(home.number) && hex16(home.uuid)) &&
+		Array.isArray(registry.spaces) &&
+		Array.isArray(registry.lowers)
+	);
+}
+
+export function writeRegistry(folder: string, registry: Registry): void {
+	writeDurably(registryPath(folder), Buffer.from(`${JSON.stringify({ format: FORMAT, registry }, null, "\t")}\n`));
+}
+
+/** Writes a file of mode 0600 aside, flushes it, renames it over its name and flushes the folder. */
+export function writeDurably(path: string, content: Uint8Array): void {
+	const aside = `${path}.new`;
+	const file = openSync(aside, "w", 0o600);
+	try {
+		for (let at = 0; at < content.length; ) at += writeSync(file, content, at);
+		fsyncSync(file);
+	} finally {
+		closeSync(file);
+	}
+	renameSync(aside, path);
+	flushFolder(dirname(path));
+}
+
+/** Makes the names in a folder durable. */
+export function flushFolder(path: string): void {
+	const folder = openSync(path, "r");
+	try {
+		fsyncSync(folder);
+	} finally {
+		closeSync(folder);
+	}
+}
+
+/** Identity and secrets of an export that is served for the first time. */
+export function newSecrets(): Pick<Registry, "exportId" | "uuid" | "cookieSecret" | "keys" | "signingKey"> {
+	return {
+		exportId: randomBytes(4).readUInt32BE(0),
+		uuid: randomBytes(16).toString("hex"),
+		cookieSecret: randomBytes(16).toString("hex"),
+		keys: [{ id: 1, secret: randomBytes(16).toString("hex") }],
+		signingKey: 1,
+	};
+}

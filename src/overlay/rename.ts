@@ -1,0 +1,129 @@
+import { changeMode, changeOwner } from "../linux/attributes.ts";
+import { RENAME, renameName, unlinkName } from "../linux/names.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { getXattr, setXattr } from "../linux/xattr.ts";
+import { demand, isSuperuser, MAY } from "./access.ts";
+import { statOf } from "./attributes.ts";
+import { ensureNamed, ensureUpper, markImpure, parentOf, writableOf } from "./copy-up.ts";
+import { type Engine, must, ROOT_HOME, XATTR } from "./engine.ts";
+import { OverlayError } from "./errors.ts";
+import type { Listings } from "./listing.ts";
+import { isInLowers, lookupChild, upperEntry } from "./lookup.ts";
+import { checkOldName } from "./names.ts";
+import type { Node } from "./node.ts";
+import { buryDirectory, demandDelete, dropName, isEmpty } from "./remove.ts";
+import { type Credentials, FileType } from "./types.ts";
+
+/** One side of a rename: a name in a directory, and what it leads to. */
+interface Place {
+	readonly directory: Node;
+	readonly name: Uint8Array;
+}
+
+/** Moves a name, as rename(2). Directories with a part in a lower cannot move yet: "xdev", and nothing has been changed. */
+export function renameObject(engine: Engine, listings: Listings, from: Place, to: Place, who: Credentials): void {
+	writableOf(engine);
+	for (const place of [from, to]) {
+		if (place.directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+		checkOldName(place.name);
+		demand(engine, place.directory, statOf(engine, place.directory), who, MAY.write | MAY.execute);
+	}
+	const source = lookupChild(engine, from.directory, from.name);
+	if (source === null) throw new OverlayError("noent", "There is no such name");
+	const target = lookupChild(engine, to.directory, to.name);
+	// two names of one object, or the same name: nothing to do, says POSIX
+	if (target === source) return;
+	// the look-up of the target may have seen another name of the source last
+	demandDelete(engine, from.directory, source, who);
+	if (target !== null) demandDelete(engine, to.directory, target, who);
+	checkKinds(engine, from, to, source, target, who);
+	ensureUpper(engine, from.directory);
+	ensureUpper(engine, to.directory);
+	if (source.type !== FileType.dir) ensureNamed(engine, withPlace(source, from), from.directory, from.name);
+	move(engine, from, to, source, target);
+	listings.noteRemoved(from.directory, from.name);
+	if (target !== null) listings.noteRemoved(to.directory, to.name);
+	source.parent = to.directory;
+	source.name = Buffer.from(to.name);
+	listings.noteAdded(to.directory, to.name, source);
+	if (target?.type === FileType.dir) listings.forget(target);
+}
+
+function withPlace(node: Node, place: Place): Node {
+	node.parent = place.directory;
+	node.name = Buffer.from(place.name);
+	return node;
+}
+
+function checkKinds(engine: Engine, from: Place, to: Place, source: Node, target: Node | null, who: Credentials): void {
+	if (source.type === FileType.dir) {
+		if (isWithin(engine, to.directory, source)) throw new OverlayError("inval", "A directory cannot be moved into itself");
+		if (target !== null && target.type !== FileType.dir) throw new OverlayError("notdir", "A directory cannot take the place of a file");
+		if (source.reals.length > 1 || !source.isUpper || source.home !== source.top.layer.home) {
+			throw new OverlayError("xdev", "A directory with a part in a lower cannot be moved yet");
+		}
+		// its ".." changes, which is a write to the directory itself
+		if (from.directory !== to.directory && !isSuperuser(who)) demand(engine, source, statOf(engine, source), who, MAY.write);
+	} else if (target !== null && target.type === FileType.dir) {
+		throw new OverlayError("isdir", "A file cannot take the place of a directory");
+	}
+	if (target === null || target.type !== FileType.dir) return;
+	if (isWithin(engine, from.directory, target) || !isEmpty(engine, target)) {
+		throw new OverlayError("notempty", "The directory to be replaced is not empty");
+	}
+}
+
+/** Whether `node` is `ancestor` or lies below it. */
+function isWithin(engine: Engine, node: Node, ancestor: Node): boolean {
+	for (let at = node; ; at = parentOf(engine, at)) {
+		if (at === ancestor) return true;
+		if (at.home === ROOT_HOME) return false;
+	}
+}
+
+function move(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
+	const fromFd = engine.descriptors.path(from.directory.top);
+	const toFd = engine.descriptors.path(to.directory.top);
+	const leavesWhiteout = isInLowers(engine, from.directory, from.name);
+	const targetEntry = upperEntry(engine, to.directory, to.name);
+	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
+	else if (source.type === FileType.dir) prepareDirectory(engine, to, source, target);
+	if (target !== null) engine.descriptors.path(target.top);
+	if (target?.type === FileType.dir && targetEntry === "object") clearDirectory(engine, to, target);
+	if (source.type === FileType.dir && targetEntry === "whiteout") {
+		// a directory cannot be renamed over a device: they change places
+		must(renameName(fromFd, from.name, toFd, to.name, RENAME.exchange), "Cannot move a directory");
+		if (!leavesWhiteout) must(unlinkName(fromFd, from.name), "Cannot remove a whiteout");
+	} else {
+		const flags = leavesWhiteout ? RENAME.whiteout : 0;
+		must(renameName(fromFd, from.name, toFd, to.name, flags), "Cannot move an object");
+	}
+	if (target === null) return;
+	if (target.type === FileType.dir) buryDirectory(engine, target);
+	else dropName(engine, target, to.directory, to.name, targetEntry === "object");
+}
+
+/** A directory that takes the place of one that a lower has must hide it. */
+function prepareDirectory(engine: Engine, to: Place, source: Node, target: Node | null): void {
+	if (target === null && to.directory.reals.length === 1) return;
+	const fd = engine.descriptors.path(source.top);
+	if (typeof getXattr(fd, XATTR.opaque) !== "number") return;
+	must(setXattr(fd, XATTR.opaque, Buffer.from("y")), "Cannot make a directory opaque");
+}
+
+/** Puts a really empty directory in the place of one that holds only whiteouts, so that rename(2) may replace it. */
+function clearDirectory(engine: Engine, to: Place, target: Node): void {
+	const { work } = writableOf(engine);
+	const stat = statOf(engine, target);
+	const temporary = work.makeTemporaryDirectory(0o700);
+	const fd = must(openAt(work.temporaries, temporary, O.path | O.directory), "Cannot open a directory in work");
+	// the same rights as what it stands in for, should the rename behind it fail
+	changeOwner(fd, stat.uid, stat.gid);
+	changeMode(fd, stat.mode & 0o7777);
+	setXattr(fd, XATTR.opaque, Buffer.from("y"));
+	close(fd);
+	const toFd = engine.descriptors.path(to.directory.top);
+	const status = renameName(work.temporaries, temporary, toFd, to.name, RENAME.exchange);
+	work.discard(temporary);
+	must(status, "Cannot clear a directory");
+}

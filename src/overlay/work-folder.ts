@@ -1,0 +1,114 @@
+import { ERRNO } from "../linux/errno.ts";
+import { visitEntries } from "../linux/directory.ts";
+import { linkName, makeDirectory, makeNode, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { setXattr } from "../linux/xattr.ts";
+import { must } from "./engine.ts";
+
+const S_IFCHR = 0o020000;
+const WHITEOUT_NAME = "whiteout";
+
+/**
+ * The work folder of an upper: `work/` holds what is being built (flat, cleaned at start, as the kernel does), `holdfast/` what is ours.
+ */
+export class WorkFolder {
+	/** Descriptor of `work/work`. */
+	readonly temporaries: number;
+	/** Descriptor of `work/holdfast`. */
+	readonly own: number;
+	/** Path of `work/holdfast`, for what is read and written once. */
+	readonly ownPath: string;
+	#next = 0;
+
+	constructor(temporaries: number, own: number, ownPath: string) {
+		this.temporaries = temporaries;
+		this.own = own;
+		this.ownPath = ownPath;
+	}
+
+	/** A name in `work/work` that nothing has. */
+	temporaryName(): string {
+		return `#${(this.#next++).toString(16)}`;
+	}
+
+	makeTemporaryDirectory(mode: number): string {
+		const name = this.temporaryName();
+		must(makeDirectory(this.temporaries, name, mode), "Cannot make a directory in work");
+		return name;
+	}
+
+	setTemporaryXattr(temporary: string, xattr: string, value: Uint8Array): void {
+		const fd = must(openAt(this.temporaries, temporary, O.path | O.nofollow), "Cannot open an object in work");
+		const status = setXattr(fd, xattr, value);
+		close(fd);
+		must(status, `Cannot set ${xattr}`);
+	}
+
+	/** A whiteout in `work/work`; all share one inode until the file system allows it no more links. */
+	makeWhiteout(): string {
+		const name = this.temporaryName();
+		let status = linkName(this.own, WHITEOUT_NAME, this.temporaries, name);
+		if (status === -ERRNO.ENOENT || status === -ERRNO.EMLINK) {
+			must(makeNode(this.temporaries, name, S_IFCHR, 0, 0), "Cannot make a whiteout");
+			status = this.#share(name);
+		}
+		must(status, "Cannot make a whiteout");
+		return name;
+	}
+
+	/** Puts a whiteout under a name that nothing has yet; false when something has it. */
+	placeWhiteout(directory: number, name: Uint8Array | string): boolean {
+		let status = linkName(this.own, WHITEOUT_NAME, directory, name);
+		if (status === -ERRNO.ENOENT || status === -ERRNO.EMLINK) {
+			status = renameName(this.temporaries, this.makeWhiteout(), directory, name, RENAME.noReplace);
+		}
+		if (status === -ERRNO.EEXIST) return false;
+		must(status, "Cannot make a whiteout");
+		return true;
+	}
+
+	/** Makes a fresh whiteout the one that later ones are linked to. */
+	#share(name: string): number {
+		const spare = this.temporaryName();
+		const status = linkName(this.temporaries, name, this.temporaries, spare);
+		if (status < 0) return status;
+		return renameName(this.temporaries, spare, this.own, WHITEOUT_NAME);
+	}
+
+	/** Removes a temporary and, should it be a directory, the flat content that a replaced upper directory can have. */
+	discard(temporary: string): void {
+		const status = unlinkName(this.temporaries, temporary);
+		if (status === -ERRNO.EISDIR || status === -ERRNO.EPERM) removeTree(this.temporaries, temporary);
+	}
+
+	/** Removes what an earlier run has left. */
+	clean(): void {
+		const leftovers: Buffer[] = [];
+		const directory = must(openAt(this.temporaries, ".", O.rdonly | O.directory), "Cannot open work");
+		visitEntries(directory, (name) => {
+			if (name.toString() !== "incompat") leftovers.push(Buffer.from(name));
+			return undefined;
+		});
+		close(directory);
+		for (const name of leftovers) if (unlinkName(this.temporaries, name) < 0) removeTree(this.temporaries, name);
+	}
+
+	close(): void {
+		close(this.temporaries);
+		close(this.own);
+	}
+}
+
+/** Removes a directory of work with all that is in it. Only ever used on what the overlay no longer shows. */
+function removeTree(directory: number, name: Buffer | string): void {
+	const fd = openAt(directory, name, O.rdonly | O.directory | O.nofollow);
+	if (fd < 0) return;
+	const children: Buffer[] = [];
+	visitEntries(fd, (child) => {
+		children.push(Buffer.from(child));
+		return undefined;
+	});
+	for (const child of children) if (unlinkName(fd, child) < 0) removeTree(fd, child);
+	close(fd);
+	removeDirectory(directory, name);
+}
