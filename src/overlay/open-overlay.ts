@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, realpathSync, writeSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, realpathSync, statSync, writeSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { sipKey } from "../handle/sip-hash.ts";
 import { HandleSigner } from "../handle/wire-handle.ts";
@@ -165,8 +165,9 @@ function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly La
 	const isNewUpper = !existsSync(upper);
 	const folder = join(work, "holdfast");
 	if (options.purpose === "serve") {
-		makeFolder(upper, "the upper");
-		makeFolder(work, "the work folder");
+		// a parent that is not there is a typing error more often than a wish
+		makeFolder(upper, "the upper", dirname(upper).startsWith(resolve(options.stateFolder)));
+		makeFolder(work, "the work folder", false);
 	} else if (isNewUpper || !existsSync(folder)) {
 		throw new LayerError(`Cannot find what holdfast keeps of ${upper}: there is no ${isNewUpper ? upper : folder}.`);
 	}
@@ -174,11 +175,13 @@ function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly La
 	return { folder, upper, work, isNewUpper };
 }
 
-function makeFolder(path: string, what: string): void {
+function makeFolder(path: string, what: string, withParents = true): void {
 	try {
-		mkdirSync(path, { recursive: true, mode: 0o700 });
+		mkdirSync(path, { recursive: withParents, mode: 0o700 });
 	} catch (error) {
 		const { code } = error as NodeJS.ErrnoException;
+		if (code === "EEXIST" && statSync(path).isDirectory()) return;
+		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
 		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "something else has that name" : code}.`);
 	}
 }

@@ -1,0 +1,63 @@
+import type { Command } from "commander";
+import { explainHandle, type HandleExplanation } from "../overlay/explain.ts";
+import { addLayerOptions, type LayerArguments, namesLayers, openLayers } from "./layer-options.ts";
+import { UserError } from "./user-error.ts";
+
+interface HandleArguments extends LayerArguments {
+	readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  holdfast handle 0101010059ae26d800010108e8f70300000000004f2ba1c1d2b5a8f0
+      What the bytes say.
+  holdfast handle 0101010059ae26d800010108e8f70300000000004f2ba1c1d2b5a8f0 /srv/golden
+      With the layers at hand: whether the signature is good, which object it is, where it is now, or why it is stale.`;
+
+export function addHandle(program: Command): void {
+	const command = program
+		.command("handle")
+		.description("Explain a handle that a client holds. May run beside a server; nothing is changed.")
+		.argument("<hex>", "the bytes of the handle in hex")
+		.argument("[dir]", "the tree, as given to serve");
+	addLayerOptions(command)
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action((hex: string, directory: string | undefined, given: HandleArguments) => handle(hex, directory, given));
+}
+
+async function handle(hex: string, directory: string | undefined, given: HandleArguments): Promise<void> {
+	const digits = hex.replace(/^0x/i, "").replaceAll(":", "");
+	if (!/^([0-9a-f]{2})+$/i.test(digits)) throw new UserError("A handle is given as an even number of hex digits.", 2);
+	const opened = namesLayers(directory, given) ? openLayers(directory, given, "inspect", false) : null;
+	try {
+		const explanation = await explainHandle(Buffer.from(digits, "hex"), opened);
+		if (explanation === null) throw new UserError("These bytes are no handle of holdfast: their length or shape is wrong.");
+		process.stdout.write(given.json ? `${JSON.stringify(explanation)}\n` : format(explanation));
+	} finally {
+		await opened?.overlay.close();
+	}
+}
+
+function format(explanation: HandleExplanation): string {
+	const rows: [string, string][] = [
+		["format", `${explanation.format}`],
+		["provider", explanation.provider],
+		["export", explanation.exportId],
+		["key", `${explanation.keyId}`],
+		["home", explanation.homeKind === undefined ? `${explanation.home}` : `${explanation.home} (${explanation.homeKind})`],
+		["id", explanation.id === "" ? "none" : `type ${explanation.idType}, ${explanation.id}`],
+		["signature", explanation.signature ?? "not checked: name the layers to check it"],
+	];
+	const { object } = explanation;
+	if (object !== undefined) {
+		rows.push(
+			["object", `${object.type}, ${object.bytes} bytes, ${object.links} ${object.links === 1 ? "link" : "links"}`],
+			["fileid", object.fileid],
+			["now in", `${object.isUpper ? "upper" : "lower"} ${object.layer}`],
+			["path", object.paths.length > 0 ? object.paths.join("\n           ") : "none: only its handle leads to it"],
+		);
+	}
+	if (explanation.stale !== undefined) rows.push(["stale", explanation.stale]);
+	return rows.map(([name, value]) => `${name.padEnd(10)} ${value}\n`).join("");
+}

@@ -1,0 +1,65 @@
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import type { Command } from "commander";
+import { LayerError } from "../layer/layer.ts";
+import { defaultUpper, openOverlay, type OpenedOverlay, type OpenOptions } from "../overlay/open-overlay.ts";
+import { RegistryError } from "../overlay/registry.ts";
+import { UserError } from "./user-error.ts";
+
+/** The options by which every command names an export's layers. */
+export interface LayerArguments {
+	readonly lower: readonly string[];
+	readonly upper?: string;
+	readonly work?: string;
+	readonly stateDir?: string;
+}
+
+const collect = (value: string, before: readonly string[]) => [...before, value];
+
+export function addLayerOptions(command: Command): Command {
+	return command
+		.option("--lower <dir>", "a read-only tree; give it again for each, from the topmost down", collect, [])
+		.option("--upper <dir>", "where changes go; without it the export is read-only")
+		.option("--work <dir>", "work folder, on the same file system as upper (default: UPPER.work beside it)")
+		.option("--state-dir <dir>", "where holdfast keeps its own state (default: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)");
+}
+
+function stateFolder(stateDir: string | undefined): string {
+	if (stateDir !== undefined) return resolve(stateDir);
+	const { XDG_STATE_HOME } = process.env;
+	return join(XDG_STATE_HOME !== undefined && XDG_STATE_HOME !== "" ? XDG_STATE_HOME : join(homedir(), ".local", "state"), "holdfast");
+}
+
+/** Whether the command line names any layers at all. */
+export function namesLayers(directory: string | undefined, given: LayerArguments): boolean {
+	return directory !== undefined || given.lower.length > 0 || given.upper !== undefined;
+}
+
+/** Opens what the command line names: DIR with its changes in the state folder, or the layers one by one. */
+export function openLayers(
+	directory: string | undefined,
+	given: LayerArguments,
+	purpose: OpenOptions["purpose"],
+	isSync: boolean,
+): OpenedOverlay {
+	if (directory !== undefined && given.lower.length > 0) {
+		throw new UserError("Name either DIR or --lower, not both: DIR is short for one lower whose changes are kept in the state folder.", 2);
+	}
+	const lowers = directory === undefined ? given.lower : [directory];
+	if (lowers.length === 0) throw new UserError("Name the tree to serve: DIR, or --lower for each layer.", 2);
+	if (given.work !== undefined && given.upper === undefined) throw new UserError("--work is of use with --upper only.", 2);
+	if (process.getuid?.() !== 0) {
+		throw new UserError(
+			"Holdfast needs root: it opens objects by their kernel handles (CAP_DAC_READ_SEARCH) and keeps trusted extended attributes " +
+				"(CAP_SYS_ADMIN). Serving without root needs portable handles, which do not exist yet.",
+		);
+	}
+	const state = stateFolder(given.stateDir);
+	try {
+		const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
+		return openOverlay({ lowers, upper: place.upper, work: place.work, stateFolder: state, isSync, purpose });
+	} catch (error) {
+		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
+		throw error;
+	}
+}

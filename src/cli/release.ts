@@ -1,0 +1,46 @@
+import type { Command } from "commander";
+import { release } from "../overlay/release.ts";
+import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { UserError } from "./user-error.ts";
+
+interface ReleaseArguments extends LayerArguments {
+	readonly dryRun?: boolean;
+	readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Example:
+  holdfast release --lower /srv/golden --upper /srv/mine
+      Afterwards: mount -t overlay -o lowerdir=/srv/golden,upperdir=/srv/mine,workdir=/srv/mine.work,index=on,nfs_export=on overlay /mnt`;
+
+export function addRelease(program: Command): void {
+	const command = program
+		.command("release")
+		.description("Give an upper back to the kernel's overlayfs. The server must have ended.")
+		.argument("[dir]", "the tree, as given to serve");
+	addLayerOptions(command)
+		.option("--dry-run", "only say what would be done, and how much space it takes")
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action((directory: string | undefined, given: ReleaseArguments) => run(directory, given));
+}
+
+async function run(directory: string | undefined, given: ReleaseArguments): Promise<void> {
+	const opened = openLayers(directory, given, "release", true);
+	if (opened.work === null || opened.upper === null) {
+		await opened.overlay.close();
+		throw new UserError("There is no upper to release: name it with --upper.", 2);
+	}
+	const report = await release(opened.overlay, opened.work, given.dryRun ?? false);
+	if (given.json) {
+		process.stdout.write(`${JSON.stringify({ upper: opened.upper, work: opened.work, ...report })}\n`);
+		return;
+	}
+	const lines = [
+		`${given.dryRun ? "would copy up" : "copied up"}: ${report.copied} files of several names, ${report.copiedBytes} bytes`,
+		...(given.dryRun ? [] : [`named: ${report.named} files that only the index held`]),
+		`without a name: ${report.nameless}`,
+		given.dryRun ? "nothing was changed" : `released: ${opened.upper}, with the work folder ${opened.work}`,
+	];
+	process.stdout.write(`${lines.join("\n")}\n`);
+}

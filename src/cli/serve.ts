@@ -1,0 +1,168 @@
+import { subscribe } from "node:diagnostics_channel";
+import { existsSync, readFileSync } from "node:fs";
+import { isIPv6 } from "node:net";
+import { join } from "node:path";
+import { type Command, InvalidArgumentError } from "commander";
+import { allocate } from "../linux/memory.ts";
+import type { OpenedOverlay } from "../overlay/open-overlay.ts";
+import { writeDurably } from "../overlay/registry.ts";
+import type { ListenAddress } from "../server/listen-address.ts";
+import { NfsServer } from "../server/nfs-server.ts";
+import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { UserError } from "./user-error.ts";
+
+const DEFAULT_ADDRESS = "127.0.0.1:20490";
+const REPLIES_FILE = "replies";
+const ID_MAX = 0xfffffffe;
+
+interface ServeArguments extends LayerArguments {
+	readonly listen: readonly ListenAddress[];
+	readonly name: string;
+	readonly sync?: boolean;
+	readonly async?: boolean;
+	readonly rootSquash?: boolean;
+	readonly allSquash?: boolean;
+	readonly anonUid?: number;
+	readonly anonGid?: number;
+	readonly rpcbind?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  holdfast serve /srv/golden
+      Serve a tree; changes are kept in the state folder, the tree itself is never written.
+  holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine --listen 127.0.0.1:20490
+      Two read-only trees, the first on top, and a writable one above them.
+  holdfast serve --lower /srv/patches --lower /srv/golden
+      Read-only.`;
+
+export function addServe(program: Command): void {
+	const command = program
+		.command("serve")
+		.description("Serve an overlay over NFS version 3 until SIGTERM.")
+		.argument("[dir]", "one read-only tree, its changes kept in the state folder");
+	addLayerOptions(command)
+		.option("--listen <address>", `HOST:PORT, [IPV6]:PORT or unix:PATH; may be repeated (default: ${DEFAULT_ADDRESS})`, parseListen, [])
+		.option("--name <path>", "the path by which clients mount it", parseName, "/")
+		.option("--sync", "answer a change when it is on stable storage (the default)")
+		.option("--async", "answer a change when it is made: faster, and a power failure may lose it")
+		.option("--root-squash", "treat the client's root as the anonymous user")
+		.option("--all-squash", "treat every user as the anonymous user")
+		.option("--anon-uid <uid>", "user id of the anonymous user (default: 65534)", parseId)
+		.option("--anon-gid <gid>", "group id of the anonymous user (default: 65534)", parseId)
+		.option("--rpcbind", "register with the rpcbind of this host")
+		.addHelpText("after", EXAMPLES)
+		.action((directory: string | undefined, given: ServeArguments) => serve(directory, given));
+}
+
+function parseListen(value: string, before: readonly ListenAddress[]): ListenAddress[] {
+	if (value.startsWith("unix:") && value.length > 5) return [...before, { path: value.slice(5) }];
+	const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
+	const port = match === null ? Number.NaN : Number(match[3]);
+	const host = match?.[1] ?? match?.[2];
+	if (host === undefined || !(port <= 65535) || (match?.[1] !== undefined && !isIPv6(host))) {
+		throw new InvalidArgumentError("An address to listen at is HOST:PORT, [IPV6]:PORT or unix:PATH, with a port of 0 to 65535.");
+	}
+	return [...before, { host, port }];
+}
+
+function parseName(value: string): string {
+	if (!value.startsWith("/") || value.includes("\0") || Buffer.byteLength(value) > 255) {
+		throw new InvalidArgumentError("An export's name is a path that begins with / and has at most 255 bytes.");
+	}
+	return value;
+}
+
+function parseId(value: string): number {
+	const id = Number(value);
+	if (!/^\d+$/.test(value) || id > ID_MAX) throw new InvalidArgumentError(`An id is a whole number of 0 to ${ID_MAX}.`);
+	return id;
+}
+
+async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
+	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
+	const opened = openLayers(directory, given, "serve", given.async !== true);
+	for (const warning of opened.warnings) warn(warning);
+	const server = new NfsServer({
+		exports: [{ name: given.name, overlay: opened.overlay }],
+		listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
+		squash: {
+			rootSquash: given.rootSquash ?? false,
+			allSquash: given.allSquash ?? false,
+			...(given.anonUid === undefined ? {} : { anonUid: given.anonUid }),
+			...(given.anonGid === undefined ? {} : { anonGid: given.anonGid }),
+		},
+		allocate,
+		rpcbind: given.rpcbind ?? false,
+		warn,
+	});
+	subscribe("holdfast:rpc:failure", (failure) => warn(describeFailure(failure)));
+	restoreReplies(server, opened);
+	endOnSignals(server, opened);
+	try {
+		await server.listen();
+	} catch (error) {
+		await opened.overlay.close();
+		throw new UserError((error as Error).message);
+	}
+	process.stdout.write(`ready ${server.addressNames.join(" ")}\n${describe(server.addresses, given.name, opened)}`);
+}
+
+function warn(sentence: string): void {
+	process.stderr.write(`holdfast: ${sentence}\n`);
+}
+
+function describeFailure(failure: unknown): string {
+	const { error } = failure as { error?: unknown };
+	const cause = error ?? failure;
+	return `A request failed where it must not: ${cause instanceof Error ? cause.stack : String(cause)}`;
+}
+
+/** Replies that were sent before the last stop, for clients that did not get them. */
+function restoreReplies(server: NfsServer, opened: OpenedOverlay): void {
+	const path = join(opened.folder, REPLIES_FILE);
+	if (opened.upper === null || !existsSync(path)) return;
+	try {
+		const problem = server.duplicateRequests.restore(readFileSync(path));
+		if (typeof problem === "string") warn(problem);
+	} catch (error) {
+		warn(`The replies saved in ${path} cannot be used: ${(error as Error).message}.`);
+	}
+}
+
+/** The first signal drains, the second ends at once. */
+function endOnSignals(server: NfsServer, opened: OpenedOverlay): void {
+	let isEnding = false;
+	const end = async () => {
+		if (isEnding) process.exit(1);
+		isEnding = true;
+		try {
+			await server.close();
+			if (opened.upper !== null) writeDurably(join(opened.folder, REPLIES_FILE), server.duplicateRequests.save());
+			await opened.overlay.close();
+			process.exit(0);
+		} catch (error) {
+			warn(`The server did not end cleanly: ${(error as Error).message}.`);
+			process.exit(1);
+		}
+	};
+	process.on("SIGTERM", () => void end());
+	process.on("SIGINT", () => void end());
+}
+
+function describe(addresses: readonly ListenAddress[], name: string, opened: OpenedOverlay): string {
+	const lines: string[] = [];
+	const tcp = addresses.find((address) => "port" in address);
+	if (tcp !== undefined && "port" in tcp) {
+		const { port } = tcp;
+		const isWild = tcp.host === "0.0.0.0" || tcp.host === "::";
+		const host = isWild ? "SERVER" : isIPv6(tcp.host) ? `[${tcp.host}]` : tcp.host;
+		const proto = isIPv6(tcp.host) && !isWild ? "tcp6" : "tcp";
+		lines.push(
+			`Linux:  mount -t nfs -o vers=3,proto=${proto},port=${port},mountport=${port},mountproto=${proto},nolock ${host}:${name} /mnt`,
+			`macOS:  mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,noresvport ${host}:${name} /private/mnt`,
+		);
+	}
+	lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
+	return `${lines.join("\n")}\n`;
+}

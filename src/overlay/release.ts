@@ -1,0 +1,122 @@
+import { rmdirSync } from "node:fs";
+import { join } from "node:path";
+import { fstat, Stat } from "../linux/stat.ts";
+import { ensureNamed, ensureUpper, entryOf, writableOf } from "./copy-up.ts";
+import { type Engine, must } from "./engine.ts";
+import { OverlayError, Pending } from "./errors.ts";
+import { decodeRecord } from "./identity.ts";
+import { DirectoryCursor } from "./listing.ts";
+import { loadNode, rootNode } from "./lookup.ts";
+import type { Node } from "./node.ts";
+import { MARKER, markerFolder } from "./open-overlay.ts";
+import type { Overlay } from "./overlay.ts";
+import { flushFolder } from "./registry.ts";
+import { FileType } from "./types.ts";
+
+/** What release has done, or (`isDryRun`) would do. */
+export interface ReleaseReport {
+	/** Files that only the index held and that got their name. */
+	readonly named: number;
+	/** Files that only the index held and whose names are all gone from sight: they stay in the index. */
+	readonly nameless: number;
+	/** Lower files of several names copied up because some were removed: the kernel keeps the count nowhere else. */
+	readonly copied: number;
+	readonly copiedBytes: number;
+}
+
+/**
+ * Makes an upper what the kernel's overlayfs expects, and removes the marker that keeps the kernel from mounting it, last.
+ * No request may be served meanwhile.
+ */
+export async function release(overlay: Overlay, work: string, isDryRun: boolean): Promise<ReleaseReport> {
+	const { engine } = overlay;
+	const counts = await writeCounts(overlay, isDryRun);
+	const names = isDryRun ? { named: 0, nameless: writableOf(engine).linkCounts.list("unnamed").length } : await giveNames(overlay);
+	await overlay.close();
+	if (!isDryRun) {
+		rmdirSync(join(markerFolder(work), MARKER));
+		// the kernel knows no empty incompat folder either
+		rmdirSync(markerFolder(work));
+		flushFolder(join(work, "work"));
+	}
+	return { ...names, ...counts };
+}
+
+/** Runs a step of the engine again until it need not wait. */
+async function settle<T>(overlay: Overlay, step: () => T): Promise<T> {
+	for (;;) {
+		try {
+			overlay.trim();
+			return step();
+		} catch (error) {
+			if (!(error instanceof Pending)) throw error;
+			await error.ready;
+		}
+	}
+}
+
+function nodeOfEntry(engine: Engine, entry: string): Node | null {
+	const record = Buffer.from(entry, "hex");
+	for (const home of engine.homes.values()) {
+		const id = home.isUpper ? null : decodeRecord(record, home.uuid);
+		if (id === null) continue;
+		try {
+			return loadNode(engine, home.number, { home: home.number, id });
+		} catch (error) {
+			if (error instanceof OverlayError && error.code === "stale") return null;
+			throw error;
+		}
+	}
+	return null;
+}
+
+/** Names that were removed of a lower file count in the kernel only once the file is in the index. */
+async function writeCounts(overlay: Overlay, isDryRun: boolean): Promise<{ copied: number; copiedBytes: number }> {
+	const { engine } = overlay;
+	let copied = 0;
+	let copiedBytes = 0;
+	for (const entry of writableOf(engine).linkCounts.list("counts")) {
+		await settle(overlay, () => {
+			const node = nodeOfEntry(engine, entry);
+			if (node === null || node.isUpper) return;
+			if (!isDryRun) ensureUpper(engine, node);
+			const stat = new Stat();
+			must(fstat(engine.descriptors.path(node.top), stat), "Cannot read a file");
+			copied++;
+			copiedBytes += stat.size;
+		});
+	}
+	return { copied, copiedBytes };
+}
+
+/** Looks through the tree for the names of files that were copied up through a handle alone. */
+async function giveNames(overlay: Overlay): Promise<{ named: number; nameless: number }> {
+	const { engine } = overlay;
+	const wanted = new Set(writableOf(engine).linkCounts.list("unnamed"));
+	let named = 0;
+	const directories: Buffer[] = wanted.size === 0 ? [] : [rootNode(engine).handle];
+	while (directories.length > 0 && wanted.size > 0) {
+		const handle = directories.pop() as Buffer;
+		await settle(overlay, () => {
+			const directory = overlay.decode(handle);
+			const found: { readonly name: Buffer; readonly node: Node }[] = [];
+			const below: Buffer[] = [];
+			const cursor = new DirectoryCursor(engine, overlay.listings, directory, directory, 0, 2);
+			while (cursor.next()) {
+				const node = cursor.object();
+				if (node === null) continue;
+				if (node.type === FileType.dir) below.push(node.handle);
+				const entry = node.isIndexed ? entryOf(engine, node) : null;
+				if (entry !== null && wanted.has(entry)) found.push({ name: Buffer.from(cursor.name), node });
+			}
+			for (const { name, node } of found) {
+				ensureUpper(engine, directory);
+				ensureNamed(engine, node, directory, name);
+				wanted.delete(entryOf(engine, node) as string);
+				named++;
+			}
+			directories.push(...below);
+		});
+	}
+	return { named, nameless: wanted.size };
+}
