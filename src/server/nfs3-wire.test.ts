@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AUTH_NONE, authSys, xdr } from "../rpc/rpc-client.test-support.ts";
-import { attributes, bytes, NO_CHANGE, Nfs, nfs, nfsCall, postAttributes, startServer, wccData } from "./test-server.test-support.ts";
+import { attributes, bytes, Nfs, NO_CHANGE, nfs, nfsCall, postAttributes, startServer, wccData } from "./test-server.test-support.ts";
 
 const OK = 0;
 const NO_SATTR = { raw: NO_CHANGE };
@@ -347,16 +347,22 @@ test("GETATTR of a bad handle carries nothing, other failures what RFC 1813 has"
 	assert.deepEqual([bad.u32(), bad.remaining], [10001, 0]);
 	const notDirectory = await nfs(client, Nfs.rename, [handle, "a", handle, "b"]);
 	assert.equal(notDirectory.u32(), 20);
-	assert.deepEqual([wccData(notDirectory), wccData(notDirectory)], [
-		{ before: 7, after: 7 },
-		{ before: 7, after: 7 },
-	]);
+	assert.deepEqual(
+		[wccData(notDirectory), wccData(notDirectory)],
+		[
+			{ before: 7, after: 7 },
+			{ before: 7, after: 7 },
+		],
+	);
 	const stale = await nfs(client, Nfs.rename, [handle, "a", "", "b"]);
 	assert.equal(stale.u32(), 10001);
-	assert.deepEqual([wccData(stale), wccData(stale)], [
-		{ before: 7, after: 7 },
-		{ before: null, after: null },
-	]);
+	assert.deepEqual(
+		[wccData(stale), wccData(stale)],
+		[
+			{ before: 7, after: 7 },
+			{ before: null, after: null },
+		],
+	);
 	const getattr = await nfs(client, Nfs.getattr, [handle]);
 	assert.equal(getattr.u32(), OK);
 	assert.equal(attributes(getattr).size, 7);

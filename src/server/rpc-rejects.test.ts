@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AUTH_NONE, authSys, type CallOptions, encodeCall, inFragments, xdr } from "../rpc/rpc-client.test-support.ts";
-import { nfsCall, Nfs, startServer } from "./test-server.test-support.ts";
+import { Nfs, nfsCall, startServer } from "./test-server.test-support.ts";
 
 /** Accepted, with the AUTH_NONE verifier. */
 const accepted = (...status: number[]): Buffer => xdr(9, 1, 0, 0, 0, ...status);

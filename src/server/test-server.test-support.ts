@@ -2,7 +2,7 @@ import type { TestContext } from "node:test";
 import { allocateForTest, MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
 import type { OverlayObject } from "../overlay/types.ts";
-import { type CallOptions, inFragments, encodeCall, RpcClient, results, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
+import { type CallOptions, encodeCall, inFragments, RpcClient, results, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import { NfsServer, type NfsServerOptions } from "./nfs-server.ts";
 
@@ -47,7 +47,11 @@ export interface TestServer {
 	file(name: string, content: string | Uint8Array): OverlayObject;
 }
 
-export async function startServer(t: TestContext, options: Partial<NfsServerOptions> = {}, overlay = new MemoryOverlay()): Promise<TestServer> {
+export async function startServer(
+	t: TestContext,
+	options: Partial<NfsServerOptions> = {},
+	overlay = new MemoryOverlay(),
+): Promise<TestServer> {
 	const server = new NfsServer({
 		exports: [{ name: "/", overlay }],
 		listen: [{ host: "127.0.0.1", port: 0 }],
