@@ -155,7 +155,7 @@ function sha256(bytes: Buffer): string {
 }
 
 function modeString(mode: number): string {
-	const type = { 9604: "d", 16807: "-", 21609: "l" }[mode & 0o170000] ?? "?";
+	const type = mode >> 12 === 4 ? "d" : mode >> 12 === 10 ? "l" : "-";
 	const bits = [..."rwxrwxrwx"].map((letter, index) => ((mode >> (8 - index)) & 1 ? letter : "-"));
 	return type + bits.join("");
 }

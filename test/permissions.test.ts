@@ -21,7 +21,9 @@ async function serve(made: Scratch, prepare: (lower: string) => void, args: stri
 	const lower = made.folder("lower");
 	chmodSync(lower, 0o777);
 	prepare(lower);
+	// Seen is the upper's own look, where there is one.
 	const upper = made.folder("upper");
+	chmodSync(upper, 0o777);
 	const server = await startServer(made, { lowers: [lower], upper, args: ["--async", "--state-dir", made.folder("state"), ...args] });
 	const client = await server.client();
 	made.beforeRemoval(() => client.close());

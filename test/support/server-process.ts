@@ -121,9 +121,10 @@ export class ServerProcess {
 		return Nfs3Client.connect(this.#port, credentials);
 	}
 
-	/** As libnfs' tools take it. */
-	url(path: string, further = ""): string {
-		return `nfs://127.0.0.1/${path.replace(/^\/+/, "")}?version=3&nfsport=${this.#port}&mountport=${this.#port}${further}`;
+	/** As libnfs' tools take it. They mount the folder of the file: of one in the root, what stands before its last slash. */
+	url(path: string): string {
+		const plain = path.replace(/^\/+/, "");
+		return `nfs://127.0.0.1/${plain.includes("/") ? "" : "/"}${plain}?version=3&nfsport=${this.#port}&mountport=${this.#port}`;
 	}
 }
 
