@@ -141,4 +141,9 @@ export class RpcClient {
 	close(): void {
 		this.socket.destroy();
 	}
+
+	/** Breaks the connection: the server hears of it even while it has nothing to send. */
+	reset(): void {
+		this.socket.resetAndDestroy();
+	}
 }

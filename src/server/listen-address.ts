@@ -4,6 +4,9 @@ import { connect, type Server } from "node:net";
 /** Where a server listens: a TCP address (IPv4 or IPv6; port 0 is any free one), or the path of a Unix socket. */
 export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
+/** What sun_path holds on Linux (unix(7)), and libuv would cut a longer path to. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
 /** As people write it: 127.0.0.1:2049, [::1]:2049, or the path. */
 export function formatListenAddress(address: ListenAddress): string {
 	if ("path" in address) return address.path;
@@ -12,6 +15,9 @@ export function formatListenAddress(address: ListenAddress): string {
 
 /** Makes `server` listen; gives the address it got. Throws an Error with a sentence for the user. */
 export async function listenAt(server: Server, address: ListenAddress): Promise<ListenAddress> {
+	if ("path" in address && Buffer.byteLength(address.path) > SOCKET_PATH_BYTES_MAX) {
+		throw new Error(`Cannot listen at ${address.path}: the path of a Unix socket has at most ${SOCKET_PATH_BYTES_MAX} bytes.`);
+	}
 	try {
 		await tryListen(server, address);
 	} catch (error) {
@@ -48,9 +54,6 @@ function explain(code: string, address: ListenAddress, error: Error): string {
 			return `Cannot listen at ${where}: this machine has no such address.`;
 		case "ENOENT":
 			return `Cannot listen at ${where}: the folder does not exist.`;
-		case "EINVAL":
-		case "ENAMETOOLONG":
-			return `Cannot listen at ${where}: no such address can be listened at; a Unix socket's path has at most 107 bytes.`;
 		default:
 			return `Cannot listen at ${where}: ${error.message}`;
 	}

@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
+import { authSys, encodeCall, inFragments, xdr } from "../rpc/rpc-client.test-support.ts";
+import { Nfs, NO_CHANGE, nfsCall, nfsRecord, ROOT, startServer } from "./test-server.test-support.ts";
+
+const NO_SATTR = { raw: NO_CHANGE };
+
+/** A promise and the function that resolves it. */
+function gate(): { opened: Promise<void>; open: () => void } {
+	let open = (): void => {};
+	const opened = new Promise<void>((resolve) => {
+		open = resolve;
+	});
+	return { opened, open };
+}
+
+function count(overlay: MemoryOverlay, operation: string): number {
+	return overlay.calls.filter((call) => call === operation).length;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+	while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+test("each change that is sent again gets the same bytes and is not run again, also over a new connection", async (t) => {
+	const { connect, overlay, file } = await startServer(t);
+	const root = overlay.root.handle;
+	const { handle } = file("file", "content");
+	overlay.mkdir(overlay.root, Buffer.from("empty"), ROOT, {});
+	const calls = [
+		[Nfs.setattr, "setattr", [handle, { raw: xdr(1, 0o600, 0, 0, 0, 0, 0) }, 0]],
+		[Nfs.create, "create", [root, "new", 1, NO_SATTR]],
+		[Nfs.mkdir, "mkdir", [root, "dir", NO_SATTR]],
+		[Nfs.symlink, "symlink", [root, "symlink", NO_SATTR, "target"]],
+		[Nfs.mknod, "mknod", [root, "fifo", 7, NO_SATTR]],
+		[Nfs.link, "link", [handle, root, "link"]],
+		[Nfs.rename, "rename", [root, "new", root, "renamed"]],
+		[Nfs.remove, "remove", [root, "renamed"]],
+		[Nfs.rmdir, "rmdir", [root, "empty"]],
+	] as const;
+	for (const [index, [procedure, operation, args]] of calls.entries()) {
+		const before = count(overlay, operation);
+		const client = await connect();
+		const first = await client.call(nfsCall(procedure, args, { xid: 500 + index }));
+		assert.equal(first.readUInt32BE(24), 0, operation);
+		assert.deepEqual(await client.call(nfsCall(procedure, args, { xid: 500 + index })), first);
+		client.close();
+		const again = await connect();
+		assert.deepEqual(await again.call(nfsCall(procedure, args, { xid: 500 + index })), first);
+		// Another stamp is the same call: some clients make one for each transmission.
+		const stamped = nfsCall(procedure, args, { xid: 500 + index, credential: authSys(0, 0, [], 12345) });
+		assert.deepEqual(await again.call(stamped), first);
+		assert.equal(count(overlay, operation) - before, 1, operation);
+	}
+});
+
+test("another xid, another user and other arguments are other requests", async (t) => {
+	const { connect, overlay } = await startServer(t);
+	const client = await connect();
+	const mkdir = async (xid: number, name: string, credential = authSys(0, 0)): Promise<number> =>
+		(await client.call(nfsCall(Nfs.mkdir, [overlay.root.handle, name, NO_SATTR], { xid, credential }))).readUInt32BE(24);
+	assert.equal(await mkdir(1, "a"), 0);
+	assert.equal(await mkdir(2, "a"), 17);
+	assert.equal(await mkdir(1, "b"), 0);
+	assert.equal(await mkdir(1, "a", authSys(0, 5)), 17);
+	assert.equal(await mkdir(1, "a"), 0);
+});
+
+test("a repetition of a request that still waits is not run, and the newest connection gets the one reply", async (t) => {
+	const { connect, overlay } = await startServer(t);
+	const { opened, open } = gate();
+	overlay.stable = () => opened;
+	const [first, second, third] = [await connect(), await connect(), await connect()];
+	const record = nfsRecord(9, Nfs.mkdir, [overlay.root.handle, "dir", NO_SATTR]);
+	for (const [index, client] of [first, second, third].entries()) {
+		client.send(record);
+		client.send(nfsRecord(1000 + index, Nfs.null, []));
+		assert.equal((await client.receive())?.readUInt32BE(0), 1000 + index);
+	}
+	first.close();
+	open();
+	const reply = await third.receive();
+	assert.deepEqual([reply?.readUInt32BE(0), reply?.readUInt32BE(24)], [9, 0]);
+	assert.equal(count(overlay, "mkdir"), 1);
+	second.send(nfsRecord(2000, Nfs.null, []));
+	assert.equal((await second.receive())?.readUInt32BE(0), 2000, "nothing came before");
+});
+
+test("a change whose connection broke before it was stable is answered when it is sent again", async (t) => {
+	const { connect, overlay, server } = await startServer(t);
+	const { opened, open } = gate();
+	overlay.stable = () => opened;
+	const record = nfsRecord(9, Nfs.mkdir, [overlay.root.handle, "dir", NO_SATTR]);
+	const first = await connect();
+	first.send(record);
+	await until(() => count(overlay, "mkdir") === 1);
+	first.reset();
+	await until(() => server.connectionCount === 0);
+	open();
+	await opened;
+	const second = await connect();
+	second.send(record);
+	assert.equal((await second.receive())?.readUInt32BE(24), 0);
+	assert.equal(count(overlay, "mkdir"), 1);
+});
+
+test("a request that waited before its change, and whose connection broke, is run when it is sent again", async (t) => {
+	const { connect, overlay, server } = await startServer(t);
+	const { opened, open } = gate();
+	overlay.waits.set("mkdir", 1);
+	overlay.wait = () => opened;
+	const record = nfsRecord(9, Nfs.mkdir, [overlay.root.handle, "dir", NO_SATTR]);
+	const first = await connect();
+	first.send(record);
+	await until(() => count(overlay, "mkdir") === 1);
+	first.reset();
+	await until(() => server.connectionCount === 0);
+	open();
+	await new Promise((resolve) => setImmediate(resolve));
+	assert.equal(overlay.root.names.size, 0);
+	const second = await connect();
+	second.send(record);
+	assert.equal((await second.receive())?.readUInt32BE(24), 0);
+});
+
+test("a request that waits goes on for the connection that sent it again", async (t) => {
+	const { connect, overlay, server } = await startServer(t);
+	const { opened, open } = gate();
+	overlay.waits.set("mkdir", 2);
+	overlay.wait = () => opened;
+	const record = nfsRecord(9, Nfs.mkdir, [overlay.root.handle, "dir", NO_SATTR]);
+	const [first, second] = [await connect(), await connect()];
+	first.send(record);
+	await until(() => count(overlay, "mkdir") === 1);
+	second.send(record);
+	second.send(nfsRecord(10, Nfs.null, []));
+	await second.receive();
+	first.reset();
+	await until(() => server.connectionCount === 1);
+	open();
+	const reply = await second.receive();
+	assert.deepEqual([reply?.readUInt32BE(0), reply?.readUInt32BE(24)], [9, 0]);
+	assert.equal(count(overlay, "mkdir"), 3);
+});
+
+test("a new server that restored the old one's replies gives them again", async (t) => {
+	const overlay = new MemoryOverlay();
+	const before = await startServer(t, {}, overlay);
+	const call = nfsCall(Nfs.mkdir, [overlay.root.handle, "dir", NO_SATTR], { xid: 5 });
+	const client = await before.connect();
+	const first = await client.call(call);
+	client.close();
+	await before.server.close();
+	const after = await startServer(t, {}, overlay);
+	after.server.duplicateRequests.restore(before.server.duplicateRequests.save());
+	assert.deepEqual(await (await after.connect()).call(call), first);
+	assert.equal(count(overlay, "mkdir"), 1);
+});
+
+test("repetitions in one burst get one reply each, and the change is made once", async (t) => {
+	const { connect, overlay } = await startServer(t);
+	const client = await connect();
+	const record = inFragments(encodeCall(nfsCall(Nfs.mkdir, [overlay.root.handle, "dir", NO_SATTR], { xid: 3 })));
+	client.send(Buffer.concat(new Array<Buffer>(50).fill(record)));
+	const first = await client.receive();
+	for (let index = 1; index < 50; index++) assert.deepEqual(await client.receive(), first);
+	assert.equal(count(overlay, "mkdir"), 1);
+});
