@@ -2,7 +2,7 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { LayerError } from "../layer/layer.ts";
-import { defaultUpper, openOverlay, type OpenedOverlay, type OpenOptions } from "../overlay/open-overlay.ts";
+import { defaultUpper, type OpenedOverlay, type OpenOptions, openOverlay } from "../overlay/open-overlay.ts";
 import { RegistryError } from "../overlay/registry.ts";
 import { UserError } from "./user-error.ts";
 

@@ -32,6 +32,11 @@ export class Layer {
 	readonly isUpper: boolean;
 	/** A readable descriptor of the root; a lower's belongs to a private read-only mount. Also the mount for open_by_handle_at(2). */
 	readonly root: number;
+	/**
+	 * A descriptor of the root on the mount that the user named: ".." can be followed from objects that were opened through it.
+	 * Through the private mount of one layer the kernel refuses that (ENOENT) for what lies in another layer of the file system.
+	 */
+	readonly outside: number;
 	readonly rootStat: Stat;
 	readonly rootHandle: FileHandle;
 	readonly fileSystem: FileSystem;
@@ -39,10 +44,12 @@ export class Layer {
 	home = 0;
 	space = 0;
 
-	constructor(path: string, isUpper: boolean, root: number, rootStat: Stat, rootHandle: FileHandle, fileSystem: FileSystem) {
+	constructor(fields: Pick<Layer, "path" | "isUpper" | "root" | "outside" | "rootStat" | "rootHandle" | "fileSystem">) {
+		const { path, isUpper, root, outside, rootStat, rootHandle, fileSystem } = fields;
 		this.path = path;
 		this.isUpper = isUpper;
 		this.root = root;
+		this.outside = outside;
 		this.rootStat = rootStat;
 		this.rootHandle = rootHandle;
 		this.fileSystem = fileSystem;
@@ -50,6 +57,7 @@ export class Layer {
 
 	close(): void {
 		close(this.root);
+		close(this.outside);
 	}
 
 	isRoot(stat: Stat): boolean {
@@ -64,6 +72,7 @@ export class LayerOpener {
 	/** Opens a layer's root and checks that kernel handles can be trusted on its file system. LayerError otherwise. */
 	open(path: string, role: "lower" | "upper"): Layer {
 		const directory = openDirectory(path, role);
+		let isKept = false;
 		try {
 			const fileSystem = this.#recognise(directory, path, role);
 			const root = role === "lower" ? privateTree(directory, path) : openAt(directory, ".", O.rdonly | O.directory | O.noatime);
@@ -78,10 +87,16 @@ export class LayerOpener {
 						"Portable handles, which need none, do not exist yet; copy the tree to ext4, xfs, btrfs or tmpfs.",
 				);
 			}
-			checkHandles(root, handle, path, role);
-			return new Layer(path, role === "upper", root, stat, handle, fileSystem);
+			try {
+				checkHandles(root, handle, path, role);
+			} catch (error) {
+				close(root);
+				throw error;
+			}
+			isKept = true;
+			return new Layer({ path, isUpper: role === "upper", root, outside: directory, rootStat: stat, rootHandle: handle, fileSystem });
 		} finally {
-			close(directory);
+			if (!isKept) close(directory);
 		}
 	}
 
@@ -231,4 +246,3 @@ export function overlayXattrs(fd: number): string[] {
 export function onOneMount(a: number, b: number): boolean {
 	return mountId(a) === mountId(b);
 }
-

@@ -1,5 +1,5 @@
-import { getXattr } from "../linux/xattr.ts";
 import type { Stat } from "../linux/stat.ts";
+import { getXattr } from "../linux/xattr.ts";
 import type { Engine } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";

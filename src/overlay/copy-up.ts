@@ -1,5 +1,5 @@
-import type { Real } from "../layer/real.ts";
 import { OVERLAY_PREFIX } from "../layer/layer.ts";
+import type { Real } from "../layer/real.ts";
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
 import { openByHandle } from "../linux/file-handle.ts";

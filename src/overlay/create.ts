@@ -175,4 +175,3 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 	}
 	listings.noteAdded(directory, name, node);
 }
-

@@ -55,6 +55,8 @@ export interface Home {
 	/** Layers whose objects were born here; any of them opens its handles. */
 	readonly layers: readonly Layer[];
 	readonly isUpper: boolean;
+	/** One descriptor for each mount that the layers were named on, for climbing by "..". */
+	readonly mounts: readonly number[];
 }
 
 /** Reused by every synchronous step that needs one inode's attributes for a moment. */

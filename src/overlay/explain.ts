@@ -17,7 +17,7 @@ export interface HandleExplanation {
 	readonly homeKind?: string;
 	readonly idType: number;
 	readonly id: string;
-	readonly signature?: "good" | "not good";
+	readonly signature?: "good" | "bad";
 	readonly object?: {
 		readonly type: string;
 		readonly fileid: string;
@@ -62,7 +62,7 @@ export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null)
 	const known: HandleExplanation = {
 		...shape,
 		...(home === undefined ? {} : { homeKind: `${home.kind} ${home.uuid}` }),
-		signature: engine.signer.verify(bytes) ? "good" : "not good",
+		signature: engine.signer.verify(bytes) ? "good" : "bad",
 	};
 	if (known.signature !== "good") return known;
 	try {

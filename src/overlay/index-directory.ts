@@ -79,10 +79,7 @@ export class IndexDirectory {
 
 	/** Moves a finished copy that has no name in upper from work into the index. */
 	enterUnnamed(entry: string, temporary: string): void {
-		must(
-			renameName(this.#work.temporaries, temporary, this.fd, entry, RENAME.noReplace),
-			"Cannot enter a copied up object into the index",
-		);
+		must(renameName(this.#work.temporaries, temporary, this.fd, entry, RENAME.noReplace), "Cannot enter a copied up object into the index");
 	}
 
 	/** As enterLink, for a directory: an entry left of a copy up that never ended is replaced. */

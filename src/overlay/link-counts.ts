@@ -1,7 +1,6 @@
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { makeDirectory, readLink, renameName, unlinkName } from "../linux/names.ts";
-import { makeSymlink } from "../linux/names.ts";
+import { makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { must } from "./engine.ts";
 

@@ -1,11 +1,21 @@
-import { fstat, Stat } from "../linux/stat.ts";
 import { close, O, openAt } from "../linux/open.ts";
+import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { type Engine, failed, must, plainFileid, XATTR } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
 import { lookupChild } from "./lookup.ts";
 import type { Node } from "./node.ts";
-import { HASH_BITS, hashName, nameHashHi, nameHashLo, type ScanEntries, type ScanRequest, type ScanResult, type ScanSource, scan } from "./scan.ts";
+import {
+	HASH_BITS,
+	hashName,
+	nameHashHi,
+	nameHashLo,
+	type ScanEntries,
+	type ScanRequest,
+	type ScanResult,
+	type ScanSource,
+	scan,
+} from "./scan.ts";
 import type { ListCursor } from "./types.ts";
 
 /** Bounds of the listings kept in memory; a directory with more entries than a window is listed window by window. */
@@ -271,10 +281,7 @@ function scanRequest(engine: Engine, directory: Node, hi: number, lo: number, li
 	const isMixed = directory.isUpper && (directory.reals.length > 1 || isImpure(engine, directory));
 	for (const real of directory.reals) {
 		if (real.foreign) continue;
-		const fd = must(
-			openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime),
-			"Cannot open a directory for reading",
-		);
+		const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory for reading");
 		sources.push({
 			fd,
 			space: isMixed && real.layer.isUpper ? 0 : real.layer.space,

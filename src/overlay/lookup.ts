@@ -1,13 +1,13 @@
+import { sipHash, sipHashHi, sipHashLo } from "../handle/sip-hash.ts";
 import type { Layer } from "../layer/layer.ts";
-import { Real, realKey } from "../layer/real.ts";
+import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { handleOf, openByHandle } from "../linux/file-handle.ts";
+import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
-import { sipHash, sipHashHi, sipHashLo } from "../handle/sip-hash.ts";
 import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf, XATTR } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import { decodeIdentity, type Identity } from "./identity.ts";
@@ -284,7 +284,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	try {
 		must(fstat(fd, stat), "Cannot read an object");
 		if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed");
-		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, stat, identity);
+		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, identity);
 		const owner = answer === null ? (layerOf(home, stat) ?? layer) : layer;
 		const real = realOf(owner, fd, stat);
 		const fileid = answer === null ? lowerFileid(real) : birthFileid(engine, identity);
@@ -313,8 +313,8 @@ function askIndex(engine: Engine, home: Home, identity: Identity): { readonly fd
 	return answer.kind === "absent" ? null : answer;
 }
 
-function loadDirectory(engine: Engine, home: Home, fd: number, stat: Stat, identity: Identity): Node {
-	const node = directoryOfReal(engine, home, fd, stat);
+function loadDirectory(engine: Engine, home: Home, fd: number, identity: Identity): Node {
+	const node = directoryOfReal(engine, home, fd);
 	if (node.key !== identityKey(identity.home, identity.id)) {
 		throw new OverlayError("stale", "Another directory is in the place of this one");
 	}
@@ -325,19 +325,43 @@ function loadDirectory(engine: Engine, home: Home, fd: number, stat: Stat, ident
  * The overlay directory that has this real directory in its stack: its parent's is found the same way, and the name looked up there.
  * "stale" where that leads to something else, as for what is hidden, or lies in no layer.
  */
-export function directoryOfReal(engine: Engine, home: Home, fd: number, stat: Stat): Node {
-	if (home.layers.some((layer) => layer.isRoot(stat))) return rootNode(engine);
+function directoryOfReal(engine: Engine, home: Home, fd: number): Node {
 	const handle = handleOf(fd);
 	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	const live = engine.nodes.byReal(realKey(home.layers[0], handle));
+	if (live !== undefined) return live;
+	for (const mount of home.mounts) {
+		const climber = openByHandle(mount, handle, O.path);
+		if (climber < 0) throw goneOr(climber);
+		try {
+			const node = climb(engine, home, climber, handle);
+			if (node !== null) return node;
+		} finally {
+			close(climber);
+		}
+	}
+	throw new OverlayError("stale", "The directory lies in no layer of the stack");
+}
+
+/** As directoryOfReal, from a descriptor on one mount; null where that mount does not reach up to a layer's root. */
+function climb(engine: Engine, home: Home, fd: number, handle: FileHandle): Node | null {
+	const stat = new Stat();
+	must(fstat(fd, stat), "Cannot read a directory");
+	if (home.layers.some((layer) => layer.isRoot(stat))) return rootNode(engine);
 	const key = realKey(home.layers[0], handle);
 	const live = engine.nodes.byReal(key);
 	if (live !== undefined) return live;
-	const parentFd = must(openAt(fd, "..", O.path), "Cannot open the parent of a directory");
+	const parentFd = openAt(fd, "..", O.path);
+	if (parentFd === -ERRNO.ENOENT) return null;
+	must(parentFd, "Cannot open the parent of a directory");
 	try {
 		const parentStat = new Stat();
 		must(fstat(parentFd, parentStat), "Cannot read the parent of a directory");
-		if (parentStat.sameInode(stat)) throw new OverlayError("stale", "The directory lies in no layer of the stack");
-		const parent = directoryOfReal(engine, home, parentFd, parentStat);
+		if (parentStat.sameInode(stat)) return null;
+		const parentHandle = handleOf(parentFd);
+		if (typeof parentHandle === "number") throw failed("Cannot take a file handle", parentHandle);
+		const parent = climb(engine, home, parentFd, parentHandle);
+		if (parent === null) return null;
 		const name = nameInParent(parentFd, fd, stat);
 		const child = name === null ? null : lookupChild(engine, parent, name);
 		if (child?.reals.some((real) => real.key === key)) return child;

@@ -10,7 +10,7 @@ import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import { setUmask, tryLock } from "../linux/file-system.ts";
 import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
-import { fstat, Stat } from "../linux/stat.ts";
+import { fstat, mountId, Stat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import { copyMetadata } from "./copy-up.ts";
 import { Durability } from "./durability.ts";
@@ -23,9 +23,18 @@ import { Node } from "./node.ts";
 import { NodeCache } from "./node-cache.ts";
 import { Offload } from "./offload.ts";
 import { Overlay } from "./overlay.ts";
-import { flushFolder, type HomeRecord, type LayerRecord, newSecrets, readRegistry, type Registry, type SpaceRecord, writeRegistry } from "./registry.ts";
-import { refuseForeignUpper } from "./upper-check.ts";
+import {
+	flushFolder,
+	type HomeRecord,
+	type LayerRecord,
+	newSecrets,
+	type Registry,
+	readRegistry,
+	type SpaceRecord,
+	writeRegistry,
+} from "./registry.ts";
 import { FileType } from "./types.ts";
+import { refuseForeignUpper } from "./upper-check.ts";
 import { WorkFolder } from "./work-folder.ts";
 
 export interface OpenOptions {
@@ -95,7 +104,8 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	const registry = openRegistry(options, place, upper, lowers);
 	assignNumbers(registry, upper, lowers);
 	const descriptors = new DescriptorCache(
-		options.descriptorsMax ?? Math.min(Math.max(Math.floor((descriptorLimit - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
+		options.descriptorsMax ??
+			Math.min(Math.max(Math.floor((descriptorLimit - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
 	);
 	const writable = upper === null ? null : openWritable(upper, place, keep);
 	const engine: Engine = {
@@ -182,7 +192,7 @@ function makeFolder(path: string, what: string, withParents = true): void {
 		const { code } = error as NodeJS.ErrnoException;
 		if (code === "EEXIST" && statSync(path).isDirectory()) return;
 		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
-		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "something else has that name" : code}.`);
+		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : code}.`);
 	}
 }
 
@@ -197,7 +207,8 @@ function checkWork(upper: string, work: string): void {
 		const workStat = new Stat();
 		fstat(upperFd, upperStat);
 		fstat(workFd, workStat);
-		if (upperStat.sameInode(workStat)) throw new LayerError(`Cannot use ${upper} as both upper and work: give work a folder of its own.`);
+		if (upperStat.sameInode(workStat))
+			throw new LayerError(`Cannot use ${upper} as both upper and work: they are the same directory. Give work one of its own.`);
 		if (upperStat.devMajor !== workStat.devMajor || upperStat.devMinor !== workStat.devMinor || !onOneMount(upperFd, workFd)) {
 			throw new LayerError(`Cannot use the work folder ${work}: it must be on the same file system and mount as the upper ${upper}.`);
 		}
@@ -356,7 +367,9 @@ function checkOwnership(options: OpenOptions, place: Place, upper: Layer, lowers
 	const owner = typeof mark === "number" ? null : mark.toString("hex");
 	if (existing !== null) {
 		if (owner !== existing.uuid) {
-			throw new LayerError(`Cannot serve ${upper.path} with the work folder ${work}: that one belongs to another upper. Name the right --work.`);
+			throw new LayerError(
+				`Cannot serve ${upper.path} with the work folder ${work}: that one belongs to another upper. Name the right --work.`,
+			);
 		}
 		if (hasMarker || options.purpose === "inspect") return;
 		throw new LayerError(
@@ -446,7 +459,8 @@ function checkStack(registry: Registry, upper: Layer | null, lowers: readonly La
 	}
 	const wrong = lowers.findIndex((lower, i) => !same(lower, registry.lowers[i]));
 	if (wrong >= 0 || lowers.length !== registry.lowers.length) {
-		const which = wrong >= 0 ? `${lowers[wrong].path} is not the one that was there before` : `there were ${registry.lowers.length} of them`;
+		const which =
+			wrong >= 0 ? `${lowers[wrong].path} is not the one that was there before` : `there were ${registry.lowers.length} of them`;
 		throw new LayerError(
 			`Cannot serve these lowers on this upper: ${which}. Give the same lowers in the same order, or start with a fresh upper and work.`,
 		);
@@ -468,7 +482,14 @@ function homesOf(registry: Registry, layers: readonly Layer[]): Map<number, Home
 	for (const { number, kind, uuid } of registry.homes) {
 		const inStack = layers.filter((layer) => layer.home === number);
 		if (inStack.length === 0) continue;
-		homes.set(number, { number, uuid: Buffer.from(uuid, "hex"), layers: inStack, isUpper: kind === "upper generation" });
+		const mounts = new Map(inStack.map((layer) => [mountId(layer.outside), layer.outside]));
+		homes.set(number, {
+			number,
+			uuid: Buffer.from(uuid, "hex"),
+			layers: inStack,
+			isUpper: kind === "upper generation",
+			mounts: [...mounts.values()],
+		});
 	}
 	return homes;
 }

@@ -1,4 +1,5 @@
 import { randomFillSync } from "node:crypto";
+import { parseHandle, SIGNATURE_BYTES } from "../handle/wire-handle.ts";
 import { RealObjectError } from "../layer/real.ts";
 import { readInto, writeFrom } from "../linux/data.ts";
 import { openByHandle } from "../linux/file-handle.ts";
@@ -6,7 +7,6 @@ import { fileSystemFigures } from "../linux/file-system.ts";
 import type { AddressedBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, O } from "../linux/open.ts";
-import { parseHandle, SIGNATURE_BYTES } from "../handle/wire-handle.ts";
 import { demand, grantedAccess, MAY, permitted } from "./access.ts";
 import { attributesOf, clearPrivilege, setAttributes, statOf } from "./attributes.ts";
 import { ensureUpper, parentOf, writableOf } from "./copy-up.ts";

@@ -41,7 +41,13 @@ function encode(entries: readonly Entry[]): Buffer {
  * Whether the ACL grants all of `wanted` (4 read, 2 write, 1 execute) to someone who is not the owner: the algorithm of acl(5).
  * Null when the value is no ACL.
  */
-export function aclGrants(value: Buffer, uid: number, inGroup: (gid: number) => boolean, owningGid: number, wanted: number): boolean | null {
+export function aclGrants(
+	value: Buffer,
+	uid: number,
+	inGroup: (gid: number) => boolean,
+	owningGid: number,
+	wanted: number,
+): boolean | null {
 	const entries = decode(value);
 	if (entries === null) return null;
 	const mask = entries.find((entry) => entry.tag === TAG.mask)?.permissions ?? 7;

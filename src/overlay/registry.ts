@@ -73,7 +73,9 @@ export function readRegistry(folder: string): Registry | null {
 	try {
 		parsed = JSON.parse(text);
 	} catch {
-		throw new RegistryError(`Cannot understand ${path}: it is damaged. Restore it from a backup; without it no handle of this export is good.`);
+		throw new RegistryError(
+			`Cannot understand ${path}: it is damaged. Restore it from a backup; without it no handle of this export is good.`,
+		);
 	}
 	if (parsed.format !== FORMAT || !isRegistry(parsed.registry)) {
 		throw new RegistryError(

@@ -139,10 +139,7 @@ export function isEmpty(engine: Engine, node: Node): boolean {
 	const stat = new Stat();
 	for (const real of node.reals) {
 		if (real.foreign) continue;
-		const fd = must(
-			openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime),
-			"Cannot open a directory for reading",
-		);
+		const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory for reading");
 		let isFree = true;
 		const status = visitEntries(fd, (name, type) => {
 			const key = Buffer.from(name).toString("latin1");

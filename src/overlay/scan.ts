@@ -1,6 +1,6 @@
 import { type SipKey, sipHash, sipHashHi, sipHashLo } from "../handle/sip-hash.ts";
 import { visitEntries } from "../linux/directory.ts";
-import { openAt, close, O } from "../linux/open.ts";
+import { close, O, openAt } from "../linux/open.ts";
 import { Stat, statAt } from "../linux/stat.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";

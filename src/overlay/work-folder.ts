@@ -1,5 +1,5 @@
-import { ERRNO } from "../linux/errno.ts";
 import { visitEntries } from "../linux/directory.ts";
+import { ERRNO } from "../linux/errno.ts";
 import { linkName, makeDirectory, makeNode, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { setXattr } from "../linux/xattr.ts";

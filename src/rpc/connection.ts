@@ -38,6 +38,8 @@ export class Connection implements ReplyChannel {
 	readonly #socket: Socket;
 	/** Slabs that the socket is writing, in the order of its callbacks. */
 	readonly #writing: Slab[] = [];
+	/** Callbacks of writes that were found complete before: they come before any other. */
+	#callbacksAhead = 0;
 	readonly #written: () => void;
 	readonly #flush: () => void;
 	#flushScheduled = false;
@@ -165,6 +167,7 @@ export class Connection implements ReplyChannel {
 				}
 				if (!this.#receiver.next()) break;
 				this.#dispatcher.take(this, this.#receiver);
+				if (this.reply.full && !this.#closed) this.#write();
 			}
 		} catch (error) {
 			if (!(error instanceof RecordError)) publishFailure(error, "", "");
@@ -198,9 +201,17 @@ export class Connection implements ReplyChannel {
 			this.#socket.write(slab.bytes.subarray(0, length), this.#written);
 		}
 		if (pieces.length > 1) this.#socket.uncork();
+		if (this.#socket.writableLength > 0) return;
+		// The kernel has taken all of it already: the slabs are free, and warm, before the callbacks say so.
+		this.#callbacksAhead += this.#writing.length;
+		for (const slab of this.#writing.splice(0)) this.reply.release(slab);
 	}
 
 	#afterWrite(): void {
+		if (this.#callbacksAhead > 0) {
+			this.#callbacksAhead--;
+			return;
+		}
 		const slab = this.#writing.shift();
 		if (slab === undefined) return;
 		this.reply.release(slab);

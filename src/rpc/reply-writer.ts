@@ -9,6 +9,7 @@ export interface ReplyPiece {
 }
 
 const LAST_FRAGMENT = 0x80000000;
+const FULL_BYTES = 256 * 1024;
 const NO_SLAB = new Slab({ bytes: Buffer.alloc(0), address: 0 });
 
 /**
@@ -91,6 +92,11 @@ export class ReplyWriter extends XdrWriter {
 		this.start = this.position;
 		this.raw(record);
 		this.start = this.position;
+	}
+
+	/** Whether so much is complete that it should leave while the processor's caches still hold it. */
+	get full(): boolean {
+		return this.position >= FULL_BYTES || this.#pieces.length > 0;
 	}
 
 	/** All complete records. Each piece's slab is to be released when the socket is done with it. */
