@@ -184,11 +184,13 @@ for (const fileSystem of ["root", "ext4", "xfs", "btrfs"] satisfies FileSystem[]
 		skip: skip || cannotMount(fileSystem),
 	}, async (t) => {
 		const made = scratch(t);
-		const trees: Parameters<typeof plant>[1] = { "other/": "" };
+		// What is copied up lies in the lower below the first: it is found by a handle through another layer than the first.
+		const [top, bottom]: Parameters<typeof plant>[1][] = [{ "other/": "" }, {}];
 		for (const [index] of events.entries()) {
-			for (const birth of ["lower", "copied up"]) Object.assign(trees, lowerOfAllKinds(`${birth}/${index}`));
+			Object.assign(top as object, lowerOfAllKinds(`lower/${index}`));
+			Object.assign(bottom as object, lowerOfAllKinds(`copied up/${index}`));
 		}
-		const it = await stage(made, made.mount(fileSystem), [trees]);
+		const it = await stage(made, made.mount(fileSystem), [top, bottom] as never);
 		const expectations: [path: string, taken: Taken][] = [];
 		const upperTop = await it.client.makeDirectory(it.root, "upper");
 		for (const [index, [eventName, eventKinds, apply]] of events.entries()) {
@@ -226,10 +228,47 @@ for (const fileSystem of ["root", "ext4", "xfs", "btrfs"] satisfies FileSystem[]
 		});
 		await t.test("from cold by the handle alone, before any look-up", async () => {
 			await it.restart();
-			for (const [path, { handle, fileid }] of expectations.reverse()) {
+			for (const [path, { handle, fileid, type }] of expectations.reverse()) {
 				assert.equal((await it.client.attributesOf(handle)).fileid, fileid, path);
+				if (type === FileType3.dir) assert.ok((await it.client.listPlus(handle)).length >= 2, path);
+				if (type === FileType3.reg) await it.client.readFile(handle);
 			}
 		});
+	});
+}
+
+for (const [shape, trees] of [
+	["one lower", [{ "a/b/c/f": "1" }]],
+	["the second of two lowers", [{ "x/y": "" }, { "a/b/c/f": "1" }]],
+	["two lowers that merge at the top", [{ "a/g": "" }, { "a/b/c/f": "1" }]],
+	["two lowers that merge below", [{ "a/b/g": "" }, { "a/b/c/f": "1" }, { "a/b/c/h": "" }]],
+] satisfies [string, Parameters<typeof plant>[1][]][]) {
+	test(`a handle taken in ${shape} is the first thing that a server hears after its start`, { skip }, async (t) => {
+		const made = scratch(t);
+		const it = await stage(made, made.path, trees);
+		const taken = new Map<string, { handle: Buffer; fileid: bigint; names: string[] }>();
+		for (const path of ["a", "a/b", "a/b/c", "a/b/c/f"]) {
+			const handle = await it.client.walk(it.root, path);
+			const { fileid, type } = await it.client.attributesOf(handle);
+			const names = type === FileType3.dir ? (await it.client.list(handle)).map(({ name }) => name) : [];
+			taken.set(path, { handle, fileid, names });
+		}
+		for (const [path, { handle, fileid, names }] of taken) {
+			await it.restart();
+			assert.equal((await it.client.attributesOf(handle)).fileid, fileid, `GETATTR ${path}`);
+			await it.restart();
+			if (names.length === 0) assert.equal((await it.client.readFile(handle)).toString(), "1");
+			else
+				assert.deepEqual(
+					(await it.client.listPlus(handle)).map(({ name }) => name),
+					names,
+					`READDIRPLUS ${path}`,
+				);
+			await it.restart();
+			await ok(it.client.setattr(handle, { gid: 9 }), `SETATTR ${path}`);
+			assert.equal((await it.client.attributesOf(handle)).fileid, fileid, `GETATTR ${path} after copy up`);
+			assert.deepEqual(await it.client.walk(it.root, path), handle, `LOOKUP ${path} after copy up`);
+		}
 	});
 }
 

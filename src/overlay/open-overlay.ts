@@ -473,7 +473,7 @@ function assignNumbers(registry: Registry, upper: Layer | null, lowers: readonly
 		const subvolume = layer.isUpper ? "" : subvolumeOf(layer);
 		layer.space = registry.spaces.find((space) => space.home === record.home && space.subvolume === subvolume)?.number ?? 0;
 	};
-	lowers.forEach((lower, i) => assign(lower, registry.lowers[i]));
+	for (const [i, lower] of lowers.entries()) assign(lower, registry.lowers[i]);
 	if (upper !== null && registry.upper !== null) assign(upper, registry.upper);
 }
 
