@@ -52,7 +52,7 @@ export class Scratch {
 			const image = join(this.path, `${name}.img`);
 			writeFileSync(image, "");
 			truncateSync(image, megabytes * 1024 * 1024);
-			run(`mkfs.${kind}`, ...(kind === "ext4" ? ["-q", "-F"] : kind === "xfs" ? ["-q", "-f"] : ["-q", "-f"]), image);
+			run(`mkfs.${kind}`, ...(kind === "ext4" ? ["-q", "-F", "-i", "4096"] : kind === "xfs" ? ["-q", "-f"] : ["-q", "-f"]), image);
 			run("mount", "-o", "loop", image, at);
 		}
 		this.#mounts.push(at);
