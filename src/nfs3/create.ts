@@ -11,7 +11,8 @@ function readHow(args: XdrReader): CreateHow {
 	const mode = args.enumeration(CreateMode.exclusive);
 	if (mode === CreateMode.exclusive) {
 		const at = args.fixed(CREATE_VERIFIER_BYTES);
-		return { mode: "exclusive", verifier: args.bytes.slice(at, at + CREATE_VERIFIER_BYTES) };
+		// A copy, unlike Buffer.slice: the overlay may keep it.
+		return { mode: "exclusive", verifier: new Uint8Array(args.bytes.subarray(at, at + CREATE_VERIFIER_BYTES)) };
 	}
 	return { mode: mode === CreateMode.guarded ? "guarded" : "unchecked", attributes: readSetAttributes(args) };
 }

@@ -118,7 +118,7 @@ export class Connection implements ReplyChannel {
 		process.nextTick(this.#flush);
 	}
 
-	/** Takes no further requests, answers those it has, then shuts its side down. `onDrained` is called at that point. */
+	/** Takes no further requests, answers those it has, then shuts its side down. `onDrained` is called when the kernel has it all. */
 	drain(): void {
 		this.#draining = true;
 		this.#receiver.drop();
@@ -230,9 +230,8 @@ export class Connection implements ReplyChannel {
 		if (this.#endSent || this.#closed || this.#requests > 0 || this.#paused) return;
 		if (!this.#draining && !this.#peerEnded) return;
 		this.#endSent = true;
-		// Behind all replies: `end` waits for the writes before it.
-		this.#socket.end();
-		this.onDrained?.();
+		// Behind all replies, however slowly the peer reads them.
+		this.#socket.end(() => this.onDrained?.());
 	}
 
 	#afterClose(): void {

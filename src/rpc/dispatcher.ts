@@ -27,7 +27,7 @@ export interface ReplyChannel {
 	ended(bytes: number): void;
 	/** Sends what is in `reply` once the present turn of the event loop is through. */
 	flushSoon(): void;
-	destroy(reason?: Error): void;
+	destroy(): void;
 }
 
 /** A record: a region of a buffer. */
@@ -93,15 +93,16 @@ export class Dispatcher {
 	/** Takes a record that arrived. Its bytes may be used again when this returns. */
 	take(connection: ReplyChannel, record: RecordRegion): void {
 		const { recordStart, recordEnd } = record;
+		// Nothing can be answered to less than an xid and a message type, nor to a type that does not exist.
 		if (recordEnd - recordStart < 8) {
-			connection.destroy(new Error("A record too short for an RPC message"));
+			connection.destroy();
 			return;
 		}
 		const type = record.recordView.getUint32(recordStart + 4);
 		// No call was made to this peer, so a reply answers nothing: it is passed over.
 		if (type === MessageType.reply) return;
 		if (type !== MessageType.call) {
-			connection.destroy(new Error(`RPC message type ${type}`));
+			connection.destroy();
 			return;
 		}
 		this.#execute(connection, record, null);
@@ -301,7 +302,11 @@ export class Dispatcher {
 		request.passes++;
 		// What made the wait fail will be met again by the next pass, which knows how to answer it.
 		const again = (): void => this.#again(request);
-		pending.ready.then(again, again);
+		pending.ready.then(again, again).catch((error: unknown) => {
+			// Such as no memory for the reply: the peer learns it by losing the connection, and no other does.
+			publishFailure(error, "", "");
+			connection.destroy();
+		});
 	}
 
 	#again(request: WaitingRequest): void {

@@ -81,3 +81,22 @@ test("a peer that shuts its side down gets the replies it waits for, and then th
 	assert.equal(await client.receive(), null);
 	while (server.connectionCount > 0) await pause(1);
 });
+
+test("close() cuts no peer off that still reads its replies", async (t) => {
+	const { connect, file, server } = await startServer(t, { lingerSeconds: 0.05 });
+	const { handle } = file("file", Buffer.alloc(1 << 20, "x"));
+	const client = await connect();
+	client.socket.pause();
+	for (let xid = 0; xid < 20; xid++) client.send(nfsRecord(xid, Nfs.read, [handle, 0, 0, 1 << 20]));
+	await pause(50);
+	const closed = server.close();
+	await pause(200);
+	client.socket.resume();
+	let replies = 0;
+	for (let reply = await client.receive(); reply !== null; reply = await client.receive()) {
+		assert.equal(reply.length, 28 + 88 + 12 + (1 << 20));
+		assert.equal(reply.readUInt32BE(0), replies++);
+	}
+	assert.ok(replies > 2, `${replies} replies`);
+	await closed;
+});
