@@ -152,16 +152,15 @@ function publishNew(engine: Engine, writable: Writable, directory: Node, name: U
 	unlinkName(work.temporaries, temporary);
 }
 
-/** Adds a name to an object that was born in upper. */
+/** Adds a name to an object; a lower one is copied up for it. */
 export function linkObject(engine: Engine, listings: Listings, node: Node, directory: Node, name: Uint8Array, who: Credentials): void {
 	checkCreate(engine, directory, name, who);
 	if (node.type === FileType.dir) throw new OverlayError("isdir", "A directory cannot have a second name");
 	if (lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
-	if (!node.isUpper || node.isIndexed) {
-		throw new OverlayError("notsupp", "A further name for an object of a lower is not supported yet");
-	}
 	const writable = writableOf(engine);
 	ensureUpper(engine, directory);
+	// what has a link count of its own in the index only counts further names if it is there
+	ensureUpper(engine, node);
 	const fd = engine.descriptors.path(node.top);
 	const directoryFd = engine.descriptors.path(directory.top);
 	if (upperEntry(engine, directory, name) === "none") {

@@ -11,6 +11,7 @@ import { getXattr } from "../linux/xattr.ts";
 import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf, XATTR } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import { decodeIdentity, type Identity } from "./identity.ts";
+import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { identityKey, Node } from "./node.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
@@ -73,21 +74,32 @@ function closeAll(found: Found): void {
 	for (const fd of found.fds) close(fd);
 }
 
+/** Where the look-up of a name goes on in the layers below: in the same parents, or, behind an absolute redirect, by a path from their roots. */
+interface Search {
+	name: Uint8Array;
+	path: readonly Buffer[] | null;
+}
+
 function findReals(engine: Engine, directory: Node, name: Uint8Array, from: number): Found | null {
+	const search: Search = { name, path: null };
 	const reals: Real[] = [];
 	const fds: number[] = [];
 	let top: Stat | null = null;
+	let parents = directory.reals;
 	let fd = -1;
 	try {
-		for (let i = from; i < directory.reals.length; i++) {
-			const parent = directory.reals[i];
+		for (let i = from; i < parents.length; i++) {
+			const parent = parents[i];
 			if (parent.foreign) continue;
-			fd = openBeneath(engine.descriptors.path(parent), name, O.path | O.nofollow, BENEATH);
-			if (fd === -ERRNO.ENOENT) continue;
-			must(fd, "Cannot open a name of a layer");
+			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search.path);
+			fd = hit.fd;
+			if (fd < 0) {
+				if (hit.isEnd) break;
+				continue;
+			}
 			const stat = new Stat();
 			must(fstat(fd, stat), "Cannot read attributes in a layer");
-			if (isWhiteoutStat(stat) || (parent.hasXattrWhiteouts && isXattrWhiteout(fd, stat))) break;
+			if (isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat))) break;
 			if (stat.type !== FileType.dir) {
 				if (top !== null) break;
 				refuseMetacopy(fd, stat);
@@ -96,12 +108,16 @@ function findReals(engine: Engine, directory: Node, name: Uint8Array, from: numb
 				return found;
 			}
 			const real = realOf(parent.layer, fd, stat);
-			const isOpaque = readDirectoryMarks(real, fd);
+			const isEnd = readDirectoryMarks(real, fd, search) || hit.isEnd;
 			top ??= stat;
 			reals.push(real);
 			fds.push(fd);
 			fd = -1;
-			if (isOpaque) break;
+			if (isEnd) break;
+			if (search.path !== null && parents === directory.reals) {
+				parents = rootNode(engine).reals;
+				i = parents.findIndex((root) => root.layer === parent.layer);
+			}
 		}
 		if (fd >= 0) close(fd);
 		return top === null ? null : { reals, fds, stat: top };
@@ -112,17 +128,88 @@ function findReals(engine: Engine, directory: Node, name: Uint8Array, from: numb
 	}
 }
 
-/** Whether the directory hides those below it. A redirect is not followed yet: the object would be another one than the kernel shows. */
-function readDirectoryMarks(real: Real, fd: number): boolean {
-	const redirect = getXattr(fd, XATTR.redirect);
-	if (typeof redirect !== "number") {
-		throw new OverlayError("io", "This directory carries a redirect of overlayfs, which is not followed yet");
-	}
-	const opaque = getXattr(fd, XATTR.opaque);
-	if (typeof opaque === "number" || opaque.length !== 1) return false;
-	if (opaque[0] === 0x78) real.hasXattrWhiteouts = true;
-	return opaque[0] === 0x79;
+/** What a step of the search found in one layer: `isEnd`: nothing further down counts any more. */
+interface Hit {
+	/** O_PATH, or negative. */
+	readonly fd: number;
+	readonly isEnd: boolean;
+	readonly hasXattrWhiteouts: boolean;
 }
+
+const NOTHING: Hit = { fd: -1, isEnd: false, hasXattrWhiteouts: false };
+const HIDDEN: Hit = { fd: -1, isEnd: true, hasXattrWhiteouts: false };
+
+function openName(engine: Engine, parent: Real, name: Uint8Array): Hit {
+	const fd = openBeneath(engine.descriptors.path(parent), name, O.path | O.nofollow, BENEATH);
+	if (fd === -ERRNO.ENOENT) return NOTHING;
+	return { fd: must(fd, "Cannot open a name of a layer"), isEnd: false, hasXattrWhiteouts: parent.hasXattrWhiteouts };
+}
+
+/** Follows an absolute redirect from a layer's root, name by name, since each may be a whiteout or opaque. */
+function openPathInLayer(engine: Engine, root: Real, path: readonly Buffer[]): Hit {
+	const stat = new Stat();
+	let at = engine.descriptors.path(root);
+	let hasXattrWhiteouts = root.hasXattrWhiteouts;
+	let isEnd = false;
+	for (let i = 0; i < path.length; i++) {
+		const fd = openBeneath(at, path[i], O.path | O.nofollow, BENEATH);
+		if (i > 0) close(at);
+		if (fd === -ERRNO.ENOENT) return isEnd ? HIDDEN : NOTHING;
+		must(fd, "Cannot open a name of a layer");
+		at = fd;
+		if (i === path.length - 1) break;
+		const status = fstat(fd, stat);
+		if (status < 0 || stat.type !== FileType.dir) {
+			close(fd);
+			must(status, "Cannot read attributes in a layer");
+			return HIDDEN;
+		}
+		const opaque = getXattr(fd, XATTR.opaque);
+		hasXattrWhiteouts = typeof opaque !== "number" && opaque.length === 1 && opaque[0] === OPAQUE_XATTR;
+		if (typeof opaque !== "number" && opaque.length === 1 && opaque[0] === OPAQUE_YES) isEnd = true;
+	}
+	return { fd: at, isEnd, hasXattrWhiteouts };
+}
+
+const OPAQUE_YES = 0x79;
+const OPAQUE_XATTR = 0x78;
+
+/** Whether the directory hides those below it; a redirect says under which name or path they are. */
+function readDirectoryMarks(real: Real, fd: number, search: Search): boolean {
+	const opaque = getXattr(fd, XATTR.opaque);
+	if (typeof opaque !== "number" && opaque.length === 1) {
+		if (opaque[0] === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
+		if (opaque[0] === OPAQUE_YES) return true;
+	}
+	const redirect = getXattr(fd, XATTR.redirect);
+	if (typeof redirect === "number") return false;
+	if (!real.layer.isUpper) {
+		throw new OverlayError("io", "A directory of a lower carries a redirect of overlayfs, and that layer has not been adopted");
+	}
+	followRedirect(redirect, search);
+	return false;
+}
+
+/** A name, or an absolute path from the overlay's root; anything else was not written by an overlay. */
+function followRedirect(redirect: Buffer, search: Search): void {
+	const isAbsolute = redirect[0] === SLASH;
+	const names: Buffer[] = [];
+	for (let at = isAbsolute ? 1 : 0; at <= redirect.length; ) {
+		const slash = redirect.indexOf(SLASH, at);
+		const end = slash < 0 ? redirect.length : slash;
+		const name = redirect.subarray(at, end);
+		if (name.length === 0 || name.length > NAME_BYTES_MAX || isDot(name) || isDotDot(name) || name.includes(0)) {
+			throw new OverlayError("io", "A directory carries a redirect of overlayfs that leads nowhere");
+		}
+		names.push(Buffer.from(name));
+		at = end + 1;
+	}
+	if (!isAbsolute && names.length !== 1) throw new OverlayError("io", "A directory carries a redirect of overlayfs that leads nowhere");
+	if (isAbsolute) search.path = names;
+	else search.name = names[0];
+}
+
+const SLASH = 0x2f;
 
 /** A metacopy file has no data of its own; reading it as it is would give zeros. They look like wholly sparse files. */
 function refuseMetacopy(fd: number, stat: Stat): void {
@@ -363,11 +450,33 @@ function climb(engine: Engine, home: Home, fd: number, handle: FileHandle): Node
 		const parent = climb(engine, home, parentFd, parentHandle);
 		if (parent === null) return null;
 		const name = nameInParent(parentFd, fd, stat);
-		const child = name === null ? null : lookupChild(engine, parent, name);
+		const child = name === null ? null : childOfReal(engine, home, parent, name, key);
 		if (child?.reals.some((real) => real.key === key)) return child;
 		throw new OverlayError("stale", "The directory is hidden or has been removed");
 	} finally {
 		close(parentFd);
+	}
+}
+
+/**
+ * The overlay directory in which the real directory `name` of a real parent has its part. It may have moved away: then the topmost
+ * of the lower directories that it is merged from is in the index, and leads to where it is now.
+ */
+function childOfReal(engine: Engine, home: Home, parent: Node, name: Uint8Array, key: string): Node | null {
+	if (home.isUpper || engine.writable === null) return lookupChild(engine, parent, name);
+	const found = findReals(engine, parent, name, parent.isUpper ? 1 : 0);
+	if (found === null) return null;
+	const top = found.reals[0];
+	closeAll(found);
+	if (!found.reals.some((real) => real.key === key)) return null;
+	const { index } = engine.writable;
+	const answer = index.ask(index.entryName(top.layer.fileSystem.uuid, top.handle));
+	if (answer.kind === "gone") return null;
+	if (answer.kind === "absent") return lookupChild(engine, parent, name);
+	try {
+		return directoryOfReal(engine, upperHome(engine), answer.fd);
+	} finally {
+		close(answer.fd);
 	}
 }
 

@@ -20,7 +20,7 @@ interface Place {
 	readonly name: Uint8Array;
 }
 
-/** Moves a name, as rename(2). Directories with a part in a lower cannot move yet: "xdev", and nothing has been changed. */
+/** Moves a name, as rename(2). Of a directory with parts in lowers only the directory itself is copied up: a redirect says where they are. */
 export function renameObject(engine: Engine, listings: Listings, from: Place, to: Place, who: Credentials): void {
 	writableOf(engine);
 	for (const place of [from, to]) {
@@ -39,7 +39,9 @@ export function renameObject(engine: Engine, listings: Listings, from: Place, to
 	checkKinds(engine, from, to, source, target, who);
 	ensureUpper(engine, from.directory);
 	ensureUpper(engine, to.directory);
-	if (source.type !== FileType.dir) ensureNamed(engine, withPlace(source, from), from.directory, from.name);
+	withPlace(source, from);
+	if (source.type === FileType.dir) ensureUpper(engine, source);
+	else ensureNamed(engine, source, from.directory, from.name);
 	move(engine, from, to, source, target);
 	listings.noteRemoved(from.directory, from.name);
 	if (target !== null) listings.noteRemoved(to.directory, to.name);
@@ -59,9 +61,6 @@ function checkKinds(engine: Engine, from: Place, to: Place, source: Node, target
 	if (source.type === FileType.dir) {
 		if (isWithin(engine, to.directory, source)) throw new OverlayError("inval", "A directory cannot be moved into itself");
 		if (target !== null && target.type !== FileType.dir) throw new OverlayError("notdir", "A directory cannot take the place of a file");
-		if (source.reals.length > 1 || !source.isUpper || source.home !== source.top.layer.home) {
-			throw new OverlayError("xdev", "A directory with a part in a lower cannot be moved yet");
-		}
 		// its ".." changes, which is a write to the directory itself
 		if (from.directory !== to.directory && !isSuperuser(who)) demand(engine, source, statOf(engine, source), who, MAY.write);
 	} else if (target !== null && target.type === FileType.dir) {
@@ -87,7 +86,10 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	const leavesWhiteout = isInLowers(engine, from.directory, from.name);
 	const targetEntry = upperEntry(engine, to.directory, to.name);
 	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
-	else if (source.type === FileType.dir) prepareDirectory(engine, to, source, target);
+	if (source.type === FileType.dir) {
+		if (source.reals.length > 1) setRedirect(engine, from, to, source);
+		else prepareDirectory(engine, to, source, target);
+	}
 	if (target !== null) engine.descriptors.path(target.top);
 	if (target?.type === FileType.dir && targetEntry === "object") clearDirectory(engine, to, target);
 	if (source.type === FileType.dir && targetEntry === "whiteout") {
@@ -101,6 +103,33 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	if (target === null) return;
 	if (target.type === FileType.dir) buryDirectory(engine, target);
 	else dropName(engine, target, to.directory, to.name, targetEntry === "object");
+}
+
+/** Says where the parts in lowers are, as the kernel does: by the name there if the parent stays, else by their path. Of any length. */
+function setRedirect(engine: Engine, from: Place, to: Place, source: Node): void {
+	const fd = engine.descriptors.path(source.top);
+	const known = getXattr(fd, XATTR.redirect);
+	const staysInside = from.directory === to.directory;
+	if (typeof known !== "number" && (staysInside || known[0] === SLASH)) return;
+	const redirect = staysInside ? Buffer.from(from.name) : lowerPath(engine, source);
+	must(setXattr(fd, XATTR.redirect, redirect), "Cannot set the redirect of a directory");
+}
+
+const SLASH = 0x2f;
+
+/** The path, from the root of the lowers, under which the lower parts of a directory are found. */
+function lowerPath(engine: Engine, directory: Node): Buffer {
+	const parts: Buffer[] = [];
+	for (let at = directory; at.home !== ROOT_HOME; at = parentOf(engine, at)) {
+		const redirect = at.isUpper ? getXattr(engine.descriptors.path(at.top), XATTR.redirect) : -1;
+		const isKnown = typeof redirect !== "number";
+		if (isKnown && redirect[0] === SLASH) {
+			parts.unshift(redirect);
+			break;
+		}
+		parts.unshift(Buffer.from("/"), isKnown ? redirect : (at.name as Buffer));
+	}
+	return Buffer.concat(parts);
 }
 
 /** A directory that takes the place of one that a lower has must hide it. */
