@@ -429,29 +429,34 @@ test('"." and ".." are the directory and its parent', { skip }, async (t) => {
 	assert.equal(listed.get(".."), a.fileid);
 });
 
-test("what is not there yet says so and changes nothing", { skip }, async (t) => {
+test("merged directories move, lower files get further names, and their handles hold", { skip }, async (t) => {
 	const made = scratch(t);
-	const it = await stage(made, made.path, [{ "dir/f": "x", file: "y" }, { "dir/g": "z" }]);
-	await it.client.makeDirectory(it.root, "mine");
-	const dir = await take(it.client, it.root, "dir");
+	const it = await stage(made, made.path, [{ "dir/f": "x", "dir/sub/deep": "d", file: "y" }, { "dir/g": "z" }]);
+	const [dir, sub, deep, g] = await Promise.all(["dir", "dir/sub", "dir/sub/deep", "dir/g"].map((path) => take(it.client, it.root, path)));
 	const file = await take(it.client, it.root, "file");
-	await refused(it.client.rename(it.root, "dir", it.root, "dir2"), "xdev", "RENAME of a merged directory");
-	await refused(it.client.link(file.handle, it.root, "second"), "notsupp", "LINK of a lower file");
+	await ok(it.client.rename(it.root, "dir", it.root, "dir2"), "RENAME of a merged directory");
+	await it.client.makeDirectory(it.root, "mine");
+	const mine = await it.client.walk(it.root, "mine");
+	const dir2 = await it.client.walk(it.root, "dir2");
+	await ok(it.client.rename(dir2, "sub", mine, "sub"), "RENAME of a lower directory to another parent");
+	await ok(it.client.link(file.handle, it.root, "second"), "LINK of a lower file");
+	assert.equal((await it.client.attributesOf(file.handle)).nlink, 2);
 	await it.client.writeFile(file.handle, "Y");
-	await refused(it.client.link(file.handle, it.root, "second"), "notsupp", "LINK of a copied-up file");
-	await refused(it.client.lookup(it.root, "second"), "noent");
-	await refused(it.client.lookup(it.root, "dir2"), "noent");
-	await assertFound(it.client, it.root, "dir", dir);
-	await assertFound(it.client, it.root, "file", file);
-	const born = await it.client.createFile(it.root, "born", "b");
-	await ok(it.client.link(born, it.root, "born2"), "LINK of a file of the upper");
-	assert.deepEqual(await it.client.walk(it.root, "born2"), born);
-	assert.equal((await it.client.attributesOf(born)).nlink, 2);
-	await ok(it.client.remove(it.root, "born"));
-	assert.equal((await it.client.attributesOf(born)).nlink, 1);
-	assert.equal((await it.client.readFile(born)).toString(), "b");
-	await it.restart();
-	assert.equal((await it.client.readFile(born)).toString(), "b");
-	await ok(it.client.remove(it.root, "born2"));
-	assert.equal((await it.client.getattr(born)).status, Nfs3Status.stale);
+	await ok(it.client.link(file.handle, mine, "third"), "LINK of a copied-up file");
+	for (const restart of [false, true]) {
+		if (restart) await it.restart();
+		await refused(it.client.lookup(it.root, "dir"), "noent");
+		await assertFound(it.client, it.root, "dir2", dir);
+		await assertFound(it.client, it.root, "dir2/g", g);
+		await assertFound(it.client, it.root, "mine/sub", sub);
+		await assertFound(it.client, it.root, "mine/sub/deep", deep);
+		assert.deepEqual(await it.client.walk(it.root, "second"), file.handle);
+		assert.deepEqual(await it.client.walk(it.root, "mine/third"), file.handle);
+		assert.equal((await it.client.attributesOf(file.handle)).nlink, 3);
+	}
+	await ok(it.client.remove(it.root, "file"));
+	await ok(it.client.remove(it.root, "second"));
+	assert.equal((await it.client.readFile(file.handle)).toString(), "Y");
+	await ok(it.client.remove(mine, "third"));
+	assert.equal((await it.client.getattr(file.handle)).status, Nfs3Status.stale);
 });
