@@ -1,9 +1,9 @@
-import { arenaAddress, arenaView, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
+import { arenaAddress, arenaView, declareChange, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 import { descriptorPath } from "./open.ts";
 
-const fchmodatCall = declare("fchmodat", "int", ["int", "pointer", "uint", "int"]);
-const fchownatCall = declare("fchownat", "int", ["int", "pointer", "uint", "uint", "int"]);
-const utimensatCall = declare("utimensat", "int", ["int", "pointer", "pointer", "int"]);
+const fchmodatCall = declareChange("fchmodat", "int", ["int", "pointer", "uint", "int"]);
+const fchownatCall = declareChange("fchownat", "int", ["int", "pointer", "uint", "uint", "int"]);
+const utimensatCall = declareChange("utimensat", "int", ["int", "pointer", "pointer", "int"]);
 
 const AT_FDCWD = -100;
 const AT_EMPTY_PATH = 0x1000;

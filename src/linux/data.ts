@@ -1,13 +1,13 @@
-import { arenaAddress, arenaView, declare, PLACE, result } from "./libc.ts";
+import { arenaAddress, arenaView, declare, declareChange, PLACE, result } from "./libc.ts";
 
 const preadCall = declare("pread", "long", ["int", "pointer", "size_t", "int64_t"]);
 const preadv2Call = declare("preadv2", "long", ["int", "pointer", "int", "int64_t", "int"]);
-const pwriteCall = declare("pwrite", "long", ["int", "const uint8_t *", "size_t", "int64_t"]);
-const pwritev2Call = declare("pwritev2", "long", ["int", "pointer", "int", "int64_t", "int"]);
-const ftruncateCall = declare("ftruncate", "int", ["int", "int64_t"]);
-const fallocateCall = declare("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
+const pwriteCall = declareChange("pwrite", "long", ["int", "const uint8_t *", "size_t", "int64_t"]);
+const pwritev2Call = declareChange("pwritev2", "long", ["int", "pointer", "int", "int64_t", "int"]);
+const ftruncateCall = declareChange("ftruncate", "int", ["int", "int64_t"]);
+const fallocateCall = declareChange("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
 const lseekCall = declare("lseek", "int64_t", ["int", "int64_t", "int"]);
-const copyFileRangeCall = declare("copy_file_range", "long", ["int", "pointer", "int", "pointer", "size_t", "uint"]);
+const copyFileRangeCall = declareChange("copy_file_range", "long", ["int", "pointer", "int", "pointer", "size_t", "uint"]);
 const ioctlNumberCall = declare("ioctl", "int", ["int", "ulong", "int64_t"]);
 const fsyncCall = declare("fsync", "int", ["int"]);
 const fdatasyncCall = declare("fdatasync", "int", ["int"]);

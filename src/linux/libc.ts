@@ -21,6 +21,22 @@ export function declare(name: string, result: string, parameters: readonly strin
 	) as NativeFunction;
 }
 
+let beforeChange: ((name: string) => void) | null = null;
+
+/** Tests stop the world between two system calls by throwing here: `hook` runs before each call that changes what is on disk. */
+export function interceptChanges(hook: ((name: string) => void) | null): void {
+	beforeChange = hook;
+}
+
+/** As declare, for a call that changes what is on disk. */
+export function declareChange(name: string, result: string, parameters: readonly string[]): NativeFunction {
+	const call = declare(name, result, parameters);
+	return (...given) => {
+		if (beforeChange !== null) beforeChange(name);
+		return call(...given);
+	};
+}
+
 const errnoView = new Int32Array(koffi.view(declare("__errno_location", "void *", [])(), 4) as ArrayBuffer);
 
 /** Turns the C convention (-1 and errno) into ours: the result, or the negated error number. */

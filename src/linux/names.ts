@@ -1,11 +1,11 @@
-import { arena, arenaAddress, declare, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
+import { arena, arenaAddress, declare, declareChange, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
 
-const linkatCall = declare("linkat", "int", ["int", "pointer", "int", "pointer", "int"]);
-const renameat2Call = declare("renameat2", "int", ["int", "pointer", "int", "pointer", "uint"]);
-const unlinkatCall = declare("unlinkat", "int", ["int", "pointer", "int"]);
-const mkdiratCall = declare("mkdirat", "int", ["int", "pointer", "uint"]);
-const mknodatCall = declare("mknodat", "int", ["int", "pointer", "uint", "uint64_t"]);
-const symlinkatCall = declare("symlinkat", "int", ["pointer", "int", "pointer"]);
+const linkatCall = declareChange("linkat", "int", ["int", "pointer", "int", "pointer", "int"]);
+const renameat2Call = declareChange("renameat2", "int", ["int", "pointer", "int", "pointer", "uint"]);
+const unlinkatCall = declareChange("unlinkat", "int", ["int", "pointer", "int"]);
+const mkdiratCall = declareChange("mkdirat", "int", ["int", "pointer", "uint"]);
+const mknodatCall = declareChange("mknodat", "int", ["int", "pointer", "uint", "uint64_t"]);
+const symlinkatCall = declareChange("symlinkat", "int", ["pointer", "int", "pointer"]);
 const readlinkatCall = declare("readlinkat", "long", ["int", "pointer", "pointer", "size_t"]);
 
 const AT_EMPTY_PATH = 0x1000;

@@ -1,10 +1,10 @@
-import { arena, arenaAddress, declare, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
+import { arena, arenaAddress, declare, declareChange, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
 import { descriptorPath } from "./open.ts";
 
 // The forms that take a path follow /proc/self/fd/N to the very inode, which O_PATH descriptors (symlinks, devices) need.
 const getxattrCall = declare("getxattr", "long", ["pointer", "pointer", "pointer", "size_t"]);
-const setxattrCall = declare("setxattr", "int", ["pointer", "pointer", "pointer", "size_t", "int"]);
-const removexattrCall = declare("removexattr", "int", ["pointer", "pointer"]);
+const setxattrCall = declareChange("setxattr", "int", ["pointer", "pointer", "pointer", "size_t", "int"]);
+const removexattrCall = declareChange("removexattr", "int", ["pointer", "pointer"]);
 const listxattrCall = declare("listxattr", "long", ["pointer", "pointer", "size_t"]);
 
 const VALUE_ADDRESS = arenaAddress + PLACE.value;

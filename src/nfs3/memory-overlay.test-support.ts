@@ -3,6 +3,7 @@ import {
 	Access,
 	type AddressedBytes,
 	type Attributes,
+	type ChangeRequest,
 	type CreateHow,
 	type Credentials,
 	type FileSystemStatus,
@@ -43,6 +44,7 @@ const NAME_BYTES_MAX = 255;
 export class MemoryOverlay implements OverlayOperations {
 	readonly root: MemoryObject;
 	readOnly = false;
+	request: ChangeRequest | null = null;
 	writeVerifier = Buffer.from("verifier");
 	/** Operations run, in order. */
 	readonly calls: string[] = [];

@@ -1,4 +1,5 @@
 import { OverlayError } from "../overlay/errors.ts";
+import type { RequestIdentity } from "../rpc/duplicate-requests.ts";
 import type { EncodeResults, Procedure } from "../rpc/program.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
@@ -27,8 +28,8 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 	return {
 		name: procedure.name,
 		remembered: procedure.changes,
-		run(caller, args, reply) {
-			request.reset(caller.credentials);
+		run(caller, args, reply, identity) {
+			request.reset(caller.credentials, identity === null ? null : { client: caller.address, ...numbersOf(identity) });
 			const results = reply.length;
 			let outcome: undefined | Promise<EncodeResults>;
 			try {
@@ -44,6 +45,11 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 			if (procedure.changes) return whenStable(procedure, request, reply, results);
 		},
 	};
+}
+
+function numbersOf(identity: RequestIdentity): RequestIdentity {
+	const { xid, program, version, procedure, length, checksumHi, checksumLo } = identity;
+	return { xid, program, version, procedure, length, checksumHi, checksumLo };
 }
 
 /** Holds a complete reply back until the change that it tells of is on stable storage. */

@@ -1,5 +1,5 @@
 import { OverlayError, Pending } from "../overlay/errors.ts";
-import type { Attributes, Credentials, OverlayObject, OverlayOperations } from "../overlay/types.ts";
+import type { Attributes, ChangeRequest, Credentials, OverlayObject, OverlayOperations } from "../overlay/types.ts";
 
 /** An overlay that is served, with its file system number (fsid, RFC 1813 section 2.6). */
 export interface ServedOverlay {
@@ -28,6 +28,8 @@ const NOBODY: Credentials = { uid: 65534, gid: 65534, gids: [] };
 export class Nfs3Request {
 	readonly #served: readonly ServedOverlay[];
 	#current: ServedOverlay;
+	/** What the overlay is told of a request that must not be done twice. */
+	#change: ChangeRequest | null = null;
 	who: Credentials = NOBODY;
 	/** The object of the first handle, or the only one; null until it is found. */
 	first: OverlayObject | null = null;
@@ -43,8 +45,9 @@ export class Nfs3Request {
 		this.#current = served[0] as ServedOverlay;
 	}
 
-	reset(who: Credentials): this {
+	reset(who: Credentials, change: ChangeRequest | null = null): this {
 		this.who = who;
+		this.#change = change;
 		this.first = null;
 		this.firstBefore = null;
 		this.second = null;
@@ -96,6 +99,12 @@ export class Nfs3Request {
 	}
 
 	#decode(handle: Uint8Array): OverlayObject {
+		const object = this.#find(handle);
+		this.#current.overlay.request = this.#change;
+		return object;
+	}
+
+	#find(handle: Uint8Array): OverlayObject {
 		const served = this.#served;
 		for (let index = 0; index < served.length - 1; index++) {
 			this.#current = served[index];

@@ -1,15 +1,17 @@
-import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
-import { truncateFile } from "../linux/data.ts";
+import { changeMode } from "../linux/attributes.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { demand, inGroup, isSuperuser, MAY, permitted } from "./access.ts";
 import { ensureUpper, entryOf, writableOf } from "./copy-up.ts";
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
+import { Plan } from "./plan.ts";
 import { type Attributes, type Credentials, FileType, type SetAttributes, type Timespec } from "./types.ts";
 
 /** Attributes of the topmost real object. */
 export function statOf(engine: Engine, node: Node): Stat {
+	// an object that was made before the last restart and removed since, in the reply to the request that made it
+	if (node.reals.length === 0) throw new OverlayError("stale", "The object has been removed");
 	const stat = new Stat();
 	must(fstat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
 	return stat;
@@ -57,7 +59,6 @@ export function attributesOf(engine: Engine, node: Node): Attributes {
 const S_ISUID = 0o4000;
 const S_ISGID = 0o2000;
 const S_IXGRP = 0o0010;
-const UNCHANGED = 0xffffffff;
 
 /** Changes attributes as chmod(2), chown(2), truncate(2) and utimensat(2) would for the caller. */
 export function setAttributes(engine: Engine, node: Node, who: Credentials, change: SetAttributes, guard: Timespec | undefined): void {
@@ -69,11 +70,14 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 	writableOf(engine);
 	checkChange(engine, node, stat, who, change);
 	ensureUpper(engine, node, change.size === 0);
-	if (change.size !== undefined) {
-		must(truncateFile(engine.descriptors.data(node.top, true), change.size), "Cannot set the size of a file");
-		if (change.size !== stat.size) clearPrivilege(engine, node, stat, who);
+	const plan = new Plan(engine, writableOf(engine));
+	const effective = { ...change };
+	if (change.mode !== undefined) effective.mode = grantedMode(node.type, change.mode, change.gid ?? stat.gid, who);
+	else if (change.size !== undefined && change.size !== stat.size) {
+		const mode = unprivilegedMode(stat, who);
+		if (mode !== (stat.mode & 0o7777)) effective.mode = mode;
 	}
-	applyAttributes(engine.descriptors.path(node.top), node.type, stat, who, change);
+	plan.add({ op: "attributes", inode: plan.of(node), type: node.type, change: effective }).perform();
 }
 
 function checkChange(engine: Engine, node: Node, stat: Stat, who: Credentials, change: SetAttributes): void {
@@ -95,27 +99,23 @@ function checkChange(engine: Engine, node: Node, stat: Stat, who: Credentials, c
 	if (!permitted(engine, node, stat, who, MAY.write)) throw new OverlayError("acces", "Permission denied");
 }
 
-/** Owner, then mode (which a change of owner clears bits of), then times. */
-export function applyAttributes(fd: number, type: FileType, stat: Stat, who: Credentials, change: SetAttributes): void {
-	if (change.uid !== undefined || change.gid !== undefined) {
-		must(changeOwner(fd, change.uid ?? UNCHANGED, change.gid ?? UNCHANGED), "Cannot change the owner");
-	}
-	if (change.mode !== undefined && type !== FileType.lnk) {
-		let mode = change.mode & 0o7777;
-		const gid = change.gid ?? stat.gid;
-		if (!isSuperuser(who) && type !== FileType.dir && !inGroup(who, gid)) mode &= ~S_ISGID;
-		must(changeMode(fd, mode), "Cannot change the mode");
-	}
-	if (change.atime !== undefined || change.mtime !== undefined) {
-		must(changeTimes(fd, change.atime, change.mtime), "Cannot change the times");
-	}
+/** The mode that chmod(2) leaves: who is not in the file's group cannot make it set that group's id. */
+function grantedMode(type: FileType, mode: number, gid: number, who: Credentials): number {
+	const isDenied = !isSuperuser(who) && type !== FileType.dir && !inGroup(who, gid);
+	return mode & 0o7777 & (isDenied ? ~S_ISGID : ~0);
 }
 
 /** Who changes the content of a program takes its privilege: the kernel does not do it for us, who write as the superuser. */
-export function clearPrivilege(engine: Engine, node: Node, stat: Stat, who: Credentials): void {
-	if (isSuperuser(who) || node.type !== FileType.reg) return;
+function unprivilegedMode(stat: Stat, who: Credentials): number {
 	let mode = stat.mode & 0o7777;
-	if ((mode & S_ISUID) !== 0) mode &= ~S_ISUID;
-	if ((mode & S_ISGID) !== 0 && (mode & S_IXGRP) !== 0) mode &= ~S_ISGID;
+	if (isSuperuser(who)) return mode;
+	mode &= ~S_ISUID;
+	if ((mode & S_IXGRP) !== 0) mode &= ~S_ISGID;
+	return mode;
+}
+
+/** Before a write, so that no moment shows new content with the old privilege. */
+export function clearPrivilege(engine: Engine, node: Node, stat: Stat, who: Credentials): void {
+	const mode = unprivilegedMode(stat, who);
 	if (mode !== (stat.mode & 0o7777)) must(changeMode(engine.descriptors.path(node.top), mode), "Cannot change the mode");
 }

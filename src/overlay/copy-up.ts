@@ -2,8 +2,8 @@ import { OVERLAY_PREFIX } from "../layer/layer.ts";
 import type { Real } from "../layer/real.ts";
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
-import { openByHandle } from "../linux/file-handle.ts";
-import { linkDescriptor, makeNode, makeSymlink, RENAME, readLink, renameName } from "../linux/names.ts";
+import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
+import { makeNode, makeSymlink, RENAME, readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
@@ -12,6 +12,8 @@ import { OverlayError, Pending } from "./errors.ts";
 import { encodeIdentity, encodeRecord } from "./identity.ts";
 import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
 import type { Node } from "./node.ts";
+import { Plan } from "./plan.ts";
+import type { Step } from "./steps.ts";
 import { FileType } from "./types.ts";
 
 /** What of an export can be written, or "rofs". */
@@ -55,8 +57,14 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node): void {
 		copyMetadata(engine.descriptors.path(source), fd, stat);
 		must(fstat(fd, stat), "Cannot read a directory in work");
 		const real = realOf(layer, fd, stat);
-		index.enterDirectory(entry, real.handle);
-		publish(engine, parent, name, temporary, writable);
+		const entryName = index.buildDirectoryEntry(real.handle);
+		const entryHandle = handleAt(work.temporaries, entryName);
+		if (typeof entryHandle === "number") throw failed("Cannot take a file handle", entryHandle);
+		const plan = new Plan(engine, writable);
+		// over the entry of a copy up that never ended, if there is one
+		plan.add({ op: "move", inode: entryHandle, from: "work", fromName: entryName, to: "index", toName: entry, flags: 0 });
+		publish(engine, plan, parent, name, temporary, plan.built(real, fd));
+		plan.prepare();
 		node.reals = [real, ...node.reals];
 		engine.nodes.noteReals(node);
 	} catch (error) {
@@ -85,14 +93,18 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, withoutData:
 		copyMetadata(engine.descriptors.path(source), built.fd, stat);
 		must(fstat(built.fd, stat), "Cannot read an object in work");
 		const real = realOf(writable.layer, built.fd, stat);
+		const plan = new Plan(engine, writable);
+		const inode = plan.built(real, built.fd);
 		if (place === null) {
-			writable.linkCounts.noteUnnamed(entry);
-			writable.index.enterUnnamed(entry, built.temporary);
+			plan.add({ op: "unnamed", entry, value: true });
+			const flags = RENAME.noReplace;
+			plan.add({ op: "move", inode, from: "work", fromName: built.temporary, to: "index", toName: entry, flags });
 		} else {
-			writable.index.enterLink(entry, built.fd);
-			publish(engine, place.parent, place.name, built.temporary, writable);
+			plan.add({ op: "link", inode, to: "index", toName: entry });
+			publish(engine, plan, place.parent, place.name, built.temporary, inode);
 		}
-		writable.linkCounts.delete(entry);
+		if (stat.nlink > 1 || names > 1) plan.add({ op: "count", entry, value: null });
+		plan.prepare();
 		engine.descriptors.drop(source);
 		node.reals = [real];
 		node.isIndexed = true;
@@ -220,20 +232,23 @@ export function copyMetadata(from: number, to: number, stat: Stat): void {
 }
 
 /** Moves what was built under its name in an upper directory, whose times do not change by that. */
-function publish(engine: Engine, parent: Node, name: Uint8Array, temporary: string, writable: Writable): void {
-	keepingTimes(engine, parent, (directory) => {
-		markImpure(engine, parent);
-		must(renameName(writable.work.temporaries, temporary, directory, name, RENAME.noReplace), "Cannot publish a copied up object");
-	});
+function publish(engine: Engine, plan: Plan, parent: Node, name: Uint8Array, temporary: string, inode: FileHandle): void {
+	markImpure(engine, parent);
+	const to = plan.in(parent);
+	plan.add({ op: "move", inode, from: "work", fromName: temporary, to, toName: name, flags: RENAME.noReplace });
+	plan.add(timesOf(engine, parent));
 }
 
-/** Runs a change of an upper directory that clients must not notice, and sets its times back. */
-function keepingTimes(engine: Engine, directory: Node, change: (fd: number) => void): void {
-	const fd = engine.descriptors.path(directory.top);
+/** The step that sets the times of an upper directory back to what they are now. */
+function timesOf(engine: Engine, directory: Node): Step {
 	const stat = new Stat();
-	must(fstat(fd, stat), "Cannot read a directory of upper");
-	change(fd);
-	changeTimes(fd, { sec: stat.atimeSec, nsec: stat.atimeNsec }, { sec: stat.mtimeSec, nsec: stat.mtimeNsec });
+	must(fstat(engine.descriptors.path(directory.top), stat), "Cannot read a directory of upper");
+	return {
+		op: "times",
+		inode: directory.top.handle,
+		atime: { sec: stat.atimeSec, nsec: stat.atimeNsec },
+		mtime: { sec: stat.mtimeSec, nsec: stat.mtimeNsec },
+	};
 }
 
 const YES = Buffer.from("y");
@@ -298,14 +313,16 @@ export function ensureNamed(engine: Engine, node: Node, directory: Node, name: U
 	ensureUpper(engine, node);
 	if (!node.isIndexed || upperEntry(engine, directory, name) === "object") return;
 	const writable = writableOf(engine);
-	const fd = engine.descriptors.path(node.top);
-	keepingTimes(engine, directory, (directoryFd) => {
-		markImpure(engine, directory);
-		must(linkDescriptor(fd, directoryFd, name), "Cannot give a copied up object its name");
-	});
-	setLinkDelta(engine, node, node.nlinkDelta - 1);
+	markImpure(engine, directory);
+	const plan = new Plan(engine, writable);
+	const inode = plan.of(node);
+	plan.add({ op: "link", inode, to: plan.in(directory), toName: name });
+	plan.add(linkDelta(inode, node.nlinkDelta - 1));
+	plan.add(timesOf(engine, directory));
 	const entry = entryOf(engine, node);
-	if (entry !== null) writable.linkCounts.noteNamed(entry);
+	if (entry !== null) plan.add({ op: "unnamed", entry, value: false });
+	plan.prepare();
+	node.nlinkDelta--;
 }
 
 /** The name of the object's index entry, or null for what was born in upper. */
@@ -315,9 +332,7 @@ export function entryOf(engine: Engine, node: Node): string | null {
 	return engine.writable.index.entryName(home.uuid, node.id);
 }
 
-/** Notes how far the union's link count is from the upper inode's own. */
-export function setLinkDelta(engine: Engine, node: Node, delta: number): void {
-	const value = Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`);
-	must(setXattr(engine.descriptors.path(node.top), XATTR.nlink, value), "Cannot set the link count");
-	node.nlinkDelta = delta;
+/** The step that notes how far the union's link count is from the upper inode's own. */
+export function linkDelta(inode: FileHandle, delta: number): Step {
+	return { op: "xattr", inode, name: XATTR.nlink, value: Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`) };
 }

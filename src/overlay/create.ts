@@ -1,18 +1,19 @@
-import { changeMode, changeOwner } from "../linux/attributes.ts";
+import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
-import { linkDescriptor, makeNode, makeSymlink, RENAME, renameName, unlinkName } from "../linux/names.ts";
+import { linkDescriptor, makeNode, makeSymlink, RENAME, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
-import { applyAttributes, statOf } from "./attributes.ts";
-import { ensureUpper, writableOf } from "./copy-up.ts";
-import { type Engine, must, realOf, type Writable, XATTR } from "./engine.ts";
+import { statOf } from "./attributes.ts";
+import { ensureUpper, markImpure, writableOf } from "./copy-up.ts";
+import { type Engine, handleFor, must, realOf, type Writable, XATTR } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
 import { lookupChild, nodeFor, upperEntry } from "./lookup.ts";
 import { checkNewName } from "./names.ts";
 import type { Node } from "./node.ts";
+import { Plan } from "./plan.ts";
 import { ACL_ACCESS, ACL_DEFAULT, inheritAcl } from "./posix-acl.ts";
 import { type Credentials, FileType, type SetAttributes } from "./types.ts";
 
@@ -64,17 +65,25 @@ export function createObject(
 	const flags = isFile ? (maker.type === FileType.dir ? O.rdonly | O.directory : O.rdwr) : O.path;
 	const fd = must(openAt(writable.work.temporaries, temporary, flags | O.nofollow), "Cannot open an object in work");
 	try {
-		dress(fd, maker.type, birth, who, wanted);
+		dress(fd, maker.type, birth, wanted);
 		if (maker.type === FileType.dir && directory.reals.length > 1) {
 			// nothing of that name below may show through, also not after the lowers have been exchanged
 			must(setXattr(fd, XATTR.opaque, Buffer.from("y")), "Cannot make a directory opaque");
 		}
-		publishNew(engine, writable, directory, name, temporary, maker.type);
 		const stat = new Stat();
 		must(fstat(fd, stat), "Cannot read a new object");
 		const real = realOf(writable.layer, fd, stat);
+		const identity = { home: writable.layer.home, id: real.handle };
+		const isOverWhiteout = upperEntry(engine, directory, name) !== "none";
+		const plan = new Plan(engine, writable);
+		const flags = isOverWhiteout ? (maker.type === FileType.dir ? RENAME.exchange : 0) : RENAME.noReplace;
+		const inode = plan.built(real, fd);
+		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: plan.in(directory), toName: name, flags });
+		plan.perform(handleFor(engine, identity));
+		// the whiteout that a directory has changed places with
+		if (flags === RENAME.exchange) unlinkName(writable.work.temporaries, temporary);
 		const fileid = { real, space: writable.layer.space, inoHi: stat.inoHi, inoLo: stat.inoLo };
-		const node = nodeFor(engine, { home: writable.layer.home, id: real.handle }, maker.type, [real], fileid);
+		const node = nodeFor(engine, identity, maker.type, [real], fileid);
 		node.parent = directory;
 		node.name = Buffer.from(name);
 		listings.noteAdded(directory, name, node);
@@ -124,32 +133,15 @@ function inherit(engine: Engine, directory: Node, parent: Stat, who: Credentials
 	return { uid: mayChoose ? (wanted.uid ?? who.uid) : who.uid, gid: mayChoose ? (wanted.gid ?? gid) : gid, mode, access, defaultAcl };
 }
 
-function dress(fd: number, type: FileType, birth: Birth, who: Credentials, wanted: SetAttributes): void {
+function dress(fd: number, type: FileType, birth: Birth, wanted: SetAttributes): void {
 	if (wanted.size !== undefined && type === FileType.reg && wanted.size > 0) must(truncateFile(fd, wanted.size), "Cannot set the size");
 	must(changeOwner(fd, birth.uid, birth.gid), "Cannot set the owner of a new object");
 	if (type !== FileType.lnk) must(changeMode(fd, birth.mode), "Cannot set the mode of a new object");
 	if (birth.access !== null) must(setXattr(fd, ACL_ACCESS, birth.access), "Cannot set the ACL of a new object");
 	if (birth.defaultAcl !== null) must(setXattr(fd, ACL_DEFAULT, birth.defaultAcl), "Cannot set the ACL of a new directory");
-	const times: SetAttributes = {};
-	if (wanted.atime !== undefined) times.atime = wanted.atime;
-	if (wanted.mtime !== undefined) times.mtime = wanted.mtime;
-	applyAttributes(fd, type, new Stat(), who, times);
-}
-
-/** Moves what was built under its name, over a whiteout where one is there. */
-function publishNew(engine: Engine, writable: Writable, directory: Node, name: Uint8Array, temporary: string, type: FileType): void {
-	const { work } = writable;
-	const fd = engine.descriptors.path(directory.top);
-	if (upperEntry(engine, directory, name) === "none") {
-		must(renameName(work.temporaries, temporary, fd, name, RENAME.noReplace), "Cannot publish a new object");
-		return;
+	if (wanted.atime !== undefined || wanted.mtime !== undefined) {
+		must(changeTimes(fd, wanted.atime, wanted.mtime), "Cannot set the times of a new object");
 	}
-	if (type !== FileType.dir) {
-		must(renameName(work.temporaries, temporary, fd, name), "Cannot publish a new object");
-		return;
-	}
-	must(renameName(work.temporaries, temporary, fd, name, RENAME.exchange), "Cannot publish a new directory");
-	unlinkName(work.temporaries, temporary);
 }
 
 /** Adds a name to an object; a lower one is copied up for it. */
@@ -161,16 +153,16 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 	ensureUpper(engine, directory);
 	// what has a link count of its own in the index only counts further names if it is there
 	ensureUpper(engine, node);
-	const fd = engine.descriptors.path(node.top);
-	const directoryFd = engine.descriptors.path(directory.top);
+	if (node.isIndexed) markImpure(engine, directory);
+	const plan = new Plan(engine, writable);
+	const inode = plan.of(node);
+	const to = plan.in(directory);
 	if (upperEntry(engine, directory, name) === "none") {
-		must(linkDescriptor(fd, directoryFd, name), "Cannot make a further name");
+		plan.add({ op: "link", inode, to, toName: name }).perform();
 	} else {
 		const temporary = writable.work.temporaryName();
-		must(linkDescriptor(fd, writable.work.temporaries, temporary), "Cannot make a further name");
-		const status = renameName(writable.work.temporaries, temporary, directoryFd, name);
-		if (status < 0) writable.work.discard(temporary);
-		must(status, "Cannot make a further name");
+		must(linkDescriptor(engine.descriptors.path(node.top), writable.work.temporaries, temporary), "Cannot make a further name");
+		plan.add({ op: "move", inode, from: "work", fromName: temporary, to, toName: name, flags: 0 }).perform();
 	}
 	listings.noteAdded(directory, name, node);
 }

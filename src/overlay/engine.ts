@@ -9,9 +9,11 @@ import { Stat } from "../linux/stat.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
 import type { Identity } from "./identity.ts";
 import type { IndexDirectory } from "./index-directory.ts";
+import type { Journal } from "./journal.ts";
 import type { LinkCounts } from "./link-counts.ts";
 import type { NodeCache } from "./node-cache.ts";
 import type { Offload } from "./offload.ts";
+import type { ChangeRequest } from "./types.ts";
 import type { WorkFolder } from "./work-folder.ts";
 
 /** The names of the overlay's xattrs that the engine reads or writes. */
@@ -33,6 +35,7 @@ export interface Writable {
 	readonly work: WorkFolder;
 	readonly index: IndexDirectory;
 	readonly linkCounts: LinkCounts;
+	readonly journal: Journal;
 }
 
 /** What every part of the engine works on: the stack, the caches and the registry's numbers. One for each export. */
@@ -47,6 +50,8 @@ export interface Engine {
 	readonly nodes: NodeCache;
 	readonly descriptors: DescriptorCache;
 	readonly offload: Offload;
+	/** See OverlayOperations.request. */
+	request: ChangeRequest | null;
 }
 
 export interface Home {

@@ -1,11 +1,11 @@
 import type { Layer } from "../layer/layer.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
-import { linkDescriptor, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
+import { removeDirectory, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
-import { failed, must, XATTR } from "./engine.ts";
+import { must, XATTR } from "./engine.ts";
 import { decodeRecord, encodeRecord } from "./identity.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
@@ -72,42 +72,16 @@ export class IndexDirectory {
 		return { kind: "upper", fd, stat };
 	}
 
-	/** Makes the upper inode behind the descriptor what the lower object has become. */
-	enterLink(entry: string, upperFd: number): void {
-		must(linkDescriptor(upperFd, this.fd, entry), "Cannot enter a copied up object into the index");
-	}
-
-	/** Moves a finished copy that has no name in upper from work into the index. */
-	enterUnnamed(entry: string, temporary: string): void {
-		must(renameName(this.#work.temporaries, temporary, this.fd, entry, RENAME.noReplace), "Cannot enter a copied up object into the index");
-	}
-
-	/** As enterLink, for a directory: an entry left of a copy up that never ended is replaced. */
-	enterDirectory(entry: string, upper: FileHandle): void {
+	/** Builds the entry of a directory in work: an empty directory that names the upper one. */
+	buildDirectoryEntry(upper: FileHandle): string {
 		const record = encodeRecord(this.#upper.fileSystem.uuid, upper, true);
 		const temporary = this.#work.makeTemporaryDirectory(0);
 		this.#work.setTemporaryXattr(temporary, XATTR.upper, record);
-		must(renameName(this.#work.temporaries, temporary, this.fd, entry), "Cannot enter a directory into the index");
+		return temporary;
 	}
 
 	/** Takes back the entry of a copy up that failed before it was published. */
 	withdraw(entry: string): void {
 		if (unlinkName(this.fd, entry) === -ERRNO.EISDIR) removeDirectory(this.fd, entry);
-	}
-
-	/** The object is gone, for as long as its lower is in the stack. */
-	enterWhiteout(entry: string): void {
-		if (this.#work.placeWhiteout(this.fd, entry)) return;
-		const temporary = this.#work.makeWhiteout();
-		const status = renameName(this.#work.temporaries, temporary, this.fd, entry);
-		if (status === -ERRNO.EISDIR) {
-			must(renameName(this.#work.temporaries, temporary, this.fd, entry, RENAME.exchange), "Cannot enter a whiteout into the index");
-			must(removeDirectory(this.#work.temporaries, temporary), "Cannot remove an index entry");
-			return;
-		}
-		if (status < 0) {
-			unlinkName(this.#work.temporaries, temporary);
-			throw failed("Cannot enter a whiteout into the index", status);
-		}
 	}
 }

@@ -16,6 +16,7 @@ import { copyMetadata } from "./copy-up.ts";
 import { Durability } from "./durability.ts";
 import { type Engine, type Home, ROOT_HOME, type Writable, XATTR } from "./engine.ts";
 import { IndexDirectory } from "./index-directory.ts";
+import { Journal } from "./journal.ts";
 import { LinkCounts } from "./link-counts.ts";
 import type { ListingLimits } from "./listing.ts";
 import { ROOT_KEY } from "./lookup.ts";
@@ -121,9 +122,14 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		descriptors,
 		nodes: new NodeCache(options.nodesMax ?? NODES_MAX, descriptors),
 		offload: new Offload(),
+		request: null,
 	};
 	addRoot(engine);
-	if (writable !== null && options.purpose === "serve") writable.work.clean();
+	if (writable !== null && options.purpose !== "inspect") {
+		// what an interrupted change still needs of work must be taken out of it before the rest is thrown away
+		writable.journal.recover();
+		writable.work.clean();
+	}
 	const durability = writable === null || options.purpose === "inspect" ? null : keep(new Durability(engine, writable, options.isSync));
 	const closeAll = () => {
 		for (const resource of opened.reverse()) if (resource !== durability) resource.close();
@@ -504,12 +510,14 @@ function openWritable(upper: Layer, place: Place, keep: <T extends { close(): vo
 	const workFolder = keep(new WorkFolder(folder(join(work, "work")), folder(place.folder), place.folder));
 	const index = folder(join(work, "index"));
 	keep({ close: () => close(index) });
-	return {
+	const writable: Writable = {
 		layer: upper,
 		work: workFolder,
 		index: new IndexDirectory(index, upper, workFolder),
 		linkCounts: keep(new LinkCounts(workFolder.own)),
+		journal: keep(new Journal(place.folder, () => writable)),
 	};
+	return writable;
 }
 
 const ROOT_FILEID = 1;

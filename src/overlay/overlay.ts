@@ -14,14 +14,16 @@ import { createObject, linkObject, type Maker } from "./create.ts";
 import type { Durability } from "./durability.ts";
 import { asOverlayError, type Engine, failed, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
+import type { Answer } from "./journal.ts";
 import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, Listings } from "./listing.ts";
 import { loadNode, lookupChild, rootNode } from "./lookup.ts";
 import { checkName, isDot, isDotDot } from "./names.ts";
-import type { Node } from "./node.ts";
+import { Node } from "./node.ts";
 import { removeDirectoryName, removeName } from "./remove.ts";
 import { renameObject } from "./rename.ts";
 import {
 	type Attributes,
+	type ChangeRequest,
 	type CreateHow,
 	type Credentials,
 	type FileSystemStatus,
@@ -57,6 +59,14 @@ export class Overlay implements OverlayOperations {
 		return rootNode(this.engine);
 	}
 
+	get request(): ChangeRequest | null {
+		return this.engine.request;
+	}
+
+	set request(request: ChangeRequest | null) {
+		this.engine.request = request;
+	}
+
 	get readOnly(): boolean {
 		return this.engine.writable === null;
 	}
@@ -70,7 +80,10 @@ export class Overlay implements OverlayOperations {
 	}
 
 	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec): void {
-		this.#run(() => setAttributes(this.engine, object as Node, who, change, guard));
+		this.#change(FileType.reg, () => {
+			setAttributes(this.engine, object as Node, who, change, guard);
+			return null;
+		});
 	}
 
 	lookup(directory: OverlayObject, name: Uint8Array, who: Credentials): Node | null {
@@ -130,16 +143,16 @@ export class Overlay implements OverlayOperations {
 			if (who.uid !== stat.uid) demand(this.engine, node, stat, who, MAY.write);
 			if (data.length === 0) return;
 			ensureUpper(this.engine, node);
+			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
 			for (let done = 0; done < data.length; ) {
 				done += must(writeFrom(fd, done === 0 ? data : data.subarray(done), offset + done), "Cannot write a file");
 			}
-			clearPrivilege(this.engine, node, stat, who);
 		});
 	}
 
 	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): Node {
-		return this.#run(() => {
+		return this.#made(FileType.reg, () => {
 			const node = directoryOf(directory);
 			checkName(name);
 			demand(this.engine, node, statOf(this.engine, node), who, MAY.execute);
@@ -180,27 +193,32 @@ export class Overlay implements OverlayOperations {
 	}
 
 	remove(directory: OverlayObject, name: Uint8Array, who: Credentials): void {
-		this.#run(() => removeName(this.engine, this.listings, directoryOf(directory), name, who));
+		this.#change(FileType.reg, () => {
+			removeName(this.engine, this.listings, directoryOf(directory), name, who);
+			return null;
+		});
 	}
 
 	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials): void {
-		this.#run(() => removeDirectoryName(this.engine, this.listings, directoryOf(directory), name, who));
+		this.#change(FileType.dir, () => {
+			removeDirectoryName(this.engine, this.listings, directoryOf(directory), name, who);
+			return null;
+		});
 	}
 
 	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
-		this.#run(() =>
-			renameObject(
-				this.engine,
-				this.listings,
-				{ directory: directoryOf(from), name: fromName },
-				{ directory: directoryOf(to), name: toName },
-				who,
-			),
-		);
+		this.#change(FileType.reg, () => {
+			const source = { directory: directoryOf(from), name: fromName };
+			renameObject(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who);
+			return null;
+		});
 	}
 
 	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void {
-		this.#run(() => linkObject(this.engine, this.listings, object as Node, directoryOf(directory), name, who));
+		this.#change(FileType.reg, () => {
+			linkObject(this.engine, this.listings, object as Node, directoryOf(directory), name, who);
+			return null;
+		});
 	}
 
 	list(directory: OverlayObject, who: Credentials, cookieHi: number, cookieLo: number): ListCursor {
@@ -294,7 +312,42 @@ export class Overlay implements OverlayOperations {
 	}
 
 	#make(directory: OverlayObject, name: Uint8Array, who: Credentials, maker: Maker, attributes: SetAttributes): Node {
-		return this.#run(() => createObject(this.engine, this.listings, directoryOf(directory), name, who, maker, attributes));
+		return this.#made(maker.type, () => createObject(this.engine, this.listings, directoryOf(directory), name, who, maker, attributes));
+	}
+
+	#made(type: FileType, operation: () => Node): Node {
+		return this.#change(type, operation) as Node;
+	}
+
+	/**
+	 * Runs a change once: a request that was answered before the last restart gets that answer again. `type` is that of the object
+	 * it makes, if it makes one.
+	 */
+	#change(type: FileType, operation: () => Node | null): Node | null {
+		const { request, writable } = this.engine;
+		if (request === null || writable === null) return this.#run(operation);
+		const { journal } = writable;
+		const before = journal.answered(request);
+		if (before !== null) return this.#answerAgain(before, type);
+		try {
+			const node = this.#run(operation);
+			journal.answer(request, { error: null, handle: node?.handle ?? null });
+			return node;
+		} catch (error) {
+			if (error instanceof OverlayError && error.code !== "tryagain") journal.answer(request, { error: error.code, handle: null });
+			throw error;
+		}
+	}
+
+	#answerAgain(before: Answer, type: FileType): Node | null {
+		if (before.error !== null) throw new OverlayError(before.error, "As this request was answered before the restart");
+		if (before.handle === null) return null;
+		try {
+			return this.decode(before.handle);
+		} catch (error) {
+			if (!(error instanceof OverlayError)) throw error;
+			return goneNode(type, before.handle);
+		}
 	}
 
 	#createExisting(existing: Node, who: Credentials, how: CreateHow): Node {
@@ -322,6 +375,14 @@ const SYMLINK_BYTES_MAX = 4095;
 /** Limits of dev_t in the kernel: 12 and 20 bits. */
 const MAJOR_MAX = 0xfff;
 const MINOR_MAX = 0xfffff;
+
+/** Stands for an object that a request made before a restart, and that somebody has removed since. */
+function goneNode(type: FileType, handle: Buffer): Node {
+	const id = { type: 0, bytes: Buffer.alloc(0) };
+	const node = new Node({ type, handle, key: "", home: -1, id, fileidHi: 0, fileidLo: 0, reals: [] });
+	node.isDead = true;
+	return node;
+}
 
 function directoryOf(object: OverlayObject): Node {
 	if (object.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");

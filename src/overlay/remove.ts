@@ -1,16 +1,16 @@
 import { visitEntries } from "../linux/directory.ts";
-import { RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
-import { lowerLinks, statOf } from "./attributes.ts";
-import { abandonCopy, ensureUpper, entryOf, setLinkDelta, writableOf } from "./copy-up.ts";
+import { linkCount, statOf } from "./attributes.ts";
+import { abandonCopy, ensureUpper, entryOf, linkDelta, writableOf } from "./copy-up.ts";
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
 import { isInLowers, lookupChild, upperEntry } from "./lookup.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
+import { Plan } from "./plan.ts";
 import { type Credentials, FileType } from "./types.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
@@ -39,56 +39,7 @@ export function removeName(engine: Engine, listings: Listings, directory: Node, 
 	const node = childOf(engine, directory, name, who);
 	if (node.type === FileType.dir) throw new OverlayError("isdir", "This is a directory");
 	demandDelete(engine, directory, node, who);
-	const { work } = writableOf(engine);
-	ensureUpper(engine, directory);
-	const fd = engine.descriptors.path(directory.top);
-	const hadUpper = upperEntry(engine, directory, name) === "object";
-	// open before its last name goes, to see what is left of it
-	engine.descriptors.path(node.top);
-	if (!hadUpper) {
-		if (!work.placeWhiteout(fd, name)) throw new OverlayError("io", "A name of upper changed behind the server's back");
-	} else if (isInLowers(engine, directory, name)) {
-		const temporary = work.makeWhiteout();
-		const status = renameName(work.temporaries, temporary, fd, name);
-		if (status < 0) work.discard(temporary);
-		must(status, "Cannot put a whiteout in the place of a file");
-	} else {
-		must(unlinkName(fd, name), "Cannot remove a name");
-	}
-	listings.noteRemoved(directory, name);
-	dropName(engine, node, directory, name, hadUpper);
-}
-
-/** The object has one name less. `hadUpper`: the name was one of the upper inode's own. When it was the last, the object is gone. */
-export function dropName(engine: Engine, node: Node, directory: Node, name: Uint8Array, hadUpper: boolean): void {
-	const { index, linkCounts } = writableOf(engine);
-	if (node.parent === directory && node.name?.equals(name)) {
-		node.parent = null;
-		node.name = null;
-	}
-	const stat = statOf(engine, node);
-	const entry = entryOf(engine, node);
-	if (!node.isUpper) {
-		const left = lowerLinks(engine, node, stat) - 1;
-		if (left > 0) {
-			node.lowerLinks = left;
-			if (entry !== null) linkCounts.set(entry, left);
-			return;
-		}
-		if (entry !== null) {
-			index.enterWhiteout(entry);
-			if (stat.nlink > 1) linkCounts.delete(entry);
-		}
-	} else if (node.isIndexed) {
-		if (!hadUpper) setLinkDelta(engine, node, node.nlinkDelta - 1);
-		if (stat.nlink + node.nlinkDelta > 0) return;
-		if (entry !== null) {
-			index.enterWhiteout(entry);
-			linkCounts.noteNamed(entry);
-		}
-	} else if (stat.nlink > 0) return;
-	abandonCopy(engine, node);
-	engine.nodes.bury(node);
+	removeChild(engine, listings, directory, name, node);
 }
 
 /** Removes an empty directory: whiteouts do not count as content. */
@@ -97,40 +48,78 @@ export function removeDirectoryName(engine: Engine, listings: Listings, director
 	if (node.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
 	demandDelete(engine, directory, node, who);
 	if (!isEmpty(engine, node)) throw new OverlayError("notempty", "The directory is not empty");
-	ensureUpper(engine, directory);
-	dropDirectory(engine, directory, name);
-	listings.noteRemoved(directory, name);
+	removeChild(engine, listings, directory, name, node);
 	listings.forget(node);
-	buryDirectory(engine, node);
 }
 
-/** Takes an empty directory out of its place in upper, leaving a whiteout where a lower has the name. */
-function dropDirectory(engine: Engine, directory: Node, name: Uint8Array): void {
-	const { work } = writableOf(engine);
-	const fd = engine.descriptors.path(directory.top);
-	if (upperEntry(engine, directory, name) !== "object") {
-		if (!work.placeWhiteout(fd, name)) throw new OverlayError("io", "A name of upper changed behind the server's back");
-		return;
+/** Takes a name away, leaving a whiteout where a lower has it, and settles what that means for the object. */
+function removeChild(engine: Engine, listings: Listings, directory: Node, name: Uint8Array, node: Node): void {
+	ensureUpper(engine, directory);
+	const hadUpper = upperEntry(engine, directory, name) === "object";
+	const plan = new Plan(engine, writableOf(engine));
+	if (hadUpper && !isInLowers(engine, directory, name)) {
+		plan.add({ op: "unlink", in: plan.in(directory), name, inode: plan.of(node) });
+	} else {
+		plan.add({ op: "whiteout", in: plan.in(directory), name });
 	}
-	if (isInLowers(engine, directory, name)) {
-		const temporary = work.makeWhiteout();
-		const status = renameName(work.temporaries, temporary, fd, name, RENAME.exchange);
-		// what is now in work is the directory with its whiteouts; on failure it is the whiteout
-		work.discard(temporary);
-		must(status, "Cannot put a whiteout in the place of a directory");
-		return;
-	}
-	if (removeDirectory(fd, name) === 0) return;
-	const temporary = work.temporaryName();
-	must(renameName(fd, name, work.temporaries, temporary), "Cannot remove a directory");
-	work.discard(temporary);
+	const loss = planLoss(engine, plan, node, hadUpper);
+	plan.perform();
+	listings.noteRemoved(directory, name);
+	loss(directory, name);
 }
 
-/** The directory has left the tree for ever. */
-export function buryDirectory(engine: Engine, node: Node): void {
+/** What is to be done in memory once the steps have been made. */
+type Settle = (directory: Node, name: Uint8Array) => void;
+
+/**
+ * Adds the steps for an object that loses one name. `hadUpper`: the name is one of the upper inode's own. When it is the last, the
+ * object is gone, and the index says so for as long as its lower is in the stack.
+ */
+export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boolean): Settle {
 	const entry = entryOf(engine, node);
-	if (entry !== null) writableOf(engine).index.enterWhiteout(entry);
-	engine.nodes.bury(node);
+	const bury: Settle = () => {
+		abandonCopy(engine, node);
+		engine.nodes.bury(node);
+	};
+	const tombstone = () => {
+		if (entry !== null) plan.add({ op: "whiteout", in: "index", name: entry });
+	};
+	if (node.type === FileType.dir) {
+		tombstone();
+		return bury;
+	}
+	const stat = statOf(engine, node);
+	const left = linkCount(engine, node, stat) - 1;
+	const forgetName: Settle = (directory, name) => {
+		if (node.parent !== directory || !node.name?.equals(name)) return;
+		node.parent = null;
+		node.name = null;
+	};
+	if (!node.isUpper) {
+		if (left > 0) {
+			if (entry !== null) plan.add({ op: "count", entry, value: left });
+			return (directory, name) => {
+				node.lowerLinks = left;
+				forgetName(directory, name);
+			};
+		}
+		tombstone();
+		if (entry !== null && stat.nlink > 1) plan.add({ op: "count", entry, value: null });
+		return bury;
+	}
+	if (!node.isIndexed) return left > 0 ? forgetName : bury;
+	// a name that only a lower shows is one of the union's, not of the inode's
+	const delta = hadUpper ? node.nlinkDelta : node.nlinkDelta - 1;
+	if (left > 0) {
+		if (!hadUpper) plan.add(linkDelta(plan.of(node), delta));
+		return (directory, name) => {
+			node.nlinkDelta = delta;
+			forgetName(directory, name);
+		};
+	}
+	tombstone();
+	if (entry !== null) plan.add({ op: "unnamed", entry, value: false });
+	return bury;
 }
 
 /** Whether the overlay shows nothing in this directory. */

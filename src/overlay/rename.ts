@@ -1,17 +1,19 @@
 import { changeMode, changeOwner } from "../linux/attributes.ts";
-import { RENAME, renameName, unlinkName } from "../linux/names.ts";
+import { RENAME } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
+import { fstat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
 import { ensureNamed, ensureUpper, markImpure, parentOf, writableOf } from "./copy-up.ts";
-import { type Engine, must, ROOT_HOME, XATTR } from "./engine.ts";
+import { type Engine, must, ROOT_HOME, realOf, XATTR } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
 import { isInLowers, lookupChild, upperEntry } from "./lookup.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
-import { buryDirectory, demandDelete, dropName, isEmpty } from "./remove.ts";
+import { Plan } from "./plan.ts";
+import { demandDelete, isEmpty, planLoss } from "./remove.ts";
 import { type Credentials, FileType } from "./types.ts";
 
 /** One side of a rename: a name in a directory, and what it leads to. */
@@ -81,28 +83,30 @@ function isWithin(engine: Engine, node: Node, ancestor: Node): boolean {
 }
 
 function move(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
-	const fromFd = engine.descriptors.path(from.directory.top);
-	const toFd = engine.descriptors.path(to.directory.top);
 	const leavesWhiteout = isInLowers(engine, from.directory, from.name);
 	const targetEntry = upperEntry(engine, to.directory, to.name);
+	const isDirectory = source.type === FileType.dir;
 	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
-	if (source.type === FileType.dir) {
+	if (isDirectory) {
 		if (source.reals.length > 1) setRedirect(engine, from, to, source);
 		else prepareDirectory(engine, to, source, target);
 	}
-	if (target !== null) engine.descriptors.path(target.top);
-	if (target?.type === FileType.dir && targetEntry === "object") clearDirectory(engine, to, target);
-	if (source.type === FileType.dir && targetEntry === "whiteout") {
-		// a directory cannot be renamed over a device: they change places
-		must(renameName(fromFd, from.name, toFd, to.name, RENAME.exchange), "Cannot move a directory");
-		if (!leavesWhiteout) must(unlinkName(fromFd, from.name), "Cannot remove a whiteout");
-	} else {
-		const flags = leavesWhiteout ? RENAME.whiteout : 0;
-		must(renameName(fromFd, from.name, toFd, to.name, flags), "Cannot move an object");
+	const plan = new Plan(engine, writableOf(engine));
+	const fromPlace = plan.in(from.directory);
+	const toPlace = plan.in(to.directory);
+	const replaced = target?.type === FileType.dir && targetEntry === "object" ? planClearing(engine, plan, to, target) : null;
+	// a directory cannot be renamed over a device: they change places
+	const swaps = isDirectory && targetEntry === "whiteout";
+	const flags = swaps ? RENAME.exchange : leavesWhiteout ? RENAME.whiteout : 0;
+	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
+	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromPlace, name: from.name });
+	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
+	try {
+		plan.perform();
+	} finally {
+		if (replaced !== null) writableOf(engine).work.discard(replaced);
 	}
-	if (target === null) return;
-	if (target.type === FileType.dir) buryDirectory(engine, target);
-	else dropName(engine, target, to.directory, to.name, targetEntry === "object");
+	loss?.(to.directory, to.name);
 }
 
 /** Says where the parts in lowers are, as the kernel does: by the name there if the parent stays, else by their path. Of any length. */
@@ -140,19 +144,22 @@ function prepareDirectory(engine: Engine, to: Place, source: Node, target: Node 
 	must(setXattr(fd, XATTR.opaque, Buffer.from("y")), "Cannot make a directory opaque");
 }
 
-/** Puts a really empty directory in the place of one that holds only whiteouts, so that rename(2) may replace it. */
-function clearDirectory(engine: Engine, to: Place, target: Node): void {
-	const { work } = writableOf(engine);
+/** A really empty directory for the place of one that holds only whiteouts, so that rename(2) may replace it. Its name in work. */
+function planClearing(engine: Engine, plan: Plan, to: Place, target: Node): string {
+	const { work, layer } = writableOf(engine);
 	const stat = statOf(engine, target);
 	const temporary = work.makeTemporaryDirectory(0o700);
 	const fd = must(openAt(work.temporaries, temporary, O.path | O.directory), "Cannot open a directory in work");
-	// the same rights as what it stands in for, should the rename behind it fail
-	changeOwner(fd, stat.uid, stat.gid);
-	changeMode(fd, stat.mode & 0o7777);
-	setXattr(fd, XATTR.opaque, Buffer.from("y"));
-	close(fd);
-	const toFd = engine.descriptors.path(to.directory.top);
-	const status = renameName(work.temporaries, temporary, toFd, to.name, RENAME.exchange);
-	work.discard(temporary);
-	must(status, "Cannot clear a directory");
+	try {
+		// the same rights as what it stands in for, should the rename behind it fail
+		changeOwner(fd, stat.uid, stat.gid);
+		changeMode(fd, stat.mode & 0o7777);
+		setXattr(fd, XATTR.opaque, Buffer.from("y"));
+		must(fstat(fd, stat), "Cannot read a directory in work");
+		const inode = realOf(layer, fd, stat).handle;
+		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: plan.in(to.directory), toName: to.name, flags: RENAME.exchange });
+		return temporary;
+	} finally {
+		close(fd);
+	}
 }

@@ -59,6 +59,20 @@ export interface Credentials {
 	readonly gids: readonly number[];
 }
 
+/** What tells one request of a client from all others, so that a repetition over a restart is known. All numbers are 32 bits. */
+export interface ChangeRequest {
+	/** The peer's address without port, or "unix". */
+	readonly client: string;
+	readonly xid: number;
+	readonly program: number;
+	readonly version: number;
+	readonly procedure: number;
+	/** Of the record, and two halves of a checksum over it. */
+	readonly length: number;
+	readonly checksumHi: number;
+	readonly checksumLo: number;
+}
+
 /** Access bits as in RFC 1813 section 3.3.4. */
 export const Access = { read: 1, lookup: 2, modify: 4, extend: 8, delete: 16, execute: 32 } as const;
 
@@ -119,6 +133,11 @@ export interface OverlayOperations {
 	readonly readOnly: boolean;
 	/** Eight bytes, new at every start (and after a flush that failed). */
 	readonly writeVerifier: Buffer;
+	/**
+	 * The request that the next change is made for, or null: set before it, in the same synchronous pass. A request that was answered
+	 * before a restart is not run again: it gets the status that it got then, and the same object.
+	 */
+	request: ChangeRequest | null;
 
 	/** From wire bytes to the object: "badhandle" without any system call when the signature is wrong, "stale" when it is gone. */
 	decode(bytes: Uint8Array): OverlayObject;

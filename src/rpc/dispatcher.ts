@@ -240,7 +240,7 @@ export class Dispatcher {
 		reply.accepted(AcceptStatus.success);
 		let outcome: undefined | Promise<EncodeResults>;
 		try {
-			outcome = procedure.run(caller, this.#args, reply);
+			outcome = procedure.run(caller, this.#args, reply, entry);
 		} catch (error) {
 			reply.abandon();
 			if (error instanceof Pending && (waiting?.passes ?? 0) < REQUEST_PASSES_MAX) {

@@ -1,6 +1,7 @@
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import type { Caller } from "./caller.ts";
+import type { RequestIdentity } from "./duplicate-requests.ts";
 
 /** Writes the results of a procedure. */
 export type EncodeResults = (reply: XdrWriter) => void;
@@ -13,9 +14,9 @@ export interface Procedure {
 	/**
 	 * Reads the arguments, does the work, writes the results. May throw XdrError (GARBAGE_ARGS) and Pending (it is run again
 	 * from its start); anything else is a fault of ours (SYSTEM_ERR). Views of the arguments are valid until it returns.
-	 * A promise means that the work is done, and that the reply has to wait.
+	 * A promise means that the work is done, and that the reply has to wait. `identity` tells a remembered request from all others.
 	 */
-	run(caller: Caller, args: XdrReader, reply: XdrWriter): undefined | Promise<EncodeResults>;
+	run(caller: Caller, args: XdrReader, reply: XdrWriter, identity: RequestIdentity | null): undefined | Promise<EncodeResults>;
 }
 
 /** A remote program (RFC 5531 section 8.3): its versions, each a table of procedures by number. */

@@ -1,0 +1,280 @@
+import { createHash } from "node:crypto";
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
+import { join } from "node:path";
+import { writeFrom } from "../linux/data.ts";
+import { crc32 } from "./crc32.ts";
+import { must, type Writable } from "./engine.ts";
+import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "./errors.ts";
+import { completeSteps, type Descriptors, runStep, type Step } from "./steps.ts";
+import type { ChangeRequest } from "./types.ts";
+
+/** What a request was answered: an error, or success with the handle of what it made. */
+export interface Answer {
+	readonly error: OverlayErrorCode | null;
+	readonly handle: Buffer | null;
+}
+
+const INTENT_FILE = "intent";
+const REQUESTS_FOLDER = "requests";
+
+/** Requests remembered for each client: more than it can have in flight. */
+const RECORDS_PER_CLIENT = 1024;
+const RECORD_BYTES = 128;
+/** Clients remembered at a time; another one has to wait until one has been silent for the retention time. */
+const CLIENTS_MAX = 256;
+const RETENTION_MS = 15 * 60 * 1000;
+
+/**
+ * Makes changes happen exactly once over a kill. The engine makes one change at a time, so one intent is enough: its steps are
+ * written to `work/holdfast/intent` before the first of them, and a start completes what stands there. The answer to each request
+ * is kept in a ring for its client, so that a request that comes again after a restart gets the answer it had.
+ */
+export class Journal {
+	readonly #writable: () => Writable;
+	readonly #folder: string;
+	readonly #clock: () => number;
+	#intent = -1;
+	readonly #rings = new Map<string, Ring>();
+	/** Answers that were given before this start. */
+	readonly #before = new Map<string, Answer>();
+	#sequence = 1;
+
+	constructor(folder: string, writable: () => Writable, clock: () => number = Date.now) {
+		this.#folder = folder;
+		this.#writable = writable;
+		this.#clock = clock;
+	}
+
+	/** Completes a change that a crash interrupted, and learns the answers given before. Looks at records and at nothing else. */
+	recover(): void {
+		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
+		this.#intent = openFile(join(this.#folder, INTENT_FILE));
+		const last = this.#loadRings();
+		const intent = readIntent(join(this.#folder, INTENT_FILE));
+		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
+		if (intent === null || intent.isAborted || intent.sequence <= last) return;
+		completeSteps(this.#writable(), intent.steps);
+		if (intent.request !== null) {
+			const answer = { error: null, handle: intent.handle };
+			this.#before.set(requestKey(ringName(intent.request.client), intent.request), answer);
+			this.#remember(intent.request, intent.sequence, answer);
+		}
+	}
+
+	/** The answer that this request got before the last start, if it is one that comes again. */
+	answered(request: ChangeRequest | null): Answer | null {
+		if (request === null || this.#before.size === 0) return null;
+		return this.#before.get(requestKey(ringName(request.client), request)) ?? null;
+	}
+
+	/**
+	 * Makes a change of one or more steps. `request` is the one that is done with it, null for what only prepares one;
+	 * `handle` is that of the object it makes. When a step fails, the ones behind it are not made, now or later.
+	 */
+	perform(steps: readonly Step[], descriptors: Descriptors, request: ChangeRequest | null, handle: Buffer | null): void {
+		if (request !== null) this.#ring(request.client);
+		writeAt(this.#intent, encodeIntent({ sequence: this.#sequence, isAborted: false, request, handle, steps }), 0);
+		try {
+			const writable = this.#writable();
+			for (const step of steps) runStep(writable, step, descriptors);
+		} catch (error) {
+			writeAt(this.#intent, ABORTED, ABORTED_AT);
+			throw error;
+		} finally {
+			if (request === null) this.#sequence++;
+		}
+	}
+
+	/** Notes the answer of a request, whether it changed something or not. */
+	answer(request: ChangeRequest, answer: Answer): void {
+		this.#remember(request, this.#sequence++, answer);
+	}
+
+	close(): void {
+		if (this.#intent >= 0) closeSync(this.#intent);
+		for (const ring of this.#rings.values()) closeSync(ring.file);
+		this.#rings.clear();
+	}
+
+	#remember(request: ChangeRequest, sequence: number, answer: Answer): void {
+		const ring = this.#ring(request.client);
+		ring.used = this.#clock();
+		writeAt(ring.file, encodeRecord(request, sequence, ring.used, answer), (ring.next % RECORDS_PER_CLIENT) * RECORD_BYTES);
+		ring.next++;
+	}
+
+	#ring(client: string): Ring {
+		const name = ringName(client);
+		const known = this.#rings.get(name);
+		if (known !== undefined) return known;
+		if (this.#rings.size >= CLIENTS_MAX) this.#dropSilent();
+		const ring = { file: openFile(join(this.#folder, REQUESTS_FOLDER, name)), next: 0, used: this.#clock() };
+		this.#rings.set(name, ring);
+		return ring;
+	}
+
+	/** A full store delays a new client, and forgets nobody who may still ask. */
+	#dropSilent(): void {
+		const limit = this.#clock() - RETENTION_MS;
+		for (const [name, ring] of this.#rings) {
+			if (ring.used > limit) continue;
+			closeSync(ring.file);
+			unlinkSync(join(this.#folder, REQUESTS_FOLDER, name));
+			this.#rings.delete(name);
+			return;
+		}
+		throw new OverlayError("tryagain", "Too many clients make changes at once");
+	}
+
+	/** Reads all rings; the highest sequence number in them. */
+	#loadRings(): number {
+		const folder = join(this.#folder, REQUESTS_FOLDER);
+		const limit = this.#clock() - RETENTION_MS;
+		let last = 0;
+		for (const name of readdirSync(folder)) {
+			const path = join(folder, name);
+			const bytes = readFileSync(path);
+			let used = 0;
+			let newest = -1;
+			let newestSequence = 0;
+			for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
+				const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
+				if (record === null) continue;
+				last = Math.max(last, record.sequence);
+				used = Math.max(used, record.time);
+				if (record.sequence > newestSequence) {
+					newestSequence = record.sequence;
+					newest = at / RECORD_BYTES;
+				}
+				if (record.time > limit) this.#before.set(requestKey(name, record.request), record.answer);
+			}
+			if (used > limit && this.#rings.size < CLIENTS_MAX) this.#rings.set(name, { file: openFile(path), next: newest + 1, used });
+			else unlinkSync(path);
+		}
+		return last;
+	}
+}
+
+interface Ring {
+	readonly file: number;
+	/** The slot of the next record, counted on and on. */
+	next: number;
+	/** Milliseconds since the epoch. */
+	used: number;
+}
+
+function openFile(path: string): number {
+	try {
+		return openSync(path, "r+", 0o600);
+	} catch {
+		return openSync(path, "w+", 0o600);
+	}
+}
+
+function writeAt(file: number, bytes: Uint8Array, position: number): void {
+	for (let done = 0; done < bytes.length; ) {
+		done += must(writeFrom(file, bytes.subarray(done), position + done), "Cannot write to the journal");
+	}
+}
+
+function ringName(client: string): string {
+	return createHash("sha256").update(client).digest("hex").slice(0, 32);
+}
+
+type RequestNumbers = Omit<ChangeRequest, "client">;
+
+function requestKey(ring: string, request: RequestNumbers): string {
+	const { xid, program, version, procedure, length, checksumHi, checksumLo } = request;
+	return `${ring}:${xid}:${program}:${version}:${procedure}:${length}:${checksumHi}:${checksumLo}`;
+}
+
+/**
+ * A record of 128 bytes, little-endian: magic, status (0, or 1 + place in OVERLAY_ERROR_CODES), length of the handle, then at 4 seven
+ * numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 124 a CRC of all before it.
+ */
+const RECORD_MAGIC = 0xa7;
+const RECORD_CRC_AT = RECORD_BYTES - 4;
+const RECORD_HANDLE_AT = 48;
+
+function encodeRecord(request: RequestNumbers, sequence: number, time: number, answer: Answer): Buffer {
+	const bytes = Buffer.alloc(RECORD_BYTES);
+	bytes[0] = RECORD_MAGIC;
+	bytes[1] = answer.error === null ? 0 : OVERLAY_ERROR_CODES.indexOf(answer.error) + 1;
+	bytes[2] = answer.handle?.length ?? 0;
+	const { xid, program, version, procedure, length, checksumHi, checksumLo } = request;
+	[xid, program, version, procedure, length, checksumHi, checksumLo].forEach((number, i) => {
+		bytes.writeUInt32LE(number >>> 0, 4 + 4 * i);
+	});
+	bytes.writeDoubleLE(sequence, 32);
+	bytes.writeDoubleLE(time, 40);
+	answer.handle?.copy(bytes, RECORD_HANDLE_AT);
+	bytes.writeUInt32LE(crc32(bytes.subarray(0, RECORD_CRC_AT)), RECORD_CRC_AT);
+	return bytes;
+}
+
+function decodeRecord(bytes: Buffer): { request: RequestNumbers; sequence: number; time: number; answer: Answer } | null {
+	if (bytes[0] !== RECORD_MAGIC || crc32(bytes.subarray(0, RECORD_CRC_AT)) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
+	const number = (i: number) => bytes.readUInt32LE(4 + 4 * i);
+	const length = bytes[2];
+	return {
+		request: {
+			xid: number(0),
+			program: number(1),
+			version: number(2),
+			procedure: number(3),
+			length: number(4),
+			checksumHi: number(5),
+			checksumLo: number(6),
+		},
+		sequence: bytes.readDoubleLE(32),
+		time: bytes.readDoubleLE(40),
+		answer: {
+			error: bytes[1] === 0 ? null : (OVERLAY_ERROR_CODES[bytes[1] - 1] ?? "io"),
+			handle: length === 0 ? null : Buffer.from(bytes.subarray(RECORD_HANDLE_AT, RECORD_HANDLE_AT + length)),
+		},
+	};
+}
+
+interface Intent {
+	readonly sequence: number;
+	readonly isAborted: boolean;
+	readonly request: ChangeRequest | null;
+	readonly handle: Buffer | null;
+	readonly steps: readonly Step[];
+}
+
+/** The intent: magic, a byte that says it was given up, 2 unused, at 4 the length of the text, at 8 its CRC, at 12 the text: JSON in latin1, so that bytes of names stand for themselves. */
+const INTENT_MAGIC = 0x1d;
+const INTENT_TEXT_AT = 12;
+const ABORTED_AT = 1;
+const ABORTED = Uint8Array.of(1);
+
+/** Byte arrays become latin1 text behind this key. */
+const BYTES_KEY = "$";
+
+function encodeIntent(intent: Intent): Buffer {
+	const text = JSON.stringify({ ...intent, isAborted: undefined }, function replace(this: Record<string, unknown>, key, value) {
+		// Buffer has a toJSON of its own, which has run already: look at what was there before
+		const raw = this[key];
+		return raw instanceof Uint8Array ? { [BYTES_KEY]: Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString("latin1") } : value;
+	});
+	const bytes = Buffer.alloc(INTENT_TEXT_AT + text.length);
+	bytes[0] = INTENT_MAGIC;
+	bytes.writeUInt32LE(text.length, 4);
+	bytes.write(text, INTENT_TEXT_AT, "latin1");
+	bytes.writeUInt32LE(crc32(bytes.subarray(INTENT_TEXT_AT)), 8);
+	return bytes;
+}
+
+/** Null when there is none, or when it was not written whole: then nothing of it was begun. */
+function readIntent(path: string): Intent | null {
+	const bytes = readFileSync(path);
+	if (bytes.length < INTENT_TEXT_AT || bytes[0] !== INTENT_MAGIC) return null;
+	const length = bytes.readUInt32LE(4);
+	const text = bytes.subarray(INTENT_TEXT_AT, INTENT_TEXT_AT + length);
+	if (text.length !== length || crc32(text) !== bytes.readUInt32LE(8)) return null;
+	const intent = JSON.parse(text.toString("latin1"), (_key, value) =>
+		typeof value === "object" && value !== null && typeof value[BYTES_KEY] === "string" ? Buffer.from(value[BYTES_KEY], "latin1") : value,
+	) as Intent;
+	return { ...intent, isAborted: bytes[ABORTED_AT] === ABORTED[0] };
+}

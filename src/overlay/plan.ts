@@ -1,0 +1,66 @@
+import type { Real } from "../layer/real.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
+import type { Engine, Writable } from "./engine.ts";
+import { OverlayError } from "./errors.ts";
+import type { Node } from "./node.ts";
+import type { Descriptors, Place, Step } from "./steps.ts";
+
+/** The steps of one change, as they are put together, with the descriptors that are open for them. */
+export class Plan implements Descriptors {
+	readonly steps: Step[] = [];
+	readonly #engine: Engine;
+	readonly #writable: Writable;
+	readonly #reals = new Map<FileHandle, Real>();
+	readonly #built = new Map<FileHandle, number>();
+
+	constructor(engine: Engine, writable: Writable) {
+		this.#engine = engine;
+		this.#writable = writable;
+	}
+
+	add(step: Step): this {
+		this.steps.push(step);
+		return this;
+	}
+
+	/** The upper directory of a node, as a place for steps. */
+	in(directory: Node): Place {
+		return this.of(directory);
+	}
+
+	/** The upper inode of a node. */
+	of(node: Node): FileHandle {
+		this.#reals.set(node.top.handle, node.top);
+		return node.top.handle;
+	}
+
+	/** An inode in work that is open here. */
+	built(real: Real, fd: number): FileHandle {
+		this.#built.set(real.handle, fd);
+		return real.handle;
+	}
+
+	place(place: Place): number {
+		if (place === "work") return this.#writable.work.temporaries;
+		if (place === "index") return this.#writable.index.fd;
+		return this.inode(place, false);
+	}
+
+	inode(inode: FileHandle, forData: boolean): number {
+		const fd = this.#built.get(inode);
+		if (fd !== undefined) return fd;
+		const real = this.#reals.get(inode);
+		if (real === undefined) throw new OverlayError("io", "A step works on an inode that is not open");
+		return forData ? this.#engine.descriptors.data(real, true) : this.#engine.descriptors.path(real);
+	}
+
+	/** Makes a change that the present request is done with; `handle` is that of the object it makes. */
+	perform(handle: Buffer | null = null): void {
+		this.#writable.journal.perform(this.steps, this, this.#engine.request, handle);
+	}
+
+	/** Makes a change that only prepares one, and that no client sees. */
+	prepare(): void {
+		this.#writable.journal.perform(this.steps, this, null, null);
+	}
+}

@@ -1,0 +1,214 @@
+import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
+import { truncateFile } from "../linux/data.ts";
+import { ERRNO } from "../linux/errno.ts";
+import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
+import { linkDescriptor, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
+import { close, O } from "../linux/open.ts";
+import { Stat, statAt } from "../linux/stat.ts";
+import { setXattr } from "../linux/xattr.ts";
+import { failed, must, type Writable } from "./engine.ts";
+import { FileType, type SetAttributes, type Timespec } from "./types.ts";
+import { isWhiteoutStat } from "./whiteout.ts";
+
+/** A directory that a step works in: a fixed one of work, or one of upper by its kernel handle. */
+export type Place = "work" | "index" | FileHandle;
+
+/**
+ * One change on disk that is a single system call, or can be repeated. A change of several steps is written down whole before its
+ * first one, so that a start after a crash can go on behind the last step that was made: every operation happens or does not.
+ */
+export type Step =
+	/** Renames an inode; done when it is there. With `exchange` what was there comes back in its place. */
+	| {
+			readonly op: "move";
+			readonly inode: FileHandle;
+			readonly from: Place;
+			readonly fromName: PathName;
+			readonly to: Place;
+			readonly toName: PathName;
+			readonly flags: number;
+	  }
+	/** Gives an inode a further name. */
+	| { readonly op: "link"; readonly inode: FileHandle; readonly to: Place; readonly toName: PathName }
+	/** Puts a whiteout in the place of nothing, a file, or a directory that the overlay shows as empty. */
+	| { readonly op: "whiteout"; readonly in: Place; readonly name: PathName }
+	/** Removes a name of this inode; a directory with all whiteouts in it. */
+	| { readonly op: "unlink"; readonly in: Place; readonly name: PathName; readonly inode: FileHandle }
+	| { readonly op: "unlinkWhiteout"; readonly in: Place; readonly name: PathName }
+	| { readonly op: "xattr"; readonly inode: FileHandle; readonly name: string; readonly value: Uint8Array }
+	| { readonly op: "attributes"; readonly inode: FileHandle; readonly type: FileType; readonly change: SetAttributes }
+	| { readonly op: "times"; readonly inode: FileHandle; readonly atime: Timespec; readonly mtime: Timespec }
+	/** Names left of a lower file; null: no record. */
+	| { readonly op: "count"; readonly entry: string; readonly value: number | null }
+	| { readonly op: "unnamed"; readonly entry: string; readonly value: boolean };
+
+export type PathName = Uint8Array | string;
+
+/** Descriptors of places. In normal running the engine has them open; a recovery opens them by their handles. */
+export interface Descriptors {
+	/** Negative when the place is gone. */
+	place(place: Place): number;
+	/** O_PATH, or readable and writable for `data`. Negative when the inode is gone. */
+	inode(inode: FileHandle, forData: boolean): number;
+}
+
+/** Makes one step. Throws OverlayError. */
+export function runStep(writable: Writable, step: Step, descriptors: Descriptors): void {
+	switch (step.op) {
+		case "move":
+			must(
+				renameName(descriptors.place(step.from), step.fromName, descriptors.place(step.to), step.toName, step.flags),
+				"Cannot move an object to its name",
+			);
+			return;
+		case "link":
+			must(linkDescriptor(descriptors.inode(step.inode, false), descriptors.place(step.to), step.toName), "Cannot make a further name");
+			return;
+		case "whiteout":
+			placeWhiteout(writable, descriptors.place(step.in), step.name);
+			return;
+		case "unlink":
+			unlink(writable, descriptors.place(step.in), step.name);
+			return;
+		case "unlinkWhiteout":
+			must(unlinkName(descriptors.place(step.in), step.name), "Cannot remove a whiteout");
+			return;
+		case "xattr":
+			must(setXattr(descriptors.inode(step.inode, false), step.name, step.value), `Cannot set ${step.name}`);
+			return;
+		case "attributes":
+			applyChange(step.type, step.change, step.inode, descriptors);
+			return;
+		case "times":
+			// a directory's times that are not set back lose nothing
+			changeTimes(descriptors.inode(step.inode, false), step.atime, step.mtime);
+			return;
+		case "count":
+			if (step.value === null) writable.linkCounts.delete(step.entry);
+			else writable.linkCounts.set(step.entry, step.value);
+			return;
+		case "unnamed":
+			if (step.value) writable.linkCounts.noteUnnamed(step.entry);
+			else writable.linkCounts.noteNamed(step.entry);
+	}
+}
+
+const UNCHANGED = 0xffffffff;
+
+/** Size, owner, mode (which a change of owner clears bits of), times. */
+function applyChange(type: FileType, change: SetAttributes, inode: FileHandle, descriptors: Descriptors): void {
+	if (change.size !== undefined) must(truncateFile(descriptors.inode(inode, true), change.size), "Cannot set the size of a file");
+	const fd = descriptors.inode(inode, false);
+	if (change.uid !== undefined || change.gid !== undefined) {
+		must(changeOwner(fd, change.uid ?? UNCHANGED, change.gid ?? UNCHANGED), "Cannot change the owner");
+	}
+	if (change.mode !== undefined && type !== FileType.lnk) must(changeMode(fd, change.mode), "Cannot change the mode");
+	if (change.atime !== undefined || change.mtime !== undefined) {
+		must(changeTimes(fd, change.atime, change.mtime), "Cannot change the times");
+	}
+}
+
+function placeWhiteout(writable: Writable, directory: number, name: PathName): void {
+	const { work } = writable;
+	if (work.placeWhiteout(directory, name)) return;
+	const temporary = work.makeWhiteout();
+	let status = renameName(work.temporaries, temporary, directory, name);
+	if (status === -ERRNO.EISDIR) status = renameName(work.temporaries, temporary, directory, name, RENAME.exchange);
+	// what is in work now is the directory that was there; on failure it is the whiteout
+	if (status < 0 || isThere(work.temporaries, temporary)) work.discard(temporary);
+	if (status < 0) throw failed("Cannot make a whiteout", status);
+}
+
+function unlink(writable: Writable, directory: number, name: PathName): void {
+	const { work } = writable;
+	let status = unlinkName(directory, name);
+	if (status === -ERRNO.EISDIR || status === -ERRNO.EPERM) {
+		status = removeDirectory(directory, name);
+		if (status === -ERRNO.ENOTEMPTY) {
+			const temporary = work.temporaryName();
+			status = renameName(directory, name, work.temporaries, temporary);
+			if (status === 0) work.discard(temporary);
+		}
+	}
+	must(status, "Cannot remove a name");
+}
+
+const scratch = new Stat();
+
+function isThere(directory: number, name: PathName): boolean {
+	return statAt(directory, name, scratch) === 0;
+}
+
+/** Whether a name leads to this very inode. */
+function leadsTo(directory: number, name: PathName, inode: FileHandle): boolean {
+	if (directory < 0) return false;
+	const found = handleAt(directory, name);
+	return typeof found !== "number" && found.type === inode.type && found.bytes.equals(inode.bytes);
+}
+
+/** Whether the disk shows that a step was made; undefined where it cannot show it, and the step can be repeated. */
+function isDone(step: Step, descriptors: Descriptors): boolean | undefined {
+	switch (step.op) {
+		case "move":
+			return leadsTo(descriptors.place(step.to), step.toName, step.inode);
+		case "link":
+			return leadsTo(descriptors.place(step.to), step.toName, step.inode);
+		case "whiteout": {
+			const directory = descriptors.place(step.in);
+			return directory < 0 || (statAt(directory, step.name, scratch) === 0 && isWhiteoutStat(scratch));
+		}
+		case "unlink": {
+			const directory = descriptors.place(step.in);
+			return directory < 0 || !leadsTo(directory, step.name, step.inode);
+		}
+		case "unlinkWhiteout": {
+			const directory = descriptors.place(step.in);
+			return directory < 0 || !(statAt(directory, step.name, scratch) === 0 && isWhiteoutStat(scratch));
+		}
+		default:
+			return undefined;
+	}
+}
+
+/** Opens what a recovery needs, for as long as it takes. */
+class RecoveryDescriptors implements Descriptors {
+	readonly #writable: Writable;
+	readonly #open: number[] = [];
+
+	constructor(writable: Writable) {
+		this.#writable = writable;
+	}
+
+	place(place: Place): number {
+		if (place === "work") return this.#writable.work.temporaries;
+		if (place === "index") return this.#writable.index.fd;
+		return this.#keep(openByHandle(this.#writable.layer.root, place, O.path | O.directory));
+	}
+
+	inode(inode: FileHandle, forData: boolean): number {
+		return this.#keep(openByHandle(this.#writable.layer.root, inode, (forData ? O.rdwr : O.path) | O.nofollow));
+	}
+
+	close(): void {
+		for (const fd of this.#open.splice(0)) close(fd);
+	}
+
+	#keep(fd: number): number {
+		if (fd >= 0) this.#open.push(fd);
+		return fd;
+	}
+}
+
+/** Completes a change that a crash interrupted: goes on behind the last step that the disk shows to be made. */
+export function completeSteps(writable: Writable, steps: readonly Step[]): void {
+	const descriptors = new RecoveryDescriptors(writable);
+	try {
+		let next = 0;
+		steps.forEach((step, i) => {
+			if (isDone(step, descriptors) === true) next = i + 1;
+		});
+		for (const step of steps.slice(next)) runStep(writable, step, descriptors);
+	} finally {
+		descriptors.close();
+	}
+}
