@@ -38,7 +38,7 @@ async function run(directory: string | undefined, given: ReleaseArguments): Prom
 	}
 	const lines = [
 		`${given.dryRun ? "would copy up" : "copied up"}: ${report.copied} files of several names, ${report.copiedBytes} bytes`,
-		...(given.dryRun ? [] : [`named: ${report.named} files that only the index held`]),
+		`${given.dryRun ? "would look for the names of" : "named"}: ${report.named} files that only the index ${given.dryRun ? "holds" : "held"}`,
 		`without a name: ${report.nameless}`,
 		given.dryRun ? "nothing was changed" : `released: ${opened.upper}, with the work folder ${opened.work}`,
 	];

@@ -123,8 +123,7 @@ function restoreReplies(server: NfsServer, opened: OpenedOverlay): void {
 	const path = join(opened.folder, REPLIES_FILE);
 	if (opened.upper === null || !existsSync(path)) return;
 	try {
-		const problem = server.duplicateRequests.restore(readFileSync(path));
-		if (typeof problem === "string") warn(problem);
+		server.duplicateRequests.restore(readFileSync(path));
 	} catch (error) {
 		warn(`The replies saved in ${path} cannot be used: ${(error as Error).message}.`);
 	}

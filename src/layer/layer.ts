@@ -121,6 +121,11 @@ export class LayerOpener {
 		const known = this.#fileSystems.find((other) => other.device === device);
 		if (known !== undefined) return known.fileSystem;
 		const twin = this.#fileSystems.find((other) => other.fileSystem.uuid.equals(uuid));
+		if (twin !== undefined && uuid.every((byte) => byte === 0)) {
+			throw new LayerError(
+				`Cannot tell the file systems of ${twin.path} and ${path} apart: neither has a uuid. Give them one each (tune2fs -U random).`,
+			);
+		}
 		if (twin !== undefined) {
 			throw new LayerError(
 				`Cannot tell the file systems of ${twin.path} and ${path} apart: both have the uuid ${uuid.toString("hex")}, and clones ` +

@@ -166,6 +166,9 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 	throw new Pending(startCopy(engine, node, temporary, fd, source, stat.size));
 }
 
+/** How long a finished copy waits for the request that began it. */
+const UNCLAIMED_MS = 10_000;
+
 function startCopy(engine: Engine, node: Node, temporary: string, fd: number, source: number, size: number): Promise<void> {
 	// data must be on disk before the names that lead to it: after a power loss a lower file must not have turned into zeros
 	const flush = node.top.layer.fileSystem.name !== "tmpfs" || engine.writable?.layer.fileSystem.name !== "tmpfs";
@@ -180,6 +183,8 @@ function startCopy(engine: Engine, node: Node, temporary: string, fd: number, so
 		close(source);
 		job.state = error === null ? "done" : "failed";
 		job.error = error;
+		// whoever asked for it may have gone: nobody will run the request again
+		setTimeout(() => node.copyUp === job && abandonCopy(engine, node), UNCLAIMED_MS).unref();
 	};
 	job.ready = engine.offload.run({ kind: "copy", from: source, to: fd, size, flush }).then(
 		(status) => end((status as number) < 0 ? failed("Cannot copy a file up", status as number) : null),

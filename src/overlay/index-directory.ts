@@ -48,7 +48,9 @@ export class IndexDirectory {
 		if (fd === -ERRNO.ENOENT) return ABSENT;
 		must(fd, "Cannot open an index entry");
 		const stat = new Stat();
-		must(fstat(fd, stat), "Cannot read an index entry");
+		const status = fstat(fd, stat);
+		if (status < 0) close(fd);
+		must(status, "Cannot read an index entry");
 		if (isWhiteoutStat(stat)) {
 			close(fd);
 			return GONE;
@@ -68,7 +70,9 @@ export class IndexDirectory {
 		if (fd === -ERRNO.ESTALE) return ABSENT;
 		must(fd, "Cannot open the directory of an index entry");
 		const stat = new Stat();
-		must(fstat(fd, stat), "Cannot read the directory of an index entry");
+		const status = fstat(fd, stat);
+		if (status < 0) close(fd);
+		must(status, "Cannot read the directory of an index entry");
 		return { kind: "upper", fd, stat };
 	}
 

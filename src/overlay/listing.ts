@@ -162,6 +162,8 @@ export class Listings {
 	readonly #engine: Engine;
 	readonly #listings = new Map<string, Listing>();
 	readonly #jobs = new Map<string, ScanJob>();
+	/** Scans that failed off the main thread, for the pass that waits for them. */
+	readonly #failures = new Map<string, Error>();
 	#bytes = 0;
 
 	constructor(engine: Engine, limits: ListingLimits) {
@@ -185,6 +187,11 @@ export class Listings {
 		}
 		const job = this.#jobs.get(key);
 		if (job !== undefined) throw new Pending(job.ready);
+		const failure = this.#failures.get(key);
+		if (failure !== undefined) {
+			this.#failures.delete(key);
+			throw failure;
+		}
 		const request = scanRequest(this.#engine, directory, hi, lo, this.limits);
 		let isOffloaded = false;
 		try {
@@ -231,19 +238,20 @@ export class Listings {
 
 	#startJob(key: string, request: ScanRequest): Promise<void> {
 		const patches: Patch[] = [];
-		const ready = this.#engine.offload.run({ kind: "scan", ...request }).then(
-			(result) => {
+		const take = (result: ScanResult | number) => {
+			const listing = this.#keep(key, request, mustScan(result));
+			for (const patch of patches) this.#apply(listing, patch);
+		};
+		const ready = this.#engine.offload
+			.run({ kind: "scan", ...request })
+			.then((result) => take(result as ScanResult | number))
+			.catch((error: Error) => {
+				this.#failures.set(key, error instanceof OverlayError ? error : new OverlayError("io", error.message));
+			})
+			.finally(() => {
 				closeSources(request);
 				this.#jobs.delete(key);
-				const listing = this.#keep(key, request, mustScan(result as ScanResult | number));
-				for (const patch of patches) this.#apply(listing, patch);
-			},
-			(error) => {
-				closeSources(request);
-				this.#jobs.delete(key);
-				throw error;
-			},
-		);
+			});
 		this.#jobs.set(key, { ready, patches });
 		return ready;
 	}

@@ -430,54 +430,89 @@ function directoryOfReal(engine: Engine, home: Home, fd: number): Node {
 	throw new OverlayError("stale", "The directory lies in no layer of the stack");
 }
 
+/** A step of a climb: a real directory, and its name in the real directory above it. */
+interface Rung {
+	readonly key: string;
+	readonly name: Buffer;
+}
+
 /** As directoryOfReal, from a descriptor on one mount; null where that mount does not reach up to a layer's root. */
-function climb(engine: Engine, home: Home, fd: number, handle: FileHandle): Node | null {
+function climb(engine: Engine, home: Home, start: number, startHandle: FileHandle): Node | null {
+	const rungs: Rung[] = [];
+	let fd = start;
+	let handle = startHandle;
 	const stat = new Stat();
-	must(fstat(fd, stat), "Cannot read a directory");
-	if (home.layers.some((layer) => layer.isRoot(stat))) return rootNode(engine);
-	const key = realKey(home.layers[0], handle);
-	const live = engine.nodes.byReal(key);
-	if (live !== undefined) return live;
-	const parentFd = openAt(fd, "..", O.path);
-	if (parentFd === -ERRNO.ENOENT) return null;
-	must(parentFd, "Cannot open the parent of a directory");
+	const parentStat = new Stat();
 	try {
-		const parentStat = new Stat();
-		must(fstat(parentFd, parentStat), "Cannot read the parent of a directory");
-		if (parentStat.sameInode(stat)) return null;
-		const parentHandle = handleOf(parentFd);
-		if (typeof parentHandle === "number") throw failed("Cannot take a file handle", parentHandle);
-		const parent = climb(engine, home, parentFd, parentHandle);
-		if (parent === null) return null;
-		const name = nameInParent(parentFd, fd, stat);
-		const child = name === null ? null : childOfReal(engine, home, parent, name, key);
-		if (child?.reals.some((real) => real.key === key)) return child;
-		throw new OverlayError("stale", "The directory is hidden or has been removed");
+		must(fstat(fd, stat), "Cannot read a directory");
+		for (;;) {
+			if (home.layers.some((layer) => layer.isRoot(stat))) return descend(engine, home, rootNode(engine), rungs);
+			const key = realKey(home.layers[0], handle);
+			const above = engine.nodes.byReal(key) ?? movedDirectory(engine, home, handle);
+			if (above !== null && above !== undefined) return descend(engine, home, above, rungs);
+			const parentFd = openAt(fd, "..", O.path);
+			if (parentFd === -ERRNO.ENOENT) return null;
+			must(parentFd, "Cannot open the parent of a directory");
+			must(fstat(parentFd, parentStat), "Cannot read the parent of a directory");
+			const name = parentStat.sameInode(stat) ? null : nameInParent(parentFd, fd, stat);
+			if (fd !== start) close(fd);
+			fd = parentFd;
+			if (parentStat.sameInode(stat)) return null;
+			if (name === null) throw new OverlayError("stale", "The directory has been removed");
+			rungs.push({ key, name });
+			fstat(fd, stat);
+			const parentHandle = handleOf(fd);
+			if (typeof parentHandle === "number") throw failed("Cannot take a file handle", parentHandle);
+			handle = parentHandle;
+		}
 	} finally {
-		close(parentFd);
+		if (fd !== start) close(fd);
 	}
 }
 
-/**
- * The overlay directory in which the real directory `name` of a real parent has its part. It may have moved away: then the topmost
- * of the lower directories that it is merged from is in the index, and leads to where it is now.
- */
-function childOfReal(engine: Engine, home: Home, parent: Node, name: Uint8Array, key: string): Node | null {
-	if (home.isUpper || engine.writable === null) return lookupChild(engine, parent, name);
-	const found = findReals(engine, parent, name, parent.isUpper ? 1 : 0);
-	if (found === null) return null;
-	const top = found.reals[0];
-	closeAll(found);
-	if (!found.reals.some((real) => real.key === key)) return null;
+/** Goes down again from an overlay directory, through those in which each real directory has its part. */
+function descend(engine: Engine, home: Home, from: Node, rungs: Rung[]): Node {
+	let node = from;
+	for (let rung = rungs.pop(); rung !== undefined; rung = rungs.pop()) {
+		const { key, name } = rung;
+		// a path may be deeper than there may be descriptors
+		engine.descriptors.trim();
+		const child = engine.nodes.byReal(key) ?? childOfReal(engine, home, node, name, key);
+		if (!child?.reals.some((real) => real.key === key)) throw new OverlayError("stale", "The directory is hidden or has been removed");
+		node = child;
+	}
+	return node;
+}
+
+/** Where a lower directory is that the index knows: copied up, and so perhaps moved. Null when the index does not know it. */
+function movedDirectory(engine: Engine, home: Home, handle: FileHandle): Node | null {
+	if (home.isUpper || engine.writable === null) return null;
 	const { index } = engine.writable;
-	const answer = index.ask(index.entryName(top.layer.fileSystem.uuid, top.handle));
-	if (answer.kind === "gone") return null;
-	if (answer.kind === "absent") return lookupChild(engine, parent, name);
+	const answer = index.ask(index.entryName(home.uuid, handle));
+	if (answer.kind !== "upper") return null;
 	try {
 		return directoryOfReal(engine, upperHome(engine), answer.fd);
 	} finally {
 		close(answer.fd);
 	}
+}
+
+/**
+ * The overlay directory in which the real directory `name` of a real parent has its part. It may have moved away: then one of the
+ * lower directories above it in its stack is in the index, and leads to where it is now.
+ */
+function childOfReal(engine: Engine, home: Home, parent: Node, name: Uint8Array, key: string): Node | null {
+	if (home.isUpper || engine.writable === null) return lookupChild(engine, parent, name);
+	for (let from = parent.isUpper ? 1 : 0; from < parent.reals.length; from++) {
+		const found = findReals(engine, parent, name, from);
+		if (found === null) continue;
+		closeAll(found);
+		if (!found.reals.some((real) => real.key === key)) continue;
+		const top = found.reals[0];
+		const moved = movedDirectory(engine, engine.homes.get(top.layer.home) as Home, top.handle);
+		if (moved !== null) return moved;
+	}
+	return lookupChild(engine, parent, name);
 }
 
 export function rootNode(engine: Engine): Node {

@@ -1,5 +1,16 @@
 import { createHash, randomBytes } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, realpathSync, statSync, writeSync } from "node:fs";
+import {
+	closeSync,
+	existsSync,
+	mkdirSync,
+	openSync,
+	readdirSync,
+	readFileSync,
+	realpathSync,
+	rmdirSync,
+	statSync,
+	writeSync,
+} from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { sipKey } from "../handle/sip-hash.ts";
 import { HandleSigner } from "../handle/wire-handle.ts";
@@ -25,6 +36,7 @@ import { NodeCache } from "./node-cache.ts";
 import { Offload } from "./offload.ts";
 import { Overlay } from "./overlay.ts";
 import {
+	createRegistry,
 	flushFolder,
 	type HomeRecord,
 	type LayerRecord,
@@ -32,7 +44,6 @@ import {
 	type Registry,
 	readRegistry,
 	type SpaceRecord,
-	writeRegistry,
 } from "./registry.ts";
 import { FileType } from "./types.ts";
 import { refuseForeignUpper } from "./upper-check.ts";
@@ -79,15 +90,16 @@ export function openOverlay(options: OpenOptions): OpenedOverlay {
 	setUmask(0);
 	const limit = raiseDescriptorLimit();
 	const opened: { close(): void }[] = [];
+	const made: { close(): void }[] = [];
 	try {
-		return open(options, limit, opened);
+		return open(options, limit, opened, made);
 	} catch (error) {
-		for (const resource of opened.reverse()) resource.close();
+		for (const resource of [...made, ...opened].reverse()) resource.close();
 		throw error;
 	}
 }
 
-function open(options: OpenOptions, descriptorLimit: number, opened: { close(): void }[]): OpenedOverlay {
+function open(options: OpenOptions, descriptorLimit: number, opened: { close(): void }[], made: { close(): void }[]): OpenedOverlay {
 	const opener = new LayerOpener();
 	const keep = <T extends { close(): void }>(resource: T): T => {
 		opened.push(resource);
@@ -96,7 +108,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	const lowers = options.lowers.map((path) => keep(opener.open(path, "lower")));
 	refuseOverlaps(lowers);
 	for (const lower of lowers) refuseFormerUpper(lower);
-	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers);
+	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers, made);
 	const upper = place.upper === null ? null : keep(opener.open(place.upper, "upper"));
 	const layers = upper === null ? lowers : [upper, ...lowers];
 	if (upper !== null) refuseOverlaps(layers);
@@ -173,7 +185,7 @@ export function defaultUpper(stateFolder: string, lower: string): { readonly upp
 	}
 }
 
-function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly Layer[]): Place {
+function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly Layer[], opened: { close(): void }[]): Place {
 	const upper = resolve(upperPath);
 	const work = resolve(options.work ?? join(dirname(upper), `${basename(upper)}.work`));
 	refuseInside(upper, lowers, "the upper");
@@ -182,28 +194,44 @@ function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly La
 	const folder = join(work, "holdfast");
 	if (options.purpose === "serve") {
 		// a parent that is not there is a typing error more often than a wish
-		makeFolder(upper, "the upper", dirname(upper).startsWith(resolve(options.stateFolder)));
-		makeFolder(work, "the work folder", false);
+		for (const made of [
+			makeFolder(upper, "the upper", dirname(upper).startsWith(resolve(options.stateFolder))),
+			makeFolder(work, "the work folder", false),
+		]) {
+			if (made !== undefined) opened.push({ close: () => removeEmpty(made) });
+		}
 	} else if (isNewUpper || !existsSync(folder)) {
 		throw new LayerError(`Cannot find what holdfast keeps of ${upper}: there is no ${isNewUpper ? upper : folder}.`);
 	}
-	checkWork(upper, work);
+	checkWork(upper, work, lowers);
 	return { folder, upper, work, isNewUpper };
 }
 
-function makeFolder(path: string, what: string, withParents = true): void {
+/** What was made for an export that then could not be served goes again. */
+function removeEmpty(path: string): void {
 	try {
-		mkdirSync(path, { recursive: withParents, mode: 0o700 });
+		rmdirSync(path);
+	} catch {
+		// it is in use, or has been removed already
+	}
+}
+
+/** The folder itself if it was made, undefined if it was there. */
+function makeFolder(path: string, what: string, withParents = true): string | undefined {
+	try {
+		if (withParents) return mkdirSync(path, { recursive: true, mode: 0o700 });
+		mkdirSync(path, { mode: 0o700 });
+		return path;
 	} catch (error) {
 		const { code } = error as NodeJS.ErrnoException;
-		if (code === "EEXIST" && statSync(path).isDirectory()) return;
+		if (code === "EEXIST" && statSync(path).isDirectory()) return undefined;
 		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
 		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : code}.`);
 	}
 }
 
 /** Work and upper must allow rename(2) between them, and neither may lie in the other. */
-function checkWork(upper: string, work: string): void {
+function checkWork(upper: string, work: string, lowers: readonly Layer[]): void {
 	const upperFd = openPath(upper, O.rdonly | O.directory);
 	const workFd = openPath(work, O.rdonly | O.directory);
 	try {
@@ -217,6 +245,10 @@ function checkWork(upper: string, work: string): void {
 			throw new LayerError(`Cannot use ${upper} as both upper and work: they are the same directory. Give work one of its own.`);
 		if (upperStat.devMajor !== workStat.devMajor || upperStat.devMinor !== workStat.devMinor || !onOneMount(upperFd, workFd)) {
 			throw new LayerError(`Cannot use the work folder ${work}: it must be on the same file system and mount as the upper ${upper}.`);
+		}
+		for (const lower of lowers) {
+			if (!lower.isRoot(workStat) && !isBelow(lower.outside, workStat)) continue;
+			throw new LayerError(`Cannot use the work folder ${work}: the lower ${lower.path} lies inside it. Choose another --work.`);
 		}
 		if (isBelow(workFd, upperStat)) throw new LayerError(`Cannot use the work folder ${work}: it lies inside the upper ${upper}.`);
 		if (isBelow(upperFd, workStat)) throw new LayerError(`Cannot use the upper ${upper}: it lies inside the work folder ${work}.`);
@@ -335,9 +367,9 @@ function openRegistry(options: OpenOptions, place: Place, upper: Layer | null, l
 	}
 	const registry = newRegistry(upper, lowers);
 	if (upper !== null && place.work !== null) firstServe(place, upper, lowers, registry);
-	writeRegistry(place.folder, registry);
+	const written = createRegistry(place.folder, registry);
 	if (upper !== null) writePid(place.folder);
-	return registry;
+	return written;
 }
 
 /** The marker stands in `work/work/incompat` from the first serve until release: the kernel refuses to mount while it does. */
@@ -388,7 +420,7 @@ function checkOwnership(options: OpenOptions, place: Place, upper: Layer, lowers
 			`Cannot serve the upper ${upper.path} with the work folder ${work}: the upper was served with another one. Name that with --work.`,
 		);
 	}
-	if (options.purpose === "serve" && !place.isNewUpper) refuseForeignUpper(upper, lowers, work, hasMarker);
+	if (options.purpose === "serve") refuseForeignUpper(upper, lowers, work, hasMarker);
 }
 
 function newRegistry(upper: Layer | null, lowers: readonly Layer[]): Registry {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 /**
@@ -103,8 +103,21 @@ function isRegistry(value: unknown): value is Registry {
 	);
 }
 
-export function writeRegistry(folder: string, registry: Registry): void {
-	writeDurably(registryPath(folder), Buffer.from(`${JSON.stringify({ format: FORMAT, registry }, null, "\t")}\n`));
+/** Writes the registry of a new export. When another server was first, that one's is the right one: it is returned. */
+export function createRegistry(folder: string, registry: Registry): Registry {
+	const path = registryPath(folder);
+	const aside = `${path}.${process.pid}`;
+	writeDurably(aside, Buffer.from(`${JSON.stringify({ format: FORMAT, registry }, null, "\t")}\n`));
+	try {
+		// unlike rename(2), link(2) does not replace what somebody else wrote meanwhile
+		linkSync(aside, path);
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+	} finally {
+		unlinkSync(aside);
+	}
+	flushFolder(folder);
+	return readRegistry(folder) ?? registry;
 }
 
 /** Writes a file of mode 0600 aside, flushes it, renames it over its name and flushes the folder. */

@@ -31,7 +31,7 @@ export interface ReleaseReport {
 export async function release(overlay: Overlay, work: string, isDryRun: boolean): Promise<ReleaseReport> {
 	const { engine } = overlay;
 	const counts = await writeCounts(overlay, isDryRun);
-	const names = isDryRun ? { named: 0, nameless: writableOf(engine).linkCounts.list("unnamed").length } : await giveNames(overlay);
+	const names = isDryRun ? { named: writableOf(engine).linkCounts.list("unnamed").length, nameless: 0 } : await giveNames(overlay);
 	await overlay.close();
 	if (!isDryRun) {
 		rmdirSync(join(markerFolder(work), MARKER));

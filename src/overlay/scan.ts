@@ -65,8 +65,9 @@ export function hashName(key: SipKey, bytes: Uint8Array, start: number, end: num
 	if (nameHashHi === 0 && nameHashLo < FIRST_HASH) nameHashLo += FIRST_HASH;
 }
 
-/** Marks a name that is hidden in the layers below and not shown. */
-const WHITEOUT = 0xffff;
+/** Set in the rank of a name that is hidden in the layers below and not shown. */
+const WHITEOUT = 0x8000;
+const RANK = 0x7fff;
 
 /** Grows with what is found; columns rather than objects, because there may be millions. */
 class Columns {
@@ -143,8 +144,8 @@ export function scan(request: ScanRequest): ScanResult | number {
 			if (hi < request.fromHi || (hi === request.fromHi && lo < request.fromLo)) return undefined;
 			if (hi > endHi || (hi === endHi && lo > endLo)) return undefined;
 			const known = source.space !== 0 && inoHi < 0x10000 && !(source.asksForDirectories && type === FileType.dir);
-			const space = isWhiteout(source, name, type, stat) ? WHITEOUT : known ? source.space : 0;
-			columns.add(name, hi, lo, rank, space, inoHi, inoLo);
+			const mark = isWhiteout(source, name, type, stat) ? WHITEOUT : 0;
+			columns.add(name, hi, lo, rank | mark, known ? source.space : 0, inoHi, inoLo);
 			if (columns.count >= request.limit * 2) {
 				const cut = cutDown(columns, request.limit);
 				if (cut !== null) {
@@ -179,7 +180,7 @@ function isWhiteout(source: ScanSource, name: Uint8Array, type: number, stat: St
 function ordered(columns: Columns): Uint32Array {
 	const { hi, lo, ranks, count } = columns;
 	const compare = (a: number, b: number) =>
-		hi[a] - hi[b] || lo[a] - lo[b] || Buffer.compare(columns.name(a), columns.name(b)) || ranks[a] - ranks[b];
+		hi[a] - hi[b] || lo[a] - lo[b] || Buffer.compare(columns.name(a), columns.name(b)) || (ranks[a] & RANK) - (ranks[b] & RANK);
 	let order: Uint32Array<ArrayBufferLike> = Uint32Array.from({ length: count }, (_, i) => i);
 	if (count < 4096) return order.sort(compare);
 	// many: two passes of a radix sort by the high half, then the few that are equal in it
@@ -237,7 +238,7 @@ function finish(columns: Columns, end: { readonly hi: number; readonly lo: numbe
 		const name = columns.name(at);
 		const isRepeated = previous >= 0 && columns.hi[previous] === columns.hi[at] && columns.name(previous).equals(name);
 		previous = at;
-		if (isRepeated || columns.spaces[at] === WHITEOUT) continue;
+		if (isRepeated || (columns.ranks[at] & WHITEOUT) !== 0) continue;
 		let hi = columns.hi[at];
 		let lo = columns.lo[at];
 		if (count > 0) {

@@ -31,7 +31,9 @@ export interface Observed {
 /** By path, each byte a character, the root "". */
 export type Tree<T extends Observed = Observed> = ReadonlyMap<string, T>;
 
-export const TYPE_NAMES: Readonly<Record<number, string>> = Object.fromEntries(Object.entries(FileType).map(([name, value]) => [value, name]));
+export const TYPE_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
+	Object.entries(FileType).map(([name, value]) => [value, name]),
+);
 
 /** Times that tests set lie before 2008; what is later was set by the clock. */
 export function showTime(sec: number, nsec: number): string {

@@ -19,7 +19,14 @@ export type Path = readonly string[];
 /** One thing that is put into a lower; a step that does not fit what is there already does nothing. Missing folders above are made. */
 export type PlantStep =
 	| { readonly kind: "file"; readonly path: Path; readonly size: number; readonly mode: number; readonly uid: number; readonly mark: Mark }
-	| { readonly kind: "dir"; readonly path: Path; readonly mode: number; readonly uid: number; readonly mark: Mark; readonly opaque: boolean }
+	| {
+			readonly kind: "dir";
+			readonly path: Path;
+			readonly mode: number;
+			readonly uid: number;
+			readonly mark: Mark;
+			readonly opaque: boolean;
+	  }
 	| { readonly kind: "symlink"; readonly path: Path; readonly target: string }
 	| { readonly kind: "fifo"; readonly path: Path; readonly mode: number }
 	/** Not in the lowest layer. */
@@ -62,15 +69,21 @@ export function isOn(operation: Operation): operation is Exclude<Operation, { ki
 	return operation.kind !== "restart";
 }
 
-const name = fc.oneof(
-	{ weight: 12, arbitrary: fc.constantFrom("a", "b", "c") },
+// names say mostly what they are, so that operations meet what they are for, and now and then not
+const folderName = fc.oneof({ weight: 10, arbitrary: fc.constantFrom("a", "b") }, { weight: 1, arbitrary: fc.constantFrom("f", "c") });
+const fileName = fc.oneof(
+	{ weight: 14, arbitrary: fc.constantFrom("f", "g", "h") },
+	{ weight: 2, arbitrary: fc.constantFrom("a", "b") },
 	{ weight: 1, arbitrary: fc.constantFrom("\xff\xfe", "d".repeat(255)) },
 );
-const path: fc.Arbitrary<Path> = fc.oneof(
-	{ weight: 4, arbitrary: fc.tuple(name) },
-	{ weight: 5, arbitrary: fc.tuple(name, name) },
-	{ weight: 2, arbitrary: fc.tuple(name, name, name) },
+const parentPath: fc.Arbitrary<Path> = fc.oneof(
+	{ weight: 3, arbitrary: fc.constant([]) },
+	{ weight: 5, arbitrary: fc.tuple(folderName) },
+	{ weight: 2, arbitrary: fc.tuple(folderName, folderName) },
 );
+const folderPath: fc.Arbitrary<Path> = fc.tuple(parentPath, folderName).map(([parent, name]) => [...parent, name]);
+const filePath: fc.Arbitrary<Path> = fc.tuple(parentPath, fileName).map(([parent, name]) => [...parent, name]);
+const path: fc.Arbitrary<Path> = fc.oneof(filePath, folderPath);
 const pathOrRoot: fc.Arbitrary<Path> = fc.oneof({ weight: 12, arbitrary: path }, { weight: 1, arbitrary: fc.constant([]) });
 
 const target = fc.constantFrom("a", "nowhere", "/etc/passwd", "..", "x".repeat(300));
@@ -85,25 +98,22 @@ const plantedDirectoryMode = fc.constantFrom(0o755, 0o700, 0o1777, 0o2775);
 const size = fc.constantFrom(0, 1, 100, 5000, 70_000);
 const uid = fc.constantFrom(0, 1000);
 
+const plantedDirectory = { kind: fc.constant("dir" as const), path: folderPath, mode: plantedDirectoryMode, uid, mark };
 const plantStep: fc.Arbitrary<PlantStep> = fc.oneof(
-	{ weight: 6, arbitrary: fc.record({ kind: fc.constant("file" as const), path, size, mode: fileMode, uid, mark }) },
-	{
-		weight: 4,
-		arbitrary: fc.record({ kind: fc.constant("dir" as const), path, mode: plantedDirectoryMode, uid, mark, opaque: fc.constant(false) }),
-	},
-	{
-		weight: 1,
-		arbitrary: fc.record({ kind: fc.constant("dir" as const), path, mode: plantedDirectoryMode, uid, mark, opaque: fc.constant(true) }),
-	},
-	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("symlink" as const), path, target }) },
-	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("fifo" as const), path, mode: fileMode }) },
+	{ weight: 7, arbitrary: fc.record({ kind: fc.constant("file" as const), path: filePath, size, mode: fileMode, uid, mark }) },
+	{ weight: 3, arbitrary: fc.record({ ...plantedDirectory, opaque: fc.constant(false) }) },
+	{ weight: 1, arbitrary: fc.record({ ...plantedDirectory, opaque: fc.constant(true) }) },
+	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("symlink" as const), path: filePath, target }) },
+	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("fifo" as const), path: filePath, mode: fileMode }) },
 	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("whiteout" as const), path }) },
-	{ weight: 3, arbitrary: fc.record({ kind: fc.constant("link" as const), path, from: path, isFromBelow: fc.boolean() }) },
-	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("outside" as const), path }) },
+	{ weight: 3, arbitrary: fc.record({ kind: fc.constant("link" as const), path: filePath, from: filePath, isFromBelow: fc.boolean() }) },
+	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("outside" as const), path: filePath }) },
 );
 
 const held = fc.boolean();
-const on = { path, held };
+const on = { path: filePath, held };
+const onFolder = { path: folderPath, held };
+const onAny = { path: pathOrRoot, held };
 const offset = fc.constantFrom(0, 1, 4096, 100_000);
 const operation: fc.Arbitrary<Operation> = fc.oneof(
 	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("create" as const), ...on, mode: fileMode }) },
@@ -119,19 +129,20 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 		}),
 	},
 	{ weight: 3, arbitrary: fc.record({ kind: fc.constant("truncate" as const), ...on, size: fc.constantFrom(0, 1, 50, 6000, 100_000) }) },
-	{ weight: 5, arbitrary: fc.record({ kind: fc.constant("link" as const), ...on, to: path }) },
+	{ weight: 5, arbitrary: fc.record({ kind: fc.constant("link" as const), ...on, to: filePath }) },
 	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("symlink" as const), ...on, target }) },
 	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("fifo" as const), ...on, mode: fileMode }) },
-	{ weight: 5, arbitrary: fc.record({ kind: fc.constant("mkdir" as const), ...on, mode: directoryMode }) },
-	{ weight: 10, arbitrary: fc.record({ kind: fc.constant("rename" as const), ...on, to: path }) },
+	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("mkdir" as const), ...onFolder, mode: directoryMode }) },
+	{ weight: 6, arbitrary: fc.record({ kind: fc.constant("rename" as const), ...on, to: filePath }) },
+	{ weight: 6, arbitrary: fc.record({ kind: fc.constant("rename" as const), ...onFolder, to: folderPath }) },
+	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("rename" as const), path, held, to: path }) },
 	{ weight: 7, arbitrary: fc.record({ kind: fc.constant("unlink" as const), ...on }) },
-	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("rmdir" as const), ...on }) },
+	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("rmdir" as const), ...onFolder }) },
 	{
 		weight: 3,
 		arbitrary: fc.record({
 			kind: fc.constant("chmod" as const),
-			path: pathOrRoot,
-			held,
+			...onAny,
 			mode: fc.constantFrom(0o644, 0o755, 0o4711, 0o2770, 0o1777),
 		}),
 	},
@@ -139,32 +150,35 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 		weight: 3,
 		arbitrary: fc.record({
 			kind: fc.constant("chown" as const),
-			path: pathOrRoot,
-			held,
+			...onAny,
 			uid: fc.constantFrom(0, 1000, 2000),
 			gid: fc.constantFrom(0, 1000, 2000),
 		}),
 	},
 	{
 		weight: 3,
-		arbitrary: fc.record({ kind: fc.constant("utimes" as const), path: pathOrRoot, held, seconds: fc.integer({ min: 1, max: 99_999 }) }),
+		arbitrary: fc.record({ kind: fc.constant("utimes" as const), ...onAny, seconds: fc.integer({ min: 1, max: 99_999 }) }),
 	},
 	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("read" as const), ...on }) },
-	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("readdir" as const), path: pathOrRoot, held }) },
+	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("readdir" as const), ...onAny }) },
 	{ weight: 3, arbitrary: fc.constant({ kind: "restart" as const }) },
 );
 
-export const scenarios: fc.Arbitrary<Scenario> = fc.record({
-	lowers: fc.array(fc.array(plantStep, { maxLength: 14, size: "max" }), { minLength: 1, maxLength: 3 }),
-	operations: fc.array(operation, { maxLength: 80, size: "max" }),
-	nodesMax: fc.constantFrom(65536, 3),
-	checksEach: fc.boolean(),
-	usesThreads: fc.nat({ max: 19 }).map((number) => number === 19),
-});
+export const scenarios: fc.Arbitrary<Scenario> = fc.noBias(
+	fc.record({
+		lowers: fc.array(fc.array(plantStep, { maxLength: 14, size: "max" }), { minLength: 1, maxLength: 3 }),
+		operations: fc.array(operation, { maxLength: 80, size: "max" }),
+		nodesMax: fc.constantFrom(65536, 3),
+		checksEach: fc.boolean(),
+		usesThreads: fc.nat({ max: 19 }).map((number) => number === 19),
+	}),
+);
 
 export function showPath(of: Path): string {
 	if (of.length === 0) return "/";
-	return of.map((one) => (one.length > 20 ? `${one[0]}*${one.length}` : one.replace(/[^ -~]/g, (c) => `\\x${c.charCodeAt(0).toString(16)}`))).join("/");
+	return of
+		.map((one) => (one.length > 20 ? `${one[0]}*${one.length}` : one.replace(/[^ -~]/g, (c) => `\\x${c.charCodeAt(0).toString(16)}`)))
+		.join("/");
 }
 
 const octal = (mode: number) => mode.toString(8).padStart(4, "0");
@@ -197,7 +211,9 @@ function showPlanted(one: PlantStep): string {
 
 /** For people: the layers and what was done, line by line. */
 export function showScenario(scenario: Scenario): string {
-	const lines = [`objects in memory: ${scenario.nodesMax}; compared after ${scenario.checksEach ? "each operation" : "restarts and at the end"}${scenario.usesThreads ? "; with threads" : ""}`];
+	const lines = [
+		`objects in memory: ${scenario.nodesMax}; compared after ${scenario.checksEach ? "each operation" : "restarts and at the end"}${scenario.usesThreads ? "; with threads" : ""}`,
+	];
 	for (const [i, lower] of scenario.lowers.entries()) {
 		lines.push(`lower ${i}${i === 0 ? " (top)" : ""}:`, ...lower.map((one) => `    ${showPlanted(one)}`));
 	}

@@ -1,0 +1,318 @@
+import { allocate } from "../../../src/linux/memory.ts";
+import { OverlayError, Pending } from "../../../src/overlay/errors.ts";
+import type { Node } from "../../../src/overlay/node.ts";
+import { type OpenOptions, openOverlay } from "../../../src/overlay/open-overlay.ts";
+import type { Overlay } from "../../../src/overlay/overlay.ts";
+import { type ReleaseReport, release } from "../../../src/overlay/release.ts";
+import { type Attributes, type Credentials, FileType } from "../../../src/overlay/types.ts";
+import type { AllowedDifferences } from "./allowed-differences.ts";
+import { workInline } from "./inline-offload.ts";
+import type { LayerPaths } from "./kernel-overlay.ts";
+import type { Model } from "./model.ts";
+import { digest, type Observed, showTime, showXattrs, TYPE_NAMES } from "./observed.ts";
+import { isOn, type Operation, type Path, type Scenario } from "./scenario.ts";
+
+const ROOT: Credentials = { uid: 0, gid: 0, gids: [] };
+const buffer = allocate(256 * 1024);
+
+export interface ObservedWithHandle extends Observed {
+	readonly handle: string;
+}
+
+export interface Outcome {
+	/** "ok", with what was read, or the name of the error. */
+	readonly result: string;
+	/** The object that an operation that makes one has answered. */
+	readonly made: { readonly handle: Buffer; readonly fileid: string; readonly type: string } | null;
+	/** Not done yet in holdfast: it must have failed, and the kernel is not asked. */
+	readonly isGap: boolean;
+}
+
+const bytesOf = (name: string) => Buffer.from(name, "latin1");
+
+export function fileidOf(attributes: Attributes): string {
+	return `${attributes.fileidHi}:${attributes.fileidLo}`;
+}
+
+/** Holdfast on a set of layers, driven as its server does: every step begins with handles, and is run again after `Pending`. */
+export class HoldfastOverlay {
+	readonly #paths: LayerPaths;
+	readonly #scenario: Scenario;
+	readonly #allowed: AllowedDifferences;
+	#overlay: Overlay | null = null;
+
+	constructor(paths: LayerPaths, scenario: Scenario, allowed: AllowedDifferences) {
+		this.#paths = paths;
+		this.#scenario = scenario;
+		this.#allowed = allowed;
+	}
+
+	#open(purpose: OpenOptions["purpose"]): Overlay {
+		const { lowers, upper, work, state } = this.#paths;
+		const { nodesMax, usesThreads } = this.#scenario;
+		const { overlay } = openOverlay({ lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax });
+		return usesThreads ? overlay : workInline(overlay);
+	}
+
+	open(): void {
+		this.#overlay = this.#open("serve");
+	}
+
+	async close(): Promise<void> {
+		const overlay = this.#overlay;
+		this.#overlay = null;
+		await overlay?.close();
+	}
+
+	/** As `holdfast release`, after close. */
+	async release(): Promise<ReleaseReport> {
+		return release(this.#open("release"), this.#paths.work, false);
+	}
+
+	get overlay(): Overlay {
+		if (this.#overlay === null) throw new Error("closed");
+		return this.#overlay;
+	}
+
+	get rootHandle(): Buffer {
+		return this.overlay.root.handle;
+	}
+
+	async settle<T>(step: () => T): Promise<T> {
+		for (let tries = 0; tries < 1000; tries++) {
+			try {
+				return step();
+			} catch (error) {
+				if (!(error instanceof Pending)) throw error;
+				await error.ready;
+			}
+		}
+		throw new Error("an operation is pending for ever");
+	}
+
+	/** Result of a step, or its error by the name that errno gives it. */
+	async outcome<T>(step: () => Promise<T>): Promise<T | string> {
+		try {
+			return await step();
+		} catch (error) {
+			if (error instanceof OverlayError) return `E${error.code.toUpperCase()}`;
+			throw error;
+		}
+	}
+
+	async #walk(path: Path): Promise<Buffer> {
+		let handle = this.rootHandle;
+		for (const name of path) {
+			const from = handle;
+			handle = await this.settle(() => {
+				const child = this.overlay.lookup(this.overlay.decode(from), bytesOf(name), ROOT);
+				if (child === null) throw new OverlayError("noent", "no such name");
+				return child.handle;
+			});
+		}
+		return handle;
+	}
+
+	/** The handle of a path: the one that the model remembers, or by a walk. */
+	#resolve(path: Path, held: boolean, model: Model): Promise<Buffer> {
+		const object = held ? model.at(path) : null;
+		return object === null ? this.#walk(path) : Promise.resolve(object.handle);
+	}
+
+	async perform(operation: Operation, model: Model): Promise<Outcome> {
+		if (!isOn(operation)) {
+			await this.close();
+			this.open();
+			return { result: "ok", made: null, isGap: false };
+		}
+		let made: Outcome["made"] = null;
+		let isGap = false;
+		const result = await this.outcome(async () => {
+			const isNamed = ["create", "overwrite", "symlink", "fifo", "mkdir", "rename", "unlink", "rmdir"].includes(operation.kind);
+			const handle = await this.#resolve(isNamed ? operation.path.slice(0, -1) : operation.path, operation.held, model);
+			const other = "to" in operation ? await this.#resolve(operation.to.slice(0, -1), operation.held, model) : handle;
+			if (operation.kind === "rename" && !this.#allowed.directoryRenames) isGap = await this.#isLowerDirectory(handle, operation.path);
+			if (operation.kind === "link" && !this.#allowed.lowerLinks) isGap = await this.#isOfLower(handle);
+			if (operation.kind === "read") return `ok ${digest(await this.#read(handle))}`;
+			if (operation.kind === "readdir") return `ok ${(await this.list(handle)).map((entry) => entry.name).join(" ")}`;
+			const node = await this.settle(() => this.#step(operation, handle, other));
+			if (node !== null) {
+				made = await this.settle(() => {
+					const object = this.overlay.decode(node);
+					return { handle: object.handle, fileid: fileidOf(this.overlay.getattr(object)), type: TYPE_NAMES[object.type] };
+				});
+			}
+			return "ok";
+		});
+		return { result, made, isGap };
+	}
+
+	/** One synchronous pass; the handle of the object that it made, or null. */
+	#step(operation: Exclude<Operation, { kind: "restart" }>, handle: Buffer, other: Buffer): Buffer | null {
+		const { overlay } = this;
+		const object = overlay.decode(handle);
+		const name = bytesOf(operation.path[operation.path.length - 1] ?? "");
+		switch (operation.kind) {
+			case "create":
+				return overlay.create(object, name, ROOT, { mode: "guarded", attributes: { mode: operation.mode } }).handle;
+			case "overwrite":
+				return overlay.create(object, name, ROOT, { mode: "unchecked", attributes: { mode: operation.mode, size: 0 } }).handle;
+			case "symlink":
+				return overlay.symlink(object, name, ROOT, bytesOf(operation.target), {}).handle;
+			case "fifo":
+				return overlay.mknod(object, name, ROOT, FileType.fifo, 0, 0, { mode: operation.mode }).handle;
+			case "mkdir":
+				return overlay.mkdir(object, name, ROOT, { mode: operation.mode }).handle;
+			case "write":
+				overlay.write(object, ROOT, operation.offset, Buffer.alloc(operation.length, operation.byte));
+				break;
+			case "truncate":
+				overlay.setattr(object, ROOT, { size: operation.size });
+				break;
+			case "link":
+				overlay.link(object, overlay.decode(other), bytesOf(operation.to[operation.to.length - 1]), ROOT);
+				break;
+			case "rename":
+				overlay.rename(object, name, overlay.decode(other), bytesOf(operation.to[operation.to.length - 1]), ROOT);
+				break;
+			case "unlink":
+				overlay.remove(object, name, ROOT);
+				break;
+			case "rmdir":
+				overlay.rmdir(object, name, ROOT);
+				break;
+			case "chmod":
+				overlay.setattr(object, ROOT, { mode: operation.mode });
+				break;
+			case "chown":
+				overlay.setattr(object, ROOT, { uid: operation.uid, gid: operation.gid });
+				break;
+			case "utimes":
+				overlay.setattr(object, ROOT, {
+					atime: { sec: operation.seconds + 7, nsec: 0 },
+					mtime: { sec: operation.seconds, nsec: 7 },
+				});
+				break;
+			default:
+				throw new Error(`no step: ${operation.kind}`);
+		}
+		return null;
+	}
+
+	#isLowerDirectory(parent: Buffer, path: Path): Promise<boolean> {
+		return this.settle(() => {
+			const node = this.overlay.lookup(this.overlay.decode(parent), bytesOf(path[path.length - 1]), ROOT) as Node | null;
+			if (node === null || node.type !== FileType.dir) return false;
+			return node.reals.length > 1 || !node.isUpper || node.home !== node.top.layer.home;
+		});
+	}
+
+	#isOfLower(handle: Buffer): Promise<boolean> {
+		return this.settle(() => {
+			const node = this.overlay.decode(handle);
+			return node.type !== FileType.dir && (!node.isUpper || node.isIndexed);
+		});
+	}
+
+	async #read(handle: Buffer): Promise<Buffer> {
+		const pieces: Buffer[] = [];
+		for (let offset = 0; ; ) {
+			const eof = await this.settle(() => {
+				const { count, eof } = this.overlay.read(this.overlay.decode(handle), ROOT, offset, buffer.bytes.length, buffer, 0);
+				pieces.push(Buffer.from(buffer.bytes.subarray(0, count)));
+				offset += count;
+				return eof;
+			});
+			if (eof) return Buffer.concat(pieces);
+		}
+	}
+
+	/** Names (sorted) with what the listing says of them; a new request for every few entries. */
+	async list(handle: Buffer): Promise<{ readonly name: string; readonly fileid: string; readonly handle: Buffer | null }[]> {
+		const found: { readonly name: string; readonly fileid: string; readonly handle: Buffer | null }[] = [];
+		let hi = 0;
+		let lo = 2;
+		for (let isMore = true; isMore; ) {
+			const page = await this.settle(() => {
+				const cursor = this.overlay.list(this.overlay.decode(handle), ROOT, hi, lo);
+				const entries: typeof found = [];
+				let end = { hi, lo };
+				for (let i = 0; i < 3; i++) {
+					if (!cursor.next()) return { entries, end, isMore: false };
+					const fileid = cursor.fileid();
+					const object = cursor.object();
+					entries.push({
+						name: Buffer.from(cursor.name).toString("latin1"),
+						fileid: `${fileid.hi}:${fileid.lo}`,
+						handle: object === null ? null : object.handle,
+					});
+					end = { hi: cursor.cookieHi, lo: cursor.cookieLo };
+				}
+				return { entries, end, isMore: true };
+			});
+			found.push(...page.entries);
+			hi = page.end.hi;
+			lo = page.end.lo;
+			isMore = page.isMore;
+		}
+		return found.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+	}
+
+	/** The whole tree, with handles; `onMistake` hears of whatever contradicts itself in it. */
+	async observe(onMistake: (what: string) => void): Promise<Map<string, ObservedWithHandle>> {
+		const tree = new Map<string, ObservedWithHandle>();
+		const visit = async (handle: Buffer, path: string) => {
+			const observed = await this.observeHandle(handle);
+			tree.set(path, observed);
+			if (observed.type !== "dir") return;
+			const seen = new Set<string>();
+			for (const entry of await this.list(handle)) {
+				const childPath = path === "" ? entry.name : `${path}/${entry.name}`;
+				if (seen.has(entry.name)) onMistake(`listed twice: ${childPath}`);
+				seen.add(entry.name);
+				const child = await this.settle(() => {
+					const found = this.overlay.lookup(this.overlay.decode(handle), bytesOf(entry.name), ROOT);
+					return found === null ? null : { handle: found.handle, fileid: fileidOf(this.overlay.getattr(found)) };
+				});
+				if (child === null) {
+					onMistake(`listed, but look-up finds nothing: ${childPath}`);
+					continue;
+				}
+				if (entry.handle === null) onMistake(`listed without an object: ${childPath}`);
+				else if (!entry.handle.equals(child.handle)) onMistake(`the handle in the listing is not that of look-up: ${childPath}`);
+				if (entry.fileid !== child.fileid) onMistake(`the file id in the listing is not that of getattr: ${childPath}`);
+				await visit(child.handle, childPath);
+			}
+		};
+		await visit(this.rootHandle, "");
+		return tree;
+	}
+
+	async observeHandle(handle: Buffer): Promise<ObservedWithHandle> {
+		const content = await this.settle(() => this.overlay.decode(handle).type).then(async (type) => {
+			if (type === FileType.reg) return digest(await this.#read(handle));
+			if (type === FileType.lnk) return this.settle(() => this.overlay.readlink(this.overlay.decode(handle)).toString("latin1"));
+			return "";
+		});
+		return this.settle(() => {
+			const node = this.overlay.decode(handle);
+			const attributes = this.overlay.getattr(node);
+			const hasSize = attributes.type === FileType.reg || attributes.type === FileType.lnk;
+			return {
+				type: TYPE_NAMES[attributes.type],
+				mode: attributes.mode.toString(8),
+				owner: `${attributes.uid}:${attributes.gid}`,
+				size: hasSize ? attributes.sizeHi * 0x100000000 + attributes.sizeLo : 0,
+				content,
+				mtime: showTime(attributes.mtime.sec, attributes.mtime.nsec),
+				atime: showTime(attributes.atime.sec, attributes.atime.nsec),
+				// there is no operation for them in the protocol
+				xattrs: showXattrs(this.overlay.engine.descriptors.path(node.top)),
+				rdev: `${attributes.rdevMajor}:${attributes.rdevMinor}`,
+				nlink: attributes.nlink,
+				object: fileidOf(attributes),
+				handle: node.handle.toString("hex"),
+			};
+		});
+	}
+}
