@@ -1,6 +1,6 @@
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
-import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openReadOnlyTree } from "../linux/file-system.ts";
+import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openPrivateTree } from "../linux/file-system.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, mountId, Stat } from "../linux/stat.ts";
 import { listXattrs } from "../linux/xattr.ts";
@@ -69,13 +69,21 @@ export class Layer {
 export class LayerOpener {
 	readonly #fileSystems: { readonly fileSystem: FileSystem; readonly device: string; readonly path: string }[] = [];
 
-	/** Opens a layer's root and checks that kernel handles can be trusted on its file system. LayerError otherwise. */
-	open(path: string, role: "lower" | "upper"): Layer {
-		const directory = openDirectory(path, role);
+	/** Opens a lower's root through a private read-only mount. LayerError when kernel handles cannot be trusted on its file system. */
+	openLower(path: string): Layer {
+		return this.#open(path, "lower", openDirectory(path, "lower"), (directory) => privateTree(directory, path, true));
+	}
+
+	/** Opens the upper, whose root is `directory`, on the private mount that it shares with its work folder. Takes the descriptor over. */
+	openUpper(path: string, directory: number): Layer {
+		return this.#open(path, "upper", directory, () => openAt(directory, ".", O.rdonly | O.directory));
+	}
+
+	#open(path: string, role: "lower" | "upper", directory: number, openRoot: (directory: number) => number): Layer {
 		let isKept = false;
 		try {
 			const fileSystem = this.#recognise(directory, path, role);
-			const root = role === "lower" ? privateTree(directory, path) : openAt(directory, ".", O.rdonly | O.directory | O.noatime);
+			const root = openRoot(directory);
 			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${errnoName(root)}.`);
 			const stat = new Stat();
 			fstat(root, stat);
@@ -138,7 +146,8 @@ export class LayerOpener {
 	}
 }
 
-function openDirectory(path: string, role: string): number {
+/** A readable descriptor of a directory that the user named. LayerError when there is none. */
+export function openDirectory(path: string, role: string): number {
 	const directory = openPath(path, O.rdonly | O.directory);
 	if (directory === -ERRNO.ENOENT) throw new LayerError(`Cannot open the ${role} ${path}: there is no such directory.`);
 	if (directory === -ERRNO.ENOTDIR) throw new LayerError(`Cannot open the ${role} ${path}: it is not a directory.`);
@@ -155,20 +164,21 @@ function btrfsDevice(directory: number): string {
 	return `btrfs:${uuid.toString("hex")}:${general.toString("hex")}`;
 }
 
-function privateTree(directory: number, path: string): number {
-	const root = openReadOnlyTree(directory);
+/** Opens a private mount of a directory's tree (`path` is for messages). LayerError says what the kernel wants for it. */
+export function privateTree(directory: number, path: string, readOnly: boolean): number {
+	const root = openPrivateTree(directory, readOnly);
 	if (root === -ERRNO.EPERM) {
 		throw new LayerError(
-			`Cannot make a private read-only mount of ${path}: the privilege CAP_SYS_ADMIN is missing. Run holdfast as root; ` +
+			`Cannot make a private mount of ${path}: the privilege CAP_SYS_ADMIN is missing. Run holdfast as root; ` +
 				"serving without root needs portable handles, which do not exist yet.",
 		);
 	}
 	if (root === -ERRNO.ENOSYS) {
-		throw new LayerError(`Cannot make a private read-only mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer.`);
+		throw new LayerError(`Cannot make a private mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer.`);
 	}
 	if (root === -ERRNO.EINVAL) {
 		throw new LayerError(
-			`Cannot make a private read-only mount of ${path}: its mount is unbindable or of another mount namespace. Name it by another mount.`,
+			`Cannot make a private mount of ${path}: its mount is unbindable or of another mount namespace. Name it by another mount.`,
 		);
 	}
 	return root;

@@ -117,16 +117,16 @@ const MOUNT_ATTR__ATIME = 0x70;
 const MOUNT_ATTR_BYTES = 32;
 
 /**
- * A private, read-only view of a directory tree without what is mounted inside it: the kernel itself then refuses every write to a lower,
- * even of an access time, and mount points inside show what they cover. As overlayfs does for its layers (needs CAP_SYS_ADMIN).
+ * A private view of a directory tree without what is mounted inside it, where reading leaves no access times and, if it is read-only, the
+ * kernel itself refuses every write. Mount points inside show what they cover. As overlayfs does for its layers (needs CAP_SYS_ADMIN).
  * A readable descriptor of the tree's root, or the negated error number.
  */
-export function openReadOnlyTree(directory: number): number {
+export function openPrivateTree(directory: number, readOnly: boolean): number {
 	const tree = result(openTreeCall(SYS_OPEN_TREE, directory, putPath(PLACE.path, ""), OPEN_TREE_CLONE | O.cloexec | AT_EMPTY_PATH));
 	if (tree < 0) return tree;
 	const at = PLACE.ioctl;
 	arena.fill(0, at, at + MOUNT_ATTR_BYTES);
-	arenaView.setUint32(at, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME, true);
+	arenaView.setUint32(at, MOUNT_ATTR_NOATIME | (readOnly ? MOUNT_ATTR_RDONLY : 0), true);
 	arenaView.setUint32(at + 8, MOUNT_ATTR__ATIME, true);
 	const status = result(
 		mountSetattrCall(SYS_MOUNT_SETATTR, tree, putPath(PLACE.path, ""), AT_EMPTY_PATH, arenaAddress + at, MOUNT_ATTR_BYTES),

@@ -11,10 +11,19 @@ import {
 	statSync,
 	writeSync,
 } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { sipKey } from "../handle/sip-hash.ts";
 import { HandleSigner } from "../handle/wire-handle.ts";
-import { type Layer, LayerError, LayerOpener, onOneMount, overlayXattrs, refuseOverlaps } from "../layer/layer.ts";
+import {
+	type Layer,
+	LayerError,
+	LayerOpener,
+	onOneMount,
+	openDirectory,
+	overlayXattrs,
+	privateTree,
+	refuseOverlaps,
+} from "../layer/layer.ts";
 import { DescriptorCache, Real } from "../layer/real.ts";
 import { ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
@@ -105,11 +114,12 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		opened.push(resource);
 		return resource;
 	};
-	const lowers = options.lowers.map((path) => keep(opener.open(path, "lower")));
+	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 	refuseOverlaps(lowers);
 	for (const lower of lowers) refuseFormerUpper(lower);
 	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers, made);
-	const upper = place.upper === null ? null : keep(opener.open(place.upper, "upper"));
+	const tree = place.upper === null || place.work === null ? null : keep(openSharedTree(place.upper, place.work));
+	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
 	const layers = upper === null ? lowers : [upper, ...lowers];
 	if (upper !== null) refuseOverlaps(layers);
 	const warnings = refuseNameless(layers, place.folder);
@@ -120,7 +130,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		options.descriptorsMax ??
 			Math.min(Math.max(Math.floor((descriptorLimit - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
 	);
-	const writable = upper === null ? null : openWritable(upper, place, keep);
+	const writable = upper === null || tree === null ? null : openWritable(upper, place, tree, keep);
 	const engine: Engine = {
 		layers,
 		writable,
@@ -175,7 +185,7 @@ function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): Place {
 
 /** Upper and work that `serve DIR` keeps for a tree. */
 export function defaultUpper(stateFolder: string, lower: string): { readonly upper: string; readonly work: string } {
-	const layer = new LayerOpener().open(lower, "lower");
+	const layer = new LayerOpener().openLower(lower);
 	try {
 		refuseInside(stateFolder, [layer], "the state folder, where the changes would be kept,");
 		const folder = join(stateFolder, "changes", layerName([layer]));
@@ -532,13 +542,35 @@ function homesOf(registry: Registry, layers: readonly Layer[]): Map<number, Home
 	return homes;
 }
 
-function openWritable(upper: Layer, place: Place, keep: <T extends { close(): void }>(resource: T) => T): Writable {
-	const work = place.work as string;
-	const folder = (path: string) => {
-		const fd = openPath(path, O.rdonly | O.directory);
-		if (fd < 0) throw new LayerError(`Cannot open ${path}: ${errnoName(fd)}.`);
-		return fd;
+/** Upper and work on one private mount: what is opened by way of it can be renamed from one to the other, and reading leaves no access times. */
+interface SharedTree {
+	/** A readable descriptor of a directory in it, by its path outside. */
+	open(path: string): number;
+	close(): void;
+}
+
+function openSharedTree(upper: string, work: string): SharedTree {
+	const [a, b] = [realpathSync(upper), realpathSync(work)];
+	let base = a;
+	while (base !== "/" && b !== base && !b.startsWith(`${base}/`)) base = dirname(base);
+	const directory = openDirectory(base, "folder");
+	const root = privateTree(directory, base, false);
+	close(directory);
+	if (root < 0) throw new LayerError(`Cannot make a private mount of ${base}: ${errnoName(root)}.`);
+	return {
+		open(path) {
+			const inside = relative(base, realpathSync(path));
+			const fd = openAt(root, inside === "" ? "." : inside, O.rdonly | O.directory);
+			if (fd < 0) throw new LayerError(`Cannot open ${path}: ${errnoName(fd)}.`);
+			return fd;
+		},
+		close: () => close(root),
 	};
+}
+
+function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: <T extends { close(): void }>(resource: T) => T): Writable {
+	const work = place.work as string;
+	const folder = (path: string) => tree.open(path);
 	const workFolder = keep(new WorkFolder(folder(join(work, "work")), folder(place.folder), place.folder));
 	const index = folder(join(work, "index"));
 	keep({ close: () => close(index) });
