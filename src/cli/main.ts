@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { OverlayError } from "../overlay/errors.ts";
+import { addAdopt } from "./adopt.ts";
 import { addHandle } from "./handle.ts";
 import { addRelease } from "./release.ts";
 import { addServe } from "./serve.ts";
@@ -26,7 +27,7 @@ async function main(): Promise<void> {
 		.exitOverride()
 		.configureOutput({ outputError: () => {} })
 		.showSuggestionAfterError();
-	for (const add of [addServe, addHandle, addRelease]) add(program);
+	for (const add of [addServe, addHandle, addRelease, addAdopt]) add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
 		await program.parseAsync();

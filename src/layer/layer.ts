@@ -43,6 +43,8 @@ export class Layer {
 	/** Set once the registry is known: the home of what is born here, and the number of its inode space. */
 	home = 0;
 	space = 0;
+	/** A lower that once was an upper, and whose redirects are known: they may be followed. */
+	isAdopted = false;
 
 	constructor(fields: Pick<Layer, "path" | "isUpper" | "root" | "outside" | "rootStat" | "rootHandle" | "fileSystem">) {
 		const { path, isUpper, root, outside, rootStat, rootHandle, fileSystem } = fields;

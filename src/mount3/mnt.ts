@@ -57,7 +57,8 @@ function walk(exports: readonly ExportRoot[], path: Uint8Array, who: Credentials
 	if (path.length > PATH_BYTES_MAX) throw new OverlayError("nametoolong", `A path of ${path.length} bytes`);
 	const names = components(path);
 	const found = exports.find((root) => root.components.every((name, index) => sameBytes(name, names[index])));
-	if (found === undefined || path[0] !== SLASH) throw new OverlayError("noent", "No export has this name");
+	// libnfs names the root of an export by an empty path
+	if (found === undefined || (path.length > 0 && path[0] !== SLASH)) throw new OverlayError("noent", "No export has this name");
 	let object = found.overlay.root;
 	for (const name of names.slice(found.components.length)) {
 		const next = found.overlay.lookup(object, name, who);

@@ -6,6 +6,7 @@ import { type DescriptorCache, Real, RealObjectError } from "../layer/real.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { handleOf } from "../linux/file-handle.ts";
 import { Stat } from "../linux/stat.ts";
+import type { Redirects } from "./adoption.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
 import type { Identity } from "./identity.ts";
 import type { IndexDirectory } from "./index-directory.ts";
@@ -50,6 +51,8 @@ export interface Engine {
 	readonly nodes: NodeCache;
 	readonly descriptors: DescriptorCache;
 	readonly offload: Offload;
+	/** Of lowers that once were uppers and have been adopted; null when there are none. */
+	readonly redirects: Redirects | null;
 	/** See OverlayOperations.request. */
 	request: ChangeRequest | null;
 }

@@ -8,9 +8,10 @@ import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
+import { redirectingDirectory } from "./adoption.ts";
 import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf, XATTR } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { decodeIdentity, type Identity } from "./identity.ts";
+import { decodeIdentity, encodeRecord, type Identity } from "./identity.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { identityKey, Node } from "./node.ts";
 import { FileType } from "./types.ts";
@@ -80,7 +81,15 @@ interface Search {
 	path: readonly Buffer[] | null;
 }
 
-function findReals(engine: Engine, directory: Node, name: Uint8Array, from: number): Found | null {
+/** The stack of real directories under a name, from those of its parent; null when there is none, or something else than a directory. */
+export function findInReals(engine: Engine, parents: readonly Real[], name: Uint8Array): Real[] | null {
+	const found = findReals(engine, { reals: parents }, name, 0);
+	if (found === null) return null;
+	closeAll(found);
+	return found.stat.type === FileType.dir ? found.reals : null;
+}
+
+function findReals(engine: Engine, directory: { readonly reals: readonly Real[] }, name: Uint8Array, from: number): Found | null {
 	const search: Search = { name, path: null };
 	const reals: Real[] = [];
 	const fds: number[] = [];
@@ -91,7 +100,7 @@ function findReals(engine: Engine, directory: Node, name: Uint8Array, from: numb
 		for (let i = from; i < parents.length; i++) {
 			const parent = parents[i];
 			if (parent.foreign) continue;
-			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search.path);
+			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search, search.path);
 			fd = hit.fd;
 			if (fd < 0) {
 				if (hit.isEnd) break;
@@ -145,8 +154,8 @@ function openName(engine: Engine, parent: Real, name: Uint8Array): Hit {
 	return { fd: must(fd, "Cannot open a name of a layer"), isEnd: false, hasXattrWhiteouts: parent.hasXattrWhiteouts };
 }
 
-/** Follows an absolute redirect from a layer's root, name by name, since each may be a whiteout or opaque. */
-function openPathInLayer(engine: Engine, root: Real, path: readonly Buffer[]): Hit {
+/** Follows the path of an absolute redirect from a layer's root, name by name, since each may be a whiteout, opaque, or redirect on. */
+function openPathInLayer(engine: Engine, root: Real, search: Search, path: readonly Buffer[]): Hit {
 	const stat = new Stat();
 	let at = engine.descriptors.path(root);
 	let hasXattrWhiteouts = root.hasXattrWhiteouts;
@@ -155,18 +164,22 @@ function openPathInLayer(engine: Engine, root: Real, path: readonly Buffer[]): H
 		const fd = openBeneath(at, path[i], O.path | O.nofollow, BENEATH);
 		if (i > 0) close(at);
 		if (fd === -ERRNO.ENOENT) return isEnd ? HIDDEN : NOTHING;
-		must(fd, "Cannot open a name of a layer");
-		at = fd;
+		at = must(fd, "Cannot open a name of a layer");
 		if (i === path.length - 1) break;
-		const status = fstat(fd, stat);
-		if (status < 0 || stat.type !== FileType.dir) {
+		try {
+			must(fstat(fd, stat), "Cannot read attributes in a layer");
+			if (stat.type !== FileType.dir) {
+				close(fd);
+				return HIDDEN;
+			}
+			const opaque = opaqueMark(fd);
+			hasXattrWhiteouts = opaque === OPAQUE_XATTR;
+			if (opaque === OPAQUE_YES) isEnd = true;
+			else readRedirect(root.layer, fd, search, path.slice(i + 1));
+		} catch (error) {
 			close(fd);
-			must(status, "Cannot read attributes in a layer");
-			return HIDDEN;
+			throw error;
 		}
-		const opaque = getXattr(fd, XATTR.opaque);
-		hasXattrWhiteouts = typeof opaque !== "number" && opaque.length === 1 && opaque[0] === OPAQUE_XATTR;
-		if (typeof opaque !== "number" && opaque.length === 1 && opaque[0] === OPAQUE_YES) isEnd = true;
 	}
 	return { fd: at, isEnd, hasXattrWhiteouts };
 }
@@ -174,24 +187,36 @@ function openPathInLayer(engine: Engine, root: Real, path: readonly Buffer[]): H
 const OPAQUE_YES = 0x79;
 const OPAQUE_XATTR = 0x78;
 
+/** "y", "x" or 0: what the `opaque` xattr of a directory says. */
+function opaqueMark(fd: number): number {
+	const opaque = getXattr(fd, XATTR.opaque);
+	return typeof opaque !== "number" && opaque.length === 1 ? opaque[0] : 0;
+}
+
 /** Whether the directory hides those below it; a redirect says under which name or path they are. */
 function readDirectoryMarks(real: Real, fd: number, search: Search): boolean {
-	const opaque = getXattr(fd, XATTR.opaque);
-	if (typeof opaque !== "number" && opaque.length === 1) {
-		if (opaque[0] === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
-		if (opaque[0] === OPAQUE_YES) return true;
-	}
-	const redirect = getXattr(fd, XATTR.redirect);
-	if (typeof redirect === "number") return false;
-	if (!real.layer.isUpper) {
-		throw new OverlayError("io", "A directory of a lower carries a redirect of overlayfs, and that layer has not been adopted");
-	}
-	followRedirect(redirect, search);
+	const opaque = opaqueMark(fd);
+	if (opaque === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
+	if (opaque === OPAQUE_YES) return true;
+	readRedirect(real.layer, fd, search, []);
 	return false;
 }
 
-/** A name, or an absolute path from the overlay's root; anything else was not written by an overlay. */
-function followRedirect(redirect: Buffer, search: Search): void {
+/** Turns the search to where a directory's redirect leads; `rest` is what of the present path lies behind that directory. */
+function readRedirect(layer: Layer, fd: number, search: Search, rest: readonly Buffer[]): void {
+	const redirect = getXattr(fd, XATTR.redirect);
+	if (typeof redirect === "number") return;
+	if (!layer.isUpper && !layer.isAdopted) {
+		throw new OverlayError("io", "A directory of a lower carries a redirect of overlayfs, and that layer has not been adopted");
+	}
+	const names = namesOf(redirect);
+	if (redirect[0] === SLASH) search.path = [...names, ...rest];
+	else if (search.path === null) search.name = names[0];
+	else search.path = [...search.path.slice(0, search.path.length - rest.length - 1), names[0], ...rest];
+}
+
+/** The names in a redirect: one, or an absolute path from the overlay's root. Anything else was not written by an overlay. */
+function namesOf(redirect: Buffer): Buffer[] {
 	const isAbsolute = redirect[0] === SLASH;
 	const names: Buffer[] = [];
 	for (let at = isAbsolute ? 1 : 0; at <= redirect.length; ) {
@@ -205,8 +230,7 @@ function followRedirect(redirect: Buffer, search: Search): void {
 		at = end + 1;
 	}
 	if (!isAbsolute && names.length !== 1) throw new OverlayError("io", "A directory carries a redirect of overlayfs that leads nowhere");
-	if (isAbsolute) search.path = names;
-	else search.name = names[0];
+	return names;
 }
 
 const SLASH = 0x2f;
@@ -484,16 +508,21 @@ function descend(engine: Engine, home: Home, from: Node, rungs: Rung[]): Node {
 	return node;
 }
 
-/** Where a lower directory is that the index knows: copied up, and so perhaps moved. Null when the index does not know it. */
+/**
+ * Where a lower directory is that has been copied up, and so perhaps moved (the index knows), or that a redirect of a layer between
+ * takes along. Null for any other.
+ */
 function movedDirectory(engine: Engine, home: Home, handle: FileHandle): Node | null {
-	if (home.isUpper || engine.writable === null) return null;
-	const { index } = engine.writable;
-	const answer = index.ask(index.entryName(home.uuid, handle));
-	if (answer.kind !== "upper") return null;
+	if (home.isUpper) return null;
+	const record = encodeRecord(home.uuid, handle, false).toString("hex");
+	const answer = engine.writable?.index.ask(record);
+	if (answer?.kind === "gone") return null;
+	const to = answer?.kind === "upper" ? { fd: answer.fd, home: upperHome(engine).number } : redirectingDirectory(engine, record);
+	if (to === null) return null;
 	try {
-		return directoryOfReal(engine, upperHome(engine), answer.fd);
+		return directoryOfReal(engine, engine.homes.get(to.home) as Home, to.fd);
 	} finally {
-		close(answer.fd);
+		close(to.fd);
 	}
 }
 
@@ -502,7 +531,7 @@ function movedDirectory(engine: Engine, home: Home, handle: FileHandle): Node | 
  * lower directories above it in its stack is in the index, and leads to where it is now.
  */
 function childOfReal(engine: Engine, home: Home, parent: Node, name: Uint8Array, key: string): Node | null {
-	if (home.isUpper || engine.writable === null) return lookupChild(engine, parent, name);
+	if (home.isUpper) return lookupChild(engine, parent, name);
 	for (let from = parent.isUpper ? 1 : 0; from < parent.reals.length; from++) {
 		const found = findReals(engine, parent, name, from);
 		if (found === null) continue;

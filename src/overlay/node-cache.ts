@@ -13,6 +13,7 @@ export class NodeCache {
 	/** Directories by each of their real directories, and copied up files by their upper inode. */
 	readonly #byReal = new Map<string, Node>();
 	readonly #descriptors: DescriptorCache;
+	#root: Node | null = null;
 
 	constructor(limit: number, descriptors: DescriptorCache) {
 		this.limit = limit;
@@ -29,12 +30,18 @@ export class NodeCache {
 		return node;
 	}
 
+	/** The root is always in memory. */
+	get root(): Node {
+		return this.#root as Node;
+	}
+
 	/** The object in memory that this real object belongs to, of those that `noteReals` covers. */
 	byReal(realKey: string): Node | undefined {
 		return this.#byReal.get(realKey);
 	}
 
 	add(node: Node): void {
+		if (node.home === ROOT_HOME) this.#root = node;
 		this.#nodes.set(node.key, node);
 		this.noteReals(node);
 	}

@@ -32,6 +32,7 @@ import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, mountId, Stat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
+import { type AdoptionReport, adoptLower, Redirects } from "./adoption.ts";
 import { copyMetadata } from "./copy-up.ts";
 import { Durability } from "./durability.ts";
 import { type Engine, type Home, ROOT_HOME, type Writable, XATTR } from "./engine.ts";
@@ -53,6 +54,7 @@ import {
 	type Registry,
 	readRegistry,
 	type SpaceRecord,
+	writeRegistry,
 } from "./registry.ts";
 import { FileType } from "./types.ts";
 import { refuseForeignUpper } from "./upper-check.ts";
@@ -70,7 +72,7 @@ export interface OpenOptions {
 	/** Answer a change only when it is stable. */
 	readonly isSync: boolean;
 	/** `inspect` reads what is there, beside a running server, and changes nothing. */
-	readonly purpose: "serve" | "inspect" | "release";
+	readonly purpose: "serve" | "inspect" | "release" | "adopt";
 	readonly nodesMax?: number;
 	readonly descriptorsMax?: number;
 	readonly listingLimits?: ListingLimits;
@@ -116,7 +118,6 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	};
 	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 	refuseOverlaps(lowers);
-	for (const lower of lowers) refuseFormerUpper(lower);
 	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers, made);
 	const tree = place.upper === null || place.work === null ? null : keep(openSharedTree(place.upper, place.work));
 	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
@@ -124,6 +125,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	if (upper !== null) refuseOverlaps(layers);
 	const warnings = refuseNameless(layers, place.folder);
 	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
+	refuseFormerUppers(options, place, lowers);
 	const registry = openRegistry(options, place, upper, lowers);
 	assignNumbers(registry, upper, lowers);
 	const descriptors = new DescriptorCache(
@@ -144,9 +146,12 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		descriptors,
 		nodes: new NodeCache(options.nodesMax ?? NODES_MAX, descriptors),
 		offload: new Offload(),
+		redirects: options.purpose === "adopt" || registry.lowers.some((lower) => lower.adopted) ? keep(new Redirects(place.folder)) : null,
 		request: null,
 	};
 	addRoot(engine);
+	// while a layer is being adopted its redirects are followed
+	if (options.purpose === "adopt") for (const lower of lowers) lower.isAdopted = true;
 	if (writable !== null && options.purpose !== "inspect") {
 		// what an interrupted change still needs of work must be taken out of it before the rest is thrown away
 		writable.journal.recover();
@@ -158,6 +163,11 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	};
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
 	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, warnings };
+}
+
+/** May make an export of layers that were never one. */
+function isFirst(options: OpenOptions): boolean {
+	return options.purpose === "serve" || options.purpose === "adopt";
 }
 
 /** Where the changeable parts of an export are. */
@@ -179,7 +189,7 @@ function layerName(lowers: readonly Layer[]): string {
 function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): Place {
 	refuseInside(options.stateFolder, lowers, "the state folder");
 	const folder = join(options.stateFolder, "read-only", layerName(lowers));
-	if (options.purpose === "serve") makeFolder(folder, "the state folder");
+	if (isFirst(options)) makeFolder(folder, "the state folder");
 	return { folder, upper: null, work: null, isNewUpper: false };
 }
 
@@ -202,7 +212,7 @@ function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly La
 	refuseInside(work, lowers, "the work folder");
 	const isNewUpper = !existsSync(upper);
 	const folder = join(work, "holdfast");
-	if (options.purpose === "serve") {
+	if (isFirst(options)) {
 		// a parent that is not there is a typing error more often than a wish
 		for (const made of [
 			makeFolder(upper, "the upper", dirname(upper).startsWith(resolve(options.stateFolder))),
@@ -308,14 +318,34 @@ function refuseInside(path: string, lowers: readonly Layer[], what: string): voi
 	}
 }
 
-/** A lower whose root has overlay xattrs was an upper once: its redirects and origins would have to be adopted first. */
-function refuseFormerUpper(lower: Layer): void {
-	const marks = overlayXattrs(lower.root);
-	if (marks.length === 0) return;
-	throw new LayerError(
-		`Cannot serve the lower ${lower.path}: its root carries overlay attributes (${marks.join(", ")}), so it was an upper once, ` +
-			"and such layers cannot be adopted yet. Serve a copy of the merged tree instead.",
-	);
+/** A lower whose root has overlay xattrs was an upper once: where its redirects lead from must be known before a handle is given. */
+function refuseFormerUppers(options: OpenOptions, place: Place, lowers: readonly Layer[]): void {
+	if (options.purpose === "adopt") return;
+	const registry = readRegistry(place.folder);
+	for (const [i, lower] of lowers.entries()) {
+		const marks = overlayXattrs(lower.root);
+		if (marks.length === 0 || registry?.lowers[i]?.adopted) continue;
+		throw new LayerError(
+			`Cannot serve the lower ${lower.path}: its root carries overlay attributes (${marks.join(", ")}), so it was an upper once. ` +
+				"Run `holdfast adopt` with the same layers first: it notes where the redirects of such a lower lead from, and never writes to it.",
+		);
+	}
+}
+
+/** Notes the redirects of all lowers that once were uppers. The overlay must have been opened for it; it is of no other use then. */
+export function adoptLowers(opened: OpenedOverlay, progress: (layer: string, directories: number) => void): AdoptionReport[] {
+	const { engine } = opened.overlay;
+	const lowers = engine.layers.filter((layer) => !layer.isUpper);
+	const reports: AdoptionReport[] = [];
+	const adopted = new Set<number>();
+	for (const [i, layer] of lowers.entries()) {
+		if (engine.redirects === null || overlayXattrs(layer.root).length === 0) continue;
+		adopted.add(i);
+		reports.push(adoptLower(engine, engine.redirects, layer, (directories) => progress(layer.path, directories)));
+	}
+	const records = opened.registry.lowers.map((record, i) => (adopted.has(i) ? { ...record, adopted: true } : record));
+	writeRegistry(opened.folder, { ...opened.registry, lowers: records });
+	return reports;
 }
 
 /** A file system without a uuid is recognised again only where the registry itself lies on it. */
@@ -372,7 +402,7 @@ function openRegistry(options: OpenOptions, place: Place, upper: Layer | null, l
 		if (upper !== null && options.purpose !== "inspect") writePid(place.folder);
 		return existing;
 	}
-	if (options.purpose !== "serve") {
+	if (!isFirst(options)) {
 		throw new LayerError(`Cannot find the registry of this export in ${place.folder}: these layers have not been served yet.`);
 	}
 	const registry = newRegistry(upper, lowers);
@@ -430,7 +460,7 @@ function checkOwnership(options: OpenOptions, place: Place, upper: Layer, lowers
 			`Cannot serve the upper ${upper.path} with the work folder ${work}: the upper was served with another one. Name that with --work.`,
 		);
 	}
-	if (options.purpose === "serve") refuseForeignUpper(upper, lowers, work, hasMarker);
+	if (isFirst(options)) refuseForeignUpper(upper, lowers, work, hasMarker);
 }
 
 function newRegistry(upper: Layer | null, lowers: readonly Layer[]): Registry {
@@ -518,6 +548,7 @@ function checkStack(registry: Registry, upper: Layer | null, lowers: readonly La
 function assignNumbers(registry: Registry, upper: Layer | null, lowers: readonly Layer[]): void {
 	const assign = (layer: Layer, record: LayerRecord) => {
 		layer.home = record.home;
+		layer.isAdopted = record.adopted ?? false;
 		const subvolume = layer.isUpper ? "" : subvolumeOf(layer);
 		layer.space = registry.spaces.find((space) => space.home === record.home && space.subvolume === subvolume)?.number ?? 0;
 	};

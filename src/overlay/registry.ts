@@ -42,6 +42,8 @@ export interface LayerRecord {
 	readonly home: number;
 	/** Type and bytes of the root's kernel handle, `type:hex`. */
 	readonly root: string;
+	/** A lower that once was an upper, and whose redirects have been noted. */
+	readonly adopted?: boolean;
 }
 
 const FORMAT = 1;
@@ -107,7 +109,7 @@ function isRegistry(value: unknown): value is Registry {
 export function createRegistry(folder: string, registry: Registry): Registry {
 	const path = registryPath(folder);
 	const aside = `${path}.${process.pid}`;
-	writeDurably(aside, Buffer.from(`${JSON.stringify({ format: FORMAT, registry }, null, "\t")}\n`));
+	writeDurably(aside, encodeRegistry(registry));
 	try {
 		// unlike rename(2), link(2) does not replace what somebody else wrote meanwhile
 		linkSync(aside, path);
@@ -132,6 +134,15 @@ export function writeDurably(path: string, content: Uint8Array): void {
 	}
 	renameSync(aside, path);
 	flushFolder(dirname(path));
+}
+
+/** Writes the registry of an export that has one. */
+export function writeRegistry(folder: string, registry: Registry): void {
+	writeDurably(registryPath(folder), encodeRegistry(registry));
+}
+
+function encodeRegistry(registry: Registry): Buffer {
+	return Buffer.from(`${JSON.stringify({ format: FORMAT, registry }, null, "\t")}\n`);
 }
 
 /** Makes the names in a folder durable. */
