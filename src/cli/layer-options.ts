@@ -41,6 +41,7 @@ export function openLayers(
 	given: LayerArguments,
 	purpose: OpenOptions["purpose"],
 	isSync: boolean,
+	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits"> = {},
 ): OpenedOverlay {
 	if (directory !== undefined && given.lower.length > 0) {
 		throw new UserError("Name either DIR or --lower, not both: DIR is short for one lower whose changes are kept in the state folder.", 2);
@@ -57,7 +58,7 @@ export function openLayers(
 	const state = stateFolder(given.stateDir);
 	try {
 		const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
-		return openOverlay({ lowers, upper: place.upper, work: place.work, stateFolder: state, isSync, purpose });
+		return openOverlay({ lowers, upper: place.upper, work: place.work, stateFolder: state, isSync, purpose, ...bounds });
 	} catch (error) {
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 		throw error;

@@ -4,6 +4,7 @@ import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import { allocate } from "../linux/memory.ts";
+import { LISTING_LIMITS } from "../overlay/listing.ts";
 import type { OpenedOverlay } from "../overlay/open-overlay.ts";
 import { writeDurably } from "../overlay/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
@@ -25,6 +26,9 @@ interface ServeArguments extends LayerArguments {
 	readonly anonUid?: number;
 	readonly anonGid?: number;
 	readonly rpcbind?: boolean;
+	readonly objectsMax?: number;
+	readonly descriptorsMax?: number;
+	readonly listingBytesMax?: number;
 }
 
 const EXAMPLES = `
@@ -50,6 +54,9 @@ export function addServe(program: Command): void {
 		.option("--all-squash", "treat every user as the anonymous user")
 		.option("--anon-uid <uid>", "user id of the anonymous user (default: 65534)", parseId)
 		.option("--anon-gid <gid>", "group id of the anonymous user (default: 65534)", parseId)
+		.option("--objects-max <n>", "objects kept in memory (default: 65536)", parseBound)
+		.option("--descriptors-max <n>", "descriptors kept open (default: by the process's limit)", parseBound)
+		.option("--listing-bytes-max <n>", "memory for directory listings (default: 134217728)", parseBound)
 		.option("--rpcbind", "register with the rpcbind of this host")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: ServeArguments) => serve(directory, given));
@@ -79,9 +86,25 @@ function parseId(value: string): number {
 	return id;
 }
 
+function parseBound(value: string): number {
+	const bound = Number(value);
+	if (!/^\d{1,15}$/.test(value) || bound < 1) throw new InvalidArgumentError("A bound is a whole number of 1 or more.");
+	return bound;
+}
+
+/** The bounds of the caches that were given. */
+function cacheBounds(given: ServeArguments): Parameters<typeof openLayers>[4] {
+	const { objectsMax, descriptorsMax, listingBytesMax } = given;
+	return {
+		...(objectsMax === undefined ? {} : { nodesMax: objectsMax }),
+		...(descriptorsMax === undefined ? {} : { descriptorsMax }),
+		...(listingBytesMax === undefined ? {} : { listingLimits: { ...LISTING_LIMITS, cacheBytes: listingBytesMax } }),
+	};
+}
+
 async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
-	const opened = openLayers(directory, given, "serve", given.async !== true);
+	const opened = openLayers(directory, given, "serve", given.async !== true, cacheBounds(given));
 	for (const warning of opened.warnings) warn(warning);
 	const server = new NfsServer({
 		exports: [{ name: given.name, overlay: opened.overlay }],

@@ -21,6 +21,7 @@ export function statOf(engine: Engine, node: Node): Stat {
 export function linkCount(engine: Engine, node: Node, stat: Stat): number {
 	// a merged directory has as many subdirectories as nobody counted; 1 says so, as in the kernel
 	if (node.type === FileType.dir) return node.reals.length > 1 ? 1 : stat.nlink;
+	if (node.isOrphan) return 0;
 	if (node.isUpper) return node.isIndexed ? Math.max(stat.nlink + node.nlinkDelta, 0) : stat.nlink;
 	return lowerLinks(engine, node, stat);
 }

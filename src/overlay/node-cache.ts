@@ -73,7 +73,7 @@ export class NodeCache {
 		let looks = this.#nodes.size * 2;
 		for (const [key, node] of this.#nodes) {
 			if (this.#nodes.size <= this.limit || looks-- === 0) return;
-			if (node.isRecent || node.copyUp !== null || node.home === ROOT_HOME || node === kept) {
+			if (node.isRecent || node.uses > 0 || node.copyUp !== null || node.home === ROOT_HOME || node === kept) {
 				node.isRecent = false;
 				this.#nodes.delete(key);
 				this.#nodes.set(key, node);

@@ -28,6 +28,10 @@ export class Node implements OverlayObject {
 	isEvicted = false;
 	/** Used since the cache last looked (second chance). */
 	isRecent = true;
+	/** Front ends that hold the object open. */
+	uses = 0;
+	/** Its last name is gone and it lives in the orphan folder until its last use ends. */
+	isOrphan = false;
 	/** A copy up of data that goes on off the main thread. */
 	copyUp: CopyUpJob | null = null;
 

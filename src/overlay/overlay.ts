@@ -19,7 +19,7 @@ import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, Listings } from ".
 import { loadNode, lookupChild, rootNode } from "./lookup.ts";
 import { checkName, isDot, isDotDot } from "./names.ts";
 import { Node } from "./node.ts";
-import { removeDirectoryName, removeName } from "./remove.ts";
+import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
 import { renameObject } from "./rename.ts";
 import {
 	type Attributes,
@@ -268,7 +268,17 @@ export class Overlay implements OverlayOperations {
 				});
 	}
 
-	/** Makes all stable and closes every descriptor. No operation may follow. */
+	/** The object stays readable and writable by its handle after its last name has gone, until `letGo` was called as often. */
+	hold(object: OverlayObject): void {
+		retain(object as Node);
+	}
+
+	/** Ends one `hold`. */
+	letGo(object: OverlayObject): void {
+		release(this.engine, object as Node);
+	}
+
+	/** Flushes what `stable` has to flush and closes every descriptor. No operation may follow. */
 	async close(): Promise<void> {
 		await this.#durability?.flush();
 		await this.engine.offload.close();

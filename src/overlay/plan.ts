@@ -43,6 +43,7 @@ export class Plan implements Descriptors {
 	place(place: Place): number {
 		if (place === "work") return this.#writable.work.temporaries;
 		if (place === "index") return this.#writable.index.fd;
+		if (place === "orphans") return this.#writable.work.orphans;
 		return this.inode(place, false);
 	}
 

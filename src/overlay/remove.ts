@@ -1,4 +1,5 @@
 import { visitEntries } from "../linux/directory.ts";
+import { unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
@@ -57,6 +58,7 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 	ensureUpper(engine, directory);
 	const hadUpper = upperEntry(engine, directory, name) === "object";
 	const plan = new Plan(engine, writableOf(engine));
+	planOrphan(engine, plan, node);
 	if (hadUpper && !isInLowers(engine, directory, name)) {
 		plan.add({ op: "unlink", in: plan.in(directory), name, inode: plan.of(node) });
 	} else {
@@ -66,6 +68,30 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 	plan.perform();
 	listings.noteRemoved(directory, name);
 	loss(directory, name);
+}
+
+/** An object that is held open outlives its last name: before that goes, it gets one among the orphans. */
+export function planOrphan(engine: Engine, plan: Plan, node: Node): void {
+	if (node.uses === 0 || node.type === FileType.dir || !node.isUpper) return;
+	if (linkCount(engine, node, statOf(engine, node)) > 1) return;
+	plan.add({ op: "link", inode: plan.of(node), to: "orphans", toName: orphanName(node) });
+}
+
+function orphanName(node: Node): string {
+	return Buffer.from(node.key, "latin1").toString("hex");
+}
+
+/** Somebody holds the object open. */
+export function retain(node: Node): void {
+	node.uses++;
+}
+
+/** One use of the object has ended; with the last one an orphan is gone. */
+export function release(engine: Engine, node: Node): void {
+	node.uses--;
+	if (node.uses > 0 || !node.isOrphan) return;
+	if (node.isUpper) unlinkName(writableOf(engine).work.orphans, orphanName(node));
+	engine.nodes.bury(node);
 }
 
 /** What is to be done in memory once the steps have been made. */
@@ -79,6 +105,12 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	const entry = entryOf(engine, node);
 	const bury: Settle = () => {
 		abandonCopy(engine, node);
+		node.parent = null;
+		node.name = null;
+		if (node.uses > 0) {
+			node.isOrphan = true;
+			return;
+		}
 		engine.nodes.bury(node);
 	};
 	const tombstone = () => {

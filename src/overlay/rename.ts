@@ -15,7 +15,7 @@ import { isInLowers, lookupChild, upperEntry } from "./lookup.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
 import { Plan } from "./plan.ts";
-import { demandDelete, isEmpty, planLoss } from "./remove.ts";
+import { demandDelete, isEmpty, planLoss, planOrphan } from "./remove.ts";
 import { type Credentials, FileType } from "./types.ts";
 
 /** One side of a rename: a name in a directory, and what it leads to. */
@@ -98,6 +98,7 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	const plan = new Plan(engine, writableOf(engine));
 	const fromPlace = plan.in(from.directory);
 	const toPlace = plan.in(to.directory);
+	if (target !== null) planOrphan(engine, plan, target);
 	const replaced = target?.type === FileType.dir && targetEntry === "object" ? planClearing(engine, plan, to, target) : null;
 	// a directory cannot be renamed over a device: they change places
 	const swaps = isDirectory && targetEntry === "whiteout";

@@ -11,7 +11,7 @@ import { FileType, type SetAttributes, type Timespec } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
 
 /** A directory that a step works in: a fixed one of work, or one of upper by its kernel handle. */
-export type Place = "work" | "index" | FileHandle;
+export type Place = "work" | "index" | "orphans" | FileHandle;
 
 /**
  * One change on disk that is a single system call, or can be repeated. A change of several steps is written down whole before its
@@ -182,6 +182,7 @@ class RecoveryDescriptors implements Descriptors {
 	place(place: Place): number {
 		if (place === "work") return this.#writable.work.temporaries;
 		if (place === "index") return this.#writable.index.fd;
+		if (place === "orphans") return this.#writable.work.orphans;
 		return this.#keep(openByHandle(this.#writable.layer.root, place, O.path | O.directory));
 	}
 

@@ -7,6 +7,7 @@ import { must } from "./engine.ts";
 
 const S_IFCHR = 0o020000;
 const WHITEOUT_NAME = "whiteout";
+const ORPHANS = "orphans";
 
 /**
  * The work folder of an upper: `work/` holds what is being built (flat, cleaned at start, as the kernel does), `holdfast/` what is ours.
@@ -18,12 +19,17 @@ export class WorkFolder {
 	readonly own: number;
 	/** Path of `work/holdfast`, for what is read and written once. */
 	readonly ownPath: string;
+	/** Descriptor of `work/holdfast/orphans`: objects without a name that somebody holds open. */
+	readonly orphans: number;
 	#next = 0;
 
 	constructor(temporaries: number, own: number, ownPath: string) {
 		this.temporaries = temporaries;
 		this.own = own;
 		this.ownPath = ownPath;
+		const status = makeDirectory(own, ORPHANS, 0o700);
+		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of orphans");
+		this.orphans = must(openAt(own, ORPHANS, O.rdonly | O.directory), "Cannot open the folder of orphans");
 	}
 
 	/** A name in `work/work` that nothing has. */
@@ -83,19 +89,22 @@ export class WorkFolder {
 
 	/** Removes what an earlier run has left. */
 	clean(): void {
-		const leftovers: Buffer[] = [];
-		const directory = must(openAt(this.temporaries, ".", O.rdonly | O.directory), "Cannot open work");
-		visitEntries(directory, (name) => {
-			if (name.toString() !== "incompat") leftovers.push(Buffer.from(name));
-			return undefined;
-		});
-		close(directory);
-		for (const name of leftovers) if (unlinkName(this.temporaries, name) < 0) removeTree(this.temporaries, name);
+		for (const folder of [this.temporaries, this.orphans]) {
+			const leftovers: Buffer[] = [];
+			const directory = must(openAt(folder, ".", O.rdonly | O.directory), "Cannot open work");
+			visitEntries(directory, (name) => {
+				if (Buffer.from(name).toString() !== "incompat") leftovers.push(Buffer.from(name));
+				return undefined;
+			});
+			close(directory);
+			for (const name of leftovers) if (unlinkName(folder, name) < 0) removeTree(folder, name);
+		}
 	}
 
 	close(): void {
 		close(this.temporaries);
 		close(this.own);
+		close(this.orphans);
 	}
 }
 
