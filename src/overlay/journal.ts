@@ -17,11 +17,11 @@ export interface Answer {
 const INTENT_FILE = "intent";
 const REQUESTS_FOLDER = "requests";
 
-/** Requests remembered for each client: more than it can have in flight. */
-const RECORDS_PER_CLIENT = 1024;
+/** Requests remembered for each client: many more than it can have in flight, since all who come from one address are one client. */
+const RECORDS_PER_CLIENT = 16384;
 const RECORD_BYTES = 128;
 /** Clients remembered at a time; another one has to wait until one has been silent for the retention time. */
-const CLIENTS_MAX = 256;
+const CLIENTS_MAX = 64;
 const RETENTION_MS = 15 * 60 * 1000;
 
 /**
@@ -34,9 +34,12 @@ export class Journal {
 	readonly #folder: string;
 	readonly #clock: () => number;
 	#intent = -1;
+	/** By client. */
 	readonly #rings = new Map<string, Ring>();
-	/** Answers that were given before this start. */
-	readonly #before = new Map<string, Answer>();
+	/** By name: rings of an earlier run whose client has not come again. */
+	readonly #loaded = new Map<string, Ring>();
+	/** The answers in all rings. */
+	readonly #answers = new Map<string, { readonly answer: Answer; readonly time: number }>();
 	#sequence = 1;
 
 	constructor(folder: string, writable: () => Writable, clock: () => number = Date.now) {
@@ -54,17 +57,15 @@ export class Journal {
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
 		if (intent === null || intent.isAborted || intent.sequence <= last) return;
 		completeSteps(this.#writable(), intent.steps);
-		if (intent.request !== null) {
-			const answer = { error: null, handle: intent.handle };
-			this.#before.set(requestKey(ringName(intent.request.client), intent.request), answer);
-			this.#remember(intent.request, intent.sequence, answer);
-		}
+		if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle });
 	}
 
-	/** The answer that this request got before the last start, if it is one that comes again. */
-	answered(request: ChangeRequest | null): Answer | null {
-		if (request === null || this.#before.size === 0) return null;
-		return this.#before.get(requestKey(ringName(request.client), request)) ?? null;
+	/** The answer that this request got, in this run or before the last start, if it is one that comes again. */
+	answered(request: ChangeRequest): Answer | null {
+		const ring = this.#rings.get(request.client) ?? this.#loaded.get(ringName(request.client));
+		const known = ring === undefined ? undefined : this.#answers.get(requestKey(ring.name, request));
+		// a client may come to the same number again; nobody repeats a request that long
+		return known === undefined || known.time < this.#clock() - RETENTION_MS ? null : known.answer;
 	}
 
 	/**
@@ -92,36 +93,52 @@ export class Journal {
 
 	close(): void {
 		if (this.#intent >= 0) closeSync(this.#intent);
-		for (const ring of this.#rings.values()) closeSync(ring.file);
+		for (const ring of [...this.#rings.values(), ...this.#loaded.values()]) closeSync(ring.file);
 		this.#rings.clear();
+		this.#loaded.clear();
 	}
 
 	#remember(request: ChangeRequest, sequence: number, answer: Answer): void {
 		const ring = this.#ring(request.client);
 		ring.used = this.#clock();
-		writeAt(ring.file, encodeRecord(request, sequence, ring.used, answer), (ring.next % RECORDS_PER_CLIENT) * RECORD_BYTES);
+		const slot = ring.next % RECORDS_PER_CLIENT;
+		writeAt(ring.file, encodeRecord(request, sequence, ring.used, answer), slot * RECORD_BYTES);
+		this.#learn(ring, slot, requestKey(ring.name, request), answer, ring.used);
 		ring.next++;
 	}
 
+	#learn(ring: Ring, slot: number, key: string, answer: Answer, time: number): void {
+		const former = ring.keys[slot];
+		if (former !== undefined) this.#answers.delete(former);
+		ring.keys[slot] = key;
+		this.#answers.set(key, { answer, time });
+	}
+
 	#ring(client: string): Ring {
-		const name = ringName(client);
-		const known = this.#rings.get(name);
+		const known = this.#rings.get(client);
 		if (known !== undefined) return known;
-		if (this.#rings.size >= CLIENTS_MAX) this.#dropSilent();
-		const ring = { file: openFile(join(this.#folder, REQUESTS_FOLDER, name)), next: 0, used: this.#clock() };
-		this.#rings.set(name, ring);
+		const name = ringName(client);
+		const loaded = this.#loaded.get(name);
+		if (loaded === undefined && this.#rings.size + this.#loaded.size >= CLIENTS_MAX) this.#dropSilent();
+		const file = loaded?.file ?? openFile(join(this.#folder, REQUESTS_FOLDER, name));
+		const ring = loaded ?? { name, file, next: 0, used: this.#clock(), keys: [] };
+		this.#loaded.delete(name);
+		this.#rings.set(client, ring);
 		return ring;
 	}
 
 	/** A full store delays a new client, and forgets nobody who may still ask. */
 	#dropSilent(): void {
 		const limit = this.#clock() - RETENTION_MS;
-		for (const [name, ring] of this.#rings) {
-			if (ring.used > limit) continue;
-			closeSync(ring.file);
-			unlinkSync(join(this.#folder, REQUESTS_FOLDER, name));
-			this.#rings.delete(name);
-			return;
+		for (const rings of [this.#loaded, this.#rings]) {
+			for (const [key, ring] of rings) {
+				if (ring.used > limit) continue;
+				closeSync(ring.file);
+				unlinkSync(join(this.#folder, REQUESTS_FOLDER, ring.name));
+				for (const known of ring.keys) if (known !== undefined) this.#answers.delete(known);
+				rings.delete(key);
+				return;
+			}
 		}
 		throw new OverlayError("tryagain", "Too many clients make changes at once");
 	}
@@ -134,6 +151,7 @@ export class Journal {
 		for (const name of readdirSync(folder)) {
 			const path = join(folder, name);
 			const bytes = readFileSync(path);
+			const ring: Ring = { name, file: openFile(path), next: 0, used: 0, keys: [] };
 			let used = 0;
 			let newest = -1;
 			let newestSequence = 0;
@@ -146,17 +164,27 @@ export class Journal {
 					newestSequence = record.sequence;
 					newest = at / RECORD_BYTES;
 				}
-				if (record.time > limit) this.#before.set(requestKey(name, record.request), record.answer);
+				if (record.time > limit) this.#learn(ring, at / RECORD_BYTES, requestKey(name, record.request), record.answer, record.time);
 			}
-			if (used > limit && this.#rings.size < CLIENTS_MAX) this.#rings.set(name, { file: openFile(path), next: newest + 1, used });
-			else unlinkSync(path);
+			ring.next = newest + 1;
+			ring.used = used;
+			if (used > limit) {
+				this.#loaded.set(name, ring);
+				continue;
+			}
+			closeSync(ring.file);
+			unlinkSync(path);
 		}
 		return last;
 	}
 }
 
 interface Ring {
+	/** Of its file. */
+	readonly name: string;
 	readonly file: number;
+	/** Of the requests in its slots. */
+	readonly keys: (string | undefined)[];
 	/** The slot of the next record, counted on and on. */
 	next: number;
 	/** Milliseconds since the epoch. */
