@@ -34,6 +34,9 @@ export const LISTING_LIMITS: ListingLimits = {
 	hashBits: HASH_BITS,
 };
 
+/** Cookies behind its hash within which a name is looked for: names with one hash are two in 10^8 directories of a million. */
+const TIES_MAX = 4096;
+
 /** Names added to a listing in memory before it is made anew. */
 const ADDED_MAX = 4096;
 
@@ -110,8 +113,18 @@ class Listing {
 	remove(hi: number, lo: number, name: Uint8Array): void {
 		const at = this.find(hi, lo, name);
 		if (at >= 0) this.removed[at] = 1;
-		const extra = this.added.findIndex((entry) => entry.name.equals(name));
+		const extra = this.#findAdded(hi, lo, name);
 		if (extra >= 0) this.added.splice(extra, 1);
+	}
+
+	/** Where the name stands among those added, or -1. Where its hash was taken it has one of the next cookies. */
+	#findAdded(hi: number, lo: number, name: Uint8Array): number {
+		for (let i = lo === 0 ? this.addedAfter(hi - 1, 0xffffffff) : this.addedAfter(hi, lo - 1); i < this.added.length; i++) {
+			const entry = this.added[i];
+			if (entry.name.equals(name)) return i;
+			if (entry.hi !== hi || entry.lo - lo > TIES_MAX) return -1;
+		}
+		return -1;
 	}
 
 	/** Adds the name at its hash, or at the next free cookie. */
