@@ -1,24 +1,6 @@
 import type { Observed } from "./observed.ts";
 import type { Operation } from "./scenario.ts";
 
-/** What holdfast does not do yet; where a flag is off, the operation must fail and change nothing, and the kernel is not asked. */
-export interface AllowedDifferences {
-	/** Rename of a directory with a part in a lower (EXDEV until then). */
-	readonly directoryRenames: boolean;
-	/** A further name for an object of a lower or one copied up (NOTSUPP until then). */
-	readonly lowerLinks: boolean;
-}
-
-const fromEnvironment = (name: string, otherwise: boolean) => {
-	const value = process.env[name];
-	return value === undefined ? otherwise : value === "1";
-};
-
-export const ALLOWED: AllowedDifferences = {
-	directoryRenames: fromEnvironment("HOLDFAST_DIRECTORY_RENAMES", true),
-	lowerLinks: fromEnvironment("HOLDFAST_LOWER_LINKS", true),
-};
-
 /** Where the results of an operation may differ for good. */
 const RESULTS: readonly {
 	readonly why: string;
@@ -29,7 +11,7 @@ const RESULTS: readonly {
 		is: ({ kind }, kernel, holdfast) => kind === "link" && (kernel === "EPERM" || kernel === "EEXIST") && holdfast === "EISDIR",
 	},
 	{
-		why: "rename of a file over a folder above it: the kernel says ENOTEMPTY before it looks at the kinds (reported, to be removed)",
+		why: "the kernel finds that the target is a folder above the source (ENOTEMPTY) before it compares the kinds",
 		is: ({ kind }, kernel, holdfast) => kind === "rename" && kernel === "ENOTEMPTY" && holdfast === "EISDIR",
 	},
 	{
@@ -46,6 +28,8 @@ export interface FieldContext {
 	readonly second: Observed;
 	/** The link count as the operations made it; null where nothing tells it. */
 	readonly links: number | null;
+	/** A rename from or to this folder has failed. */
+	readonly hasFailedRename: boolean;
 	/** The object was born in a lower. */
 	readonly isOfLower: boolean;
 }
@@ -60,6 +44,10 @@ const FIELDS: readonly { readonly why: string; readonly is: (field: keyof Observ
 			const [kernel, holdfast] = oracle === "kernel" ? [first, second] : [second, first];
 			return holdfast.nlink === links && kernel.nlink === links + 1;
 		},
+	},
+	{
+		why: "the kernel places a whiteout before it learns from the file system of upper that a rename cannot be, which moves the clock of the folder",
+		is: (field, { oracle, first, hasFailedRename }) => field === "mtime" && oracle === "kernel" && hasFailedRename && first.mtime === "now",
 	},
 ];
 

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { needs } from "../requirements.ts";
 import { cannotMount, type Scratch } from "../scratch.ts";
-import { ALLOWED } from "./allowed-differences.ts";
 import { Difference, runScenario, type Tally } from "./run-scenario.ts";
 import { type Scenario, scenarios, showScenario } from "./scenario.ts";
 
@@ -30,8 +29,7 @@ export interface Replay {
 
 export interface Found {
 	readonly signature: string;
-	readonly replay: Replay;
-	/** The shrunk scenario and what differs. */
+	/** The shrunk scenario, what differs, and what replays it. */
 	readonly text: string;
 }
 
@@ -46,69 +44,65 @@ export function replayFromEnvironment(): Replay {
 	return { seed: HOLDFAST_SEED === undefined ? Date.now() & 0x7fffffff : Number(HOLDFAST_SEED), path: HOLDFAST_PATH };
 }
 
+const SCENARIOS_PER_SEED = 200;
+const SHRINK_MILLISECONDS = 60_000;
+
 /**
  * Runs random scenarios until the time is over (or the one that is replayed), and goes on after a difference, of which each kind
- * is shrunk and reported once. `differencesMax`: ends after so many kinds.
+ * is shrunk and reported once. `kindsMax`: ends after so many kinds.
  */
 export async function campaign(
 	made: Scratch,
 	replay: Replay,
 	seconds: number,
-	differencesMax: number,
+	kindsMax: number,
 	onFound: (found: Found) => void = () => {},
 ): Promise<CampaignReport> {
 	const top = made.mount("ext4", "differential", 512);
 	execFileSync("mount", ["-o", "remount,noatime", top]);
+	const isReplay = replay.path !== undefined;
 	const end = Date.now() + seconds * 1000;
-	const found: Found[] = [];
-	const known = new Set<string>();
 	const tally: Tally = { results: new Map() };
+	const found = new Map<string, Found>();
 	let count = 0;
-	let isShrinking = false;
-	let isSkipping = false;
+	let shrinkEnd = 0;
 	const once = async (scenario: Scenario) => {
-		if (isSkipping || (!isShrinking && replay.path === undefined && Date.now() > end)) return;
+		if (Date.now() > (shrinkEnd === 0 ? end : shrinkEnd) && !isReplay) return;
 		try {
-			await runScenario(join(top, `s${count++}`), scenario, ALLOWED, isShrinking ? undefined : tally);
+			await runScenario(join(top, `s${count++}`), scenario, shrinkEnd === 0 ? tally : undefined);
 		} catch (error) {
-			if (!(error instanceof Difference) || known.has(error.signature)) {
-				if (error instanceof Difference) return;
-				throw error;
-			}
-			isShrinking = true;
+			if (found.has((error as Difference).signature)) return;
+			if (shrinkEnd === 0) shrinkEnd = Date.now() + SHRINK_MILLISECONDS;
 			throw error;
 		}
 	};
-	for (
-		let seed = replay.seed;
-		found.length < differencesMax && (Date.now() < end || replay.path !== undefined);
-		seed = (seed + 1) & 0x7fffffff
-	) {
-		isShrinking = false;
-		isSkipping = false;
+	for (let seed = replay.seed; found.size < kindsMax && (isReplay || Date.now() < end); seed = (seed + 1) & 0x7fffffff) {
+		shrinkEnd = 0;
 		const details = await fc.check(fc.asyncProperty(scenarios, once), {
 			seed,
-			...(replay.path === undefined ? {} : { path: replay.path }),
-			numRuns: replay.path === undefined ? 200 : 1,
+			numRuns: isReplay ? 1 : SCENARIOS_PER_SEED,
+			...(isReplay ? { path: replay.path as string } : {}),
 		});
 		if (details.failed) {
-			const error = details.errorInstance as Error;
-			const signature = error instanceof Difference ? error.signature : error.message;
-			known.add(signature);
-			const one = {
-				signature,
-				replay: { seed, path: details.counterexamplePath ?? undefined },
-				text: [
-					`${signature} (${details.numShrinks} times smaller)`,
-					`replay with HOLDFAST_SEED=${seed} HOLDFAST_PATH=${details.counterexamplePath}`,
-					...(details.counterexample === null ? [] : [showScenario(details.counterexample[0])]),
-					error.message,
-				].join("\n"),
-			};
-			found.push(one);
+			const one = describe(details, seed);
+			found.set(one.signature, one);
 			onFound(one);
 		}
-		if (replay.path !== undefined) break;
+		if (isReplay) break;
 	}
-	return { scenarios: count, found, tally };
+	return { scenarios: count, found: [...found.values()], tally };
+}
+
+function describe(details: fc.RunDetails<[Scenario]>, seed: number): Found {
+	const error = details.errorInstance as Error;
+	const path = details.counterexamplePath ?? "";
+	return {
+		signature: error instanceof Difference ? error.signature : error.message,
+		text: [
+			`${error instanceof Difference ? error.signature : error.message} (${details.numShrinks} times smaller)`,
+			`replay with HOLDFAST_SEED=${seed} HOLDFAST_PATH=${path}`,
+			...(details.counterexample === null ? [] : [showScenario(details.counterexample[0])]),
+			error instanceof Difference ? error.message : error.stack,
+		].join("\n"),
+	};
 }

@@ -1,11 +1,9 @@
 import { allocate } from "../../../src/linux/memory.ts";
-import { OverlayError, Pending } from "../../../src/overlay/errors.ts";
-import type { Node } from "../../../src/overlay/node.ts";
+import { OverlayError, type OverlayErrorCode, Pending } from "../../../src/overlay/errors.ts";
 import { type OpenOptions, openOverlay } from "../../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../../src/overlay/overlay.ts";
 import { type ReleaseReport, release } from "../../../src/overlay/release.ts";
 import { type Attributes, type Credentials, FileType } from "../../../src/overlay/types.ts";
-import type { AllowedDifferences } from "./allowed-differences.ts";
 import { workInline } from "./inline-offload.ts";
 import type { LayerPaths } from "./kernel-overlay.ts";
 import type { Model } from "./model.ts";
@@ -24,10 +22,11 @@ export interface Outcome {
 	readonly result: string;
 	/** The object that an operation that makes one has answered. */
 	readonly made: { readonly handle: Buffer; readonly fileid: string; readonly type: string } | null;
-	/** Not done yet in holdfast: it must have failed, and the kernel is not asked. */
-	readonly isGap: boolean;
 }
 
+type Change = Exclude<Operation, { kind: "restart" }>;
+
+const EMPTY = Buffer.alloc(0);
 const bytesOf = (name: string) => Buffer.from(name, "latin1");
 
 export function fileidOf(attributes: Attributes): string {
@@ -38,13 +37,14 @@ export function fileidOf(attributes: Attributes): string {
 export class HoldfastOverlay {
 	readonly #paths: LayerPaths;
 	readonly #scenario: Scenario;
-	readonly #allowed: AllowedDifferences;
 	#overlay: Overlay | null = null;
+	#xid = 0;
+	/** The change that was asked for last, and its answer: sent again after a restart, as a client does that heard nothing. */
+	#last: { readonly send: () => Promise<Buffer | null>; readonly result: string; readonly handle: Buffer | null } | null = null;
 
-	constructor(paths: LayerPaths, scenario: Scenario, allowed: AllowedDifferences) {
+	constructor(paths: LayerPaths, scenario: Scenario) {
 		this.#paths = paths;
 		this.#scenario = scenario;
-		this.#allowed = allowed;
 	}
 
 	#open(purpose: OpenOptions["purpose"]): Overlay {
@@ -123,19 +123,17 @@ export class HoldfastOverlay {
 		if (!isOn(operation)) {
 			await this.close();
 			this.open();
-			return { result: "ok", made: null, isGap: false };
+			await this.#repeat();
+			return { result: "ok", made: null };
 		}
 		let made: Outcome["made"] = null;
-		let isGap = false;
 		const result = await this.outcome(async () => {
 			const isNamed = ["create", "overwrite", "symlink", "fifo", "mkdir", "rename", "unlink", "rmdir"].includes(operation.kind);
 			const handle = await this.#resolve(isNamed ? operation.path.slice(0, -1) : operation.path, operation.held, model);
 			const other = "to" in operation ? await this.#resolve(operation.to.slice(0, -1), operation.held, model) : handle;
-			if (operation.kind === "rename" && !this.#allowed.directoryRenames) isGap = await this.#isLowerDirectory(handle, operation.path);
-			if (operation.kind === "link" && !this.#allowed.lowerLinks) isGap = await this.#isOfLower(handle);
 			if (operation.kind === "read") return `ok ${digest(await this.#read(handle))}`;
 			if (operation.kind === "readdir") return `ok ${(await this.list(handle)).map((entry) => entry.name).join(" ")}`;
-			const node = await this.settle(() => this.#step(operation, handle, other));
+			const node = await this.#send(operation, handle, other);
 			if (node !== null) {
 				made = await this.settle(() => {
 					const object = this.overlay.decode(node);
@@ -144,11 +142,46 @@ export class HoldfastOverlay {
 			}
 			return "ok";
 		});
-		return { result, made, isGap };
+		return { result, made };
+	}
+
+	/** Asks for a change, as a request of its own. WRITE is one that may be done twice. */
+	async #send(operation: Change, handle: Buffer, other: Buffer): Promise<Buffer | null> {
+		const xid = this.#xid++;
+		const send = () =>
+			this.settle(() => {
+				this.overlay.request =
+					operation.kind === "write"
+						? null
+						: { client: "test", xid, program: 100003, version: 3, procedure: 1, length: 1, checksumHi: 0, checksumLo: xid };
+				try {
+					return this.#step(operation, handle, other);
+				} finally {
+					this.overlay.request = null;
+				}
+			});
+		this.#last = null;
+		const answer = await this.outcome(send);
+		const handled = typeof answer === "string" ? null : answer;
+		if (operation.kind !== "write") this.#last = { send, result: typeof answer === "string" ? answer : "ok", handle: handled };
+		if (typeof answer === "string") throw new OverlayError(answer.slice(1).toLowerCase() as OverlayErrorCode, "as answered");
+		return answer;
+	}
+
+	async #repeat(): Promise<void> {
+		if (this.#last === null) return;
+		const { send, result, handle } = this.#last;
+		const again = await this.outcome(send);
+		const isSame = typeof again === "string" ? again === result : result === "ok" && Buffer.compare(again ?? EMPTY, handle ?? EMPTY) === 0;
+		if (!isSame) {
+			throw new Error(
+				`a repeated request was answered ${typeof again === "string" ? again : "ok or with another handle"}, first ${result}`,
+			);
+		}
 	}
 
 	/** One synchronous pass; the handle of the object that it made, or null. */
-	#step(operation: Exclude<Operation, { kind: "restart" }>, handle: Buffer, other: Buffer): Buffer | null {
+	#step(operation: Change, handle: Buffer, other: Buffer): Buffer | null {
 		const { overlay } = this;
 		const object = overlay.decode(handle);
 		const name = bytesOf(operation.path[operation.path.length - 1] ?? "");
@@ -197,21 +230,6 @@ export class HoldfastOverlay {
 				throw new Error(`no step: ${operation.kind}`);
 		}
 		return null;
-	}
-
-	#isLowerDirectory(parent: Buffer, path: Path): Promise<boolean> {
-		return this.settle(() => {
-			const node = this.overlay.lookup(this.overlay.decode(parent), bytesOf(path[path.length - 1]), ROOT) as Node | null;
-			if (node === null || node.type !== FileType.dir) return false;
-			return node.reals.length > 1 || !node.isUpper || node.home !== node.top.layer.home;
-		});
-	}
-
-	#isOfLower(handle: Buffer): Promise<boolean> {
-		return this.settle(() => {
-			const node = this.overlay.decode(handle);
-			return node.type !== FileType.dir && (!node.isUpper || node.isIndexed);
-		});
 	}
 
 	async #read(handle: Buffer): Promise<Buffer> {

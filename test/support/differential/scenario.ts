@@ -70,16 +70,16 @@ export function isOn(operation: Operation): operation is Exclude<Operation, { ki
 }
 
 // names say mostly what they are, so that operations meet what they are for, and now and then not
-const folderName = fc.oneof({ weight: 10, arbitrary: fc.constantFrom("a", "b") }, { weight: 1, arbitrary: fc.constantFrom("f", "c") });
+const folderName = fc.oneof({ weight: 10, arbitrary: fc.constantFrom("a", "a", "b") }, { weight: 1, arbitrary: fc.constantFrom("f", "c") });
 const fileName = fc.oneof(
-	{ weight: 14, arbitrary: fc.constantFrom("f", "g", "h") },
+	{ weight: 14, arbitrary: fc.constantFrom("f", "f", "f", "g", "g", "h") },
 	{ weight: 2, arbitrary: fc.constantFrom("a", "b") },
 	{ weight: 1, arbitrary: fc.constantFrom("\xff\xfe", "d".repeat(255)) },
 );
 const parentPath: fc.Arbitrary<Path> = fc.oneof(
 	{ weight: 3, arbitrary: fc.constant([]) },
 	{ weight: 5, arbitrary: fc.tuple(folderName) },
-	{ weight: 2, arbitrary: fc.tuple(folderName, folderName) },
+	{ weight: 1, arbitrary: fc.tuple(folderName, folderName) },
 );
 const folderPath: fc.Arbitrary<Path> = fc.tuple(parentPath, folderName).map(([parent, name]) => [...parent, name]);
 const filePath: fc.Arbitrary<Path> = fc.tuple(parentPath, fileName).map(([parent, name]) => [...parent, name]);
@@ -129,7 +129,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 		}),
 	},
 	{ weight: 3, arbitrary: fc.record({ kind: fc.constant("truncate" as const), ...on, size: fc.constantFrom(0, 1, 50, 6000, 100_000) }) },
-	{ weight: 5, arbitrary: fc.record({ kind: fc.constant("link" as const), ...on, to: filePath }) },
+	{ weight: 8, arbitrary: fc.record({ kind: fc.constant("link" as const), ...on, to: filePath }) },
 	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("symlink" as const), ...on, target }) },
 	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("fifo" as const), ...on, mode: fileMode }) },
 	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("mkdir" as const), ...onFolder, mode: directoryMode }) },
@@ -166,7 +166,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 
 export const scenarios: fc.Arbitrary<Scenario> = fc.noBias(
 	fc.record({
-		lowers: fc.array(fc.array(plantStep, { maxLength: 14, size: "max" }), { minLength: 1, maxLength: 3 }),
+		lowers: fc.array(fc.array(plantStep, { maxLength: 20, size: "max" }), { minLength: 1, maxLength: 3 }),
 		operations: fc.array(operation, { maxLength: 80, size: "max" }),
 		nodesMax: fc.constantFrom(65536, 3),
 		checksEach: fc.boolean(),
