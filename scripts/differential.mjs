@@ -20,7 +20,7 @@ const { values } = parseArgs({
 });
 if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
 
-const { campaign, cannotCompare, replayFromEnvironment } = await import(join(root, "dist/test/support/differential/campaign.js"));
+const { campaign, cannotCompare, replayFromEnvironment } = await import(join(root, "dist/test/differential/campaign.js"));
 const { Scratch } = await import(join(root, "dist/test/support/scratch.js"));
 
 const reason = cannotCompare();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { campaign, cannotCompare, replayFromEnvironment } from "./support/differential/campaign.ts";
+import { campaign, cannotCompare, replayFromEnvironment } from "./differential/campaign.ts";
 import { full } from "./support/requirements.ts";
 import { scratch } from "./support/scratch.ts";
 

@@ -1,8 +1,8 @@
 import { setImmediate } from "node:timers/promises";
-import { copyData } from "../../../src/layer/copy-data.ts";
-import type { Job, JobResult, Offload } from "../../../src/overlay/offload.ts";
-import type { Overlay } from "../../../src/overlay/overlay.ts";
-import { scan } from "../../../src/overlay/scan.ts";
+import { copyData } from "../../src/layer/copy-data.ts";
+import type { Job, JobResult, Offload } from "../../src/overlay/offload.ts";
+import type { Overlay } from "../../src/overlay/overlay.ts";
+import { scan } from "../../src/overlay/scan.ts";
 
 /** Does the work of the threads on this one, in a later turn: to start threads takes longer than a whole scenario. Nothing is flushed. */
 class InlineOffload implements Pick<Offload, "run" | "close"> {

@@ -1,9 +1,9 @@
-import { allocate } from "../../../src/linux/memory.ts";
-import { OverlayError, type OverlayErrorCode, Pending } from "../../../src/overlay/errors.ts";
-import { type OpenOptions, openOverlay } from "../../../src/overlay/open-overlay.ts";
-import type { Overlay } from "../../../src/overlay/overlay.ts";
-import { type ReleaseReport, release } from "../../../src/overlay/release.ts";
-import { type Attributes, type Credentials, FileType } from "../../../src/overlay/types.ts";
+import { allocate } from "../../src/linux/memory.ts";
+import { OverlayError, type OverlayErrorCode, Pending } from "../../src/overlay/errors.ts";
+import { type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
+import type { Overlay } from "../../src/overlay/overlay.ts";
+import { type ReleaseReport, release } from "../../src/overlay/release.ts";
+import { type Attributes, type Credentials, FileType } from "../../src/overlay/types.ts";
 import { workInline } from "./inline-offload.ts";
 import type { LayerPaths } from "./kernel-overlay.ts";
 import type { Model } from "./model.ts";

@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readFileSync } from "node:fs";
-import { visitEntries } from "../../../src/linux/directory.ts";
-import { errnoName } from "../../../src/linux/errno.ts";
-import { readLink } from "../../../src/linux/names.ts";
-import { close, descriptorPath, O, openAt } from "../../../src/linux/open.ts";
-import { fstat, Stat } from "../../../src/linux/stat.ts";
-import { getXattr, listXattrs } from "../../../src/linux/xattr.ts";
-import { FileType } from "../../../src/overlay/types.ts";
+import { visitEntries } from "../../src/linux/directory.ts";
+import { errnoName } from "../../src/linux/errno.ts";
+import { readLink } from "../../src/linux/names.ts";
+import { close, descriptorPath, O, openAt } from "../../src/linux/open.ts";
+import { fstat, Stat } from "../../src/linux/stat.ts";
+import { getXattr, listXattrs } from "../../src/linux/xattr.ts";
+import { FileType } from "../../src/overlay/types.ts";
 
 /** What a tree shows of an object, for comparison. */
 export interface Observed {

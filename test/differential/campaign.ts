@@ -2,8 +2,8 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { needs } from "../requirements.ts";
-import { cannotMount, type Scratch } from "../scratch.ts";
+import { needs } from "../support/requirements.ts";
+import { cannotMount, type Scratch } from "../support/scratch.ts";
 import { Difference, runScenario, type Tally } from "./run-scenario.ts";
 import { type Scenario, scenarios, showScenario } from "./scenario.ts";
 

@@ -1,13 +1,13 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { changeMode, changeOwner, changeTimes } from "../../../src/linux/attributes.ts";
-import { truncateFile, writeFrom } from "../../../src/linux/data.ts";
-import { errnoName, must } from "../../../src/linux/errno.ts";
-import { linkDescriptor, makeDirectory, makeNode, makeSymlink } from "../../../src/linux/names.ts";
-import { close, O, openAt, openPath } from "../../../src/linux/open.ts";
-import { fstat, Stat } from "../../../src/linux/stat.ts";
-import { setXattr } from "../../../src/linux/xattr.ts";
-import { FileType } from "../../../src/overlay/types.ts";
+import { changeMode, changeOwner, changeTimes } from "../../src/linux/attributes.ts";
+import { truncateFile, writeFrom } from "../../src/linux/data.ts";
+import { errnoName, must } from "../../src/linux/errno.ts";
+import { linkDescriptor, makeDirectory, makeNode, makeSymlink } from "../../src/linux/names.ts";
+import { close, O, openAt, openPath } from "../../src/linux/open.ts";
+import { fstat, Stat } from "../../src/linux/stat.ts";
+import { setXattr } from "../../src/linux/xattr.ts";
+import { FileType } from "../../src/overlay/types.ts";
 import { namesIn } from "./observed.ts";
 import type { Mark, Path, PlantStep } from "./scenario.ts";
 

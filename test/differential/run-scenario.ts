@@ -1,10 +1,10 @@
 import { mkdirSync, rmSync, statfsSync } from "node:fs";
 import { join } from "node:path";
-import { setUmask } from "../../../src/linux/file-system.ts";
-import { close, O, openPath } from "../../../src/linux/open.ts";
-import { fstat, Stat } from "../../../src/linux/stat.ts";
-import { copyMetadata } from "../../../src/overlay/copy-up.ts";
-import { OverlayError } from "../../../src/overlay/errors.ts";
+import { setUmask } from "../../src/linux/file-system.ts";
+import { close, O, openPath } from "../../src/linux/open.ts";
+import { fstat, Stat } from "../../src/linux/stat.ts";
+import { copyMetadata } from "../../src/overlay/copy-up.ts";
+import { OverlayError } from "../../src/overlay/errors.ts";
 import { isAllowedField, isAllowedResult } from "./allowed-differences.ts";
 import { HoldfastOverlay, type ObservedWithHandle } from "./holdfast-overlay.ts";
 import { KernelOverlay, type LayerPaths } from "./kernel-overlay.ts";
