@@ -55,7 +55,7 @@ export class Journal {
 		const last = this.#loadRings();
 		const intent = readIntent(join(this.#folder, INTENT_FILE));
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
-		if (intent === null || intent.isAborted || intent.sequence <= last) return;
+		if (intent === null || intent.hasEnded || intent.sequence <= last) return;
 		completeSteps(this.#writable(), intent.steps);
 		if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle });
 	}
@@ -74,12 +74,14 @@ export class Journal {
 	 */
 	perform(steps: readonly Step[], descriptors: Descriptors, request: ChangeRequest | null, handle: Buffer | null): void {
 		if (request !== null) this.#ring(request.client);
-		writeAt(this.#intent, encodeIntent({ sequence: this.#sequence, isAborted: false, request, handle, steps }), 0);
+		writeAt(this.#intent, encodeIntent({ sequence: this.#sequence, hasEnded: false, request, handle, steps }), 0);
 		try {
 			const writable = this.#writable();
 			for (const step of steps) runStep(writable, step, descriptors);
+			// no ring will say that it is done, and to repeat it could undo what is written from now on
+			if (request === null) writeAt(this.#intent, ENDED, ENDED_AT);
 		} catch (error) {
-			writeAt(this.#intent, ABORTED, ABORTED_AT);
+			writeAt(this.#intent, ENDED, ENDED_AT);
 			throw error;
 		} finally {
 			if (request === null) this.#sequence++;
@@ -265,23 +267,23 @@ function decodeRecord(bytes: Buffer): { request: RequestNumbers; sequence: numbe
 
 interface Intent {
 	readonly sequence: number;
-	readonly isAborted: boolean;
+	readonly hasEnded: boolean;
 	readonly request: ChangeRequest | null;
 	readonly handle: Buffer | null;
 	readonly steps: readonly Step[];
 }
 
-/** The intent: magic, a byte that says it was given up, 2 unused, at 4 the length of the text, at 8 its CRC, at 12 the text: JSON in latin1, so that bytes of names stand for themselves. */
+/** The intent: magic, a byte that says that it was carried out, or given up, 2 unused, at 4 the length of the text, at 8 its CRC, at 12 the text: JSON in latin1, so that bytes of names stand for themselves. */
 const INTENT_MAGIC = 0x1d;
 const INTENT_TEXT_AT = 12;
-const ABORTED_AT = 1;
-const ABORTED = Uint8Array.of(1);
+const ENDED_AT = 1;
+const ENDED = Uint8Array.of(1);
 
 /** Byte arrays become latin1 text behind this key. */
 const BYTES_KEY = "$";
 
 function encodeIntent(intent: Intent): Buffer {
-	const text = JSON.stringify({ ...intent, isAborted: undefined }, function replace(this: Record<string, unknown>, key, value) {
+	const text = JSON.stringify({ ...intent, hasEnded: undefined }, function replace(this: Record<string, unknown>, key, value) {
 		// Buffer has a toJSON of its own, which has run already: look at what was there before
 		const raw = this[key];
 		return raw instanceof Uint8Array ? { [BYTES_KEY]: Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString("latin1") } : value;
@@ -304,5 +306,5 @@ function readIntent(path: string): Intent | null {
 	const intent = JSON.parse(text.toString("latin1"), (_key, value) =>
 		typeof value === "object" && value !== null && typeof value[BYTES_KEY] === "string" ? Buffer.from(value[BYTES_KEY], "latin1") : value,
 	) as Intent;
-	return { ...intent, isAborted: bytes[ABORTED_AT] === ABORTED[0] };
+	return { ...intent, hasEnded: bytes[ENDED_AT] === ENDED[0] };
 }
