@@ -52,12 +52,23 @@ export class Journal {
 	recover(): void {
 		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
 		this.#intent = openFile(join(this.#folder, INTENT_FILE));
-		const last = this.#loadRings();
+		const { last, silent } = this.#loadRings();
 		const intent = readIntent(join(this.#folder, INTENT_FILE));
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
-		if (intent === null || intent.hasEnded || intent.sequence <= last) return;
-		completeSteps(this.#writable(), intent.steps);
-		if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle });
+		if (intent !== null && !intent.hasEnded) {
+			if (intent.sequence > last) {
+				completeSteps(this.#writable(), intent.steps);
+				if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle });
+			}
+			this.#endIntent();
+		}
+		// only now: that the intent was carried out may be known from one of these alone
+		for (const path of silent) unlinkSync(path);
+	}
+
+	/** No start looks at the steps of the present intent again, whatever rings are there then. */
+	#endIntent(): void {
+		writeAt(this.#intent, ENDED, ENDED_AT);
 	}
 
 	/** The answer that this request got, in this run or before the last start, if it is one that comes again. */
@@ -79,9 +90,9 @@ export class Journal {
 			const writable = this.#writable();
 			for (const step of steps) runStep(writable, step, descriptors);
 			// no ring will say that it is done, and to repeat it could undo what is written from now on
-			if (request === null) writeAt(this.#intent, ENDED, ENDED_AT);
+			if (request === null) this.#endIntent();
 		} catch (error) {
-			writeAt(this.#intent, ENDED, ENDED_AT);
+			this.#endIntent();
 			throw error;
 		} finally {
 			if (request === null) this.#sequence++;
@@ -135,6 +146,7 @@ export class Journal {
 		for (const rings of [this.#loaded, this.#rings]) {
 			for (const [key, ring] of rings) {
 				if (ring.used > limit) continue;
+				this.#endIntent();
 				closeSync(ring.file);
 				unlinkSync(join(this.#folder, REQUESTS_FOLDER, ring.name));
 				for (const known of ring.keys) if (known !== undefined) this.#answers.delete(known);
@@ -145,10 +157,11 @@ export class Journal {
 		throw new OverlayError("tryagain", "Too many clients make changes at once");
 	}
 
-	/** Reads all rings; the highest sequence number in them. */
-	#loadRings(): number {
+	/** Reads all rings: the highest sequence number in them, and the files of clients that have been silent for long. */
+	#loadRings(): { readonly last: number; readonly silent: readonly string[] } {
 		const folder = join(this.#folder, REQUESTS_FOLDER);
 		const limit = this.#clock() - RETENTION_MS;
+		const silent: string[] = [];
 		let last = 0;
 		for (const name of readdirSync(folder)) {
 			const path = join(folder, name);
@@ -175,9 +188,9 @@ export class Journal {
 				continue;
 			}
 			closeSync(ring.file);
-			unlinkSync(path);
+			silent.push(path);
 		}
-		return last;
+		return { last, silent };
 	}
 }
 

@@ -4,7 +4,7 @@ import { ERRNO } from "../linux/errno.ts";
 import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
 import { linkDescriptor, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
 import { close, O } from "../linux/open.ts";
-import { Stat, statAt } from "../linux/stat.ts";
+import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { setXattr } from "../linux/xattr.ts";
 import { failed, must, type Writable } from "./engine.ts";
 import { FileType, type SetAttributes, type Timespec } from "./types.ts";
@@ -161,12 +161,25 @@ function isDone(step: Step, descriptors: Descriptors): boolean | undefined {
 			const directory = descriptors.place(step.in);
 			return directory < 0 || !leadsTo(directory, step.name, step.inode);
 		}
+		default:
+			return undefined;
+	}
+}
+
+/** Whether a step that is next in a recovery has nothing to do. That says nothing of the steps before it: it may be so from the start. */
+function isNeedless(step: Step, descriptors: Descriptors): boolean {
+	switch (step.op) {
 		case "unlinkWhiteout": {
 			const directory = descriptors.place(step.in);
 			return directory < 0 || !(statAt(directory, step.name, scratch) === 0 && isWhiteoutStat(scratch));
 		}
+		case "times": {
+			// to set them would change nothing but the ctime, which clients see
+			const fd = descriptors.inode(step.inode, false);
+			return fd < 0 || (fstat(fd, scratch) === 0 && scratch.mtimeSec === step.mtime.sec && scratch.mtimeNsec === step.mtime.nsec);
+		}
 		default:
-			return undefined;
+			return false;
 	}
 }
 
@@ -208,7 +221,7 @@ export function completeSteps(writable: Writable, steps: readonly Step[]): void 
 		steps.forEach((step, i) => {
 			if (isDone(step, descriptors) === true) next = i + 1;
 		});
-		for (const step of steps.slice(next)) runStep(writable, step, descriptors);
+		for (const step of steps.slice(next)) if (!isNeedless(step, descriptors)) runStep(writable, step, descriptors);
 	} finally {
 		descriptors.close();
 	}

@@ -1,0 +1,292 @@
+import { chmodSync, chownSync, linkSync, lstatSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { interceptChanges } from "../../src/linux/libc.ts";
+import { close } from "../../src/linux/open.ts";
+import { Pending } from "../../src/overlay/errors.ts";
+import type { Node } from "../../src/overlay/node.ts";
+import { openOverlay } from "../../src/overlay/open-overlay.ts";
+import type { Overlay } from "../../src/overlay/overlay.ts";
+import type { ChangeRequest, Credentials, OverlayObject, Timespec } from "../../src/overlay/types.ts";
+import { workInline } from "../differential/inline-offload.ts";
+import { plant } from "../support/lower-tree.ts";
+import { snapshotTree } from "../support/tree-snapshot.ts";
+import { observe, type Tree } from "./tree.ts";
+
+export const ROOT: Credentials = { uid: 0, gid: 0, gids: [] };
+export const bytes = (name: string) => Buffer.from(name);
+
+/** The world stops: no call that changes the disk is made any more. */
+export class CrashError extends Error {}
+
+/** What a front end has at hand for one request: objects by the handles that they had before it. */
+export interface Act {
+	readonly overlay: Overlay;
+	/** The object that had this path before. */
+	at(path: string): Node;
+	ctime(path: string): Timespec;
+}
+
+export type Run = (act: Act) => OverlayObject | null | undefined;
+
+/** The lowers that all stages share: nothing may ever change in them. */
+export class Lowers {
+	readonly paths: readonly string[];
+	readonly base: string;
+
+	constructor(base: string) {
+		this.base = base;
+		const outside = join(base, "outside");
+		mkdirSync(outside);
+		const top = plant(join(base, "top"), {
+			file: "the file",
+			file2: "the other file",
+			sym: { link: "file" },
+			pipe: { node: ["p"] },
+			"links/one": "three names",
+			"d/in": "in",
+			"d/sub/deep/leaf": "leaf",
+			"d2/": "",
+			"merged/both": "top both",
+			"merged/top": "top",
+			"merged/sub/s1": "s1",
+			"empty/": "",
+			"emptym/": "",
+			copied: "copied",
+			"cl/c1": "copied with three names",
+			"two/a": "two names",
+			"twoup/a": "copied with two names",
+			white: "white",
+			"whited/": "",
+			over: "covered",
+			"overd/x": "x",
+			"mv/in": "in",
+			"mv/sub/inner": "inner",
+			"holes/h1": "h1",
+			"holes2/h1": "h1",
+			"cd/f": "f",
+			"cd/g": "g",
+		});
+		const bottom = plant(join(base, "bottom"), {
+			"merged/both": "bottom both",
+			"merged/bottom": "bottom",
+			"merged/sub/s2": "s2",
+			"emptym/": "",
+			"mv/below": "below",
+			"holes/h2": "h2",
+			"holes2/h2": "h2",
+			underneath: "underneath",
+		});
+		for (const [from, to] of [
+			["links/one", "links/two"],
+			["cl/c1", "cl/c2"],
+			["two/a", "two/b"],
+			["twoup/a", "twoup/b"],
+		]) {
+			linkSync(join(top, from), join(top, to));
+			if (!from.startsWith("two")) linkSync(join(top, from), join(outside, to.replace("/", "-")));
+		}
+		chmodSync(join(top, "file"), 0o640);
+		chownSync(join(top, "file"), 1000, 1001);
+		chmodSync(join(top, "links/one"), 0o604);
+		this.paths = [top, bottom];
+		let second = 900_000_000;
+		for (const path of [outside, top, bottom]) for (const [at] of walk(path).reverse()) lutimesSync(at, second, second++);
+	}
+
+	/** All of them, byte for byte, with attributes and numbers. */
+	snapshot(): string[] {
+		return this.paths.flatMap((path) => [...snapshotTree(path, { exact: true })].map(([name, line]) => `${path} ${name} ${line}`));
+	}
+
+	/** Numbers, link counts, sizes, owners, modes and times of all inodes: cheaper than `snapshot`. */
+	inodes(): string {
+		return this.paths
+			.flatMap((path) => walk(path))
+			.map(([at, stat]) => {
+				const { ino, nlink, mode, uid, gid, size, mtimeNs, ctimeNs } = stat;
+				return [at, ino, nlink, mode, uid, gid, size, mtimeNs, ctimeNs, stat.isSymbolicLink() ? readlinkSync(at) : ""].join(" ");
+			})
+			.join("\n");
+	}
+}
+
+function walk(path: string): [string, ReturnType<typeof statOf>][] {
+	const stat = statOf(path);
+	const below = stat.isDirectory()
+		? readdirSync(path)
+				.sort()
+				.flatMap((name) => walk(join(path, name)))
+		: [];
+	return [[path, stat], ...below];
+}
+
+const statOf = (path: string) => lstatSync(path, { bigint: true });
+
+/** Upper and work over the lowers, for one run. Built through an overlay, request by request, as its clients would. */
+export class Stage {
+	readonly lowers: Lowers;
+	readonly path: string;
+	readonly upper: string;
+	readonly work: string;
+	#overlay: Overlay | null = null;
+	#xid = 0;
+
+	constructor(lowers: Lowers, name: string) {
+		this.lowers = lowers;
+		this.path = join(lowers.base, name);
+		this.upper = join(this.path, "upper");
+		this.work = join(this.path, "work");
+		mkdirSync(this.upper, { recursive: true });
+		// an overlay in this process has set the umask to 0
+		chmodSync(this.upper, 0o755);
+	}
+
+	get overlay(): Overlay {
+		if (this.#overlay === null) throw new Error("the overlay is not open");
+		return this.#overlay;
+	}
+
+	get isOpen(): boolean {
+		return this.#overlay !== null;
+	}
+
+	open(): Overlay {
+		const { paths } = this.lowers;
+		const options = { lowers: paths, upper: this.upper, work: this.work, stateFolder: join(this.path, "state"), isSync: false };
+		this.#overlay = workInline(openOverlay({ ...options, purpose: "serve" }).overlay);
+		return this.#overlay;
+	}
+
+	async close(): Promise<void> {
+		await this.#overlay?.close();
+		this.#overlay = null;
+	}
+
+	async restart(): Promise<Overlay> {
+		await this.close();
+		return this.open();
+	}
+
+	/** As a kill leaves it: descriptors and lock are gone, and nothing more reaches the disk. */
+	abandon(): void {
+		const { engine } = this.overlay;
+		this.#overlay = null;
+		engine.descriptors.dropAll();
+		for (const layer of engine.layers) layer.close();
+		engine.writable?.work.close();
+		engine.writable?.linkCounts.close();
+		engine.writable?.journal.close();
+		if (engine.writable !== null) close(engine.writable.index.fd);
+	}
+
+	remove(): void {
+		rmSync(this.path, { recursive: true });
+	}
+
+	/** Runs what may have to wait, from its start, until it is done. */
+	async settle<T>(operation: () => T): Promise<T> {
+		for (;;) {
+			try {
+				return operation();
+			} catch (error) {
+				if (!(error instanceof Pending)) throw error;
+				await error.ready;
+			}
+		}
+	}
+
+	/** A request of its own of the client "before". */
+	async change(run: Run): Promise<OverlayObject | null | undefined> {
+		const request = requestOf("before", ++this.#xid);
+		return this.settle(() => {
+			this.overlay.request = request;
+			const { overlay } = this;
+			return run({ overlay, at: (path) => this.find(path), ctime: (path) => overlay.getattr(this.find(path)).ctime });
+		});
+	}
+
+	/** By its names. */
+	find(path: string): Node {
+		let node = this.overlay.root;
+		for (const name of path.split("/").filter((part) => part !== "")) {
+			const child = this.overlay.lookup(node, bytes(name), ROOT);
+			if (child === null) throw new Error(`there is no ${path}`);
+			node = child;
+		}
+		return node;
+	}
+
+	/** Files copied up, whiteouts, objects of upper alone and over others, a merged directory that has moved. */
+	async build(): Promise<void> {
+		this.open();
+		const write = (path: string, text: string) =>
+			this.change(({ overlay, at }) => overlay.write(at(path), ROOT, 0, bytes(text)) as undefined);
+		const remove = (path: string) => this.change(({ overlay, at }) => overlay.remove(at(parentOf(path)), nameOf(path), ROOT) as undefined);
+		const rmdir = (path: string) => this.change(({ overlay, at }) => overlay.rmdir(at(parentOf(path)), nameOf(path), ROOT) as undefined);
+		const mkdir = (path: string) =>
+			this.change(({ overlay, at }) => overlay.mkdir(at(parentOf(path)), nameOf(path), ROOT, { mode: 0o755 }));
+		const create = async (path: string) => {
+			const how = { mode: "guarded", attributes: { mode: 0o644 } } as const;
+			await this.change(({ overlay, at }) => overlay.create(at(parentOf(path)), nameOf(path), ROOT, how));
+			await write(path, `contents of ${path}`);
+		};
+		await write("copied", "COPIED");
+		await write("cl/c1", "COPIED");
+		await write("twoup/a", "COPIED");
+		await remove("white");
+		await rmdir("whited");
+		await remove("over");
+		await create("over");
+		await remove("overd/x");
+		await rmdir("overd");
+		await mkdir("overd");
+		await this.change(({ overlay }) => overlay.rename(overlay.root, bytes("mv"), overlay.root, bytes("renamed"), ROOT) as undefined);
+		for (const path of ["holes/h1", "holes/h2", "holes2/h1", "holes2/h2"]) await remove(path);
+		for (const path of ["pure", "pure2", "u1", "merged/new"]) await create(path);
+		await this.change(({ overlay, at }) => overlay.link(at("u1"), overlay.root, bytes("u2"), ROOT) as undefined);
+		for (const path of ["pdir", "pempty"]) await mkdir(path);
+		await create("pdir/pf");
+		await this.change(({ overlay, at }) => overlay.symlink(at("pdir"), bytes("pl"), ROOT, bytes("pf"), {}));
+		await write("cd/f", "F");
+	}
+
+	/** Times that no later change can have by chance, and that no request has set. */
+	age(): void {
+		let second = 1_000_000_000;
+		for (const [at] of walk(this.upper).reverse()) lutimesSync(at, second, second++);
+	}
+
+	observe(isThorough = false): Promise<Tree> {
+		return observe(this, isThorough);
+	}
+}
+
+export function parentOf(path: string): string {
+	return path.split("/").slice(0, -1).join("/");
+}
+
+export function nameOf(path: string): Buffer {
+	return bytes(path.split("/").at(-1) as string);
+}
+
+export function requestOf(client: string, xid: number): ChangeRequest {
+	return { client, xid, program: 100003, version: 3, procedure: 8, length: 100, checksumHi: xid * 7, checksumLo: xid * 13 };
+}
+
+/** Counts the calls that change the disk while `operation` runs; with a limit the world stops before the one of that number. */
+export async function counting<T>(
+	limit: number,
+	operation: () => T | Promise<T>,
+): Promise<{ readonly calls: string[]; readonly value: T }> {
+	const calls: string[] = [];
+	interceptChanges((name) => {
+		if (calls.length >= limit) throw new CrashError(`before ${name}, call ${limit}`);
+		calls.push(name);
+	});
+	try {
+		const value = await operation();
+		return { calls, value };
+	} finally {
+		interceptChanges(null);
+	}
+}
