@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Campaign, type Counts } from "./crash/campaign.ts";
+import { OPERATIONS } from "./crash/operations.ts";
+import { Lowers } from "./crash/stage.ts";
+import { full, needs } from "./support/requirements.ts";
+import { scratch } from "./support/scratch.ts";
+
+/** Promise H9: the world is stopped before each call that changes the disk, and the layers are served again. */
+
+const skip = needs("root");
+/** A part of an operation's name, to run that one alone, at all its calls. */
+const only = process.env.HOLDFAST_TEST_CRASH;
+const all = full || only !== undefined;
+
+test("an operation that is stopped before any of its calls has happened or has not, and sent again gets its answer", {
+	skip,
+}, async (t) => {
+	const lowers = new Lowers(scratch(t).mount("tmpfs"));
+	const contents = lowers.snapshot();
+	const total: Counts = { calls: 0, points: 0, recoveryPoints: 0 };
+	for (const [index, operation] of OPERATIONS.entries()) {
+		if (only !== undefined && !operation.name.includes(only)) continue;
+		await t.test(operation.name, { todo: operation.fault ?? false }, async (t) => {
+			const failures: string[] = [];
+			const campaign = new Campaign(lowers, operation, (what) => failures.push(what));
+			// similar operations have similar calls: what one leaves out the next one tries
+			await campaign.run({
+				others: full ? 5000 : index % 10 === 0 ? 2000 : 100,
+				stride: all ? 1 : 4,
+				first: index,
+				recoveries: all ? 3 : index % 3 === 0 ? 1 : 0,
+				repetitions: all ? 1 : 4,
+			});
+			const { calls, points, recoveryPoints } = campaign.counts;
+			t.diagnostic(`${calls} calls, stopped before ${points} of them, ${recoveryPoints} times more in recovery`);
+			total.calls += calls;
+			total.points += points;
+			total.recoveryPoints += recoveryPoints;
+			assert.equal(failures.length, 0, `${failures.length} failures:\n${failures.slice(0, 6).join("\n")}`);
+		});
+	}
+	const { calls, points, recoveryPoints } = total;
+	t.diagnostic(`${calls} calls, ${points} crash points, ${recoveryPoints} in recovery`);
+	assert.deepEqual(lowers.snapshot(), contents, "the lowers, byte for byte");
+});

@@ -1,0 +1,332 @@
+import { lstatSync, readdirSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { close, O, openPath } from "../../src/linux/open.ts";
+import { getXattr } from "../../src/linux/xattr.ts";
+import { OverlayError } from "../../src/overlay/errors.ts";
+import type { Node } from "../../src/overlay/node.ts";
+import type { ChangeRequest } from "../../src/overlay/types.ts";
+import type { Operation } from "./operations.ts";
+import { bytes, CrashError, counting, type Lowers, ROOT, requestOf, Stage } from "./stage.ts";
+import { difference, Names, seenBy, type Tree } from "./tree.ts";
+
+/** A stage at the moment before the operation. */
+interface Start {
+	readonly stage: Stage;
+	readonly before: Tree;
+	readonly names: Names;
+	/** Of the request that the same client sent before. */
+	readonly lastHandle: string;
+}
+
+interface Answer {
+	readonly error: string | null;
+	readonly handle: Buffer | null;
+}
+
+/** How an undisturbed run ends. */
+interface Outcome {
+	readonly calls: readonly string[];
+	readonly before: readonly string[];
+	readonly after: readonly string[];
+	readonly answer: string;
+	/** Of each object that there was before: what its handle finds afterwards. */
+	readonly fates: ReadonlyMap<string, string>;
+	readonly disk: readonly string[];
+}
+
+export interface Counts {
+	/** Calls of undisturbed runs. */
+	calls: number;
+	/** Those before which the world was stopped, one run each, and the runs stopped behind the last one. */
+	points: number;
+	/** Calls of recoveries before which the world was stopped once more. */
+	recoveryPoints: number;
+}
+
+export interface Options {
+	/** Requests of another client before the last repetition. */
+	readonly others: number;
+	/** Of how many crash points, those with the longest recoveries, the recovery is stopped at each of its calls too. */
+	readonly recoveries: number;
+	/** Of this many crash points one is tried, beginning with that of number `first`. */
+	readonly stride: number;
+	readonly first: number;
+	/** Of this many crash points one gets the request once more, after a further restart. */
+	readonly repetitions: number;
+}
+
+const CLIENT = "client";
+const LAST = requestOf(CLIENT, 1);
+const REQUEST = requestOf(CLIENT, 2);
+
+let serial = 0;
+
+/** Crashes of one operation, at each of its calls. Whatever is wrong is told to `fail`, and the campaign goes on. */
+export class Campaign {
+	readonly #lowers: Lowers;
+	readonly #operation: Operation;
+	readonly #fail: (what: string) => void;
+	readonly #lowersBefore: string;
+	readonly counts: Counts = { calls: 0, points: 0, recoveryPoints: 0 };
+
+	constructor(lowers: Lowers, operation: Operation, fail: (what: string) => void) {
+		this.#lowers = lowers;
+		this.#operation = operation;
+		this.#fail = (what) => fail(`${operation.name}: ${what}`);
+		this.#lowersBefore = lowers.inodes();
+	}
+
+	async run(options: Options): Promise<void> {
+		const outcome = await this.#undisturbed(options.others);
+		this.counts.calls = outcome.calls.length;
+		const recoveries: { k: number; calls: number }[] = [];
+		for (let k = options.first % options.stride; k <= outcome.calls.length; k += options.stride) {
+			const calls = await this.#crash(outcome, k, null, this.counts.points % options.repetitions === 0);
+			recoveries.push({ k, calls });
+			this.counts.points++;
+		}
+		// the longest recoveries
+		recoveries.sort((a, b) => b.calls - a.calls);
+		for (const { k, calls } of recoveries.slice(0, options.recoveries)) {
+			for (let j = 0; j < calls; j++) {
+				await this.#crash(outcome, k, j, j % options.repetitions === 0);
+				this.counts.recoveryPoints++;
+			}
+		}
+		if (this.#lowers.inodes() !== this.#lowersBefore) this.#fail("a lower has changed");
+	}
+
+	async #start(): Promise<Start> {
+		const stage = new Stage(this.#lowers, `stage${serial++}`);
+		await stage.build();
+		await this.#operation.prepare?.(stage);
+		const last = await this.#send(stage, LAST);
+		stage.age();
+		await stage.restart();
+		const before = await stage.observe();
+		if (this.#operation.byHandle) await stage.restart();
+		return { stage, before, names: new Names(before), lastHandle: last.handle?.toString("hex") ?? "" };
+	}
+
+	/** One request, as the front end passes it on. */
+	async #send(stage: Stage, request: ChangeRequest, before?: Tree): Promise<Answer> {
+		const { overlay } = stage;
+		const of = (path: string) => {
+			const seen = before?.get(path);
+			if (seen === undefined) throw new Error(`there was no ${path}`);
+			return seen;
+		};
+		const act = {
+			overlay,
+			at: (path: string) => overlay.decode(Buffer.from(of(path).handle, "hex")) as Node,
+			ctime: (path: string) => {
+				const [sec, nsec] = of(path).ctime.split(".").map(Number);
+				return { sec, nsec };
+			},
+		};
+		try {
+			return await stage.settle(() => {
+				overlay.request = request;
+				const made = request === LAST ? overlay.symlink(overlay.root, bytes("last"), ROOT, bytes("x"), {}) : this.#operation.run(act);
+				if (made === undefined) return { error: null, handle: null };
+				if (made === null) throw new TypeError("nothing was made, and no error");
+				overlay.getattr(made);
+				return { error: null, handle: made.handle };
+			});
+		} catch (error) {
+			if (error instanceof OverlayError) return { error: error.code, handle: null };
+			throw error;
+		}
+	}
+
+	#describe(answer: Answer, names: Names, tree: Tree): string {
+		return answer.error ?? `ok ${names.nameOf(answer.handle, tree)}`;
+	}
+
+	async #undisturbed(others: number): Promise<Outcome> {
+		const { stage, before, names } = await this.#start();
+		const { calls, value: answer } = await counting(Number.POSITIVE_INFINITY, () => this.#send(stage, REQUEST, before));
+		const live = await stage.observe(true);
+		await stage.restart();
+		const after = await stage.observe(true);
+		const gone = difference(lines(live), lines(after));
+		if (gone !== "") this.#fail(`a restart changes\n${gone}`);
+		const outcome = {
+			calls,
+			before: names.describe(before),
+			after: names.describe(after),
+			answer: this.#describe(answer, names, after),
+			fates: fates(stage, before),
+			disk: disk(stage),
+		};
+		if ((this.#operation.error ?? null) !== answer.error) this.#fail(`it is answered ${outcome.answer}`);
+		this.#checkRest(stage, "undisturbed");
+		for (const time of [1, 2, 3]) await this.#again(stage, before, names, outcome, answer, `undisturbed, sent again for time ${time}`);
+		await this.#otherRequests(stage, others);
+		await stage.restart();
+		const later = await this.#send(stage, REQUEST, before);
+		if (!isSame(later, answer)) this.#fail(`after requests of others it is answered ${later.error ?? later.handle?.toString("hex")}`);
+		await stage.close();
+		stage.remove();
+		return outcome;
+	}
+
+	/** Sends the request once more after a restart: the answer is the same, and nothing changes. */
+	async #again(stage: Stage, before: Tree, names: Names, outcome: Outcome, answer: Answer, when: string): Promise<void> {
+		await stage.restart();
+		const tree = await stage.observe();
+		const repeated = await this.#send(stage, REQUEST, before);
+		if (!isSame(repeated, answer)) this.#fail(`${when}: answered ${this.#describe(repeated, names, tree)} and not ${outcome.answer}`);
+		const now = await stage.observe();
+		const changed = this.#operation.isRepeatable ? "" : difference(lines(tree), lines(now));
+		if (changed !== "") this.#fail(`${when}: it changes\n${changed}`);
+	}
+
+	async #otherRequests(stage: Stage, count: number): Promise<void> {
+		const { overlay } = stage;
+		for (let xid = 1; xid <= count; xid++) {
+			await stage.settle(() => {
+				overlay.request = requestOf("another", xid);
+				try {
+					if (xid % 8 === 1) overlay.symlink(overlay.root, bytes("another"), ROOT, bytes("x"), {});
+					else overlay.remove(overlay.root, bytes("another"), ROOT);
+				} catch (error) {
+					if (!(error instanceof OverlayError && error.code === "noent")) throw error;
+				}
+			});
+		}
+	}
+
+	/** Stops before call `k`, and when `j` is given before call `j` of the recovery. The number of calls of the last recovery. */
+	async #crash(outcome: Outcome, k: number, j: number | null, isRepeated: boolean): Promise<number> {
+		const { stage, before, names, lastHandle } = await this.#start();
+		const call = outcome.calls[k] ?? "the reply";
+		let where = `crash before ${call} (${k} of ${outcome.calls.length})`;
+		await stopped(() => counting(k, () => this.#send(stage, REQUEST, before)));
+		stage.abandon();
+		if (j !== null) {
+			where += `, and before call ${j} of the recovery`;
+			await stopped(() => counting(j, () => stage.open()));
+			if (stage.isOpen) stage.abandon();
+		}
+		try {
+			const { calls } = await counting(Number.POSITIVE_INFINITY, () => stage.open());
+			const answer = await this.#checkAfterCrash(outcome, stage, before, names, lastHandle, where);
+			if (isRepeated) await this.#again(stage, before, names, outcome, answer, `${where}, sent once more`);
+			return calls.length;
+		} catch (error) {
+			this.#fail(`${where}: ${(error as Error).stack}`);
+			return 0;
+		} finally {
+			await stage.close();
+			stage.remove();
+		}
+	}
+
+	async #checkAfterCrash(outcome: Outcome, stage: Stage, before: Tree, names: Names, lastHandle: string, where: string): Promise<Answer> {
+		const tree = await stage.observe(true);
+		const described = names.describe(tree);
+		const fromBefore = difference(outcome.before, described);
+		const fromAfter = difference(outcome.after, described);
+		if (fromBefore !== "" && fromAfter !== "")
+			this.#fail(`${where}: half done; against before:\n${fromBefore}\nagainst after:\n${fromAfter}`);
+		const found = fates(stage, before);
+		for (const [path, fate] of found) {
+			const expected = fromBefore === "" && fromAfter !== "" ? "itself" : outcome.fates.get(path);
+			if (fate !== expected) this.#fail(`${where}: the handle of ${path} finds ${fate} and not ${expected}`);
+		}
+		this.#checkRest(stage, where);
+		const last = await this.#send(stage, LAST);
+		if (last.handle?.toString("hex") !== lastHandle) this.#fail(`${where}: the request before it gets another answer`);
+		// what was looked at has names that the first run did not know
+		if (this.#operation.byHandle) await stage.restart();
+		const answer = await this.#send(stage, REQUEST, before);
+		const now = await stage.observe();
+		const told = this.#describe(answer, names, now);
+		if (told !== outcome.answer) this.#fail(`${where}: sent again it is answered ${told} and not ${outcome.answer}`);
+		const wrong = difference(outcome.after, names.describe(now));
+		if (wrong !== "") this.#fail(`${where}: sent again it leaves\n${wrong}`);
+		this.#checkRest(stage, `${where}, sent again`);
+		const rest = difference(outcome.disk, disk(stage));
+		if (rest !== "") this.#fail(`${where}: sent again it leaves on disk\n${rest}`);
+		return answer;
+	}
+
+	/** Nothing of the change is left in work, and every index entry is of use. */
+	#checkRest(stage: Stage, where: string): void {
+		const work = readdirSync(join(stage.work, "work"));
+		if (work.join() !== "incompat") this.#fail(`${where}: work holds ${work.join()}`);
+		const unnamed = new Set(readdirSync(join(stage.work, "holdfast/unnamed")));
+		for (const name of readdirSync(join(stage.work, "index"))) {
+			const stat = lstatSync(join(stage.work, "index", name));
+			if (!stat.isFile()) continue;
+			const value = xattr(join(stage.work, "index", name), "trusted.overlay.nlink");
+			const links = stat.nlink + Number(value.slice(1));
+			if (!(links > 0)) this.#fail(`${where}: an object without a name is left in the index`);
+			if (unnamed.has(name) && stat.nlink > 1 && links === 1) this.#fail(`${where}: the only name of an object is not counted as one`);
+		}
+		for (const name of readdirSync(join(stage.work, "holdfast/links"))) {
+			if (name.endsWith(".new")) this.#fail(`${where}: a link count is left half written`);
+		}
+	}
+}
+
+async function stopped(operation: () => Promise<unknown>): Promise<void> {
+	try {
+		await operation();
+	} catch (error) {
+		if (!(error instanceof CrashError)) throw error;
+	}
+}
+
+function lines(tree: Tree): string[] {
+	return [...tree].map(([path, seen]) => `/${path} ${Object.values(seen).join(" ")}`);
+}
+
+function isSame(a: Answer, b: Answer): boolean {
+	return a.error === b.error && (a.handle?.toString("hex") ?? "") === (b.handle?.toString("hex") ?? "");
+}
+
+/** What each handle from before finds now, found by the handle alone: the same object, or why not. */
+function fates(stage: Stage, before: Tree): Map<string, string> {
+	const found = new Map<string, string>();
+	for (const [path, was] of before) {
+		try {
+			const is = seenBy(stage, Buffer.from(was.handle, "hex"));
+			found.set(path, is.fileid === was.fileid && is.type === was.type ? "itself" : "an object with another fileid");
+		} catch (error) {
+			if (!(error instanceof OverlayError)) throw error;
+			found.set(path, error.code);
+		}
+	}
+	return found;
+}
+
+function xattr(path: string, name: string): string {
+	const fd = openPath(path, O.path | O.nofollow);
+	const value = getXattr(fd, name);
+	close(fd);
+	return typeof value === "number" ? "" : value.toString("latin1");
+}
+
+const MARKS = ["opaque", "redirect", "impure", "nlink"].map((name) => `trusted.overlay.${name}`);
+
+/** What upper and work hold, without what differs from run to run. */
+function disk(stage: Stage): string[] {
+	const found: string[] = [];
+	const visit = (path: string, name: string) => {
+		const stat = lstatSync(path);
+		const marks = MARKS.map((mark) => xattr(path, mark));
+		// all whiteouts are one inode
+		const isWhiteout = stat.isCharacterDevice() && stat.rdev === 0;
+		found.push(`${name} ${isWhiteout ? "whiteout" : `${stat.mode.toString(8)} nlink=${stat.nlink} ${marks.join(",")}`}`);
+		if (stat.isDirectory()) for (const child of readdirSync(path)) visit(join(path, child), `${name}/${child}`);
+	};
+	visit(stage.upper, "upper");
+	visit(join(stage.work, "index"), "index");
+	for (const name of ["links", "unnamed"]) {
+		const folder = join(stage.work, "holdfast", name);
+		for (const entry of readdirSync(folder)) found.push(`${name} ${entry} ${readlinkSync(join(folder, entry))}`);
+	}
+	return found;
+}

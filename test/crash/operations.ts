@@ -1,0 +1,280 @@
+import type { Node } from "../../src/overlay/node.ts";
+import { type CreateHow, FileType, type SetAttributes } from "../../src/overlay/types.ts";
+import { type Act, bytes, nameOf, parentOf, ROOT, type Run, type Stage } from "./stage.ts";
+
+/** One request, of a world in which the stage's layers are being served. */
+export interface Operation {
+	readonly name: string;
+	readonly run: Run;
+	/** Further requests, before the tree "before" is looked at. */
+	readonly prepare?: (stage: Stage) => Promise<unknown>;
+	/** After a restart: objects are known by their handles, names by nobody. */
+	readonly byHandle?: boolean;
+	/** Not remembered, as WRITE is not: sent again, it is done again. */
+	readonly isRepeatable?: boolean;
+	/** The error that it is answered with. */
+	readonly error?: string;
+	/** What is known to be wrong with it. */
+	readonly fault?: string | undefined;
+}
+
+/** A lower file that is cut to nothing is copied up without its data by a change of its own. */
+const CUT = "half done: cut to nothing, with the old times";
+const NO_HANDLE = "sent again after a crash, no object is answered";
+const GUARD = "the copy up changes the ctime, so that the guard no longer holds when it is sent again";
+const WHITEOUT = "the recovery cannot make a whiteout: its name in work is taken by what was left";
+
+const done = undefined;
+const GUARDED: CreateHow = { mode: "guarded", attributes: { mode: 0o640, uid: 5, gid: 6, size: 7 } };
+const at = (act: Act, path: string): Node => act.at(path);
+
+const create =
+	(path: string, how: CreateHow = GUARDED): Run =>
+	(act) =>
+		act.overlay.create(at(act, parentOf(path)), nameOf(path), ROOT, how);
+const mkdir =
+	(path: string): Run =>
+	(act) =>
+		act.overlay.mkdir(at(act, parentOf(path)), nameOf(path), ROOT, { mode: 0o750, uid: 3 });
+const symlink =
+	(path: string): Run =>
+	(act) =>
+		act.overlay.symlink(at(act, parentOf(path)), nameOf(path), ROOT, bytes("to/there"), {});
+const mknod =
+	(path: string, type: FileType, major = 0, minor = 0): Run =>
+	(act) =>
+		act.overlay.mknod(at(act, parentOf(path)), nameOf(path), ROOT, type, major, minor, { mode: 0o620 });
+const write =
+	(path: string): Run =>
+	(act) => {
+		act.overlay.write(at(act, path), ROOT, 3, bytes("written"));
+		return done;
+	};
+const setattr =
+	(path: string, change: SetAttributes): Run =>
+	(act) => {
+		act.overlay.setattr(at(act, path), ROOT, change);
+		return done;
+	};
+const link =
+	(path: string, to: string): Run =>
+	(act) => {
+		act.overlay.link(at(act, path), at(act, parentOf(to)), nameOf(to), ROOT);
+		return done;
+	};
+const remove =
+	(path: string): Run =>
+	(act) => {
+		act.overlay.remove(at(act, parentOf(path)), nameOf(path), ROOT);
+		return done;
+	};
+const rmdir =
+	(path: string): Run =>
+	(act) => {
+		act.overlay.rmdir(at(act, parentOf(path)), nameOf(path), ROOT);
+		return done;
+	};
+const rename =
+	(from: string, to: string): Run =>
+	(act) => {
+		act.overlay.rename(at(act, parentOf(from)), nameOf(from), at(act, parentOf(to)), nameOf(to), ROOT);
+		return done;
+	};
+
+/** The guard is the object's ctime from before. */
+const guarded = (path: string, fault?: string): Operation => ({
+	fault,
+	name: `guarded setattr of ${path}`,
+	run: (act) => {
+		act.overlay.setattr(at(act, path), ROOT, { mode: 0o611 }, act.ctime(path));
+		return done;
+	},
+});
+
+const changes =
+	(...runs: Run[]) =>
+	async (stage: Stage) => {
+		for (const run of runs) await stage.change(run);
+	};
+
+const ALL: SetAttributes = { mode: 0o4711, uid: 11, gid: 12, size: 2 };
+const EMPTY: SetAttributes = { size: 0 };
+const TRUNCATE: CreateHow = { mode: "unchecked", attributes: { size: 0 } };
+
+export const OPERATIONS: readonly Operation[] = [
+	// create
+	{ name: "create in a directory of upper", run: create("pdir/n") },
+	{ name: "create in a merged directory", run: create("merged/n") },
+	{ name: "create in a lower directory", run: create("d/n") },
+	{ name: "create in a lower directory three deep", run: create("d/sub/deep/n") },
+	{ name: "create in a lower directory below a moved one", run: create("renamed/sub/n") },
+	{ name: "create in a lower directory, by handle", run: create("d/sub/n"), byHandle: true },
+	{ name: "create over a whiteout", run: create("white") },
+	{ name: "create over a whiteout of a directory", run: create("whited") },
+	{ name: "exclusive create", run: create("d/n", { mode: "exclusive", verifier: bytes("verifier") }) },
+	{ name: "unchecked create of what is there", run: create("file", { mode: "unchecked", attributes: { mode: 0o600 } }) },
+	{ name: "unchecked create that cuts a lower file", fault: CUT, run: create("file", TRUNCATE) },
+	{ name: "unchecked create that cuts a file of upper", fault: NO_HANDLE, run: create("pure", TRUNCATE) },
+	{ name: "unchecked create that cuts a file with several names", fault: CUT, run: create("links/two", TRUNCATE) },
+	{ name: "guarded create of what is there", run: create("file"), error: "exist" },
+	// mkdir, symlink, mknod
+	{ name: "mkdir in a directory of upper", run: mkdir("pdir/n") },
+	{ name: "mkdir in a merged directory", run: mkdir("merged/n") },
+	{ name: "mkdir in a lower directory", run: mkdir("d/n") },
+	{ name: "mkdir over a whiteout", run: mkdir("white") },
+	{ name: "mkdir over a whiteout of a directory", run: mkdir("whited") },
+	{ name: "mkdir over a whiteout in a merged directory", run: mkdir("holes/h1") },
+	{ name: "mkdir of what is there", run: mkdir("d"), error: "exist" },
+	{ name: "symlink in a lower directory", run: symlink("d/n") },
+	{ name: "symlink over a whiteout", run: symlink("white") },
+	{ name: "mknod of a fifo", run: mknod("d/n", FileType.fifo) },
+	{ name: "mknod of a device over a whiteout", run: mknod("white", FileType.chr, 7, 9) },
+	// write
+	{ name: "write to a lower file", run: write("file"), isRepeatable: true },
+	{ name: "write to a lower file, by handle", run: write("d/sub/deep/leaf"), isRepeatable: true, byHandle: true },
+	{ name: "write to a lower file whose name is not known", run: write("renamed/sub/inner"), isRepeatable: true, byHandle: true },
+	{ name: "write to a lower file with several names", run: write("links/one"), isRepeatable: true },
+	{ name: "write to a lower file with several names, by handle", run: write("links/one"), isRepeatable: true, byHandle: true },
+	{ name: "write to a copied up file", run: write("cl/c2"), isRepeatable: true },
+	{ name: "write to a file of upper", run: write("pure"), isRepeatable: true },
+	{
+		name: "write to a lower file of which a name was removed",
+		prepare: changes(remove("links/one")),
+		run: write("links/two"),
+		isRepeatable: true,
+	},
+	// setattr
+	{ name: "setattr of mode, owner and size of a lower file", run: setattr("file", ALL) },
+	{ name: "setattr of mode, owner and size of a lower file, by handle", run: setattr("renamed/sub/inner", ALL), byHandle: true },
+	{ name: "setattr of mode, owner and size of a lower file with several names", run: setattr("links/two", ALL) },
+	{ name: "setattr of mode, owner and size of a file of upper", run: setattr("pure", ALL) },
+	{ name: "setattr of mode, owner and size of a copied up file", run: setattr("copied", ALL) },
+	{ name: "setattr of a lower directory", run: setattr("d/sub", { mode: 0o711, gid: 4 }) },
+	{ name: "setattr of a merged directory", run: setattr("emptym", { mode: 0o711, gid: 4 }) },
+	{ name: "setattr of the root", run: setattr("", { mode: 0o711, gid: 4 }) },
+	{ name: "setattr of a lower symlink", run: setattr("sym", { uid: 4 }) },
+	{ name: "setattr of a lower fifo", run: setattr("pipe", { mode: 0o611 }) },
+	guarded("file", GUARD),
+	guarded("pure"),
+	guarded("d", GUARD),
+	{ name: "truncate a lower file to 0", fault: CUT, run: setattr("file", EMPTY) },
+	{ name: "truncate a lower file to 0 and set its mode", fault: CUT, run: setattr("file", { size: 0, mode: 0o600 }) },
+	{ name: "truncate a lower file to 0, by handle", fault: CUT, run: setattr("renamed/sub/inner", EMPTY), byHandle: true },
+	{ name: "truncate a lower file with several names to 0", fault: CUT, run: setattr("links/one", EMPTY) },
+	{ name: "truncate a file of upper to 0", run: setattr("pure", EMPTY) },
+	{ name: "truncate a copied up file to 0", run: setattr("cl/c2", EMPTY) },
+	// link
+	{ name: "link of a file of upper", run: link("pure", "d/n") },
+	{ name: "link of a lower file", run: link("file", "d/n") },
+	{ name: "link of a lower file with several names", run: link("links/one", "merged/n") },
+	{ name: "link of a copied up file", run: link("copied", "merged/n") },
+	{ name: "link of a copied up file with several names", run: link("cl/c2", "d/n") },
+	{ name: "link of a lower file whose name is not known", run: link("renamed/sub/inner", "pdir/n"), byHandle: true },
+	{ name: "link of a lower symlink", run: link("sym", "pdir/n") },
+	{ name: "link of a file of upper over a whiteout", run: link("u1", "white") },
+	{ name: "link of a lower file over a whiteout", run: link("file", "white") },
+	{ name: "link of a copied up file over a whiteout", run: link("cl/c1", "holes/h1") },
+	// remove
+	{ name: "remove a lower file", run: remove("file") },
+	{ name: "remove a lower file three deep", run: remove("d/sub/deep/leaf") },
+	{ name: "remove a lower file of the lowest layer in a merged directory", run: remove("merged/bottom") },
+	{ name: "remove a file that two lowers have", run: remove("merged/both") },
+	{ name: "remove a lower file below a moved directory", run: remove("renamed/sub/inner"), byHandle: true },
+	{ name: "remove the first of several names", run: remove("links/one") },
+	{ name: "remove the last of several names", prepare: changes(remove("two/a")), run: remove("two/b") },
+	{ name: "remove a copied up file", fault: WHITEOUT, run: remove("copied") },
+	{ name: "remove the copied up name of several", fault: WHITEOUT, run: remove("cl/c1") },
+	{ name: "remove the name of a copied up file that only the lower shows", run: remove("cl/c2") },
+	{ name: "remove the second name of a copied up file", prepare: changes(remove("cl/c1")), run: remove("cl/c2") },
+	{
+		name: "remove the last name of a copied up file, one that only the lower shows",
+		fault: WHITEOUT,
+		prepare: changes(remove("twoup/a")),
+		run: remove("twoup/b"),
+	},
+	{
+		name: "remove the last name of a copied up file, its own",
+		fault: WHITEOUT,
+		prepare: changes(remove("twoup/b")),
+		run: remove("twoup/a"),
+	},
+	{ name: "remove the last name inside the layer, with one outside", prepare: changes(remove("links/one")), run: remove("links/two") },
+	{ name: "remove a file of upper", run: remove("pure") },
+	{ name: "remove a file of upper that covers a lower one", fault: WHITEOUT, run: remove("over") },
+	{ name: "remove one of two names of a file of upper", run: remove("u1") },
+	{ name: "remove the last name of a file of upper", prepare: changes(remove("u1")), run: remove("u2") },
+	{ name: "remove a lower symlink", run: remove("sym") },
+	{ name: "remove a lower fifo", run: remove("pipe") },
+	{
+		name: "remove a copied up file that has no name in upper",
+		fault: WHITEOUT,
+		prepare: async (stage) => {
+			const { handle } = stage.find("renamed/sub/inner");
+			await stage.restart();
+			await stage.settle(() => stage.overlay.write(stage.overlay.decode(handle), ROOT, 0, bytes("INNER")));
+		},
+		run: remove("renamed/sub/inner"),
+	},
+	{ name: "remove what is not there", run: remove("white"), error: "noent" },
+	// rmdir
+	{ name: "rmdir of a lower directory", run: rmdir("empty") },
+	{ name: "rmdir of a directory of two lowers", run: rmdir("emptym") },
+	{ name: "rmdir of a merged directory with whiteouts in it", fault: WHITEOUT, run: rmdir("holes") },
+	{ name: "rmdir of a directory of upper", run: rmdir("pempty") },
+	{ name: "rmdir of a directory of upper that covers a lower one", fault: WHITEOUT, run: rmdir("overd") },
+	{
+		name: "rmdir of a moved merged directory with whiteouts in it",
+		fault: WHITEOUT,
+		prepare: changes(rename("holes", "pdir/holes")),
+		run: rmdir("pdir/holes"),
+	},
+	{ name: "rmdir of what is not empty", run: rmdir("d"), error: "notempty" },
+	// rename of files
+	{ name: "rename a lower file", run: rename("file", "n") },
+	{ name: "rename a lower file to another directory", run: rename("d/sub/deep/leaf", "merged/n") },
+	{ name: "rename a lower file, by handle", run: rename("renamed/sub/inner", "pdir/n"), byHandle: true },
+	{ name: "rename a lower file over a whiteout", run: rename("file", "white") },
+	{ name: "rename a lower file over a lower file", run: rename("file", "file2") },
+	{ name: "rename a lower symlink", run: rename("sym", "d/n") },
+	{ name: "rename a lower file with several names", run: rename("links/one", "pdir/n") },
+	{ name: "rename a lower file with several names over itself", run: rename("links/one", "links/two") },
+	{ name: "rename a copied up file", run: rename("copied", "pdir/n") },
+	{ name: "rename a copied up file by a name that only the lower shows", run: rename("cl/c2", "pdir/n") },
+	{ name: "rename a file of upper", run: rename("pure", "d/n") },
+	{ name: "rename a file of upper over a whiteout", run: rename("pure", "white") },
+	{ name: "rename a file of upper that covers a lower one", run: rename("over", "pdir/n") },
+	{ name: "rename a file of upper over a lower file", run: rename("pure", "file") },
+	{ name: "rename a file of upper over a file of upper", run: rename("pure", "pure2") },
+	{ name: "rename a file of upper over one of two names", run: rename("pure", "u1") },
+	{ name: "rename a file of upper over one of several lower names", run: rename("pure", "links/one") },
+	{ name: "rename a file of upper over the last of several lower names", prepare: changes(remove("two/a")), run: rename("pure", "two/b") },
+	{ name: "rename a file of upper over a copied up file", fault: WHITEOUT, run: rename("pure", "copied") },
+	{ name: "rename a file of upper over the copied up name of several", run: rename("pure", "cl/c1") },
+	{ name: "rename a file of upper over a name that only the lower shows", run: rename("pure", "cl/c2") },
+	{ name: "rename a lower file over a lower file with several names", run: rename("file", "links/one") },
+	// rename of directories
+	{ name: "rename a lower directory", run: rename("d", "n") },
+	{ name: "rename a lower directory to another parent", run: rename("d/sub", "merged/n") },
+	{ name: "rename a merged directory", run: rename("merged", "n") },
+	{ name: "rename a merged directory to another parent", run: rename("merged", "pdir/n") },
+	{ name: "rename a merged directory into a lower one", run: rename("merged/sub", "d/sub/n") },
+	{ name: "rename a moved directory to another parent", run: rename("renamed", "pdir/n") },
+	{ name: "rename a moved directory back", run: rename("renamed", "mv") },
+	{ name: "rename a lower directory below a moved one", run: rename("renamed/sub", "d/n"), byHandle: true },
+	{ name: "rename a lower directory over a whiteout", run: rename("d", "white") },
+	{ name: "rename a lower directory over an empty lower directory", run: rename("d", "empty") },
+	{ name: "rename a lower directory over an empty merged one", run: rename("d", "emptym") },
+	{ name: "rename a lower directory over an empty merged one with whiteouts", fault: WHITEOUT, run: rename("d", "holes") },
+	{ name: "rename a merged directory over one with whiteouts", fault: WHITEOUT, run: rename("holes2", "holes") },
+	{ name: "rename a merged directory over an empty one of upper", run: rename("merged", "pempty") },
+	{ name: "rename a directory of upper", run: rename("pdir", "n") },
+	{ name: "rename a directory of upper to a lower parent", run: rename("pdir", "d/sub/n") },
+	{ name: "rename a directory of upper over a whiteout", run: rename("pdir", "white") },
+	{ name: "rename a directory of upper over a whiteout elsewhere", run: rename("pdir", "holes/h1") },
+	{ name: "rename a directory of upper that covers a lower one over a whiteout", run: rename("overd", "white") },
+	{ name: "rename a directory of upper over an empty one of upper", run: rename("pdir", "pempty") },
+	{ name: "rename a directory of upper over an empty lower directory", run: rename("pdir", "empty") },
+	{ name: "rename a directory of upper over an empty merged one with whiteouts", fault: WHITEOUT, run: rename("pdir", "holes") },
+	{ name: "rename a directory of upper over one that covers a lower one", run: rename("pdir", "overd") },
+	{ name: "rename into itself", run: rename("d", "d/sub/n"), error: "inval" },
+];
