@@ -1,7 +1,7 @@
 import { visitEntries } from "../linux/directory.ts";
 import { unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
-import { fstat, Stat, statAt } from "../linux/stat.ts";
+import { Stat } from "../linux/stat.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { linkCount, statOf } from "./attributes.ts";
 import { abandonCopy, ensureUpper, entryOf, linkDelta, writableOf } from "./copy-up.ts";
@@ -13,7 +13,7 @@ import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
 import { Plan } from "./plan.ts";
 import { type Credentials, FileType } from "./types.ts";
-import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+import { isWhiteoutEntry } from "./whiteout.ts";
 
 const S_ISVTX = 0o1000;
 
@@ -166,8 +166,7 @@ export function isEmpty(engine: Engine, node: Node): boolean {
 			const key = Buffer.from(name).toString("latin1");
 			if (hidden.has(key)) return undefined;
 			hidden.add(key);
-			const mayBeWhiteout = type === FileType.chr || type === 0 || (type === FileType.reg && real.hasXattrWhiteouts);
-			if (mayBeWhiteout && isWhiteoutAt(fd, name, stat, real.hasXattrWhiteouts)) return undefined;
+			if (isWhiteoutEntry(fd, name, type, real.hasXattrWhiteouts, stat)) return undefined;
 			isFree = false;
 			return false;
 		});
@@ -176,15 +175,4 @@ export function isEmpty(engine: Engine, node: Node): boolean {
 		if (!isFree) return false;
 	}
 	return true;
-}
-
-function isWhiteoutAt(directory: number, name: Uint8Array, stat: Stat, asXattr: boolean): boolean {
-	if (statAt(directory, name, stat) < 0) return false;
-	if (isWhiteoutStat(stat)) return true;
-	if (!asXattr) return false;
-	const fd = openAt(directory, name, O.path | O.nofollow);
-	if (fd < 0) return false;
-	const found = fstat(fd, stat) === 0 && isXattrWhiteout(fd, stat);
-	close(fd);
-	return found;
 }

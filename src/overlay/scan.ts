@@ -1,9 +1,8 @@
 import { type SipKey, sipHash, sipHashHi, sipHashLo } from "../handle/sip-hash.ts";
 import { visitEntries } from "../linux/directory.ts";
-import { close, O, openAt } from "../linux/open.ts";
-import { Stat, statAt } from "../linux/stat.ts";
+import { Stat } from "../linux/stat.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+import { isWhiteoutEntry } from "./whiteout.ts";
 
 /** One real directory of a stack, open for reading. */
 export interface ScanSource {
@@ -144,7 +143,7 @@ export function scan(request: ScanRequest): ScanResult | number {
 			if (hi < request.fromHi || (hi === request.fromHi && lo < request.fromLo)) return undefined;
 			if (hi > endHi || (hi === endHi && lo > endLo)) return undefined;
 			const known = source.space !== 0 && inoHi < 0x10000 && !(source.asksForDirectories && type === FileType.dir);
-			const mark = isWhiteout(source, name, type, stat) ? WHITEOUT : 0;
+			const mark = isWhiteoutEntry(source.fd, name, type, source.hasXattrWhiteouts, stat) ? WHITEOUT : 0;
 			columns.add(name, hi, lo, rank | mark, known ? source.space : 0, inoHi, inoLo);
 			if (columns.count >= request.limit * 2) {
 				const cut = cutDown(columns, request.limit);
@@ -162,18 +161,6 @@ export function scan(request: ScanRequest): ScanResult | number {
 	const cut = columns.count > request.limit ? cutDown(columns, request.limit) : null;
 	if (cut !== null) return finish(cut.columns, cut);
 	return finish(columns, isCut ? { hi: endHi, lo: endLo } : null);
-}
-
-function isWhiteout(source: ScanSource, name: Uint8Array, type: number, stat: Stat): boolean {
-	const mayBe = type === FileType.chr || type === 0 || (type === FileType.reg && source.hasXattrWhiteouts);
-	if (!mayBe || statAt(source.fd, name, stat) < 0) return false;
-	if (isWhiteoutStat(stat)) return true;
-	if (!source.hasXattrWhiteouts || stat.type !== FileType.reg) return false;
-	const fd = openAt(source.fd, name, O.path | O.nofollow);
-	if (fd < 0) return false;
-	const found = isXattrWhiteout(fd, stat);
-	close(fd);
-	return found;
 }
 
 /** Indices in the order of hash, name and rank. */
