@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openPrivateTree } from "../linux/file-system.ts";
@@ -126,6 +127,12 @@ export class LayerOpener {
 		if (typeof uuid === "number") {
 			throw new LayerError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}.`);
 		}
+		if (name === "btrfs" && hasTemporaryId(uuid)) {
+			throw new LayerError(
+				`Cannot recognise the file system (btrfs) of ${path} again: it is mounted under a temporary id, because a clone of it is mounted ` +
+					"too. Unmount the clone and mount it again, or give one of the two an id of its own (btrfstune -u).",
+			);
+		}
 		// subvolumes of one btrfs have a device number each, but one uuid and one space of handles
 		const device = name === "btrfs" ? btrfsDevice(directory) : `${stat.devMajor}:${stat.devMinor}`;
 		const known = this.#fileSystems.find((other) => other.device === device);
@@ -155,6 +162,16 @@ export function openDirectory(path: string, role: string): number {
 	if (directory === -ERRNO.ENOTDIR) throw new LayerError(`Cannot open the ${role} ${path}: it is not a directory.`);
 	if (directory < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${errnoName(directory)}.`);
 	return directory;
+}
+
+/** Whether the kernel (6.7 and newer) has given a btrfs another id for this mount than it has on disk. */
+function hasTemporaryId(uuid: Buffer): boolean {
+	const text = uuid.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+	try {
+		return readFileSync(`/sys/fs/btrfs/${text}/temp_fsid`, "latin1").trim() === "1";
+	} catch {
+		return false;
+	}
 }
 
 /** Tells two mounted btrfs apart: mounts of subvolumes of one share its superblock, which FS_INFO's answer alone does not show. */

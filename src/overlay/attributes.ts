@@ -1,11 +1,10 @@
 import { changeMode } from "../linux/attributes.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { demand, inGroup, isSuperuser, MAY, permitted } from "./access.ts";
-import { ensureUpper, entryOf, writableOf } from "./copy-up.ts";
+import { changeUpper, entryOf, writableOf } from "./copy-up.ts";
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
-import { Plan } from "./plan.ts";
 import { type Attributes, type Credentials, FileType, type SetAttributes, type Timespec } from "./types.ts";
 
 /** Attributes of the topmost real object. */
@@ -70,15 +69,13 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 	if (Object.keys(change).length === 0) return;
 	writableOf(engine);
 	checkChange(engine, node, stat, who, change);
-	ensureUpper(engine, node, change.size === 0);
-	const plan = new Plan(engine, writableOf(engine));
 	const effective = { ...change };
 	if (change.mode !== undefined) effective.mode = grantedMode(node.type, change.mode, change.gid ?? stat.gid, who);
 	else if (change.size !== undefined && change.size !== stat.size) {
 		const mode = unprivilegedMode(stat, who);
 		if (mode !== (stat.mode & 0o7777)) effective.mode = mode;
 	}
-	plan.add({ op: "attributes", inode: plan.of(node), type: node.type, change: effective }).perform();
+	changeUpper(engine, node, effective);
 }
 
 function checkChange(engine: Engine, node: Node, stat: Stat, who: Credentials, change: SetAttributes): void {

@@ -5,7 +5,7 @@ import { ENODATA, ERRNO } from "../linux/errno.ts";
 import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
 import { makeNode, makeSymlink, RENAME, readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
-import { fstat, Stat } from "../linux/stat.ts";
+import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
 import { type Engine, failed, must, realOf, type Writable, XATTR } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
@@ -14,7 +14,7 @@ import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
 import type { Node } from "./node.ts";
 import { Plan } from "./plan.ts";
 import type { Step } from "./steps.ts";
-import { FileType } from "./types.ts";
+import { FileType, type SetAttributes } from "./types.ts";
 
 /** What of an export can be written, or "rofs". */
 export function writableOf(engine: Engine): Writable {
@@ -25,13 +25,44 @@ export function writableOf(engine: Engine): Writable {
 /**
  * Makes the object lie in upper, with all directories above it, and changes nothing that a client sees. Built in work and published
  * at once, first in the index and then under its name. Data is copied and flushed off the main thread: Pending until it is there.
- * `withoutData`: the caller is about to cut the file to nothing.
+ *
  */
-export function ensureUpper(engine: Engine, node: Node, withoutData = false): void {
-	if (node.isUpper) return;
+export function ensureUpper(engine: Engine, node: Node): void {
+	if (!node.isUpper) copyUp(engine, node, null);
+}
+
+/**
+ * Changes attributes, as a part of the copy up where the object still lies in a lower: a crash leaves it as it was, or changed, and
+ * never copied up with another ctime, which a repeated guarded SETATTR would take for somebody's change. Pending as ensureUpper.
+ */
+export function changeUpper(engine: Engine, node: Node, change: SetAttributes): void {
+	if (!node.isUpper) {
+		copyUp(engine, node, change);
+		return;
+	}
+	const plan = new Plan(engine, writableOf(engine));
+	plan.add({ op: "attributes", inode: plan.of(node), type: node.type, change }).perform(node.handle);
+}
+
+function copyUp(engine: Engine, node: Node, change: SetAttributes | null): void {
 	const writable = writableOf(engine);
-	if (node.type === FileType.dir) copyUpDirectory(engine, writable, node);
-	else copyUpFile(engine, writable, node, withoutData);
+	if (node.type === FileType.dir) copyUpDirectory(engine, writable, node, change);
+	else copyUpFile(engine, writable, node, change);
+}
+
+/**
+ * Carries the plan of a copy up out, with the change that it is made for. False: nothing was published, and what was built is gone.
+ * When only a step behind the publishing fails, the object is copied up all the same: the error comes back to be thrown then.
+ */
+function carryOut(plan: Plan, node: Node, inode: FileHandle, change: SetAttributes | null, writable: Writable, temporary: string): unknown {
+	try {
+		if (change === null) plan.prepare();
+		else plan.add({ op: "attributes", inode, type: node.type, change }).perform(node.handle);
+		return null;
+	} catch (error) {
+		if (statAt(writable.work.temporaries, temporary, new Stat()) === 0) throw error;
+		return error;
+	}
 }
 
 /** The live directory that holds a directory. */
@@ -41,7 +72,7 @@ export function parentOf(engine: Engine, directory: Node): Node {
 	return directory.parent;
 }
 
-function copyUpDirectory(engine: Engine, writable: Writable, node: Node): void {
+function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change: SetAttributes | null): void {
 	const parent = parentOf(engine, node);
 	const name = node.name as Buffer;
 	ensureUpper(engine, parent);
@@ -50,6 +81,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node): void {
 	const temporary = work.makeTemporaryDirectory(0o700);
 	const fd = must(openAt(work.temporaries, temporary, O.rdonly | O.directory), "Cannot open a directory in work");
 	const entry = index.entryName(source.layer.fileSystem.uuid, source.handle);
+	let failure: unknown = null;
 	try {
 		const stat = new Stat();
 		must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
@@ -63,8 +95,9 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node): void {
 		const plan = new Plan(engine, writable);
 		// over the entry of a copy up that never ended, if there is one
 		plan.add({ op: "move", inode: entryHandle, from: "work", fromName: entryName, to: "index", toName: entry, flags: 0 });
-		publish(engine, plan, parent, name, temporary, plan.built(real, fd));
-		plan.prepare();
+		const inode = plan.built(real, fd);
+		publish(engine, plan, parent, name, temporary, inode);
+		failure = carryOut(plan, node, inode, change, writable, temporary);
 		node.reals = [real, ...node.reals];
 		engine.nodes.noteReals(node);
 	} catch (error) {
@@ -74,16 +107,18 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node): void {
 	} finally {
 		close(fd);
 	}
+	if (failure !== null) throw failure;
 }
 
-function copyUpFile(engine: Engine, writable: Writable, node: Node, withoutData: boolean): void {
+function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetAttributes | null): void {
 	const place = placeOf(engine, node);
 	if (place !== null) ensureUpper(engine, place.parent);
 	const source = node.top;
 	const stat = new Stat();
 	must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower object");
-	const built = build(engine, writable, node, stat, withoutData);
+	const built = build(engine, writable, node, stat, change?.size === 0);
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
+	let failure: unknown = null;
 	try {
 		const names = node.lowerLinks >= 0 ? node.lowerLinks : (writable.linkCounts.get(entry) ?? stat.nlink);
 		// the inode will have its index entry for a link, and its name where that is known
@@ -104,7 +139,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, withoutData:
 			publish(engine, plan, place.parent, place.name, built.temporary, inode);
 		}
 		if (stat.nlink > 1 || names > 1) plan.add({ op: "count", entry, value: null });
-		plan.prepare();
+		failure = carryOut(plan, node, inode, change, writable, built.temporary);
 		engine.descriptors.drop(source);
 		node.reals = [real];
 		node.isIndexed = true;
@@ -118,6 +153,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, withoutData:
 	} finally {
 		close(built.fd);
 	}
+	if (failure !== null) throw failure;
 }
 
 interface Built {

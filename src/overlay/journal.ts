@@ -18,10 +18,10 @@ const INTENT_FILE = "intent";
 const REQUESTS_FOLDER = "requests";
 
 /** Requests remembered for each client: many more than it can have in flight, since all who come from one address are one client. */
-const RECORDS_PER_CLIENT = 16384;
+const RECORDS_PER_CLIENT = 8192;
 const RECORD_BYTES = 128;
 /** Clients remembered at a time; another one has to wait until one has been silent for the retention time. */
-const CLIENTS_MAX = 64;
+const CLIENTS_MAX = 32;
 const RETENTION_MS = 15 * 60 * 1000;
 
 /**
@@ -39,7 +39,7 @@ export class Journal {
 	/** By name: rings of an earlier run whose client has not come again. */
 	readonly #loaded = new Map<string, Ring>();
 	/** The answers in all rings. */
-	readonly #answers = new Map<string, { readonly answer: Answer; readonly time: number }>();
+	readonly #answers = new Map<string, { readonly answer: Answer; readonly time: number; readonly slot: number }>();
 	#sequence = 1;
 
 	constructor(folder: string, writable: () => Writable, clock: () => number = Date.now) {
@@ -121,10 +121,13 @@ export class Journal {
 	}
 
 	#learn(ring: Ring, slot: number, key: string, answer: Answer, time: number): void {
+		// rings are read slot by slot, not in the order of time
+		if ((this.#answers.get(key)?.time ?? 0) > time) return;
 		const former = ring.keys[slot];
-		if (former !== undefined) this.#answers.delete(former);
+		// a number that a client came to again stands in a newer slot too
+		if (former !== undefined && this.#answers.get(former)?.slot === slot) this.#answers.delete(former);
 		ring.keys[slot] = key;
-		this.#answers.set(key, { answer, time });
+		this.#answers.set(key, { answer, time, slot });
 	}
 
 	#ring(client: string): Ring {

@@ -30,6 +30,11 @@ export class WorkFolder {
 		const status = makeDirectory(own, ORPHANS, 0o700);
 		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of orphans");
 		this.orphans = must(openAt(own, ORPHANS, O.rdonly | O.directory), "Cannot open the folder of orphans");
+		// a recovery makes new names beside those that the interrupted change still needs
+		for (const name of leftIn(temporaries)) {
+			const number = /^#([0-9a-f]+)$/.exec(name.toString("latin1"))?.[1];
+			if (number !== undefined) this.#next = Math.max(this.#next, Number.parseInt(number, 16) + 1);
+		}
 	}
 
 	/** A name in `work/work` that nothing has. */
@@ -90,14 +95,7 @@ export class WorkFolder {
 	/** Removes what an earlier run has left. */
 	clean(): void {
 		for (const folder of [this.temporaries, this.orphans]) {
-			const leftovers: Buffer[] = [];
-			const directory = must(openAt(folder, ".", O.rdonly | O.directory), "Cannot open work");
-			visitEntries(directory, (name) => {
-				if (Buffer.from(name).toString() !== "incompat") leftovers.push(Buffer.from(name));
-				return undefined;
-			});
-			close(directory);
-			for (const name of leftovers) if (unlinkName(folder, name) < 0) removeTree(folder, name);
+			for (const name of leftIn(folder)) if (unlinkName(folder, name) < 0) removeTree(folder, name);
 		}
 	}
 
@@ -106,6 +104,18 @@ export class WorkFolder {
 		close(this.own);
 		close(this.orphans);
 	}
+}
+
+/** Names in a folder of work, without what is the kernel's. */
+function leftIn(folder: number): Buffer[] {
+	const names: Buffer[] = [];
+	const directory = must(openAt(folder, ".", O.rdonly | O.directory), "Cannot open work");
+	visitEntries(directory, (name) => {
+		if (Buffer.from(name).toString() !== "incompat") names.push(Buffer.from(name));
+		return undefined;
+	});
+	close(directory);
+	return names;
 }
 
 /** Removes a directory of work with all that is in it. Only ever used on what the overlay no longer shows. */
