@@ -34,7 +34,7 @@ export class Layer {
 	/** A readable descriptor of the root; a lower's belongs to a private read-only mount. Also the mount for open_by_handle_at(2). */
 	readonly root: number;
 	/**
-	 * A descriptor of the root on the mount that the user named: ".." can be followed from objects that were opened through it.
+	 * A descriptor of the root on the mount that the user named (of upper: on the one it shares with work): ".." can be followed from objects that were opened through it.
 	 * Through the private mount of one layer the kernel refuses that (ENOENT) for what lies in another layer of the file system.
 	 */
 	readonly outside: number;

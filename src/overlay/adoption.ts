@@ -5,7 +5,7 @@ import type { Real } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
-import { makeSymlink, readLink, renameName } from "../linux/names.ts";
+import { makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { type Engine, must, XATTR } from "./engine.ts";
@@ -36,8 +36,10 @@ export class Redirects {
 
 	set(record: string, by: Buffer): void {
 		const aside = `${record}.new`;
-		const status = makeSymlink(by.toString("hex"), this.#fd, aside);
-		if (status !== -ERRNO.EEXIST) must(status, "Cannot write a redirect");
+		if (makeSymlink(by.toString("hex"), this.#fd, aside) === -ERRNO.EEXIST) {
+			unlinkName(this.#fd, aside);
+			must(makeSymlink(by.toString("hex"), this.#fd, aside), "Cannot write a redirect");
+		}
 		must(renameName(this.#fd, aside, this.#fd, record), "Cannot write a redirect");
 	}
 

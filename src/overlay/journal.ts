@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { writeFrom } from "../linux/data.ts";
+import { allocateRange, writeFrom } from "../linux/data.ts";
 import { crc32 } from "./crc32.ts";
 import { must, type Writable } from "./engine.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "./errors.ts";
@@ -21,7 +21,7 @@ const REQUESTS_FOLDER = "requests";
 const RECORDS_PER_CLIENT = 8192;
 const RECORD_BYTES = 128;
 /** Clients remembered at a time; another one has to wait until one has been silent for the retention time. */
-const CLIENTS_MAX = 32;
+const CLIENTS_MAX = 128;
 const RETENTION_MS = 15 * 60 * 1000;
 
 /**
@@ -33,6 +33,7 @@ export class Journal {
 	readonly #writable: () => Writable;
 	readonly #folder: string;
 	readonly #clock: () => number;
+	readonly #boot = bootId();
 	#intent = -1;
 	/** By client. */
 	readonly #rings = new Map<string, Ring>();
@@ -52,11 +53,14 @@ export class Journal {
 	recover(): void {
 		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
 		this.#intent = openFile(join(this.#folder, INTENT_FILE));
+		// so that a full disk does not keep anybody from removing something
+		allocateRange(this.#intent, FALLOC_FL_KEEP_SIZE, 0, INTENT_BYTES_RESERVED);
 		const { last, silent } = this.#loadRings();
 		const intent = readIntent(join(this.#folder, INTENT_FILE));
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
 		if (intent !== null && !intent.hasEnded) {
-			if (intent.sequence > last) {
+			// after a power failure the intent on disk may be older than the names and data that it is about
+			if (intent.sequence > last && intent.boot === this.#boot) {
 				completeSteps(this.#writable(), intent.steps);
 				if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle });
 			}
@@ -85,7 +89,7 @@ export class Journal {
 	 */
 	perform(steps: readonly Step[], descriptors: Descriptors, request: ChangeRequest | null, handle: Buffer | null): void {
 		if (request !== null) this.#ring(request.client);
-		writeAt(this.#intent, encodeIntent({ sequence: this.#sequence, hasEnded: false, request, handle, steps }), 0);
+		writeAt(this.#intent, encodeIntent({ sequence: this.#sequence, boot: this.#boot, hasEnded: false, request, handle, steps }), 0);
 		try {
 			const writable = this.#writable();
 			for (const step of steps) runStep(writable, step, descriptors);
@@ -99,9 +103,18 @@ export class Journal {
 		}
 	}
 
-	/** Notes the answer of a request, whether it changed something or not. */
+	/**
+	 * Notes the answer of a request, whether it changed something or not. Where there is no room for it the change stands all the same:
+	 * it is only not known any more after a restart.
+	 */
 	answer(request: ChangeRequest, answer: Answer): void {
-		this.#remember(request, this.#sequence++, answer);
+		const sequence = this.#sequence++;
+		try {
+			this.#remember(request, sequence, answer);
+		} catch (error) {
+			if (!(error instanceof OverlayError)) throw error;
+			this.#endIntent();
+		}
 	}
 
 	close(): void {
@@ -197,6 +210,17 @@ export class Journal {
 	}
 }
 
+const FALLOC_FL_KEEP_SIZE = 1;
+const INTENT_BYTES_RESERVED = 64 * 1024;
+
+function bootId(): string {
+	try {
+		return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+	} catch {
+		return "unknown";
+	}
+}
+
 interface Ring {
 	/** Of its file. */
 	readonly name: string;
@@ -283,6 +307,8 @@ function decodeRecord(bytes: Buffer): { request: RequestNumbers; sequence: numbe
 
 interface Intent {
 	readonly sequence: number;
+	/** The running kernel's id: what it wrote after its last flush is on disk after a kill, but need not be after a power failure. */
+	readonly boot: string;
 	readonly hasEnded: boolean;
 	readonly request: ChangeRequest | null;
 	readonly handle: Buffer | null;

@@ -95,7 +95,7 @@ const DESCRIPTORS_RESERVED = 2048;
 const DESCRIPTORS_MIN = 64;
 const DESCRIPTORS_MAX = 65536;
 
-/** Opens layers, upper and registry in the order of handles.md, section 6. LayerError, RegistryError: it cannot be served as it is. */
+/** Opens layers, upper and registry in the order that keeps what is not ours. LayerError, RegistryError: it cannot be served as it is. */
 export function openOverlay(options: OpenOptions): OpenedOverlay {
 	if (options.lowers.length === 0) throw new LayerError("Name at least one lower directory to serve.");
 	setUmask(0);
@@ -339,7 +339,9 @@ export function adoptLowers(opened: OpenedOverlay, progress: (layer: string, dir
 	const reports: AdoptionReport[] = [];
 	const adopted = new Set<number>();
 	for (const [i, layer] of lowers.entries()) {
-		if (engine.redirects === null || overlayXattrs(layer.root).length === 0) continue;
+		// the lowest has nothing below it to redirect to; of the others the root's attributes do not always tell
+		const isLowest = i === lowers.length - 1;
+		if (engine.redirects === null || (isLowest && overlayXattrs(layer.root).length === 0)) continue;
 		adopted.add(i);
 		reports.push(adoptLower(engine, engine.redirects, layer, (directories) => progress(layer.path, directories)));
 	}
@@ -430,7 +432,7 @@ function readFolder(path: string): string[] {
 	return existsSync(path) ? readdirSync(path) : [];
 }
 
-/** handles.md, section 6: what is not ours, or not surely as we left it, is not touched. */
+/** What is not ours, or not surely as we left it, is not touched. */
 function checkOwnership(options: OpenOptions, place: Place, upper: Layer, lowers: readonly Layer[], existing: Registry | null): void {
 	const work = place.work as string;
 	const others = incompatible(work).filter((name) => name !== MARKER);
