@@ -34,7 +34,7 @@ export const LISTING_LIMITS: ListingLimits = {
 	hashBits: HASH_BITS,
 };
 
-/** Cookies behind its hash within which a name is looked for: names with one hash are two in 10^8 directories of a million. */
+/** Names that share a hash have taken cookies up to this far behind it, but for odds that are nil. */
 const TIES_MAX = 4096;
 
 /** Names added to a listing in memory before it is made anew. */
@@ -294,9 +294,6 @@ function mustScan(result: ScanResult | number): ScanResult {
 	return result;
 }
 
-/** Names that share a hash have taken cookies up to this far behind it, but for odds that are nil. */
-const TIE_SLACK = 8;
-
 function scanRequest(engine: Engine, directory: Node, hi: number, lo: number, limits: ListingLimits): ScanRequest {
 	const sources: ScanSource[] = [];
 	const isMixed = directory.isUpper && (directory.reals.length > 1 || isImpure(engine, directory));
@@ -310,8 +307,9 @@ function scanRequest(engine: Engine, directory: Node, hi: number, lo: number, li
 			hasXattrWhiteouts: real.hasXattrWhiteouts,
 		});
 	}
-	const fromLo = lo >= TIE_SLACK ? lo - TIE_SLACK : 0;
-	return { sources, key: engine.cookieKey, fromHi: hi, fromLo, limit: limits.windowEntries, hashBits: limits.hashBits };
+	const fromLo = lo >= TIES_MAX ? lo - TIES_MAX : 0;
+	const { windowEntries: limit, hashBits } = limits;
+	return { sources, key: engine.cookieKey, fromHi: hi, fromLo, afterHi: hi, afterLo: lo, limit, hashBits };
 }
 
 /** Whether an upper directory holds objects that were born elsewhere. */
@@ -369,8 +367,11 @@ export class DirectoryCursor implements ListCursor {
 			if (this.#step(listing)) return true;
 			const { end } = listing.result;
 			if (end === null) return false;
-			this.cookieHi = end.hi;
-			this.cookieLo = end.lo;
+			// the last names of the window may have taken cookies behind its end
+			if (isBelow(this.cookieHi, this.cookieLo, end.hi, end.lo)) {
+				this.cookieHi = end.hi;
+				this.cookieLo = end.lo;
+			}
 			this.#listing = null;
 		}
 	}

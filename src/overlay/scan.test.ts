@@ -57,7 +57,17 @@ function fixture(context: TestContext) {
 }
 
 function scanAll(list: readonly ScanSource[], changes: Partial<ScanRequest> = {}): ScanResult {
-	const result = scan({ sources: list, key: KEY, fromHi: 0, fromLo: 0, limit: 1_000_000, hashBits: HASH_BITS, ...changes });
+	const result = scan({
+		sources: list,
+		key: KEY,
+		fromHi: 0,
+		fromLo: 0,
+		afterHi: 0,
+		afterLo: 0,
+		limit: 1_000_000,
+		hashBits: HASH_BITS,
+		...changes,
+	});
 	assert.ok(typeof result !== "number", `errno ${result}`);
 	return result;
 }
@@ -249,7 +259,7 @@ test("names that share a hash are never parted by the end of a window", ROOT, (t
 
 test("a directory that cannot be read gives the negated error number", () => {
 	const source: ScanSource = { fd: -1, space: 1, asksForDirectories: false, hasXattrWhiteouts: false };
-	const request = { sources: [source], key: KEY, fromHi: 0, fromLo: 0, limit: 10, hashBits: HASH_BITS };
+	const request = { sources: [source], key: KEY, fromHi: 0, fromLo: 0, afterHi: 0, afterLo: 0, limit: 10, hashBits: HASH_BITS };
 	assert.equal(scan(request), -ERRNO.EBADF);
 });
 

@@ -14,13 +14,18 @@ export interface ScanSource {
 	readonly hasXattrWhiteouts: boolean;
 }
 
-/** Which part of a directory to list: entries whose hash is at least `from`, at most `limit` of them in hash order. */
+/**
+ * Which part of a directory to list, in hash order: entries whose hash is at least `from`, and of those above `after` at most `limit`.
+ * What lies between only tells which cookies are taken, and must not use up the window.
+ */
 export interface ScanRequest {
 	/** From the topmost real directory down. */
 	readonly sources: readonly ScanSource[];
 	readonly key: SipKey;
 	readonly fromHi: number;
 	readonly fromLo: number;
+	readonly afterHi: number;
+	readonly afterLo: number;
 	readonly limit: number;
 	/** Bits of the hash that are kept; fewer than 63 only to show what happens when names collide. */
 	readonly hashBits: number;
@@ -133,6 +138,8 @@ export function scan(request: ScanRequest): ScanResult | number {
 	let endHi = 0x7fffffff;
 	let endLo = 0xffffffff;
 	let isCut = false;
+	let below = 0;
+	const { afterHi, afterLo, limit } = request;
 	const stat = new Stat();
 	for (let rank = 0; rank < request.sources.length; rank++) {
 		const source = request.sources[rank];
@@ -145,8 +152,9 @@ export function scan(request: ScanRequest): ScanResult | number {
 			const known = source.space !== 0 && inoHi < 0x10000 && !(source.asksForDirectories && type === FileType.dir);
 			const mark = isWhiteoutEntry(source.fd, name, type, source.hasXattrWhiteouts, stat) ? WHITEOUT : 0;
 			columns.add(name, hi, lo, rank | mark, known ? source.space : 0, inoHi, inoLo);
-			if (columns.count >= request.limit * 2) {
-				const cut = cutDown(columns, request.limit);
+			if (hi < afterHi || (hi === afterHi && lo <= afterLo)) below++;
+			if (columns.count - below >= limit * 2) {
+				const cut = cutDown(columns, below + limit);
 				if (cut !== null) {
 					columns = cut.columns;
 					endHi = cut.hi;
@@ -158,7 +166,7 @@ export function scan(request: ScanRequest): ScanResult | number {
 		});
 		if (status < 0) return status;
 	}
-	const cut = columns.count > request.limit ? cutDown(columns, request.limit) : null;
+	const cut = columns.count - below > limit ? cutDown(columns, below + limit) : null;
 	if (cut !== null) return finish(cut.columns, cut);
 	return finish(columns, isCut ? { hi: endHi, lo: endLo } : null);
 }
