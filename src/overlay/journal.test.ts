@@ -387,10 +387,7 @@ test("a further client has to wait while all others may still ask, and then take
 	assert.throws(() => journal.answer(from(1001), ANSWERS[1]), tryAgain);
 });
 
-test("an answer that a recovery noted is still known after a second restart", {
-	...ROOT,
-	todo: "recover removes the ring files of silent clients last, also one that it has just written to",
-}, (t) => {
+test("an answer that a recovery noted is still known after a second restart", ROOT, (t) => {
 	const { start, steps, descriptors } = fixture(t);
 	const journal = start();
 	assert.ok(killBefore(3, () => journal.perform(steps, descriptors, request(7), null)));

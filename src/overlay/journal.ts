@@ -67,7 +67,8 @@ export class Journal {
 			this.#endIntent();
 		}
 		// only now: that the intent was carried out may be known from one of these alone
-		for (const path of silent) unlinkSync(path);
+		const inUse = new Set([...this.#rings.values()].map((ring) => join(this.#folder, REQUESTS_FOLDER, ring.name)));
+		for (const path of silent) if (!inUse.has(path)) unlinkSync(path);
 	}
 
 	/** No start looks at the steps of the present intent again, whatever rings are there then. */
@@ -112,7 +113,7 @@ export class Journal {
 		try {
 			this.#remember(request, sequence, answer);
 		} catch (error) {
-			if (!(error instanceof OverlayError)) throw error;
+			if (!(error instanceof OverlayError) || error.code === "tryagain") throw error;
 			this.#endIntent();
 		}
 	}
