@@ -11,7 +11,7 @@ let buffer: AddressedBytes | undefined;
  * else through memory. Holes stay holes. 0, or the negated error number.
  */
 export function copyData(from: number, to: number, size: number): number {
-	if (cloneFile(from, to) === 0) return 0;
+	if (cloneFile(from, to) === 0) return truncateFile(to, size);
 	// the length first: what is not written stays a hole, also at the end
 	const sized = truncateFile(to, size);
 	if (sized < 0) return sized;

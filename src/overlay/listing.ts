@@ -29,7 +29,7 @@ export interface ListingLimits {
 
 export const LISTING_LIMITS: ListingLimits = {
 	cacheBytes: 128 * 1024 * 1024,
-	windowEntries: 1_500_000,
+	windowEntries: 1_048_576,
 	inlineBytes: 512 * 1024,
 	hashBits: HASH_BITS,
 };
@@ -173,7 +173,8 @@ interface ScanJob {
 export class Listings {
 	readonly limits: ListingLimits;
 	readonly #engine: Engine;
-	readonly #listings = new Map<string, Listing>();
+	/** By directory, at most two windows: a request that goes on from one into the next begins again in the first when that is there. */
+	readonly #listings = new Map<string, Listing[]>();
 	readonly #jobs = new Map<string, ScanJob>();
 	/** Scans that failed off the main thread, for the pass that waits for them. */
 	readonly #failures = new Map<string, Error>();
@@ -192,10 +193,11 @@ export class Listings {
 	/** The window in which the entry after the cookie is. Throws Pending while it is being made. */
 	window(directory: Node, hi: number, lo: number): Listing {
 		const { key } = directory;
-		const known = this.#listings.get(key);
-		if (known?.covers(hi, lo)) {
+		const windows = this.#listings.get(key);
+		const known = windows?.find((window) => window.covers(hi, lo));
+		if (windows !== undefined && known !== undefined) {
 			this.#listings.delete(key);
-			this.#listings.set(key, known);
+			this.#listings.set(key, windows);
 			return known;
 		}
 		const job = this.#jobs.get(key);
@@ -234,10 +236,10 @@ export class Listings {
 
 	#patch(key: string, patch: Patch): void {
 		this.#jobs.get(key)?.patches.push(patch);
-		const listing = this.#listings.get(key);
-		if (listing === undefined) return;
-		this.#apply(listing, patch);
-		if (listing.added.length > ADDED_MAX) this.#drop(key);
+		const windows = this.#listings.get(key);
+		if (windows === undefined) return;
+		for (const window of windows) this.#apply(window, patch);
+		if (windows.some((window) => window.added.length > ADDED_MAX)) this.#drop(key);
 	}
 
 	#apply(listing: Listing, patch: Patch): void {
@@ -271,9 +273,11 @@ export class Listings {
 
 	#keep(key: string, request: ScanRequest, result: ScanResult): Listing {
 		const listing = new Listing(request.fromHi, request.fromLo, result);
+		const [former] = this.#listings.get(key) ?? [];
 		this.#drop(key);
-		this.#listings.set(key, listing);
-		this.#bytes += listing.bytes;
+		const windows = former === undefined ? [listing] : [listing, former];
+		this.#listings.set(key, windows);
+		for (const window of windows) this.#bytes += window.bytes;
 		for (const [oldest] of this.#listings) {
 			if (this.#bytes <= this.limits.cacheBytes || oldest === key) break;
 			this.#drop(oldest);
@@ -282,9 +286,7 @@ export class Listings {
 	}
 
 	#drop(key: string): void {
-		const listing = this.#listings.get(key);
-		if (listing === undefined) return;
-		this.#bytes -= listing.bytes;
+		for (const window of this.#listings.get(key) ?? []) this.#bytes -= window.bytes;
 		this.#listings.delete(key);
 	}
 }

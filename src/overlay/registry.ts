@@ -79,7 +79,7 @@ export function readRegistry(folder: string): Registry | null {
 			`Cannot understand ${path}: it is damaged. Restore it from a backup; without it no handle of this export is good.`,
 		);
 	}
-	if (parsed.format !== FORMAT || !isRegistry(parsed.registry)) {
+	if (parsed === null || parsed.format !== FORMAT || !isRegistry(parsed.registry)) {
 		throw new RegistryError(
 			`Cannot understand ${path}: it is damaged, or of another holdfast. Restore it from a backup; without it no handle of this export is good.`,
 		);
@@ -96,12 +96,14 @@ function isRegistry(value: unknown): value is Registry {
 		hex16(registry.uuid) &&
 		hex16(registry.cookieSecret) &&
 		Array.isArray(registry.keys) &&
-		registry.keys.every((key) => Number.isInteger(key.id) && hex16(key.secret)) &&
-		registry.keys.some((key) => key.id === registry.signingKey) &&
+		registry.keys.every((key) => Number.isInteger(key?.id) && hex16(key.secret)) &&
+		registry.keys.some((key) => key?.id === registry.signingKey) &&
 		Array.isArray(registry.homes) &&
-		registry.homes.every((home) => Number.isInteger(home.number) && hex16(home.uuid)) &&
+		registry.homes.every((home) => Number.isInteger(home?.number) && hex16(home.uuid)) &&
 		Array.isArray(registry.spaces) &&
-		Array.isArray(registry.lowers)
+		registry.spaces.every((space) => Number.isInteger(space?.number)) &&
+		Array.isArray(registry.lowers) &&
+		registry.lowers.every((lower) => typeof lower?.root === "string")
 	);
 }
 

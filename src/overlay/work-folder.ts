@@ -71,7 +71,9 @@ export class WorkFolder {
 	placeWhiteout(directory: number, name: Uint8Array | string): boolean {
 		let status = linkName(this.own, WHITEOUT_NAME, directory, name);
 		if (status === -ERRNO.ENOENT || status === -ERRNO.EMLINK) {
-			status = renameName(this.temporaries, this.makeWhiteout(), directory, name, RENAME.noReplace);
+			const temporary = this.makeWhiteout();
+			status = renameName(this.temporaries, temporary, directory, name, RENAME.noReplace);
+			if (status < 0) unlinkName(this.temporaries, temporary);
 		}
 		if (status === -ERRNO.EEXIST) return false;
 		must(status, "Cannot make a whiteout");
