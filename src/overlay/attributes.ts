@@ -70,7 +70,7 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 	writableOf(engine);
 	checkChange(engine, node, stat, who, change);
 	const effective = { ...change };
-	if (change.mode !== undefined) effective.mode = grantedMode(node.type, change.mode, change.gid ?? stat.gid, who);
+	if (change.mode !== undefined) effective.mode = grantedMode(change.mode, change.gid ?? stat.gid, who);
 	else if (change.size !== undefined && change.size !== stat.size) {
 		const mode = unprivilegedMode(stat, who);
 		if (mode !== (stat.mode & 0o7777)) effective.mode = mode;
@@ -98,8 +98,8 @@ function checkChange(engine: Engine, node: Node, stat: Stat, who: Credentials, c
 }
 
 /** The mode that chmod(2) leaves: who is not in the file's group cannot make it set that group's id. */
-function grantedMode(type: FileType, mode: number, gid: number, who: Credentials): number {
-	const isDenied = !isSuperuser(who) && type !== FileType.dir && !inGroup(who, gid);
+function grantedMode(mode: number, gid: number, who: Credentials): number {
+	const isDenied = !isSuperuser(who) && !inGroup(who, gid);
 	return mode & 0o7777 & (isDenied ? ~S_ISGID : ~0);
 }
 

@@ -12,6 +12,7 @@ import type { Identity } from "./identity.ts";
 import type { IndexDirectory } from "./index-directory.ts";
 import type { Journal } from "./journal.ts";
 import type { LinkCounts } from "./link-counts.ts";
+import type { LongRedirects } from "./long-redirects.ts";
 import type { NodeCache } from "./node-cache.ts";
 import type { Offload } from "./offload.ts";
 import type { ChangeRequest } from "./types.ts";
@@ -37,6 +38,7 @@ export interface Writable {
 	readonly index: IndexDirectory;
 	readonly linkCounts: LinkCounts;
 	readonly journal: Journal;
+	readonly longRedirects: LongRedirects;
 }
 
 /** What every part of the engine works on: the stack, the caches and the registry's numbers. One for each export. */

@@ -117,7 +117,7 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 				return found;
 			}
 			const real = realOf(parent.layer, fd, stat);
-			const isEnd = readDirectoryMarks(real, fd, search) || hit.isEnd;
+			const isEnd = readDirectoryMarks(engine, real, fd, search) || hit.isEnd;
 			top ??= stat;
 			reals.push(real);
 			fds.push(fd);
@@ -175,7 +175,7 @@ function openPathInLayer(engine: Engine, root: Real, search: Search, path: reado
 			const opaque = opaqueMark(fd);
 			hasXattrWhiteouts = opaque === OPAQUE_XATTR;
 			if (opaque === OPAQUE_YES) isEnd = true;
-			else readRedirect(root.layer, fd, search, path.slice(i + 1));
+			else readRedirect(engine, root.layer, fd, search, path.slice(i + 1));
 		} catch (error) {
 			close(fd);
 			throw error;
@@ -194,18 +194,26 @@ function opaqueMark(fd: number): number {
 }
 
 /** Whether the directory hides those below it; a redirect says under which name or path they are. */
-function readDirectoryMarks(real: Real, fd: number, search: Search): boolean {
+function readDirectoryMarks(engine: Engine, real: Real, fd: number, search: Search): boolean {
 	const opaque = opaqueMark(fd);
 	if (opaque === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
 	if (opaque === OPAQUE_YES) return true;
-	readRedirect(real.layer, fd, search, []);
+	readRedirect(engine, real.layer, fd, search, []);
 	return false;
 }
 
-/** Turns the search to where a directory's redirect leads; `rest` is what of the present path lies behind that directory. */
-function readRedirect(layer: Layer, fd: number, search: Search, rest: readonly Buffer[]): void {
+/** The redirect that a real directory carries, or null. */
+export function redirectOf(engine: Engine, layer: Layer, fd: number): Buffer | null {
+	const long = layer.isUpper ? (engine.writable?.longRedirects.get(fd) ?? null) : null;
+	if (long !== null) return long;
 	const redirect = getXattr(fd, XATTR.redirect);
-	if (typeof redirect === "number") return;
+	return typeof redirect === "number" ? null : redirect;
+}
+
+/** Turns the search to where a directory's redirect leads; `rest` is what of the present path lies behind that directory. */
+function readRedirect(engine: Engine, layer: Layer, fd: number, search: Search, rest: readonly Buffer[]): void {
+	const redirect = redirectOf(engine, layer, fd);
+	if (redirect === null) return;
 	if (!layer.isUpper && !layer.isAdopted) {
 		throw new OverlayError("io", "A directory of a lower carries a redirect of overlayfs, and that layer has not been adopted");
 	}

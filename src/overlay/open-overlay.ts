@@ -40,6 +40,7 @@ import { IndexDirectory } from "./index-directory.ts";
 import { Journal } from "./journal.ts";
 import { LinkCounts } from "./link-counts.ts";
 import type { ListingLimits } from "./listing.ts";
+import { LongRedirects } from "./long-redirects.ts";
 import { ROOT_KEY } from "./lookup.ts";
 import { Node } from "./node.ts";
 import { NodeCache } from "./node-cache.ts";
@@ -613,6 +614,7 @@ function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: <T ext
 		index: new IndexDirectory(index, upper, workFolder),
 		linkCounts: keep(new LinkCounts(workFolder.own)),
 		journal: keep(new Journal(place.folder, () => writable)),
+		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath),
 	};
 	return writable;
 }

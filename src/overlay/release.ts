@@ -30,6 +30,13 @@ export interface ReleaseReport {
  */
 export async function release(overlay: Overlay, work: string, isDryRun: boolean): Promise<ReleaseReport> {
 	const { engine } = overlay;
+	if (writableOf(engine).longRedirects.hasAny) {
+		throw new OverlayError(
+			"inval",
+			"Some directories were moved from paths too long for the kernel to be told (work/holdfast/long-redirects). " +
+				"Serve once more, move what is in them to new directories, and remove those files",
+		);
+	}
 	const counts = await writeCounts(overlay, isDryRun);
 	const names = isDryRun ? { named: writableOf(engine).linkCounts.list("unnamed").length, nameless: 0 } : await giveNames(overlay);
 	await overlay.close();

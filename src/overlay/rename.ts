@@ -1,9 +1,10 @@
 import { changeMode, changeOwner } from "../linux/attributes.ts";
+import { ERRNO } from "../linux/errno.ts";
 import { handleAt } from "../linux/file-handle.ts";
 import { RENAME } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat } from "../linux/stat.ts";
-import { getXattr, setXattr } from "../linux/xattr.ts";
+import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
 import { ensureNamed, ensureUpper, markImpure, parentOf, writableOf } from "./copy-up.ts";
@@ -11,7 +12,7 @@ import { type Engine, failed, must, ROOT_HOME, realOf, XATTR } from "./engine.ts
 import { OverlayError } from "./errors.ts";
 import { encodeRecord } from "./identity.ts";
 import type { Listings } from "./listing.ts";
-import { isInLowers, lookupChild, upperEntry } from "./lookup.ts";
+import { isInLowers, lookupChild, redirectOf, upperEntry } from "./lookup.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
 import { Plan } from "./plan.ts";
@@ -137,12 +138,23 @@ function indexMerged(engine: Engine, source: Node): void {
 /** Says where the parts in lowers are, as the kernel does: by the name there if the parent stays, else by their path. Of any length. */
 function setRedirect(engine: Engine, from: Place, to: Place, source: Node): void {
 	const fd = engine.descriptors.path(source.top);
-	const known = getXattr(fd, XATTR.redirect);
+	const known = redirectOf(engine, source.top.layer, fd);
 	const staysInside = from.directory === to.directory;
-	if (typeof known !== "number" && (staysInside || known[0] === SLASH)) return;
+	if (known !== null && (staysInside || known[0] === SLASH)) return;
 	const redirect = staysInside ? Buffer.from(from.name) : lowerPath(engine, source);
-	must(setXattr(fd, XATTR.redirect, redirect), "Cannot set the redirect of a directory");
+	const status = redirect.length > XATTR_BYTES_MAX ? -ERRNO.E2BIG : setXattr(fd, XATTR.redirect, redirect);
+	if (redirect.length <= SHORT_BYTES_MAX || (status !== -ERRNO.ENOSPC && status !== -ERRNO.E2BIG && status !== -ERRNO.ERANGE)) {
+		must(status, "Cannot set the redirect of a directory");
+		return;
+	}
+	writableOf(engine).longRedirects.set(source.top.handle, redirect);
+	if (known !== null) must(removeXattr(fd, XATTR.redirect), "Cannot replace the redirect of a directory");
 }
+
+/** XATTR_SIZE_MAX of Linux. */
+const XATTR_BYTES_MAX = 65536;
+/** What the xattrs of every file system hold: where one this short does not fit, the disk is full. */
+const SHORT_BYTES_MAX = 512;
 
 const SLASH = 0x2f;
 
@@ -150,13 +162,12 @@ const SLASH = 0x2f;
 function lowerPath(engine: Engine, directory: Node): Buffer {
 	const parts: Buffer[] = [];
 	for (let at = directory; at.home !== ROOT_HOME; at = parentOf(engine, at)) {
-		const redirect = at.isUpper ? getXattr(engine.descriptors.path(at.top), XATTR.redirect) : -1;
-		const isKnown = typeof redirect !== "number";
-		if (isKnown && redirect[0] === SLASH) {
+		const redirect = at.isUpper ? redirectOf(engine, at.top.layer, engine.descriptors.path(at.top)) : null;
+		if (redirect?.[0] === SLASH) {
 			parts.unshift(redirect);
 			break;
 		}
-		parts.unshift(Buffer.from("/"), isKnown ? redirect : (at.name as Buffer));
+		parts.unshift(Buffer.from("/"), redirect ?? (at.name as Buffer));
 	}
 	return Buffer.concat(parts);
 }

@@ -1,0 +1,58 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { visitEntries } from "../linux/directory.ts";
+import { ERRNO } from "../linux/errno.ts";
+import { type FileHandle, handleOf } from "../linux/file-handle.ts";
+import { makeDirectory } from "../linux/names.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { failed, must } from "./engine.ts";
+
+const FOLDER = "long-redirects";
+
+/**
+ * Redirects too long for an xattr of upper's file system (ext4 ends below 4 KiB): a file for each in `work/holdfast`, named by the
+ * kernel handle of the upper directory. Its generation number keeps a later directory of the same inode number from taking one over.
+ */
+export class LongRedirects {
+	readonly #path: string;
+	#hasAny = false;
+
+	constructor(own: number, ownPath: string) {
+		const status = makeDirectory(own, FOLDER, 0o700);
+		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of long redirects");
+		this.#path = join(ownPath, FOLDER);
+		const folder = must(openAt(own, FOLDER, O.rdonly | O.directory), "Cannot open the folder of long redirects");
+		visitEntries(folder, () => {
+			this.#hasAny = true;
+			return false;
+		});
+		close(folder);
+	}
+
+	/** Whether some directory has one: if none has, look-ups need not ask. */
+	get hasAny(): boolean {
+		return this.#hasAny;
+	}
+
+	/** The redirect of the upper directory behind a descriptor, or null. */
+	get(fd: number): Buffer | null {
+		if (!this.#hasAny) return null;
+		const handle = handleOf(fd);
+		if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+		try {
+			return readFileSync(this.#file(handle));
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+			throw error;
+		}
+	}
+
+	set(handle: FileHandle, redirect: Uint8Array): void {
+		this.#hasAny = true;
+		writeFileSync(this.#file(handle), redirect, { mode: 0o600, flush: true });
+	}
+
+	#file(handle: FileHandle): string {
+		return join(this.#path, `${handle.type}-${handle.bytes.toString("hex")}`);
+	}
+}
