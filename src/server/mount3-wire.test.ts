@@ -24,6 +24,7 @@ test("MNT gives the root, or a directory below it, and the flavors AUTH_SYS and 
 	const a = overlay.mkdir(overlay.root, Buffer.from("a"), ROOT, {});
 	const b = overlay.mkdir(a, Buffer.from("b c"), ROOT, {});
 	for (const [path, object] of [
+		["", overlay.root],
 		["/", overlay.root],
 		["//", overlay.root],
 		["/a", a],
