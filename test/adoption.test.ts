@@ -1,0 +1,135 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { Pending } from "../src/overlay/errors.ts";
+import { adoptLowers, type OpenedOverlay, openOverlay } from "../src/overlay/open-overlay.ts";
+import type { Overlay } from "../src/overlay/overlay.ts";
+import { FileType, type OverlayObject } from "../src/overlay/types.ts";
+import { needs } from "./support/requirements.ts";
+import { cannotMount, scratch } from "./support/scratch.ts";
+import { snapshotTree } from "./support/tree-snapshot.ts";
+
+/** A lower between that once was an upper of the kernel's overlayfs, with redirects that lead into the lowers below it. */
+
+const ROOT = { uid: 0, gid: 0, gids: [] };
+const bytes = (name: string): Buffer => Buffer.from(name);
+
+async function run<T>(opened: OpenedOverlay, act: (overlay: Overlay) => T): Promise<T> {
+	for (;;) {
+		try {
+			return act(opened.overlay);
+		} catch (error) {
+			if (!(error instanceof Pending)) throw error;
+			await error.ready;
+		}
+	}
+}
+
+function walk(overlay: Overlay, path: string): OverlayObject {
+	let object: OverlayObject = overlay.root;
+	for (const name of path.split("/").filter(Boolean)) {
+		const next = overlay.lookup(object, bytes(name), ROOT);
+		assert.ok(next, `${name} of ${path}`);
+		object = next;
+	}
+	return object;
+}
+
+function list(overlay: Overlay, directory: OverlayObject, prefix: string, found: Map<string, Buffer>): Map<string, Buffer> {
+	const cursor = overlay.list(directory, ROOT, 0, 2);
+	const below: [string, OverlayObject][] = [];
+	while (cursor.next()) {
+		const object = cursor.object();
+		assert.ok(object);
+		const { fileidHi, fileidLo } = overlay.getattr(object);
+		assert.deepEqual(cursor.fileid(), { hi: fileidHi, lo: fileidLo });
+		const path = prefix + Buffer.from(cursor.name).toString();
+		found.set(path, object.handle);
+		if (object.type === FileType.dir) below.push([path, object]);
+	}
+	for (const [path, object] of below) list(overlay, overlay.decode(object.handle), `${path}/`, found);
+	return found;
+}
+
+for (const nodesMax of [2, 1000]) {
+	test(`redirects of a middle layer are followed, and handles below hold when its directories move (${nodesMax} objects in memory)`, {
+		skip: needs("root") || cannotMount("ext4"),
+	}, async (t) => {
+		const made = scratch(t);
+		const base = made.mount("ext4", "layers");
+		const [top, middle, work, lower, lowest, mounted] = ["top", "middle", "work", "lower", "lowest", "mounted"].map((name) => {
+			mkdirSync(join(base, name));
+			return join(base, name);
+		});
+		for (const [layer, path] of [
+			[lower, "d/s/t/f"],
+			[lower, "d/q/x"],
+			[lower, "k/z/h"],
+			[lowest, "d/s/t/u/g"],
+		] as const) {
+			mkdirSync(dirname(join(layer, path)), { recursive: true });
+			writeFileSync(join(layer, path), path);
+		}
+		const mount = (options: string) => execFileSync("mount", ["-t", "overlay", "overlay", "-o", options, mounted]);
+		mount(`lowerdir=${lower}:${lowest},upperdir=${middle},workdir=${work},redirect_dir=on,index=on`);
+		try {
+			for (const [from, to] of [
+				["d", "e"],
+				["e/s", "k/s2"],
+				["k/s2/t/u", "e/u"],
+				["k", "l"],
+			]) {
+				renameSync(join(mounted, from as string), join(mounted, to as string));
+			}
+			writeFileSync(join(mounted, "l/s2/t/new"), "new");
+		} finally {
+			execFileSync("umount", [mounted]);
+		}
+		const lowers = [top, middle, lower, lowest];
+		const before = lowers.map((path) => snapshotTree(path, { exact: true }));
+		const layers = { lowers, upper: join(base, "upper"), stateFolder: join(base, "state"), isSync: false, nodesMax, descriptorsMax: 20 };
+		assert.throws(() => openOverlay({ ...layers, purpose: "serve" }), /adopt/);
+		const adopting = openOverlay({ ...layers, purpose: "adopt" });
+		const reports = adoptLowers(adopting, () => {});
+		await adopting.overlay.close();
+		assert.deepEqual(
+			reports.flatMap(({ problems }) => problems),
+			[],
+		);
+		assert.ok(reports.some(({ layer, redirects }) => layer === middle && redirects >= 4));
+
+		let opened = openOverlay({ ...layers, purpose: "serve" });
+		t.after(() => opened.overlay.close());
+		const first = await run(opened, (overlay) => list(overlay, overlay.root, "", new Map()));
+		mount(`ro,lowerdir=${lowers.join(":")},redirect_dir=follow`);
+		try {
+			const kernel = execFileSync("find", [".", "-mindepth", "1", "-printf", "%P\\n"], { cwd: mounted, encoding: "utf8" });
+			assert.deepEqual([...first.keys()].sort(), kernel.trim().split("\n").sort());
+		} finally {
+			execFileSync("umount", [mounted]);
+		}
+		const holds = async (now: (path: string) => string): Promise<void> => {
+			await opened.overlay.close();
+			opened = openOverlay({ ...layers, purpose: "serve" });
+			for (const handle of [...first.values()].reverse()) {
+				await run(opened, (overlay) => assert.deepEqual(overlay.decode(handle).handle, handle));
+			}
+			for (const [path, handle] of first) {
+				await run(opened, (overlay) => assert.deepEqual(walk(overlay, now(path)).handle, handle, `${path}, now ${now(path)}`));
+			}
+		};
+		await holds((path) => path);
+		await run(opened, (overlay) => overlay.rename(overlay.root, bytes("l"), walk(overlay, "e"), bytes("L"), ROOT));
+		const moved = (path: string) => path.replace(/^l(?=\/|$)/, "e/L");
+		await holds(moved);
+		await run(opened, (overlay) => overlay.rename(walk(overlay, "e/L"), bytes("s2"), overlay.root, bytes("S"), ROOT));
+		await holds((path) => moved(path).replace(/^e\/L\/s2/, "S"));
+		await run(opened, (overlay) => overlay.write(walk(overlay, "S/t/f"), ROOT, 0, bytes("written")));
+		await holds((path) => moved(path).replace(/^e\/L\/s2/, "S"));
+		lowers.forEach((path, i) => {
+			assert.deepEqual(snapshotTree(path, { exact: true }), before[i], path);
+		});
+	});
+}
