@@ -128,6 +128,14 @@ for (const nodesMax of [2, 1000]) {
 		await holds((path) => moved(path).replace(/^e\/L\/s2/, "S"));
 		await run(opened, (overlay) => overlay.write(walk(overlay, "S/t/f"), ROOT, 0, bytes("written")));
 		await holds((path) => moved(path).replace(/^e\/L\/s2/, "S"));
+		await run(opened, (overlay) => overlay.exchange(overlay.root, bytes("S"), walk(overlay, "e"), bytes("q"), ROOT));
+		const exchanged = (path: string) =>
+			moved(path)
+				.replace(/^e\/L\/s2/, "S")
+				.replace(/^(S|e\/q)(?=\/|$)/, (place) => (place === "S" ? "e/q" : "S"));
+		await holds(exchanged);
+		await run(opened, (overlay) => overlay.exchange(walk(overlay, "S"), bytes("x"), walk(overlay, "e"), bytes("L"), ROOT));
+		await holds((path) => exchanged(path).replace(/^(S\/x|e\/L)(?=\/|$)/, (place) => (place === "S/x" ? "e/L" : "S/x")));
 		lowers.forEach((path, i) => {
 			assert.deepEqual(snapshotTree(path, { exact: true }), before[i], path);
 		});

@@ -20,7 +20,7 @@ import { loadNode, lookupChild, rootNode } from "./lookup.ts";
 import { checkName, isDot, isDotDot } from "./names.ts";
 import { Node } from "./node.ts";
 import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
-import { renameObject } from "./rename.ts";
+import { exchangeObjects, renameObject } from "./rename.ts";
 import {
 	type Attributes,
 	type ChangeRequest,
@@ -210,6 +210,15 @@ export class Overlay implements OverlayOperations {
 		this.#change(FileType.reg, () => {
 			const source = { directory: directoryOf(from), name: fromName };
 			renameObject(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who);
+			return null;
+		});
+	}
+
+	/** Lets two names change places (RENAME_EXCHANGE). NFS has no such request: for front ends that do. */
+	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
+		this.#change(FileType.reg, () => {
+			const source = { directory: directoryOf(from), name: fromName };
+			exchangeObjects(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who);
 			return null;
 		});
 	}

@@ -56,6 +56,63 @@ export function renameObject(engine: Engine, listings: Listings, from: Place, to
 	if (target?.type === FileType.dir) listings.forget(target);
 }
 
+/** Lets two names change places, as renameat2(2) with RENAME_EXCHANGE. Both must exist; they may be of any kinds. */
+export function exchangeObjects(engine: Engine, listings: Listings, from: Place, to: Place, who: Credentials): void {
+	const objects: Node[] = [];
+	for (const place of [from, to]) {
+		if (place.directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+		checkOldName(place.name);
+		const node = lookupChild(engine, place.directory, place.name);
+		if (node === null) throw new OverlayError("noent", "There is no such name");
+		demandDelete(engine, place.directory, node, who);
+		objects.push(node);
+	}
+	const [source, target] = objects;
+	if (source === target) return;
+	for (const [node, place] of [
+		[source, to],
+		[target, from],
+	] as const) {
+		if (node.type === FileType.dir && isWithin(engine, place.directory, node)) {
+			throw new OverlayError("inval", "A directory cannot be moved into itself");
+		}
+	}
+	ensureUpper(engine, from.directory);
+	ensureUpper(engine, to.directory);
+	for (const [node, place, other] of [
+		[source, from, to],
+		[target, to, from],
+	] as const) {
+		withPlace(node, place);
+		if (node.type === FileType.dir) ensureUpper(engine, node);
+		else ensureNamed(engine, node, place.directory, place.name);
+		prepareMove(engine, place, other, node, node === source ? target : source);
+	}
+	const plan = new Plan(engine, writableOf(engine));
+	const [fromPlace, toPlace] = [plan.in(from.directory), plan.in(to.directory)];
+	const flags = RENAME.exchange;
+	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
+	plan.perform();
+	for (const [node, place] of [
+		[source, to],
+		[target, from],
+	] as const) {
+		listings.noteRemoved(place.directory, place.name);
+		withPlace(node, place);
+		listings.noteAdded(place.directory, place.name, node);
+	}
+}
+
+/** Marks what moves to another place so that it shows there what it showed before, and nothing of what a lower has there. */
+function prepareMove(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
+	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
+	if (source.type !== FileType.dir) return;
+	if (source.reals.length > 1) {
+		indexMerged(engine, source);
+		setRedirect(engine, from, to, source);
+	} else prepareDirectory(engine, to, source, target);
+}
+
 function withPlace(node: Node, place: Place): Node {
 	node.parent = place.directory;
 	node.name = Buffer.from(place.name);
@@ -89,13 +146,7 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	const leavesWhiteout = isInLowers(engine, from.directory, from.name);
 	const targetEntry = upperEntry(engine, to.directory, to.name);
 	const isDirectory = source.type === FileType.dir;
-	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
-	if (isDirectory) {
-		if (source.reals.length > 1) {
-			indexMerged(engine, source);
-			setRedirect(engine, from, to, source);
-		} else prepareDirectory(engine, to, source, target);
-	}
+	prepareMove(engine, from, to, source, target);
 	const plan = new Plan(engine, writableOf(engine));
 	const fromPlace = plan.in(from.directory);
 	const toPlace = plan.in(to.directory);
