@@ -105,7 +105,6 @@ function cacheBounds(given: ServeArguments): Parameters<typeof openLayers>[4] {
 async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
 	const opened = openLayers(directory, given, "serve", given.async !== true, cacheBounds(given));
-	for (const warning of opened.warnings) warn(warning);
 	const server = new NfsServer({
 		exports: [{ name: given.name, overlay: opened.overlay }],
 		listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),

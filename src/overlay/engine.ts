@@ -5,7 +5,7 @@ import { OVERLAY_PREFIX } from "../layer/layer.ts";
 import { type DescriptorCache, Real, RealObjectError } from "../layer/real.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { handleOf } from "../linux/file-handle.ts";
-import { Stat } from "../linux/stat.ts";
+import type { Stat } from "../linux/stat.ts";
 import type { Redirects } from "./adoption.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
 import type { Identity } from "./identity.ts";
@@ -68,9 +68,6 @@ export interface Home {
 	/** One descriptor for each mount that the layers were named on, for climbing by "..". */
 	readonly mounts: readonly number[];
 }
-
-/** Reused by every synchronous step that needs one inode's attributes for a moment. */
-export const scratchStat: Stat = new Stat();
 
 const CODES: ReadonlyMap<number, OverlayErrorCode> = new Map<number, OverlayErrorCode>([
 	[ERRNO.EPERM, "perm"],

@@ -1,10 +1,11 @@
 import { parseHandle, ROOT_HOME } from "../handle/wire-handle.ts";
 import { attributesOf } from "./attributes.ts";
-import { OverlayError, Pending } from "./errors.ts";
+import { OverlayError } from "./errors.ts";
 import { DirectoryCursor } from "./listing.ts";
 import { rootNode } from "./lookup.ts";
 import type { Node } from "./node.ts";
 import type { OpenedOverlay } from "./open-overlay.ts";
+import { settle } from "./settle.ts";
 import { FileType } from "./types.ts";
 
 /** What can be said of a handle; fields that need the layers are absent without them. */
@@ -103,27 +104,21 @@ async function pathsOf(opened: OpenedOverlay, node: Node): Promise<string[]> {
 	const directories: { readonly handle: Buffer; readonly path: string }[] = [{ handle: rootNode(engine).handle, path: "" }];
 	while (directories.length > 0 && paths.length < links) {
 		const { handle, path } = directories.pop() as (typeof directories)[number];
-		for (;;) {
+		await settle(overlay, () => {
 			const below: typeof directories = [];
 			const found: string[] = [];
-			try {
-				const directory = overlay.decode(handle);
-				const cursor = new DirectoryCursor(engine, overlay.listings, directory, directory, 0, 2);
-				while (cursor.next()) {
-					const child = cursor.object();
-					if (child === null) continue;
-					const childPath = `${path}/${Buffer.from(cursor.name).toString()}`;
-					if (child.key === node.key) found.push(childPath);
-					if (child.type === FileType.dir) below.push({ handle: child.handle, path: childPath });
-				}
-				directories.push(...below);
-				paths.push(...found);
-				break;
-			} catch (error) {
-				if (!(error instanceof Pending)) throw error;
-				await error.ready;
+			const directory = overlay.decode(handle);
+			const cursor = new DirectoryCursor(engine, overlay.listings, directory, directory, 0, 2);
+			while (cursor.next()) {
+				const child = cursor.object();
+				if (child === null) continue;
+				const childPath = `${path}/${Buffer.from(cursor.name).toString()}`;
+				if (child.key === node.key) found.push(childPath);
+				if (child.type === FileType.dir) below.push({ handle: child.handle, path: childPath });
 			}
-		}
+			directories.push(...below);
+			paths.push(...found);
+		});
 	}
 	return paths;
 }

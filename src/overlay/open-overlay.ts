@@ -87,7 +87,6 @@ export interface OpenedOverlay {
 	readonly folder: string;
 	readonly upper: string | null;
 	readonly work: string | null;
-	readonly warnings: readonly string[];
 }
 
 const NODES_MAX = 65536;
@@ -124,7 +123,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
 	const layers = upper === null ? lowers : [upper, ...lowers];
 	if (upper !== null) refuseOverlaps(layers);
-	const warnings = refuseNameless(layers, place.folder);
+	refuseNameless(layers, place.folder);
 	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
 	refuseFormerUppers(options, place, lowers);
 	const registry = openRegistry(options, place, upper, lowers);
@@ -163,7 +162,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		for (const resource of opened.reverse()) if (resource !== durability) resource.close();
 	};
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
-	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, warnings };
+	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work };
 }
 
 /** May make an export of layers that were never one. */
@@ -352,8 +351,7 @@ export function adoptLowers(opened: OpenedOverlay, progress: (layer: string, dir
 }
 
 /** A file system without a uuid is recognised again only where the registry itself lies on it. */
-function refuseNameless(layers: readonly Layer[], folder: string): string[] {
-	const warnings: string[] = [];
+function refuseNameless(layers: readonly Layer[], folder: string): void {
 	const stat = new Stat();
 	let existing = folder;
 	while (!existsSync(existing)) existing = dirname(existing);
@@ -371,7 +369,6 @@ function refuseNameless(layers: readonly Layer[], folder: string): string[] {
 				"Give it one (tune2fs -U random), or keep the work or state folder on that same file system.",
 		);
 	}
-	return warnings;
 }
 
 /** One server for an upper; the lock ends with the process. Its pid is kept beside the registry. */
@@ -436,14 +433,15 @@ function readFolder(path: string): string[] {
 /** What is not ours, or not surely as we left it, is not touched. */
 function checkOwnership(options: OpenOptions, place: Place, upper: Layer, lowers: readonly Layer[], existing: Registry | null): void {
 	const work = place.work as string;
-	const others = incompatible(work).filter((name) => name !== MARKER);
+	const entries = incompatible(work);
+	const others = entries.filter((name) => name !== MARKER);
 	if (others.length > 0) {
 		throw new LayerError(
 			`Cannot use the work folder ${work}: work/incompat says that another program keeps it in a state of its own (${others.join(", ")}; ` +
 				'"volatile" means that a crash may have lost data). Look at the upper, and start with a fresh upper and work.',
 		);
 	}
-	const hasMarker = incompatible(work).includes(MARKER);
+	const hasMarker = entries.includes(MARKER);
 	const mark = getXattr(upper.root, XATTR.identity);
 	const owner = typeof mark === "number" ? null : mark.toString("hex");
 	if (existing !== null) {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fstat, Stat } from "../linux/stat.ts";
 import { ensureNamed, ensureUpper, entryOf, writableOf } from "./copy-up.ts";
 import { type Engine, must } from "./engine.ts";
-import { OverlayError, Pending } from "./errors.ts";
+import { OverlayError } from "./errors.ts";
 import { decodeRecord } from "./identity.ts";
 import { DirectoryCursor } from "./listing.ts";
 import { loadNode, rootNode } from "./lookup.ts";
@@ -11,6 +11,7 @@ import type { Node } from "./node.ts";
 import { MARKER, markerFolder } from "./open-overlay.ts";
 import type { Overlay } from "./overlay.ts";
 import { flushFolder } from "./registry.ts";
+import { settle } from "./settle.ts";
 import { FileType } from "./types.ts";
 
 /** What release has done, or (`isDryRun`) would do. */
@@ -47,19 +48,6 @@ export async function release(overlay: Overlay, work: string, isDryRun: boolean)
 		flushFolder(join(work, "work"));
 	}
 	return { ...names, ...counts };
-}
-
-/** Runs a step of the engine again until it need not wait. */
-async function settle<T>(overlay: Overlay, step: () => T): Promise<T> {
-	for (;;) {
-		try {
-			overlay.trim();
-			return step();
-		} catch (error) {
-			if (!(error instanceof Pending)) throw error;
-			await error.ready;
-		}
-	}
 }
 
 function nodeOfEntry(engine: Engine, entry: string): Node | null {
