@@ -8,7 +8,7 @@ import { cannotMount, type Scratch, scratch } from "../../test/support/scratch.t
 import { ERRNO } from "../linux/errno.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { setXattr } from "../linux/xattr.ts";
-import { type Layer, LayerError, LayerOpener, liesWithin, onOneMount, overlayXattrs, refuseOverlaps } from "./layer.ts";
+import { type Layer, LayerError, LayerOpener, liesWithin, onOneMount, overlayXattrs, refuseOverlaps, TRUSTED_XATTRS } from "./layer.ts";
 
 const ROOT = { skip: needs("root") };
 
@@ -171,9 +171,9 @@ test("overlayXattrs names the overlay's own attributes without their prefix, and
 	writeFileSync(join(path, "file"), "");
 	const fd = openPath(join(path, "file"), O.rdonly);
 	folder.beforeRemoval(() => close(fd));
-	assert.deepEqual(overlayXattrs(fd), []);
+	assert.deepEqual(overlayXattrs(fd, TRUSTED_XATTRS), []);
 	for (const name of ["trusted.overlay.opaque", "trusted.overlay.overlay.opaque", "trusted.overlays", "user.overlay.opaque"]) {
 		setXattr(fd, name, Buffer.from("y"));
 	}
-	assert.deepEqual(overlayXattrs(fd).sort(), ["opaque", "overlay.opaque"]);
+	assert.deepEqual(overlayXattrs(fd, TRUSTED_XATTRS).sort(), ["opaque", "overlay.opaque"]);
 });

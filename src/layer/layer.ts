@@ -41,14 +41,15 @@ export class Layer {
 	readonly rootStat: Stat;
 	readonly rootHandle: FileHandle;
 	readonly fileSystem: FileSystem;
+	readonly xattr: OverlayXattrs;
 	/** Set once the registry is known: the home of what is born here, and the number of its inode space. */
 	home = 0;
 	space = 0;
 	/** A lower that once was an upper, and whose redirects are known: they may be followed. */
 	isAdopted = false;
 
-	constructor(fields: Pick<Layer, "path" | "isUpper" | "root" | "outside" | "rootStat" | "rootHandle" | "fileSystem">) {
-		const { path, isUpper, root, outside, rootStat, rootHandle, fileSystem } = fields;
+	constructor(fields: Pick<Layer, "path" | "isUpper" | "root" | "outside" | "rootStat" | "rootHandle" | "fileSystem" | "xattr">) {
+		const { path, isUpper, root, outside, rootStat, rootHandle, fileSystem, xattr } = fields;
 		this.path = path;
 		this.isUpper = isUpper;
 		this.root = root;
@@ -56,6 +57,7 @@ export class Layer {
 		this.rootStat = rootStat;
 		this.rootHandle = rootHandle;
 		this.fileSystem = fileSystem;
+		this.xattr = xattr;
 	}
 
 	close(): void {
@@ -70,7 +72,12 @@ export class Layer {
 
 /** Opens layers one after another and knows the file systems among them. */
 export class LayerOpener {
+	readonly #xattr: OverlayXattrs;
 	readonly #fileSystems: { readonly fileSystem: FileSystem; readonly device: string; readonly path: string }[] = [];
+
+	constructor(xattr: OverlayXattrs = TRUSTED_XATTRS) {
+		this.#xattr = xattr;
+	}
 
 	/** Opens a lower's root through a private read-only mount. LayerError when kernel handles cannot be trusted on its file system. */
 	openLower(path: string): Layer {
@@ -105,7 +112,17 @@ export class LayerOpener {
 				throw error;
 			}
 			isKept = true;
-			return new Layer({ path, isUpper: role === "upper", root, outside: directory, rootStat: stat, rootHandle: handle, fileSystem });
+			const xattr = this.#xattr;
+			return new Layer({
+				path,
+				isUpper: role === "upper",
+				root,
+				outside: directory,
+				rootStat: stat,
+				rootHandle: handle,
+				fileSystem,
+				xattr,
+			});
 		} finally {
 			if (!isKept) close(directory);
 		}
@@ -258,11 +275,46 @@ export function refuseOverlaps(layers: readonly Layer[]): void {
 	}
 }
 
-/** The prefix of overlay xattrs for a privileged server. */
-export const OVERLAY_PREFIX = "trusted.overlay.";
+/** The names of the overlay's own xattrs, behind the prefix that a stack uses: "trusted.overlay.", or the kernel's `userxattr`. */
+export interface OverlayXattrs {
+	readonly prefix: string;
+	/** Behind it begins the name of an xattr that has the prefix itself, as an overlay on top of another keeps it. */
+	readonly escape: string;
+	readonly opaque: string;
+	readonly whiteout: string;
+	readonly redirect: string;
+	readonly origin: string;
+	readonly impure: string;
+	readonly nlink: string;
+	readonly upper: string;
+	readonly metacopy: string;
+	readonly protattr: string;
+	/** Ours: see handles.md. */
+	readonly identity: string;
+}
+
+function named(prefix: string): OverlayXattrs {
+	return {
+		prefix,
+		escape: `${prefix}overlay.`,
+		opaque: `${prefix}opaque`,
+		whiteout: `${prefix}whiteout`,
+		redirect: `${prefix}redirect`,
+		origin: `${prefix}origin`,
+		impure: `${prefix}impure`,
+		nlink: `${prefix}nlink`,
+		upper: `${prefix}upper`,
+		metacopy: `${prefix}metacopy`,
+		protattr: `${prefix}protattr`,
+		identity: `${prefix}holdfast`,
+	};
+}
+
+export const TRUSTED_XATTRS: OverlayXattrs = named("trusted.overlay.");
+export const USER_XATTRS: OverlayXattrs = named("user.overlay.");
 
 /** Names of the overlay's own xattrs on an inode, without their prefix. */
-export function overlayXattrs(fd: number): string[] {
+export function overlayXattrs(fd: number, xattr: OverlayXattrs): string[] {
 	const names = listXattrs(fd);
 	if (typeof names === "number") {
 		if (names === -ERRNO.EOPNOTSUPP || names === -ENODATA) return [];
@@ -271,7 +323,7 @@ export function overlayXattrs(fd: number): string[] {
 	const marks: string[] = [];
 	for (const name of names) {
 		const text = name.toString("latin1");
-		if (text.startsWith(OVERLAY_PREFIX)) marks.push(text.slice(OVERLAY_PREFIX.length));
+		if (text.startsWith(xattr.prefix)) marks.push(text.slice(xattr.prefix.length));
 	}
 	return marks;
 }

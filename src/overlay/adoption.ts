@@ -8,7 +8,7 @@ import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
 import { makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { getXattr } from "../linux/xattr.ts";
-import { type Engine, must, XATTR } from "./engine.ts";
+import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import { decodeRecord, encodeRecord } from "./identity.ts";
 import { findInReals } from "./lookup.ts";
@@ -73,7 +73,7 @@ export function adoptLower(engine: Engine, redirects: Redirects, layer: Layer, p
 			try {
 				const reals = findInReals(engine, at.reals, name);
 				if (reals === null || reals[0].layer !== layer) continue;
-				if (reals.length > 1 && typeof getXattr(engine.descriptors.path(reals[0]), XATTR.redirect) !== "number") {
+				if (reals.length > 1 && typeof getXattr(engine.descriptors.path(reals[0]), engine.xattr.redirect) !== "number") {
 					redirects.set(recordOf(reals[1]).toString("hex"), recordOf(reals[0]));
 					found++;
 				}

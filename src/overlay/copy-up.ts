@@ -1,4 +1,4 @@
-import { OVERLAY_PREFIX } from "../layer/layer.ts";
+import type { OverlayXattrs } from "../layer/layer.ts";
 import type { Real } from "../layer/real.ts";
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
@@ -7,7 +7,7 @@ import { makeNode, makeSymlink, RENAME, readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
-import { type Engine, failed, must, realOf, type Writable, XATTR } from "./engine.ts";
+import { type Engine, failed, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
 import { encodeIdentity, encodeRecord } from "./identity.ts";
 import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
@@ -86,7 +86,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		const stat = new Stat();
 		must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
 		mark(engine, fd, node, source);
-		copyMetadata(engine.descriptors.path(source), fd, stat);
+		copyMetadata(engine.xattr, engine.descriptors.path(source), fd, stat);
 		must(fstat(fd, stat), "Cannot read a directory in work");
 		const real = realOf(layer, fd, stat);
 		const entryName = index.buildDirectoryEntry(real.handle);
@@ -124,8 +124,8 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		// the inode will have its index entry for a link, and its name where that is known
 		const delta = names - (place === null ? 1 : 2);
 		mark(engine, built.fd, node, source);
-		must(setXattr(built.fd, XATTR.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`)), "Cannot set the link count");
-		copyMetadata(engine.descriptors.path(source), built.fd, stat);
+		must(setXattr(built.fd, engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`)), "Cannot set the link count");
+		copyMetadata(engine.xattr, engine.descriptors.path(source), built.fd, stat);
 		must(fstat(built.fd, stat), "Cannot read an object in work");
 		const real = realOf(writable.layer, built.fd, stat);
 		const plan = new Plan(engine, writable);
@@ -244,21 +244,25 @@ export function abandonCopy(engine: Engine, node: Node): void {
 /** Says on the new inode what it was born as, for the kernel and for us. */
 function mark(engine: Engine, fd: number, node: Node, source: Real): void {
 	const { uuid } = source.layer.fileSystem;
-	must(setXattr(fd, XATTR.origin, encodeRecord(uuid, source.handle, false)), "Cannot mark the origin of a copied up object");
+	must(setXattr(fd, engine.xattr.origin, encodeRecord(uuid, source.handle, false)), "Cannot mark the origin of a copied up object");
 	const home = engine.homes.get(node.home);
 	if (home === undefined) throw new OverlayError("io", "The home of an object is not in the stack");
-	must(setXattr(fd, XATTR.identity, encodeIdentity(home.uuid, node.id)), "Cannot mark the identity of a copied up object");
+	must(setXattr(fd, engine.xattr.identity, encodeIdentity(home.uuid, node.id)), "Cannot mark the identity of a copied up object");
 }
 
-/** Owner, extended attributes with ACLs, mode and times, as they are on the source; the overlay's own xattrs stay behind. */
-export function copyMetadata(from: number, to: number, stat: Stat): void {
+/**
+ * Owner, extended attributes with ACLs, mode and times, as they are on the source. The overlay's own xattrs stay behind; those that a
+ * second overlay on top keeps there, escaped, are content.
+ */
+export function copyMetadata(xattr: OverlayXattrs, from: number, to: number, stat: Stat): void {
 	must(changeOwner(to, stat.uid, stat.gid), "Cannot set the owner of an object in work");
 	const names = listXattrs(from);
 	if (typeof names === "number") {
 		if (names !== -ERRNO.EOPNOTSUPP) throw failed("Cannot list extended attributes", names);
 	} else {
 		for (const name of names) {
-			if (name.toString("latin1").startsWith(OVERLAY_PREFIX)) continue;
+			const text = name.toString("latin1");
+			if (text.startsWith(xattr.prefix) && !text.startsWith(xattr.escape)) continue;
 			const value = getXattr(from, name);
 			if (value === -ENODATA) continue;
 			if (typeof value === "number") throw failed("Cannot read an extended attribute", value);
@@ -297,8 +301,8 @@ const YES = Buffer.from("y");
 /** Says that an upper directory holds objects that were born elsewhere, so that listings look for their numbers. */
 export function markImpure(engine: Engine, directory: Node): void {
 	const fd = engine.descriptors.path(directory.top);
-	if (typeof getXattr(fd, XATTR.impure) !== "number") return;
-	must(setXattr(fd, XATTR.impure, YES), "Cannot mark a directory as impure");
+	if (typeof getXattr(fd, engine.xattr.impure) !== "number") return;
+	must(setXattr(fd, engine.xattr.impure, YES), "Cannot mark a directory as impure");
 }
 
 /** A name by which a lower file can be published: the last one seen, or the one that the kernel remembers, if it still leads here. */
@@ -358,7 +362,7 @@ export function ensureNamed(engine: Engine, node: Node, directory: Node, name: U
 	const plan = new Plan(engine, writable);
 	const inode = plan.of(node);
 	plan.add({ op: "link", inode, to: plan.in(directory), toName: name });
-	plan.add(linkDelta(inode, node.nlinkDelta - 1));
+	plan.add(linkDelta(engine, inode, node.nlinkDelta - 1));
 	plan.add(timesOf(engine, directory));
 	const entry = entryOf(engine, node);
 	if (entry !== null) plan.add({ op: "unnamed", entry, value: false });
@@ -374,6 +378,6 @@ export function entryOf(engine: Engine, node: Node): string | null {
 }
 
 /** The step that notes how far the union's link count is from the upper inode's own. */
-export function linkDelta(inode: FileHandle, delta: number): Step {
-	return { op: "xattr", inode, name: XATTR.nlink, value: Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`) };
+export function linkDelta(engine: Engine, inode: FileHandle, delta: number): Step {
+	return { op: "xattr", inode, name: engine.xattr.nlink, value: Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`) };
 }

@@ -7,7 +7,7 @@ import { getXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
 import { ensureUpper, markImpure, writableOf } from "./copy-up.ts";
-import { type Engine, handleFor, must, realOf, type Writable, XATTR } from "./engine.ts";
+import { type Engine, handleFor, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
 import { lookupChild, nodeFor, upperEntry } from "./lookup.ts";
@@ -68,7 +68,7 @@ export function createObject(
 		dress(fd, maker.type, birth, wanted);
 		if (maker.type === FileType.dir && directory.reals.length > 1) {
 			// nothing of that name below may show through, also not after the lowers have been exchanged
-			must(setXattr(fd, XATTR.opaque, Buffer.from("y")), "Cannot make a directory opaque");
+			must(setXattr(fd, engine.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
 		}
 		const stat = new Stat();
 		must(fstat(fd, stat), "Cannot read a new object");

@@ -1,7 +1,6 @@
 import type { SipKey } from "../handle/sip-hash.ts";
 import { type HandleSigner, ROOT_HOME } from "../handle/wire-handle.ts";
-import type { Layer } from "../layer/layer.ts";
-import { OVERLAY_PREFIX } from "../layer/layer.ts";
+import type { Layer, OverlayXattrs } from "../layer/layer.ts";
 import { type DescriptorCache, Real, RealObjectError } from "../layer/real.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { handleOf } from "../linux/file-handle.ts";
@@ -18,19 +17,6 @@ import type { Offload } from "./offload.ts";
 import type { ChangeRequest } from "./types.ts";
 import type { WorkFolder } from "./work-folder.ts";
 
-/** The names of the overlay's xattrs that the engine reads or writes. */
-export const XATTR = {
-	opaque: `${OVERLAY_PREFIX}opaque`,
-	whiteout: `${OVERLAY_PREFIX}whiteout`,
-	redirect: `${OVERLAY_PREFIX}redirect`,
-	origin: `${OVERLAY_PREFIX}origin`,
-	impure: `${OVERLAY_PREFIX}impure`,
-	nlink: `${OVERLAY_PREFIX}nlink`,
-	upper: `${OVERLAY_PREFIX}upper`,
-	metacopy: `${OVERLAY_PREFIX}metacopy`,
-	identity: `${OVERLAY_PREFIX}holdfast`,
-} as const;
-
 /** What of an export can be written: its upper, and all that lies in work. */
 export interface Writable {
 	readonly layer: Layer;
@@ -45,6 +31,8 @@ export interface Writable {
 export interface Engine {
 	/** From the topmost down; upper first where there is one. */
 	readonly layers: readonly Layer[];
+	/** Names of the overlay's own xattrs, the same in all layers. */
+	readonly xattr: OverlayXattrs;
 	readonly writable: Writable | null;
 	readonly signer: HandleSigner;
 	readonly cookieKey: SipKey;

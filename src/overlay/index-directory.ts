@@ -5,7 +5,7 @@ import { removeDirectory, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
-import { must, XATTR } from "./engine.ts";
+import { must } from "./engine.ts";
 import { decodeRecord, encodeRecord } from "./identity.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
@@ -61,7 +61,7 @@ export class IndexDirectory {
 
 	/** An entry whose upper directory does not exist is left of a copy up that never ended: the object is still the lower one. */
 	#followDirectory(entryFd: number): IndexAnswer {
-		const value = getXattr(entryFd, XATTR.upper);
+		const value = getXattr(entryFd, this.#upper.xattr.upper);
 		close(entryFd);
 		if (typeof value === "number") return ABSENT;
 		const handle = decodeRecord(value, this.#upper.fileSystem.uuid);
@@ -80,7 +80,7 @@ export class IndexDirectory {
 	buildDirectoryEntry(upper: FileHandle): string {
 		const record = encodeRecord(this.#upper.fileSystem.uuid, upper, true);
 		const temporary = this.#work.makeTemporaryDirectory(0);
-		this.#work.setTemporaryXattr(temporary, XATTR.upper, record);
+		this.#work.setTemporaryXattr(temporary, this.#upper.xattr.upper, record);
 		return temporary;
 	}
 

@@ -1,7 +1,7 @@
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
-import { type Engine, failed, must, plainFileid, XATTR } from "./engine.ts";
+import { type Engine, failed, must, plainFileid } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
 import { lookupChild } from "./lookup.ts";
 import type { Node } from "./node.ts";
@@ -306,7 +306,7 @@ function scanRequest(engine: Engine, directory: Node, hi: number, lo: number, li
 			fd,
 			space: isMixed && real.layer.isUpper ? 0 : real.layer.space,
 			asksForDirectories: real.layer.fileSystem.name === "btrfs",
-			hasXattrWhiteouts: real.hasXattrWhiteouts,
+			whiteoutXattr: real.hasXattrWhiteouts ? engine.xattr.whiteout : null,
 		});
 	}
 	const fromLo = lo >= TIES_MAX ? lo - TIES_MAX : 0;
@@ -316,7 +316,7 @@ function scanRequest(engine: Engine, directory: Node, hi: number, lo: number, li
 
 /** Whether an upper directory holds objects that were born elsewhere. */
 function isImpure(engine: Engine, directory: Node): boolean {
-	return typeof getXattr(engine.descriptors.path(directory.top), XATTR.impure) !== "number";
+	return typeof getXattr(engine.descriptors.path(directory.top), engine.xattr.impure) !== "number";
 }
 
 function closeSources(request: ScanRequest): void {

@@ -9,7 +9,7 @@ import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { redirectingDirectory } from "./adoption.ts";
-import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf, XATTR } from "./engine.ts";
+import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import { decodeIdentity, encodeRecord, type Identity } from "./identity.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
@@ -108,10 +108,10 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 			}
 			const stat = new Stat();
 			must(fstat(fd, stat), "Cannot read attributes in a layer");
-			if (isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat))) break;
+			if (isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout))) break;
 			if (stat.type !== FileType.dir) {
 				if (top !== null) break;
-				refuseMetacopy(fd, stat);
+				refuseMetacopy(engine, fd, stat);
 				const found = { reals: [realOf(parent.layer, fd, stat)], fds: [fd], stat };
 				fd = -1;
 				return found;
@@ -172,7 +172,7 @@ function openPathInLayer(engine: Engine, root: Real, search: Search, path: reado
 				close(fd);
 				return HIDDEN;
 			}
-			const opaque = opaqueMark(fd);
+			const opaque = opaqueMark(engine, fd);
 			hasXattrWhiteouts = opaque === OPAQUE_XATTR;
 			if (opaque === OPAQUE_YES) isEnd = true;
 			else readRedirect(engine, root.layer, fd, search, path.slice(i + 1));
@@ -188,14 +188,14 @@ const OPAQUE_YES = 0x79;
 const OPAQUE_XATTR = 0x78;
 
 /** "y", "x" or 0: what the `opaque` xattr of a directory says. */
-function opaqueMark(fd: number): number {
-	const opaque = getXattr(fd, XATTR.opaque);
+function opaqueMark(engine: Engine, fd: number): number {
+	const opaque = getXattr(fd, engine.xattr.opaque);
 	return typeof opaque !== "number" && opaque.length === 1 ? opaque[0] : 0;
 }
 
 /** Whether the directory hides those below it; a redirect says under which name or path they are. */
 function readDirectoryMarks(engine: Engine, real: Real, fd: number, search: Search): boolean {
-	const opaque = opaqueMark(fd);
+	const opaque = opaqueMark(engine, fd);
 	if (opaque === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
 	if (opaque === OPAQUE_YES) return true;
 	readRedirect(engine, real.layer, fd, search, []);
@@ -206,7 +206,7 @@ function readDirectoryMarks(engine: Engine, real: Real, fd: number, search: Sear
 export function redirectOf(engine: Engine, layer: Layer, fd: number): Buffer | null {
 	const long = layer.isUpper ? (engine.writable?.longRedirects.get(fd) ?? null) : null;
 	if (long !== null) return long;
-	const redirect = getXattr(fd, XATTR.redirect);
+	const redirect = getXattr(fd, engine.xattr.redirect);
 	return typeof redirect === "number" ? null : redirect;
 }
 
@@ -244,9 +244,9 @@ function namesOf(redirect: Buffer): Buffer[] {
 const SLASH = 0x2f;
 
 /** A metacopy file has no data of its own; reading it as it is would give zeros. They look like wholly sparse files. */
-function refuseMetacopy(fd: number, stat: Stat): void {
+function refuseMetacopy(engine: Engine, fd: number, stat: Stat): void {
 	if (stat.type !== FileType.reg || stat.blocks !== 0 || stat.size === 0) return;
-	if (typeof getXattr(fd, XATTR.metacopy) !== "number") {
+	if (typeof getXattr(fd, engine.xattr.metacopy) !== "number") {
 		throw new OverlayError("io", "This file has its data in another layer (metacopy), which is not followed yet");
 	}
 }
@@ -289,7 +289,7 @@ function indexedFileNode(engine: Engine, identity: Identity, fd: number, stat: S
 /** Reads how far the link count of a copied-up object is from its inode's own (`nlink` xattr, "U%+d"). */
 function readLinkDelta(engine: Engine, node: Node): void {
 	node.isIndexed = true;
-	const value = getXattr(engine.descriptors.path(node.top), XATTR.nlink);
+	const value = getXattr(engine.descriptors.path(node.top), engine.xattr.nlink);
 	const match = typeof value === "number" ? null : /^U([+-]\d+)$/.exec(value.toString("latin1"));
 	node.nlinkDelta = match === null ? -1 : Number.parseInt(match[1], 10);
 	engine.nodes.noteReals(node);
@@ -319,7 +319,7 @@ function upperNode(engine: Engine, found: Found): Node {
  * a planted or cloned xattr says nothing.
  */
 function believedIdentity(engine: Engine, real: Real, fd: number, stat: Stat): Identity | null {
-	const value = getXattr(fd, XATTR.identity);
+	const value = getXattr(fd, engine.xattr.identity);
 	if (typeof value === "number") return null;
 	const claim = decodeIdentity(value);
 	if (claim === null || engine.writable === null) return null;

@@ -35,7 +35,7 @@ import { getXattr, setXattr } from "../linux/xattr.ts";
 import { type AdoptionReport, adoptLower, Redirects } from "./adoption.ts";
 import { copyMetadata } from "./copy-up.ts";
 import { Durability } from "./durability.ts";
-import { type Engine, type Home, ROOT_HOME, type Writable, XATTR } from "./engine.ts";
+import { type Engine, type Home, ROOT_HOME, type Writable } from "./engine.ts";
 import { IndexDirectory } from "./index-directory.ts";
 import { Journal } from "./journal.ts";
 import { LinkCounts } from "./link-counts.ts";
@@ -135,6 +135,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	const writable = upper === null || tree === null ? null : openWritable(upper, place, tree, keep);
 	const engine: Engine = {
 		layers,
+		xattr: layers[0].xattr,
 		writable,
 		signer: new HandleSigner(
 			registry.exportId,
@@ -323,7 +324,7 @@ function refuseFormerUppers(options: OpenOptions, place: Place, lowers: readonly
 	if (options.purpose === "adopt") return;
 	const registry = readRegistry(place.folder);
 	for (const [i, lower] of lowers.entries()) {
-		const marks = overlayXattrs(lower.root);
+		const marks = overlayXattrs(lower.root, lower.xattr);
 		if (marks.length === 0 || registry?.lowers[i]?.adopted) continue;
 		throw new LayerError(
 			`Cannot serve the lower ${lower.path}: its root carries overlay attributes (${marks.join(", ")}), so it was an upper once. ` +
@@ -341,7 +342,7 @@ export function adoptLowers(opened: OpenedOverlay, progress: (layer: string, dir
 	for (const [i, layer] of lowers.entries()) {
 		// the lowest has nothing below it to redirect to; of the others the root's attributes do not always tell
 		const isLowest = i === lowers.length - 1;
-		if (engine.redirects === null || (isLowest && overlayXattrs(layer.root).length === 0)) continue;
+		if (engine.redirects === null || (isLowest && overlayXattrs(layer.root, layer.xattr).length === 0)) continue;
 		adopted.add(i);
 		reports.push(adoptLower(engine, engine.redirects, layer, (directories) => progress(layer.path, directories)));
 	}
@@ -442,7 +443,7 @@ function checkOwnership(options: OpenOptions, place: Place, upper: Layer, lowers
 		);
 	}
 	const hasMarker = entries.includes(MARKER);
-	const mark = getXattr(upper.root, XATTR.identity);
+	const mark = getXattr(upper.root, upper.xattr.identity);
 	const owner = typeof mark === "number" ? null : mark.toString("hex");
 	if (existing !== null) {
 		if (owner !== existing.uuid) {
@@ -506,10 +507,10 @@ function firstServe(place: Place, upper: Layer, lowers: readonly Layer[], regist
 	if (place.isNewUpper) {
 		const stat = new Stat();
 		fstat(lowers[0].root, stat);
-		copyMetadata(lowers[0].root, upper.root, stat);
+		copyMetadata(upper.xattr, lowers[0].root, upper.root, stat);
 		fstat(upper.root, upper.rootStat);
 	}
-	const status = setXattr(upper.root, XATTR.identity, Buffer.from(registry.uuid, "hex"));
+	const status = setXattr(upper.root, upper.xattr.identity, Buffer.from(registry.uuid, "hex"));
 	if (status === -ERRNO.EPERM) {
 		throw new LayerError(
 			`Cannot mark the upper ${upper.path}: trusted extended attributes need the privilege CAP_SYS_ADMIN. Run holdfast as root; ` +

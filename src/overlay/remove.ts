@@ -143,7 +143,7 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	// a name that only a lower shows is one of the union's, not of the inode's
 	const delta = hadUpper ? node.nlinkDelta : node.nlinkDelta - 1;
 	if (left > 0) {
-		if (!hadUpper) plan.add(linkDelta(plan.of(node), delta));
+		if (!hadUpper) plan.add(linkDelta(engine, plan.of(node), delta));
 		return (directory, name) => {
 			node.nlinkDelta = delta;
 			forgetName(directory, name);
@@ -166,7 +166,7 @@ export function isEmpty(engine: Engine, node: Node): boolean {
 			const key = Buffer.from(name).toString("latin1");
 			if (hidden.has(key)) return undefined;
 			hidden.add(key);
-			if (isWhiteoutEntry(fd, name, type, real.hasXattrWhiteouts, stat)) return undefined;
+			if (isWhiteoutEntry(fd, name, type, real.hasXattrWhiteouts ? engine.xattr.whiteout : null, stat)) return undefined;
 			isFree = false;
 			return false;
 		});

@@ -8,7 +8,7 @@ import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
 import { ensureNamed, ensureUpper, markImpure, parentOf, writableOf } from "./copy-up.ts";
-import { type Engine, failed, must, ROOT_HOME, realOf, XATTR } from "./engine.ts";
+import { type Engine, failed, must, ROOT_HOME, realOf } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import { encodeRecord } from "./identity.ts";
 import type { Listings } from "./listing.ts";
@@ -179,7 +179,10 @@ function indexMerged(engine: Engine, source: Node): void {
 	if (answer.kind === "upper") close(answer.fd);
 	if (answer.kind !== "absent") return;
 	const fd = engine.descriptors.path(source.top);
-	must(setXattr(fd, XATTR.origin, encodeRecord(lower.layer.fileSystem.uuid, lower.handle, false)), "Cannot mark the origin of a directory");
+	must(
+		setXattr(fd, engine.xattr.origin, encodeRecord(lower.layer.fileSystem.uuid, lower.handle, false)),
+		"Cannot mark the origin of a directory",
+	);
 	const fromName = index.buildDirectoryEntry(source.top.handle);
 	const inode = handleAt(work.temporaries, fromName);
 	if (typeof inode === "number") throw failed("Cannot take a file handle", inode);
@@ -193,13 +196,13 @@ function setRedirect(engine: Engine, from: Place, to: Place, source: Node): void
 	const staysInside = from.directory === to.directory;
 	if (known !== null && (staysInside || known[0] === SLASH)) return;
 	const redirect = staysInside ? Buffer.from(from.name) : lowerPath(engine, source);
-	const status = redirect.length > XATTR_BYTES_MAX ? -ERRNO.E2BIG : setXattr(fd, XATTR.redirect, redirect);
+	const status = redirect.length > XATTR_BYTES_MAX ? -ERRNO.E2BIG : setXattr(fd, engine.xattr.redirect, redirect);
 	if (redirect.length <= SHORT_BYTES_MAX || (status !== -ERRNO.ENOSPC && status !== -ERRNO.E2BIG && status !== -ERRNO.ERANGE)) {
 		must(status, "Cannot set the redirect of a directory");
 		return;
 	}
 	writableOf(engine).longRedirects.set(source.top.handle, redirect);
-	if (known !== null) must(removeXattr(fd, XATTR.redirect), "Cannot replace the redirect of a directory");
+	if (known !== null) must(removeXattr(fd, engine.xattr.redirect), "Cannot replace the redirect of a directory");
 }
 
 /** XATTR_SIZE_MAX of Linux. */
@@ -227,8 +230,8 @@ function lowerPath(engine: Engine, directory: Node): Buffer {
 function prepareDirectory(engine: Engine, to: Place, source: Node, target: Node | null): void {
 	if (target === null && to.directory.reals.length === 1) return;
 	const fd = engine.descriptors.path(source.top);
-	if (typeof getXattr(fd, XATTR.opaque) !== "number") return;
-	must(setXattr(fd, XATTR.opaque, Buffer.from("y")), "Cannot make a directory opaque");
+	if (typeof getXattr(fd, engine.xattr.opaque) !== "number") return;
+	must(setXattr(fd, engine.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
 }
 
 /** A really empty directory for the place of one that holds only whiteouts, so that rename(2) may replace it. Its name in work. */
@@ -241,7 +244,7 @@ function planClearing(engine: Engine, plan: Plan, to: Place, target: Node): stri
 		// the same rights as what it stands in for, should the rename behind it fail
 		changeOwner(fd, stat.uid, stat.gid);
 		changeMode(fd, stat.mode & 0o7777);
-		setXattr(fd, XATTR.opaque, Buffer.from("y"));
+		setXattr(fd, engine.xattr.opaque, Buffer.from("y"));
 		must(fstat(fd, stat), "Cannot read a directory in work");
 		const inode = realOf(layer, fd, stat).handle;
 		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: plan.in(to.directory), toName: to.name, flags: RENAME.exchange });

@@ -37,7 +37,7 @@ function sources(parent: string, layers: readonly Content[], fields: Partial<Sca
 		mkdirSync(join(parent, `${i}`));
 		const fd = openPath(join(parent, `${i}`), O.rdonly | O.directory);
 		for (const [name, kind] of content) make(fd, Buffer.from(name, "latin1"), kind);
-		return { fd, space: i + 1, asksForDirectories: false, hasXattrWhiteouts: false, ...fields };
+		return { fd, space: i + 1, asksForDirectories: false, whiteoutXattr: null, ...fields };
 	});
 }
 
@@ -170,7 +170,7 @@ test("a device that is not 0:0 is no whiteout, and an empty file with the xattr 
 		[false, ["b", "device", "f", "x"]],
 		[true, ["b", "device", "f"]],
 	] as const) {
-		const list = sourcesOf([content, files(["x", "w", "b"])], { hasXattrWhiteouts });
+		const list = sourcesOf([content, files(["x", "w", "b"])], { whiteoutXattr: hasXattrWhiteouts ? "trusted.overlay.whiteout" : null });
 		assert.equal(makeNode(list[0].fd, "device", 0o020600, 1, 3), 0);
 		assert.deepEqual(namesOf(scanAll(list)).sort(), expected);
 	}
@@ -258,7 +258,7 @@ test("names that share a hash are never parted by the end of a window", ROOT, (t
 });
 
 test("a directory that cannot be read gives the negated error number", () => {
-	const source: ScanSource = { fd: -1, space: 1, asksForDirectories: false, hasXattrWhiteouts: false };
+	const source: ScanSource = { fd: -1, space: 1, asksForDirectories: false, whiteoutXattr: null };
 	const request = { sources: [source], key: KEY, fromHi: 0, fromLo: 0, afterHi: 0, afterLo: 0, limit: 10, hashBits: HASH_BITS };
 	assert.equal(scan(request), -ERRNO.EBADF);
 });
@@ -291,7 +291,7 @@ test("whatever lies in up to three layers, all windows together are their union,
 					}
 				}
 				const parent = mkdtempSync(join(path, "p"));
-				const list = sources(parent, layers, { hasXattrWhiteouts });
+				const list = sources(parent, layers, { whiteoutXattr: hasXattrWhiteouts ? "trusted.overlay.whiteout" : null });
 				try {
 					assert.deepEqual(byWindows(list, limit, hashBits).flat().sort(), expected.sort());
 					const cookies = cookiesOf(scanAll(list, { hashBits }));

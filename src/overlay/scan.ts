@@ -11,7 +11,8 @@ export interface ScanSource {
 	readonly space: number;
 	/** File ids of subdirectories take a look-up (btrfs: an entry may be another subvolume). */
 	readonly asksForDirectories: boolean;
-	readonly hasXattrWhiteouts: boolean;
+	/** Name of the xattr of whiteouts in that form; null where the directory has none. */
+	readonly whiteoutXattr: string | null;
 }
 
 /**
@@ -150,7 +151,7 @@ export function scan(request: ScanRequest): ScanResult | number {
 			if (hi < request.fromHi || (hi === request.fromHi && lo < request.fromLo)) return undefined;
 			if (hi > endHi || (hi === endHi && lo > endLo)) return undefined;
 			const known = source.space !== 0 && inoHi < 0x10000 && !(source.asksForDirectories && type === FileType.dir);
-			const mark = isWhiteoutEntry(source.fd, name, type, source.hasXattrWhiteouts, stat) ? WHITEOUT : 0;
+			const mark = isWhiteoutEntry(source.fd, name, type, source.whiteoutXattr, stat) ? WHITEOUT : 0;
 			columns.add(name, hi, lo, rank | mark, known ? source.space : 0, inoHi, inoLo);
 			if (hi < afterHi || (hi === afterHi && lo <= afterLo)) below++;
 			if (columns.count - below >= limit * 2) {

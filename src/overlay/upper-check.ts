@@ -12,7 +12,7 @@ import { isWhiteoutStat } from "./whiteout.ts";
  * would have to be adopted; files with names outside of it may be a lower's (`cp -al`), and writing would go through to that.
  */
 export function refuseForeignUpper(upper: Layer, lowers: readonly Layer[], work: string, isStartingOver: boolean): void {
-	const rootMarks = overlayXattrs(upper.root).filter((mark) => !(isStartingOver && mark === "holdfast"));
+	const rootMarks = overlayXattrs(upper.root, upper.xattr).filter((mark) => !(isStartingOver && mark === "holdfast"));
 	if (rootMarks.length > 0) throw notOurs(upper, `its root carries the overlay attribute ${rootMarks[0]}`);
 	const foreign = foreignWork(work);
 	if (foreign !== null) throw notOurs(upper, `its work folder already holds ${foreign}`);
@@ -66,7 +66,7 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 		try {
 			fstat(fd, stat);
 			if (isWhiteoutStat(stat)) throw notOurs(walk.upper, `${childPath} is a whiteout`);
-			const marks = overlayXattrs(fd);
+			const marks = overlayXattrs(fd, walk.upper.xattr);
 			if (marks.length > 0) throw notOurs(walk.upper, `${childPath} carries the overlay attribute ${marks[0]}`);
 			if (stat.type === FileType.dir) descend(walk, fd, childPath);
 			else if (stat.nlink > 1 && walk.mayShare) count(walk, stat, childPath);

@@ -1,5 +1,6 @@
 import { mkdirSync, rmSync, statfsSync } from "node:fs";
 import { join } from "node:path";
+import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
 import { setUmask } from "../../src/linux/file-system.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { fstat, Stat } from "../../src/linux/stat.ts";
@@ -75,7 +76,7 @@ class Run {
 		const stat = new Stat();
 		fstat(top, stat);
 		// holdfast makes its upper like this by itself
-		copyMetadata(top, upper, stat);
+		copyMetadata(TRUSTED_XATTRS, top, upper, stat);
 		close(top);
 		close(upper);
 		this.#kernel = new KernelOverlay(kernelPaths);
