@@ -9,6 +9,9 @@ const listxattrCall = declare("listxattr", "long", ["pointer", "pointer", "size_
 
 const VALUE_ADDRESS = arenaAddress + PLACE.value;
 
+/** Largest value of an extended attribute (XATTR_SIZE_MAX of Linux). */
+export const VALUE_BYTES_MAX = VALUE_BYTES;
+
 /** The value of an extended attribute of the inode behind a descriptor, or the negated error number (-ENODATA: none). */
 export function getXattr(fd: number, name: PathBytes): Buffer | number {
 	const length = getxattrCall(putPath(PLACE.path, descriptorPath(fd)), putPath(PLACE.otherPath, name), VALUE_ADDRESS, VALUE_BYTES);

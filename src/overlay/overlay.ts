@@ -14,6 +14,13 @@ import { createObject, linkObject, type Maker } from "./create.ts";
 import type { Durability } from "./durability.ts";
 import { asOverlayError, type Engine, failed, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
+import {
+	getExtendedAttribute,
+	listExtendedAttributes,
+	removeExtendedAttribute,
+	type SetXattrMode,
+	setExtendedAttribute,
+} from "./extended-attributes.ts";
 import type { Answer } from "./journal.ts";
 import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, Listings } from "./listing.ts";
 import { loadNode, lookupChild, rootNode } from "./lookup.ts";
@@ -226,6 +233,32 @@ export class Overlay implements OverlayOperations {
 	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void {
 		this.#change(FileType.reg, () => {
 			linkObject(this.engine, this.listings, object as Node, directoryOf(directory), name, who);
+			return null;
+		});
+	}
+
+	/** The value of an extended attribute; "noattr" when there is none. NFSv3 has no requests for these: for front ends that do. */
+	getxattr(object: OverlayObject, who: Credentials, name: Uint8Array): Buffer {
+		return this.#run(() => getExtendedAttribute(this.engine, object as Node, who, name));
+	}
+
+	/** Names of all extended attributes that the caller may see. */
+	listxattr(object: OverlayObject, who: Credentials): Buffer[] {
+		return this.#run(() => listExtendedAttributes(this.engine, object as Node, who));
+	}
+
+	/** Sets an extended attribute, or an ACL in the form that Linux keeps it in (`system.posix_acl_access`, `_default`). */
+	setxattr(object: OverlayObject, who: Credentials, name: Uint8Array, value: Uint8Array, mode: SetXattrMode = "any"): void {
+		this.#change(FileType.reg, () => {
+			setExtendedAttribute(this.engine, object as Node, who, name, value, mode);
+			return null;
+		});
+	}
+
+	/** "noattr" when there is none. */
+	removexattr(object: OverlayObject, who: Credentials, name: Uint8Array): void {
+		this.#change(FileType.reg, () => {
+			removeExtendedAttribute(this.engine, object as Node, who, name);
 			return null;
 		});
 	}

@@ -4,11 +4,12 @@ import { closeSync, lstatSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { needs, sbinPath } from "../../test/support/requirements.ts";
-import { scratch } from "../../test/support/scratch.ts";
+import { cannotMount, scratch } from "../../test/support/scratch.ts";
+import { ENODATA, ERRNO } from "../linux/errno.ts";
 import { makeNode } from "../linux/names.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
-import { getXattr } from "../linux/xattr.ts";
-import { ACL_ACCESS, ACL_DEFAULT, aclGrants, inheritAcl } from "./posix-acl.ts";
+import { getXattr, setXattr } from "../linux/xattr.ts";
+import { ACL_ACCESS, ACL_DEFAULT, aclGrants, inheritAcl, judgeAcl } from "./posix-acl.ts";
 
 const TAGS: Record<string, number> = { u: 1, user: 2, g: 4, group: 8, m: 16, o: 32 };
 
@@ -137,4 +138,43 @@ test("inheritance gives what the kernel gives in a directory of setfacl -d", { s
 		close(parentFd);
 	}
 	assert.equal(compared, defaults.length * 21);
+});
+
+test("an ACL is valid where the kernel takes it", { skip: needs("root") || cannotMount("tmpfs") }, (t) => {
+	const folder = scratch(t).mount("tmpfs", "judge", 8);
+	const fd = openSync(folder, "r");
+	t.after(() => closeSync(fd));
+	const values = [
+		"u::rwx g::rx o::r",
+		"u::rwx user:7:rw g::rx m::rwx o::r",
+		"u::rwx user:7:rw user:7:r g::rx group:7:r group:6: m::rwx o::r",
+		"u::rwx g::rx group:7:r o::r",
+		"u::rwx g::rx m::rwx o::r",
+		"u::rwx g::rx m::rwx m::rwx o::r",
+		"g::rx u::rwx o::r",
+		"u::rwx g::rx",
+		"u::rwx g::rx user:7:r m::r o::r",
+		"u::rwx u::rwx g::rx o::r",
+		"u::rwx user::rw g::rx m::r o::r",
+		"m::rwx",
+	].map(acl);
+	const much = acl("u::rwx g::rx o::r");
+	much.writeUInt16LE(8, 6);
+	const tag = acl("u::rwx g::rx o::r");
+	tag.writeUInt16LE(3, 4);
+	const version = acl("u::rwx g::rx o::r");
+	version.writeUInt32LE(1, 0);
+	values.push(much, tag, version, Buffer.alloc(0), Buffer.from([2, 0, 0, 0]), Buffer.from([2, 0]), acl("u::rwx").subarray(0, 9));
+	const expected: Record<ReturnType<typeof judgeAcl>, number> = {
+		valid: 0,
+		empty: 0,
+		invalid: -ERRNO.EINVAL,
+		malformed: -ERRNO.EINVAL,
+		"unknown version": -ERRNO.EOPNOTSUPP,
+	};
+	for (const value of values) {
+		const judgement = judgeAcl(value);
+		assert.equal(setXattr(fd, ACL_DEFAULT, value), expected[judgement], `${value.toString("hex")} is ${judgement}`);
+		if (judgement === "empty") assert.equal(getXattr(fd, ACL_DEFAULT), -ENODATA, "one without entries removes it");
+	}
 });

@@ -37,6 +37,33 @@ function encode(entries: readonly Entry[]): Buffer {
 	return value;
 }
 
+const NO_ID = 0xffffffff;
+/** In this order, each tag once but those of named users and groups. */
+const ORDER: readonly number[] = [TAG.userObj, TAG.user, TAG.groupObj, TAG.group, TAG.mask, TAG.other];
+
+/**
+ * What the kernel would think of an ACL: "malformed" (bytes that are none), "empty" (no entries: it stands for none), "invalid"
+ * (entries that lack, are too many or not in order).
+ */
+export function judgeAcl(value: Buffer): "valid" | "empty" | "invalid" | "malformed" | "unknown version" {
+	if (value.length === 0) return "empty";
+	if (value.length < HEADER_BYTES) return "malformed";
+	if (value.readUInt32LE(0) !== VERSION) return "unknown version";
+	const entries = decode(value);
+	if (entries === null) return "malformed";
+	if (entries.length === 0) return "empty";
+	const isNamed = (tag: number) => tag === TAG.user || tag === TAG.group;
+	if (!entries.every(({ tag, id }) => ORDER.includes(tag) && !(isNamed(tag) && id === NO_ID))) return "malformed";
+	const isInOrder = entries.every(({ tag }, i) => {
+		const before = i === 0 ? -1 : ORDER.indexOf(entries[i - 1].tag);
+		const place = ORDER.indexOf(tag);
+		return place > before || (place === before && isNamed(tag));
+	});
+	const has = (tag: number) => entries.some((entry) => entry.tag === tag);
+	const isWhole = has(TAG.userObj) && has(TAG.groupObj) && has(TAG.other) && (has(TAG.mask) || !entries.some(({ tag }) => isNamed(tag)));
+	return isInOrder && isWhole && entries.every(({ permissions }) => permissions <= 7) ? "valid" : "invalid";
+}
+
 /**
  * Whether the ACL grants all of `wanted` (4 read, 2 write, 1 execute) to someone who is not the owner: the algorithm of acl(5).
  * Null when the value is no ACL.

@@ -1,11 +1,11 @@
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
-import { ERRNO } from "../linux/errno.ts";
+import { ENODATA, ERRNO } from "../linux/errno.ts";
 import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
 import { linkDescriptor, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
 import { close, O } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
-import { setXattr } from "../linux/xattr.ts";
+import { removeXattr, setXattr } from "../linux/xattr.ts";
 import { failed, must, type Writable } from "./engine.ts";
 import { FileType, type SetAttributes, type Timespec } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
@@ -36,11 +36,16 @@ export type Step =
 	| { readonly op: "unlink"; readonly in: Place; readonly name: PathName; readonly inode: FileHandle }
 	| { readonly op: "unlinkWhiteout"; readonly in: Place; readonly name: PathName }
 	| { readonly op: "xattr"; readonly inode: FileHandle; readonly name: string; readonly value: Uint8Array }
-	| { readonly op: "attributes"; readonly inode: FileHandle; readonly type: FileType; readonly change: SetAttributes }
+	| { readonly op: "attributes"; readonly inode: FileHandle; readonly type: FileType; readonly change: ObjectChange }
 	| { readonly op: "times"; readonly inode: FileHandle; readonly atime: Timespec; readonly mtime: Timespec }
 	/** Names left of a lower file; null: no record. */
 	| { readonly op: "count"; readonly entry: string; readonly value: number | null }
 	| { readonly op: "unnamed"; readonly entry: string; readonly value: boolean };
+
+/** A change of attributes, of an extended one too: set, or removed where its value is null. */
+export interface ObjectChange extends SetAttributes {
+	xattr?: { readonly name: Uint8Array; readonly value: Uint8Array | null };
+}
 
 export type PathName = Uint8Array | string;
 
@@ -95,8 +100,8 @@ export function runStep(writable: Writable, step: Step, descriptors: Descriptors
 
 const UNCHANGED = 0xffffffff;
 
-/** Size, owner, mode (which a change of owner clears bits of), times. */
-function applyChange(type: FileType, change: SetAttributes, inode: FileHandle, descriptors: Descriptors): void {
+/** Size, owner, mode (which a change of owner clears bits of), times, and last an extended attribute: an ACL changes the mode. */
+function applyChange(type: FileType, change: ObjectChange, inode: FileHandle, descriptors: Descriptors): void {
 	if (change.size !== undefined) must(truncateFile(descriptors.inode(inode, true), change.size), "Cannot set the size of a file");
 	const fd = descriptors.inode(inode, false);
 	if (change.uid !== undefined || change.gid !== undefined) {
@@ -106,6 +111,17 @@ function applyChange(type: FileType, change: SetAttributes, inode: FileHandle, d
 	if (change.atime !== undefined || change.mtime !== undefined) {
 		must(changeTimes(fd, change.atime, change.mtime), "Cannot change the times");
 	}
+	if (change.xattr !== undefined) applyXattr(fd, change.xattr.name, change.xattr.value);
+}
+
+function applyXattr(fd: number, name: Uint8Array, value: Uint8Array | null): void {
+	if (value !== null) {
+		must(setXattr(fd, name, value), "Cannot set an extended attribute");
+		return;
+	}
+	const status = removeXattr(fd, name);
+	// it was there before the first step: who removed it then is a process that was killed behind it
+	if (status !== -ENODATA) must(status, "Cannot remove an extended attribute");
 }
 
 function placeWhiteout(writable: Writable, directory: number, name: PathName): void {

@@ -72,6 +72,21 @@ const rename =
 		act.overlay.rename(at(act, parentOf(from)), nameOf(from), at(act, parentOf(to)), nameOf(to), ROOT);
 		return done;
 	};
+const setxattr =
+	(path: string, name: string, value: Uint8Array = bytes("value")): Run =>
+	(act) => {
+		act.overlay.setxattr(at(act, path), ROOT, bytes(name), value);
+		return done;
+	};
+const removexattr =
+	(path: string, name: string): Run =>
+	(act) => {
+		act.overlay.removexattr(at(act, path), ROOT, bytes(name));
+		return done;
+	};
+/** u::rwx user:7:rw- g::r-x m::rwx o::r-- */
+const ACL = Buffer.from("0200000001000700ffffffff020006000700000004000500ffffffff10000700ffffffff20000400ffffffff", "hex");
+const ACL_ACCESS = "system.posix_acl_access";
 
 /** The guard is the object's ctime from before. */
 const guarded = (path: string): Operation => ({
@@ -154,6 +169,23 @@ export const OPERATIONS: readonly Operation[] = [
 	{ name: "truncate a lower file with several names to 0", run: setattr("links/one", EMPTY) },
 	{ name: "truncate a file of upper to 0", run: setattr("pure", EMPTY) },
 	{ name: "truncate a copied up file to 0", run: setattr("cl/c2", EMPTY) },
+	// extended attributes
+	{ name: "setxattr of a lower file", run: setxattr("file", "user.a") },
+	{ name: "setxattr of a lower file, by handle", run: setxattr("renamed/sub/inner", "trusted.overlay.a"), byHandle: true },
+	{ name: "setxattr of a lower file with several names", run: setxattr("links/one", "user.a") },
+	{ name: "setxattr of a lower directory", run: setxattr("d/sub", "trusted.overlay.opaque") },
+	{ name: "setxattr of a lower symlink", run: setxattr("sym", "trusted.a") },
+	{ name: "setxattr of a file of upper", run: setxattr("pure", "user.a") },
+	{ name: "setxattr of a copied up file", prepare: changes(setxattr("copied", "user.a")), run: setxattr("copied", "user.a", bytes("b")) },
+	{ name: "setxattr without a name", run: setxattr("file", ""), error: "inval" },
+	{ name: "an ACL for a lower file", run: setxattr("file", ACL_ACCESS, ACL) },
+	{ name: "an ACL for a file of upper", run: setxattr("pure", ACL_ACCESS, ACL) },
+	{ name: "a default ACL for a lower directory", run: setxattr("d/sub", "system.posix_acl_default", ACL) },
+	{ name: "remove an ACL", prepare: changes(setxattr("d", ACL_ACCESS, ACL)), run: removexattr("d", ACL_ACCESS) },
+	{ name: "removexattr of a lower file", run: removexattr("file", "user.lower") },
+	{ name: "removexattr of a lower file, by handle", run: removexattr("d/sub/deep/leaf", "user.lower"), byHandle: true },
+	{ name: "removexattr of a file of upper", prepare: changes(setxattr("pure", "user.a")), run: removexattr("pure", "user.a") },
+	{ name: "removexattr of what is not there", run: removexattr("file", "user.b"), error: "noattr" },
 	// link
 	{ name: "link of a file of upper", run: link("pure", "d/n") },
 	{ name: "link of a lower file", run: link("file", "d/n") },

@@ -1,7 +1,8 @@
 import { chmodSync, chownSync, linkSync, lstatSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { interceptChanges } from "../../src/linux/libc.ts";
-import { close } from "../../src/linux/open.ts";
+import { close, O, openPath } from "../../src/linux/open.ts";
+import { setXattr } from "../../src/linux/xattr.ts";
 import { Pending } from "../../src/overlay/errors.ts";
 import type { Node } from "../../src/overlay/node.ts";
 import { openOverlay } from "../../src/overlay/open-overlay.ts";
@@ -88,6 +89,11 @@ export class Lowers {
 		chmodSync(join(top, "file"), 0o640);
 		chownSync(join(top, "file"), 1000, 1001);
 		chmodSync(join(top, "links/one"), 0o604);
+		for (const path of ["file", "d/sub/deep/leaf"]) {
+			const fd = openPath(join(top, path), O.path);
+			setXattr(fd, "user.lower", bytes("lower"));
+			close(fd);
+		}
 		this.paths = [top, bottom];
 		let second = 900_000_000;
 		for (const path of [outside, top, bottom]) for (const [at] of walk(path).reverse()) lutimesSync(at, second, second++);

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { allocate } from "../../src/linux/memory.ts";
+import type { Node } from "../../src/overlay/node.ts";
 import { type Attributes, FileType } from "../../src/overlay/types.ts";
 import { ROOT, type Stage } from "./stage.ts";
 
@@ -13,6 +14,8 @@ export interface Seen {
 	/** Of directories it is not part of any promise: a merged one shows 1. */
 	readonly nlink: number;
 	readonly content: string;
+	/** Sorted, with their values. */
+	readonly xattrs: string;
 	readonly mtime: string;
 	readonly ctime: string;
 }
@@ -91,9 +94,16 @@ export function seenBy(stage: Stage, handle: Buffer): Seen {
 		owner: `${attributes.uid}:${attributes.gid}`,
 		nlink: attributes.nlink,
 		content,
+		xattrs: xattrsOf(stage, node),
 		mtime: `${attributes.mtime.sec}.${attributes.mtime.nsec}`,
 		ctime: `${attributes.ctime.sec}.${attributes.ctime.nsec}`,
 	};
+}
+
+function xattrsOf(stage: Stage, node: Node): string {
+	const { overlay } = stage;
+	const names = overlay.listxattr(node, ROOT).map((name) => `${name}=${overlay.getxattr(node, ROOT, name).toString("hex")}`);
+	return names.sort().join(" ");
 }
 
 /** Objects by the first path that they had, so that trees of different stages can be compared. */
@@ -116,11 +126,11 @@ export class Names {
 		const born = new Map<string, string>();
 		for (const [path, { handle }] of tree) if (!this.#names.has(handle) && !born.has(handle)) born.set(handle, `new /${path}`);
 		return [...tree].map(([path, seen]) => {
-			const { type, mode, owner, nlink, content, handle, mtime } = seen;
+			const { type, mode, owner, nlink, content, xattrs, handle, mtime } = seen;
 			const was = this.#mtimes.get(handle);
 			const time = was === undefined ? "-" : was === mtime ? "kept" : "changed";
 			const links = type === "dir" ? "-" : nlink;
-			return `/${path} ${type} ${mode} ${owner} nlink=${links} content=${content} object=${this.#names.get(handle) ?? born.get(handle)} mtime=${time}`;
+			return `/${path} ${type} ${mode} ${owner} nlink=${links} content=${content} xattrs=${xattrs} object=${this.#names.get(handle) ?? born.get(handle)} mtime=${time}`;
 		});
 	}
 
