@@ -35,14 +35,16 @@ export function namesLayers(directory: string | undefined, given: LayerArguments
 	return directory !== undefined || given.lower.length > 0 || given.upper !== undefined;
 }
 
-/** Opens what the command line names: DIR with its changes in the state folder, or the layers one by one. */
-export function openLayers(
-	directory: string | undefined,
-	given: LayerArguments,
-	purpose: OpenOptions["purpose"],
-	isSync: boolean,
-	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits"> = {},
-): OpenedOverlay {
+/** Where the layers lie that a command line names: DIR with its changes in the state folder, or the layers one by one. */
+export interface LayerPaths {
+	readonly lowers: readonly string[];
+	readonly upper?: string | undefined;
+	readonly work?: string | undefined;
+	readonly stateFolder: string;
+}
+
+/** Opens no layer but DIR, whose changes are found by its file system and root. UserError, LayerError. */
+export function layerPaths(directory: string | undefined, given: LayerArguments): LayerPaths {
 	if (directory !== undefined && given.lower.length > 0) {
 		throw new UserError("Name either DIR or --lower, not both: DIR is short for one lower whose changes are kept in the state folder.", 2);
 	}
@@ -56,9 +58,20 @@ export function openLayers(
 		);
 	}
 	const state = stateFolder(given.stateDir);
+	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
+	return { lowers, upper: place.upper, work: place.work, stateFolder: state };
+}
+
+/** Opens what the command line names. */
+export function openLayers(
+	directory: string | undefined,
+	given: LayerArguments,
+	purpose: OpenOptions["purpose"],
+	isSync: boolean,
+	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits"> = {},
+): OpenedOverlay {
 	try {
-		const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
-		return openOverlay({ lowers, upper: place.upper, work: place.work, stateFolder: state, isSync, purpose, ...bounds });
+		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, ...bounds });
 	} catch (error) {
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 		throw error;
