@@ -2,17 +2,16 @@ import { readFileSync } from "node:fs";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openPrivateTree } from "../linux/file-system.ts";
+import { mountOf, openWholeFileSystem } from "../linux/mount-table.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, mountId, Stat } from "../linux/stat.ts";
 import { listXattrs } from "../linux/xattr.ts";
+import { CASEFOLD_REASON, isCasefolded, mayCasefold } from "./casefold.ts";
+import { LayerError } from "./layer-error.ts";
+import { checkOverlayLower } from "./overlay-lower.ts";
+import { whyUnfit } from "./unfit-file-system.ts";
 
-/** A layer cannot be used as it is. The message says what was tried, what is wrong and what to do. */
-export class LayerError extends Error {
-	constructor(message: string) {
-		super(message);
-		this.name = "LayerError";
-	}
-}
+export { LayerError } from "./layer-error.ts";
 
 /** File systems whose handles carry a generation number, so that an inode number used again is no longer the same handle. */
 const WITH_GENERATIONS = new Set(["ext4", "xfs", "btrfs", "tmpfs", "f2fs"]);
@@ -24,7 +23,12 @@ export interface FileSystem {
 	readonly name: string;
 	/** 16 bytes; all zero where it has none. */
 	readonly uuid: Buffer;
+	/** Its directories may ignore the case of names: see `isCasefolded`. */
+	readonly mayCasefold: boolean;
 }
+
+/** Longest kernel handle that fits into a handle on the wire (`ID_BYTES_MAX` of `handle/wire-handle.ts`, which this room does not know). */
+export const KERNEL_HANDLE_BYTES_MAX = 44;
 
 /** One real tree of the stack. */
 export class Layer {
@@ -47,6 +51,8 @@ export class Layer {
 	space = 0;
 	/** A lower that once was an upper, and whose redirects are known: they may be followed. */
 	isAdopted = false;
+	/** Regular files of it may have their data in another layer. */
+	mayHoldMetacopies = false;
 
 	constructor(fields: Pick<Layer, "path" | "isUpper" | "root" | "outside" | "rootStat" | "rootHandle" | "fileSystem" | "xattr">) {
 		const { path, isUpper, root, outside, rootStat, rootHandle, fileSystem, xattr } = fields;
@@ -107,6 +113,7 @@ export class LayerOpener {
 			}
 			try {
 				checkHandles(root, handle, path, role);
+				if (fileSystem.mayCasefold && isCasefolded(root)) throw new LayerError(`Cannot serve the ${role} ${path}: ${CASEFOLD_REASON}.`);
 			} catch (error) {
 				close(root);
 				throw error;
@@ -128,21 +135,25 @@ export class LayerOpener {
 		}
 	}
 
-	#recognise(directory: number, path: string, role: string): FileSystem {
+	#recognise(directory: number, path: string, role: "lower" | "upper"): FileSystem {
 		const figures = fileSystemFigures(directory);
 		if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${errnoName(figures)}.`);
 		const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
-		if (!WITH_GENERATIONS.has(name)) {
-			throw new LayerError(
-				`Cannot serve the ${role} ${path}: its file system (${name}) has no file handles that stay true, ` +
-					"and portable handles do not exist yet. Copy the tree to ext4, xfs, btrfs or tmpfs.",
-			);
+		if (name === "overlay" && role === "lower") checkOverlayLower(directory, path);
+		else if (!WITH_GENERATIONS.has(name)) {
+			throw new LayerError(`Cannot serve the ${role} ${path}: ${whyUnfit(name, mountOf(directory)?.type ?? name, role)}`);
 		}
 		const stat = new Stat();
 		fstat(directory, stat);
 		const uuid = fileSystemUuid(directory, name);
 		if (typeof uuid === "number") {
 			throw new LayerError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}.`);
+		}
+		if (name === "overlay" && uuid.every((byte) => byte === 0)) {
+			throw new LayerError(
+				`Cannot recognise the overlay of ${path} again: it has no uuid. Mount it once with uuid=on, which keeps one on its upper ` +
+					"(Linux 6.9 or newer), or name its layers instead.",
+			);
 		}
 		if (name === "btrfs" && hasTemporaryId(uuid)) {
 			throw new LayerError(
@@ -166,7 +177,7 @@ export class LayerOpener {
 					"give equal handles for different files. Give one of them a new uuid (tune2fs -U random, xfs_admin -U generate, btrfstune -u).",
 			);
 		}
-		const fileSystem = { number: this.#fileSystems.length, name, uuid };
+		const fileSystem = { number: this.#fileSystems.length, name, uuid, mayCasefold: mayCasefold(directory, name) };
 		this.#fileSystems.push({ fileSystem, device, path });
 		return fileSystem;
 	}
@@ -221,6 +232,12 @@ export function privateTree(directory: number, path: string, readOnly: boolean):
 }
 
 function checkHandles(root: number, handle: FileHandle, path: string, role: string): void {
+	if (handle.bytes.length > KERNEL_HANDLE_BYTES_MAX) {
+		throw new LayerError(
+			`Cannot serve the ${role} ${path}: its file handles have ${handle.bytes.length} bytes, and an NFS handle has room for ` +
+				`${KERNEL_HANDLE_BYTES_MAX}. Portable handles, which are shorter, do not exist yet; copy the tree to ext4, xfs, btrfs or tmpfs.`,
+		);
+	}
 	const again = openByHandle(root, handle, O.path);
 	if (again >= 0) {
 		close(again);
@@ -235,23 +252,31 @@ function checkHandles(root: number, handle: FileHandle, path: string, role: stri
 	throw new LayerError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}.`);
 }
 
-/** Whether the directory `inner` is `outer` or lies below it, on whatever mounts they were opened. Both on one file system. */
-export function liesWithin(outer: Layer, inner: FileHandle): boolean {
+/** Tells inodes of all mounted file systems apart. */
+function inodeKey({ devMajor, devMinor, inoHi, inoLo }: Stat): string {
+	return `${devMajor}:${devMinor}:${inoHi}:${inoLo}`;
+}
+
+/** The layer that a directory lies inside of, as seen on one mount. Undefined when there is none on that mount. */
+function layerAbove(roots: ReadonlyMap<string, Layer>, mount: number, directory: FileHandle): Layer | undefined {
 	const stat = new Stat();
-	const parentStat = new Stat();
-	let fd = openByHandle(outer.root, inner, O.path);
-	if (fd < 0) return false;
+	let fd = openByHandle(mount, directory, O.path);
+	if (fd < 0) return undefined;
+	const id = mountId(mount);
 	try {
 		fstat(fd, stat);
-		for (;;) {
-			if (outer.isRoot(stat)) return true;
+		for (let below = inodeKey(stat); ; ) {
 			const parent = openAt(fd, "..", O.path);
-			if (parent < 0) return false;
+			if (parent < 0) return undefined;
 			close(fd);
 			fd = parent;
-			fstat(fd, parentStat);
-			if (parentStat.sameInode(stat)) return false;
 			fstat(fd, stat);
+			const key = inodeKey(stat);
+			// above its root a mount goes on in another tree, and the top of all is its own parent
+			if (mountId(fd) !== id || key === below) return undefined;
+			const layer = roots.get(key);
+			if (layer !== undefined) return layer;
+			below = key;
 		}
 	} finally {
 		close(fd);
@@ -260,18 +285,37 @@ export function liesWithin(outer: Layer, inner: FileHandle): boolean {
 
 /** LayerError where one layer lies inside another, or is given twice. */
 export function refuseOverlaps(layers: readonly Layer[]): void {
-	for (const outer of layers) {
-		for (const inner of layers) {
-			if (outer === inner || outer.fileSystem !== inner.fileSystem) continue;
-			if (outer.isRoot(inner.rootStat)) {
-				throw new LayerError(`Cannot use ${outer.path} and ${inner.path} together: they are the same directory.`);
-			}
-			if (liesWithin(outer, inner.rootHandle)) {
+	const roots = new Map<string, Layer>();
+	const onFileSystem = new Map<FileSystem, Layer[]>();
+	for (const layer of layers) {
+		const key = inodeKey(layer.rootStat);
+		const twin = roots.get(key);
+		if (twin !== undefined) throw new LayerError(`Cannot use ${twin.path} and ${layer.path} together: they are the same directory.`);
+		roots.set(key, layer);
+		const neighbours = onFileSystem.get(layer.fileSystem);
+		if (neighbours === undefined) onFileSystem.set(layer.fileSystem, [layer]);
+		else neighbours.push(layer);
+	}
+	for (const neighbours of onFileSystem.values()) if (neighbours.length > 1) refuseNested(neighbours, roots);
+}
+
+function refuseNested(neighbours: readonly Layer[], roots: ReadonlyMap<string, Layer>): void {
+	const whole = openWholeFileSystem(neighbours[0].outside);
+	try {
+		// of bind mounts none need show all layers, so the way up is gone on each of them
+		const named = new Map(neighbours.map((layer) => [mountId(layer.outside), layer.outside]));
+		const mounts = whole >= 0 ? [whole] : [...named.values()];
+		for (const inner of neighbours) {
+			for (const mount of mounts) {
+				const outer = layerAbove(roots, mount, inner.rootHandle);
+				if (outer === undefined) continue;
 				throw new LayerError(
 					`Cannot use ${inner.path} and ${outer.path} together: the first lies inside the second. Layers must not overlap.`,
 				);
 			}
 		}
+	} finally {
+		if (whole >= 0) close(whole);
 	}
 }
 

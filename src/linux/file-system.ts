@@ -9,7 +9,7 @@ const umaskCall = declare("umask", "uint", ["uint"]);
 const openTreeCall = declare("syscall", "long", ["long", "int", "pointer", "uint"]);
 const mountSetattrCall = declare("syscall", "long", ["long", "int", "pointer", "uint", "pointer", "size_t"]);
 
-/** f_type of statfs(2) for the file systems that kernel handles are known to hold on (linux/magic.h). */
+/** f_type of statfs(2) for file systems that a user may name as a layer (linux/magic.h). */
 export const FILE_SYSTEM_NAMES: ReadonlyMap<number, string> = new Map([
 	[0xef53, "ext4"],
 	[0x58465342, "xfs"],
@@ -29,6 +29,21 @@ export const FILE_SYSTEM_NAMES: ReadonlyMap<number, string> = new Map([
 	[0x858458f6, "ramfs"],
 	[0x9fa0, "proc"],
 	[0x62656572, "sysfs"],
+	[0xff534d42, "cifs"],
+	[0xfe534d42, "smb2"],
+	[0x01021997, "9p"],
+	[0x00c36400, "ceph"],
+	[0x5346414f, "afs"],
+	[0x7366746e, "ntfs3"],
+	[0x15013346, "udf"],
+	[0x28cd3d45, "cramfs"],
+	[0x7275, "romfs"],
+	[0xca451a4e, "bcachefs"],
+	[0xf15f, "ecryptfs"],
+	[0x63677270, "cgroup2"],
+	[0x64626720, "debugfs"],
+	[0x74726163, "tracefs"],
+	[0x958458f6, "hugetlbfs"],
 ]);
 
 /** Blocks in units of `blockBytes`. */
@@ -105,6 +120,14 @@ export function fileSystemUuid(fd: number, name: string): Buffer | number {
 		return typeof geometry === "number" ? geometry : geometry.subarray(XFS_GEOMETRY_UUID_AT, XFS_GEOMETRY_UUID_AT + UUID_BYTES);
 	}
 	return Buffer.alloc(UUID_BYTES);
+}
+
+const FS_IOC_GETFLAGS = 0x80086601;
+
+/** The flags of chattr(1) (FS_*_FL of linux/fs.h) of a file or directory that is open for reading, or the negated error number. */
+export function inodeFlags(fd: number): number {
+	const flags = ioctl(fd, FS_IOC_GETFLAGS, 8);
+	return typeof flags === "number" ? flags : flags.readInt32LE(0) & 0x7fffffff;
 }
 
 const SYS_OPEN_TREE = 428;

@@ -1,0 +1,7 @@
+/** A layer cannot be used as it is. The message says what was tried, what is wrong and what to do. */
+export class LayerError extends Error {
+	constructor(message: string) {
+		super(message);
+		this.name = "LayerError";
+	}
+}
