@@ -16,7 +16,7 @@ const rows = [
 	["fuse"],
 	["rpc"],
 	["xdr"],
-	["overlay"],
+	["overlay", "unpack"],
 	["handle"],
 	["layer"],
 	["linux"],
@@ -27,6 +27,7 @@ const rowOf = new Map(rows.flatMap((rooms, row) => rooms.map((room) => [room, ro
 const only = new Map([
 	["koffi", ["linux"]],
 	["commander", ["cli"]],
+	["tar-stream", ["unpack"]],
 	["pino", ["cli", "inspector", "server"]],
 	["fast-check", []],
 	["node:net", ["cli", "inspector", "server", "rpc", "fuse"]],

@@ -5,6 +5,7 @@ import { addAdopt } from "./adopt.ts";
 import { addHandle } from "./handle.ts";
 import { addRelease } from "./release.ts";
 import { addServe } from "./serve.ts";
+import { addUnpack } from "./unpack.ts";
 import { UserError } from "./user-error.ts";
 
 const EXIT_FAILURE = 1;
@@ -27,7 +28,7 @@ async function main(): Promise<void> {
 		.exitOverride()
 		.configureOutput({ outputError: () => {} })
 		.showSuggestionAfterError();
-	for (const add of [addServe, addHandle, addRelease, addAdopt]) add(program);
+	for (const add of [addServe, addHandle, addRelease, addAdopt, addUnpack]) add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
 		await program.parseAsync();

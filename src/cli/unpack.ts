@@ -1,0 +1,87 @@
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { UnpackError } from "../unpack/unpack-error.ts";
+import { type UnpackedLayer, unpackLayers } from "../unpack/unpack-layers.ts";
+import { UserError } from "./user-error.ts";
+
+const PROGRESS_MS = 200;
+
+const EXAMPLES = `
+Layers are numbered from the base: the first archive is unpacked to DIR/1, the second to DIR/2 and so on, in the order of an image's
+manifest. Whiteouts (.wh.NAME, .wh..wh..opq) become those of overlayfs. DIR is made if it is not there; nothing is overwritten, and after
+an error nothing is left.
+
+Examples:
+  holdfast unpack base.tar.gz app.tar.gz /srv/image
+      Afterwards: holdfast serve --lower /srv/image/2 --lower /srv/image/1 --upper /srv/image/upper
+  curl https://example.org/layer.tar.gz | holdfast unpack - /srv/image`;
+
+export function addUnpack(program: Command): void {
+	program
+		.command("unpack")
+		.description("Unpack the layers of a container image (OCI or docker), each to a directory of its own, as lowers for serve.")
+		.usage("[options] LAYER.tar... DIR")
+		.argument(
+			"<layer-and-dir...>",
+			"tar archives, the base first as in an image's manifest, plain or compressed (gzip; zstd from Node.js 22.15 on), - for standard " +
+				"input; and last the folder in which each gets a directory",
+		)
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action((given: string[], options: { json?: boolean }) => unpack(given.slice(0, -1), given.at(-1) as string, options.json ?? false));
+}
+
+async function unpack(archives: readonly string[], directory: string, asJson: boolean): Promise<void> {
+	if (archives.length === 0) throw new UserError("Name the layers' archives, from the base up, and last the folder to unpack to.", 2);
+	if (process.getuid?.() !== 0) {
+		throw new UserError(
+			"Unpacking layers needs root: files get the owners that the archive tells (CAP_CHOWN), whiteouts are device nodes (CAP_MKNOD), and " +
+				"overlayfs keeps trusted extended attributes (CAP_SYS_ADMIN).",
+		);
+	}
+	const abort = new AbortController();
+	const onSignal = () => abort.abort();
+	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+	const progress = process.stderr.isTTY === true ? showProgress() : { show: () => {}, end: () => {} };
+	try {
+		const layers = await unpackLayers({ archives, directory, progress: progress.show, signal: abort.signal });
+		progress.end();
+		print(layers, resolve(directory, "upper"), asJson);
+	} catch (error) {
+		progress.end();
+		if (error instanceof UnpackError) throw new UserError(error.message);
+		throw error;
+	} finally {
+		for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, onSignal);
+	}
+}
+
+function showProgress() {
+	let shown = 0;
+	return {
+		show(archive: string, { entries, bytes }: Readonly<{ entries: number; bytes: number }>): void {
+			if (Date.now() - shown < PROGRESS_MS) return;
+			shown = Date.now();
+			process.stderr.write(`\r\x1b[K${archive}: ${entries} entries, ${Math.round(bytes / 2 ** 20)} MiB`);
+		},
+		end(): void {
+			if (shown > 0) process.stderr.write("\r\x1b[K");
+			shown = 0;
+		},
+	};
+}
+
+function print(layers: readonly UnpackedLayer[], upper: string, asJson: boolean): void {
+	const lowers = layers.map((layer) => layer.directory).reverse();
+	const serve = ["holdfast", "serve", ...lowers.flatMap((lower) => ["--lower", lower]), "--upper", upper];
+	if (asJson) {
+		process.stdout.write(`${JSON.stringify({ lowers, upper, serve, layers })}\n`);
+		return;
+	}
+	for (const { archive, notes } of layers) for (const note of notes) process.stderr.write(`holdfast: note: ${archive}: ${note}\n`);
+	process.stdout.write(`${lowers.join("\n")}\n${serve.map(quoteForShell).join(" ")}\n`);
+}
+
+function quoteForShell(word: string): string {
+	return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

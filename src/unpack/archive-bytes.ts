@@ -1,0 +1,101 @@
+import { closeSync, createReadStream, fstatSync, openSync } from "node:fs";
+import { addAbortSignal, pipeline, Readable } from "node:stream";
+import * as zlib from "node:zlib";
+import { UnpackError } from "./unpack-error.ts";
+
+/** An archive that can be opened, before anything is written. */
+export interface Archive {
+	/** As the user named it; "-" is standard input. */
+	readonly path: string;
+	/** Bytes as they lie on disk; undefined of a pipe. */
+	readonly bytes: number | undefined;
+	readonly fd: number;
+}
+
+/** The bytes of a tar archive, decompressed. */
+export interface ArchiveBytes {
+	readonly chunks: AsyncIterable<Buffer>;
+	/** The compression has a checksum at its end, so an archive that was cut off is found out by it. */
+	readonly isChecked: boolean;
+}
+
+const STDIN = 0;
+const CHUNK_BYTES = 256 * 1024;
+const MAGIC_BYTES = 6;
+
+interface Compression {
+	readonly name: string;
+	readonly magic: readonly number[];
+	readonly open?: (() => NodeJS.ReadWriteStream) | undefined;
+	readonly command: string;
+}
+
+// in node:zlib from Node.js 22.15 on, and unknown to the types of 20
+const { createZstdDecompress } = zlib as { createZstdDecompress?: (options: object) => NodeJS.ReadWriteStream };
+
+const COMPRESSIONS: readonly Compression[] = [
+	{ name: "gzip", magic: [0x1f, 0x8b], open: () => zlib.createGunzip({ chunkSize: CHUNK_BYTES }), command: "gzip" },
+	{
+		name: "zstd",
+		magic: [0x28, 0xb5, 0x2f, 0xfd],
+		open: createZstdDecompress && (() => createZstdDecompress({ chunkSize: CHUNK_BYTES })),
+		command: "zstd",
+	},
+	{ name: "bzip2", magic: [0x42, 0x5a, 0x68], command: "bzip2" },
+	{ name: "xz", magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], command: "xz" },
+];
+
+/** Opens what the user names; UnpackError with the reason. */
+export function openArchive(path: string): Archive {
+	if (path === "-") return { path, bytes: undefined, fd: STDIN };
+	let fd: number;
+	try {
+		fd = openSync(path, "r");
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		throw new UnpackError(code === "ENOENT" ? "there is no such file" : `it cannot be opened (${code})`);
+	}
+	const stat = fstatSync(fd);
+	if (stat.isDirectory()) {
+		closeSync(fd);
+		throw new UnpackError("it is a directory; name the layer's tar archive");
+	}
+	return { path, bytes: stat.isFile() ? stat.size : undefined, fd };
+}
+
+export function closeArchive(archive: Archive): void {
+	if (archive.fd !== STDIN) closeSync(archive.fd);
+}
+
+/** Reads an archive from its beginning to its end. The compression is told by the first bytes, not by the name. */
+export async function readArchive(archive: Archive, signal: AbortSignal): Promise<ArchiveBytes> {
+	const source =
+		archive.fd === STDIN ? process.stdin : createReadStream("", { fd: archive.fd, autoClose: false, highWaterMark: CHUNK_BYTES });
+	addAbortSignal(signal, source);
+	const iterator = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+	let head = Buffer.alloc(0);
+	while (head.length < MAGIC_BYTES) {
+		const next = await iterator.next();
+		if (next.done) break;
+		head = Buffer.concat([head, next.value]);
+	}
+	if (head.length === 0) throw new UnpackError("it is empty");
+	const chunks = withHead(head, iterator);
+	const compression = COMPRESSIONS.find(({ magic }) => magic.every((byte, i) => head[i] === byte));
+	if (compression === undefined) return { chunks, isChecked: false };
+	const { name, open, command } = compression;
+	if (open === undefined) {
+		const why =
+			name === "zstd" ? `it is compressed with zstd, which Node.js ${process.versions.node} cannot read (22.15 and later can)` : "";
+		throw new UnpackError(`${why || `it is compressed with ${name}, which holdfast cannot read`}; decompress it first: ${command} -d`);
+	}
+	// an error of the source comes out of the decompressed stream
+	const decompressed = pipeline(Readable.from(chunks), open(), () => {}) as unknown as AsyncIterable<Buffer>;
+	return { chunks: decompressed, isChecked: true };
+}
+
+/** What was read already, and the rest. */
+async function* withHead(head: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+	yield head;
+	for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
+}

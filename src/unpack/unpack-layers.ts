@@ -1,0 +1,213 @@
+import { mkdirSync, rmdirSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { syncFileSystem } from "../linux/data.ts";
+import { ERRNO, errnoName } from "../linux/errno.ts";
+import { setUmask } from "../linux/file-system.ts";
+import { raiseDescriptorLimit } from "../linux/limits.ts";
+import { makeDirectory, RENAME, renameName } from "../linux/names.ts";
+import { close, O, openAt, openPath } from "../linux/open.ts";
+import { Stat, statAt } from "../linux/stat.ts";
+import { type Archive, closeArchive, openArchive, readArchive } from "./archive-bytes.ts";
+import { type LayerCounts, LayerWriter, type NoteKind } from "./layer-writer.ts";
+import { removeTree } from "./remove-tree.ts";
+import { readTar } from "./tar-reader.ts";
+import { EntryError, quoteName, UnpackError } from "./unpack-error.ts";
+
+export interface UnpackedLayer extends LayerCounts {
+	readonly archive: string;
+	/** Absolute. */
+	readonly directory: string;
+	readonly notes: readonly string[];
+}
+
+export interface UnpackOptions {
+	/** From the base up; "-" is standard input. */
+	readonly archives: readonly string[];
+	readonly directory: string;
+	readonly progress: (archive: string, counts: Readonly<LayerCounts>) => void;
+	/** Aborted: everything goes again. */
+	readonly signal: AbortSignal;
+}
+
+const NOTES: Readonly<Record<NoteKind, string>> = {
+	absolute: "the / before the name was dropped",
+	metadata: "left out, since it is aufs's own",
+	overlayXattr: "extended attributes of overlayfs itself were left out, since an archive must not say where layers lead",
+	textAcl: "its ACL as text was left out; in layers ACLs are extended attributes",
+	image: "the archive seems to be a whole image; if so, take that apart first and unpack the layers that its manifest names",
+	hiddenLink: "a directory only because other names lie below it; it hides a symlink of a layer below",
+};
+/** While it is not whole. */
+const UNFINISHED = ".part";
+
+/**
+ * Unpacks archives to DIR/1, DIR/2 and so on, and flushes them to disk. They appear under these names all at the end; after an error
+ * nothing is left of them. UnpackError has a whole sentence as its message.
+ */
+export async function unpackLayers(options: UnpackOptions): Promise<UnpackedLayer[]> {
+	const { archives, signal } = options;
+	const directory = resolve(options.directory);
+	setUmask(0);
+	raiseDescriptorLimit();
+	if (archives.filter((path) => path === "-").length > 1) throw new UnpackError("Cannot unpack standard input twice: name - only once.");
+	const opened: Archive[] = [];
+	const layers: UnpackedLayer[] = [];
+	let target: Target | null = null;
+	try {
+		for (const path of archives) opened.push(within(path, () => openArchive(path)));
+		target = new Target(directory, archives.length);
+		for (const archive of opened) layers.push(await unpackLayer(archive, target, options));
+		signal.throwIfAborted();
+		target.publish();
+		return layers;
+	} catch (error) {
+		const left = target?.discard() ?? null;
+		const sentence = signal.aborted ? "Interrupted: nothing was unpacked." : error instanceof UnpackError ? error.message : null;
+		if (sentence === null) throw error;
+		throw new UnpackError(left === null ? sentence : `${sentence} ${left}`);
+	} finally {
+		target?.close();
+		for (const archive of opened) closeArchive(archive);
+	}
+}
+
+function within<T>(archive: string, work: () => T): T {
+	try {
+		return work();
+	} catch (error) {
+		throw sentenceOf(error, archive, null);
+	}
+}
+
+/** What went wrong, as a sentence that names the archive and the entry. */
+function sentenceOf(error: unknown, path: string, current: Buffer | null): unknown {
+	if (!(error instanceof UnpackError)) return error;
+	const archive = path === "-" ? "standard input" : path;
+	if (!(error instanceof EntryError)) {
+		return new UnpackError(
+			`Cannot unpack ${archive}${current === null ? "" : `, in or after the entry ${quoteName(current)}`}: ${error.message}.`,
+		);
+	}
+	const entry = error.entry ?? current;
+	return new UnpackError(`Cannot unpack the entry ${entry === null ? "" : `${quoteName(entry)} `}of ${archive}: ${error.message}.`);
+}
+
+async function unpackLayer(archive: Archive, target: Target, options: UnpackOptions): Promise<UnpackedLayer> {
+	const notes = new Map<NoteKind, { first: Buffer; count: number }>();
+	const note = (kind: NoteKind, name: Buffer) => {
+		const noted = notes.get(kind);
+		if (noted === undefined) notes.set(kind, { first: name, count: 1 });
+		else noted.count++;
+	};
+	const { fd, directory } = target.addLayer();
+	const writer = new LayerWriter(fd, target.below(), note);
+	let current: Buffer | null = null;
+	try {
+		for await (const entry of readTar(await readArchive(archive, options.signal))) {
+			options.signal.throwIfAborted();
+			current = entry.name;
+			await writer.add(entry);
+			options.progress(archive.path, writer.counts);
+		}
+		current = null;
+		writer.finish();
+	} catch (error) {
+		throw sentenceOf(error, archive.path, current);
+	} finally {
+		writer.close();
+	}
+	const sentences = [...notes].map(
+		([kind, { first, count }]) => `${quoteName(first)}${count > 1 ? ` and ${count - 1} more` : ""}: ${NOTES[kind]}`,
+	);
+	return { archive: archive.path, directory, ...writer.counts, notes: sentences };
+}
+
+/** The folder that the layers come to lie in. */
+class Target {
+	readonly #path: string;
+	readonly #fd: number;
+	readonly #isNew: boolean;
+	/** Descriptors of the layers' roots, from the base up. */
+	readonly #layers: number[] = [];
+	#published = 0;
+
+	constructor(path: string, count: number) {
+		this.#path = path;
+		this.#isNew = makeFolder(path);
+		this.#fd = openPath(path, O.rdonly | O.directory);
+		if (this.#fd < 0) throw new UnpackError(`Cannot open ${path}: ${errnoName(this.#fd)}.`);
+		for (let number = 1; number <= count; number++) {
+			for (const name of [`${number}`, `${number}${UNFINISHED}`]) {
+				if (statAt(this.#fd, name, new Stat()) === -ERRNO.ENOENT) continue;
+				close(this.#fd);
+				throw new UnpackError(
+					`Cannot unpack to ${path}: it has a ${name} already, and nothing is overwritten. Remove that, or name another DIR.`,
+				);
+			}
+		}
+	}
+
+	addLayer(): { fd: number; directory: string } {
+		const number = this.#layers.length + 1;
+		const name = `${number}${UNFINISHED}`;
+		const status = makeDirectory(this.#fd, name, 0o755);
+		const fd = status < 0 ? status : openAt(this.#fd, name, O.rdonly | O.directory | O.nofollow);
+		if (fd < 0) throw new UnpackError(`Cannot make ${join(this.#path, name)}: ${errnoName(fd)}.`);
+		this.#layers.push(fd);
+		return { fd, directory: join(this.#path, `${number}`) };
+	}
+
+	/** The layers below the last one, from the topmost down. */
+	below(): number[] {
+		return this.#layers.slice(0, -1).reverse();
+	}
+
+	/** Flushes, and then gives the layers their names, so that a name always stands for a whole layer. */
+	publish(): void {
+		this.#sync();
+		for (let number = 1; number <= this.#layers.length; number++) {
+			const status = renameName(this.#fd, `${number}${UNFINISHED}`, this.#fd, `${number}`, RENAME.noReplace);
+			if (status < 0) throw new UnpackError(`Cannot make ${join(this.#path, `${number}`)}: ${errnoName(status)}.`);
+			this.#published = number;
+		}
+		this.#sync();
+	}
+
+	#sync(): void {
+		const status = syncFileSystem(this.#fd);
+		if (status < 0) throw new UnpackError(`Cannot write ${this.#path} to disk: ${errnoName(status)}.`);
+	}
+
+	/** Removes what this run has made. Null, or a sentence about what is left. */
+	discard(): string | null {
+		for (let number = 1; number <= this.#layers.length; number++) {
+			const name = number <= this.#published ? `${number}` : `${number}${UNFINISHED}`;
+			const status = removeTree(this.#fd, Buffer.from(name));
+			if (status < 0) return `Remove ${join(this.#path, name)} by hand: doing so failed (${errnoName(status)}).`;
+		}
+		try {
+			if (this.#isNew) rmdirSync(this.#path);
+		} catch {
+			// somebody else has put something there
+		}
+		return null;
+	}
+
+	close(): void {
+		for (const fd of this.#layers) close(fd);
+		close(this.#fd);
+	}
+}
+
+/** Whether it was not there before. */
+function makeFolder(path: string): boolean {
+	try {
+		mkdirSync(path, { mode: 0o700 });
+		return true;
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === "EEXIST" && statSync(path).isDirectory()) return false;
+		const why = code === "EEXIST" ? "it is no directory" : code === "ENOENT" ? "there is no folder above it" : code;
+		throw new UnpackError(`Cannot make the folder ${path}: ${why}.`);
+	}
+}
