@@ -1,4 +1,6 @@
 import type { Command } from "commander";
+import type { UpperReport } from "../overlay/adopt-upper.ts";
+import type { LayerReport } from "../overlay/adoption.ts";
 import { adoptLowers } from "../overlay/open-overlay.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 
@@ -14,7 +16,9 @@ Example:
 export function addAdopt(program: Command): void {
 	const command = program
 		.command("adopt")
-		.description("Take lowers into an export that once were uppers of an overlay. Walks their directories, and never writes to them.")
+		.description(
+			"Take over an upper that another overlay has written, and lowers that once were uppers. Walks them, and never writes to a lower.",
+		)
 		.argument("[dir]", "the tree, as given to serve");
 	addLayerOptions(command)
 		.option("--json", "print one JSON object")
@@ -22,27 +26,49 @@ export function addAdopt(program: Command): void {
 		.action((directory: string | undefined, given: AdoptArguments) => adopt(directory, given));
 }
 
+/** Shows on a terminal how far an adoption is. */
+export function adoptionProgress(): (layer: string, directories: number) => void {
+	let shown = Date.now();
+	return (layer, directories) => {
+		if (process.stderr.isTTY !== true || Date.now() - shown < 200) return;
+		shown = Date.now();
+		process.stderr.write(`\r${layer}: ${directories} directories\x1b[K`);
+	};
+}
+
 async function adopt(directory: string | undefined, given: AdoptArguments): Promise<void> {
-	const opened = openLayers(directory, given, "adopt", true);
-	const showsProgress = process.stderr.isTTY === true;
-	let shown = 0;
+	const onProgress = adoptionProgress();
+	const opened = openLayers(directory, given, "adopt", true, { onProgress });
 	try {
-		const reports = adoptLowers(opened, (layer, directories) => {
-			if (!showsProgress || Date.now() - shown < 200) return;
-			shown = Date.now();
-			process.stderr.write(`\r${layer}: ${directories} directories`);
-		});
-		if (showsProgress && shown > 0) process.stderr.write("\n");
+		const lowers = adoptLowers(opened, onProgress);
+		if (process.stderr.isTTY === true) process.stderr.write("\r\x1b[K");
 		if (given.json) {
-			process.stdout.write(`${JSON.stringify({ layers: reports })}\n`);
+			process.stdout.write(`${JSON.stringify({ upper: opened.adopted, layers: lowers })}\n`);
 			return;
 		}
-		if (reports.length === 0) process.stdout.write("nothing to adopt: no lower was an upper\n");
-		for (const { layer, directories, redirects, problems } of reports) {
-			process.stdout.write(`adopted ${layer}: ${directories} directories, ${redirects} redirects\n`);
-			for (const { path, reason } of problems) process.stdout.write(`not adopted: ${path}: ${reason}\n`);
-		}
+		if (opened.adopted !== null) describeUpper(opened.adopted);
+		for (const report of lowers) describeLower(report);
+		if (opened.adopted === null && lowers.length === 0)
+			process.stdout.write("nothing to adopt: no lower was an upper, and upper is as it was left\n");
 	} finally {
 		await opened.overlay.close();
 	}
+}
+
+function describeUpper(report: UpperReport): void {
+	const { layer, directories, identities, tombstones, metacopies } = report;
+	process.stdout.write(
+		`adopted ${layer}: ${directories} directories, ${identities} objects with a new identity, ${tombstones} removed ones, ${metacopies} metacopy files\n`,
+	);
+	describeProblems(report);
+}
+
+function describeLower(report: LayerReport): void {
+	const { layer, directories, redirects, metacopies } = report;
+	process.stdout.write(`adopted ${layer}: ${directories} directories, ${redirects} redirects, ${metacopies} metacopy files\n`);
+	describeProblems(report);
+}
+
+function describeProblems({ problems }: Pick<LayerReport, "problems">): void {
+	for (const { path, reason } of problems) process.stdout.write(`not adopted: ${path}: ${reason}\n`);
 }

@@ -2,13 +2,16 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { LayerError } from "../layer/layer.ts";
-import { defaultUpper, type OpenedOverlay, type OpenOptions, openOverlay } from "../overlay/open-overlay.ts";
+import { type OpenedOverlay, type OpenOptions, openOverlay } from "../overlay/open-overlay.ts";
+import { defaultUpper } from "../overlay/place.ts";
 import { RegistryError } from "../overlay/registry.ts";
 import { UserError } from "./user-error.ts";
 
 /** The options by which every command names an export's layers. */
 export interface LayerArguments {
 	readonly lower: readonly string[];
+	readonly dataLower: readonly string[];
+	readonly userxattr?: boolean;
 	readonly upper?: string;
 	readonly work?: string;
 	readonly stateDir?: string;
@@ -19,8 +22,10 @@ const collect = (value: string, before: readonly string[]) => [...before, value]
 export function addLayerOptions(command: Command): Command {
 	return command
 		.option("--lower <dir>", "a read-only tree; give it again for each, from the topmost down", collect, [])
+		.option("--data-lower <dir>", "a layer below them that only holds data of metacopy files (`::` of the kernel)", collect, [])
 		.option("--upper <dir>", "where changes go; without it the export is read-only")
 		.option("--work <dir>", "work folder, on the same file system as upper (default: UPPER.work beside it)")
+		.option("--userxattr", "the overlay's own attributes are user.overlay.*, as with the kernel's mount option")
 		.option("--state-dir <dir>", "where holdfast keeps its own state (default: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)");
 }
 
@@ -38,6 +43,8 @@ export function namesLayers(directory: string | undefined, given: LayerArguments
 /** Where the layers lie that a command line names: DIR with its changes in the state folder, or the layers one by one. */
 export interface LayerPaths {
 	readonly lowers: readonly string[];
+	readonly dataLowers: readonly string[];
+	readonly userXattrs: boolean;
 	readonly upper?: string | undefined;
 	readonly work?: string | undefined;
 	readonly stateFolder: string;
@@ -59,7 +66,8 @@ export function layerPaths(directory: string | undefined, given: LayerArguments)
 	}
 	const state = stateFolder(given.stateDir);
 	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
-	return { lowers, upper: place.upper, work: place.work, stateFolder: state };
+	const { dataLower: dataLowers, userxattr: userXattrs = false } = given;
+	return { lowers, dataLowers, userXattrs, upper: place.upper, work: place.work, stateFolder: state };
 }
 
 /** Opens what the command line names. */
@@ -68,7 +76,7 @@ export function openLayers(
 	given: LayerArguments,
 	purpose: OpenOptions["purpose"],
 	isSync: boolean,
-	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits"> = {},
+	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits" | "onProgress"> = {},
 ): OpenedOverlay {
 	try {
 		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, ...bounds });

@@ -4,11 +4,13 @@ import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import { allocate } from "../linux/memory.ts";
+import type { UpperReport } from "../overlay/adopt-upper.ts";
 import { LISTING_LIMITS } from "../overlay/listing.ts";
 import type { OpenedOverlay } from "../overlay/open-overlay.ts";
 import { writeDurably } from "../overlay/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
 import { NfsServer } from "../server/nfs-server.ts";
+import { adoptionProgress } from "./adopt.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { UserError } from "./user-error.ts";
 
@@ -104,7 +106,9 @@ function cacheBounds(given: ServeArguments): Parameters<typeof openLayers>[4] {
 
 async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
-	const opened = openLayers(directory, given, "serve", given.async !== true, cacheBounds(given));
+	const onProgress = adoptionProgress();
+	const opened = openLayers(directory, given, "serve", given.async !== true, { ...cacheBounds(given), onProgress });
+	if (opened.adopted !== null) reportAdoption(opened.adopted);
 	const server = new NfsServer({
 		exports: [{ name: given.name, overlay: opened.overlay }],
 		listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
@@ -132,6 +136,18 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 
 function warn(sentence: string): void {
 	process.stderr.write(`holdfast: ${sentence}\n`);
+}
+
+const PROBLEMS_SHOWN = 20;
+
+/** An upper that was not as we left it has been looked through. One that was new had nothing to say. */
+function reportAdoption(report: UpperReport): void {
+	const { layer, directories, identities, tombstones, problems } = report;
+	if (identities + tombstones > 0) {
+		warn(`Adopted ${layer}: ${directories} directories, ${identities} objects with a new identity, ${tombstones} removed ones.`);
+	}
+	for (const { path, reason } of problems.slice(0, PROBLEMS_SHOWN)) warn(`Not adopted: ${path}: ${reason}.`);
+	if (problems.length > PROBLEMS_SHOWN) warn(`${problems.length - PROBLEMS_SHOWN} more were not adopted: holdfast check lists them.`);
 }
 
 function describeFailure(failure: unknown): string {

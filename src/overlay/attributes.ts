@@ -2,6 +2,7 @@ import { changeMode } from "../linux/attributes.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { demand, inGroup, isSuperuser, MAY, permitted } from "./access.ts";
 import { changeUpper, entryOf, writableOf } from "./copy-up.ts";
+import { dataOf, ensureData } from "./data-files.ts";
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
@@ -35,6 +36,21 @@ export function lowerLinks(engine: Engine, node: Node, stat: Stat): number {
 	return node.lowerLinks;
 }
 
+/** Allocated space in units of 512 bytes; of a metacopy file that of its data. */
+function allocatedBlocks(engine: Engine, node: Node, stat: Stat): number {
+	if (node.type !== FileType.reg || !node.top.layer.mayHoldMetacopies || stat.blocks * 512 >= stat.size) return stat.blocks;
+	try {
+		const data = dataOf(engine, node);
+		return data === node.top || fstat(engine.descriptors.path(data), blocksStat) < 0 ? stat.blocks : blocksStat.blocks;
+	} catch (error) {
+		// a file whose data is lost has attributes all the same
+		if (error instanceof OverlayError) return stat.blocks;
+		throw error;
+	}
+}
+
+const blocksStat = new Stat();
+
 export function attributesOf(engine: Engine, node: Node): Attributes {
 	const stat = statOf(engine, node);
 	return {
@@ -45,7 +61,7 @@ export function attributesOf(engine: Engine, node: Node): Attributes {
 		gid: stat.gid,
 		sizeHi: stat.sizeHi,
 		sizeLo: stat.sizeLo,
-		blocks: stat.blocks,
+		blocks: allocatedBlocks(engine, node, stat),
 		rdevMajor: stat.rdevMajor,
 		rdevMinor: stat.rdevMinor,
 		fileidHi: node.fileidHi,
@@ -75,6 +91,7 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 		const mode = unprivilegedMode(stat, who);
 		if (mode !== (stat.mode & 0o7777)) effective.mode = mode;
 	}
+	if (change.size !== undefined && change.size !== stat.size) ensureData(engine, node);
 	changeUpper(engine, node, effective);
 }
 

@@ -7,11 +7,12 @@ import { makeNode, makeSymlink, RENAME, readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
+import { dataOf } from "./data-files.ts";
 import { type Engine, failed, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
 import { encodeIdentity, encodeRecord } from "./identity.ts";
 import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
-import type { Node } from "./node.ts";
+import type { CopyUpJob, Node } from "./node.ts";
 import { Plan } from "./plan.ts";
 import type { Step } from "./steps.ts";
 import { FileType, type SetAttributes } from "./types.ts";
@@ -142,6 +143,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		failure = carryOut(plan, node, inode, change, writable, built.temporary);
 		engine.descriptors.drop(source);
 		node.reals = [real];
+		node.data = null;
 		node.isIndexed = true;
 		node.nlinkDelta = delta;
 		node.lowerLinks = -1;
@@ -184,36 +186,43 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 	if (job !== null) {
 		if (job.state === "running") throw new Pending(job.ready);
 		node.copyUp = null;
-		if (job.error === null) return { temporary: job.temporary, fd: job.fd };
+		if (job.error === null) return { temporary: job.temporary as string, fd: job.fd };
 		close(job.fd);
-		writable.work.discard(job.temporary);
+		writable.work.discard(job.temporary as string);
 		throw job.error;
 	}
 	const { work } = writable;
 	const temporary = work.temporaryName();
 	const fd = must(openAt(work.temporaries, temporary, O.creat | O.excl | O.rdwr, 0o600), "Cannot make a file in work");
 	if (withoutData || stat.size === 0) return { temporary, fd };
-	const source = openByHandle(node.top.layer.root, node.top.handle, O.rdonly | O.noatime);
-	if (source < 0) {
+	let source: number;
+	try {
+		source = openData(dataOf(engine, node));
+	} catch (error) {
 		close(fd);
 		work.discard(temporary);
-		throw failed("Cannot open a lower file", source);
+		throw error;
 	}
-	throw new Pending(startCopy(engine, node, temporary, fd, source, stat.size));
+	throw new Pending(startCopy(engine, node, temporary, fd, source, stat));
+}
+
+function openData(data: Real): number {
+	return must(openByHandle(data.layer.root, data.handle, O.rdonly | O.noatime), "Cannot open a lower file");
 }
 
 /** How long a finished copy waits for the request that began it. */
 const UNCLAIMED_MS = 10_000;
 
-function startCopy(engine: Engine, node: Node, temporary: string, fd: number, source: number, size: number): Promise<void> {
+export function startCopy(engine: Engine, node: Node, temporary: string | null, fd: number, source: number, stat: Stat): Promise<void> {
 	// data must be on disk before the names that lead to it: after a power loss a lower file must not have turned into zeros
 	const flush = node.top.layer.fileSystem.name !== "tmpfs" || engine.writable?.layer.fileSystem.name !== "tmpfs";
-	const job = { temporary, fd, state: "running", error: null, ready: Promise.resolve() } as {
-		temporary: string;
-		fd: number;
-		state: "running" | "done" | "failed";
-		error: Error | null;
-		ready: Promise<void>;
+	const job: { -readonly [field in keyof CopyUpJob]: CopyUpJob[field] } = {
+		temporary,
+		fd,
+		before: stat,
+		state: "running",
+		error: null,
+		ready: Promise.resolve(),
 	};
 	const end = (error: Error | null) => {
 		close(source);
@@ -222,7 +231,7 @@ function startCopy(engine: Engine, node: Node, temporary: string, fd: number, so
 		// whoever asked for it may have gone: nobody will run the request again
 		setTimeout(() => node.copyUp === job && abandonCopy(engine, node), UNCLAIMED_MS).unref();
 	};
-	job.ready = engine.offload.run({ kind: "copy", from: source, to: fd, size, flush }).then(
+	job.ready = engine.offload.run({ kind: "copy", from: source, to: fd, size: stat.size, flush }).then(
 		(status) => end((status as number) < 0 ? failed("Cannot copy a file up", status as number) : null),
 		(error) => end(new OverlayError("io", (error as Error).message)),
 	);
@@ -237,7 +246,7 @@ export function abandonCopy(engine: Engine, node: Node): void {
 	node.copyUp = null;
 	void job.ready.then(() => {
 		close(job.fd);
-		engine.writable?.work.discard(job.temporary);
+		if (job.temporary !== null) engine.writable?.work.discard(job.temporary);
 	});
 }
 

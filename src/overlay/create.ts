@@ -7,6 +7,7 @@ import { getXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
 import { ensureUpper, markImpure, writableOf } from "./copy-up.ts";
+import { ensureData } from "./data-files.ts";
 import { type Engine, handleFor, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
@@ -153,6 +154,7 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 	ensureUpper(engine, directory);
 	// what has a link count of its own in the index only counts further names if it is there
 	ensureUpper(engine, node);
+	ensureData(engine, node);
 	if (node.isIndexed) markImpure(engine, directory);
 	const plan = new Plan(engine, writable);
 	const inode = plan.of(node);

@@ -5,7 +5,7 @@ import { type DescriptorCache, Real, RealObjectError } from "../layer/real.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { handleOf } from "../linux/file-handle.ts";
 import type { Stat } from "../linux/stat.ts";
-import type { Redirects } from "./adoption.ts";
+import type { DataFiles } from "./data-files.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
 import type { Identity } from "./identity.ts";
 import type { IndexDirectory } from "./index-directory.ts";
@@ -14,6 +14,7 @@ import type { LinkCounts } from "./link-counts.ts";
 import type { LongRedirects } from "./long-redirects.ts";
 import type { NodeCache } from "./node-cache.ts";
 import type { Offload } from "./offload.ts";
+import type { RecordMap } from "./record-map.ts";
 import type { ChangeRequest } from "./types.ts";
 import type { WorkFolder } from "./work-folder.ts";
 
@@ -41,8 +42,9 @@ export interface Engine {
 	readonly nodes: NodeCache;
 	readonly descriptors: DescriptorCache;
 	readonly offload: Offload;
-	/** Of lowers that once were uppers and have been adopted; null when there are none. */
-	readonly redirects: Redirects | null;
+	/** The reverse of the redirects of lowers that once were uppers: from a lower directory to the one that takes it along. */
+	readonly redirects: RecordMap;
+	readonly dataFiles: DataFiles;
 	/** See OverlayOperations.request. */
 	request: ChangeRequest | null;
 }

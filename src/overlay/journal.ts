@@ -50,7 +50,7 @@ export class Journal {
 	}
 
 	/** Completes a change that a crash interrupted, and learns the answers given before. Looks at records and at nothing else. */
-	recover(): void {
+	recover(isOurs = true): void {
 		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
 		this.#intent = openFile(join(this.#folder, INTENT_FILE));
 		// so that a full disk does not keep anybody from removing something
@@ -60,7 +60,7 @@ export class Journal {
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
 		if (intent !== null && !intent.hasEnded) {
 			// after a power failure the intent on disk may be older than the names and data that it is about
-			if (intent.sequence > last && intent.boot === this.#boot) {
+			if (isOurs && intent.sequence > last && intent.boot === this.#boot) {
 				completeSteps(this.#writable(), intent.steps);
 				if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle });
 			}

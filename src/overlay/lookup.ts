@@ -89,6 +89,17 @@ export function findInReals(engine: Engine, parents: readonly Real[], name: Uint
 	return found.stat.type === FileType.dir ? found.reals : null;
 }
 
+/** As findInReals, of any type, with the attributes of the topmost. */
+export function findInStack(
+	engine: Engine,
+	parents: readonly Real[],
+	name: Uint8Array,
+): { readonly reals: Real[]; readonly stat: Stat } | null {
+	const found = findReals(engine, { reals: parents }, name, 0);
+	if (found !== null) closeAll(found);
+	return found;
+}
+
 function findReals(engine: Engine, directory: { readonly reals: readonly Real[] }, name: Uint8Array, from: number): Found | null {
 	const search: Search = { name, path: null };
 	const reals: Real[] = [];
@@ -111,7 +122,6 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 			if (isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout))) break;
 			if (stat.type !== FileType.dir) {
 				if (top !== null) break;
-				refuseMetacopy(engine, fd, stat);
 				const found = { reals: [realOf(parent.layer, fd, stat)], fds: [fd], stat };
 				fd = -1;
 				return found;
@@ -217,14 +227,14 @@ function readRedirect(engine: Engine, layer: Layer, fd: number, search: Search, 
 	if (!layer.isUpper && !layer.isAdopted) {
 		throw new OverlayError("io", "A directory of a lower carries a redirect of overlayfs, and that layer has not been adopted");
 	}
-	const names = namesOf(redirect);
+	const names = redirectNames(redirect);
 	if (redirect[0] === SLASH) search.path = [...names, ...rest];
 	else if (search.path === null) search.name = names[0];
 	else search.path = [...search.path.slice(0, search.path.length - rest.length - 1), names[0], ...rest];
 }
 
 /** The names in a redirect: one, or an absolute path from the overlay's root. Anything else was not written by an overlay. */
-function namesOf(redirect: Buffer): Buffer[] {
+export function redirectNames(redirect: Buffer): Buffer[] {
 	const isAbsolute = redirect[0] === SLASH;
 	const names: Buffer[] = [];
 	for (let at = isAbsolute ? 1 : 0; at <= redirect.length; ) {
@@ -242,14 +252,6 @@ function namesOf(redirect: Buffer): Buffer[] {
 }
 
 const SLASH = 0x2f;
-
-/** A metacopy file has no data of its own; reading it as it is would give zeros. They look like wholly sparse files. */
-function refuseMetacopy(engine: Engine, fd: number, stat: Stat): void {
-	if (stat.type !== FileType.reg || stat.blocks !== 0 || stat.size === 0) return;
-	if (typeof getXattr(fd, engine.xattr.metacopy) !== "number") {
-		throw new OverlayError("io", "This file has its data in another layer (metacopy), which is not followed yet");
-	}
-}
 
 function nodeOf(engine: Engine, found: Found): Node | null {
 	const top = found.reals[0];
@@ -286,12 +288,20 @@ function indexedFileNode(engine: Engine, identity: Identity, fd: number, stat: S
 	return node;
 }
 
-/** Reads how far the link count of a copied-up object is from its inode's own (`nlink` xattr, "U%+d"). */
+/** Reads how far the link count of a copied-up object is from its inode's own (`nlink` xattr, "U%+d"; "L%+d": from its lower inode's). */
 function readLinkDelta(engine: Engine, node: Node): void {
 	node.isIndexed = true;
-	const value = getXattr(engine.descriptors.path(node.top), engine.xattr.nlink);
-	const match = typeof value === "number" ? null : /^U([+-]\d+)$/.exec(value.toString("latin1"));
-	node.nlinkDelta = match === null ? -1 : Number.parseInt(match[1], 10);
+	const fd = engine.descriptors.path(node.top);
+	const value = getXattr(fd, engine.xattr.nlink);
+	const match = typeof value === "number" ? null : /^([UL])([+-]\d+)$/.exec(value.toString("latin1"));
+	node.nlinkDelta = match === null ? -1 : Number.parseInt(match[2], 10);
+	if (match?.[1] === "L") {
+		const stat = new Stat();
+		must(fstat(fd, stat), "Cannot read a copied up object");
+		const upperLinks = stat.nlink;
+		birthStat(engine, { home: node.home, id: node.id }, stat);
+		node.nlinkDelta += stat.nlink - upperLinks;
+	}
 	engine.nodes.noteReals(node);
 }
 
@@ -301,6 +311,10 @@ function upperNode(engine: Engine, found: Found): Node {
 	if (live !== undefined) return live;
 	const born = believedIdentity(engine, top, found.fds[0], found.stat);
 	if (born === null) {
+		// every merged directory of ours is in the index; two that take along the same lower one would show its objects twice
+		if (found.reals.length > 1) {
+			throw new OverlayError("io", "A directory of upper is merged with lower ones, and the index does not say so: run holdfast check");
+		}
 		const identity = { home: top.layer.home, id: top.handle };
 		return nodeFor(engine, identity, found.stat.type as FileType, found.reals, {
 			real: top,
@@ -349,13 +363,19 @@ function lowerFileid(real: Real): Fileid {
 
 /** The inode number at birth of an object that has been copied up: its lower inode is still there. */
 function birthFileid(engine: Engine, identity: Identity): Fileid {
+	const stat = new Stat();
+	const home = birthStat(engine, identity, stat);
+	return { real: null, space: layerOf(home, stat)?.space ?? 0, inoHi: stat.inoHi, inoLo: stat.inoLo };
+}
+
+/** Reads the lower inode that an object was born as. */
+function birthStat(engine: Engine, identity: Identity, stat: Stat): Home {
 	const home = engine.homes.get(identity.home) as Home;
 	const fd = must(openByHandle(home.layers[0].root, identity.id, O.path | O.nofollow), "Cannot open the lower object of a copied up one");
-	const stat = new Stat();
 	const status = fstat(fd, stat);
 	close(fd);
 	must(status, "Cannot read a lower object");
-	return { real: null, space: layerOf(home, stat)?.space ?? 0, inoHi: stat.inoHi, inoLo: stat.inoLo };
+	return home;
 }
 
 /** The layer of a home that shares its device with an inode: on btrfs each subvolume has its own. */
@@ -522,8 +542,8 @@ function descend(engine: Engine, home: Home, from: Node, rungs: Rung[]): Node {
  */
 function movedDirectory(engine: Engine, home: Home, handle: FileHandle): Node | null {
 	if (home.isUpper) return null;
-	const record = encodeRecord(home.uuid, handle, false).toString("hex");
-	const answer = engine.writable?.index.ask(record);
+	const record = encodeRecord(home.uuid, handle, false);
+	const answer = engine.writable?.index.ask(record.toString("hex"));
 	if (answer?.kind === "gone") return null;
 	const to = answer?.kind === "upper" ? { fd: answer.fd, home: upperHome(engine).number } : redirectingDirectory(engine, record);
 	if (to === null) return null;

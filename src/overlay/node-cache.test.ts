@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { ROOT_HOME } from "../handle/wire-handle.ts";
 import type { Layer } from "../layer/layer.ts";
 import { DescriptorCache, Real } from "../layer/real.ts";
+import { Stat } from "../linux/stat.ts";
 import { identityKey, Node } from "./node.ts";
 import { NodeCache } from "./node-cache.ts";
 import { FileType } from "./types.ts";
@@ -71,7 +72,7 @@ test("the root, what is held open, what is being copied up and the object of thi
 	const [root, held, copied, kept, ...others] = [node(100, FileType.dir, ROOT_HOME), ...some(8)];
 	const cache = cacheOf(0, [root, held, copied, kept, ...others]);
 	held.uses = 1;
-	copied.copyUp = { temporary: "#0", fd: -1, ready: Promise.resolve(), state: "running", error: null };
+	copied.copyUp = { temporary: "#0", fd: -1, before: new Stat(), ready: Promise.resolve(), state: "running", error: null };
 	for (let i = 0; i < 3; i++) {
 		cache.trim(kept);
 		assert.deepEqual([root, held, copied, kept].map(isIn(cache)), [true, true, true, true]);

@@ -64,6 +64,7 @@ export class NodeCache {
 			if (this.#byReal.get(real.key) === node) this.#byReal.delete(real.key);
 			this.#descriptors.drop(real);
 		}
+		if (node.data !== null) this.#descriptors.drop(node.data);
 	}
 
 	/** Evicts down to the limit, those first that were not used since they were looked at last; never `kept`. */

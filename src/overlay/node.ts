@@ -1,5 +1,6 @@
 import type { Real } from "../layer/real.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
+import type { Stat } from "../linux/stat.ts";
 import type { FileType, OverlayObject } from "./types.ts";
 
 /** An object of the overlay that is in memory. There is at most one Node for an identity at any time. */
@@ -32,6 +33,8 @@ export class Node implements OverlayObject {
 	uses = 0;
 	/** Its last name is gone and it lives in the orphan folder until its last use ends. */
 	isOrphan = false;
+	/** The file that holds its data, once asked for (see dataOf). */
+	data: Real | null = null;
 	/** A copy up of data that goes on off the main thread. */
 	copyUp: CopyUpJob | null = null;
 
@@ -58,8 +61,11 @@ export class Node implements OverlayObject {
 
 /** Data on its way to upper: `temporary` is its name in work, `fd` the open file. */
 export interface CopyUpJob {
-	readonly temporary: string;
+	/** Null: into the upper file itself. */
+	readonly temporary: string | null;
 	readonly fd: number;
+	/** Attributes before the copy. */
+	readonly before: Stat;
 	readonly ready: Promise<void>;
 	state: "running" | "done" | "failed";
 	error: Error | null;

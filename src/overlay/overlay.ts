@@ -10,7 +10,8 @@ import { close, O } from "../linux/open.ts";
 import { demand, grantedAccess, MAY, permitted } from "./access.ts";
 import { attributesOf, clearPrivilege, setAttributes, statOf } from "./attributes.ts";
 import { ensureUpper, parentOf, writableOf } from "./copy-up.ts";
-import { createObject, linkObject, type Maker } from "./create.ts";
+import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
+import { dataOf, ensureData } from "./data-files.ts";
 import type { Durability } from "./durability.ts";
 import { asOverlayError, type Engine, failed, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
@@ -130,7 +131,7 @@ export class Overlay implements OverlayOperations {
 			if (who.uid !== stat.uid && !permitted(engine, node, stat, who, MAY.read)) demand(engine, node, stat, who, MAY.execute);
 			const { size } = stat;
 			if (offset >= size || length === 0) return { count: 0, eof: offset >= size };
-			const fd = engine.descriptors.data(node.top, false);
+			const fd = engine.descriptors.data(dataOf(engine, node), false);
 			let count = 0;
 			const wanted = Math.min(length, size - offset);
 			while (count < wanted) {
@@ -150,6 +151,7 @@ export class Overlay implements OverlayOperations {
 			if (who.uid !== stat.uid) demand(this.engine, node, stat, who, MAY.write);
 			if (data.length === 0) return;
 			ensureUpper(this.engine, node);
+			ensureData(this.engine, node);
 			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
 			for (let done = 0; done < data.length; ) {
@@ -192,11 +194,19 @@ export class Overlay implements OverlayOperations {
 		const isDevice = type === FileType.chr || type === FileType.blk;
 		if (!isDevice && type !== FileType.fifo && type !== FileType.sock) throw new OverlayError("badtype", "No such node can be made");
 		if (isDevice && who.uid !== 0) throw new OverlayError("perm", "Only the superuser may make devices");
-		if (type === FileType.chr && major === 0 && minor === 0) {
-			throw new OverlayError("perm", "A character device 0:0 is a whiteout and cannot be made");
-		}
+		if (type === FileType.chr && major === 0 && minor === 0) return this.#refuseWhiteout(directory, name, who);
 		if (major > MAJOR_MAX || minor > MINOR_MAX) throw new OverlayError("inval", "The device number is too large");
 		return this.#make(directory, name, who, isDevice ? { type, major, minor } : { type, major: 0, minor: 0 }, attributes);
+	}
+
+	/** The kernel too says first what else is wrong with it. */
+	#refuseWhiteout(directory: OverlayObject, name: Uint8Array, who: Credentials): Node {
+		return this.#made(FileType.chr, () => {
+			const node = directoryOf(directory);
+			checkCreate(this.engine, node, name, who);
+			if (lookupChild(this.engine, node, name) !== null) throw new OverlayError("exist", "The name exists");
+			throw new OverlayError("perm", "A character device 0:0 is a whiteout and cannot be made");
+		});
 	}
 
 	remove(directory: OverlayObject, name: Uint8Array, who: Credentials): void {

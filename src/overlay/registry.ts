@@ -20,6 +20,10 @@ export interface Registry {
 	/** From the topmost down. */
 	readonly lowers: readonly LayerRecord[];
 	readonly upper: LayerRecord | null;
+	/** Layers that hold only data. */
+	readonly dataLowers?: readonly LayerRecord[];
+	/** The overlay's own xattrs are `user.overlay.*`. */
+	readonly userXattrs?: boolean;
 }
 
 export interface HomeRecord {

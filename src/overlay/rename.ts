@@ -8,6 +8,7 @@ import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
 import { ensureNamed, ensureUpper, markImpure, parentOf, writableOf } from "./copy-up.ts";
+import { ensureData } from "./data-files.ts";
 import { type Engine, failed, must, ROOT_HOME, realOf } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import { encodeRecord } from "./identity.ts";
@@ -47,6 +48,8 @@ export function renameObject(engine: Engine, listings: Listings, from: Place, to
 	withPlace(source, from);
 	if (source.type === FileType.dir) ensureUpper(engine, source);
 	else ensureNamed(engine, source, from.directory, from.name);
+	// the kernel finds the data of a metacopy file by its name
+	ensureData(engine, source);
 	move(engine, from, to, source, target);
 	listings.noteRemoved(from.directory, from.name);
 	if (target !== null) listings.noteRemoved(to.directory, to.name);
@@ -86,6 +89,7 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Place,
 		withPlace(node, place);
 		if (node.type === FileType.dir) ensureUpper(engine, node);
 		else ensureNamed(engine, node, place.directory, place.name);
+		ensureData(engine, node);
 		prepareMove(engine, place, other, node, node === source ? target : source);
 	}
 	const plan = new Plan(engine, writableOf(engine));

@@ -2,22 +2,35 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerError, overlayXattrs } from "../layer/layer.ts";
 import { visitEntries } from "../linux/directory.ts";
-import { close, O, openAt } from "../linux/open.ts";
+import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
 
 /**
- * Looks at an upper that is not empty before its first serve, the delta alone: marks of an overlay mean that it was made elsewhere and
- * would have to be adopted; files with names outside of it may be a lower's (`cp -al`), and writing would go through to that.
+ * What is expected of an upper: `new`, nothing that another overlay has made; `startedOver`, the same, but for our own mark on its root;
+ * `adopted`, whatever an overlay may have made; `ours`, the same, with our work folder.
  */
-export function refuseForeignUpper(upper: Layer, lowers: readonly Layer[], work: string, isStartingOver: boolean): void {
-	const rootMarks = overlayXattrs(upper.root, upper.xattr).filter((mark) => !(isStartingOver && mark === "holdfast"));
-	if (rootMarks.length > 0) throw notOurs(upper, `its root carries the overlay attribute ${rootMarks[0]}`);
-	const foreign = foreignWork(work);
+export type Expectation = "new" | "startedOver" | "adopted" | "ours";
+
+/**
+ * Looks at an upper before it is taken, the delta alone: marks of an overlay mean that it was made elsewhere and must be adopted; files
+ * with names outside of it may be a lower's (`cp -al`), and writing would go through to that. Throws LayerError.
+ */
+export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string, expectation: Expectation): void {
+	const takesMarks = expectation === "adopted" || expectation === "ours";
+	const rootMarks = overlayXattrs(upper.root, upper.xattr).filter((mark) => !(expectation === "startedOver" && mark === "holdfast"));
+	if (!takesMarks && rootMarks.length > 0) throw notOurs(upper, `its root carries the overlay attribute ${rootMarks[0]}`);
+	const foreign = foreignWork(work, takesMarks);
+	if (foreign !== null && takesMarks) {
+		throw new LayerError(`Cannot use the work folder ${work}: it holds ${foreign}, which no overlay puts there. Name the right --work.`);
+	}
 	if (foreign !== null) throw notOurs(upper, `its work folder already holds ${foreign}`);
-	const walk: Walk = { upper, links: new Map(), mayShare: lowers.some((lower) => lower.fileSystem === upper.fileSystem) };
+	const mayShare = lowers.some((lower) => lower.fileSystem === upper.fileSystem);
+	if (takesMarks && !mayShare) return;
+	const walk: Walk = { upper, links: new Map(), mayShare, takesMarks };
 	visitTree(walk, upper.root, "");
+	if (takesMarks) for (const folder of ["index", "work", "holdfast/orphans", "holdfast/lost+found"]) visitFolder(walk, join(work, folder));
 	for (const [, inode] of walk.links) {
 		if (inode.seen === inode.nlink) continue;
 		throw new LayerError(
@@ -29,19 +42,31 @@ export function refuseForeignUpper(upper: Layer, lowers: readonly Layer[], work:
 
 function notOurs(upper: Layer, why: string): LayerError {
 	return new LayerError(
-		`Cannot serve the upper ${upper.path}: it was made by another overlay (${why}), and such uppers cannot be adopted yet. ` +
-			"Start with an empty upper and work.",
+		`Cannot serve the upper ${upper.path}: it was made by another overlay (${why}). Run holdfast adopt with the same layers first: ` +
+			"it looks through the upper and makes what handles need.",
 	);
 }
 
-function foreignWork(work: string): string | null {
+/** A name in work that an overlay does not put there; or, without `takesMarks`, one that only an overlay does. */
+function foreignWork(work: string, takesMarks: boolean): string | null {
 	for (const name of readdirSync(work)) {
 		if (name === "holdfast") continue;
 		if (name !== "work" && name !== "index") return name;
-		const inside = readdirSync(join(work, name)).filter((entry) => !(name === "work" && entry === "incompat"));
-		if (inside.length > 0) return join(name, inside[0]);
+		const isKnown = (entry: string) => (name === "work" && entry === "incompat") || (takesMarks && KERNEL_NAME.test(entry));
+		const foreign = readdirSync(join(work, name)).find((entry) => !isKnown(entry));
+		if (foreign !== undefined) return join(name, foreign);
 	}
 	return null;
+}
+
+/** Temporaries, and index entries. */
+const KERNEL_NAME = /^(#[0-9a-f]+|[0-9a-f]+)$/;
+
+function visitFolder(walk: Walk, path: string): void {
+	const fd = openPath(path, O.rdonly | O.directory | O.noatime);
+	if (fd < 0) return;
+	visitTree(walk, fd, path);
+	close(fd);
 }
 
 interface Walk {
@@ -50,6 +75,7 @@ interface Walk {
 	readonly links: Map<string, { readonly path: string; readonly nlink: number; seen: number }>;
 	/** A lower lies on the same file system. */
 	readonly mayShare: boolean;
+	readonly takesMarks: boolean;
 }
 
 function visitTree(walk: Walk, directory: number, path: string): void {
@@ -65,8 +91,11 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 		if (fd < 0) continue;
 		try {
 			fstat(fd, stat);
-			if (isWhiteoutStat(stat)) throw notOurs(walk.upper, `${childPath} is a whiteout`);
-			const marks = overlayXattrs(fd, walk.upper.xattr);
+			if (isWhiteoutStat(stat)) {
+				if (walk.takesMarks) continue;
+				throw notOurs(walk.upper, `${childPath} is a whiteout`);
+			}
+			const marks = walk.takesMarks ? [] : overlayXattrs(fd, walk.upper.xattr);
 			if (marks.length > 0) throw notOurs(walk.upper, `${childPath} carries the overlay attribute ${marks[0]}`);
 			if (stat.type === FileType.dir) descend(walk, fd, childPath);
 			else if (stat.nlink > 1 && walk.mayShare) count(walk, stat, childPath);

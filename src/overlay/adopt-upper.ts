@@ -1,0 +1,498 @@
+import { type Real, realKey } from "../layer/real.ts";
+import { visitEntries } from "../linux/directory.ts";
+import { ERRNO, errnoName } from "../linux/errno.ts";
+import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
+import { linkDescriptor, makeDirectory, RENAME, renameName, unlinkName } from "../linux/names.ts";
+import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
+import { fstat, Stat } from "../linux/stat.ts";
+import { getXattr, setXattr } from "../linux/xattr.ts";
+import { type AdoptionProblem, entriesOf, recordOf } from "./adoption.ts";
+import { writableOf } from "./copy-up.ts";
+import { findData, isMetacopy } from "./data-files.ts";
+import { type Engine, failed, type Home, must, realOf, type Writable } from "./engine.ts";
+import { OverlayError } from "./errors.ts";
+import { decodeRecord, encodeIdentity, type Identity } from "./identity.ts";
+import type { IndexAnswer } from "./index-directory.ts";
+import { findInStack } from "./lookup.ts";
+import { FileType } from "./types.ts";
+import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+
+/** In `work/holdfast`: what was in the way and could be data. */
+const LOST_AND_FOUND = "lost+found";
+
+/** What the adoption of an upper has made. */
+export interface UpperReport {
+	readonly layer: string;
+	readonly directories: number;
+	/** Objects that got the identity of the lower one that they were copied up from. */
+	readonly identities: number;
+	/** Removed lower objects whose handles are stale from now on. */
+	readonly tombstones: number;
+	readonly metacopies: number;
+	readonly problems: readonly AdoptionProblem[];
+}
+
+/**
+ * Makes of an upper, which a kernel may have written to, one whose handles hold: every copied up object gets its identity and its index
+ * entry. With `again`, handles may be out, so that lower objects that are hidden now get a tombstone. Everything here can be repeated.
+ */
+export function adoptUpper(engine: Engine, isAgain: boolean, progress: (directories: number) => void): UpperReport {
+	const adopter = new UpperAdopter(engine, isAgain, progress);
+	adopter.run();
+	return adopter.report;
+}
+
+/** An upper file whose origin must be looked for in the lowers before it is believed. */
+interface Claimant {
+	readonly inode: FileHandle;
+	readonly parent: Real;
+	readonly path: string;
+	readonly birth: Identity;
+	readonly home: Home;
+}
+
+/** A name of upper that has something below it in the lowers; `shown` is what of that is seen through it all the same. */
+interface Cover {
+	readonly parents: readonly Real[];
+	readonly name: Buffer;
+	readonly shown: string | null;
+}
+
+class UpperAdopter {
+	readonly report: {
+		layer: string;
+		directories: number;
+		identities: number;
+		tombstones: number;
+		metacopies: number;
+		problems: AdoptionProblem[];
+	};
+	readonly #engine: Engine;
+	readonly #writable: Writable;
+	readonly #isAgain: boolean;
+	readonly #progress: (directories: number) => void;
+	readonly #claimants: Claimant[] = [];
+	readonly #covers: Cover[] = [];
+	/** Names of lower files that upper hides, where the file has further ones or only the index has its copy. */
+	readonly #hiddenNames = new Map<string, number>();
+	/** Index entries that are none of these lowers'. */
+	readonly #foreign = new Set<string>();
+
+	constructor(engine: Engine, isAgain: boolean, progress: (directories: number) => void) {
+		this.#engine = engine;
+		this.#writable = writableOf(engine);
+		this.#isAgain = isAgain;
+		this.#progress = progress;
+		const layer = this.#writable.layer.path;
+		this.report = { layer, directories: 0, identities: 0, tombstones: 0, metacopies: 0, problems: [] };
+	}
+
+	run(): void {
+		this.#visitIndex((entry, identity, fd, stat) => this.#checkEntry(entry, identity, fd, stat));
+		this.#walk();
+		this.#findClaimed();
+		for (const cover of this.#covers) this.#hide(cover.parents, cover.name, cover.shown);
+		this.#visitIndex((entry, identity, fd, stat) => this.#recount(entry, identity, fd, stat));
+		this.#recountUntouched();
+		for (const entry of this.#foreign) this.#problem(`index/${entry}`, "it is named for an object of no file system of the lowers");
+	}
+
+	#problem(path: string, reason: string): void {
+		this.report.problems.push({ path, reason });
+	}
+
+	#layerOf(identity: Identity): Home {
+		return this.#engine.homes.get(identity.home) as Home;
+	}
+
+	/** The identity that a record names, if it is of a file system of the lowers. */
+	#decode(record: Buffer): Identity | null {
+		for (const home of this.#engine.homes.values()) {
+			const id = home.isUpper ? null : decodeRecord(record, home.uuid);
+			if (id !== null) return { home: home.number, id: { type: id.type, bytes: Buffer.from(id.bytes) } };
+		}
+		return null;
+	}
+
+	#entryName(identity: Identity): string {
+		return this.#writable.index.entryName(this.#layerOf(identity).uuid, identity.id);
+	}
+
+	/** Opens a lower object; negative when it is gone. */
+	#openLower(identity: Identity, stat: Stat): number {
+		const fd = openByHandle(this.#layerOf(identity).layers[0].root, identity.id, O.path | O.nofollow);
+		if (fd >= 0) must(fstat(fd, stat), "Cannot read a lower object");
+		return fd;
+	}
+
+	#visitIndex(visit: (entry: string, identity: Identity, fd: number, stat: Stat) => void): void {
+		const { index } = this.#writable;
+		const list = must(openAt(index.fd, ".", O.rdonly | O.directory), "Cannot open the index");
+		const stat = new Stat();
+		const status = visitEntries(list, (name) => {
+			const entry = Buffer.from(name).toString("latin1");
+			// the kernel keeps a spare whiteout under such a name
+			if (entry.startsWith("#")) return undefined;
+			const identity = /^([0-9a-f]{2})+$/.test(entry) ? this.#decode(Buffer.from(entry, "hex")) : null;
+			if (identity === null) {
+				this.#foreign.add(entry);
+				return undefined;
+			}
+			const fd = openAt(index.fd, entry, O.path | O.nofollow);
+			if (fd < 0) return undefined;
+			try {
+				must(fstat(fd, stat), "Cannot read an index entry");
+				visit(entry, identity, fd, stat);
+			} finally {
+				close(fd);
+			}
+			return undefined;
+		});
+		close(list);
+		must(status, "Cannot read the index");
+	}
+
+	/** Takes entries out of the index that do not lead from their lower object to its copy: they would show another file by a good handle. */
+	#checkEntry(entry: string, identity: Identity, fd: number, stat: Stat): void {
+		if (isWhiteoutStat(stat)) return;
+		const lower = new Stat();
+		const lowerFd = this.#openLower(identity, lower);
+		if (lowerFd >= 0) close(lowerFd);
+		const reason =
+			lowerFd < 0
+				? `the lower object that it is named for cannot be opened (${errnoName(lowerFd)})`
+				: lower.type !== stat.type
+					? "the lower object that it is named for is of another type"
+					: stat.type !== FileType.dir && !this.#isCopyOf(fd, entry)
+						? "it is not a copy of the lower object that it is named for"
+						: null;
+		if (reason === null) return;
+		this.#problem(`index/${entry}`, `${reason}; moved to work/holdfast/${LOST_AND_FOUND}`);
+		this.#setAside(entry);
+	}
+
+	#isCopyOf(fd: number, entry: string): boolean {
+		const origin = getXattr(fd, this.#engine.xattr.origin);
+		return typeof origin !== "number" && origin.toString("hex") === entry;
+	}
+
+	#setAside(entry: string): void {
+		const { own } = this.#writable.work;
+		const made = makeDirectory(own, LOST_AND_FOUND, 0o700);
+		if (made !== -ERRNO.EEXIST) must(made, "Cannot make the lost-and-found folder");
+		const folder = must(openAt(own, LOST_AND_FOUND, O.rdonly | O.directory), "Cannot open the lost-and-found folder");
+		try {
+			for (let i = 1; ; i++) {
+				const status = renameName(this.#writable.index.fd, entry, folder, `${i}-index-${entry}`.slice(0, 255), RENAME.noReplace);
+				if (status === -ERRNO.EEXIST) continue;
+				must(status, "Cannot move an index entry away");
+				return;
+			}
+		} finally {
+			close(folder);
+		}
+	}
+
+	#walk(): void {
+		const walk: { readonly reals: readonly Real[]; readonly path: string }[] = [{ reals: this.#engine.nodes.root.reals, path: "" }];
+		for (let at = walk.pop(); at !== undefined; at = walk.pop()) {
+			this.#progress(++this.report.directories);
+			this.#engine.descriptors.trim();
+			for (const { name } of entriesOf(this.#engine, at.reals[0])) {
+				const path = `${at.path}/${name.toString()}`;
+				const below = this.#visit(at.reals, name, path);
+				if (below !== null) walk.push({ reals: below, path });
+			}
+		}
+	}
+
+	/** Adopts what upper has under a name; a directory's stack is the answer. */
+	#visit(reals: readonly Real[], name: Buffer, path: string): readonly Real[] | null {
+		const engine = this.#engine;
+		const [parent, ...lowers] = reals;
+		const fd = openAt(engine.descriptors.path(parent), name, O.path | O.nofollow);
+		if (fd < 0) return null;
+		try {
+			const stat = new Stat();
+			must(fstat(fd, stat), "Cannot read an object of upper");
+			const isWhiteout = isWhiteoutStat(stat) || (parent.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout));
+			if (!isWhiteout && stat.type === FileType.dir) return this.#visitDirectory(reals, name, path);
+			if (lowers.length > 0) this.#covers.push({ parents: lowers, name, shown: null });
+			if (!isWhiteout) this.#adoptFile(parent, lowers, name, fd, stat, path);
+			return null;
+		} catch (error) {
+			if (!(error instanceof OverlayError)) throw error;
+			this.#problem(path, error.message);
+			return null;
+		} finally {
+			close(fd);
+		}
+	}
+
+	#visitDirectory(reals: readonly Real[], name: Buffer, path: string): readonly Real[] | null {
+		const found = findInStack(this.#engine, reals, name);
+		if (found === null || found.reals[0].foreign) return null;
+		const [own, lower] = found.reals;
+		if (reals.length > 1) this.#covers.push({ parents: reals.slice(1), name, shown: lower?.key ?? null });
+		if (lower !== undefined) {
+			this.#markImpure(reals[0]);
+			this.#adoptDirectory(own, lower, path);
+		}
+		return found.reals;
+	}
+
+	#adoptDirectory(own: Real, lower: Real, path: string): void {
+		const { index } = this.#writable;
+		const fd = this.#engine.descriptors.path(own);
+		const birth = { home: lower.layer.home, id: lower.handle };
+		const entry = this.#entryName(birth);
+		const answer = index.ask(entry);
+		const stat = new Stat();
+		must(fstat(fd, stat), "Cannot read a directory of upper");
+		if (answer.kind === "gone") {
+			this.#problem(path, "the index says that the lower directory it is merged with has been removed");
+			return;
+		}
+		if (isOther(answer, stat)) {
+			this.#problem(path, "another directory of upper is merged with the same lower one (two redirects to one directory)");
+			return;
+		}
+		// first what the entry leads to: with an entry and without an identity it would be believed to be nobody's copy
+		this.#setXattr(fd, this.#engine.xattr.origin, recordOf(lower));
+		if (this.#setXattr(fd, this.#engine.xattr.identity, this.#identityOf(birth))) this.report.identities++;
+		if (answer.kind === "upper") return;
+		const temporary = index.buildDirectoryEntry(own.handle);
+		must(renameName(this.#writable.work.temporaries, temporary, index.fd, entry), "Cannot make an index entry");
+	}
+
+	#identityOf(birth: Identity): Buffer {
+		return encodeIdentity(this.#layerOf(birth).uuid, birth.id);
+	}
+
+	/** False when it is set already. */
+	#setXattr(fd: number, name: string, value: Buffer): boolean {
+		const known = getXattr(fd, name);
+		if (typeof known !== "number" && known.equals(value)) return false;
+		must(setXattr(fd, name, value), `Cannot set ${name}`);
+		return true;
+	}
+
+	#markImpure(directory: Real): void {
+		const fd = this.#engine.descriptors.path(directory);
+		if (typeof getXattr(fd, this.#engine.xattr.impure) === "number") this.#setXattr(fd, this.#engine.xattr.impure, Buffer.from("y"));
+	}
+
+	#adoptFile(parent: Real, lowers: readonly Real[], name: Buffer, fd: number, stat: Stat, path: string): void {
+		const engine = this.#engine;
+		if (stat.type === FileType.reg && isMetacopy(engine, fd)) {
+			const data = findData(engine, this.#writable.layer, lowers, name, fd);
+			engine.dataFiles.set(realOf(this.#writable.layer, fd, stat), data);
+			this.report.metacopies++;
+			if (data === null) this.#problem(path, "its data is in another layer (metacopy), and it is not there");
+		}
+		const origin = getXattr(fd, engine.xattr.origin);
+		if (typeof origin === "number" || origin.length === 0) return;
+		const birth = this.#decode(origin);
+		if (birth === null) {
+			this.#problem(path, "its origin is of no file system of the lowers; it counts as born in upper");
+			return;
+		}
+		const answer = this.#writable.index.ask(this.#entryName(birth));
+		if (answer.kind === "gone" || isOther(answer, stat)) {
+			this.#problem(path, "its origin is that of another object (a copy of it, made inside upper?); it counts as born in upper");
+			return;
+		}
+		this.#markImpure(parent);
+		if (answer.kind === "upper") {
+			if (this.#setXattr(fd, engine.xattr.identity, this.#identityOf(birth))) this.report.identities++;
+			return;
+		}
+		const lower = new Stat();
+		const lowerFd = this.#openLower(birth, lower);
+		if (lowerFd >= 0) close(lowerFd);
+		if (lowerFd < 0 || lower.type !== stat.type) {
+			this.#problem(path, "the lower object that it was copied up from is gone; it counts as born in upper");
+			return;
+		}
+		// without an index each name of a lower file was copied up for itself, and the others still show the lower one
+		if (lower.nlink > 1) return;
+		const below = findInStack(engine, lowers, name);
+		const home = this.#layerOf(birth);
+		if (below?.reals[0].key === realKey(home.layers[0], birth.id)) this.#adoptCopy(fd, birth);
+		else {
+			const { handle } = realOf(this.#writable.layer, fd, stat);
+			this.#claimants.push({ inode: handle, parent, path, birth, home });
+		}
+	}
+
+	/** Gives a copied up file of one lower name its identity and its index entry. */
+	#adoptCopy(fd: number, birth: Identity): void {
+		this.#setXattr(fd, this.#engine.xattr.nlink, Buffer.from("U-1"));
+		this.#setXattr(fd, this.#engine.xattr.identity, this.#identityOf(birth));
+		must(linkDescriptor(fd, this.#writable.index.fd, this.#entryName(birth)), "Cannot make an index entry");
+		this.report.identities++;
+	}
+
+	/**
+	 * Files that were renamed: their origins must lie in a layer, for anyone can write the name of any inode into an xattr. Found by one
+	 * walk over the lowers for all of them.
+	 */
+	#findClaimed(): void {
+		const wanted = new Map<string, Claimant[]>();
+		const stat = new Stat();
+		for (const claimant of this.#claimants) {
+			const fd = this.#openLower(claimant.birth, stat);
+			if (fd < 0) continue;
+			close(fd);
+			const key = `${stat.devMajor}:${stat.devMinor}:${stat.inoHi}:${stat.inoLo}`;
+			wanted.set(key, [...(wanted.get(key) ?? []), claimant]);
+		}
+		for (const layer of this.#engine.layers) {
+			if (layer.isUpper || wanted.size === 0) continue;
+			const directories: FileHandle[] = [layer.rootHandle];
+			for (let handle = directories.pop(); handle !== undefined && wanted.size > 0; handle = directories.pop()) {
+				this.#progress(this.report.directories);
+				const fd = openByHandle(layer.root, handle, O.rdonly | O.directory | O.noatime);
+				if (fd < 0) continue;
+				must(fstat(fd, stat), "Cannot read a lower directory");
+				const device = `${stat.devMajor}:${stat.devMinor}`;
+				const below: Buffer[] = [];
+				const matches: { readonly name: Buffer; readonly key: string }[] = [];
+				visitEntries(fd, (name, type, inoHi, inoLo) => {
+					const key = `${device}:${inoHi}:${inoLo}`;
+					if (type === FileType.dir || type === 0) below.push(Buffer.from(name));
+					if (wanted.has(key)) matches.push({ name: Buffer.from(name), key });
+					return undefined;
+				});
+				for (const { name, key } of matches) this.#adoptClaimed(fd, name, wanted.get(key) ?? []) && wanted.delete(key);
+				for (const name of below) {
+					const child = openBeneath(fd, name, O.path | O.directory | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
+					if (child < 0) continue;
+					const childHandle = handleAt(child, "");
+					close(child);
+					if (typeof childHandle !== "number") directories.push(childHandle);
+				}
+				close(fd);
+			}
+		}
+		for (const claimants of wanted.values()) {
+			for (const { path } of claimants) this.#problem(path, "its origin lies in no lower; it counts as born in upper");
+		}
+	}
+
+	/** True when the name of a lower leads to the origin that was looked for. */
+	#adoptClaimed(directory: number, name: Buffer, claimants: readonly Claimant[]): boolean {
+		const handle = handleAt(directory, name);
+		if (typeof handle === "number") return false;
+		const stat = new Stat();
+		let isFound = false;
+		for (const { birth, inode, parent, path } of claimants) {
+			if (handle.type !== birth.id.type || !handle.bytes.equals(birth.id.bytes)) continue;
+			isFound = true;
+			const fd = openByHandle(this.#writable.layer.root, inode, O.path | O.nofollow);
+			if (fd < 0) throw failed("Cannot open an object of upper", fd);
+			must(fstat(fd, stat), "Cannot read an object of upper");
+			const answer = this.#writable.index.ask(this.#entryName(birth));
+			if (answer.kind === "absent") this.#adoptCopy(fd, birth);
+			else if (answer.kind === "gone" || isOther(answer, stat)) {
+				this.#problem(path, "its origin is that of another object (a copy of it, made inside upper?); it counts as born in upper");
+			}
+			close(fd);
+			this.#markImpure(parent);
+		}
+		return isFound;
+	}
+
+	/** What the lowers have under a name that upper covers is not seen there any more. */
+	#hide(parents: readonly Real[], name: Buffer, shown: string | null): void {
+		const engine = this.#engine;
+		engine.descriptors.trim();
+		let found: ReturnType<typeof findInStack>;
+		try {
+			found = findInStack(engine, parents, name);
+		} catch (error) {
+			if (error instanceof OverlayError) return;
+			throw error;
+		}
+		if (found === null || found.reals[0].key === shown) return;
+		const [top] = found.reals;
+		const birth = { home: top.layer.home, id: top.handle };
+		const entry = this.#entryName(birth);
+		const answer = this.#writable.index.ask(entry);
+		const upperLinks = answer.kind === "upper" ? answer.stat.nlink : 0;
+		if (answer.kind === "upper") close(answer.fd);
+		if (answer.kind === "gone") return;
+		if (found.stat.type === FileType.dir) {
+			// one that is copied up is merged somewhere else, and what it shows there is not hidden
+			if (answer.kind === "absent" && !top.foreign) {
+				for (const child of this.#namesOf(found.reals)) this.#hide(found.reals, child, null);
+			}
+			return;
+		}
+		if (found.stat.nlink > 1 || upperLinks === 1) {
+			this.#hiddenNames.set(entry, (this.#hiddenNames.get(entry) ?? 0) + 1);
+		} else if (answer.kind === "absent" && this.#isAgain) this.#bury(entry);
+	}
+
+	#namesOf(reals: readonly Real[]): Buffer[] {
+		const names = new Map<string, Buffer>();
+		for (const real of reals) {
+			if (real.foreign) continue;
+			for (const { name } of entriesOf(this.#engine, real)) names.set(name.toString("latin1"), name);
+		}
+		return [...names.values()];
+	}
+
+	#bury(entry: string): void {
+		const { index, work } = this.#writable;
+		const whiteout = work.makeWhiteout();
+		const status = renameName(work.temporaries, whiteout, index.fd, entry);
+		// a rename between two names of one inode leaves both
+		unlinkName(work.temporaries, whiteout);
+		must(status, "Cannot make a tombstone");
+		this.report.tombstones++;
+	}
+
+	/** The link count of a copied up file: its names in upper, and those that only a lower shows. Without any it is gone. */
+	#recount(entry: string, identity: Identity, fd: number, stat: Stat): void {
+		if (isWhiteoutStat(stat) || stat.type === FileType.dir) return;
+		const lower = new Stat();
+		const lowerFd = this.#openLower(identity, lower);
+		if (lowerFd < 0) return;
+		close(lowerFd);
+		const hidden = this.#hiddenNames.get(entry) ?? 0;
+		this.#hiddenNames.delete(entry);
+		const isNamed = stat.nlink > 1;
+		const lowerOnly = lower.nlink === 1 && isNamed ? 0 : Math.max(lower.nlink - hidden, 0);
+		if (!isNamed && lowerOnly === 0) {
+			this.#writable.linkCounts.noteNamed(entry);
+			this.#bury(entry);
+			return;
+		}
+		const delta = lowerOnly - 1;
+		this.#setXattr(fd, this.#engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`));
+	}
+
+	/** Lower files of several names, of which upper hides some. */
+	#recountUntouched(): void {
+		const lower = new Stat();
+		for (const [entry, hidden] of this.#hiddenNames) {
+			const identity = this.#decode(Buffer.from(entry, "hex")) as Identity;
+			const fd = this.#openLower(identity, lower);
+			if (fd < 0) continue;
+			close(fd);
+			if (lower.nlink > hidden) this.#writable.linkCounts.set(entry, lower.nlink - hidden);
+			else {
+				this.#bury(entry);
+				this.#writable.linkCounts.delete(entry);
+			}
+		}
+	}
+}
+
+/** Whether an index entry leads to another inode than this; closes what it has opened. */
+function isOther(answer: IndexAnswer, stat: Stat): boolean {
+	if (answer.kind !== "upper") return false;
+	close(answer.fd);
+	return !answer.stat.sameInode(stat);
+}

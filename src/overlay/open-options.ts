@@ -1,0 +1,30 @@
+import type { ListingLimits } from "./listing.ts";
+
+export interface OpenOptions {
+	/** Directories, from the topmost down; at least one. */
+	readonly lowers: readonly string[];
+	/** Layers below them that hold only the data of metacopy files, from the topmost down (`::` of the kernel). */
+	readonly dataLowers?: readonly string[];
+	/** The overlay's own xattrs are `user.overlay.*`, as of the kernel's `userxattr`. */
+	readonly userXattrs?: boolean;
+	/** Absent for a read-only export. */
+	readonly upper?: string | undefined;
+	/** By default a sibling of upper. */
+	readonly work?: string | undefined;
+	/** Where exports without an upper keep their registry, and `serve DIR` its changes. */
+	readonly stateFolder: string;
+	/** Answer a change only when it is stable. */
+	readonly isSync: boolean;
+	/** `inspect` reads what is there, beside a running server, and changes nothing. */
+	readonly purpose: "serve" | "inspect" | "release" | "adopt";
+	/** Told now and then how many directories of a layer an adoption has seen. */
+	readonly onProgress?: (layer: string, directories: number) => void;
+	readonly nodesMax?: number;
+	readonly descriptorsMax?: number;
+	readonly listingLimits?: ListingLimits;
+}
+
+/** May make an export of layers that were never one. */
+export function isFirst(options: OpenOptions): boolean {
+	return options.purpose === "serve" || options.purpose === "adopt";
+}

@@ -1,0 +1,128 @@
+import { randomBytes } from "node:crypto";
+import { type Layer, LayerError, USER_XATTRS } from "../layer/layer.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
+import { mountId } from "../linux/stat.ts";
+import type { Home } from "./engine.ts";
+import type { Place } from "./place.ts";
+import { type HomeRecord, type LayerRecord, newSecrets, type Registry, type SpaceRecord } from "./registry.ts";
+
+export function rootName(handle: FileHandle): string {
+	return `${handle.type}:${handle.bytes.toString("hex")}`;
+}
+
+/** The layers of an export, as they were opened. */
+export interface Stack {
+	readonly upper: Layer | null;
+	/** From the topmost down. */
+	readonly lowers: readonly Layer[];
+	readonly dataLowers: readonly Layer[];
+}
+
+export function newRegistry({ upper, lowers, dataLowers }: Stack): Registry {
+	const homes: HomeRecord[] = [];
+	const spaces: SpaceRecord[] = [];
+	const records: LayerRecord[] = [];
+	for (const lower of lowers) {
+		const uuid = lower.fileSystem.uuid.toString("hex");
+		let home = homes.find((other) => other.uuid === uuid)?.number;
+		if (home === undefined) {
+			home = homes.length + 1;
+			homes.push({ number: home, kind: "file system", uuid });
+		}
+		const subvolume = subvolumeOf(lower);
+		if (!spaces.some((space) => space.home === home && space.subvolume === subvolume)) {
+			spaces.push({ number: spaces.length + 1, home, subvolume });
+		}
+		records.push({ home, root: rootName(lower.rootHandle) });
+	}
+	let upperRecord: LayerRecord | null = null;
+	if (upper !== null) {
+		const home = homes.length + 1;
+		homes.push({ number: home, kind: "upper generation", uuid: randomBytes(16).toString("hex") });
+		spaces.push({ number: spaces.length + 1, home, subvolume: "" });
+		upperRecord = { home, root: rootName(upper.rootHandle) };
+	}
+	const isUser = lowers[0].xattr === USER_XATTRS;
+	return {
+		...newSecrets(),
+		homes,
+		spaces,
+		lowers: records,
+		upper: upperRecord,
+		...(dataLowers.length > 0 ? { dataLowers: dataLowers.map((layer) => ({ home: 0, root: dataName(layer) })) } : {}),
+		...(isUser ? { userXattrs: true } : {}),
+	};
+}
+
+/** Each subvolume of a btrfs counts its inodes for itself; its id stands in every handle of it (objectid, root, generation). */
+function subvolumeOf(layer: Layer): string {
+	return layer.fileSystem.name === "btrfs" ? layer.rootHandle.bytes.subarray(8, 16).toString("hex") : "";
+}
+
+/** A layer without a home: no object is born there. */
+function dataName(layer: Layer): string {
+	return `${layer.fileSystem.uuid.toString("hex")}:${rootName(layer.rootHandle)}`;
+}
+
+/** The registry says which directories the layers are; other ones are not this export. */
+export function checkStack(registry: Registry, { upper, lowers, dataLowers }: Stack, place: Place): void {
+	const uuids = new Map(registry.homes.map((home) => [home.number, home.uuid]));
+	const same = (layer: Layer, record: LayerRecord | undefined) =>
+		record !== undefined &&
+		record.root === rootName(layer.rootHandle) &&
+		(layer.isUpper || uuids.get(record.home) === layer.fileSystem.uuid.toString("hex"));
+	if ((registry.userXattrs ?? false) !== (lowers[0].xattr === USER_XATTRS)) {
+		throw new LayerError(
+			`Cannot serve these layers ${registry.userXattrs ? "without" : "with"} --userxattr: ${place.folder} was made ${registry.userXattrs ? "with" : "without"} it, ` +
+				"and the marks of the one are not seen by the other.",
+		);
+	}
+	if (upper !== null && !same(upper, registry.upper ?? undefined)) {
+		throw new LayerError(
+			`Cannot serve the upper ${upper.path}: it is another directory than the one that ${place.folder} was made for (perhaps a copy). ` +
+				"Handles would name other files; serve the original, or start with a fresh upper and work.",
+		);
+	}
+	const data = registry.dataLowers ?? [];
+	if (data.length !== dataLowers.length || dataLowers.some((layer, i) => dataName(layer) !== data[i].root)) {
+		throw new LayerError(
+			"Cannot serve these layers: the data layers are not the ones that were there before. Give the same ones in the same order.",
+		);
+	}
+	const wrong = lowers.findIndex((lower, i) => !same(lower, registry.lowers[i]));
+	if (wrong >= 0 || lowers.length !== registry.lowers.length) {
+		const which =
+			wrong >= 0 ? `${lowers[wrong].path} is not the one that was there before` : `there were ${registry.lowers.length} of them`;
+		throw new LayerError(
+			`Cannot serve these lowers on this upper: ${which}. Give the same lowers in the same order, or start with a fresh upper and work.`,
+		);
+	}
+}
+
+export function assignNumbers(registry: Registry, { upper, lowers }: Stack): void {
+	const assign = (layer: Layer, record: LayerRecord) => {
+		layer.home = record.home;
+		layer.isAdopted = record.adopted ?? false;
+		const subvolume = layer.isUpper ? "" : subvolumeOf(layer);
+		layer.space = registry.spaces.find((space) => space.home === record.home && space.subvolume === subvolume)?.number ?? 0;
+	};
+	for (const [i, lower] of lowers.entries()) assign(lower, registry.lowers[i]);
+	if (upper !== null && registry.upper !== null) assign(upper, registry.upper);
+}
+
+export function homesOf(registry: Registry, layers: readonly Layer[]): Map<number, Home> {
+	const homes = new Map<number, Home>();
+	for (const { number, kind, uuid } of registry.homes) {
+		const inStack = layers.filter((layer) => layer.home === number);
+		if (inStack.length === 0) continue;
+		const mounts = new Map(inStack.map((layer) => [mountId(layer.outside), layer.outside]));
+		homes.set(number, {
+			number,
+			uuid: Buffer.from(uuid, "hex"),
+			layers: inStack,
+			isUpper: kind === "upper generation",
+			mounts: [...mounts.values()],
+		});
+	}
+	return homes;
+}
