@@ -34,6 +34,9 @@ const programs = {
 	"mkfs.xfs": "xfsprogs",
 	"mkfs.btrfs": "btrfs-progs",
 	mksquashfs: "squashfs-tools",
+	"mkfs.erofs": "erofs-utils",
+	bindfs: "bindfs",
+	prlimit: "util-linux",
 	perl: "perl-base",
 };
 

@@ -100,7 +100,7 @@ export class LayerOpener {
 		try {
 			const fileSystem = this.#recognise(directory, path, role);
 			const root = openRoot(directory);
-			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${errnoName(root)}.`);
+			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(root)}.`);
 			const stat = new Stat();
 			fstat(root, stat);
 			const handle = handleOf(root);
@@ -188,8 +188,13 @@ export function openDirectory(path: string, role: string): number {
 	const directory = openPath(path, O.rdonly | O.directory);
 	if (directory === -ERRNO.ENOENT) throw new LayerError(`Cannot open the ${role} ${path}: there is no such directory.`);
 	if (directory === -ERRNO.ENOTDIR) throw new LayerError(`Cannot open the ${role} ${path}: it is not a directory.`);
-	if (directory < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${errnoName(directory)}.`);
+	if (directory < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(directory)}.`);
 	return directory;
+}
+
+function openFailure(error: number): string {
+	if (error !== -ERRNO.EMFILE) return errnoName(error);
+	return "EMFILE, too many open files. Each layer takes two descriptors, and looking names up two more; raise the limit (ulimit -Hn)";
 }
 
 /** Whether the kernel (6.7 and newer) has given a btrfs another id for this mount than it has on disk. */
