@@ -505,3 +505,172 @@ test("an origin that names an inode outside of the lowers is not believed", { sk
 	await stand.run((overlay) => overlay.remove(overlay.root, bytes("file"), ROOT));
 	assert.equal(readFileSync(join(stand.base, "elsewhere/file"), "utf8"), "secret");
 });
+
+test("metacopy files of an upper show their data, keep their handles, and get data of their own when they are written to", {
+	skip,
+}, async (t) => {
+	const stand = new Stand(t, [{ "top/f": "top" }, { "d/f": "data of f", "d/g": "data of g", "d/h": "data of h", "e/i": "data of i" }]);
+	const options = "metacopy=on,redirect_dir=on,index=on";
+	const kernel = stand.kernel(options, (tree) => {
+		for (const path of ["d/f", "d/g", "d/h", "e/i"]) chmodSync(join(tree, path), 0o640);
+		renameSync(join(tree, "d/g"), join(tree, "moved-g"));
+		mkdirSync(join(tree, "new"));
+		renameSync(join(tree, "d/h"), join(tree, "new/h"));
+		renameSync(join(tree, "e"), join(tree, "new/e"));
+		return kernelTree(tree);
+	});
+	const xattr = (path: string) =>
+		execFileSync("getfattr", ["-h", "-m", "trusted.overlay.metacopy", join(stand.upper, path)], { encoding: "utf8" });
+	assert.match(xattr("d/f"), /metacopy/);
+	assert.deepEqual((await stand.adopt()).problems, []);
+	const first = await stand.tree();
+	assert.deepEqual(sorted(texts(first)), sorted(kernel));
+	const capability = Buffer.from("0100000200040000000000000000000000000000", "hex");
+	execFileSync("setfattr", ["-n", "security.capability", "-v", `0x${capability.toString("hex")}`, join(stand.upper, "d/f")]);
+	await stand.close();
+	assert.deepEqual(sorted(texts(await stand.tree())), sorted(kernel), "after a restart");
+	await stand.run((overlay) => overlay.setattr(walk(overlay, "d/f"), ROOT, { mtime: { sec: 5, nsec: 6 } }));
+	await stand.run((overlay) => overlay.write(walk(overlay, "d/f"), ROOT, 3, bytes("!")));
+	await stand.run((overlay) => overlay.setattr(walk(overlay, "moved-g"), ROOT, { size: 4 }));
+	await stand.run((overlay) => overlay.rename(walk(overlay, "new"), bytes("h"), overlay.root, bytes("H"), ROOT));
+	await stand.run((overlay) => overlay.rename(overlay.root, bytes("new"), overlay.root, bytes("newer"), ROOT));
+	const second = await stand.tree();
+	for (const [path, text, before] of [
+		["/d/f", "dat! of f", "/d/f"],
+		["/moved-g", "data", "/moved-g"],
+		["/H", "data of h", "/new/h"],
+		["/newer/e/i", "data of i", "/new/e/i"],
+	]) {
+		assert.equal(second.get(path)?.text, text, path);
+		assert.deepEqual(second.get(path)?.handle, first.get(before)?.handle, path);
+	}
+	for (const path of ["d/f", "moved-g", "H"]) assert.doesNotMatch(xattr(path), /metacopy/, path);
+	assert.match(xattr("newer/e/i"), /metacopy/, "what was only looked at is as it was");
+	await stand.release();
+	assert.deepEqual(sorted(stand.kernel(options, kernelTree)), sorted(texts(second)), "the kernel reads on");
+});
+
+test("metacopy files of lowers show the data of a lower below, also through a chain, and are copied up whole", { skip }, async (t) => {
+	const stand = new Stand(t, [{ "d/f": "data of f", "d/g": "data of g" }]);
+	const options = "metacopy=on,redirect_dir=on";
+	const changes: ((tree: string) => void)[] = [
+		(tree) => {
+			chmodSync(join(tree, "d/f"), 0o640);
+			renameSync(join(tree, "d/g"), join(tree, "d/G"));
+		},
+		(tree) => {
+			chmodSync(join(tree, "d/f"), 0o600);
+			chmodSync(join(tree, "d/G"), 0o600);
+			renameSync(join(tree, "d"), join(tree, "D"));
+		},
+	];
+	for (const [i, change] of changes.entries()) {
+		stand.kernel(options, change);
+		const former = join(stand.base, `former-${i}`);
+		renameSync(stand.upper, former);
+		stand.lowers.unshift(former);
+		for (const path of [stand.upper, stand.work]) {
+			rmSync(path, { recursive: true, force: true });
+			mkdirSync(path);
+		}
+	}
+	const kernel = stand.kernel(options, kernelTree);
+	rmSync(stand.work, { recursive: true });
+	mkdirSync(stand.work);
+	execFileSync("sh", ["-c", `rm -rf ${stand.upper} && mkdir ${stand.upper}`]);
+	assert.deepEqual((await stand.adopt()).problems, []);
+	const first = await stand.tree();
+	assert.deepEqual(sorted(texts(first)), sorted(kernel));
+	await stand.close();
+	for (const [path, { handle, text }] of first) assert.equal((await stand.seen(handle)).text, text, `${path} from cold`);
+	await stand.run((overlay) => overlay.write(walk(overlay, "D/G"), ROOT, 0, bytes("D")));
+	await stand.run((overlay) => overlay.setattr(walk(overlay, "D/f"), ROOT, { mode: 0o644 }));
+	const second = await stand.tree();
+	assert.equal(second.get("/D/G")?.text, "Data of g");
+	assert.equal(second.get("/D/f")?.text, "data of f");
+	assert.deepEqual(second.get("/D/f")?.handle, first.get("/D/f")?.handle);
+	await stand.release();
+	assert.deepEqual(sorted(stand.kernel("redirect_dir=on,metacopy=on", kernelTree)), sorted(texts(second)));
+});
+
+test("a metacopy file that nobody has looked at, or whose data is gone, answers with an error and never with zeros", {
+	skip,
+}, async (t) => {
+	const stand = new Stand(t, [{ file: "data" }]);
+	stand.kernel("metacopy=on", (tree) => chmodSync(join(tree, "file"), 0o600));
+	const former = join(stand.base, "former");
+	execFileSync("cp", ["-a", stand.upper, former]);
+	stand.lowers.unshift(former);
+	execFileSync("setfattr", ["-h", "-x", "trusted.overlay.impure", former]);
+	for (const name of ["origin", "uuid"]) execFileSync("sh", ["-c", `setfattr -x trusted.overlay.${name} ${former} 2>/dev/null || true`]);
+	Object.assign(stand, { upper: join(stand.base, "upper2"), work: join(stand.base, "work2") });
+	for (const path of [stand.upper, stand.work]) mkdirSync(path);
+	const fails = (sentence: RegExp) =>
+		assert.rejects(stand.tree(), (error: OverlayError) => error.code === "io" && sentence.test(error.message));
+	await fails(/adopt/);
+	const { handle } = await stand.at("file");
+	await assert.rejects(
+		stand.run((overlay) => overlay.write(overlay.decode(handle), ROOT, 0, bytes("x"))),
+		(error: OverlayError) => error.code === "io",
+	);
+	await stand.close();
+	await stand.adopt();
+	assert.equal((await stand.tree()).get("/file")?.text, "data");
+	await stand.close();
+	rmSync(join(stand.lowers[1], "file"));
+	await fails(/not there/);
+});
+
+test("data-only layers give metacopy files their data and show no names of their own", { skip }, async (t) => {
+	const stand = new Stand(t, [
+		{ "d/f": "data of f", "d/g": "data of g" },
+		{ "objects/1": "first object", "objects/2": "second object" },
+	]);
+	const [lower, data] = stand.lowers;
+	// as the kernel's documents and composefs have it: a file with a size and an absolute redirect
+	for (const [path, redirect, size] of [
+		["one", "/objects/1", 12],
+		["d/two", "/objects/2", 13],
+		["lost", "/objects/3", 5],
+	] as const) {
+		execFileSync("truncate", ["-s", String(size), join(lower, path)]);
+		execFileSync("setfattr", ["-n", "trusted.overlay.metacopy", join(lower, path)]);
+		execFileSync("setfattr", ["-n", "trusted.overlay.redirect", "-v", redirect, join(lower, path)]);
+	}
+	stand.lowers.pop();
+	stand.options = { dataLowers: [data] };
+	const { problems } = await stand.adopt();
+	assert.deepEqual(problems.length, 1);
+	assert.match(problems[0], /\/lost: .*not there/);
+	const opened = stand.open("serve");
+	await opened.overlay.close();
+	assert.throws(
+		() =>
+			openOverlay({
+				...stand.options,
+				lowers: [lower],
+				dataLowers: [],
+				upper: stand.upper,
+				work: stand.work,
+				stateFolder: stand.base,
+				isSync: false,
+				purpose: "serve",
+			}),
+		/data layers/,
+	);
+	rmSync(join(lower, "lost"));
+	const tree = await stand.tree();
+	assert.deepEqual([...tree.keys()].sort(), ["/d", "/d/f", "/d/g", "/d/two", "/one"]);
+	assert.equal(tree.get("/one")?.text, "first object");
+	assert.equal(tree.get("/d/two")?.text, "second object");
+	const kernel = stand.base;
+	execFileSync("mount", ["-t", "overlay", "overlay", "-o", `ro,lowerdir=${lower}::${data},metacopy=on,redirect_dir=on`, stand.mounted]);
+	try {
+		assert.deepEqual(sorted(kernelTree(stand.mounted)), sorted(texts(tree)), kernel);
+	} finally {
+		execFileSync("umount", [stand.mounted]);
+	}
+	await stand.run((overlay) => overlay.write(walk(overlay, "d/two"), ROOT, 0, bytes("S")));
+	assert.equal((await stand.tree()).get("/d/two")?.text, "Second object");
+	assert.equal(readFileSync(join(data, "objects/2"), "utf8"), "second object");
+});
