@@ -15,12 +15,14 @@ const { values } = parseArgs({
 		seconds: { type: "string", default: "60" },
 		seed: { type: "string" },
 		path: { type: "string" },
+		rig: { type: "string", default: "one" },
 		kinds: { type: "string", default: "20" },
 	},
 });
-if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
+if (process.env.HOLDFAST_BUILT !== "1" && spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
 
 const { campaign, cannotCompare, replayFromEnvironment } = await import(join(root, "dist/test/differential/campaign.js"));
+const { Rig } = await import(join(root, "dist/test/differential/rig.js"));
 const { Scratch } = await import(join(root, "dist/test/support/scratch.js"));
 
 const reason = cannotCompare();
@@ -33,8 +35,11 @@ const replay = { seed: values.seed === undefined ? fromEnvironment.seed : Number
 console.log(`seed ${replay.seed}`);
 const made = new Scratch();
 const begun = Date.now();
-const report = await campaign(made, replay, Number(values.seconds), Number(values.kinds), (found) => console.log(`\n${found.text}\n`));
+const report = await campaign(new Rig(made, values.rig), replay, Number(values.seconds), Number(values.kinds), (found) =>
+	console.log(`\n${found.text}\n`),
+);
 await made.close();
 for (const [what, count] of [...report.tally.results].sort()) console.log(`${String(count).padStart(8)} ${what}`);
+for (const [what, count] of [...report.tally.allowed].sort()) console.log(`${String(count).padStart(8)} allowed: ${what}`);
 console.log(`${report.scenarios} scenarios in ${((Date.now() - begun) / 1000).toFixed(0)} s, ${report.found.length} kinds of differences`);
 process.exit(report.found.length > 0 ? 1 : 0);

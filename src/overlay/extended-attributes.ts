@@ -27,6 +27,8 @@ interface Target {
 	/** On the real objects: names of the overlay's own are escaped, as an overlay on top of another one needs them. */
 	readonly real: Buffer;
 	readonly space: "user" | "trusted" | "security" | "acl";
+	/** Nothing stands behind the namespace. */
+	readonly isBare: boolean;
 }
 
 /** The value of an extended attribute as getxattr(2) gives it to the caller; "noattr" when there is none that they may see. */
@@ -39,6 +41,7 @@ export function getExtendedAttribute(engine: Engine, node: Node, who: Credential
 		if (!mayCarryUser(node)) throw noSuch();
 		demand(engine, node, stat, who, MAY.read);
 	}
+	refuseName(target);
 	return read(engine, node, target);
 }
 
@@ -72,9 +75,13 @@ export function setExtendedAttribute(
 	const target = targetOf(engine.xattr, name);
 	writableOf(engine);
 	demandChange(engine, node, stat, who, target);
+	refuseName(target);
 	if (target.space === "acl") {
 		changeAcl(engine, node, stat, who, target, value);
 		return;
+	}
+	if (target.text === CAPABILITY && value.length > 0 && !isCapability(Buffer.from(value))) {
+		throw new OverlayError("inval", "The value is not that of a capability");
 	}
 	if (mode !== "any") {
 		const isThere = has(engine, node, target);
@@ -84,12 +91,19 @@ export function setExtendedAttribute(
 	change(engine, node, target, value);
 }
 
+/** struct vfs_cap_data of version 2, or vfs_ns_cap_data of version 3 (linux/capability.h). */
+function isCapability(value: Buffer): boolean {
+	const version = value.length < 4 ? 0 : value[3];
+	return (value.length === 20 && version === 2) || (value.length === 24 && version === 3);
+}
+
 /** Removes one as removexattr(2) would for the caller. */
 export function removeExtendedAttribute(engine: Engine, node: Node, who: Credentials, name: Uint8Array): void {
 	const stat = statOf(engine, node);
 	const target = targetOf(engine.xattr, name);
 	writableOf(engine);
 	demandChange(engine, node, stat, who, target);
+	refuseName(target);
 	if (target.space === "acl") {
 		changeAcl(engine, node, stat, who, target, null);
 		return;
@@ -116,11 +130,8 @@ function changeAcl(engine: Engine, node: Node, stat: Stat, who: Credentials, tar
 	}
 	if (!isSuperuser(who) && who.uid !== stat.uid) throw forbidden("Only the owner may change an ACL");
 	if (judgement === "invalid") throw new OverlayError("inval", "The entries of the ACL are not complete or not in order");
-	if (isRemoval && !has(engine, node, target)) {
-		// the kernel's overlayfs asks for it where it would have to copy up for that, and the file system of upper does not mind
-		if (!node.isUpper) throw noSuch();
-		return;
-	}
+	// as on other file systems; in the kernel's overlayfs it depends on whether the object was copied up
+	if (isRemoval && !has(engine, node, target)) return;
 	const losesGroup = target.text === ACL_ACCESS && (stat.mode & S_ISGID) !== 0 && !isSuperuser(who) && !inGroup(who, stat.gid);
 	change(engine, node, target, isRemoval ? null : value, losesGroup ? stat.mode & 0o7777 & ~S_ISGID : undefined);
 }
@@ -133,23 +144,19 @@ function targetOf(xattr: OverlayXattrs, name: Uint8Array): Target {
 		throw new OverlayError("nametoolong", `The name of an extended attribute has at most ${NAME_BYTES_MAX} bytes`);
 	}
 	const text = Buffer.from(name).toString("latin1");
-	const real = Buffer.from(realName(xattr, text), "latin1");
-	if (text === ACL_ACCESS || text === ACL_DEFAULT) return { text, real, space: "acl" };
+	const isOwn = text.startsWith(xattr.prefix);
+	const real = Buffer.from(isOwn ? xattr.escape + text.slice(xattr.prefix.length) : text, "latin1");
+	if (text === ACL_ACCESS || text === ACL_DEFAULT) return { text, real, space: "acl", isBare: false };
 	for (const space of ["user", "trusted", "security"] as const) {
-		if (!text.startsWith(`${space}.`)) continue;
-		if (text.length === space.length + 1) throw new OverlayError("inval", "The name of an extended attribute ends behind its namespace");
-		return { text, real, space };
+		if (text.startsWith(`${space}.`)) return { text, real, space, isBare: text.length === (isOwn ? xattr.prefix : `${space}.`).length };
 	}
 	throw unsupported("There are no extended attributes of this namespace");
 }
 
-function realName(xattr: OverlayXattrs, text: string): string {
-	if (!text.startsWith(xattr.prefix)) return text;
-	const suffix = text.slice(xattr.prefix.length);
-	if (suffix === "") throw new OverlayError("inval", "The name of an extended attribute ends behind its namespace");
-	const real = xattr.escape + suffix;
-	if (real.length > NAME_BYTES_MAX) throw unsupported("The name of an extended attribute is too long to be kept escaped");
-	return real;
+/** Said only to who has the right to ask, as in the kernel. */
+function refuseName(target: Target): void {
+	if (target.isBare) throw new OverlayError("inval", "The name of an extended attribute ends behind its namespace");
+	if (target.real.length > NAME_BYTES_MAX) throw unsupported("The name of an extended attribute is too long to be kept escaped");
 }
 
 /** xattr(7): what each namespace asks of who changes something in it. ACLs have rules of their own. */

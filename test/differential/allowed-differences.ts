@@ -1,29 +1,63 @@
 import type { Observed } from "./observed.ts";
+import type { RigName } from "./rig.ts";
 import type { Operation } from "./scenario.ts";
 
+/** Each has a section of this name in docs/differences.md. */
+interface ResultDifference {
+	readonly name: string;
+	readonly is: (context: ResultContext) => boolean;
+}
+
+export interface ResultContext {
+	readonly rig: RigName;
+	readonly operation: Operation;
+	/** "ok", with what was read, or the name of the error. */
+	readonly kernel: string;
+	readonly holdfast: string;
+}
+
 /** Where the results of an operation may differ for good. */
-const RESULTS: readonly {
-	readonly why: string;
-	readonly is: (operation: Operation, kernel: string, holdfast: string) => boolean;
-}[] = [
+export const RESULTS: readonly ResultDifference[] = [
 	{
-		why: "link(2) of a directory is EPERM, after EEXIST; NFS servers answer ISDIR, before they look at the new name",
-		is: ({ kind }, kernel, holdfast) => kind === "link" && (kernel === "EPERM" || kernel === "EEXIST") && holdfast === "EISDIR",
+		name: "link of a directory",
+		is: ({ operation: { kind }, kernel, holdfast }) =>
+			kind === "link" && (kernel === "EPERM" || kernel === "EEXIST") && holdfast === "EISDIR",
 	},
 	{
-		why: "the kernel finds that the target is a folder above the source (ENOTEMPTY) before it compares the kinds",
-		is: ({ kind }, kernel, holdfast) => kind === "rename" && kernel === "ENOTEMPTY" && holdfast === "EISDIR",
+		name: "rename of a file over a directory above it",
+		is: ({ operation: { kind }, kernel, holdfast }) => kind === "rename" && kernel === "ENOTEMPTY" && holdfast === "EISDIR",
 	},
 	{
-		why: "the kernel writes redirects of at most 256 bytes, holdfast longer ones; from here on there is nothing to compare with",
-		is: (operation, kernel, holdfast) =>
-			operation.kind === "rename" && kernel === "EXDEV" && holdfast === "ok" && operation.path.join("/").length > 200,
+		name: "long redirects",
+		is: ({ operation, kernel, holdfast }) =>
+			(operation.kind === "rename" || operation.kind === "exchange") &&
+			kernel === "EXDEV" &&
+			holdfast === "ok" &&
+			[operation.path, operation.to].some((path) => path.join("/").length > 200),
+	},
+	{
+		name: "removal of an ACL that is not there",
+		is: ({ operation, kernel, holdfast }) =>
+			(operation.kind === "removexattr" || (operation.kind === "setxattr" && operation.value === "empty")) &&
+			operation.name.startsWith("system.posix_acl_") &&
+			kernel === "ENODATA" &&
+			holdfast === "ok",
+	},
+	{
+		name: "renames of lower directories with userxattr",
+		is: ({ rig, operation: { kind }, kernel, holdfast }) =>
+			rig === "userxattr" &&
+			(kind === "rename" || kind === "exchange") &&
+			kernel === "EXDEV" &&
+			(holdfast === "ok" || holdfast === "ENOTEMPTY"),
 	},
 ];
 
+/** "kernel": both did the same. "released": the kernel has mounted what holdfast wrote. "adopted": holdfast has taken over what the kernel wrote. */
+export type Oracle = "kernel" | "released" | "adopted";
+
 export interface FieldContext {
-	/** "kernel": both did the same. "released": the kernel has mounted what holdfast wrote. */
-	readonly oracle: "kernel" | "released";
+	readonly oracle: Oracle;
 	readonly first: Observed;
 	readonly second: Observed;
 	/** The link count as the operations made it; null where nothing tells it. */
@@ -34,27 +68,33 @@ export interface FieldContext {
 	readonly isOfLower: boolean;
 }
 
+interface FieldDifference {
+	readonly name: string;
+	readonly is: (field: keyof Observed, context: FieldContext) => boolean;
+}
+
 /** Where a field of the trees may differ for good: `first` is the kernel's (before release: holdfast's own), `second` the other. */
-const FIELDS: readonly { readonly why: string; readonly is: (field: keyof Observed, context: FieldContext) => boolean }[] = [
-	{ why: "nobody counts the subdirectories of a merged directory", is: (field, { first }) => field === "nlink" && first.type === "dir" },
+export const FIELDS: readonly FieldDifference[] = [
+	{ name: "link counts of directories", is: (field, { first }) => field === "nlink" && first.type === "dir" },
 	{
-		why: "the kernel counts the index entry of a copied up file as a name, after a mount and after some links (overlay-format.md)",
+		name: "link counts of copied up files",
 		is: (field, { oracle, first, second, links, isOfLower }) => {
-			if (field !== "nlink" || !isOfLower) return false;
-			const [kernel, holdfast] = oracle === "kernel" ? [first, second] : [second, first];
+			if (field !== "nlink" || !isOfLower || links === null) return false;
+			const [kernel, holdfast] = oracle === "released" ? [second, first] : [first, second];
 			return holdfast.nlink === links && kernel.nlink === links + 1;
 		},
 	},
 	{
-		why: "the kernel places a whiteout before it learns from the file system of upper that a rename cannot be, which moves the clock of the folder",
+		name: "times of a folder after a rename that failed",
 		is: (field, { oracle, first, hasFailedRename }) => field === "mtime" && oracle === "kernel" && hasFailedRename && first.mtime === "now",
 	},
 ];
 
-export function isAllowedResult(operation: Operation, kernel: string, holdfast: string): boolean {
-	return RESULTS.some((one) => one.is(operation, kernel, holdfast));
+/** The name of the difference that it is, or null. */
+export function isAllowedResult(context: ResultContext): string | null {
+	return RESULTS.find((one) => one.is(context))?.name ?? null;
 }
 
-export function isAllowedField(field: keyof Observed, context: FieldContext): boolean {
-	return FIELDS.some((one) => one.is(field, context));
+export function isAllowedField(field: keyof Observed, context: FieldContext): string | null {
+	return FIELDS.find((one) => one.is(field, context))?.name ?? null;
 }

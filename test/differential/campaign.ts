@@ -1,11 +1,13 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import fc from "fast-check";
 import { needs } from "../support/requirements.ts";
-import { cannotMount, type Scratch } from "../support/scratch.ts";
-import { Difference, runScenario, type Tally } from "./run-scenario.ts";
-import { type Scenario, scenarios, showScenario } from "./scenario.ts";
+import { cannotMount } from "../support/scratch.ts";
+import { Difference } from "./compare.ts";
+import { scenarios } from "./generate.ts";
+import type { Rig } from "./rig.ts";
+import { runScenario, type Tally } from "./run-scenario.ts";
+import { type Scenario, showScenario } from "./scenario.ts";
 
 /** Why the kernel cannot be the oracle here; false when it can. As the `skip` option of a test. */
 export function cannotCompare(): string | false {
@@ -52,24 +54,22 @@ const SHRINK_MILLISECONDS = 60_000;
  * is shrunk and reported once. `kindsMax`: ends after so many kinds.
  */
 export async function campaign(
-	made: Scratch,
+	rig: Rig,
 	replay: Replay,
 	seconds: number,
 	kindsMax: number,
 	onFound: (found: Found) => void = () => {},
 ): Promise<CampaignReport> {
-	const top = made.mount("ext4", "differential", 512);
-	execFileSync("mount", ["-o", "remount,noatime", top]);
 	const isReplay = replay.path !== undefined;
 	const end = Date.now() + seconds * 1000;
-	const tally: Tally = { results: new Map() };
+	const tally: Tally = { results: new Map(), allowed: new Map() };
 	const found = new Map<string, Found>();
 	let count = 0;
 	let shrinkEnd = 0;
 	const once = async (scenario: Scenario) => {
 		if (Date.now() > (shrinkEnd === 0 ? end : shrinkEnd) && !isReplay) return;
 		try {
-			await runScenario(join(top, `s${count++}`), scenario, shrinkEnd === 0 ? tally : undefined);
+			await runScenario(rig, `s${count++}`, scenario, shrinkEnd === 0 ? tally : undefined);
 		} catch (error) {
 			if (found.has((error as Difference).signature)) return;
 			if (shrinkEnd === 0) shrinkEnd = Date.now() + SHRINK_MILLISECONDS;

@@ -3,12 +3,12 @@ import { OverlayError, type OverlayErrorCode, Pending } from "../../src/overlay/
 import { type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { type ReleaseReport, release } from "../../src/overlay/release.ts";
-import { type Attributes, type Credentials, FileType } from "../../src/overlay/types.ts";
+import { type Attributes, type Credentials, FileType, type OverlayObject } from "../../src/overlay/types.ts";
 import { workInline } from "./inline-offload.ts";
-import type { LayerPaths } from "./kernel-overlay.ts";
 import type { Model } from "./model.ts";
 import { digest, type Observed, showTime, showXattrs, TYPE_NAMES } from "./observed.ts";
-import { isOn, type Operation, type Path, type Scenario } from "./scenario.ts";
+import type { LayerPaths } from "./rig.ts";
+import { isOn, type Operation, type Path, type Scenario, XATTR_VALUES } from "./scenario.ts";
 
 const ROOT: Credentials = { uid: 0, gid: 0, gids: [] };
 const buffer = allocate(256 * 1024);
@@ -26,6 +26,18 @@ export interface Outcome {
 
 type Change = Exclude<Operation, { kind: "restart" }>;
 
+/** Where the kernel's name is not that of the code. */
+const ERROR_NAMES: Partial<Record<OverlayErrorCode, string>> = { noattr: "ENODATA", notsupp: "EOPNOTSUPP" };
+
+function nameOf(code: OverlayErrorCode): string {
+	return ERROR_NAMES[code] ?? `E${code.toUpperCase()}`;
+}
+
+function codeOf(name: string): OverlayErrorCode {
+	const known = Object.entries(ERROR_NAMES).find(([, known]) => known === name);
+	return (known === undefined ? name.slice(1).toLowerCase() : known[0]) as OverlayErrorCode;
+}
+
 const EMPTY = Buffer.alloc(0);
 const bytesOf = (name: string) => Buffer.from(name, "latin1");
 
@@ -37,20 +49,23 @@ export function fileidOf(attributes: Attributes): string {
 export class HoldfastOverlay {
 	readonly #paths: LayerPaths;
 	readonly #scenario: Scenario;
+	readonly #usesUserXattrs: boolean;
 	#overlay: Overlay | null = null;
 	#xid = 0;
 	/** The change that was asked for last, and its answer: sent again after a restart, as a client does that heard nothing. */
 	#last: { readonly send: () => Promise<Buffer | null>; readonly result: string; readonly handle: Buffer | null } | null = null;
 
-	constructor(paths: LayerPaths, scenario: Scenario) {
+	constructor(paths: LayerPaths, scenario: Scenario, usesUserXattrs: boolean) {
 		this.#paths = paths;
 		this.#scenario = scenario;
+		this.#usesUserXattrs = usesUserXattrs;
 	}
 
 	#open(purpose: OpenOptions["purpose"]): Overlay {
 		const { lowers, upper, work, state } = this.#paths;
 		const { nodesMax, usesThreads } = this.#scenario;
-		const { overlay } = openOverlay({ lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax });
+		const options = { lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax };
+		const { overlay } = openOverlay({ ...options, userXattrs: this.#usesUserXattrs });
 		return usesThreads ? overlay : workInline(overlay);
 	}
 
@@ -95,7 +110,7 @@ export class HoldfastOverlay {
 		try {
 			return await step();
 		} catch (error) {
-			if (error instanceof OverlayError) return `E${error.code.toUpperCase()}`;
+			if (error instanceof OverlayError) return nameOf(error.code);
 			throw error;
 		}
 	}
@@ -128,7 +143,9 @@ export class HoldfastOverlay {
 		}
 		let made: Outcome["made"] = null;
 		const result = await this.outcome(async () => {
-			const isNamed = ["create", "overwrite", "symlink", "fifo", "mkdir", "rename", "unlink", "rmdir"].includes(operation.kind);
+			const isNamed = ["create", "overwrite", "symlink", "fifo", "device", "mkdir", "rename", "exchange", "unlink", "rmdir"].includes(
+				operation.kind,
+			);
 			const handle = await this.#resolve(isNamed ? operation.path.slice(0, -1) : operation.path, operation.held, model);
 			const other = "to" in operation ? await this.#resolve(operation.to.slice(0, -1), operation.held, model) : handle;
 			if (operation.kind === "read") return `ok ${digest(await this.#read(handle))}`;
@@ -164,7 +181,7 @@ export class HoldfastOverlay {
 		const answer = await this.outcome(send);
 		const handled = typeof answer === "string" ? null : answer;
 		if (operation.kind !== "write") this.#last = { send, result: typeof answer === "string" ? answer : "ok", handle: handled };
-		if (typeof answer === "string") throw new OverlayError(answer.slice(1).toLowerCase() as OverlayErrorCode, "as answered");
+		if (typeof answer === "string") throw new OverlayError(codeOf(answer), "as answered");
 		return answer;
 	}
 
@@ -194,6 +211,10 @@ export class HoldfastOverlay {
 				return overlay.symlink(object, name, ROOT, bytesOf(operation.target), {}).handle;
 			case "fifo":
 				return overlay.mknod(object, name, ROOT, FileType.fifo, 0, 0, { mode: operation.mode }).handle;
+			case "device": {
+				const { type, major, minor } = operation.device;
+				return overlay.mknod(object, name, ROOT, FileType[type], major, minor, { mode: operation.mode }).handle;
+			}
 			case "mkdir":
 				return overlay.mkdir(object, name, ROOT, { mode: operation.mode }).handle;
 			case "write":
@@ -207,6 +228,15 @@ export class HoldfastOverlay {
 				break;
 			case "rename":
 				overlay.rename(object, name, overlay.decode(other), bytesOf(operation.to[operation.to.length - 1]), ROOT);
+				break;
+			case "exchange":
+				overlay.exchange(object, name, overlay.decode(other), bytesOf(operation.to[operation.to.length - 1]), ROOT);
+				break;
+			case "setxattr":
+				overlay.setxattr(object, ROOT, bytesOf(operation.name), XATTR_VALUES[operation.value], operation.mode);
+				break;
+			case "removexattr":
+				overlay.removexattr(object, ROOT, bytesOf(operation.name));
 				break;
 			case "unlink":
 				overlay.remove(object, name, ROOT);
@@ -306,6 +336,15 @@ export class HoldfastOverlay {
 		return tree;
 	}
 
+	#xattr(node: OverlayObject, name: Buffer): Buffer | string {
+		try {
+			return this.overlay.getxattr(node, ROOT, name);
+		} catch (error) {
+			if (error instanceof OverlayError) return nameOf(error.code);
+			throw error;
+		}
+	}
+
 	async observeHandle(handle: Buffer): Promise<ObservedWithHandle> {
 		const content = await this.settle(() => this.overlay.decode(handle).type).then(async (type) => {
 			if (type === FileType.reg) return digest(await this.#read(handle));
@@ -324,8 +363,7 @@ export class HoldfastOverlay {
 				content,
 				mtime: showTime(attributes.mtime.sec, attributes.mtime.nsec),
 				atime: showTime(attributes.atime.sec, attributes.atime.nsec),
-				// there is no operation for them in the protocol
-				xattrs: showXattrs(this.overlay.engine.descriptors.path(node.top)),
+				xattrs: showXattrs(this.overlay.listxattr(node, ROOT), (name) => this.#xattr(node, name)),
 				rdev: `${attributes.rdevMajor}:${attributes.rdevMinor}`,
 				nlink: attributes.nlink,
 				object: fileidOf(attributes),

@@ -3,13 +3,24 @@ import { changeMode, changeOwner, changeTimes } from "../../src/linux/attributes
 import { truncateFile, writeFrom } from "../../src/linux/data.ts";
 import { errnoName } from "../../src/linux/errno.ts";
 import { declare, result } from "../../src/linux/libc.ts";
-import { linkDescriptor, makeDirectory, makeNode, makeSymlink, removeDirectory, renameName, unlinkName } from "../../src/linux/names.ts";
-import { close, O, openAt, openPath } from "../../src/linux/open.ts";
+import {
+	linkDescriptor,
+	makeDirectory,
+	makeNode,
+	makeSymlink,
+	RENAME,
+	removeDirectory,
+	renameName,
+	unlinkName,
+} from "../../src/linux/names.ts";
+import { close, descriptorPath, O, openAt, openPath } from "../../src/linux/open.ts";
 import { fstat, Stat } from "../../src/linux/stat.ts";
+import { removeXattr } from "../../src/linux/xattr.ts";
 import { FileType } from "../../src/overlay/types.ts";
 import { namesIn, observeDescriptor, observeTree, type Tree } from "./observed.ts";
 import { openWalk } from "./plant.ts";
-import { isOn, type Operation, type Path } from "./scenario.ts";
+import type { LayerPaths } from "./rig.ts";
+import { isOn, type Operation, type Path, XATTR_VALUES } from "./scenario.ts";
 
 type Text = (...parameters: (string | number)[]) => number;
 const mountCall = declare("mount", "int", ["str", "str", "str", "ulong", "str"]) as unknown as Text;
@@ -17,44 +28,52 @@ const umountCall = declare("umount2", "int", ["str", "int"]) as unknown as Text;
 const UMOUNT_NOFOLLOW = 8;
 const MS_NOATIME = 1024;
 
-export const MOUNT_OPTIONS = ["index=on", "nfs_export=on", "redirect_dir=on"];
-
-export interface LayerPaths {
-	readonly lowers: readonly string[];
-	readonly upper: string;
-	readonly work: string;
-	readonly state: string;
-	readonly mountPoint: string;
-}
+const setxattrCall = declare("setxattr", "int", ["str", "str", "void *", "size_t", "int"]) as unknown as (
+	path: string,
+	name: string,
+	value: Uint8Array,
+	size: number,
+	flags: number,
+) => number;
+const SETXATTR_FLAGS = { any: 0, create: 1, replace: 2 } as const;
 
 /** The kernel's overlayfs on a set of layers: the oracle. */
 export class KernelOverlay {
 	readonly #paths: LayerPaths;
+	readonly #options: readonly string[];
+	#isMounted = false;
 	/** Names that a listing had and a look-up had not. */
 	readonly ghosts = new Set<string>();
 
-	constructor(paths: LayerPaths) {
+	constructor(paths: LayerPaths, options: readonly string[]) {
 		this.#paths = paths;
+		this.#options = options;
 	}
 
 	mount(): void {
 		const { lowers, upper, work, mountPoint } = this.#paths;
-		const data = [...MOUNT_OPTIONS, `lowerdir=${lowers.join(":")}`, `upperdir=${upper}`, `workdir=${work}`].join(",");
+		const data = [...this.#options, `lowerdir=${lowers.join(":")}`, `upperdir=${upper}`, `workdir=${work}`].join(",");
 		const status = result(mountCall("overlay", mountPoint, "overlay", MS_NOATIME, data));
+		this.#isMounted = status >= 0;
 		if (status < 0) throw new Error(`the kernel refuses to mount: ${errnoName(status)}`);
 		const options = readFileSync("/proc/self/mounts", "utf8")
 			.split("\n")
 			.find((line) => line.split(" ")[1] === mountPoint)
 			?.split(" ")[3]
 			.split(",");
-		const lacking = ["rw", ...MOUNT_OPTIONS].filter((option) => !options?.includes(option));
+		// what is off by default is not shown, and xino not where all layers are on one file system
+		const wanted = this.#options.filter((option) => !option.endsWith("=off") && !option.startsWith("xino="));
+		const lacking = ["rw", ...wanted].filter((option) => !options?.includes(option));
 		if (lacking.length > 0) {
 			this.unmount();
 			throw new Error(`the kernel mounts without ${lacking.join(", ")}`);
 		}
 	}
 
+	/** Nothing, if it is not mounted. */
 	unmount(): void {
+		if (!this.#isMounted) return;
+		this.#isMounted = false;
 		const status = result(umountCall(this.#paths.mountPoint, UMOUNT_NOFOLLOW));
 		if (status < 0) throw new Error(`umount: ${errnoName(status)}`);
 	}
@@ -72,7 +91,7 @@ export class KernelOverlay {
 		}
 		const outcome = this.#perform(operation);
 		if (typeof outcome === "string") return outcome;
-		return outcome < 0 ? errnoName(outcome) : "ok";
+		return outcome < 0 ? nameOf(outcome) : "ok";
 	}
 
 	#perform(operation: Exclude<Operation, { kind: "restart" }>): number | string {
@@ -91,13 +110,20 @@ export class KernelOverlay {
 				return this.#in(operation.path, (fd, name) => makeSymlink(operation.target, fd, name));
 			case "fifo":
 				return this.#in(operation.path, (fd, name) => makeNode(fd, name, (FileType.fifo << 12) | operation.mode, 0, 0));
+			case "device": {
+				const { type, major, minor } = operation.device;
+				return this.#in(operation.path, (fd, name) => makeNode(fd, name, (FileType[type] << 12) | operation.mode, major, minor));
+			}
 			case "mkdir":
 				return this.#in(operation.path, (fd, name) => makeDirectory(fd, name, operation.mode));
 			case "rename":
+			case "exchange": {
+				const flags = operation.kind === "exchange" ? RENAME.exchange : 0;
 				// both walks come first, as a client's would
 				return this.#at(operation.path.slice(0, -1), (from) =>
-					this.#at(operation.to.slice(0, -1), (to) => renameName(from, lastOf(operation.path), to, lastOf(operation.to))),
+					this.#at(operation.to.slice(0, -1), (to) => renameName(from, lastOf(operation.path), to, lastOf(operation.to), flags)),
 				);
+			}
 			case "unlink":
 				return this.#in(operation.path, (fd, name) => unlinkName(fd, name));
 			case "rmdir":
@@ -111,6 +137,13 @@ export class KernelOverlay {
 				return this.#at(operation.path, (fd) =>
 					changeTimes(fd, { sec: operation.seconds + 7, nsec: 0 }, { sec: operation.seconds, nsec: 7 }),
 				);
+			case "setxattr": {
+				const { name, mode } = operation;
+				const value = XATTR_VALUES[operation.value];
+				return this.#at(operation.path, (fd) => result(setxattrCall(descriptorPath(fd), name, value, value.length, SETXATTR_FLAGS[mode])));
+			}
+			case "removexattr":
+				return this.#at(operation.path, (fd) => removeXattr(fd, operation.name));
 			case "read":
 				return this.#at(operation.path, (fd) => notRegular(fd) ?? `ok ${observeDescriptor(fd).content}`);
 			case "readdir":
@@ -154,6 +187,11 @@ export class KernelOverlay {
 	#in(path: Path, action: (directory: number, name: Buffer) => number | string): number | string {
 		return this.#at(path.slice(0, -1), (fd) => (typeOf(fd) === FileType.dir ? action(fd, lastOf(path)) : "ENOTDIR"));
 	}
+}
+
+function nameOf(error: number): string {
+	const name = errnoName(error);
+	return name === "ENOTSUP" ? "EOPNOTSUPP" : name;
 }
 
 function lastOf(path: Path): Buffer {

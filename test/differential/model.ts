@@ -62,6 +62,7 @@ export class Model {
 			case "overwrite":
 			case "symlink":
 			case "fifo":
+			case "device":
 			case "mkdir":
 				if (made !== null) this.enter(operation.path, made);
 				break;
@@ -69,6 +70,13 @@ export class Model {
 				const object = this.at(operation.path) as ModelObject;
 				object.links++;
 				this.enter(operation.to, object);
+				break;
+			}
+			case "exchange": {
+				const one = this.at(operation.path) as ModelObject;
+				const two = this.at(operation.to) as ModelObject;
+				this.enter(operation.path, two);
+				this.enter(operation.to, one);
 				break;
 			}
 			case "unlink":

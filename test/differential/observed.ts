@@ -20,7 +20,7 @@ export interface Observed {
 	/** Seconds of a time that a test has set, or "now". */
 	readonly mtime: string;
 	readonly atime: string;
-	/** Sorted "name=hex", those of overlayfs left out. */
+	/** Sorted "name=hex"; without xfs's own form of an ACL, which it lists beside that of Linux. */
 	readonly xattrs: string;
 	readonly rdev: string;
 	readonly nlink: number;
@@ -44,17 +44,22 @@ export function digest(bytes: Uint8Array): string {
 	return createHash("sha1").update(bytes).digest("hex").slice(0, 12);
 }
 
-export function showXattrs(fd: number): string {
-	const names = listXattrs(fd);
-	if (typeof names === "number") return "";
-	const shown: string[] = [];
-	for (const name of names) {
-		const text = name.toString("latin1");
-		if (text.startsWith("trusted.overlay.")) continue;
-		const value = getXattr(fd, name);
-		shown.push(`${text}=${typeof value === "number" ? errnoName(value) : value.toString("hex")}`);
-	}
+export function showXattrs(names: readonly Buffer[], read: (name: Buffer) => Buffer | string): string {
+	const counted = names.filter((name) => !name.toString("latin1").startsWith("trusted.SGI_ACL_"));
+	const shown = counted.map((name) => {
+		const value = read(name);
+		return `${name.toString("latin1")}=${typeof value === "string" ? value : value.toString("hex")}`;
+	});
 	return shown.sort().join(" ");
+}
+
+function xattrsOf(fd: number): string {
+	const names = listXattrs(fd);
+	if (typeof names === "number") return errnoName(names);
+	return showXattrs(names, (name) => {
+		const value = getXattr(fd, name);
+		return typeof value === "number" ? errnoName(value) : value;
+	});
 }
 
 export function describeStat(stat: Stat): Omit<Observed, "content" | "xattrs" | "object" | "size"> {
@@ -78,8 +83,8 @@ export function observeDescriptor(fd: number): Observed {
 		...describeStat(stat),
 		size: stat.type === FileType.reg || stat.type === FileType.lnk ? stat.size : 0,
 		content: contentOf(fd, stat),
-		xattrs: showXattrs(fd),
-		object: `${stat.inoHi}:${stat.inoLo}`,
+		xattrs: xattrsOf(fd),
+		object: `${stat.devMajor}:${stat.devMinor}:${stat.inoHi}:${stat.inoLo}`,
 	};
 }
 
@@ -141,9 +146,7 @@ export function fingerprint(root: number): string {
 	const visit = (fd: number, path: string) => {
 		const observed = observeDescriptor(fd);
 		fstat(fd, stat);
-		lines.push(
-			JSON.stringify([path, observed, stat.mtimeSec, stat.mtimeNsec, stat.ctimeSec, stat.ctimeNsec, stat.blocks, overlayMarks(fd)]),
-		);
+		lines.push(JSON.stringify([path, observed, stat.mtimeSec, stat.mtimeNsec, stat.ctimeSec, stat.ctimeNsec, stat.blocks]));
 		if (observed.type !== "dir") return;
 		for (const name of namesIn(fd)) {
 			const child = openAt(fd, Buffer.from(name, "latin1"), O.path | O.nofollow);
@@ -153,9 +156,4 @@ export function fingerprint(root: number): string {
 	};
 	visit(root, "");
 	return lines.join("\n");
-}
-
-function overlayMarks(fd: number): string {
-	const names = listXattrs(fd);
-	return typeof names === "number" ? "" : names.map((name) => name.toString("latin1")).join(" ");
 }

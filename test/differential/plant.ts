@@ -2,30 +2,35 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { changeMode, changeOwner, changeTimes } from "../../src/linux/attributes.ts";
 import { truncateFile, writeFrom } from "../../src/linux/data.ts";
-import { errnoName, must } from "../../src/linux/errno.ts";
+import { ERRNO, errnoName, must } from "../../src/linux/errno.ts";
 import { linkDescriptor, makeDirectory, makeNode, makeSymlink } from "../../src/linux/names.ts";
 import { close, O, openAt, openPath } from "../../src/linux/open.ts";
 import { fstat, Stat } from "../../src/linux/stat.ts";
 import { setXattr } from "../../src/linux/xattr.ts";
 import { FileType } from "../../src/overlay/types.ts";
+import { isWhiteoutStat } from "../../src/overlay/whiteout.ts";
 import { namesIn } from "./observed.ts";
 import type { Mark, Path, PlantStep } from "./scenario.ts";
+import { CAPABILITY, posixAcl } from "./xattr-values.ts";
 
 const FIRST_TIME = 1_000_000_000;
 const LAYER_TIME = 10_000;
 const S_IFIFO = 0o010000;
 const S_IFCHR = 0o020000;
 
-/** Makes the lowers `lower0` (top) .. and `outside` in a folder. The same steps make the same trees, inode numbers aside. */
-export function plantLowers(folder: string, lowers: readonly (readonly PlantStep[])[]): string[] {
-	const outside = join(folder, "outside");
-	mkdirSync(outside);
-	const paths = lowers.map((_, i) => join(folder, `lower${i}`));
+/**
+ * Makes the lowers `lower0` (top) .., each in a folder of the file system that it is to lie on, and `outside` beside each. The same
+ * steps make the same trees, inode numbers aside.
+ */
+export function plantLowers(folders: readonly string[], lowers: readonly (readonly PlantStep[])[], prefix: string): string[] {
+	const paths = lowers.map((_, i) => join(folders[i], `lower${i}`));
 	for (let i = lowers.length - 1; i >= 0; i--) {
 		mkdirSync(paths[i], { mode: 0o755 });
 		const root = must(openPath(paths[i], O.path), "open a lower");
 		const below = i + 1 < lowers.length ? must(openPath(paths[i + 1], O.path), "open a lower") : -1;
-		const place = { root, below, outside: must(openPath(outside, O.path), "open outside"), layer: i };
+		const outside = join(folders[i], "outside");
+		mkdirSync(outside, { recursive: true });
+		const place = { root, below, outside: must(openPath(outside, O.path), "open outside"), layer: i, prefix };
 		for (const [j, step] of lowers[i].entries()) plantStep(place, step, `${i}-${j}`);
 		close(place.outside);
 		if (below >= 0) close(below);
@@ -45,6 +50,8 @@ interface Place {
 	readonly below: number;
 	readonly outside: number;
 	readonly layer: number;
+	/** Of the overlay's own xattrs. */
+	readonly prefix: string;
 }
 
 const bytesOf = (name: string) => Buffer.from(name, "latin1");
@@ -76,7 +83,7 @@ function plantStep(place: Place, step: PlantStep, outsideName: string): void {
 	const existing = openAt(parent, name, O.path | O.nofollow);
 	if (existing < 0) plantNew(place, parent, name, step);
 	else {
-		if (step.kind === "dir" && isKind(existing, FileType.dir)) dress(existing, step.mode, step.uid, step.mark, true, step.opaque);
+		if (step.kind === "dir" && isKind(existing, FileType.dir)) dress(place, existing, step, true, step.opaque);
 		close(existing);
 	}
 	close(parent);
@@ -91,7 +98,7 @@ function isKind(fd: number, type: FileType): boolean {
 function isWhiteout(fd: number): boolean {
 	const stat = new Stat();
 	fstat(fd, stat);
-	return stat.type === FileType.chr;
+	return isWhiteoutStat(stat);
 }
 
 function makeParents(root: number, path: Path): number {
@@ -114,12 +121,12 @@ function plantNew(place: Place, parent: number, name: Buffer, step: Exclude<Plan
 			must(writeFrom(fd, text.subarray(0, step.size - 65_536), 65_536), "write");
 		} else if (step.size > 0) must(writeFrom(fd, text.subarray(0, step.size), 0), "write");
 		must(truncateFile(fd, step.size), "truncate");
-		dress(fd, step.mode, step.uid, step.mark, false, false);
+		dress(place, fd, step, false, false);
 		close(fd);
 	} else if (step.kind === "dir") {
 		must(makeDirectory(parent, name, 0o755), "mkdir");
 		const fd = must(openAt(parent, name, O.path), "open");
-		dress(fd, step.mode, step.uid, step.mark, true, step.opaque && place.below >= 0);
+		dress(place, fd, step, true, step.opaque && place.below >= 0);
 		close(fd);
 	} else if (step.kind === "symlink") {
 		must(makeSymlink(step.target, parent, name), "symlink");
@@ -128,50 +135,41 @@ function plantNew(place: Place, parent: number, name: Buffer, step: Exclude<Plan
 		const fd = must(openAt(parent, name, O.path | O.nofollow), "open");
 		changeMode(fd, step.mode);
 		close(fd);
+	} else if (step.kind === "device") {
+		const { type, major, minor } = step.device;
+		must(makeNode(parent, name, (FileType[type] << 12) | 0o640, major, minor), "mknod");
 	} else if (step.kind === "whiteout") {
 		must(makeNode(parent, name, S_IFCHR, 0, 0), "mknod");
 	} else {
 		const from = openWalk(step.isFromBelow && place.below >= 0 ? place.below : place.root, step.from);
 		if (from < 0) return;
-		if (!isKind(from, FileType.dir) && !isWhiteout(from)) must(linkDescriptor(from, parent, name), "link");
+		if (!isKind(from, FileType.dir) && !isWhiteout(from)) {
+			const status = linkDescriptor(from, parent, name);
+			if (status !== -ERRNO.EXDEV) must(status, "link");
+		}
 		close(from);
 	}
 }
 
-/** struct posix_acl_xattr of version 2: tag, permissions, id. */
-function acl(userPermissions: number): Buffer {
-	const entries: [number, number, number][] = [
-		[1, 7, -1],
-		[2, userPermissions, 1000],
-		[4, 5, -1],
-		[0x10, 7, -1],
-		[0x20, 4, -1],
-	];
-	const bytes = Buffer.alloc(4 + entries.length * 8);
-	bytes.writeUInt32LE(2, 0);
-	for (const [i, [tag, permissions, id]] of entries.entries()) {
-		bytes.writeUInt16LE(tag, 4 + i * 8);
-		bytes.writeUInt16LE(permissions, 6 + i * 8);
-		bytes.writeInt32LE(id, 8 + i * 8);
-	}
-	return bytes;
+interface Look {
+	readonly mode: number;
+	readonly uid: number;
+	readonly mark: Mark;
 }
 
-/** vfs_cap_data of revision 2: CAP_NET_BIND_SERVICE, effective. */
-const CAPABILITY = Buffer.from("0100000200040000000000000000000000000000", "hex");
-
-function dress(fd: number, mode: number, uid: number, mark: Mark, isDirectory: boolean, isOpaque: boolean): void {
+function dress(place: Place, fd: number, { mode, uid, mark }: Look, isDirectory: boolean, isOpaque: boolean): void {
 	changeOwner(fd, uid, uid);
 	must(changeMode(fd, mode), "chmod");
 	const set = (name: string, value: Buffer) => must(setXattr(fd, name, value), `set ${name}`);
 	if (mark === "user") set("user.colour", Buffer.from("green"));
 	if (mark === "trusted") set("trusted.colour", Buffer.alloc(300, 0x61));
 	if (mark === "acl") {
-		set("system.posix_acl_access", acl(6));
-		if (isDirectory) set("system.posix_acl_default", acl(5));
+		set("system.posix_acl_access", posixAcl("u::7 u:1000:6 g::5 m::7 o::4"));
+		if (isDirectory) set("system.posix_acl_default", posixAcl("u::7 u:1000:5 g::5 m::7 o::4"));
 	}
 	if (mark === "capability" && !isDirectory) set("security.capability", CAPABILITY);
-	if (isOpaque) set("trusted.overlay.opaque", Buffer.from("y"));
+	if (mark === "escaped") set(`${place.prefix}overlay.opaque`, Buffer.from("y"));
+	if (isOpaque) set(`${place.prefix}opaque`, Buffer.from("y"));
 }
 
 /** Every object gets a time of its own, in the order of names, folders after what is in them. */

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { CAPABILITY, posixAcl } from "./xattr-values.ts";
 
 /** What a differential run does: the lowers, the operations on the union of them, and how holdfast is set up. Plain data, so that it can shrink and be printed. */
 export interface Scenario {
@@ -11,7 +11,13 @@ export interface Scenario {
 	readonly checksEach: boolean;
 	/** Copies and flushes run on threads, as in a server; else on the main thread, which is much faster. */
 	readonly usesThreads: boolean;
+	/** Where a rig has several file systems: those of upper, and of the lowers from the topmost down. */
+	readonly fileSystems: readonly FileSystemName[];
 }
+
+/** File systems of a rig that has several. */
+export const FILE_SYSTEMS = ["ext4", "xfs", "tmpfs", "ext4-2"] as const;
+export type FileSystemName = (typeof FILE_SYSTEMS)[number];
 
 /** Names from the root down, each byte a character of it (latin1). */
 export type Path = readonly string[];
@@ -29,6 +35,7 @@ export type PlantStep =
 	  }
 	| { readonly kind: "symlink"; readonly path: Path; readonly target: string }
 	| { readonly kind: "fifo"; readonly path: Path; readonly mode: number }
+	| { readonly kind: "device"; readonly path: Path; readonly device: Device }
 	/** Not in the lowest layer. */
 	| { readonly kind: "whiteout"; readonly path: Path }
 	/** A second name of a file of this layer, or of the layer below (`cp -al`). */
@@ -36,8 +43,31 @@ export type PlantStep =
 	/** A further name outside of all layers. */
 	| { readonly kind: "outside"; readonly path: Path };
 
-/** Extended attributes of a planted object. */
-export type Mark = "none" | "user" | "acl" | "capability" | "trusted";
+/** Extended attributes of a planted object; "escaped": those that an overlay on top of this one would keep there. */
+export type Mark = "none" | "user" | "acl" | "capability" | "trusted" | "escaped";
+
+export interface Device {
+	readonly type: "chr" | "blk";
+	readonly major: number;
+	readonly minor: number;
+}
+
+export const XATTR_VALUES = {
+	empty: Buffer.alloc(0),
+	short: Buffer.from("short"),
+	other: Buffer.from("other value"),
+	long: Buffer.alloc(300, 0x61),
+	/** More than ext4 has room for. */
+	huge: Buffer.alloc(5000, 0x62),
+	y: Buffer.from("y"),
+	capability: CAPABILITY,
+	"acl of a user": posixAcl("u::7 u:1000:6 g::5 m::7 o::4"),
+	"acl of a group": posixAcl("u::6 g::4 g:1000:7 m::5 o::0"),
+	/** Says no more than a mode. */
+	"acl of a mode": posixAcl("u::6 g::4 o::4"),
+	"acl without mask": posixAcl("u::7 u:1000:6 g::5 o::4"),
+} as const;
+export type XattrValue = keyof typeof XATTR_VALUES;
 
 interface On {
 	readonly path: Path;
@@ -54,13 +84,18 @@ export type Operation =
 	| ({ readonly kind: "link"; readonly to: Path } & On)
 	| ({ readonly kind: "symlink"; readonly target: string } & On)
 	| ({ readonly kind: "fifo"; readonly mode: number } & On)
+	| ({ readonly kind: "device"; readonly mode: number; readonly device: Device } & On)
 	| ({ readonly kind: "mkdir"; readonly mode: number } & On)
 	| ({ readonly kind: "rename"; readonly to: Path } & On)
+	/** Both names change places (RENAME_EXCHANGE). */
+	| ({ readonly kind: "exchange"; readonly to: Path } & On)
 	| ({ readonly kind: "unlink" } & On)
 	| ({ readonly kind: "rmdir" } & On)
 	| ({ readonly kind: "chmod"; readonly mode: number } & On)
 	| ({ readonly kind: "chown"; readonly uid: number; readonly gid: number } & On)
 	| ({ readonly kind: "utimes"; readonly seconds: number } & On)
+	| ({ readonly kind: "setxattr"; readonly name: string; readonly value: XattrValue; readonly mode: "any" | "create" | "replace" } & On)
+	| ({ readonly kind: "removexattr"; readonly name: string } & On)
 	| ({ readonly kind: "read" } & On)
 	| ({ readonly kind: "readdir" } & On)
 	| { readonly kind: "restart" };
@@ -69,111 +104,6 @@ export function isOn(operation: Operation): operation is Exclude<Operation, { ki
 	return operation.kind !== "restart";
 }
 
-// names say mostly what they are, so that operations meet what they are for, and now and then not
-const folderName = fc.oneof({ weight: 10, arbitrary: fc.constantFrom("a", "a", "b") }, { weight: 1, arbitrary: fc.constantFrom("f", "c") });
-const fileName = fc.oneof(
-	{ weight: 14, arbitrary: fc.constantFrom("f", "f", "f", "g", "g", "h") },
-	{ weight: 2, arbitrary: fc.constantFrom("a", "b") },
-	{ weight: 1, arbitrary: fc.constantFrom("\xff\xfe", "d".repeat(255)) },
-);
-const parentPath: fc.Arbitrary<Path> = fc.oneof(
-	{ weight: 3, arbitrary: fc.constant([]) },
-	{ weight: 5, arbitrary: fc.tuple(folderName) },
-	{ weight: 1, arbitrary: fc.tuple(folderName, folderName) },
-);
-const folderPath: fc.Arbitrary<Path> = fc.tuple(parentPath, folderName).map(([parent, name]) => [...parent, name]);
-const filePath: fc.Arbitrary<Path> = fc.tuple(parentPath, fileName).map(([parent, name]) => [...parent, name]);
-const path: fc.Arbitrary<Path> = fc.oneof(filePath, folderPath);
-const pathOrRoot: fc.Arbitrary<Path> = fc.oneof({ weight: 12, arbitrary: path }, { weight: 1, arbitrary: fc.constant([]) });
-
-const target = fc.constantFrom("a", "nowhere", "/etc/passwd", "..", "x".repeat(300));
-const mark = fc.oneof(
-	{ weight: 6, arbitrary: fc.constant<Mark>("none") },
-	{ weight: 3, arbitrary: fc.constantFrom<Mark>("user", "acl", "capability", "trusted") },
-);
-const fileMode = fc.constantFrom(0o644, 0o600, 0o755, 0o4755, 0o2755, 0o2644, 0o000);
-const directoryMode = fc.constantFrom(0o755, 0o700, 0o1777);
-const plantedDirectoryMode = fc.constantFrom(0o755, 0o700, 0o1777, 0o2775);
-/** Beyond 65536 the file begins with a hole. */
-const size = fc.constantFrom(0, 1, 100, 5000, 70_000);
-const uid = fc.constantFrom(0, 1000);
-
-const plantedDirectory = { kind: fc.constant("dir" as const), path: folderPath, mode: plantedDirectoryMode, uid, mark };
-const plantStep: fc.Arbitrary<PlantStep> = fc.oneof(
-	{ weight: 7, arbitrary: fc.record({ kind: fc.constant("file" as const), path: filePath, size, mode: fileMode, uid, mark }) },
-	{ weight: 3, arbitrary: fc.record({ ...plantedDirectory, opaque: fc.constant(false) }) },
-	{ weight: 1, arbitrary: fc.record({ ...plantedDirectory, opaque: fc.constant(true) }) },
-	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("symlink" as const), path: filePath, target }) },
-	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("fifo" as const), path: filePath, mode: fileMode }) },
-	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("whiteout" as const), path }) },
-	{ weight: 3, arbitrary: fc.record({ kind: fc.constant("link" as const), path: filePath, from: filePath, isFromBelow: fc.boolean() }) },
-	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("outside" as const), path: filePath }) },
-);
-
-const held = fc.boolean();
-const on = { path: filePath, held };
-const onFolder = { path: folderPath, held };
-const onAny = { path: pathOrRoot, held };
-const offset = fc.constantFrom(0, 1, 4096, 100_000);
-const operation: fc.Arbitrary<Operation> = fc.oneof(
-	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("create" as const), ...on, mode: fileMode }) },
-	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("overwrite" as const), ...on, mode: fileMode }) },
-	{
-		weight: 5,
-		arbitrary: fc.record({
-			kind: fc.constant("write" as const),
-			...on,
-			offset,
-			length: fc.constantFrom(1, 10, 5000),
-			byte: fc.integer({ min: 65, max: 90 }),
-		}),
-	},
-	{ weight: 3, arbitrary: fc.record({ kind: fc.constant("truncate" as const), ...on, size: fc.constantFrom(0, 1, 50, 6000, 100_000) }) },
-	{ weight: 8, arbitrary: fc.record({ kind: fc.constant("link" as const), ...on, to: filePath }) },
-	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("symlink" as const), ...on, target }) },
-	{ weight: 1, arbitrary: fc.record({ kind: fc.constant("fifo" as const), ...on, mode: fileMode }) },
-	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("mkdir" as const), ...onFolder, mode: directoryMode }) },
-	{ weight: 6, arbitrary: fc.record({ kind: fc.constant("rename" as const), ...on, to: filePath }) },
-	{ weight: 6, arbitrary: fc.record({ kind: fc.constant("rename" as const), ...onFolder, to: folderPath }) },
-	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("rename" as const), path, held, to: path }) },
-	{ weight: 7, arbitrary: fc.record({ kind: fc.constant("unlink" as const), ...on }) },
-	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("rmdir" as const), ...onFolder }) },
-	{
-		weight: 3,
-		arbitrary: fc.record({
-			kind: fc.constant("chmod" as const),
-			...onAny,
-			mode: fc.constantFrom(0o644, 0o755, 0o4711, 0o2770, 0o1777),
-		}),
-	},
-	{
-		weight: 3,
-		arbitrary: fc.record({
-			kind: fc.constant("chown" as const),
-			...onAny,
-			uid: fc.constantFrom(0, 1000, 2000),
-			gid: fc.constantFrom(0, 1000, 2000),
-		}),
-	},
-	{
-		weight: 3,
-		arbitrary: fc.record({ kind: fc.constant("utimes" as const), ...onAny, seconds: fc.integer({ min: 1, max: 99_999 }) }),
-	},
-	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("read" as const), ...on }) },
-	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("readdir" as const), ...onAny }) },
-	{ weight: 3, arbitrary: fc.constant({ kind: "restart" as const }) },
-);
-
-export const scenarios: fc.Arbitrary<Scenario> = fc.noBias(
-	fc.record({
-		lowers: fc.array(fc.array(plantStep, { maxLength: 20, size: "max" }), { minLength: 1, maxLength: 3 }),
-		operations: fc.array(operation, { maxLength: 80, size: "max" }),
-		nodesMax: fc.constantFrom(65536, 3),
-		checksEach: fc.boolean(),
-		usesThreads: fc.nat({ max: 19 }).map((number) => number === 19),
-	}),
-);
-
 export function showPath(of: Path): string {
 	if (of.length === 0) return "/";
 	return of
@@ -181,20 +111,24 @@ export function showPath(of: Path): string {
 		.join("/");
 }
 
+const showDevice = ({ type, major, minor }: Device) => `${type} ${major}:${minor}`;
 const octal = (mode: number) => mode.toString(8).padStart(4, "0");
 
 export function showOperation(one: Operation): string {
 	if (!isOn(one)) return one.kind;
 	const words: (string | number)[] = [one.kind, showPath(one.path)];
-	if ("to" in one) words.push(one.kind === "link" ? "as" : "to", showPath(one.to));
-	if ("mode" in one) words.push(octal(one.mode));
+	if ("to" in one) words.push(one.kind === "link" ? "as" : one.kind === "exchange" ? "with" : "to", showPath(one.to));
+	if ("mode" in one && typeof one.mode === "number") words.push(octal(one.mode));
+	if ("device" in one) words.push(showDevice(one.device));
+	if ("name" in one) words.push(one.name);
+	if (one.kind === "setxattr") words.push("=", one.value, one.mode === "any" ? "" : `(${one.mode})`);
 	if (one.kind === "write") words.push(`${one.length} bytes at ${one.offset}`);
 	if (one.kind === "truncate") words.push("to", one.size);
 	if (one.kind === "symlink") words.push("->", showPath([one.target]));
 	if (one.kind === "chown") words.push(`${one.uid}:${one.gid}`);
 	if (one.kind === "utimes") words.push(one.seconds);
 	if (one.held) words.push("(by the handle held)");
-	return words.join(" ");
+	return words.filter((word) => word !== "").join(" ");
 }
 
 function showPlanted(one: PlantStep): string {
@@ -203,6 +137,7 @@ function showPlanted(one: PlantStep): string {
 	if ("mode" in one) words.push(octal(one.mode));
 	if (one.kind === "file") words.push(`size ${one.size}`);
 	if (one.kind === "symlink") words.push("->", showPath([one.target]));
+	if (one.kind === "device") words.push(showDevice(one.device));
 	if ("uid" in one) words.push(`uid ${one.uid}`);
 	if ("mark" in one && one.mark !== "none") words.push(`xattr ${one.mark}`);
 	if (one.kind === "dir" && one.opaque) words.push("opaque");
@@ -212,6 +147,7 @@ function showPlanted(one: PlantStep): string {
 /** For people: the layers and what was done, line by line. */
 export function showScenario(scenario: Scenario): string {
 	const lines = [
+		`file systems, where the rig has several: ${scenario.fileSystems.join(", ")}`,
 		`objects in memory: ${scenario.nodesMax}; compared after ${scenario.checksEach ? "each operation" : "restarts and at the end"}${scenario.usesThreads ? "; with threads" : ""}`,
 	];
 	for (const [i, lower] of scenario.lowers.entries()) {

@@ -1,0 +1,96 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { cannotMount, type Scratch } from "../support/scratch.ts";
+import { plantLowers } from "./plant.ts";
+import { FILE_SYSTEMS, type FileSystemName, type PlantStep, type Scenario } from "./scenario.ts";
+
+export const RIG_NAMES = ["one", "several", "userxattr"] as const;
+export type RigName = (typeof RIG_NAMES)[number];
+
+/** Where the layers of one side of a run are. */
+export interface LayerPaths {
+	readonly lowers: readonly string[];
+	readonly upper: string;
+	readonly work: string;
+	readonly state: string;
+	readonly mountPoint: string;
+}
+
+const OPTIONS: Readonly<Record<RigName, readonly string[]>> = {
+	/** All layers on one ext4. */
+	one: ["index=on", "nfs_export=on", "redirect_dir=on"],
+	/** Each layer on one of several file systems, as the scenario says. */
+	several: ["index=on", "nfs_export=on", "redirect_dir=on", "xino=on"],
+	/** As "one", with `user.overlay.` for the overlay's own xattrs: the kernel follows and makes no redirects then. */
+	userxattr: ["userxattr", "index=on", "nfs_export=on"],
+};
+
+/** What can have no user xattrs: neither side can copy that up where these hold the origin, and the kernel cannot mount after it has tried. */
+const BARE_KINDS: ReadonlySet<PlantStep["kind"]> = new Set(["symlink", "fifo", "device"]);
+
+/** File systems for runs, and how the overlays on them are set up. */
+export class Rig {
+	readonly name: RigName;
+	/** Of the kernel's mount. */
+	readonly options: readonly string[];
+	readonly usesUserXattrs: boolean;
+	readonly #tops = new Map<FileSystemName, string>();
+
+	constructor(made: Scratch, name: RigName) {
+		this.name = name;
+		this.options = OPTIONS[name];
+		this.usesUserXattrs = name === "userxattr";
+		for (const fileSystem of name === "several" ? FILE_SYSTEMS : FILE_SYSTEMS.slice(0, 1)) {
+			const kind = fileSystem === "ext4-2" ? "ext4" : fileSystem;
+			if (cannotMount(kind) !== false) continue;
+			const top = made.mount(kind, `differential-${name}-${fileSystem}`, 512);
+			execFileSync("mount", ["-o", "remount,noatime", top]);
+			this.#tops.set(fileSystem, top);
+		}
+	}
+
+	/** Makes the lowers of a scenario for one side, and names all the rest. Sides of the same name and scenario share nothing with others. */
+	layers(run: string, side: string, scenario: Scenario): LayerPaths {
+		const folder = (layer: number) => {
+			const path = join(this.#top(scenario, layer), run, side);
+			mkdirSync(path, { recursive: true });
+			return path;
+		};
+		const top = folder(0);
+		const made = (name: string) => {
+			mkdirSync(join(top, name));
+			return join(top, name);
+		};
+		return {
+			lowers: plantLowers(
+				scenario.lowers.map((_, i) => folder(i + 1)),
+				scenario.lowers.map((steps) => steps.filter((step) => !this.usesUserXattrs || !BARE_KINDS.has(step.kind))),
+				this.usesUserXattrs ? "user.overlay." : "trusted.overlay.",
+			),
+			upper: join(top, "upper"),
+			work: join(top, "work"),
+			state: made("state"),
+			mountPoint: made("merged"),
+		};
+	}
+
+	/** Whether the file system of upper tells exactly how many inodes are free: xfs frees them later. */
+	countsInodes(scenario: Scenario): boolean {
+		return this.#fileSystem(scenario, 0) !== "xfs";
+	}
+
+	remove(run: string): void {
+		for (const top of this.#tops.values()) rmSync(join(top, run), { recursive: true, force: true });
+	}
+
+	/** Layer 0 is upper. */
+	#fileSystem(scenario: Scenario, layer: number): FileSystemName {
+		const wanted = this.name === "several" ? scenario.fileSystems[layer] : FILE_SYSTEMS[0];
+		return this.#tops.has(wanted) ? wanted : FILE_SYSTEMS[0];
+	}
+
+	#top(scenario: Scenario, layer: number): string {
+		return this.#tops.get(this.#fileSystem(scenario, layer)) as string;
+	}
+}
