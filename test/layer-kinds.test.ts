@@ -393,7 +393,9 @@ test("kernel overlays that cannot be lowers are refused, each with what to do", 
 	mounted(kernelOverlay(made, "nameless", ext4, ext4, `${EXPORT},uuid=null`), `ro,${EXPORT},uuid=null`, /no uuid.*uuid=on/);
 	mounted(kernelOverlay(made, "apart", ext4, other, EXPORT), `ro,${EXPORT}`, /two file systems.*xino=on/);
 	mounted(kernelOverlay(made, "on-btrfs", btrfs, btrfs, EXPORT), `ro,${EXPORT}`, /on btrfs/);
-	mounted(kernelOverlay(made, "two-lowers", ext4, ext4, EXPORT, 2), `ro,${EXPORT}`, /with 2 lowers.*holdfast adopt/);
+	const two = kernelOverlay(made, "two-lowers", ext4, ext4, EXPORT, 2);
+	mounted(two, `ro,${EXPORT}`, /with 2 lowers.*holdfast adopt/);
+	await assertServedByItsLayers(made, two);
 	mounted(kernelOverlay(made, "unindexed", ext4, ext4, "index=off"), `ro,${EXPORT},uuid=on`, /was changed while.*not in its index.*adopt/);
 
 	const [upperAbove, workAbove] = ["above-upper", "above-work"].map((name) => plant(join(ext4, name), { "./": "" }));
@@ -439,6 +441,21 @@ test("kernel overlays that cannot be lowers are refused, each with what to do", 
 	// nothing may be found in a handle that does not fit into one on the wire
 	assert.equal(KERNEL_HANDLE_BYTES_MAX, ID_BYTES_MAX);
 });
+
+/** As the refusals advise: the layers of an overlay, named one by one. */
+async function assertServedByItsLayers(made: Scratch, { upper, lowers }: KernelOverlay): Promise<void> {
+	const layers = [upper, ...lowers];
+	const state = ["--state-dir", made.folder("state-of-layers")];
+	const adopted = runHoldfast(["adopt", ...layers.flatMap((layer) => ["--lower", layer]), ...state]);
+	assert.equal(adopted.code, 0, adopted.stderr);
+	const server = await startServer(made, { lowers: layers, args: state });
+	const client = await server.client();
+	const root = await client.root();
+	assert.equal((await client.readFile(await client.walk(root, "merged/a"))).toString(), "changed");
+	assert.ok(!(await survey(client, root)).has("gone"));
+	client.close();
+	await server.terminate();
+}
 
 // What is refused
 

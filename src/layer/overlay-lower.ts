@@ -60,7 +60,7 @@ export function checkOverlayLower(directory: number, path: string): void {
 	const opened: number[] = [];
 	try {
 		const open = (layer: string) => {
-			const fd = openPath(layer, O.rdonly | O.directory);
+			const fd = openPath(layer, O.rdonly | O.directory | O.noatime);
 			if (fd < 0)
 				throw refusal(
 					`whose layer ${layer} cannot be opened (${errnoName(fd)}). It must be reachable by the path that it was mounted with.`,
