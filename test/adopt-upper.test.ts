@@ -9,6 +9,7 @@ import {
 	readFileSync,
 	renameSync,
 	rmSync,
+	symlinkSync,
 	unlinkSync,
 	utimesSync,
 	writeFileSync,
@@ -246,17 +247,30 @@ for (const [options, mayRename] of [
 	["index=on,nfs_export=on,redirect_dir=on", true],
 	["index=off,metacopy=on,redirect_dir=on", true],
 	["index=on,metacopy=on,redirect_dir=on", true],
+	["index=off,userxattr", false],
+	["index=on,userxattr", false],
+	["index=on,nfs_export=on,userxattr", false],
 ] as const) {
 	test(`an upper that the kernel made with ${options} is served after adoption, and its objects keep their handles`, {
 		skip,
 	}, async (t) => {
 		const stand = new Stand(t, LOWERS);
+		const userXattrs = options.includes("userxattr");
+		stand.options = { userXattrs };
+		for (const name of ["link", "link2"]) symlinkSync("target", join(stand.lowers[1], name));
+		execFileSync("mkfifo", [join(stand.lowers[1], "pipe")]);
 		const lowersBefore = stand.lowers.map((lower) => snapshotTree(lower, { exact: true }));
 		const kernel = stand.kernel(options, (tree) => {
 			useTree(tree, mayRename);
+			// with nfs_export and userxattr the kernel cannot copy them up (EPERM)
+			for (const path of options.includes("nfs_export=on,userxattr") ? [] : ["link", "pipe"])
+				execFileSync("chown", ["-h", "7:7", join(tree, path)]);
 			return kernelTree(tree);
 		});
 		assert.throws(() => stand.open("serve"), /holdfast adopt/);
+		stand.options = { userXattrs: !userXattrs };
+		assert.throws(() => stand.open("adopt"), /--userxattr/);
+		stand.options = { userXattrs };
 		const { problems, identities } = await stand.adopt();
 		assert.deepEqual(problems, []);
 		assert.ok(identities > 3, `${identities} identities`);
@@ -268,22 +282,29 @@ for (const [options, mayRename] of [
 		// handles hold over changes of what was adopted, and over restarts
 		await stand.run((overlay) => overlay.write(walk(overlay, "renamed"), ROOT, 0, bytes("B")));
 		await stand.run((overlay) => overlay.write(walk(overlay, "links/1"), ROOT, 0, bytes("L")));
-		await stand.run((overlay) => overlay.rename(overlay.root, bytes("d"), overlay.root, bytes("D"), ROOT));
+		const moved = userXattrs ? "d" : "D";
+		if (!userXattrs) await stand.run((overlay) => overlay.rename(overlay.root, bytes("d"), overlay.root, bytes("D"), ROOT));
+		await stand.run((overlay) => overlay.setattr(walk(overlay, "link2"), ROOT, { uid: 9 }));
 		await stand.close();
 		for (const { handle } of first.values()) assert.deepEqual((await stand.seen(handle)).handle, handle);
 		const second = await stand.tree();
 		for (const [path, { handle, fileid }] of first) {
-			const now = second.get(path.replace(/^\/d(?=\/|$)/, "/D"));
+			const now = second.get(path.replace(/^\/d(?=\/|$)/, `/${moved}`));
 			assert.deepEqual(now?.handle, handle, path);
 			assert.equal(now?.fileid, fileid, path);
 		}
 		assert.equal(second.get("/links/2")?.text, "Linked");
 		await stand.release();
 		assert.deepEqual(
-			sorted(stand.kernel(options.replace("index=off", "index=on"), kernelTree)),
+			sorted(stand.kernel(options.replace("index=off", "index=on").replace("userxattr", "userxattr,redirect_dir=nofollow"), kernelTree)),
 			sorted(texts(second)),
 			"the kernel goes on with it",
 		);
+		const third = await stand.tree();
+		for (const [path, { handle, links }] of second) {
+			assert.deepEqual(third.get(path)?.handle, handle, `${path} after the kernel had it`);
+			assert.equal(third.get(path)?.links, links, `links of ${path} after the kernel had it`);
+		}
 		stand.lowers.forEach((lower, i) => {
 			assert.deepEqual(snapshotTree(lower, { exact: true }), lowersBefore[i], lower);
 		});

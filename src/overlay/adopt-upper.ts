@@ -2,10 +2,10 @@ import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
-import { linkDescriptor, makeDirectory, RENAME, renameName, unlinkName } from "../linux/names.ts";
+import { linkDescriptor, makeDirectory, RENAME, readLink, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
-import { getXattr, setXattr } from "../linux/xattr.ts";
+import { getXattr } from "../linux/xattr.ts";
 import { type AdoptionProblem, entriesOf, recordOf } from "./adoption.ts";
 import { writableOf } from "./copy-up.ts";
 import { findData, isMetacopy } from "./data-files.ts";
@@ -14,6 +14,7 @@ import { OverlayError } from "./errors.ts";
 import { decodeRecord, encodeIdentity, type Identity } from "./identity.ts";
 import type { IndexAnswer } from "./index-directory.ts";
 import { findInStack } from "./lookup.ts";
+import { getMark, setMark } from "./marks.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
@@ -163,7 +164,7 @@ class UpperAdopter {
 				? `the lower object that it is named for cannot be opened (${errnoName(lowerFd)})`
 				: lower.type !== stat.type
 					? "the lower object that it is named for is of another type"
-					: stat.type !== FileType.dir && !this.#isCopyOf(fd, entry)
+					: stat.type !== FileType.dir && !this.#isCopyOf(fd, stat, entry, identity)
 						? "it is not a copy of the lower object that it is named for"
 						: null;
 		if (reason === null) return;
@@ -171,9 +172,26 @@ class UpperAdopter {
 		this.#setAside(entry);
 	}
 
-	#isCopyOf(fd: number, entry: string): boolean {
-		const origin = getXattr(fd, this.#engine.xattr.origin);
-		return typeof origin !== "number" && origin.toString("hex") === entry;
+	#isCopyOf(fd: number, stat: Stat, entry: string, identity: Identity): boolean {
+		const { origin } = this.#engine.xattr;
+		const value = getMark(this.#writable, fd, stat.type, origin);
+		if (typeof value !== "number") return value.toString("hex") === entry;
+		const canCarryOrigin = stat.type === FileType.reg || !origin.startsWith("user.");
+		if (canCarryOrigin || !this.#looksLike(fd, stat, identity)) return false;
+		this.#setXattr(fd, origin, Buffer.from(entry, "hex"), stat.type);
+		this.#setXattr(fd, this.#engine.xattr.identity, this.#identityOf(identity), stat.type);
+		return true;
+	}
+
+	/** Of what Linux lets no user.* attribute be set on: a symlink of the same target, a device of the same number. */
+	#looksLike(fd: number, stat: Stat, identity: Identity): boolean {
+		const lower = new Stat();
+		const lowerFd = this.#openLower(identity, lower);
+		if (lowerFd < 0) return false;
+		const targets = stat.type === FileType.lnk ? [readLink(fd, ""), readLink(lowerFd, "")] : [EMPTY, EMPTY];
+		close(lowerFd);
+		const isSameTarget = targets[0] !== null && targets[1] !== null && targets[0].equals(targets[1]);
+		return isSameTarget && stat.rdevMajor === lower.rdevMajor && stat.rdevMinor === lower.rdevMinor;
 	}
 
 	#setAside(entry: string): void {
@@ -270,10 +288,10 @@ class UpperAdopter {
 	}
 
 	/** False when it is set already. */
-	#setXattr(fd: number, name: string, value: Buffer): boolean {
-		const known = getXattr(fd, name);
+	#setXattr(fd: number, name: string, value: Buffer, type: number = FileType.reg): boolean {
+		const known = getMark(this.#writable, fd, type, name);
 		if (typeof known !== "number" && known.equals(value)) return false;
-		must(setXattr(fd, name, value), `Cannot set ${name}`);
+		must(setMark(this.#writable, fd, name, value), `Cannot set ${name}`);
 		return true;
 	}
 
@@ -290,7 +308,7 @@ class UpperAdopter {
 			this.report.metacopies++;
 			if (data === null) this.#problem(path, "its data is in another layer (metacopy), and it is not there");
 		}
-		const origin = getXattr(fd, engine.xattr.origin);
+		const origin = getMark(this.#writable, fd, stat.type, engine.xattr.origin);
 		if (typeof origin === "number" || origin.length === 0) return;
 		const birth = this.#decode(origin);
 		if (birth === null) {
@@ -304,7 +322,7 @@ class UpperAdopter {
 		}
 		this.#markImpure(parent);
 		if (answer.kind === "upper") {
-			if (this.#setXattr(fd, engine.xattr.identity, this.#identityOf(birth))) this.report.identities++;
+			if (this.#setXattr(fd, engine.xattr.identity, this.#identityOf(birth), stat.type)) this.report.identities++;
 			return;
 		}
 		const lower = new Stat();
@@ -318,7 +336,7 @@ class UpperAdopter {
 		if (lower.nlink > 1) return;
 		const below = findInStack(engine, lowers, name);
 		const home = this.#layerOf(birth);
-		if (below?.reals[0].key === realKey(home.layers[0], birth.id)) this.#adoptCopy(fd, birth);
+		if (below?.reals[0].key === realKey(home.layers[0], birth.id)) this.#adoptCopy(fd, stat.type, birth);
 		else {
 			const { handle } = realOf(this.#writable.layer, fd, stat);
 			this.#claimants.push({ inode: handle, parent, path, birth, home });
@@ -326,9 +344,9 @@ class UpperAdopter {
 	}
 
 	/** Gives a copied up file of one lower name its identity and its index entry. */
-	#adoptCopy(fd: number, birth: Identity): void {
-		this.#setXattr(fd, this.#engine.xattr.nlink, Buffer.from("U-1"));
-		this.#setXattr(fd, this.#engine.xattr.identity, this.#identityOf(birth));
+	#adoptCopy(fd: number, type: number, birth: Identity): void {
+		this.#setXattr(fd, this.#engine.xattr.nlink, Buffer.from("U-1"), type);
+		this.#setXattr(fd, this.#engine.xattr.identity, this.#identityOf(birth), type);
 		must(linkDescriptor(fd, this.#writable.index.fd, this.#entryName(birth)), "Cannot make an index entry");
 		this.report.identities++;
 	}
@@ -393,7 +411,7 @@ class UpperAdopter {
 			if (fd < 0) throw failed("Cannot open an object of upper", fd);
 			must(fstat(fd, stat), "Cannot read an object of upper");
 			const answer = this.#writable.index.ask(this.#entryName(birth));
-			if (answer.kind === "absent") this.#adoptCopy(fd, birth);
+			if (answer.kind === "absent") this.#adoptCopy(fd, stat.type, birth);
 			else if (answer.kind === "gone" || isOther(answer, stat)) {
 				this.#problem(path, "its origin is that of another object (a copy of it, made inside upper?); it counts as born in upper");
 			}
@@ -470,7 +488,7 @@ class UpperAdopter {
 			return;
 		}
 		const delta = lowerOnly - 1;
-		this.#setXattr(fd, this.#engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`));
+		this.#setXattr(fd, this.#engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`), stat.type);
 	}
 
 	/** Lower files of several names, of which upper hides some. */
@@ -489,6 +507,8 @@ class UpperAdopter {
 		}
 	}
 }
+
+const EMPTY = Buffer.alloc(0);
 
 /** Whether an index entry leads to another inode than this; closes what it has opened. */
 function isOther(answer: IndexAnswer, stat: Stat): boolean {

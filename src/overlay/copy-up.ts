@@ -12,6 +12,7 @@ import { type Engine, failed, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
 import { encodeIdentity, encodeRecord } from "./identity.ts";
 import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
+import { setMark } from "./marks.ts";
 import type { CopyUpJob, Node } from "./node.ts";
 import { Plan } from "./plan.ts";
 import type { Step } from "./steps.ts";
@@ -125,7 +126,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		// the inode will have its index entry for a link, and its name where that is known
 		const delta = names - (place === null ? 1 : 2);
 		mark(engine, built.fd, node, source);
-		must(setXattr(built.fd, engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`)), "Cannot set the link count");
+		must(setMark(writable, built.fd, engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`)), "Cannot set the link count");
 		copyMetadata(engine.xattr, engine.descriptors.path(source), built.fd, stat);
 		must(fstat(built.fd, stat), "Cannot read an object in work");
 		const real = realOf(writable.layer, built.fd, stat);
@@ -253,10 +254,16 @@ export function abandonCopy(engine: Engine, node: Node): void {
 /** Says on the new inode what it was born as, for the kernel and for us. */
 function mark(engine: Engine, fd: number, node: Node, source: Real): void {
 	const { uuid } = source.layer.fileSystem;
-	must(setXattr(fd, engine.xattr.origin, encodeRecord(uuid, source.handle, false)), "Cannot mark the origin of a copied up object");
+	must(
+		setMark(writableOf(engine), fd, engine.xattr.origin, encodeRecord(uuid, source.handle, false)),
+		"Cannot mark the origin of a copied up object",
+	);
 	const home = engine.homes.get(node.home);
 	if (home === undefined) throw new OverlayError("io", "The home of an object is not in the stack");
-	must(setXattr(fd, engine.xattr.identity, encodeIdentity(home.uuid, node.id)), "Cannot mark the identity of a copied up object");
+	must(
+		setMark(writableOf(engine), fd, engine.xattr.identity, encodeIdentity(home.uuid, node.id)),
+		"Cannot mark the identity of a copied up object",
+	);
 }
 
 /**

@@ -26,6 +26,8 @@ export interface Writable {
 	readonly linkCounts: LinkCounts;
 	readonly journal: Journal;
 	readonly longRedirects: LongRedirects;
+	/** See getMark. */
+	readonly marks: RecordMap;
 }
 
 /** What every part of the engine works on: the stack, the caches and the registry's numbers. One for each export. */

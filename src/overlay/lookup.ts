@@ -1,4 +1,5 @@
 import { sipHash, sipHashHi, sipHashLo } from "../handle/sip-hash.ts";
+import { CASEFOLD_REASON, isCasefolded } from "../layer/casefold.ts";
 import type { Layer } from "../layer/layer.ts";
 import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
@@ -9,9 +10,10 @@ import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { redirectingDirectory } from "./adoption.ts";
-import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf } from "./engine.ts";
+import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf, type Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import { decodeIdentity, encodeRecord, type Identity } from "./identity.ts";
+import { getMark } from "./marks.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { identityKey, Node } from "./node.ts";
 import { FileType } from "./types.ts";
@@ -127,6 +129,7 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 				return found;
 			}
 			const real = realOf(parent.layer, fd, stat);
+			refuseCasefold(real, fd);
 			const isEnd = readDirectoryMarks(engine, real, fd, search) || hit.isEnd;
 			top ??= stat;
 			reals.push(real);
@@ -144,6 +147,12 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 		if (fd >= 0) close(fd);
 		for (const open of fds) close(open);
 		throw error;
+	}
+}
+
+function refuseCasefold(real: Real, fd: number): void {
+	if (real.layer.fileSystem.mayCasefold && isCasefolded(fd)) {
+		throw new OverlayError("io", `Cannot show a directory of ${real.layer.path}: ${CASEFOLD_REASON}`);
 	}
 }
 
@@ -292,7 +301,7 @@ function indexedFileNode(engine: Engine, identity: Identity, fd: number, stat: S
 function readLinkDelta(engine: Engine, node: Node): void {
 	node.isIndexed = true;
 	const fd = engine.descriptors.path(node.top);
-	const value = getXattr(fd, engine.xattr.nlink);
+	const value = getMark(engine.writable as Writable, fd, node.type, engine.xattr.nlink);
 	const match = typeof value === "number" ? null : /^([UL])([+-]\d+)$/.exec(value.toString("latin1"));
 	node.nlinkDelta = match === null ? -1 : Number.parseInt(match[2], 10);
 	if (match?.[1] === "L") {
@@ -333,10 +342,10 @@ function upperNode(engine: Engine, found: Found): Node {
  * a planted or cloned xattr says nothing.
  */
 function believedIdentity(engine: Engine, real: Real, fd: number, stat: Stat): Identity | null {
-	const value = getXattr(fd, engine.xattr.identity);
-	if (typeof value === "number") return null;
-	const claim = decodeIdentity(value);
-	if (claim === null || engine.writable === null) return null;
+	if (engine.writable === null) return null;
+	const value = getMark(engine.writable, fd, stat.type, engine.xattr.identity);
+	const claim = typeof value === "number" ? null : decodeIdentity(value);
+	if (claim === null) return null;
 	for (const home of engine.homes.values()) {
 		if (home.isUpper || !home.uuid.equals(claim.homeUuid)) continue;
 		const { index } = engine.writable;

@@ -241,6 +241,7 @@ function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: Keep):
 		linkCounts: keep(new LinkCounts(workFolder.own)),
 		journal: keep(new Journal(place.folder, () => writable)),
 		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath),
+		marks: keep(new RecordMap(place.folder, "marks")),
 	};
 	return writable;
 }

@@ -1,6 +1,10 @@
 import { rmdirSync } from "node:fs";
 import { join } from "node:path";
-import { fstat, Stat } from "../linux/stat.ts";
+import { USER_XATTRS } from "../layer/layer.ts";
+import { visitEntries } from "../linux/directory.ts";
+import { unlinkName } from "../linux/names.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { ensureNamed, ensureUpper, entryOf, writableOf } from "./copy-up.ts";
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
@@ -13,6 +17,7 @@ import { MARKER, markerFolder } from "./ownership.ts";
 import { flushFolder } from "./registry.ts";
 import { settle } from "./settle.ts";
 import { FileType } from "./types.ts";
+import { isWhiteoutStat } from "./whiteout.ts";
 
 /** What release has done, or (`isDryRun`) would do. */
 export interface ReleaseReport {
@@ -40,6 +45,7 @@ export async function release(overlay: Overlay, work: string, isDryRun: boolean)
 	}
 	const counts = await writeCounts(overlay, isDryRun);
 	const names = isDryRun ? { named: writableOf(engine).linkCounts.list("unnamed").length, nameless: 0 } : await giveNames(overlay);
+	if (!isDryRun) hideFromKernel(engine);
 	await overlay.close();
 	if (!isDryRun) {
 		rmdirSync(join(markerFolder(work), MARKER));
@@ -48,6 +54,26 @@ export async function release(overlay: Overlay, work: string, isDryRun: boolean)
 		flushFolder(join(work, "work"));
 	}
 	return { ...names, ...counts };
+}
+
+/**
+ * With `userxattr` symlinks and devices cannot say what they were copied up from, and the kernel refuses to mount an index that holds such
+ * an entry. What they are is kept in `work/holdfast/marks`, from which the next adoption makes the entry again.
+ */
+function hideFromKernel(engine: Engine): void {
+	if (engine.xattr !== USER_XATTRS) return;
+	const { index } = writableOf(engine);
+	const list = must(openAt(index.fd, ".", O.rdonly | O.directory), "Cannot open the index");
+	const stat = new Stat();
+	const status = visitEntries(list, (name, type) => {
+		if (type === FileType.dir || type === FileType.reg || statAt(index.fd, name, stat) < 0) return undefined;
+		// what has no other name would be lost
+		if (isWhiteoutStat(stat) || stat.type === FileType.dir || stat.type === FileType.reg || stat.nlink === 1) return undefined;
+		must(unlinkName(index.fd, name), "Cannot remove an index entry");
+		return undefined;
+	});
+	close(list);
+	must(status, "Cannot read the index");
 }
 
 function nodeOfEntry(engine: Engine, entry: string): Node | null {

@@ -7,6 +7,7 @@ import { close, O } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { removeXattr, setXattr } from "../linux/xattr.ts";
 import { failed, must, type Writable } from "./engine.ts";
+import { setMark } from "./marks.ts";
 import { FileType, type SetAttributes, type Timespec } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
 
@@ -79,7 +80,7 @@ export function runStep(writable: Writable, step: Step, descriptors: Descriptors
 			must(unlinkName(descriptors.place(step.in), step.name), "Cannot remove a whiteout");
 			return;
 		case "xattr":
-			must(setXattr(descriptors.inode(step.inode, false), step.name, step.value), `Cannot set ${step.name}`);
+			must(setMark(writable, descriptors.inode(step.inode, false), step.name, step.value), `Cannot set ${step.name}`);
 			return;
 		case "attributes":
 			applyChange(step.type, step.change, step.inode, descriptors);

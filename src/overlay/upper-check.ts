@@ -1,6 +1,6 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Layer, LayerError, overlayXattrs } from "../layer/layer.ts";
+import { type Layer, LayerError, overlayXattrs, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
@@ -18,6 +18,7 @@ export type Expectation = "new" | "startedOver" | "adopted" | "ours";
  * with names outside of it may be a lower's (`cp -al`), and writing would go through to that. Throws LayerError.
  */
 export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string, expectation: Expectation): void {
+	refuseOtherPrefix(upper);
 	const takesMarks = expectation === "adopted" || expectation === "ours";
 	const rootMarks = overlayXattrs(upper.root, upper.xattr).filter((mark) => !(expectation === "startedOver" && mark === "holdfast"));
 	if (!takesMarks && rootMarks.length > 0) throw notOurs(upper, `its root carries the overlay attribute ${rootMarks[0]}`);
@@ -38,6 +39,18 @@ export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string,
 				"and writing to it would change the lower. Make the upper by cp -a --reflink=auto instead, or start with an empty one.",
 		);
 	}
+}
+
+/** Marks of the other kind would be content to us, and what they say would be lost. */
+function refuseOtherPrefix(upper: Layer): void {
+	const isUser = upper.xattr === USER_XATTRS;
+	if (overlayXattrs(upper.root, upper.xattr).length > 0) return;
+	const marks = overlayXattrs(upper.root, isUser ? TRUSTED_XATTRS : USER_XATTRS);
+	if (marks.length === 0) return;
+	throw new LayerError(
+		`Cannot take the upper ${upper.path} ${isUser ? "with" : "without"} --userxattr: its root carries the attribute ` +
+			`${isUser ? "trusted" : "user"}.overlay.${marks[0]}, so it was made ${isUser ? "without" : "with"} that option. Name it so.`,
+	);
 }
 
 function notOurs(upper: Layer, why: string): LayerError {
