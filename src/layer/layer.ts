@@ -194,7 +194,7 @@ export function openDirectory(path: string, role: string): number {
 
 function openFailure(error: number): string {
 	if (error !== -ERRNO.EMFILE) return errnoName(error);
-	return "EMFILE, too many open files. Each layer takes two descriptors, and looking names up two more; raise the limit (ulimit -Hn)";
+	return "EMFILE, too many open files. Each layer takes two descriptors, and up to three more while names are looked up; raise the limit (ulimit -Hn)";
 }
 
 /** Whether the kernel (6.7 and newer) has given a btrfs another id for this mount than it has on disk. */
