@@ -8,8 +8,13 @@ const STATX_MNT_ID = 0x1000;
 const STATX_ADDRESS = arenaAddress + PLACE.statx;
 const WORD = PLACE.statx / 4;
 
+/** Bits of stx_attributes. */
+export const STATX_ATTR = { immutable: 0x10, append: 0x20 } as const;
+
 /** What statx(2) says of an inode. Times: seconds (may be negative) and nanoseconds. 64-bit values that identify are halves. */
 export class Stat {
+	/** Low half of stx_attributes: see STATX_ATTR. */
+	attributes = 0;
 	mode = 0;
 	nlink = 0;
 	uid = 0;
@@ -47,6 +52,7 @@ export class Stat {
 
 function take(out: Stat): void {
 	const w = arenaWords;
+	out.attributes = w[WORD + 2];
 	out.nlink = w[WORD + 4];
 	out.uid = w[WORD + 5];
 	out.gid = w[WORD + 6];

@@ -4,6 +4,7 @@ import type { Engine } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
 import { ACL_ACCESS, aclGrants } from "./posix-acl.ts";
+import { PROTECTION, protectionOf, refuseProtected } from "./protection.ts";
 import { Access, type Credentials, FileType } from "./types.ts";
 
 /** Permission bits as in a mode. */
@@ -20,6 +21,7 @@ export function isSuperuser(who: Credentials): boolean {
 
 /** Whether the caller has all the permissions asked for on an object with these attributes. */
 export function permitted(engine: Engine, node: Node, stat: Stat, who: Credentials, wanted: number): boolean {
+	if ((wanted & MAY.write) !== 0 && (protectionOf(engine, node, stat) & PROTECTION.immutable) !== 0) return false;
 	if (isSuperuser(who)) {
 		// as the kernel: the superuser may do all, but not execute what nobody may
 		return (wanted & MAY.execute) === 0 || stat.type === FileType.dir || (stat.mode & 0o111) !== 0;
@@ -35,7 +37,9 @@ export function permitted(engine: Engine, node: Node, stat: Stat, who: Credentia
 }
 
 export function demand(engine: Engine, node: Node, stat: Stat, who: Credentials, wanted: number): void {
-	if (!permitted(engine, node, stat, who, wanted)) throw new OverlayError("acces", "Permission denied");
+	if (permitted(engine, node, stat, who, wanted)) return;
+	if ((wanted & MAY.write) !== 0) refuseProtected(engine, node, stat, PROTECTION.immutable);
+	throw new OverlayError("acces", "Permission denied");
 }
 
 /** The access bits of NFS that are granted, of those asked for. */

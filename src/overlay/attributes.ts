@@ -6,6 +6,7 @@ import { dataOf, ensureData } from "./data-files.ts";
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
+import { PROTECTION, refuseProtected } from "./protection.ts";
 import { type Attributes, type Credentials, FileType, type SetAttributes, type Timespec } from "./types.ts";
 
 /** Attributes of the topmost real object. */
@@ -85,6 +86,8 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 	if (Object.keys(change).length === 0) return;
 	writableOf(engine);
 	checkChange(engine, node, stat, who, change);
+	const isTouch = Object.entries(change).every(([key, value]) => (key === "atime" || key === "mtime") && value === "now");
+	refuseProtected(engine, node, stat, isTouch ? PROTECTION.immutable : undefined);
 	const effective = { ...change };
 	if (change.mode !== undefined) effective.mode = grantedMode(change.mode, change.gid ?? stat.gid, who);
 	else if (change.size !== undefined && change.size !== stat.size) {

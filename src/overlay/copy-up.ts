@@ -15,6 +15,7 @@ import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
 import { setMark } from "./marks.ts";
 import type { CopyUpJob, Node } from "./node.ts";
 import { Plan } from "./plan.ts";
+import { keepProtection } from "./protection.ts";
 import type { Step } from "./steps.ts";
 import { FileType, type SetAttributes } from "./types.ts";
 
@@ -87,7 +88,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 	try {
 		const stat = new Stat();
 		must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
-		mark(engine, fd, node, source);
+		mark(engine, fd, node, source, stat);
 		copyMetadata(engine.xattr, engine.descriptors.path(source), fd, stat);
 		must(fstat(fd, stat), "Cannot read a directory in work");
 		const real = realOf(layer, fd, stat);
@@ -125,7 +126,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		const names = node.lowerLinks >= 0 ? node.lowerLinks : (writable.linkCounts.get(entry) ?? stat.nlink);
 		// the inode will have its index entry for a link, and its name where that is known
 		const delta = names - (place === null ? 1 : 2);
-		mark(engine, built.fd, node, source);
+		mark(engine, built.fd, node, source, stat);
 		must(setMark(writable, built.fd, engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`)), "Cannot set the link count");
 		copyMetadata(engine.xattr, engine.descriptors.path(source), built.fd, stat);
 		must(fstat(built.fd, stat), "Cannot read an object in work");
@@ -145,6 +146,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		engine.descriptors.drop(source);
 		node.reals = [real];
 		node.data = null;
+		node.protection = -1;
 		node.isIndexed = true;
 		node.nlinkDelta = delta;
 		node.lowerLinks = -1;
@@ -252,7 +254,8 @@ export function abandonCopy(engine: Engine, node: Node): void {
 }
 
 /** Says on the new inode what it was born as, for the kernel and for us. */
-function mark(engine: Engine, fd: number, node: Node, source: Real): void {
+function mark(engine: Engine, fd: number, node: Node, source: Real, stat: Stat): void {
+	keepProtection(engine, stat, fd);
 	const { uuid } = source.layer.fileSystem;
 	must(
 		setMark(writableOf(engine), fd, engine.xattr.origin, encodeRecord(uuid, source.handle, false)),

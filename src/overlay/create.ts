@@ -16,6 +16,7 @@ import { checkNewName } from "./names.ts";
 import type { Node } from "./node.ts";
 import { Plan } from "./plan.ts";
 import { ACL_ACCESS, ACL_DEFAULT, inheritAcl } from "./posix-acl.ts";
+import { refuseProtected } from "./protection.ts";
 import { type Credentials, FileType, type SetAttributes } from "./types.ts";
 
 const S_ISGID = 0o2000;
@@ -150,6 +151,7 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 	checkCreate(engine, directory, name, who);
 	if (node.type === FileType.dir) throw new OverlayError("isdir", "A directory cannot have a second name");
 	if (lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
+	refuseProtected(engine, node, statOf(engine, node));
 	const writable = writableOf(engine);
 	ensureUpper(engine, directory);
 	// what has a link count of its own in the index only counts further names if it is there

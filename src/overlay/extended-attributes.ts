@@ -8,6 +8,7 @@ import { type Engine, failed } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
 import { ACL_ACCESS, ACL_DEFAULT, judgeAcl } from "./posix-acl.ts";
+import { refuseProtected } from "./protection.ts";
 import type { ObjectChange } from "./steps.ts";
 import { type Credentials, FileType } from "./types.ts";
 
@@ -161,6 +162,7 @@ function refuseName(target: Target): void {
 
 /** xattr(7): what each namespace asks of who changes something in it. ACLs have rules of their own. */
 function demandChange(engine: Engine, node: Node, stat: Stat, who: Credentials, target: Target): void {
+	refuseProtected(engine, node, stat);
 	if (target.space === "acl" || isSuperuser(who)) {
 		if (target.space === "user" && !mayCarryUser(node)) throw forbidden("Only files and directories have user attributes");
 		return;

@@ -23,6 +23,8 @@ export class Node implements OverlayObject {
 	isIndexed = false;
 	/** Names left of a lower file, where that is not its inode's own count; -1: not asked yet. */
 	lowerLinks = -1;
+	/** See protectionOf; -1: not asked yet. */
+	protection = -1;
 	/** The last name is gone; whoever still holds this Node must not change anything through it. */
 	isDead = false;
 	/** No longer in the cache: another Node may stand for the same object. */

@@ -60,6 +60,10 @@ export interface OpenedOverlay {
 const NODES_MAX = 65536;
 /** Descriptors left for connections, workers and the one operation that runs. */
 const DESCRIPTORS_RESERVED = 2048;
+/** What each layer keeps open, and what one look-up in all of them opens for a moment. */
+const DESCRIPTORS_PER_LAYER = 5;
+/** Less than this beside the layers is not enough for the smallest cache and a few connections. */
+const DESCRIPTORS_FEWEST = 256;
 const DESCRIPTORS_MIN = 64;
 const DESCRIPTORS_MAX = 65536;
 
@@ -85,6 +89,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		opened.push(resource);
 		return resource;
 	};
+	refuseFewDescriptors(options, descriptorLimit);
 	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS);
 	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
@@ -101,9 +106,9 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	const { registry, adoption } = openRegistry(options, place, stack);
 	assignNumbers(registry, stack);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
+	const free = descriptorLimit - layers.length * DESCRIPTORS_PER_LAYER;
 	const descriptors = new DescriptorCache(
-		options.descriptorsMax ??
-			Math.min(Math.max(Math.floor((descriptorLimit - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
+		options.descriptorsMax ?? Math.min(Math.max(Math.floor((free - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
 	);
 	const writable = upper === null || tree === null ? null : openWritable(upper, place, tree, keep);
 	const engine: Engine = {
@@ -140,6 +145,16 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	};
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
 	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, adopted };
+}
+
+/** Rather at the start than in the middle of somebody's work. */
+function refuseFewDescriptors({ lowers, dataLowers = [] }: OpenOptions, limit: number): void {
+	const needed = (lowers.length + dataLowers.length + 1) * DESCRIPTORS_PER_LAYER + DESCRIPTORS_FEWEST;
+	if (limit >= needed) return;
+	throw new LayerError(
+		`Cannot open ${lowers.length} lowers: this process may have ${limit} descriptors open, and needs at least ${needed}. Raise the hard ` +
+			`limit (ulimit -Hn ${needed}), or use fewer layers.`,
+	);
 }
 
 function adopt(engine: Engine, writable: Writable, options: OpenOptions, place: Place, adoption: Adoption): UpperReport {

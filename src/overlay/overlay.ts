@@ -27,6 +27,7 @@ import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, Listings } from ".
 import { loadNode, lookupChild, rootNode } from "./lookup.ts";
 import { checkName, isDot, isDotDot } from "./names.ts";
 import { Node } from "./node.ts";
+import { refuseProtectedWrite } from "./protection.ts";
 import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
 import { exchangeObjects, renameObject } from "./rename.ts";
 import {
@@ -149,6 +150,7 @@ export class Overlay implements OverlayOperations {
 			writableOf(this.engine);
 			const stat = statOf(this.engine, node);
 			if (who.uid !== stat.uid) demand(this.engine, node, stat, who, MAY.write);
+			refuseProtectedWrite(this.engine, node, stat, offset);
 			if (data.length === 0) return;
 			ensureUpper(this.engine, node);
 			ensureData(this.engine, node);

@@ -12,6 +12,7 @@ import { isInLowers, lookupChild, upperEntry } from "./lookup.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
 import { Plan } from "./plan.ts";
+import { PROTECTION, refuseProtected } from "./protection.ts";
 import { type Credentials, FileType } from "./types.ts";
 import { isWhiteoutEntry } from "./whiteout.ts";
 
@@ -21,6 +22,8 @@ const S_ISVTX = 0o1000;
 export function demandDelete(engine: Engine, directory: Node, node: Node, who: Credentials): void {
 	const stat = statOf(engine, directory);
 	demand(engine, directory, stat, who, MAY.write | MAY.execute);
+	refuseProtected(engine, directory, stat, PROTECTION.append);
+	refuseProtected(engine, node, statOf(engine, node));
 	if ((stat.mode & S_ISVTX) === 0 || isSuperuser(who) || who.uid === stat.uid) return;
 	if (who.uid !== statOf(engine, node).uid) throw new OverlayError("perm", "The directory is sticky and the object is somebody else's");
 }
