@@ -1,6 +1,5 @@
 import { changeMode, changeOwner } from "../linux/attributes.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { handleAt } from "../linux/file-handle.ts";
 import { RENAME } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat } from "../linux/stat.ts";
@@ -9,9 +8,8 @@ import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
 import { ensureNamed, ensureUpper, markImpure, parentOf, writableOf } from "./copy-up.ts";
 import { ensureData } from "./data-files.ts";
-import { type Engine, failed, must, ROOT_HOME, realOf } from "./engine.ts";
+import { type Engine, must, ROOT_HOME, realOf } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { encodeRecord } from "./identity.ts";
 import type { Listings } from "./listing.ts";
 import { isInLowers, lookupChild, redirectOf, upperEntry } from "./lookup.ts";
 import { checkOldName } from "./names.ts";
@@ -111,10 +109,8 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Place,
 function prepareMove(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
 	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
 	if (source.type !== FileType.dir) return;
-	if (source.reals.length > 1) {
-		indexMerged(engine, source);
-		setRedirect(engine, from, to, source);
-	} else prepareDirectory(engine, to, source, target);
+	if (source.reals.length > 1) setRedirect(engine, from, to, source);
+	else prepareDirectory(engine, to, source, target);
 }
 
 function withPlace(node: Node, place: Place): Node {
@@ -168,29 +164,6 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 		if (replaced !== null) writableOf(engine).work.discard(replaced);
 	}
 	loss?.(to.directory, to.name);
-}
-
-/**
- * A directory that was born in upper and is merged with lower ones of its name takes them along when it moves: the index says where to.
- */
-function indexMerged(engine: Engine, source: Node): void {
-	if (source.home !== source.top.layer.home) return;
-	const writable = writableOf(engine);
-	const { index, work } = writable;
-	const lower = source.reals[1];
-	const entry = index.entryName(lower.layer.fileSystem.uuid, lower.handle);
-	const answer = index.ask(entry);
-	if (answer.kind === "upper") close(answer.fd);
-	if (answer.kind !== "absent") return;
-	const fd = engine.descriptors.path(source.top);
-	must(
-		setXattr(fd, engine.xattr.origin, encodeRecord(lower.layer.fileSystem.uuid, lower.handle, false)),
-		"Cannot mark the origin of a directory",
-	);
-	const fromName = index.buildDirectoryEntry(source.top.handle);
-	const inode = handleAt(work.temporaries, fromName);
-	if (typeof inode === "number") throw failed("Cannot take a file handle", inode);
-	new Plan(engine, writable).add({ op: "move", inode, from: "work", fromName, to: "index", toName: entry, flags: 0 }).prepare();
 }
 
 /** Says where the parts in lowers are, as the kernel does: by the name there if the parent stays, else by their path. Of any length. */
