@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { allocateRange, writeFrom } from "../linux/data.ts";
 import { crc32 } from "./crc32.ts";
@@ -209,6 +209,22 @@ export class Journal {
 		}
 		return { last, silent };
 	}
+}
+
+/** Whether a change was begun that the next start will complete. Looks at the records and writes nothing. */
+export function isInterrupted(folder: string): boolean {
+	const path = join(folder, INTENT_FILE);
+	const intent = existsSync(path) ? readIntent(path) : null;
+	if (intent === null || intent.hasEnded || intent.boot !== bootId()) return false;
+	const rings = join(folder, REQUESTS_FOLDER);
+	for (const name of existsSync(rings) ? readdirSync(rings) : []) {
+		const bytes = readFileSync(join(rings, name));
+		for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
+			const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
+			if (record !== null && record.sequence >= intent.sequence) return false;
+		}
+	}
+	return true;
 }
 
 const FALLOC_FL_KEEP_SIZE = 1;
