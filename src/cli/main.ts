@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { OverlayError } from "../overlay/errors.ts";
 import { addAdopt } from "./adopt.ts";
+import { addCheck } from "./check.ts";
 import { addHandle } from "./handle.ts";
 import { addRelease } from "./release.ts";
 import { addServe } from "./serve.ts";
@@ -28,7 +29,7 @@ async function main(): Promise<void> {
 		.exitOverride()
 		.configureOutput({ outputError: () => {} })
 		.showSuggestionAfterError();
-	for (const add of [addServe, addHandle, addRelease, addAdopt, addUnpack]) add(program);
+	for (const add of [addServe, addHandle, addRelease, addAdopt, addUnpack, addCheck]) add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
 		await program.parseAsync();

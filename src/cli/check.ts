@@ -1,0 +1,104 @@
+import type { Command } from "commander";
+import { LayerError, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
+import { type CheckReport, checkUpper, type Finding } from "../overlay/check.ts";
+import { OverlayError } from "../overlay/errors.ts";
+import { addLayerOptions, type LayerArguments, layerPaths } from "./layer-options.ts";
+import { UserError } from "./user-error.ts";
+
+interface CheckArguments extends LayerArguments {
+	readonly repair?: boolean;
+	readonly json?: boolean;
+}
+
+/** As fsck(8): the sum of what holds. */
+const EXIT = { corrected: 1, uncorrected: 4, failure: 8, usage: 16 } as const;
+
+const EXAMPLES = `
+Exit status, the sum of: 0 nothing is wrong, 1 something was repaired, 4 errors are left, 8 the check could not be made, 16 wrong usage.
+
+Example:
+  holdfast check --lower /srv/golden --upper /srv/mine
+      Only looks, also beside a running server.
+  holdfast check --lower /srv/golden --upper /srv/mine --repair`;
+
+export function addCheck(program: Command): void {
+	const command = program
+		.command("check")
+		.description("Look for what is wrong in an upper, its index and its work folder: one of ours, or of the kernel's overlayfs.")
+		.argument("[dir]", "the tree, as given to serve");
+	addLayerOptions(command)
+		.option("--repair", "put right what can be; nothing that may be data is removed. No server may run")
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action((directory: string | undefined, given: CheckArguments) => {
+			process.exitCode = run(directory, given);
+		});
+	command.error = (message) => {
+		throw new UserError(message.replace(/^error: /, ""), EXIT.usage);
+	};
+}
+
+function run(directory: string | undefined, given: CheckArguments): number {
+	const report = reported(directory, given);
+	const left = report.findings.filter(({ severity, outcome }) => severity === "error" && outcome !== "repaired").length + report.omitted;
+	const repaired = report.findings.filter(({ outcome }) => outcome === "repaired").length;
+	const exitCode = (left > 0 ? EXIT.uncorrected : 0) + (repaired > 0 ? EXIT.corrected : 0);
+	if (given.json) process.stdout.write(`${JSON.stringify({ ...report, repaired, errorsLeft: left, exitCode })}\n`);
+	else show(report, repaired, left);
+	return exitCode;
+}
+
+function reported(directory: string | undefined, given: CheckArguments): CheckReport {
+	const progress = new Progress();
+	try {
+		const { lowers, dataLowers, upper, work, userXattrs } = layerPaths(directory, given);
+		if (upper === undefined) throw new UserError("There is no upper to check: name it with --upper.", EXIT.usage);
+		const isRepair = given.repair ?? false;
+		const xattr = userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
+		return checkUpper({ lowers, dataLowers, upper, work, xattr, isRepair, progress: (stage, count) => progress.show(stage, count) });
+	} catch (error) {
+		if (error instanceof UserError)
+			throw new UserError(error.message, error.exitCode === 2 ? EXIT.usage : Math.max(error.exitCode, EXIT.failure));
+		if (error instanceof LayerError || error instanceof OverlayError) throw new UserError(error.message.replace(/\.?$/, "."), EXIT.failure);
+		throw new UserError(`This should not have happened: ${error instanceof Error ? error.stack : String(error)}`, EXIT.failure);
+	} finally {
+		progress.end();
+	}
+}
+
+/** How far it is, for a person at a terminal. */
+class Progress {
+	#shown = 0;
+
+	show(stage: string, count: number): void {
+		if (process.stderr.isTTY !== true || Date.now() - this.#shown < 200) return;
+		this.#shown = Date.now();
+		process.stderr.write(`\r${stage}: ${count}\x1b[K`);
+	}
+
+	end(): void {
+		if (this.#shown > 0) process.stderr.write("\r\x1b[K");
+	}
+}
+
+function show(report: CheckReport, repaired: number, left: number): void {
+	const { findings, omitted, counts } = report;
+	for (const finding of findings) process.stdout.write(`${line(finding)}\n`);
+	if (omitted > 0) process.stdout.write(`and ${omitted} more\n`);
+	const notes = findings.filter(({ severity, outcome }) => severity === "note" && outcome !== "repaired").length;
+	const lines = [
+		`upper: ${report.upper} (${report.state}), work: ${report.work}`,
+		`looked at: ${counts.directories} directories, ${counts.files} files and ${counts.whiteouts} whiteouts in upper, ${counts.copiedUp} copied up; ` +
+			`${counts.indexEntries} index entries, of which ${counts.tombstones} say that their object is gone`,
+		`${left === 0 ? "no errors" : `errors: ${left}`}${repaired > 0 ? `, repaired: ${repaired}` : ""}${notes > 0 ? `, notes: ${notes}` : ""}`,
+	];
+	if (report.isLive) lines.push("the upper is in use at this moment: what was found may be a change that was being made");
+	process.stdout.write(`${lines.join("\n")}\n`);
+}
+
+function line({ kind, severity, path, message, repair, outcome, failure }: Finding): string {
+	const what = `${severity}: ${kind}: ${path}: ${message}`;
+	if (outcome === "failed") return `${what} Not repaired: ${failure}.`;
+	if (repair === null) return what;
+	return outcome === "repaired" ? `${what} Repaired: ${repair}.` : `${what} --repair ${repair}.`;
+}

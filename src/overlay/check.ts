@@ -1,0 +1,115 @@
+import { syncFileSystem } from "../linux/data.ts";
+import { Check, type CheckCounts } from "./check-context.ts";
+import { judgeDirectories } from "./check-directories.ts";
+import type { Detected, Finding } from "./check-findings.ts";
+import { readIndex } from "./check-index.ts";
+import { type CheckedLayers, type CheckOptions, openLayersForCheck, type UpperState } from "./check-layers.ts";
+import { judgeLinks } from "./check-links.ts";
+import { completeInterruptedChange, hasInterruptedChange } from "./check-recover.ts";
+import { examineStack, hasProvenLowers } from "./check-stack.ts";
+import { walkUpper } from "./check-upper.ts";
+import { examineWork } from "./check-work.ts";
+import { OverlayError } from "./errors.ts";
+
+export type { CheckCounts } from "./check-context.ts";
+export type { Finding, FindingKind } from "./check-findings.ts";
+export type { CheckOptions, UpperState } from "./check-layers.ts";
+
+export interface CheckReport {
+	readonly upper: string;
+	readonly work: string;
+	readonly state: UpperState;
+	/** The upper is served or mounted at this moment: findings may be of changes that are being made. */
+	readonly isLive: boolean;
+	readonly findings: readonly Finding[];
+	/** Findings that were counted only. */
+	readonly omitted: number;
+	readonly counts: CheckCounts;
+}
+
+/** A repair can uncover the next thing to be repaired. */
+const ROUNDS_MAX = 10;
+
+/** Looks for what is wrong in upper, index and work; with `isRepair` puts right what can be. LayerError: it cannot be looked at. */
+export function checkUpper(options: CheckOptions): CheckReport {
+	const layers = openLayersForCheck(options);
+	try {
+		return options.isRepair ? repair(layers, options) : examine(layers, options);
+	} finally {
+		layers.close();
+	}
+}
+
+function examine(layers: CheckedLayers, options: CheckOptions): CheckReport {
+	const check = pass(layers, options);
+	return reportOf(
+		check,
+		check.findings.all.map((finding) => outcome(finding, "found")),
+	);
+}
+
+function repair(layers: CheckedLayers, options: CheckOptions): CheckReport {
+	const settled: Finding[] = [];
+	const failures = new Map<string, string>();
+	for (let round = 1; ; round++) {
+		const check = pass(layers, options);
+		const due = check.findings.all.filter((finding) => finding.remedy !== null && !failures.has(keyOf(finding)));
+		if (due.length === 0 || round > ROUNDS_MAX) {
+			syncFileSystem(layers.upper.root);
+			const left = check.findings.all.map((finding) => {
+				const failure = failures.get(keyOf(finding));
+				return failure === undefined ? outcome(finding, "found") : { ...outcome(finding, "failed"), failure };
+			});
+			return reportOf(check, [...settled, ...left]);
+		}
+		for (const finding of due) {
+			const failure = attempt(finding);
+			if (failure === null) settled.push(outcome(finding, "repaired"));
+			else failures.set(keyOf(finding), failure);
+		}
+	}
+}
+
+/** Null, or why it failed. */
+function attempt(finding: Detected): string | null {
+	try {
+		finding.remedy?.make();
+		return null;
+	} catch (error) {
+		if (!(error instanceof OverlayError)) throw error;
+		return error.message;
+	}
+}
+
+function keyOf({ kind, path }: Detected): string {
+	return `${kind}\0${path}`;
+}
+
+function outcome({ kind, severity, path, message, remedy }: Detected, outcome: Finding["outcome"]): Finding {
+	return { kind, severity, path, message, repair: remedy?.does ?? null, outcome };
+}
+
+function reportOf({ layers, findings, counts }: Check, all: readonly Finding[]): CheckReport {
+	const { upper, workPath, state, isLive } = layers;
+	return { upper: upper.path, work: workPath, state, isLive, findings: all, omitted: findings.omitted, counts };
+}
+
+function pass(layers: CheckedLayers, options: CheckOptions): Check {
+	const check = new Check(layers, hasProvenLowers(layers), options.progress);
+	if (hasInterruptedChange(layers)) {
+		const message = "A server was killed in the middle of a change, which its next start completes; other findings may come from that.";
+		check.error("change-interrupted", "work/holdfast/intent", message, {
+			does: "completes the change",
+			make: () => completeInterruptedChange(layers),
+		});
+		// what is half done must not be repaired in another way
+		if (options.isRepair) return check;
+	}
+	examineStack(check);
+	const index = readIndex(check);
+	const walked = walkUpper(check, index);
+	const records = examineWork(check, index);
+	judgeDirectories(check, index, walked);
+	judgeLinks(check, index, walked, records);
+	return check;
+}
