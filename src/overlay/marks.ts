@@ -4,6 +4,8 @@ import { getXattr, setXattr } from "../linux/xattr.ts";
 import { failed, type Writable } from "./engine.ts";
 import { FileType } from "./types.ts";
 
+type Marked = Pick<Writable, "layer" | "marks">;
+
 /**
  * The overlay's own xattrs on objects of upper. Linux keeps user.* attributes on regular files and directories only; what another object of
  * an overlay with `userxattr` would carry lies in `work/holdfast/marks`, by the object's kernel handle and the name of the xattr.
@@ -15,14 +17,14 @@ function keyOf(fd: number, name: string): Buffer {
 }
 
 /** The value of an xattr of an upper object, or the negated error number (-ENODATA: none). */
-export function getMark(writable: Writable, fd: number, type: number, name: string): Buffer | number {
+export function getMark(writable: Marked, fd: number, type: number, name: string): Buffer | number {
 	if (type === FileType.reg || type === FileType.dir || writable.marks.isEmpty) return getXattr(fd, name);
 	const value = getXattr(fd, name);
 	return typeof value === "number" ? (writable.marks.get(keyOf(fd, shortOf(writable, name))) ?? -ENODATA) : value;
 }
 
 /** Sets it; 0, or the negated error number. */
-export function setMark(writable: Writable, fd: number, name: string, value: Uint8Array): number {
+export function setMark(writable: Marked, fd: number, name: string, value: Uint8Array): number {
 	const status = setXattr(fd, name, value);
 	const { prefix } = writable.layer.xattr;
 	if (status !== -ERRNO.EPERM || !prefix.startsWith("user.") || !name.startsWith(prefix)) return status;
@@ -30,6 +32,6 @@ export function setMark(writable: Writable, fd: number, name: string, value: Uin
 	return 0;
 }
 
-function shortOf(writable: Writable, name: string): string {
+function shortOf(writable: Marked, name: string): string {
 	return name.slice(writable.layer.xattr.prefix.length);
 }
