@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { TRUSTED_XATTRS } from "../src/layer/layer.ts";
+import { TRUSTED_XATTRS, USER_XATTRS } from "../src/layer/layer.ts";
 import { handleAt } from "../src/linux/file-handle.ts";
 import { fileSystemUuid } from "../src/linux/file-system.ts";
 import { interceptChanges } from "../src/linux/libc.ts";
@@ -49,6 +49,7 @@ interface Layers {
 	readonly mounted: string;
 	/** All of it through a mount on which reading leaves no access times; on the others every reading does. */
 	readonly observed: string;
+	readonly userXattrs?: boolean;
 }
 
 function layersOn(t: TestContext, kind: "ext4" | "xfs" | "btrfs" | "tmpfs" = "ext4"): Layers {
@@ -82,8 +83,8 @@ function layersOn(t: TestContext, kind: "ext4" | "xfs" | "btrfs" | "tmpfs" = "ex
 class Session {
 	readonly opened: OpenedOverlay;
 
-	constructor({ lower, upper, work, state }: Layers, purpose: "serve" | "release" = "serve") {
-		this.opened = openOverlay({ lowers: [lower], upper, work, stateFolder: state, isSync: false, purpose });
+	constructor({ lower, upper, work, state, userXattrs = false }: Layers, purpose: "serve" | "release" = "serve") {
+		this.opened = openOverlay({ lowers: [lower], upper, work, stateFolder: state, isSync: false, purpose, userXattrs });
 	}
 
 	async run<T>(act: (overlay: Overlay) => T): Promise<T> {
@@ -184,8 +185,8 @@ async function used(layers: Layers): Promise<void> {
 	await session.close();
 }
 
-function check({ lower, upper, work }: Layers, isRepair = false, lowers = [lower]): CheckReport {
-	return checkUpper({ lowers, upper, work, xattr: TRUSTED_XATTRS, isRepair });
+function check({ lower, upper, work, userXattrs }: Layers, isRepair = false, lowers = [lower]): CheckReport {
+	return checkUpper({ lowers, upper, work, xattr: userXattrs ? USER_XATTRS : TRUSTED_XATTRS, isRepair });
 }
 
 function kindsOf(report: CheckReport): string[] {
@@ -1018,4 +1019,19 @@ test("things of one name are numbered in lost+found", { skip }, async (t) => {
 	}
 	assert.deepEqual(lostAndFound(layers), ["1-nonsense", "2-nonsense"]);
 	assert.equal(readFileSync(join(layers.work, "holdfast/lost+found/2-nonsense"), "utf8"), "lost two");
+});
+
+test("user attributes, and what stands in work for those that a symlink cannot have, are understood", { skip }, async (t) => {
+	const layers = { ...layersOn(t), userXattrs: true };
+	await used(layers);
+	const session = new Session(layers);
+	await session.run((overlay) => overlay.setattr(session.at("symlink"), ROOT, { uid: 1 }));
+	await session.rename("symlink", "dir/symlink");
+	await session.close();
+	assert.ok(existsSync(join(layers.work, "holdfast/marks")));
+	assert.deepEqual(check(layers).findings, []);
+	unlinkSync(join(layers.upper, "symlink"));
+	unlinkSync(indexed(layers, "dir/a"));
+	assert.deepEqual(kindsOf(check(layers, true)), ["not-indexed", "whiteout-missing"]);
+	assert.deepEqual(check(layers).findings, []);
 });

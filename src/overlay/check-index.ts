@@ -10,6 +10,7 @@ import { type Remedy, showName } from "./check-findings.ts";
 import { handle, inodeKey } from "./check-union.ts";
 import { must } from "./engine.ts";
 import { decodeRecord } from "./identity.ts";
+import { getMark } from "./marks.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
 
@@ -164,7 +165,7 @@ function readDirectoryEntry(check: Check, fd: number, name: string, path: string
 	try {
 		const stat = new Stat();
 		must(fstat(directory, stat), "Cannot read a directory of upper");
-		if (!isItsOrigin(check, directory, name, path, aside)) return null;
+		if (!isItsOrigin(check, directory, FileType.dir, name, path, aside)) return null;
 		const ownId = handle(directory);
 		return { name, kind: "directory", lower, key: inodeKey(stat), upper: ownId, nlink: stat.nlink, isSeen: false };
 	} finally {
@@ -185,14 +186,14 @@ function readFileEntry(
 		check.error("index-type-differs", path, "The entry is of another type than the lower object.", aside);
 		return null;
 	}
-	if (!isItsOrigin(check, fd, name, path, aside)) return null;
+	if (!isItsOrigin(check, fd, stat.type, name, path, aside)) return null;
 	return { name, kind: "file", lower, key: inodeKey(stat), upper: handle(fd), nlink: stat.nlink, isSeen: false };
 }
 
 /** Whether the upper inode of an entry says itself that it was born as the entry's lower object; the kernel mounts no other index. */
-function isItsOrigin(check: Check, fd: number, name: string, path: string, aside: Remedy): boolean {
+function isItsOrigin(check: Check, fd: number, type: number, name: string, path: string, aside: Remedy): boolean {
 	const { origin } = check.layers.xattr;
-	const value = getXattr(fd, origin);
+	const value = getMark({ layer: check.layers.upper, marks: check.layers.marks }, fd, type, origin);
 	const claim = typeof value === "number" ? "" : value.toString("hex");
 	if (claim === name) return true;
 	if (claim !== "") {

@@ -5,6 +5,7 @@ import { ERRNO, errnoName } from "../linux/errno.ts";
 import { tryLock } from "../linux/file-system.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
+import { RecordMap } from "./record-map.ts";
 import { type Registry, RegistryError, readRegistry } from "./registry.ts";
 
 export interface CheckOptions {
@@ -38,6 +39,8 @@ export interface CheckedLayers {
 	readonly index: number;
 	/** `work/holdfast`. */
 	readonly own: number;
+	/** Xattrs of ours on upper objects that can have none. */
+	readonly marks: RecordMap;
 	readonly workPath: string;
 	readonly state: UpperState;
 	/** Entries of `work/work/incompat` that are not ours. */
@@ -110,6 +113,7 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 		temporaries: folder("work"),
 		index: folder("index"),
 		own,
+		marks: keep(new RecordMap(own < 0 ? ownPath : descriptorPath(own), "marks")),
 		workPath,
 		state: incompat.includes(MARKER) ? "in service" : registry !== null || failure !== null ? "released" : "of the kernel",
 		incompatible: incompat.filter((name) => name !== MARKER),

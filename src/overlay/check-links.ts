@@ -2,13 +2,12 @@ import { visitEntries } from "../linux/directory.ts";
 import { openByHandle } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
-import { getXattr } from "../linux/xattr.ts";
 import { type Check, namesOfFolder } from "./check-context.ts";
 import { isGone, withAdvice } from "./check-directories.ts";
 import { showName } from "./check-findings.ts";
 import { type IndexEntry, type LowerObject, namesIn } from "./check-index.ts";
 import { handle, inodeKey, type LowerDirectory, type Place } from "./check-union.ts";
-import { type Claim, parseLinkCount, shown, type Walked } from "./check-upper.ts";
+import { type Claim, markOf, parseLinkCount, shown, type Walked } from "./check-upper.ts";
 import type { LinkRecord } from "./check-work.ts";
 import { must } from "./engine.ts";
 import { FileType } from "./types.ts";
@@ -115,7 +114,7 @@ class LinkJudge {
 	#countOf(entry: IndexEntry): number | null {
 		const fd = entry.upper === null ? -1 : openByHandle(this.#check.layers.upper.root, entry.upper, O.path | O.nofollow);
 		if (fd < 0) return null;
-		const value = getXattr(fd, this.#check.layers.xattr.nlink);
+		const value = markOf(this.#check, fd, entry.lower.type, this.#check.layers.xattr.nlink);
 		close(fd);
 		// all links but the one in the index
 		if (typeof value === "number") return entry.nlink - 1;

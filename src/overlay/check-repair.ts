@@ -1,4 +1,4 @@
-import { ENODATA, ERRNO } from "../linux/errno.ts";
+import { ERRNO } from "../linux/errno.ts";
 import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
 import { linkDescriptor, makeDirectory, makeNode, makeSymlink, RENAME, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
@@ -7,6 +7,7 @@ import { removeXattr, setXattr } from "../linux/xattr.ts";
 import type { CheckedLayers } from "./check-layers.ts";
 import { must } from "./engine.ts";
 import { encodeRecord } from "./identity.ts";
+import { setMark } from "./marks.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
 
 const S_IFCHR = 0o020000;
@@ -64,21 +65,20 @@ export class Repairs {
 	}
 
 	setXattr(inode: FileHandle, name: string, value: Uint8Array): void {
-		this.#inUpper(inode, (fd) => must(setXattr(fd, name, value), `Cannot set ${name}`));
+		const { upper, marks } = this.#layers;
+		this.#inUpper(inode, (fd) => must(setMark({ layer: upper, marks }, fd, name, value), `Cannot set ${name}`));
 	}
 
 	removeXattr(inode: FileHandle, name: string): void {
-		this.#inUpper(inode, (fd) => {
-			const status = removeXattr(fd, name);
-			if (status !== -ENODATA) must(status, `Cannot remove ${name}`);
-		});
+		this.#inUpper(inode, (fd) => must(removeXattr(fd, name), `Cannot remove ${name}`));
 	}
 
 	/** Enters an upper file that is not in the index, with the difference of its link counts set before it counts. */
 	indexFile(inode: FileHandle, entry: string, nlink: string | null): void {
+		const { upper, marks, xattr } = this.#layers;
 		this.#inFolder("index", (index) => {
 			this.#inUpper(inode, (fd) => {
-				if (nlink !== null) must(setXattr(fd, this.#layers.xattr.nlink, Buffer.from(nlink)), "Cannot set a link count");
+				if (nlink !== null) must(setMark({ layer: upper, marks }, fd, xattr.nlink, Buffer.from(nlink)), "Cannot set a link count");
 				must(linkDescriptor(fd, index, entry), "Cannot make an index entry");
 			});
 		});

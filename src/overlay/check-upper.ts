@@ -9,6 +9,7 @@ import { handle, inodeKey, type LowerDirectory, type LowerFound, OpenStack, type
 import { longRedirectOf } from "./check-work.ts";
 import { failed, must } from "./engine.ts";
 import { encodeIdentity } from "./identity.ts";
+import { getMark } from "./marks.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
 
@@ -154,7 +155,7 @@ class UpperWalk {
 			const path = `${here.place.path}/${showName(name)}`;
 			const isShared = this.#countHidden(here, name, stat);
 			const isWhiteout = isWhiteoutStat(stat);
-			const child: Child = { name, fd, stat, path, marks: isWhiteout ? new Set() : marksOf(fd, this.#check.layers.xattr.prefix) };
+			const child: Child = { name, fd, stat, path, marks: isWhiteout ? new Set() : marksOf(this.#check, fd, stat.type) };
 			if (isWhiteout) this.#whiteout(here, child);
 			else if (stat.type === FileType.dir) this.#subdirectory(here, child);
 			else this.#file(here, child, isShared);
@@ -198,7 +199,8 @@ class UpperWalk {
 		}
 		if (marks.has("metacopy") && stat.type === FileType.reg) this.#metacopy(here, child);
 		const { nlink } = check.layers.xattr;
-		if (marks.has("nlink") && parseLinkCount(text(fd, nlink)) === null) {
+		const count = marks.has("nlink") ? markOf(check, fd, stat.type, nlink) : 0;
+		if (typeof count !== "number" && parseLinkCount(count.toString("latin1")) === null) {
 			const message = `The link count (xattr ${nlink}) cannot be understood.`;
 			// where the index knows the object its count is written anew, from the names that are seen
 			if (!this.#byInode.has(inodeKey(stat))) {
@@ -308,14 +310,14 @@ class UpperWalk {
 		const { xattr, lowers } = this.#check.layers;
 		const { fd, marks } = child;
 		const entry = this.#byInode.get(inodeKey(child.stat)) ?? null;
-		const identity = marks.has("holdfast") ? getXattr(fd, xattr.identity) : 0;
+		const identity = marks.has("holdfast") ? markOf(this.#check, fd, child.stat.type, xattr.identity) : 0;
 		const ownIdentity = typeof identity === "number" ? null : identity;
 		if (entry !== null) {
 			entry.isSeen = true;
 			here.holdsOrigins = true;
 			this.#check.counts.copiedUp++;
 		} else {
-			const origin = marks.has("origin") ? getXattr(fd, xattr.origin) : 0;
+			const origin = marks.has("origin") ? markOf(this.#check, fd, child.stat.type, xattr.origin) : 0;
 			if (typeof origin !== "number" && this.#origin(here, child, origin, ownIdentity)) return null;
 		}
 		const believed = entry === null ? null : encodeIdentity(lowers[entry.lower.layer].fileSystem.uuid, entry.lower.handle);
@@ -404,8 +406,19 @@ function text(fd: number, name: string): string {
 	return typeof value === "number" ? "" : value.toString("latin1");
 }
 
-function marksOf(fd: number, prefix: string): Set<string> {
+/** An xattr of ours on an object of upper, or what stands for it in work. */
+export function markOf({ layers }: Check, fd: number, type: number, name: string): Buffer | number {
+	return getMark({ layer: layers.upper, marks: layers.marks }, fd, type, name);
+}
+
+function marksOf(check: Check, fd: number, type: number): Set<string> {
+	const { prefix, origin, identity, nlink } = check.layers.xattr;
 	const marks = new Set<string>();
+	if (type !== FileType.reg && type !== FileType.dir && !check.layers.marks.isEmpty) {
+		for (const name of [origin, identity, nlink]) {
+			if (typeof markOf(check, fd, type, name) !== "number") marks.add(name.slice(prefix.length));
+		}
+	}
 	const names = listXattrs(fd);
 	if (typeof names === "number") throw failed("Cannot list extended attributes", names);
 	for (const name of names) {
