@@ -22,6 +22,7 @@ import { fileSystemUuid } from "../src/linux/file-system.ts";
 import { interceptChanges } from "../src/linux/libc.ts";
 import { close, O, openPath } from "../src/linux/open.ts";
 import { type CheckReport, checkUpper, type FindingKind } from "../src/overlay/check.ts";
+import { FINDING_KINDS } from "../src/overlay/check-findings.ts";
 import { Pending } from "../src/overlay/errors.ts";
 import { encodeIdentity, encodeRecord } from "../src/overlay/identity.ts";
 import { type OpenedOverlay, openOverlay } from "../src/overlay/open-overlay.ts";
@@ -29,7 +30,7 @@ import type { Overlay } from "../src/overlay/overlay.ts";
 import { release } from "../src/overlay/release.ts";
 import { FileType, type OverlayObject } from "../src/overlay/types.ts";
 import { plant } from "./support/lower-tree.ts";
-import { needs } from "./support/requirements.ts";
+import { needs, repository } from "./support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "./support/scratch.ts";
 import { layerArguments, runHoldfast, startServer } from "./support/server-process.ts";
 
@@ -728,6 +729,23 @@ const DAMAGES: readonly Damage[] = [
 		isNotForKernel: true,
 	},
 	{
+		name: "a moved file of which neither the index nor a whiteout tells",
+		make: (layers) => {
+			unlinkSync(indexed(layers, "moved"));
+			unlinkSync(join(layers.upper, "moved"));
+		},
+		finds: ["identity-not-believed", "shown-twice"],
+		leaves: ["shown-twice"],
+		after: ({ upper }) => assert.equal(readFileSync(join(upper, "elsewhere/moved"), "utf8"), "lower moved"),
+	},
+	{
+		name: "the work folder of another upper",
+		make: ({ upper }) => setMark(upper, "holdfast", Buffer.alloc(16, 7)),
+		finds: ["upper-differs"],
+		leaves: ["upper-differs"],
+		isNotForKernel: true,
+	},
+	{
 		name: "a registry that cannot be read",
 		make: ({ work }) => writeFileSync(join(work, "holdfast/registry"), "{"),
 		finds: ["registry-unreadable"],
@@ -735,6 +753,17 @@ const DAMAGES: readonly Damage[] = [
 		isNotForKernel: true,
 	},
 ];
+
+test("each kind of finding has its damage here, and is told of in docs/check.md", () => {
+	const text = readFileSync(join(repository, "docs/check.md"), "utf8");
+	const made = new Set<string>(DAMAGES.flatMap(({ finds }) => finds));
+	// these two have tests of their own
+	for (const kind of ["change-interrupted", "lowers-differ"]) made.add(kind);
+	for (const kind of FINDING_KINDS) {
+		assert.ok(made.has(kind), kind);
+		assert.ok(text.includes(`\`${kind}\``), kind);
+	}
+});
 
 for (const { name, make, finds, leaves = [], after, isNotForKernel } of DAMAGES) {
 	test(`found, repaired where it can be, and no data lost: ${name}`, { skip }, async (t) => {

@@ -53,7 +53,6 @@ export const FINDING_KINDS = [
 	// work
 	"leftover",
 	"long-redirect-stale",
-	"unreadable",
 ] as const;
 export type FindingKind = (typeof FINDING_KINDS)[number];
 
