@@ -4,6 +4,8 @@ import { descriptorPath } from "./open.ts";
 // The forms that take a path follow /proc/self/fd/N to the very inode, which O_PATH descriptors (symlinks, devices) need.
 const getxattrCall = declare("getxattr", "long", ["pointer", "pointer", "pointer", "size_t"]);
 const setxattrCall = declareChange("setxattr", "int", ["pointer", "pointer", "pointer", "size_t", "int"]);
+const fgetxattrCall = declare("fgetxattr", "long", ["int", "pointer", "pointer", "size_t"]);
+const fsetxattrCall = declareChange("fsetxattr", "int", ["int", "pointer", "pointer", "size_t", "int"]);
 const removexattrCall = declareChange("removexattr", "int", ["pointer", "pointer"]);
 const listxattrCall = declare("listxattr", "long", ["pointer", "pointer", "size_t"]);
 
@@ -16,6 +18,19 @@ export const VALUE_BYTES_MAX = VALUE_BYTES;
 export function getXattr(fd: number, name: PathBytes): Buffer | number {
 	const length = getxattrCall(putPath(PLACE.path, descriptorPath(fd)), putPath(PLACE.otherPath, name), VALUE_ADDRESS, VALUE_BYTES);
 	return length < 0 ? result(length) : Buffer.from(arena.subarray(PLACE.value, PLACE.value + length));
+}
+
+/** As getXattr, of a descriptor that was not opened with O_PATH: quicker. */
+export function getXattrOfOpen(fd: number, name: PathBytes): Buffer | number {
+	const length = fgetxattrCall(fd, putPath(PLACE.otherPath, name), VALUE_ADDRESS, VALUE_BYTES);
+	return length < 0 ? result(length) : Buffer.from(arena.subarray(PLACE.value, PLACE.value + length));
+}
+
+/** As setXattr, of a descriptor that was not opened with O_PATH: quicker. */
+export function setXattrOfOpen(fd: number, name: PathBytes, value: Uint8Array): number {
+	if (value.length > VALUE_BYTES) throw new RangeError("The attribute's value is too long");
+	arena.set(value, PLACE.value);
+	return result(fsetxattrCall(fd, putPath(PLACE.otherPath, name), VALUE_ADDRESS, value.length, 0));
 }
 
 /** Sets it, whether it exists or not. */

@@ -1,9 +1,7 @@
-import { changeTimesAt } from "../linux/attributes.ts";
+import { changeTimes } from "../linux/attributes.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { close, O, openAt } from "../linux/open.ts";
-import { type Engine, failed, must, type Writable } from "./engine.ts";
-
-const FLUSH_FILE = "flush";
+import { type Engine, failed, type Writable } from "./engine.ts";
+import { isFlushedByJournal, type Journal } from "./journal.ts";
 
 /** How one flush makes every change before it stable, on the file system of upper and work. */
 type Method = "none" | "journal" | "file system";
@@ -16,7 +14,7 @@ export class Durability {
 	readonly #engine: Engine;
 	readonly #method: Method;
 	readonly #isSync: boolean;
-	readonly #fd: number;
+	readonly #journal: Journal;
 	readonly #work: number;
 	#running: Promise<void> | null = null;
 	#next: Promise<void> | null = null;
@@ -28,7 +26,25 @@ export class Durability {
 		this.#isSync = isSync;
 		this.#method = methodFor(writable.layer.fileSystem.name);
 		this.#work = writable.work.own;
-		this.#fd = must(openAt(this.#work, FLUSH_FILE, O.creat | O.rdwr, 0o600), "Cannot open the flush file");
+		this.#journal = writable.journal;
+		this.#journal.onFilling = (files) => {
+			// should one fail, answers are lost only if the power fails too
+			for (const fd of files) void engine.offload.run({ kind: "sync", fd, scope: "file" });
+		};
+	}
+
+	/** Makes content stable that was written through `fd`; 0, or the negated error number. */
+	async content(fd: number): Promise<number> {
+		const { offload } = this.#engine;
+		// elsewhere an fsync can bring a later change to the disk without an earlier one
+		if (this.#method === "file system") return (await offload.run({ kind: "sync", fd, scope: "file system" })) as number;
+		const end = this.#journal.endToFlush;
+		if (end > 0) {
+			const status = (await offload.run({ kind: "sync", fd: this.#journal.intent, scope: "file" })) as number;
+			if (status < 0) return status;
+			this.#journal.flushed(end);
+		}
+		return (await offload.run({ kind: "sync", fd, scope: "file" })) as number;
 	}
 
 	/** See OverlayOperations.stable. */
@@ -48,10 +64,6 @@ export class Durability {
 		if (this.#method !== "none") await this.#start();
 	}
 
-	close(): void {
-		close(this.#fd);
-	}
-
 	#startNext(): Promise<void> {
 		this.#next = null;
 		return this.#start();
@@ -59,10 +71,13 @@ export class Durability {
 
 	#start(): Promise<void> {
 		this.flushes++;
-		if (this.#method === "journal") changeTimesAt(this.#work, FLUSH_FILE, "now", "now");
-		const scope = this.#method === "journal" ? "file" : "file system";
-		const running = this.#engine.offload.run({ kind: "sync", fd: this.#fd, scope }).then((status) => {
+		const isFile = this.#method === "journal";
+		const end = this.#journal.endToFlush;
+		if (isFile) changeTimes(this.#journal.log, "now", "now");
+		const job = isFile ? { fd: this.#journal.log, scope: "file" as const } : { fd: this.#work, scope: "file system" as const };
+		const running = this.#engine.offload.run({ kind: "sync", ...job }).then((status) => {
 			if (status !== 0 && status !== -ERRNO.EINVAL) throw failed("Cannot flush the file system", status as number);
+			this.#journal.flushed(end);
 		});
 		const settled = () => {
 			if (this.#running === running) this.#running = null;
@@ -75,5 +90,5 @@ export class Durability {
 
 function methodFor(fileSystem: string): Method {
 	if (fileSystem === "tmpfs") return "none";
-	return fileSystem === "ext4" || fileSystem === "xfs" ? "journal" : "file system";
+	return isFlushedByJournal(fileSystem) ? "journal" : "file system";
 }

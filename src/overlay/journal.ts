@@ -1,9 +1,11 @@
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { allocateRange, writeFrom } from "../linux/data.ts";
+import { allocateRange, syncFileData, writeFrom } from "../linux/data.ts";
+import { ERRNO } from "../linux/errno.ts";
+import { getXattrOfOpen, setXattrOfOpen } from "../linux/xattr.ts";
 import { crc32 } from "./crc32.ts";
-import { must, type Writable } from "./engine.ts";
+import { failed, must, type Writable } from "./engine.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "./errors.ts";
 import { completeSteps, type Descriptors, runStep, type Step } from "./steps.ts";
 import type { ChangeRequest } from "./types.ts";
@@ -16,6 +18,9 @@ export interface Answer {
 
 const INTENT_FILE = "intent";
 const REQUESTS_FOLDER = "requests";
+/** The newest answers of all clients once more, in one file: what the shared flush makes stable. */
+const LOG_FILE = "answers";
+const LOG_RECORDS = 32768;
 
 /** Requests remembered for each client: many more than it can have in flight, since all who come from one address are one client. */
 const RECORDS_PER_CLIENT = 8192;
@@ -24,17 +29,37 @@ const RECORD_BYTES = 128;
 const CLIENTS_MAX = 128;
 const RETENTION_MS = 15 * 60 * 1000;
 
+/** File systems that commit all metadata in the order in which it was changed, whoever asks for a commit. */
+const IN_ORDER = new Set(["ext4", "xfs", "btrfs", "f2fs"]);
+/** What of an intent every one of them takes as an xattr, beside what is there already. */
+const XATTR_BYTES_MAX = 2048;
+
 /**
- * Makes changes happen exactly once over a kill. The engine makes one change at a time, so one intent is enough: its steps are
- * written to `work/holdfast/intent` before the first of them, and a start completes what stands there. The answer to each request
- * is kept in a ring for its client, so that a request that comes again after a restart gets the answer it had.
+ * Makes changes happen exactly once, over a kill and over a power failure. The engine makes one change at a time, so one intent is enough:
+ * its steps are written down before the first of them, and a start completes what stands there. It is an xattr of `work/holdfast/intent`,
+ * metadata as the steps are, so that no state of the disk has a step without it; a long one is the content of that file, flushed at once.
+ * The answer to each request is kept in a ring for its client, so that a request that comes again after a restart gets the answer it had.
  */
 export class Journal {
 	readonly #writable: () => Writable;
 	readonly #folder: string;
 	readonly #clock: () => number;
-	readonly #boot = bootId();
 	#intent = -1;
+	/** Name of the xattr that holds the intent; null where it is written to the file (tmpfs: nothing outlives a power failure). */
+	#xattr: string | null = null;
+	/** Where the present intent stands. */
+	#isInFile = true;
+	/** The disk does not say yet that the present intent has ended. */
+	#isOpen = false;
+	/** Ends that were written, and those of them that a flush has covered. */
+	#ends = 0;
+	#endsFlushed = 0;
+	#log = -1;
+	#logNext = 0;
+	/** Rings written to since the log was at its half or its beginning. */
+	readonly #dirty = new Set<Ring>();
+	/** Told to flush these files in the background, before the log comes round to what is only in there. */
+	onFilling: ((files: readonly number[]) => void) | null = null;
 	/** By client. */
 	readonly #rings = new Map<string, Ring>();
 	/** By name: rings of an earlier run whose client has not come again. */
@@ -49,18 +74,24 @@ export class Journal {
 		this.#clock = clock;
 	}
 
-	/** Completes a change that a crash interrupted, and learns the answers given before. Looks at records and at nothing else. */
+	/**
+	 * Completes a change that a crash interrupted, and learns the answers given before. Looks at records and at nothing else. `isOurs` is
+	 * false where somebody else may have changed upper since: then nothing is completed.
+	 */
 	recover(isOurs = true): void {
 		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
 		this.#intent = openFile(join(this.#folder, INTENT_FILE));
 		// so that a full disk does not keep anybody from removing something
 		allocateRange(this.#intent, FALLOC_FL_KEEP_SIZE, 0, INTENT_BYTES_RESERVED);
-		const { last, silent } = this.#loadRings();
-		const intent = readIntent(join(this.#folder, INTENT_FILE));
+		const { layer } = this.#writable();
+		if (IN_ORDER.has(layer.fileSystem.name)) this.#xattr = layer.xattr.prefix.startsWith("user.") ? USER_XATTR : TRUSTED_XATTR;
+		const { last: lastInRings, silent } = this.#loadRings();
+		const last = Math.max(lastInRings, isFlushedByJournal(layer.fileSystem.name) ? this.#loadLog() : 0);
+		const intent = readIntent(this.#folder, this.#intent);
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
+		this.#isInFile = intent?.isInFile ?? false;
 		if (intent !== null && !intent.hasEnded) {
-			// after a power failure the intent on disk may be older than the names and data that it is about
-			if (isOurs && intent.sequence > last && intent.boot === this.#boot) {
+			if (isOurs && intent.sequence > last) {
 				completeSteps(this.#writable(), intent.steps);
 				if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle });
 			}
@@ -71,9 +102,57 @@ export class Journal {
 		for (const path of silent) if (!inUse.has(path)) unlinkSync(path);
 	}
 
+	/** The file whose fsync makes answers stable with all that was changed before; negative where there is none. */
+	get log(): number {
+		return this.#log;
+	}
+
+	/** The file of the intent. */
+	get intent(): number {
+		return this.#intent;
+	}
+
 	/** No start looks at the steps of the present intent again, whatever rings are there then. */
 	#endIntent(): void {
+		this.#isOpen = false;
+		this.#ends++;
+		if (!this.#isInFile && this.#xattr !== null) {
+			// it takes the place of a longer value, so there is room
+			must(setXattrOfOpen(this.#intent, this.#xattr, encodeEnd(this.#sequence)), "Cannot write to the journal");
+			return;
+		}
 		writeAt(this.#intent, ENDED, ENDED_AT);
+		if (this.#xattr !== null) must(syncFileData(this.#intent), "Cannot flush the journal");
+	}
+
+	/**
+	 * To be called before content is written: from here on the last change must not be repeated, for it may have been a truncation. The
+	 * disk learns it first; `needsFlush` says whether it has.
+	 */
+	settle(): void {
+		if (this.#isOpen) this.#endIntent();
+	}
+
+	/** Flushing this before content keeps the order; `flushed` is to be called with the number afterwards. 0: nothing to flush. */
+	get endToFlush(): number {
+		return this.#xattr !== null && this.#endsFlushed < this.#ends ? this.#ends : 0;
+	}
+
+	flushed(end: number): void {
+		this.#endsFlushed = Math.max(this.#endsFlushed, end);
+	}
+
+	#writeIntent(bytes: Buffer): void {
+		this.#isOpen = true;
+		if (this.#xattr !== null && bytes.length <= XATTR_BYTES_MAX) {
+			const status = setXattrOfOpen(this.#intent, this.#xattr, bytes);
+			this.#isInFile = false;
+			if (status === 0) return;
+			if (!NO_ROOM.has(-status)) throw failed("Cannot write to the journal", status);
+		}
+		writeAt(this.#intent, bytes, 0);
+		this.#isInFile = true;
+		if (this.#xattr !== null) must(syncFileData(this.#intent), "Cannot flush the journal");
 	}
 
 	/** The answer that this request got, in this run or before the last start, if it is one that comes again. */
@@ -90,12 +169,10 @@ export class Journal {
 	 */
 	perform(steps: readonly Step[], descriptors: Descriptors, request: ChangeRequest | null, handle: Buffer | null): void {
 		if (request !== null) this.#ring(request.client);
-		writeAt(this.#intent, encodeIntent({ sequence: this.#sequence, boot: this.#boot, hasEnded: false, request, handle, steps }), 0);
+		this.#writeIntent(encodeIntent({ sequence: this.#sequence, request, handle, steps }));
 		try {
 			const writable = this.#writable();
 			for (const step of steps) runStep(writable, step, descriptors);
-			// no ring will say that it is done, and to repeat it could undo what is written from now on
-			if (request === null) this.#endIntent();
 		} catch (error) {
 			this.#endIntent();
 			throw error;
@@ -119,7 +196,7 @@ export class Journal {
 	}
 
 	close(): void {
-		if (this.#intent >= 0) closeSync(this.#intent);
+		for (const file of [this.#intent, this.#log]) if (file >= 0) closeSync(file);
 		for (const ring of [...this.#rings.values(), ...this.#loaded.values()]) closeSync(ring.file);
 		this.#rings.clear();
 		this.#loaded.clear();
@@ -129,9 +206,17 @@ export class Journal {
 		const ring = this.#ring(request.client);
 		ring.used = this.#clock();
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		writeAt(ring.file, encodeRecord(request, sequence, ring.used, answer), slot * RECORD_BYTES);
+		const record = encodeRecord(ring.name, request, sequence, ring.used, answer);
+		writeAt(ring.file, record, slot * RECORD_BYTES);
 		this.#learn(ring, slot, requestKey(ring.name, request), answer, ring.used);
 		ring.next++;
+		if (this.#log < 0) return;
+		this.#dirty.add(ring);
+		writeAt(this.#log, record, this.#logNext * RECORD_BYTES);
+		this.#logNext = (this.#logNext + 1) % LOG_RECORDS;
+		if (this.#logNext % (LOG_RECORDS / 2) !== 0) return;
+		this.onFilling?.([...this.#dirty].map(({ file }) => file));
+		this.#dirty.clear();
 	}
 
 	#learn(ring: Ring, slot: number, key: string, answer: Answer, time: number): void {
@@ -164,6 +249,7 @@ export class Journal {
 			for (const [key, ring] of rings) {
 				if (ring.used > limit) continue;
 				this.#endIntent();
+				this.#dirty.delete(ring);
 				closeSync(ring.file);
 				unlinkSync(join(this.#folder, REQUESTS_FOLDER, ring.name));
 				for (const known of ring.keys) if (known !== undefined) this.#answers.delete(known);
@@ -172,6 +258,43 @@ export class Journal {
 			}
 		}
 		throw new OverlayError("tryagain", "Too many clients make changes at once");
+	}
+
+	/** Puts the answers of the log that the rings have lost in a power failure back into them. The highest sequence number in it. */
+	#loadLog(): number {
+		this.#log = openFile(join(this.#folder, LOG_FILE));
+		allocateRange(this.#log, 0, 0, LOG_RECORDS * RECORD_BYTES);
+		const bytes = readFileSync(join(this.#folder, LOG_FILE));
+		const limit = this.#clock() - RETENTION_MS;
+		let last = 0;
+		const lost: { readonly slot: number; readonly record: AnswerRecord }[] = [];
+		for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
+			if (bytes[at] !== RECORD_MAGIC) continue;
+			const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
+			if (record === null) continue;
+			if (record.sequence > last) {
+				last = record.sequence;
+				this.#logNext = (at / RECORD_BYTES + 1) % LOG_RECORDS;
+			}
+			const known = this.#answers.get(requestKey(record.ring, record.request));
+			if (record.time > limit && (known === undefined || known.time < record.time)) lost.push({ slot: at, record });
+		}
+		for (const { record } of lost.sort((a, b) => a.record.sequence - b.record.sequence)) this.#restore(record);
+		return last;
+	}
+
+	#restore(record: AnswerRecord): void {
+		const { ring: name, request, sequence, time, answer } = record;
+		let ring = this.#loaded.get(name);
+		if (ring === undefined) {
+			ring = { name, file: openFile(join(this.#folder, REQUESTS_FOLDER, name)), next: 0, used: time, keys: [] };
+			this.#loaded.set(name, ring);
+		}
+		const slot = ring.next % RECORDS_PER_CLIENT;
+		writeAt(ring.file, encodeRecord(name, request, sequence, time, answer), slot * RECORD_BYTES);
+		this.#learn(ring, slot, requestKey(name, request), answer, time);
+		ring.next++;
+		ring.used = Math.max(ring.used, time);
 	}
 
 	/** Reads all rings: the highest sequence number in them, and the files of clients that have been silent for long. */
@@ -211,14 +334,28 @@ export class Journal {
 	}
 }
 
+/** Whether an fsync of one file commits everything that was changed before. */
+export function isFlushedByJournal(fileSystem: string): boolean {
+	return fileSystem === "ext4" || fileSystem === "xfs";
+}
+
+const NO_ROOM: ReadonlySet<number> = new Set([ERRNO.ENOSPC, ERRNO.E2BIG, ERRNO.ERANGE, ERRNO.EDQUOT]);
+const TRUSTED_XATTR = "trusted.holdfast.intent";
+const USER_XATTR = "user.holdfast.intent";
+
 /** Whether a change was begun that the next start will complete. Looks at the records and writes nothing. */
 export function isInterrupted(folder: string): boolean {
 	const path = join(folder, INTENT_FILE);
-	const intent = existsSync(path) ? readIntent(path) : null;
-	if (intent === null || intent.hasEnded || intent.boot !== bootId()) return false;
+	if (!existsSync(path)) return false;
+	const file = openSync(path, "r");
+	const intent = readIntent(folder, file);
+	closeSync(file);
+	if (intent === null || intent.hasEnded) return false;
 	const rings = join(folder, REQUESTS_FOLDER);
-	for (const name of existsSync(rings) ? readdirSync(rings) : []) {
-		const bytes = readFileSync(join(rings, name));
+	const files = existsSync(rings) ? readdirSync(rings).map((name) => join(rings, name)) : [];
+	for (const file of [...files, join(folder, LOG_FILE)]) {
+		if (!existsSync(file)) continue;
+		const bytes = readFileSync(file);
 		for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
 			const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
 			if (record !== null && record.sequence >= intent.sequence) return false;
@@ -229,14 +366,6 @@ export function isInterrupted(folder: string): boolean {
 
 const FALLOC_FL_KEEP_SIZE = 1;
 const INTENT_BYTES_RESERVED = 64 * 1024;
-
-function bootId(): string {
-	try {
-		return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
-	} catch {
-		return "unknown";
-	}
-}
 
 interface Ring {
 	/** Of its file. */
@@ -264,8 +393,11 @@ function writeAt(file: number, bytes: Uint8Array, position: number): void {
 	}
 }
 
+/** 96 bits of a hash, which a record of 128 bytes has room for. */
+const RING_NAME_CHARS = 24;
+
 function ringName(client: string): string {
-	return createHash("sha256").update(client).digest("hex").slice(0, 32);
+	return createHash("sha256").update(client).digest("hex").slice(0, RING_NAME_CHARS);
 }
 
 type RequestNumbers = Omit<ChangeRequest, "client">;
@@ -277,13 +409,22 @@ function requestKey(ring: string, request: RequestNumbers): string {
 
 /**
  * A record of 128 bytes, little-endian: magic, status (0, or 1 + place in OVERLAY_ERROR_CODES), length of the handle, then at 4 seven
- * numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 124 a CRC of all before it.
+ * numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 112 the name of the ring (12 bytes), at 124 a CRC of all before it.
  */
 const RECORD_MAGIC = 0xa7;
 const RECORD_CRC_AT = RECORD_BYTES - 4;
 const RECORD_HANDLE_AT = 48;
+const RECORD_RING_AT = 112;
 
-function encodeRecord(request: RequestNumbers, sequence: number, time: number, answer: Answer): Buffer {
+interface AnswerRecord {
+	readonly ring: string;
+	readonly request: RequestNumbers;
+	readonly sequence: number;
+	readonly time: number;
+	readonly answer: Answer;
+}
+
+function encodeRecord(ring: string, request: RequestNumbers, sequence: number, time: number, answer: Answer): Buffer {
 	const bytes = Buffer.alloc(RECORD_BYTES);
 	bytes[0] = RECORD_MAGIC;
 	bytes[1] = answer.error === null ? 0 : OVERLAY_ERROR_CODES.indexOf(answer.error) + 1;
@@ -295,15 +436,17 @@ function encodeRecord(request: RequestNumbers, sequence: number, time: number, a
 	bytes.writeDoubleLE(sequence, 32);
 	bytes.writeDoubleLE(time, 40);
 	answer.handle?.copy(bytes, RECORD_HANDLE_AT);
+	bytes.write(ring, RECORD_RING_AT, "hex");
 	bytes.writeUInt32LE(crc32(bytes.subarray(0, RECORD_CRC_AT)), RECORD_CRC_AT);
 	return bytes;
 }
 
-function decodeRecord(bytes: Buffer): { request: RequestNumbers; sequence: number; time: number; answer: Answer } | null {
+function decodeRecord(bytes: Buffer): AnswerRecord | null {
 	if (bytes[0] !== RECORD_MAGIC || crc32(bytes.subarray(0, RECORD_CRC_AT)) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
 	const number = (i: number) => bytes.readUInt32LE(4 + 4 * i);
 	const length = bytes[2];
 	return {
+		ring: bytes.toString("hex", RECORD_RING_AT, RECORD_CRC_AT),
 		request: {
 			xid: number(0),
 			program: number(1),
@@ -324,15 +467,21 @@ function decodeRecord(bytes: Buffer): { request: RequestNumbers; sequence: numbe
 
 interface Intent {
 	readonly sequence: number;
-	/** The running kernel's id: what it wrote after its last flush is on disk after a kill, but need not be after a power failure. */
-	readonly boot: string;
-	readonly hasEnded: boolean;
 	readonly request: ChangeRequest | null;
 	readonly handle: Buffer | null;
 	readonly steps: readonly Step[];
 }
 
-/** The intent: magic, a byte that says that it was carried out, or given up, 2 unused, at 4 the length of the text, at 8 its CRC, at 12 the text: JSON in latin1, so that bytes of names stand for themselves. */
+/** An intent as it is found. */
+interface FoundIntent extends Intent {
+	readonly hasEnded: boolean;
+	readonly isInFile: boolean;
+}
+
+/**
+ * The intent: magic, a byte that says that it was carried out, or given up, 2 unused, at 4 the length of the text, at 8 its CRC, at 12 the
+ * text: JSON in latin1, so that bytes of names stand for themselves. As an xattr an ended one is without steps.
+ */
 const INTENT_MAGIC = 0x1d;
 const INTENT_TEXT_AT = 12;
 const ENDED_AT = 1;
@@ -342,7 +491,7 @@ const ENDED = Uint8Array.of(1);
 const BYTES_KEY = "$";
 
 function encodeIntent(intent: Intent): Buffer {
-	const text = JSON.stringify({ ...intent, hasEnded: undefined }, function replace(this: Record<string, unknown>, key, value) {
+	const text = JSON.stringify(intent, function replace(this: Record<string, unknown>, key, value) {
 		// Buffer has a toJSON of its own, which has run already: look at what was there before
 		const raw = this[key];
 		return raw instanceof Uint8Array ? { [BYTES_KEY]: Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString("latin1") } : value;
@@ -355,9 +504,14 @@ function encodeIntent(intent: Intent): Buffer {
 	return bytes;
 }
 
-/** Null when there is none, or when it was not written whole: then nothing of it was begun. */
-function readIntent(path: string): Intent | null {
-	const bytes = readFileSync(path);
+function encodeEnd(sequence: number): Buffer {
+	const bytes = encodeIntent({ sequence, request: null, handle: null, steps: [] });
+	bytes[ENDED_AT] = ENDED[0];
+	return bytes;
+}
+
+/** Null when it was not written whole: then nothing of it was begun. */
+function decodeIntent(bytes: Buffer, isInFile: boolean): FoundIntent | null {
 	if (bytes.length < INTENT_TEXT_AT || bytes[0] !== INTENT_MAGIC) return null;
 	const length = bytes.readUInt32LE(4);
 	const text = bytes.subarray(INTENT_TEXT_AT, INTENT_TEXT_AT + length);
@@ -365,5 +519,15 @@ function readIntent(path: string): Intent | null {
 	const intent = JSON.parse(text.toString("latin1"), (_key, value) =>
 		typeof value === "object" && value !== null && typeof value[BYTES_KEY] === "string" ? Buffer.from(value[BYTES_KEY], "latin1") : value,
 	) as Intent;
-	return { ...intent, hasEnded: bytes[ENDED_AT] === ENDED[0] };
+	return { ...intent, hasEnded: bytes[ENDED_AT] === ENDED[0], isInFile };
+}
+
+/** The newest intent, wherever it stands; null when there is none. */
+function readIntent(folder: string, file: number): FoundIntent | null {
+	const found = [decodeIntent(readFileSync(join(folder, INTENT_FILE)), true)];
+	for (const name of [TRUSTED_XATTR, USER_XATTR]) {
+		const value = getXattrOfOpen(file, name);
+		if (typeof value !== "number") found.push(decodeIntent(value, false));
+	}
+	return found.reduce((newest, one) => (one !== null && (newest === null || one.sequence > newest.sequence) ? one : newest), null);
 }

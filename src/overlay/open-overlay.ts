@@ -139,9 +139,9 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	}
 	const adopted = writable === null || adoption === "none" ? null : adopt(engine, writable, options, place, adoption);
 	if (upper !== null) upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
-	const durability = writable === null || options.purpose === "inspect" ? null : keep(new Durability(engine, writable, options.isSync));
+	const durability = writable === null || options.purpose === "inspect" ? null : new Durability(engine, writable, options.isSync);
 	const closeAll = () => {
-		for (const resource of opened.reverse()) if (resource !== durability) resource.close();
+		for (const resource of opened.reverse()) resource.close();
 	};
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
 	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, adopted };

@@ -154,6 +154,7 @@ export class Overlay implements OverlayOperations {
 			if (data.length === 0) return;
 			ensureUpper(this.engine, node);
 			ensureData(this.engine, node);
+			writableOf(this.engine).journal.settle();
 			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
 			for (let done = 0; done < data.length; ) {
@@ -304,11 +305,11 @@ export class Overlay implements OverlayOperations {
 		// a descriptor of its own: the cached one may be closed while another thread flushes
 		const fd = openByHandle(node.top.layer.root, node.top.handle, O.rdonly | O.noatime);
 		if (fd < 0) return Promise.reject(failed("Cannot open a file to flush it", fd));
-		return this.engine.offload.run({ kind: "sync", fd, scope: "file" }).then((status) => {
+		return (this.#durability as Durability).content(fd).then((status) => {
 			close(fd);
 			if (status === 0) return;
 			this.#renewVerifier();
-			throw failed("Cannot flush a file", status as number);
+			throw failed("Cannot flush a file", status);
 		});
 	}
 
@@ -334,11 +335,13 @@ export class Overlay implements OverlayOperations {
 
 	/** Flushes what `stable` has to flush and closes every descriptor. No operation may follow. */
 	async close(): Promise<void> {
-		await this.#durability?.flush();
-		await this.engine.offload.close();
-		this.engine.descriptors.dropAll();
-		this.#durability?.close();
-		this.#close();
+		try {
+			await this.#durability?.flush();
+			await this.engine.offload.close();
+		} finally {
+			this.engine.descriptors.dropAll();
+			this.#close();
+		}
 	}
 
 	/** Caches are bounded here, between two operations, so that nothing is closed under one; a request's first object stays for its second. */
