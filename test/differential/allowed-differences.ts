@@ -17,7 +17,7 @@ export interface ResultContext {
 }
 
 /** Where the results of an operation may differ for good. */
-export const RESULTS: readonly ResultDifference[] = [
+const RESULTS: readonly ResultDifference[] = [
 	{
 		name: "link of a directory",
 		is: ({ operation: { kind }, kernel, holdfast }) =>
@@ -66,6 +66,10 @@ export interface FieldContext {
 	readonly hasFailedRename: boolean;
 	/** The object was born in a lower. */
 	readonly isOfLower: boolean;
+	/** The kernel's tree was seen under a mount without index. */
+	readonly isUnindexed: boolean;
+	/** What the object was in its lower before anything was done; null where it is not known. */
+	readonly before: Observed | null;
 }
 
 interface FieldDifference {
@@ -73,15 +77,33 @@ interface FieldDifference {
 	readonly is: (field: keyof Observed, context: FieldContext) => boolean;
 }
 
+const UNINDEXED_LINKS = "hard links under a mount without index";
+
+/** Whether the names that one tree has as one object, and the other has as another set, may differ: the kernel shows fewer of them together. */
+export function isAllowedPartition(oracle: Oracle, isUnindexed: boolean, first: string, second: string): boolean {
+	const names = new Set(second.split(" "));
+	return oracle === "adopted" && isUnindexed && first.split(" ").every((name) => names.has(name));
+}
+
 /** Where a field of the trees may differ for good: `first` is the kernel's (before release: holdfast's own), `second` the other. */
-export const FIELDS: readonly FieldDifference[] = [
-	{ name: "link counts of directories", is: (field, { first }) => field === "nlink" && first.type === "dir" },
+const FIELDS: readonly FieldDifference[] = [
+	{
+		name: "link counts of directories",
+		is: (field, { first, second }) => field === "nlink" && first.type === "dir" && (first.nlink === 1 || second.nlink === 1),
+	},
 	{
 		name: "link counts of copied up files",
 		is: (field, { oracle, first, second, links, isOfLower }) => {
 			if (field !== "nlink" || !isOfLower || links === null) return false;
 			const [kernel, holdfast] = oracle === "released" ? [second, first] : [first, second];
 			return holdfast.nlink === links && kernel.nlink === links + 1;
+		},
+	},
+	{
+		name: UNINDEXED_LINKS,
+		is: (field, { oracle, first, isUnindexed, before }) => {
+			if (oracle !== "adopted" || !isUnindexed || before === null || first.type === "dir") return false;
+			return field === "nlink" || (before.nlink > 1 && first[field] === before[field]);
 		},
 	},
 	{
@@ -98,3 +120,6 @@ export function isAllowedResult(context: ResultContext): string | null {
 export function isAllowedField(field: keyof Observed, context: FieldContext): string | null {
 	return FIELDS.find((one) => one.is(field, context))?.name ?? null;
 }
+
+/** The names of all of them. */
+export const ALLOWED_DIFFERENCES: readonly string[] = [...RESULTS, ...FIELDS].map(({ name }) => name);

@@ -4,8 +4,9 @@ import fc from "fast-check";
 import { needs } from "../support/requirements.ts";
 import { cannotMount } from "../support/scratch.ts";
 import { Difference } from "./compare.ts";
-import { scenarios } from "./generate.ts";
+import { alternatingScenarios, parallelScenarios } from "./generate.ts";
 import type { Rig } from "./rig.ts";
+import { runAlternating } from "./run-alternating.ts";
 import { runScenario, type Tally } from "./run-scenario.ts";
 import { type Scenario, showScenario } from "./scenario.ts";
 
@@ -23,6 +24,14 @@ export function cannotCompare(): string | false {
 	return known() ? false : "this kernel has no overlayfs";
 }
 
+/** What is done to the layers: see the files of the runs. */
+const DIRECTIONS = {
+	parallel: { run: runScenario, scenarios: parallelScenarios },
+	alternating: { run: runAlternating, scenarios: alternatingScenarios },
+} as const;
+export type Direction = keyof typeof DIRECTIONS;
+export const DIRECTION_NAMES = Object.keys(DIRECTIONS) as Direction[];
+
 export interface Replay {
 	readonly seed: number;
 	/** fast-check's way to one scenario of the seed. */
@@ -36,71 +45,88 @@ export interface Found {
 }
 
 export interface CampaignReport {
-	readonly scenarios: number;
+	readonly sequences: number;
+	readonly operations: number;
 	readonly found: readonly Found[];
 	readonly tally: Tally;
 }
 
-export function replayFromEnvironment(): Replay {
-	const { HOLDFAST_SEED, HOLDFAST_PATH } = process.env;
-	return { seed: HOLDFAST_SEED === undefined ? Date.now() & 0x7fffffff : Number(HOLDFAST_SEED), path: HOLDFAST_PATH };
+/** A campaign ends with the first one that is reached. */
+export interface Limits {
+	readonly seconds: number;
+	readonly sequences: number;
+	/** Of differences. */
+	readonly kinds: number;
 }
 
-const SCENARIOS_PER_SEED = 200;
+/** From HOLDFAST_SEED, or a new one. */
+export function replayFromEnvironment(): Replay {
+	const { HOLDFAST_SEED } = process.env;
+	return { seed: HOLDFAST_SEED === undefined ? Date.now() & 0x7fffffff : Number(HOLDFAST_SEED) };
+}
+
+const SEQUENCES_PER_SEED = 200;
 const SHRINK_MILLISECONDS = 60_000;
 
-/**
- * Runs random scenarios until the time is over (or the one that is replayed), and goes on after a difference, of which each kind
- * is shrunk and reported once. `kindsMax`: ends after so many kinds.
- */
+/** Runs random sequences (or the one that is replayed), and goes on after a difference, of which each kind is shrunk and reported once. */
 export async function campaign(
 	rig: Rig,
+	direction: Direction,
 	replay: Replay,
-	seconds: number,
-	kindsMax: number,
+	limits: Limits,
 	onFound: (found: Found) => void = () => {},
 ): Promise<CampaignReport> {
 	const isReplay = replay.path !== undefined;
-	const end = Date.now() + seconds * 1000;
+	const end = Date.now() + limits.seconds * 1000;
 	const tally: Tally = { results: new Map(), allowed: new Map() };
 	const found = new Map<string, Found>();
-	let count = 0;
-	let shrinkEnd = 0;
+	let runs = 0;
+	let sequences = 0;
+	let operations = 0;
+	const isOver = () => Date.now() > end || sequences >= limits.sequences;
+	/** While one is shrunk: its signature, and when that has to end. */
+	let shrinking: { readonly signature: string; readonly end: number } | null = null;
 	const once = async (scenario: Scenario) => {
-		if (Date.now() > (shrinkEnd === 0 ? end : shrinkEnd) && !isReplay) return;
+		if (!isReplay && (shrinking === null ? isOver() : Date.now() > shrinking.end)) return;
 		try {
-			await runScenario(rig, `s${count++}`, scenario, shrinkEnd === 0 ? tally : undefined);
+			await DIRECTIONS[direction].run(rig, `s${runs++}`, scenario, shrinking === null ? tally : undefined);
 		} catch (error) {
-			if (found.has((error as Difference).signature)) return;
-			if (shrinkEnd === 0) shrinkEnd = Date.now() + SHRINK_MILLISECONDS;
+			const { signature } = error as Difference;
+			if (found.has(signature) || (shrinking !== null && shrinking.signature !== signature)) return;
+			shrinking ??= { signature, end: Date.now() + SHRINK_MILLISECONDS };
 			throw error;
+		} finally {
+			if (shrinking === null) {
+				sequences++;
+				operations += scenario.operations.length;
+			}
 		}
 	};
-	for (let seed = replay.seed; found.size < kindsMax && (isReplay || Date.now() < end); seed = (seed + 1) & 0x7fffffff) {
-		shrinkEnd = 0;
-		const details = await fc.check(fc.asyncProperty(scenarios, once), {
+	for (let seed = replay.seed; found.size < limits.kinds && (isReplay || !isOver()); seed = (seed + 1) & 0x7fffffff) {
+		shrinking = null;
+		const details = await fc.check(fc.asyncProperty(DIRECTIONS[direction].scenarios, once), {
 			seed,
-			numRuns: isReplay ? 1 : SCENARIOS_PER_SEED,
+			numRuns: isReplay ? 1 : SEQUENCES_PER_SEED,
 			...(isReplay ? { path: replay.path as string } : {}),
 		});
 		if (details.failed) {
-			const one = describe(details, seed);
+			const one = describe(details, `--rig ${rig.name} --direction ${direction} --seed ${seed}`);
 			found.set(one.signature, one);
 			onFound(one);
 		}
 		if (isReplay) break;
 	}
-	return { scenarios: count, found: [...found.values()], tally };
+	return { sequences, operations, found: [...found.values()], tally };
 }
 
-function describe(details: fc.RunDetails<[Scenario]>, seed: number): Found {
+function describe(details: fc.RunDetails<[Scenario]>, where: string): Found {
 	const error = details.errorInstance as Error;
-	const path = details.counterexamplePath ?? "";
+	const signature = error instanceof Difference ? error.signature : error.message;
 	return {
-		signature: error instanceof Difference ? error.signature : error.message,
+		signature,
 		text: [
-			`${error instanceof Difference ? error.signature : error.message} (${details.numShrinks} times smaller)`,
-			`replay with HOLDFAST_SEED=${seed} HOLDFAST_PATH=${path}`,
+			`${signature} (${details.numShrinks} times smaller)`,
+			`replay: npm run differential -- ${where} --path ${details.counterexamplePath ?? ""}`,
 			...(details.counterexample === null ? [] : [showScenario(details.counterexample[0])]),
 			error instanceof Difference ? error.message : error.stack,
 		].join("\n"),

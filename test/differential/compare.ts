@@ -1,4 +1,4 @@
-import { isAllowedField, type Oracle } from "./allowed-differences.ts";
+import { isAllowedField, isAllowedPartition, type Oracle } from "./allowed-differences.ts";
 import type { HoldfastOverlay, ObservedWithHandle } from "./holdfast-overlay.ts";
 import type { Model, ModelObject } from "./model.ts";
 import type { Observed, Tree } from "./observed.ts";
@@ -21,6 +21,10 @@ export interface Known {
 	readonly firstObjects: number;
 	/** Folders from or to which a rename has failed. */
 	readonly failedRenames: ReadonlySet<ModelObject | null>;
+	/** The kernel's tree was seen under a mount without index. */
+	readonly isUnindexed?: boolean;
+	/** What objects of the lowers were before anything was done. */
+	readonly lowerObjects?: ReadonlyMap<ModelObject, Observed>;
 	/** Names of the fields whose allowed differences were met, for the tally. */
 	readonly note: (why: string) => void;
 }
@@ -53,6 +57,8 @@ export function compareTrees(oracle: Oracle, first: Tree, second: Tree, known: K
 			links: object?.links ?? null,
 			hasFailedRename: known.failedRenames.has(object),
 			isOfLower: object !== null && object.serial < known.firstObjects,
+			isUnindexed: known.isUnindexed ?? false,
+			before: (object === null ? undefined : known.lowerObjects?.get(object)) ?? null,
 		};
 		for (const field of FIELDS) {
 			if (one[field] === two[field]) continue;
@@ -72,6 +78,7 @@ export function compareTrees(oracle: Oracle, first: Tree, second: Tree, known: K
 		kinds.add("name too many");
 	}
 	for (const [path, one, two] of partitions(first, second)) {
+		if (isAllowedPartition(oracle, known.isUnindexed ?? false, one, two)) continue;
 		lines.push(`${path}: ${name} has it as one object with ${one}, ${other} with ${two}`);
 		kinds.add("objects");
 	}
@@ -98,7 +105,7 @@ export function compareNames(tree: ReadonlyMap<string, ObservedWithHandle>, mode
 	for (const [path, object] of model.paths()) {
 		const observed = tree.get(path);
 		if (observed === undefined) throw new Difference("model: name missing", `${path} (${object.type}) must be there`);
-		if (observed.handle !== object.handle.toString("hex")) {
+		if (observed.handle !== object.handle?.toString("hex")) {
 			throw new Difference("handle changed", `${path} (${object.type}) has another handle than before`);
 		}
 		if (observed.object !== object.fileid)
@@ -119,17 +126,16 @@ export async function compareHandles(
 ): Promise<void> {
 	const pathOf = new Map<ModelObject, string>();
 	for (const [path, object] of model.paths()) pathOf.set(object, path);
-	for (const object of model.objects.values()) {
+	for (const [handle, object] of model.objects) {
 		const path = pathOf.get(object);
 		const what = `${object.type} number ${object.serial} (${path ?? "without a name"}; ${object.links} links)`;
-		const found = await holdfast.outcome(() => holdfast.observeHandle(object.handle));
+		const found = await holdfast.outcome(() => holdfast.observeHandle(Buffer.from(handle, "hex")));
 		if (object.links === 0) {
 			if (found !== "ESTALE") throw new Difference("gone, not stale", `${what} is gone, but its handle says ${JSON.stringify(found)}`);
 			continue;
 		}
 		if (typeof found === "string") throw new Difference(`handle: ${found}`, `the handle of ${what} says ${found}`);
-		if (found.handle !== object.handle.toString("hex"))
-			throw new Difference("handle changed", `${what} shows another handle by its handle`);
+		if (found.handle !== handle) throw new Difference("handle changed", `${what} shows another handle by its handle`);
 		if (found.object !== object.fileid) throw new Difference("fileid changed", `${what} has file id ${found.object}, not ${object.fileid}`);
 		if (object.type !== "dir" && found.nlink !== object.links) throw new Difference("nlink by handle", `${what} has nlink ${found.nlink}`);
 		const named = path === undefined ? undefined : tree.get(path);

@@ -1,5 +1,14 @@
 import fc from "fast-check";
-import { FILE_SYSTEMS, type Mark, type Operation, type Path, type PlantStep, type Scenario, type XattrValue } from "./scenario.ts";
+import {
+	FILE_SYSTEMS,
+	type Mark,
+	MOUNT_KINDS,
+	type Operation,
+	type Path,
+	type PlantStep,
+	type Scenario,
+	type XattrValue,
+} from "./scenario.ts";
 
 // names say mostly what they are, so that operations meet what they are for, and now and then not
 const folderName = fc.oneof({ weight: 10, arbitrary: fc.constantFrom("a", "a", "b") }, { weight: 1, arbitrary: fc.constantFrom("f", "c") });
@@ -81,7 +90,7 @@ const on = { path: filePath, held };
 const onFolder = { path: folderPath, held };
 const onAny = { path: pathOrRoot, held };
 const offset = fc.constantFrom(0, 1, 4096, 100_000);
-const operation: fc.Arbitrary<Operation> = fc.oneof(
+const operations: fc.MaybeWeightedArbitrary<Operation>[] = [
 	{ weight: 4, arbitrary: fc.record({ kind: fc.constant("create" as const), ...on, mode: fileMode }) },
 	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("overwrite" as const), ...on, mode: fileMode }) },
 	{
@@ -178,15 +187,32 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("read" as const), ...on }) },
 	{ weight: 2, arbitrary: fc.record({ kind: fc.constant("readdir" as const), ...onAny }) },
 	{ weight: 3, arbitrary: fc.constant({ kind: "restart" as const }) },
+];
+const handOver: fc.Arbitrary<Operation> = fc.oneof(
+	{ weight: 3, arbitrary: fc.constant({ kind: "toHoldfast" as const }) },
+	{
+		weight: 3,
+		arbitrary: fc.record({
+			kind: fc.constant("toKernel" as const),
+			mount: fc.oneof({ weight: 1, arbitrary: fc.constant(MOUNT_KINDS[0]) }, { weight: 1, arbitrary: fc.constantFrom(...MOUNT_KINDS) }),
+		}),
+	},
 );
 
-export const scenarios: fc.Arbitrary<Scenario> = fc.noBias(
-	fc.record({
-		lowers: fc.array(fc.array(plantStep, { maxLength: 20, size: "max" }), { minLength: 1, maxLength: 4 }),
-		operations: fc.array(operation, { maxLength: 80, size: "max" }),
-		nodesMax: fc.constantFrom(65536, 3),
-		checksEach: fc.boolean(),
-		fileSystems: fc.array(fc.constantFrom(...FILE_SYSTEMS), { minLength: 5, maxLength: 5 }),
-		usesThreads: fc.nat({ max: 19 }).map((number) => number === 19),
-	}),
-);
+function scenariosOf(operation: fc.Arbitrary<Operation>): fc.Arbitrary<Scenario> {
+	return fc.noBias(
+		fc.record({
+			lowers: fc.array(fc.array(plantStep, { maxLength: 20, size: "max" }), { minLength: 1, maxLength: 4 }),
+			operations: fc.array(operation, { maxLength: 80, size: "max" }),
+			nodesMax: fc.constantFrom(65536, 3),
+			checksEach: fc.boolean(),
+			fileSystems: fc.array(fc.constantFrom(...FILE_SYSTEMS), { minLength: 5, maxLength: 5 }),
+			usesThreads: fc.nat({ max: 19 }).map((number) => number === 19),
+		}),
+	);
+}
+
+/** Holdfast and the kernel do the same, each on layers of its own. */
+export const parallelScenarios = scenariosOf(fc.oneof(...operations));
+/** One set of layers goes to and fro between the kernel and holdfast. */
+export const alternatingScenarios = scenariosOf(fc.oneof(...operations, { weight: 6, arbitrary: handOver }));

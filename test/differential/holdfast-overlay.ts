@@ -1,6 +1,6 @@
 import { allocate } from "../../src/linux/memory.ts";
 import { OverlayError, type OverlayErrorCode, Pending } from "../../src/overlay/errors.ts";
-import { type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
+import { adoptLowers, type OpenedOverlay, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { type ReleaseReport, release } from "../../src/overlay/release.ts";
 import { type Attributes, type Credentials, FileType, type OverlayObject } from "../../src/overlay/types.ts";
@@ -8,7 +8,7 @@ import { workInline } from "./inline-offload.ts";
 import type { Model } from "./model.ts";
 import { digest, type Observed, showTime, showXattrs, TYPE_NAMES } from "./observed.ts";
 import type { LayerPaths } from "./rig.ts";
-import { isOn, type Operation, type Path, type Scenario, XATTR_VALUES } from "./scenario.ts";
+import { type Change, isOn, type Operation, type Path, type Scenario, XATTR_VALUES } from "./scenario.ts";
 
 const ROOT: Credentials = { uid: 0, gid: 0, gids: [] };
 const buffer = allocate(256 * 1024);
@@ -23,8 +23,6 @@ export interface Outcome {
 	/** The object that an operation that makes one has answered. */
 	readonly made: { readonly handle: Buffer; readonly fileid: string; readonly type: string } | null;
 }
-
-type Change = Exclude<Operation, { kind: "restart" }>;
 
 /** Where the kernel's name is not that of the code. */
 const ERROR_NAMES: Partial<Record<OverlayErrorCode, string>> = { noattr: "ENODATA", notsupp: "EOPNOTSUPP" };
@@ -51,6 +49,8 @@ export class HoldfastOverlay {
 	readonly #scenario: Scenario;
 	readonly #usesUserXattrs: boolean;
 	#overlay: Overlay | null = null;
+	/** What the last adoption could not do. */
+	problems: readonly string[] = [];
 	#xid = 0;
 	/** The change that was asked for last, and its answer: sent again after a restart, as a client does that heard nothing. */
 	#last: { readonly send: () => Promise<Buffer | null>; readonly result: string; readonly handle: Buffer | null } | null = null;
@@ -61,16 +61,36 @@ export class HoldfastOverlay {
 		this.#usesUserXattrs = usesUserXattrs;
 	}
 
-	#open(purpose: OpenOptions["purpose"]): Overlay {
+	#openLayers(purpose: OpenOptions["purpose"]): OpenedOverlay {
 		const { lowers, upper, work, state } = this.#paths;
-		const { nodesMax, usesThreads } = this.#scenario;
-		const options = { lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax };
-		const { overlay } = openOverlay({ ...options, userXattrs: this.#usesUserXattrs });
-		return usesThreads ? overlay : workInline(overlay);
+		const { nodesMax } = this.#scenario;
+		return openOverlay({ lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax, userXattrs: this.#usesUserXattrs });
+	}
+
+	#open(purpose: OpenOptions["purpose"]): Overlay {
+		const { overlay, adopted } = this.#openLayers(purpose);
+		if (adopted !== null) this.problems = adopted.problems.map(({ path, reason }) => `${path}: ${reason}`);
+		return this.#scenario.usesThreads ? overlay : workInline(overlay);
 	}
 
 	open(): void {
 		this.#overlay = this.#open("serve");
+	}
+
+	get isOpen(): boolean {
+		return this.#overlay !== null;
+	}
+
+	/** As `holdfast adopt`, of layers that the kernel has made. */
+	async adopt(): Promise<string[]> {
+		const opened = this.#openLayers("adopt");
+		try {
+			const lowers = adoptLowers(opened, () => {});
+			const reports = opened.adopted === null ? lowers : [opened.adopted, ...lowers];
+			return reports.flatMap((report) => report.problems.map(({ path, reason }) => `${path}: ${reason}`));
+		} finally {
+			await opened.overlay.close();
+		}
 	}
 
 	async close(): Promise<void> {
@@ -79,8 +99,9 @@ export class HoldfastOverlay {
 		await overlay?.close();
 	}
 
-	/** As `holdfast release`, after close. */
+	/** As `holdfast release`, after close. Nothing is asked for again from then on. */
 	async release(): Promise<ReleaseReport> {
+		this.#last = null;
 		return release(this.#open("release"), this.#paths.work, false);
 	}
 
@@ -131,7 +152,7 @@ export class HoldfastOverlay {
 	/** The handle of a path: the one that the model remembers, or by a walk. */
 	#resolve(path: Path, held: boolean, model: Model): Promise<Buffer> {
 		const object = held ? model.at(path) : null;
-		return object === null ? this.#walk(path) : Promise.resolve(object.handle);
+		return object?.handle ? Promise.resolve(object.handle) : this.#walk(path);
 	}
 
 	async perform(operation: Operation, model: Model): Promise<Outcome> {

@@ -1,18 +1,25 @@
 import { setImmediate } from "node:timers/promises";
 import { copyData } from "../../src/layer/copy-data.ts";
+import { syncFile, syncFileSystem } from "../../src/linux/data.ts";
 import type { Job, JobResult, Offload } from "../../src/overlay/offload.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { scan } from "../../src/overlay/scan.ts";
 
-/** Does the work of the threads on this one, in a later turn: to start threads takes longer than a whole scenario. Nothing is flushed. */
+/** Does the work of the threads on this one, in a later turn: to start threads takes longer than a whole scenario. */
 class InlineOffload implements Pick<Offload, "run" | "close"> {
+	readonly #flushes: boolean;
+
+	constructor(flushes: boolean) {
+		this.#flushes = flushes;
+	}
+
 	async run(job: Job): Promise<JobResult> {
 		await setImmediate();
 		switch (job.kind) {
 			case "copy":
-				return copyData(job.from, job.to, job.size);
+				return copyData(job.from, job.to, job.size) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
 			case "sync":
-				return 0;
+				return this.#flushes ? (job.scope === "file" ? syncFile : syncFileSystem)(job.fd) : 0;
 			case "scan":
 				return scan(job);
 		}
@@ -21,7 +28,8 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 	async close(): Promise<void> {}
 }
 
-export function workInline(overlay: Overlay): Overlay {
-	(overlay.engine as { offload: Pick<Offload, "run" | "close"> }).offload = new InlineOffload();
+/** Without `flushes` nothing is flushed: for tests in which only processes end. */
+export function workInline(overlay: Overlay, flushes = false): Overlay {
+	(overlay.engine as { offload: Pick<Offload, "run" | "close"> }).offload = new InlineOffload(flushes);
 	return overlay;
 }

@@ -20,7 +20,7 @@ import { FileType } from "../../src/overlay/types.ts";
 import { namesIn, observeDescriptor, observeTree, type Tree } from "./observed.ts";
 import { openWalk } from "./plant.ts";
 import type { LayerPaths } from "./rig.ts";
-import { isOn, type Operation, type Path, XATTR_VALUES } from "./scenario.ts";
+import { type Change, isOn, type Operation, type Path, XATTR_VALUES } from "./scenario.ts";
 
 type Text = (...parameters: (string | number)[]) => number;
 const mountCall = declare("mount", "int", ["str", "str", "str", "ulong", "str"]) as unknown as Text;
@@ -94,7 +94,7 @@ export class KernelOverlay {
 		return outcome < 0 ? nameOf(outcome) : "ok";
 	}
 
-	#perform(operation: Exclude<Operation, { kind: "restart" }>): number | string {
+	#perform(operation: Change): number | string {
 		switch (operation.kind) {
 			case "create":
 				return this.#in(operation.path, (fd, name) => opened(openAt(fd, name, O.creat | O.excl | O.wronly, operation.mode)));

@@ -4,8 +4,9 @@ import type { Operation, Path } from "./scenario.ts";
 export interface ModelObject {
 	readonly serial: number;
 	readonly type: string;
-	readonly handle: Buffer;
-	readonly fileid: string;
+	/** Null for what the kernel has made or shown, until holdfast shows it. */
+	handle: Buffer | null;
+	fileid: string | null;
 	/** Link count; 0 when the object is gone. For a directory 1 or 0. */
 	links: number;
 	/** Of a directory. */
@@ -18,20 +19,38 @@ export class Model {
 	/** By the hex of the handle: all that ever were, the gone ones too. */
 	readonly objects = new Map<string, ModelObject>();
 
-	constructor(rootHandle: Buffer, rootFileid: string) {
-		this.root = this.add("dir", rootHandle, rootFileid, 1);
+	#serial = 0;
+
+	constructor() {
+		this.root = this.unseen("dir", 1);
+	}
+
+	/** A new object of which no handle is known yet. */
+	unseen(type: string, links: number): ModelObject {
+		return { serial: this.#serial++, type, handle: null, fileid: null, links, children: new Map() };
 	}
 
 	/** A new object. Throws when its handle has been another object's. */
 	add(type: string, handle: Buffer, fileid: string, links: number): ModelObject {
+		const object = this.unseen(type, links);
+		this.learn(object, handle, fileid);
+		return object;
+	}
+
+	learn(object: ModelObject, handle: Buffer, fileid: string): void {
 		const key = handle.toString("hex");
 		const other = this.objects.get(key);
 		if (other !== undefined) {
 			throw new Error(`the handle of a new object is that of an earlier one (${other.type}, ${other.links === 0 ? "gone" : "alive"})`);
 		}
-		const object = { serial: this.objects.size, type, handle: Buffer.from(handle), fileid, links, children: new Map() };
+		object.handle = Buffer.from(handle);
+		object.fileid = fileid;
 		this.objects.set(key, object);
-		return object;
+	}
+
+	/** Objects so far: a later one has at least this serial. */
+	get count(): number {
+		return this.#serial;
 	}
 
 	at(path: Path): ModelObject | null {

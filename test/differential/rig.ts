@@ -3,7 +3,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { cannotMount, type Scratch } from "../support/scratch.ts";
 import { plantLowers } from "./plant.ts";
-import { FILE_SYSTEMS, type FileSystemName, type PlantStep, type Scenario } from "./scenario.ts";
+import { FILE_SYSTEMS, type FileSystemName, type MountKind, type PlantStep, type Scenario } from "./scenario.ts";
 
 export const RIG_NAMES = ["one", "several", "userxattr"] as const;
 export type RigName = (typeof RIG_NAMES)[number];
@@ -48,6 +48,25 @@ export class Rig {
 			execFileSync("mount", ["-o", "remount,noatime", top]);
 			this.#tops.set(fileSystem, top);
 		}
+	}
+
+	/**
+	 * Of a mount of some kind, for runs that hand the layers to and fro. Once a mount had metacopy, which nfs_export and redirect_dir=off
+	 * exclude, all later ones must have it: without it the kernel shows nothing of files whose data is in a lower.
+	 */
+	mountOptions(kind: MountKind, hasMetacopies: boolean): readonly string[] {
+		const isMeta = hasMetacopies || this.leavesMetacopies(kind);
+		const redirects = this.usesUserXattrs ? "userxattr" : `redirect_dir=${kind === "without redirects" && !isMeta ? "off" : "on"}`;
+		const options = [redirects, `index=${kind.startsWith("without index") ? "off" : "on"}`];
+		options.push(`nfs_export=${kind === "as always" && !isMeta ? "on" : "off"}`);
+		if (isMeta) options.push("metacopy=on");
+		if (this.name === "several") options.push("xino=on");
+		return options;
+	}
+
+	/** Whether files whose data is in a lower may be left by a mount of this kind. */
+	leavesMetacopies(kind: MountKind): boolean {
+		return kind.endsWith("metacopy") && !this.usesUserXattrs;
 	}
 
 	/** Makes the lowers of a scenario for one side, and names all the rest. Sides of the same name and scenario share nothing with others. */

@@ -22,7 +22,7 @@ export interface Tally {
 	readonly allowed: Map<string, number>;
 }
 
-function count(counts: Map<string, number> | undefined, what: string): void {
+export function count(counts: Map<string, number> | undefined, what: string): void {
 	counts?.set(what, (counts.get(what) ?? 0) + 1);
 }
 
@@ -80,7 +80,8 @@ export function dressUpper(paths: LayerPaths): void {
 /** Takes down which objects there are at first. */
 export function modelOf(tree: ReadonlyMap<string, ObservedWithHandle>): Model {
 	const root = tree.get("") as ObservedWithHandle;
-	const model = new Model(Buffer.from(root.handle, "hex"), root.object);
+	const model = new Model();
+	model.learn(model.root, Buffer.from(root.handle, "hex"), root.object);
 	for (const [path, observed] of tree) {
 		if (path === "") continue;
 		const known = model.objects.get(observed.handle);
@@ -187,7 +188,7 @@ class Run {
 		if (ours.made !== null && "path" in operation) {
 			const existing = this.#model.at(operation.path);
 			if (existing === null) made = this.#model.add(ours.made.type, ours.made.handle, ours.made.fileid, 1);
-			else if (!existing.handle.equals(ours.made.handle)) {
+			else if (!existing.handle?.equals(ours.made.handle)) {
 				throw new Difference("handle changed", `${operation.kind} answers another handle than the existing object has`);
 			}
 		}
@@ -210,21 +211,27 @@ class Run {
 		return ours;
 	}
 
-	/** The kernel goes on with what holdfast wrote. */
 	async #release(before: Tree): Promise<void> {
 		this.place = "release";
 		await this.#holdfast.release();
-		this.place = "after release";
 		const kernel = new KernelOverlay(this.#paths, this.#rig.options);
 		this.#kernels.push(kernel);
-		kernel.mount();
-		compareTrees("released", before, kernel.observe(), this.#known);
-		this.place = "the kernel copies up all that was released";
-		compareTrees("released", touchAll(kernel, before), kernel.observe(), this.#known);
-		this.place = "the kernel removes all that was released";
-		removeAll(kernel, before);
-		kernel.unmount();
+		takeBack(kernel, before, this.#known, (place) => {
+			this.place = place;
+		});
 	}
+}
+
+/** The kernel goes on with what holdfast has released, whose tree was `before`. */
+export function takeBack(kernel: KernelOverlay, before: Tree, known: Known, at: (place: string) => void): void {
+	at("after release");
+	kernel.mount();
+	compareTrees("released", before, kernel.observe(), known);
+	at("the kernel copies up all that was released");
+	compareTrees("released", touchAll(kernel, before), kernel.observe(), known);
+	at("the kernel removes all that was released");
+	removeAll(kernel, before);
+	kernel.unmount();
 }
 
 /** So many operations at the end may be done by holdfast alone, where the kernel with userxattr cannot. */

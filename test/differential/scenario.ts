@@ -98,10 +98,26 @@ export type Operation =
 	| ({ readonly kind: "removexattr"; readonly name: string } & On)
 	| ({ readonly kind: "read" } & On)
 	| ({ readonly kind: "readdir" } & On)
-	| { readonly kind: "restart" };
+	| { readonly kind: "restart" }
+	/** The kernel takes the layers over, or mounts them anew. */
+	| { readonly kind: "toKernel"; readonly mount: MountKind }
+	| { readonly kind: "toHoldfast" };
 
-export function isOn(operation: Operation): operation is Exclude<Operation, { kind: "restart" }> {
-	return operation.kind !== "restart";
+/** How the kernel mounts in a run that hands the layers to and fro: see `Rig.mountOptions`. */
+export const MOUNT_KINDS = [
+	"as always",
+	"without nfs_export",
+	"metacopy",
+	"without index",
+	"without index, metacopy",
+	"without redirects",
+] as const;
+export type MountKind = (typeof MOUNT_KINDS)[number];
+
+export type Change = Exclude<Operation, { kind: "restart" | "toKernel" | "toHoldfast" }>;
+
+export function isOn(operation: Operation): operation is Change {
+	return operation.kind !== "restart" && operation.kind !== "toKernel" && operation.kind !== "toHoldfast";
 }
 
 export function showPath(of: Path): string {
@@ -115,6 +131,8 @@ const showDevice = ({ type, major, minor }: Device) => `${type} ${major}:${minor
 const octal = (mode: number) => mode.toString(8).padStart(4, "0");
 
 export function showOperation(one: Operation): string {
+	if (one.kind === "toKernel") return `the kernel takes over, ${one.mount}`;
+	if (one.kind === "toHoldfast") return "holdfast takes over";
 	if (!isOn(one)) return one.kind;
 	const words: (string | number)[] = [one.kind, showPath(one.path)];
 	if ("to" in one) words.push(one.kind === "link" ? "as" : one.kind === "exchange" ? "with" : "to", showPath(one.to));
