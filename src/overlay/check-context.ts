@@ -42,6 +42,8 @@ export class Check {
 	readonly counts: CheckCounts = { directories: 0, files: 0, whiteouts: 0, indexEntries: 0, tombstones: 0, copiedUp: 0 };
 	/** The lowers are those that the upper was made with: what they do not have is gone, and not just elsewhere. */
 	readonly isProven: boolean;
+	/** Nothing is repaired over layers that our registry knows to be other ones, where all that is right looks wrong. */
+	readonly mayRepair: boolean;
 	/** Files of `work/holdfast/long-redirects`, named by the handles of their directories. */
 	readonly longRedirects: ReadonlySet<string>;
 	readonly #progress: NonNullable<CheckOptions["progress"]>;
@@ -52,6 +54,7 @@ export class Check {
 		this.union = new LowerUnion(layers.lowers, layers.xattr);
 		this.places = new Places(this.union, layers.upper);
 		this.isProven = isProven;
+		this.mayRepair = isProven || (layers.registry === null && layers.registryFailure === null);
 		this.longRedirects = new Set(namesOfFolder(layers.own, "long-redirects").map((name) => name.toString("latin1")));
 		this.#progress = progress ?? (() => {});
 	}
@@ -67,11 +70,11 @@ export class Check {
 
 	/** `remedy`: null where it takes a person. */
 	error(kind: FindingKind, path: string, message: string, remedy: Remedy | null = null): void {
-		this.findings.add({ kind, severity: "error", path, message, remedy });
+		this.findings.add({ kind, severity: "error", path, message, remedy: this.mayRepair ? remedy : null });
 	}
 
 	note(kind: FindingKind, path: string, message: string, remedy: Remedy | null = null): void {
-		this.findings.add({ kind, severity: "note", path, message, remedy });
+		this.findings.add({ kind, severity: "note", path, message, remedy: this.mayRepair ? remedy : null });
 	}
 
 	/** Moves what lies in a folder of work to lost+found. */

@@ -9,7 +9,7 @@ import { LongRedirects } from "./long-redirects.ts";
 import { RecordMap } from "./record-map.ts";
 import { WorkFolder } from "./work-folder.ts";
 
-/** Whether a server was killed in the middle of a change, which the next start completes. */
+/** Whether a server may have been killed in the middle of a change, which the next start completes. */
 export function hasInterruptedChange({ own, state, isLive }: CheckedLayers): boolean {
 	return own >= 0 && state === "in service" && !isLive && isInterrupted(descriptorPath(own));
 }

@@ -60,8 +60,7 @@ function isRecordOf(record: Buffer, layer: Layer): boolean {
 
 function examineRegistry(check: Check, registry: Registry, upper: Layer, lowers: readonly Layer[], xattr: OverlayXattrs): void {
 	if (!areLowersOf(registry, lowers)) {
-		const message =
-			"The lowers are not those that this upper was served with, in that order. Name those; what depends on them is not repaired.";
+		const message = "The lowers are not those that this upper was served with, in that order. Name those; over others nothing is repaired.";
 		check.error("lowers-differ", "work/holdfast/registry", message);
 	}
 	const mark = getXattr(upper.root, xattr.identity);

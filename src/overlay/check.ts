@@ -97,13 +97,14 @@ function reportOf({ layers, findings, counts }: Check, all: readonly Finding[]):
 function pass(layers: CheckedLayers, options: CheckOptions): Check {
 	const check = new Check(layers, hasProvenLowers(layers), options.progress);
 	if (hasInterruptedChange(layers)) {
-		const message = "A server was killed in the middle of a change, which its next start completes; other findings may come from that.";
-		check.error("change-interrupted", "work/holdfast/intent", message, {
+		const message =
+			"The last change is not marked as ended: if a kill interrupted it, the next start completes it, and other findings may come from that.";
+		check.note("change-interrupted", "work/holdfast/intent", message, {
 			does: "completes the change",
 			make: () => completeInterruptedChange(layers),
 		});
 		// what is half done must not be repaired in another way
-		if (options.isRepair) return check;
+		if (options.isRepair && check.mayRepair) return check;
 	}
 	examineStack(check);
 	const index = readIndex(check);
