@@ -45,7 +45,8 @@ export class Rig {
 			const kind = fileSystem === "ext4-2" ? "ext4" : fileSystem;
 			if (cannotMount(kind) !== false) continue;
 			const top = made.mount(kind, `differential-${name}-${fileSystem}`, 512);
-			execFileSync("mount", ["-o", "remount,noatime", top]);
+			// nothing here is about what a power failure leaves
+			execFileSync("mount", ["-o", kind === "ext4" ? "remount,noatime,nobarrier" : "remount,noatime", top]);
 			this.#tops.set(fileSystem, top);
 		}
 	}

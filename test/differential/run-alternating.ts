@@ -40,6 +40,8 @@ class AlternatingRun {
 	#holder: KernelOverlay | null;
 	#oracle: KernelOverlay | null;
 	readonly #lowerObjects = new Map<ModelObject, Observed>();
+	/** Paths that they had then. */
+	readonly #lowerNames = new Map<ModelObject, number>();
 	#firstObjects = 0;
 	#wasServed = false;
 	#hasMetacopies = false;
@@ -112,6 +114,7 @@ class AlternatingRun {
 			const object = objects.get(key) ?? this.#model.unseen(type, type === "dir" ? 1 : nlink);
 			objects.set(key, object);
 			this.#lowerObjects.set(object, observed);
+			this.#lowerNames.set(object, (this.#lowerNames.get(object) ?? 0) + 1);
 			this.#model.enter(path.split("/"), object);
 		}
 		this.#firstObjects = this.#model.count;
@@ -287,10 +290,16 @@ class AlternatingRun {
 			const found = await this.#holdfast.outcome(() => this.#holdfast.observeHandle(Buffer.from(handle, "hex")));
 			if (found === "ESTALE") object.links = 0;
 			else if (typeof found === "string") throw new Difference(`handle: ${found}`, `the handle of number ${object.serial} says ${found}`);
-			else if (hadPath.has(object)) {
+			else if (hadPath.has(object) && !this.#hasNamesElsewhere(object)) {
 				throw new Difference("old data", `number ${object.serial} lost its paths to others, but its handle says ${JSON.stringify(found)}`);
 			} else object.links = found.nlink;
 		}
+	}
+
+	/** It counts names that no path ever showed, so it is not gone with those. */
+	#hasNamesElsewhere(object: ModelObject): boolean {
+		const before = this.#lowerObjects.get(object);
+		return before !== undefined && before.nlink > (this.#lowerNames.get(object) ?? 0);
 	}
 
 	/** Objects that were names of one lower file before. */
