@@ -39,12 +39,19 @@ async function handle(hex: string, directory: string | undefined, given: HandleA
 	}
 }
 
+const KEY_USES = {
+	signs: "it signs",
+	verifies: "it signed before, and verifies",
+	waits: "it verifies, and has not signed yet",
+	unknown: "this export has no such key, or it was dropped",
+} as const;
+
 function format(explanation: HandleExplanation): string {
 	const rows: [string, string][] = [
 		["format", `${explanation.format}`],
 		["provider", explanation.provider],
 		["export", explanation.exportId],
-		["key", `${explanation.keyId}`],
+		["key", explanation.keyUse === undefined ? `${explanation.keyId}` : `${explanation.keyId} (${KEY_USES[explanation.keyUse]})`],
 		["home", explanation.homeKind === undefined ? `${explanation.home}` : `${explanation.home} (${explanation.homeKind})`],
 		["id", explanation.id === "" ? "none" : `type ${explanation.idType}, ${explanation.id}`],
 		["signature", explanation.signature ?? "not checked: name the layers to check it"],

@@ -4,6 +4,7 @@ import { OverlayError } from "../overlay/errors.ts";
 import { addAdopt } from "./adopt.ts";
 import { addCheck } from "./check.ts";
 import { addHandle } from "./handle.ts";
+import { addKey } from "./key.ts";
 import { addRelease } from "./release.ts";
 import { addServe } from "./serve.ts";
 import { addUnpack } from "./unpack.ts";
@@ -29,7 +30,7 @@ async function main(): Promise<void> {
 		.exitOverride()
 		.configureOutput({ outputError: () => {} })
 		.showSuggestionAfterError();
-	for (const add of [addServe, addHandle, addRelease, addAdopt, addUnpack, addCheck]) add(program);
+	for (const add of [addServe, addHandle, addRelease, addAdopt, addUnpack, addCheck, addKey]) add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
 		await program.parseAsync();

@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import { allocate } from "../linux/memory.ts";
 import type { UpperReport } from "../overlay/adopt-upper.ts";
+import { holdKeys, KeyError } from "../overlay/keys.ts";
 import { LISTING_LIMITS } from "../overlay/listing.ts";
 import type { OpenedOverlay } from "../overlay/open-overlay.ts";
-import { writeDurably } from "../overlay/registry.ts";
+import { RegistryError, writeDurably } from "../overlay/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
 import { NfsServer } from "../server/nfs-server.ts";
 import { adoptionProgress } from "./adopt.ts";
@@ -108,6 +109,7 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
 	const onProgress = adoptionProgress();
 	const opened = openLayers(directory, given, "serve", given.async !== true, { ...cacheBounds(given), onProgress });
+	if (opened.upper === null) holdKeysOrRefuse(opened);
 	if (opened.adopted !== null) reportAdoption(opened.adopted);
 	const server = new NfsServer({
 		exports: [{ name: given.name, overlay: opened.overlay }],
@@ -132,6 +134,15 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 		throw new UserError((error as Error).message);
 	}
 	process.stdout.write(`ready ${server.addressNames.join(" ")}\n${describe(server.addresses, given.name, opened)}`);
+}
+
+function holdKeysOrRefuse(opened: OpenedOverlay): void {
+	try {
+		holdKeys(opened);
+	} catch (error) {
+		if (error instanceof KeyError || error instanceof RegistryError) throw new UserError(error.message);
+		throw error;
+	}
 }
 
 function warn(sentence: string): void {

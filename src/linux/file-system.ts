@@ -159,12 +159,13 @@ export function openPrivateTree(directory: number, readOnly: boolean): number {
 	return root;
 }
 
+const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-/** Takes an exclusive flock(2) or says -EWOULDBLOCK at once. It ends with the process, however it dies. */
-export function tryLock(fd: number): number {
-	return result(flockCall(fd, LOCK_EX | LOCK_NB));
+/** Takes an exclusive flock(2), or a shared one, or says -EWOULDBLOCK at once. It ends with the process, however it dies. */
+export function tryLock(fd: number, isShared = false): number {
+	return result(flockCall(fd, (isShared ? LOCK_SH : LOCK_EX) | LOCK_NB));
 }
 
 /** Sets the umask and returns the former one. */

@@ -15,6 +15,8 @@ export function statOf(engine: Engine, node: Node): Stat {
 	if (node.reals.length === 0) throw new OverlayError("stale", "The object has been removed");
 	const stat = new Stat();
 	must(fstat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
+	// somebody has removed it from its lower, and only our descriptor still holds it; by its handle it could not be opened again
+	if (stat.nlink === 0 && !node.isUpper) throw new OverlayError("stale", "The object has been removed from its layer");
 	return stat;
 }
 

@@ -1,6 +1,7 @@
 import { parseHandle, ROOT_HOME } from "../handle/wire-handle.ts";
 import { attributesOf } from "./attributes.ts";
 import { OverlayError } from "./errors.ts";
+import { type KeyUse, listKeys } from "./keys.ts";
 import { DirectoryCursor } from "./listing.ts";
 import { rootNode } from "./lookup.ts";
 import type { Node } from "./node.ts";
@@ -12,6 +13,7 @@ import { FileType } from "./types.ts";
 export interface HandleExplanation {
 	readonly format: number;
 	readonly keyId: number;
+	readonly keyUse?: KeyUse | "unknown";
 	readonly provider: string;
 	readonly exportId: string;
 	readonly home: number;
@@ -63,6 +65,7 @@ export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null)
 	const known: HandleExplanation = {
 		...shape,
 		...(home === undefined ? {} : { homeKind: `${home.kind} ${home.uuid}` }),
+		keyUse: listKeys(opened.registry).find(({ id }) => id === fields.keyId)?.use ?? "unknown",
 		signature: engine.signer.verify(bytes) ? "good" : "bad",
 	};
 	if (known.signature !== "good") return known;

@@ -370,10 +370,19 @@ function lowerFileid(real: Real): Fileid {
 	return { real, space: real.foreign ? 0 : real.layer.space, inoHi: real.inoHi, inoLo: real.inoLo };
 }
 
-/** The inode number at birth of an object that has been copied up: its lower inode is still there. */
+/**
+ * The inode number at birth of an object that has been copied up: its lower inode is still there. Where somebody has removed that, its
+ * number may be another's, and the object gets a hashed one: what it became is in upper, and is not lost with it.
+ */
 function birthFileid(engine: Engine, identity: Identity): Fileid {
 	const stat = new Stat();
-	const home = birthStat(engine, identity, stat);
+	let home: Home;
+	try {
+		home = birthStat(engine, identity, stat);
+	} catch (error) {
+		if (!(error instanceof OverlayError) || error.code !== "stale") throw error;
+		return { real: null, space: 0, inoHi: 0, inoLo: 0 };
+	}
 	return { real: null, space: layerOf(home, stat)?.space ?? 0, inoHi: stat.inoHi, inoLo: stat.inoLo };
 }
 

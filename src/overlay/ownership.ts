@@ -10,7 +10,7 @@ import { getXattr, setXattr } from "../linux/xattr.ts";
 import { copyMetadata } from "./copy-up.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
 import { makeFolder, type Place } from "./place.ts";
-import { flushFolder, type Registry, writeDurably } from "./registry.ts";
+import { flushFolder, type Registry, registryPath, writeDurably } from "./registry.ts";
 import { checkUpper } from "./upper-check.ts";
 
 /** One server for an upper; the lock ends with the process. Its pid is kept beside the registry. */
@@ -20,7 +20,7 @@ export function lockUpper(upper: Layer, folder: string): void {
 	if (status === -ERRNO.EWOULDBLOCK) {
 		const pid = existsSync(pidPath) ? readFileSync(pidPath, "utf8").trim() : "";
 		throw new LayerError(
-			`Cannot serve the upper ${upper.path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
+			`Cannot lock the upper ${upper.path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
 		);
 	}
 	if (status < 0) throw new LayerError(`Cannot lock the upper ${upper.path}: ${errnoName(status)}.`);
@@ -103,6 +103,14 @@ export function claimUpper(
 		if (underWay !== "none") return underWay;
 		checkUpper(upper, lowers, work, "ours");
 		return "again";
+	}
+	// between its marker and its registry a first serve leaves a note
+	if (hasMarker && underWay !== "first" && options.purpose !== "adopt") {
+		throw new LayerError(
+			`Cannot find the registry of the upper ${upper.path}: it was served before, but ${registryPath(place.folder)} is not there, and the ` +
+				"keys of the handles that clients hold are in it. Restore it from a backup. If there is none, run holdfast adopt: it makes new " +
+				"keys, and those handles are bad from then on.",
+		);
 	}
 	if (!isFirst(options)) return "none";
 	const isAsked = options.purpose === "adopt" || underWay !== "none";

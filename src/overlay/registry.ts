@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, linkSync, lstatSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 /**
@@ -13,7 +13,9 @@ export interface Registry {
 	readonly uuid: string;
 	/** 16 bytes in hex: orders listings. It never changes. */
 	readonly cookieSecret: string;
-	readonly keys: readonly { readonly id: number; readonly secret: string }[];
+	/** Every one of them verifies. */
+	readonly keys: readonly KeyRecord[];
+	/** The one that signs: one for all handles, or an object would have two. */
 	readonly signingKey: number;
 	readonly homes: readonly HomeRecord[];
 	readonly spaces: readonly SpaceRecord[];
@@ -24,6 +26,18 @@ export interface Registry {
 	readonly dataLowers?: readonly LayerRecord[];
 	/** The overlay's own xattrs are `user.overlay.*`. */
 	readonly userXattrs?: boolean;
+}
+
+/** A byte of every handle; 0 is none. */
+export const KEY_ID_MAX = 255;
+
+export interface KeyRecord {
+	/** 1 .. 255; no number that has signed handles is used again. */
+	readonly id: number;
+	/** 16 bytes in hex. */
+	readonly secret: string;
+	/** When it was made, as ISO 8601; keys of older exports do not say it. */
+	readonly made?: string;
 }
 
 export interface HomeRecord {
@@ -52,6 +66,8 @@ export interface LayerRecord {
 
 const FORMAT = 1;
 const FILE_NAME = "registry";
+/** Servers of a read-only export share a lock on it. It also says that there has been a registry. */
+const LOCK_NAME = "lock";
 
 /** The registry is damaged or was made by a newer holdfast. */
 export class RegistryError extends Error {
@@ -65,43 +81,66 @@ export function registryPath(folder: string): string {
 	return join(folder, FILE_NAME);
 }
 
+export function keyLockPath(folder: string): string {
+	return join(folder, LOCK_NAME);
+}
+
 /** Null when there is none. RegistryError when it cannot be understood: it holds the secrets, so a new one is never made in its place. */
 export function readRegistry(folder: string): Registry | null {
 	const path = registryPath(folder);
-	if (!existsSync(path)) return null;
 	let text: string;
 	try {
 		text = readFileSync(path, "utf8");
 	} catch (error) {
-		throw new RegistryError(`Cannot read ${path}: ${(error as Error).message}.`);
+		// only what is surely not there may be made: a link that leads nowhere, or a disk that fails, hides the secrets of an export
+		if ((error as NodeJS.ErrnoException).code !== "ENOENT" || lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+			throw new RegistryError(`Cannot read ${path}: ${(error as Error).message}. ${RESTORE}`);
+		}
+		if (!existsSync(keyLockPath(folder))) return null;
+		throw new RegistryError(
+			`Cannot find ${path}: this export was served before, so its keys are lost. Restore that file from a backup; or, to begin anew, ` +
+				`remove ${folder}: no handle that clients hold is good then.`,
+		);
 	}
 	let parsed: { format?: unknown; registry?: Registry };
 	try {
 		parsed = JSON.parse(text);
 	} catch {
-		throw new RegistryError(
-			`Cannot understand ${path}: it is damaged. Restore it from a backup; without it no handle of this export is good.`,
-		);
+		throw new RegistryError(`Cannot understand ${path}: it is damaged. ${RESTORE}`);
 	}
 	if (parsed === null || parsed.format !== FORMAT || !isRegistry(parsed.registry)) {
-		throw new RegistryError(
-			`Cannot understand ${path}: it is damaged, or of another holdfast. Restore it from a backup; without it no handle of this export is good.`,
-		);
+		throw new RegistryError(`Cannot understand ${path}: it is damaged, or of another holdfast. ${RESTORE}`);
 	}
+	const damage = damageOfKeys(parsed.registry);
+	if (damage !== null) throw new RegistryError(`Cannot use the keys in ${path}: ${damage}. ${RESTORE}`);
 	return parsed.registry;
+}
+
+const RESTORE = "Restore it from a backup; without it no handle of this export is good.";
+
+const hex16 = (text: unknown) => typeof text === "string" && /^[0-9a-f]{32}$/.test(text);
+
+/** What is wrong with the keys, or null. No secret is told. */
+function damageOfKeys({ keys, signingKey }: Registry): string | null {
+	if (!Array.isArray(keys) || keys.length === 0) return "there are none";
+	const ids = new Set<number>();
+	for (const key of keys) {
+		const id = key?.id;
+		if (!Number.isInteger(id) || id < 1 || id > KEY_ID_MAX) return "one of them has no number of 1 to 255";
+		if (ids.has(id)) return `there are two of number ${id}`;
+		if (!hex16(key.secret)) return `the secret of key ${id} is not 16 bytes in hex`;
+		ids.add(id);
+	}
+	return ids.has(signingKey) ? null : `the key that signs (${signingKey}) is not among them`;
 }
 
 function isRegistry(value: unknown): value is Registry {
 	if (typeof value !== "object" || value === null) return false;
 	const registry = value as Registry;
-	const hex16 = (text: unknown) => typeof text === "string" && /^[0-9a-f]{32}$/.test(text);
 	return (
 		Number.isInteger(registry.exportId) &&
 		hex16(registry.uuid) &&
 		hex16(registry.cookieSecret) &&
-		Array.isArray(registry.keys) &&
-		registry.keys.every((key) => Number.isInteger(key?.id) && hex16(key.secret)) &&
-		registry.keys.some((key) => key?.id === registry.signingKey) &&
 		Array.isArray(registry.homes) &&
 		registry.homes.every((home) => Number.isInteger(home?.number) && hex16(home.uuid)) &&
 		Array.isArray(registry.spaces) &&
@@ -167,7 +206,11 @@ export function newSecrets(): Pick<Registry, "exportId" | "uuid" | "cookieSecret
 		exportId: randomBytes(4).readUInt32BE(0),
 		uuid: randomBytes(16).toString("hex"),
 		cookieSecret: randomBytes(16).toString("hex"),
-		keys: [{ id: 1, secret: randomBytes(16).toString("hex") }],
+		keys: [newKey(1)],
 		signingKey: 1,
 	};
+}
+
+export function newKey(id: number): KeyRecord {
+	return { id, secret: randomBytes(16).toString("hex"), made: new Date().toISOString() };
 }

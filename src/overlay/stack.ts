@@ -89,14 +89,32 @@ export function checkStack(registry: Registry, { upper, lowers, dataLowers }: St
 			"Cannot serve these layers: the data layers are not the ones that were there before. Give the same ones in the same order.",
 		);
 	}
-	const wrong = lowers.findIndex((lower, i) => !same(lower, registry.lowers[i]));
-	if (wrong >= 0 || lowers.length !== registry.lowers.length) {
-		const which =
-			wrong >= 0 ? `${lowers[wrong].path} is not the one that was there before` : `there were ${registry.lowers.length} of them`;
+	const changed = changedLowers(lowers, registry.lowers, same);
+	if (changed !== null) {
 		throw new LayerError(
-			`Cannot serve these lowers on this upper: ${which}. Give the same lowers in the same order, or start with a fresh upper and work.`,
+			`Cannot serve these lowers on this upper: ${changed}. Give the same lowers in the same order, or start with a fresh upper and work.`,
 		);
 	}
+}
+
+/** Which lower is another one, is missing, or has changed its place; null when all are as they were. */
+function changedLowers(
+	lowers: readonly Layer[],
+	records: readonly LayerRecord[],
+	same: (layer: Layer, record: LayerRecord | undefined) => boolean,
+): string | null {
+	const former = lowers.map((lower) => records.findIndex((record) => same(lower, record)));
+	const before = records.length === 1 ? "there was 1" : `there were ${records.length}`;
+	const strangers = lowers.filter((_, i) => former[i] < 0).map(({ path }) => path);
+	if (strangers.length > 0) {
+		const count = lowers.length === records.length ? "" : `, and ${before} of them`;
+		const are = strangers.length === 1 ? "is not the one that was" : "are not the ones that were";
+		return `${strangers.join(" and ")} ${are} there before (replaced, or restored from a copy?)${count}`;
+	}
+	const missing = records.map((_, i) => i).filter((i) => !former.includes(i));
+	if (missing.length > 0) return `${before} of them, counted from the top, and number ${missing.map((i) => i + 1).join(", ")} is missing`;
+	const moved = lowers.findIndex((_, i) => former[i] !== i);
+	return moved < 0 ? null : `${lowers[moved].path} was number ${former[moved] + 1} from the top before`;
 }
 
 export function assignNumbers(registry: Registry, { upper, lowers }: Stack): void {
