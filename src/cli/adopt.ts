@@ -58,7 +58,7 @@ async function adopt(directory: string | undefined, given: AdoptArguments): Prom
 function describeUpper(report: UpperReport): void {
 	const { layer, directories, identities, tombstones, metacopies } = report;
 	process.stdout.write(
-		`adopted ${layer}: ${directories} directories, ${identities} objects with a new identity, ${tombstones} removed ones, ${metacopies} metacopy files\n`,
+		`adopted ${layer}: ${directories} directories, ${identities} copied up objects, ${tombstones} removed ones, ${metacopies} metacopy files\n`,
 	);
 	describeProblems(report);
 }

@@ -155,7 +155,7 @@ const PROBLEMS_SHOWN = 20;
 function reportAdoption(report: UpperReport): void {
 	const { layer, directories, identities, tombstones, problems } = report;
 	if (identities + tombstones > 0) {
-		warn(`Adopted ${layer}: ${directories} directories, ${identities} objects with a new identity, ${tombstones} removed ones.`);
+		warn(`Adopted ${layer}: ${directories} directories, ${identities} copied up objects, ${tombstones} removed ones.`);
 	}
 	for (const { path, reason } of problems.slice(0, PROBLEMS_SHOWN)) warn(`Not adopted: ${path}: ${reason}.`);
 	if (problems.length > PROBLEMS_SHOWN) warn(`${problems.length - PROBLEMS_SHOWN} more were not adopted: holdfast check lists them.`);

@@ -7,11 +7,11 @@ import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { type AdoptionProblem, entriesOf, recordOf } from "./adoption.ts";
-import { writableOf } from "./copy-up.ts";
+import { nlinkValue, writableOf } from "./copy-up.ts";
 import { findData, isMetacopy } from "./data-files.ts";
 import { type Engine, failed, type Home, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { decodeRecord, encodeIdentity, type Identity } from "./identity.ts";
+import { decodeRecord, type Identity } from "./identity.ts";
 import type { IndexAnswer } from "./index-directory.ts";
 import { findInStack } from "./lookup.ts";
 import { getMark, setMark } from "./marks.ts";
@@ -25,7 +25,7 @@ const LOST_AND_FOUND = "lost+found";
 export interface UpperReport {
 	readonly layer: string;
 	readonly directories: number;
-	/** Objects that got the identity of the lower one that they were copied up from. */
+	/** Objects that have the identity of the lower one that they were copied up from. */
 	readonly identities: number;
 	/** Removed lower objects whose handles are stale from now on. */
 	readonly tombstones: number;
@@ -179,7 +179,6 @@ class UpperAdopter {
 		const canCarryOrigin = stat.type === FileType.reg || !origin.startsWith("user.");
 		if (canCarryOrigin || !this.#looksLike(fd, stat, identity)) return false;
 		this.#setXattr(fd, origin, Buffer.from(entry, "hex"), stat.type);
-		this.#setXattr(fd, this.#engine.xattr.identity, this.#identityOf(identity), stat.type);
 		return true;
 	}
 
@@ -275,24 +274,16 @@ class UpperAdopter {
 			this.#problem(path, "another directory of upper is merged with the same lower one (two redirects to one directory)");
 			return;
 		}
-		// first what the entry leads to: with an entry and without an identity it would be believed to be nobody's copy
 		this.#setXattr(fd, this.#engine.xattr.origin, recordOf(lower));
-		if (this.#setXattr(fd, this.#engine.xattr.identity, this.#identityOf(birth))) this.report.identities++;
+		this.report.identities++;
 		if (answer.kind === "upper") return;
 		const temporary = index.buildDirectoryEntry(own.handle);
 		must(renameName(this.#writable.work.temporaries, temporary, index.fd, entry), "Cannot make an index entry");
 	}
 
-	#identityOf(birth: Identity): Buffer {
-		return encodeIdentity(this.#layerOf(birth).uuid, birth.id);
-	}
-
-	/** False when it is set already. */
-	#setXattr(fd: number, name: string, value: Buffer, type: number = FileType.reg): boolean {
+	#setXattr(fd: number, name: string, value: Buffer, type: number = FileType.reg): void {
 		const known = getMark(this.#writable, fd, type, name);
-		if (typeof known !== "number" && known.equals(value)) return false;
-		must(setMark(this.#writable, fd, name, value), `Cannot set ${name}`);
-		return true;
+		if (typeof known === "number" || !known.equals(value)) must(setMark(this.#writable, fd, name, value), `Cannot set ${name}`);
 	}
 
 	#markImpure(directory: Real): void {
@@ -322,7 +313,7 @@ class UpperAdopter {
 		}
 		this.#markImpure(parent);
 		if (answer.kind === "upper") {
-			if (this.#setXattr(fd, engine.xattr.identity, this.#identityOf(birth), stat.type)) this.report.identities++;
+			this.report.identities++;
 			return;
 		}
 		const lower = new Stat();
@@ -345,8 +336,8 @@ class UpperAdopter {
 
 	/** Gives a copied up file of one lower name its identity and its index entry. */
 	#adoptCopy(fd: number, type: number, birth: Identity): void {
-		this.#setXattr(fd, this.#engine.xattr.nlink, Buffer.from("U-1"), type);
-		this.#setXattr(fd, this.#engine.xattr.identity, this.#identityOf(birth), type);
+		const known = getMark(this.#writable, fd, type, this.#engine.xattr.nlink);
+		if (typeof known !== "number") this.#setXattr(fd, this.#engine.xattr.nlink, nlinkValue(-1), type);
 		must(linkDescriptor(fd, this.#writable.index.fd, this.#entryName(birth)), "Cannot make an index entry");
 		this.report.identities++;
 	}
@@ -488,7 +479,8 @@ class UpperAdopter {
 			return;
 		}
 		const delta = lowerOnly - 1;
-		this.#setXattr(fd, this.#engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`), stat.type);
+		const isSaid = typeof getMark(this.#writable, fd, stat.type, this.#engine.xattr.nlink) !== "number";
+		if (delta !== -1 || isSaid) this.#setXattr(fd, this.#engine.xattr.nlink, nlinkValue(delta), stat.type);
 	}
 
 	/** Lower files of several names, of which upper hides some. */

@@ -10,7 +10,7 @@ import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
 import { dataOf } from "./data-files.ts";
 import { type Engine, failed, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
-import { encodeIdentity, encodeRecord } from "./identity.ts";
+import { encodeRecord } from "./identity.ts";
 import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
 import { setMark } from "./marks.ts";
 import type { CopyUpJob, Node } from "./node.ts";
@@ -88,7 +88,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 	try {
 		const stat = new Stat();
 		must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
-		mark(engine, fd, node, source, stat);
+		mark(engine, fd, source, stat);
 		copyMetadata(engine.xattr, engine.descriptors.path(source), fd, stat);
 		must(fstat(fd, stat), "Cannot read a directory in work");
 		const real = realOf(layer, fd, stat);
@@ -121,13 +121,16 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower object");
 	const built = build(engine, writable, node, stat, change?.size === 0);
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
+	const lowerLinks = stat.nlink;
 	let failure: unknown = null;
 	try {
 		const names = node.lowerLinks >= 0 ? node.lowerLinks : (writable.linkCounts.get(entry) ?? stat.nlink);
 		// the inode will have its index entry for a link, and its name where that is known
 		const delta = names - (place === null ? 1 : 2);
-		mark(engine, built.fd, node, source, stat);
-		must(setMark(writable, built.fd, engine.xattr.nlink, Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`)), "Cannot set the link count");
+		mark(engine, built.fd, source, stat);
+		// one name here and one in the index is what is taken for granted; each xattr less lets more of them fit into the inode
+		if (delta !== -1 || lowerLinks > 1)
+			must(setMark(writable, built.fd, engine.xattr.nlink, nlinkValue(delta)), "Cannot set the link count");
 		copyMetadata(engine.xattr, engine.descriptors.path(source), built.fd, stat);
 		must(fstat(built.fd, stat), "Cannot read an object in work");
 		const real = realOf(writable.layer, built.fd, stat);
@@ -141,7 +144,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 			plan.add({ op: "link", inode, to: "index", toName: entry });
 			publish(engine, plan, place.parent, place.name, built.temporary, inode);
 		}
-		if (stat.nlink > 1 || names > 1) plan.add({ op: "count", entry, value: null });
+		if (lowerLinks > 1) plan.add({ op: "count", entry, value: null });
 		failure = carryOut(plan, node, inode, change, writable, built.temporary);
 		engine.descriptors.drop(source);
 		node.reals = [real];
@@ -253,19 +256,13 @@ export function abandonCopy(engine: Engine, node: Node): void {
 	});
 }
 
-/** Says on the new inode what it was born as, for the kernel and for us. */
-function mark(engine: Engine, fd: number, node: Node, source: Real, stat: Stat): void {
+/** Says on the new inode what it was copied up from, which with the index is its identity too. */
+function mark(engine: Engine, fd: number, source: Real, stat: Stat): void {
 	keepProtection(engine, stat, fd);
 	const { uuid } = source.layer.fileSystem;
 	must(
 		setMark(writableOf(engine), fd, engine.xattr.origin, encodeRecord(uuid, source.handle, false)),
 		"Cannot mark the origin of a copied up object",
-	);
-	const home = engine.homes.get(node.home);
-	if (home === undefined) throw new OverlayError("io", "The home of an object is not in the stack");
-	must(
-		setMark(writableOf(engine), fd, engine.xattr.identity, encodeIdentity(home.uuid, node.id)),
-		"Cannot mark the identity of a copied up object",
 	);
 }
 
@@ -396,7 +393,12 @@ export function entryOf(engine: Engine, node: Node): string | null {
 	return engine.writable.index.entryName(home.uuid, node.id);
 }
 
+/** What the `nlink` xattr says. */
+export function nlinkValue(delta: number): Buffer {
+	return Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`);
+}
+
 /** The step that notes how far the union's link count is from the upper inode's own. */
 export function linkDelta(engine: Engine, inode: FileHandle, delta: number): Step {
-	return { op: "xattr", inode, name: engine.xattr.nlink, value: Buffer.from(`U${delta < 0 ? "" : "+"}${delta}`) };
+	return { op: "xattr", inode, name: engine.xattr.nlink, value: nlinkValue(delta) };
 }

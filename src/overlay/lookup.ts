@@ -12,7 +12,7 @@ import { getXattr } from "../linux/xattr.ts";
 import { redirectingDirectory } from "./adoption.ts";
 import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf, type Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { decodeIdentity, encodeRecord, type Identity } from "./identity.ts";
+import { decodeRecord, encodeRecord, type Identity } from "./identity.ts";
 import { getMark } from "./marks.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { identityKey, Node } from "./node.ts";
@@ -338,22 +338,21 @@ function upperNode(engine: Engine, found: Found): Node {
 }
 
 /**
- * The identity that a copied-up inode carries, believed only where the index leads from it back to this very inode:
+ * The identity of a copied-up inode is what its origin names, believed only where the index leads from that back to this very inode:
  * a planted or cloned xattr says nothing.
  */
 function believedIdentity(engine: Engine, real: Real, fd: number, stat: Stat): Identity | null {
 	if (engine.writable === null) return null;
-	const value = getMark(engine.writable, fd, stat.type, engine.xattr.identity);
-	const claim = typeof value === "number" ? null : decodeIdentity(value);
-	if (claim === null) return null;
+	const origin = getMark(engine.writable, fd, stat.type, engine.xattr.origin);
+	if (typeof origin === "number") return null;
 	for (const home of engine.homes.values()) {
-		if (home.isUpper || !home.uuid.equals(claim.homeUuid)) continue;
-		const { index } = engine.writable;
-		const answer = index.ask(index.entryName(home.uuid, claim.id));
+		const id = home.isUpper ? null : decodeRecord(origin, home.uuid);
+		if (id === null) continue;
+		const answer = engine.writable.index.ask(origin.toString("hex"));
 		if (answer.kind !== "upper") return null;
 		close(answer.fd);
 		if (!answer.stat.sameInode(stat) || real.foreign) return null;
-		return { home: home.number, id: { type: claim.id.type, bytes: Buffer.from(claim.id.bytes) } };
+		return { home: home.number, id: { type: id.type, bytes: Buffer.from(id.bytes) } };
 	}
 	return null;
 }

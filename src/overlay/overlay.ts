@@ -56,6 +56,7 @@ export class Overlay implements OverlayOperations {
 	readonly #durability: Durability | null;
 	readonly #close: () => void;
 	#lastDecoded: Node | null = null;
+	#isClosed = false;
 
 	constructor(engine: Engine, durability: Durability | null, close: () => void, limits: ListingLimits = LISTING_LIMITS) {
 		this.engine = engine;
@@ -335,7 +336,11 @@ export class Overlay implements OverlayOperations {
 
 	/** Flushes what `stable` has to flush and closes every descriptor. No operation may follow. */
 	async close(): Promise<void> {
+		if (this.#isClosed) return;
+		this.#isClosed = true;
 		try {
+			// nothing is left to be completed at the next start
+			if (this.#durability !== null) this.engine.writable?.journal.settle();
 			await this.#durability?.flush();
 			await this.engine.offload.close();
 		} finally {

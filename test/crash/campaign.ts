@@ -6,6 +6,7 @@ import { OverlayError } from "../../src/overlay/errors.ts";
 import type { Node } from "../../src/overlay/node.ts";
 import type { ChangeRequest } from "../../src/overlay/types.ts";
 import type { Operation } from "./operations.ts";
+import type { PowerDisk } from "./power-disk.ts";
 import { bytes, CrashError, counting, type Lowers, ROOT, requestOf, Stage } from "./stage.ts";
 import { difference, Names, seenBy, type Tree } from "./tree.ts";
 
@@ -67,9 +68,12 @@ export class Campaign {
 	readonly #operation: Operation;
 	readonly #fail: (what: string) => void;
 	readonly #lowersBefore: string;
+	readonly #disk: PowerDisk | null;
 	readonly counts: Counts = { calls: 0, points: 0, recoveryPoints: 0 };
 
-	constructor(lowers: Lowers, operation: Operation, fail: (what: string) => void) {
+	/** With a disk its power fails instead of a process being killed. */
+	constructor(lowers: Lowers, operation: Operation, fail: (what: string) => void, disk: PowerDisk | null = null) {
+		this.#disk = disk;
 		this.#lowers = lowers;
 		this.#operation = operation;
 		this.#fail = (what) => fail(`${operation.name}: ${what}`);
@@ -97,12 +101,15 @@ export class Campaign {
 	}
 
 	async #start(): Promise<Start> {
-		const stage = new Stage(this.#lowers, `stage${serial++}`);
+		const stage = new Stage(this.#lowers, `stage${serial++}`, this.#disk);
 		await stage.build();
 		await this.#operation.prepare?.(stage);
 		const last = await this.#send(stage, LAST);
+		await stage.overlay.stable();
 		stage.age();
 		await stage.restart();
+		// what clients wrote unstably before is not what this is about
+		this.#disk?.flush();
 		const before = await stage.observe();
 		if (this.#operation.byHandle) await stage.restart();
 		return { stage, before, names: new Names(before), lastHandle: last.handle?.toString("hex") ?? "" };
@@ -203,11 +210,13 @@ export class Campaign {
 		const call = outcome.calls[k] ?? "the reply";
 		let where = `crash before ${call} (${k} of ${outcome.calls.length})`;
 		await stopped(() => counting(k, () => this.#send(stage, REQUEST, before)));
-		stage.abandon();
+		if (this.#disk === null) stage.abandon();
+		else await stage.cutPower(k % 5 !== 4);
 		if (j !== null) {
 			where += `, and before call ${j} of the recovery`;
 			await stopped(() => counting(j, () => stage.open()));
-			if (stage.isOpen) stage.abandon();
+			if (stage.isOpen) await (this.#disk === null ? stage.abandon() : stage.cutPower(true));
+			else if (this.#disk !== null) cycle(this.#disk);
 		}
 		try {
 			const { calls } = await counting(Number.POSITIVE_INFINITY, () => stage.open());
@@ -269,6 +278,12 @@ export class Campaign {
 			if (name.endsWith(".new")) this.#fail(`${where}: a link count is left half written`);
 		}
 	}
+}
+
+function cycle(disk: PowerDisk): void {
+	disk.commit();
+	disk.cut();
+	disk.restore();
 }
 
 async function stopped(operation: () => Promise<unknown>): Promise<void> {

@@ -11,6 +11,7 @@ import type { ChangeRequest, Credentials, OverlayObject, Timespec } from "../../
 import { workInline } from "../differential/inline-offload.ts";
 import { plant } from "../support/lower-tree.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
+import type { PowerDisk } from "./power-disk.ts";
 import { observe, type Tree } from "./tree.ts";
 
 export const ROOT: Credentials = { uid: 0, gid: 0, gids: [] };
@@ -134,12 +135,15 @@ export class Stage {
 	readonly path: string;
 	readonly upper: string;
 	readonly work: string;
+	/** Where upper and work lie, if it can lose its power. */
+	readonly disk: PowerDisk | null;
 	#overlay: Overlay | null = null;
 	#xid = 0;
 
-	constructor(lowers: Lowers, name: string) {
+	constructor(lowers: Lowers, name: string, disk: PowerDisk | null = null) {
 		this.lowers = lowers;
-		this.path = join(lowers.base, name);
+		this.disk = disk;
+		this.path = join(disk?.path ?? lowers.base, name);
 		this.upper = join(this.path, "upper");
 		this.work = join(this.path, "work");
 		mkdirSync(this.upper, { recursive: true });
@@ -158,8 +162,14 @@ export class Stage {
 
 	open(): Overlay {
 		const { paths } = this.lowers;
-		const options = { lowers: paths, upper: this.upper, work: this.work, stateFolder: join(this.path, "state"), isSync: false };
-		this.#overlay = workInline(openOverlay({ ...options, purpose: "serve" }).overlay);
+		const options = {
+			lowers: paths,
+			upper: this.upper,
+			work: this.work,
+			stateFolder: join(this.path, "state"),
+			isSync: this.disk !== null,
+		};
+		this.#overlay = workInline(openOverlay({ ...options, purpose: "serve" }).overlay, this.disk !== null);
 		return this.#overlay;
 	}
 
@@ -171,6 +181,17 @@ export class Stage {
 	async restart(): Promise<Overlay> {
 		await this.close();
 		return this.open();
+	}
+
+	/** As a power failure leaves it: `isCommitted`, with all names and attributes of this moment, else with those of the last flush. */
+	async cutPower(isCommitted: boolean): Promise<void> {
+		const { overlay, disk } = this;
+		this.#overlay = null;
+		if (isCommitted) disk?.commit();
+		disk?.cut();
+		// only its descriptors matter now; every flush fails
+		await overlay.close().catch(() => {});
+		disk?.restore();
 	}
 
 	/** As a kill leaves it: descriptors and lock are gone, and nothing more reaches the disk. */

@@ -1,0 +1,83 @@
+import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { syncFileSystem } from "../../src/linux/data.ts";
+import { arenaAddress, arenaView, declare, PLACE, result } from "../../src/linux/libc.ts";
+import type { FileSystem, Scratch } from "../support/scratch.ts";
+
+const ioctlCall = declare("ioctl", "int", ["int", "ulong", "pointer"]);
+/** _IOR('X', 125, u32) of ext4, xfs and f2fs. */
+const FS_IOC_SHUTDOWN = 0x8004587d;
+/** What is not in the journal on disk by now never comes there. */
+const NO_LOG_FLUSH = 2;
+
+/** A file system in an image that can lose its power. */
+export class PowerDisk {
+	readonly kind: FileSystem;
+	readonly #made: Scratch;
+	readonly #name: string;
+	#path: string;
+	#open: readonly number[] = [];
+
+	constructor(made: Scratch, kind: FileSystem, name = `power-${kind}`) {
+		this.kind = kind;
+		this.#made = made;
+		this.#name = name;
+		this.#path = made.mount(kind, name, kind === "xfs" ? 320 : 96);
+	}
+
+	get path(): string {
+		return this.#path;
+	}
+
+	/** Somebody else flushes a file of their own: all metadata changed so far comes to the disk with it, and nobody's content. */
+	commit(): void {
+		const file = openSync(join(this.#path, "somebody-elses"), "a");
+		writeSync(file, "x");
+		fsyncSync(file);
+		closeSync(file);
+	}
+
+	/** Everything, content too, is on the disk. */
+	flush(): void {
+		const root = openSync(this.#path, "r");
+		syncFileSystem(root);
+		closeSync(root);
+	}
+
+	/** From here on nothing reaches the disk. */
+	cut(): void {
+		// a file system that is shut down does not even say whose a descriptor is
+		this.#open = descriptorsOn(statSync(this.#path).dev);
+		const root = openSync(this.#path, "r");
+		arenaView.setUint32(PLACE.ioctl, NO_LOG_FLUSH, true);
+		const status = result(ioctlCall(root, FS_IOC_SHUTDOWN, arenaAddress + PLACE.ioctl));
+		closeSync(root);
+		if (status < 0) throw new Error(`FS_IOC_SHUTDOWN: ${status}`);
+	}
+
+	/** The power is back: the journal is replayed. What was still open here is closed, as with a process that has ended. */
+	restore(): void {
+		for (const fd of this.#open) {
+			try {
+				closeSync(fd);
+			} catch {
+				// whoever had it open has closed it
+			}
+		}
+		this.#made.unmount(this.#path);
+		this.#path = this.#made.mountImage(this.#name);
+	}
+}
+
+function descriptorsOn(device: number): number[] {
+	return readdirSync("/proc/self/fd")
+		.map(Number)
+		.filter((fd) => {
+			try {
+				return fstatSync(fd).dev === device;
+			} catch {
+				// the descriptor of the listing itself
+				return false;
+			}
+		});
+}
