@@ -88,6 +88,10 @@ export async function campaign(
 	let shrinking: { readonly signature: string; readonly end: number } | null = null;
 	const once = async (scenario: Scenario) => {
 		if (!isReplay && (shrinking === null ? isOver() : Date.now() > shrinking.end)) return;
+		if (shrinking === null) {
+			sequences++;
+			operations += scenario.operations.length;
+		}
 		try {
 			await DIRECTIONS[direction].run(rig, `s${runs++}`, scenario, shrinking === null ? tally : undefined);
 		} catch (error) {
@@ -95,11 +99,6 @@ export async function campaign(
 			if (found.has(signature) || (shrinking !== null && shrinking.signature !== signature)) return;
 			shrinking ??= { signature, end: Date.now() + SHRINK_MILLISECONDS };
 			throw error;
-		} finally {
-			if (shrinking === null) {
-				sequences++;
-				operations += scenario.operations.length;
-			}
 		}
 	};
 	for (let seed = replay.seed; found.size < limits.kinds && (isReplay || !isOver()); seed = (seed + 1) & 0x7fffffff) {
