@@ -1,5 +1,16 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+	chmodSync,
+	existsSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	renameSync,
+	rmSync,
+	statSync,
+	symlinkSync,
+	writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { LayerError } from "../src/layer/layer.ts";
@@ -264,6 +275,19 @@ test("the whole folder of an upper's state is lost: a refusal, and adopt begins 
 	for (const handle of before) assert.throws(() => overlay.decode(Buffer.from(handle, "hex")), /no handle of this export/);
 	assert.ok(overlay.lookup(overlay.root, Buffer.from("born"), ROOT) !== null);
 	await overlay.close();
+});
+
+test("a first serve that was killed before it wrote the registry is begun anew; an adoption of an upper of ours is not", {
+	skip,
+}, async (t) => {
+	const it = await Export.make(scratch(t), "writable");
+	rmSync(it.registry);
+	const note = join(it.folder, "adopting");
+	writeFileSync(note, "again\n");
+	assert.throws(() => it.open(), /served before.*registry/);
+	writeFileSync(note, "first\n");
+	assert.equal((await it.handles()).length, 3);
+	assert.ok(!existsSync(note));
 });
 
 test("the state folder of a read-only export is lost: nothing can tell, and no former handle finds anything", { skip }, async (t) => {
