@@ -76,6 +76,11 @@ class UpperAdopter {
 	readonly #covers: Cover[] = [];
 	/** Names of lower files that upper hides, where the file has further ones or only the index has its copy. */
 	readonly #hiddenNames = new Map<string, number>();
+	/**
+	 * Lower files of several names that were copied up without an index, each name for itself: by their entries, with the names that they
+	 * have in the lowers and the copies.
+	 */
+	readonly #shared = new Map<string, { readonly birth: Identity; names: number; readonly inodes: FileHandle[] }>();
 	/** Index entries that are none of these lowers'. */
 	readonly #foreign = new Set<string>();
 
@@ -93,6 +98,7 @@ class UpperAdopter {
 		this.#walk();
 		this.#findClaimed();
 		for (const cover of this.#covers) this.#hide(cover.parents, cover.name, cover.shown);
+		this.#settleShared();
 		this.#visitIndex((entry, identity, fd, stat) => this.#recount(entry, identity, fd, stat));
 		this.#recountUntouched();
 		for (const entry of this.#foreign) this.#problem(`index/${entry}`, "it is named for an object of no file system of the lowers");
@@ -323,8 +329,15 @@ class UpperAdopter {
 			this.#problem(path, "the lower object that it was copied up from is gone; it counts as born in upper");
 			return;
 		}
-		// without an index each name of a lower file was copied up for itself, and the others still show the lower one
-		if (lower.nlink > 1) return;
+		if (lower.nlink > 1) {
+			const { handle } = realOf(this.#writable.layer, fd, stat);
+			const entry = this.#entryName(birth);
+			const shared = this.#shared.get(entry) ?? { birth, names: 0, inodes: [] };
+			// two names of one copy are one claimant
+			if (!shared.inodes.some((inode) => inode.bytes.equals(handle.bytes))) shared.inodes.push(handle);
+			this.#shared.set(entry, shared);
+			return;
+		}
 		const below = findInStack(engine, lowers, name);
 		const home = this.#layerOf(birth);
 		if (below?.reals[0].key === realKey(home.layers[0], birth.id)) this.#adoptCopy(fd, stat.type, birth);
@@ -389,6 +402,57 @@ class UpperAdopter {
 		}
 	}
 
+	/**
+	 * While a lower file still shows under one of its names, the copies of others are objects of their own, as the kernel has it. When it does
+	 * not, the only copy is what became of it; of several none is, and its handles are stale.
+	 */
+	#settleShared(): void {
+		if (this.#shared.size > 0) this.#countShared();
+		for (const [entry, { birth, names, inodes }] of this.#shared) {
+			if (names > (this.#hiddenNames.get(entry) ?? 0)) continue;
+			const fd = inodes.length === 1 ? openByHandle(this.#writable.layer.root, inodes[0], O.path | O.nofollow) : -1;
+			if (fd >= 0) {
+				const stat = new Stat();
+				must(fstat(fd, stat), "Cannot read an object of upper");
+				this.#adoptCopy(fd, stat.type, birth);
+				close(fd);
+			} else if (this.#isAgain) {
+				this.#hiddenNames.delete(entry);
+				this.#bury(entry);
+			}
+		}
+	}
+
+	/** Counts the names under which the lowers by themselves show the shared files, by a walk over all of them. */
+	#countShared(): void {
+		const engine = this.#engine;
+		const walk: Real[][] = [engine.nodes.root.reals.filter((real) => !real.layer.isUpper)];
+		for (let at = walk.pop(); at !== undefined; at = walk.pop()) {
+			this.#progress(this.report.directories);
+			engine.descriptors.trim();
+			for (const name of this.#namesOf(at)) {
+				const found = this.#findBelow(at, name);
+				if (found === null) continue;
+				if (found.stat.type === FileType.dir) walk.push(found.reals);
+				else if (found.stat.nlink > 1) {
+					const [top] = found.reals;
+					const shared = this.#shared.get(this.#entryName({ home: top.layer.home, id: top.handle }));
+					if (shared !== undefined) shared.names++;
+				}
+			}
+		}
+	}
+
+	/** As findInStack; null where that is refused. */
+	#findBelow(parents: readonly Real[], name: Buffer): ReturnType<typeof findInStack> {
+		try {
+			return findInStack(this.#engine, parents, name);
+		} catch (error) {
+			if (error instanceof OverlayError) return null;
+			throw error;
+		}
+	}
+
 	/** True when the name of a lower leads to the origin that was looked for. */
 	#adoptClaimed(directory: number, name: Buffer, claimants: readonly Claimant[]): boolean {
 		const handle = handleAt(directory, name);
@@ -416,13 +480,7 @@ class UpperAdopter {
 	#hide(parents: readonly Real[], name: Buffer, shown: string | null): void {
 		const engine = this.#engine;
 		engine.descriptors.trim();
-		let found: ReturnType<typeof findInStack>;
-		try {
-			found = findInStack(engine, parents, name);
-		} catch (error) {
-			if (error instanceof OverlayError) return;
-			throw error;
-		}
+		const found = this.#findBelow(parents, name);
 		if (found === null || found.reals[0].key === shown) return;
 		const [top] = found.reals;
 		const birth = { home: top.layer.home, id: top.handle };
@@ -430,14 +488,14 @@ class UpperAdopter {
 		const answer = this.#writable.index.ask(entry);
 		const upperLinks = answer.kind === "upper" ? answer.stat.nlink : 0;
 		if (answer.kind === "upper") close(answer.fd);
-		if (answer.kind === "gone") return;
 		if (found.stat.type === FileType.dir) {
-			// one that is copied up is merged somewhere else, and what it shows there is not hidden
-			if (answer.kind === "absent" && !top.foreign) {
+			// one that is copied up is merged somewhere else, and what it shows there is not hidden; of one that is gone all names are
+			if (answer.kind !== "upper" && !top.foreign) {
 				for (const child of this.#namesOf(found.reals)) this.#hide(found.reals, child, null);
 			}
 			return;
 		}
+		if (answer.kind === "gone") return;
 		if (found.stat.nlink > 1 || upperLinks === 1) {
 			this.#hiddenNames.set(entry, (this.#hiddenNames.get(entry) ?? 0) + 1);
 		} else if (answer.kind === "absent" && this.#isAgain) this.#bury(entry);
@@ -468,6 +526,7 @@ class UpperAdopter {
 		const lower = new Stat();
 		const lowerFd = this.#openLower(identity, lower);
 		if (lowerFd < 0) return;
+		this.#noteData(identity, fd, stat, lowerFd, lower);
 		close(lowerFd);
 		const hidden = this.#hiddenNames.get(entry) ?? 0;
 		this.#hiddenNames.delete(entry);
@@ -481,6 +540,16 @@ class UpperAdopter {
 		const delta = lowerOnly - 1;
 		const isSaid = typeof getMark(this.#writable, fd, stat.type, this.#engine.xattr.nlink) !== "number";
 		if (delta !== -1 || isSaid) this.#setXattr(fd, this.#engine.xattr.nlink, nlinkValue(delta), stat.type);
+	}
+
+	/** A metacopy file that only the index holds was not met in the tree: lower names lead to it, and its data is in the lower file. */
+	#noteData(identity: Identity, fd: number, stat: Stat, lowerFd: number, lower: Stat): void {
+		if (stat.type !== FileType.reg || !isMetacopy(this.#engine, fd)) return;
+		const { dataFiles } = this.#engine;
+		const file = realOf(this.#writable.layer, fd, stat);
+		if (dataFiles.get(this.#engine, file) !== undefined) return;
+		dataFiles.set(file, realOf(this.#layerOf(identity).layers[0], lowerFd, lower));
+		this.report.metacopies++;
 	}
 
 	/** Lower files of several names, of which upper hides some. */

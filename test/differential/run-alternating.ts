@@ -290,16 +290,10 @@ class AlternatingRun {
 			const found = await this.#holdfast.outcome(() => this.#holdfast.observeHandle(Buffer.from(handle, "hex")));
 			if (found === "ESTALE") object.links = 0;
 			else if (typeof found === "string") throw new Difference(`handle: ${found}`, `the handle of number ${object.serial} says ${found}`);
-			else if (hadPath.has(object) && !this.#hasNamesElsewhere(object)) {
+			else if (hadPath.has(object)) {
 				throw new Difference("old data", `number ${object.serial} lost its paths to others, but its handle says ${JSON.stringify(found)}`);
 			} else object.links = found.nlink;
 		}
-	}
-
-	/** It counts names that no path ever showed, so it is not gone with those. */
-	#hasNamesElsewhere(object: ModelObject): boolean {
-		const before = this.#lowerObjects.get(object);
-		return before !== undefined && before.nlink > (this.#lowerNames.get(object) ?? 0);
 	}
 
 	/** Objects that were names of one lower file before. */
