@@ -2,6 +2,7 @@ import { randomFillSync } from "node:crypto";
 import { parseHandle, SIGNATURE_BYTES } from "../handle/wire-handle.ts";
 import { RealObjectError } from "../layer/real.ts";
 import { readInto, writeFrom } from "../linux/data.ts";
+import { ERRNO } from "../linux/errno.ts";
 import { openByHandle } from "../linux/file-handle.ts";
 import { fileSystemFigures } from "../linux/file-system.ts";
 import type { AddressedBytes } from "../linux/memory.ts";
@@ -305,7 +306,10 @@ export class Overlay implements OverlayOperations {
 		if (!node.isUpper || node.type !== FileType.reg || node.top.layer.fileSystem.name === "tmpfs") return Promise.resolve();
 		// a descriptor of its own: the cached one may be closed while another thread flushes
 		const fd = openByHandle(node.top.layer.root, node.top.handle, O.rdonly | O.noatime);
-		if (fd < 0) return Promise.reject(failed("Cannot open a file to flush it", fd));
+		if (fd < 0) {
+			if (fd !== -ERRNO.ESTALE) this.#renewVerifier();
+			return Promise.reject(failed("Cannot open a file to flush it", fd));
+		}
 		return (this.#durability as Durability).content(fd).then((status) => {
 			close(fd);
 			if (status === 0) return;
@@ -322,6 +326,11 @@ export class Overlay implements OverlayOperations {
 					this.#renewVerifier();
 					throw error;
 				});
+	}
+
+	/** Flushes made so far for `stable`. */
+	get flushes(): number {
+		return this.#durability?.flushes ?? 0;
 	}
 
 	/** The object stays readable and writable by its handle after its last name has gone, until `letGo` was called as often. */
