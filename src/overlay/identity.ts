@@ -1,3 +1,4 @@
+import { KERNEL_HANDLE_BYTES_MAX } from "../layer/layer.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 
 /** Where an object was born: a home's number in the registry, and the kernel handle of its inode there. */
@@ -29,6 +30,7 @@ export function encodeRecord(uuid: Uint8Array, handle: FileHandle, isUpper: bool
 /** The handle in a record whose file system has this uuid, or null when it is none of ours or not understood. */
 export function decodeRecord(record: Buffer, uuid: Uint8Array): FileHandle | null {
 	if (record.length <= RECORD_HEADER_BYTES || record[0] !== RECORD_VERSION || record[1] !== RECORD_MAGIC) return null;
+	if (record.length > RECORD_HEADER_BYTES + KERNEL_HANDLE_BYTES_MAX) return null;
 	if (record[2] !== record.length || (record[3] & ~(RECORD_FLAG_PATH_UPPER | 2)) !== 0) return null;
 	if (!record.subarray(5, RECORD_HEADER_BYTES).equals(uuid)) return null;
 	return { type: record[4], bytes: record.subarray(RECORD_HEADER_BYTES) };
@@ -53,5 +55,6 @@ export function encodeIdentity(homeUuid: Uint8Array, id: FileHandle): Buffer {
 /** What `encodeIdentity` wrote, or null for anything else. */
 export function decodeIdentity(value: Buffer): { readonly homeUuid: Buffer; readonly id: FileHandle } | null {
 	if (value.length <= IDENTITY_HEADER_BYTES || value[0] !== IDENTITY_VERSION) return null;
+	if (value.length > IDENTITY_HEADER_BYTES + KERNEL_HANDLE_BYTES_MAX) return null;
 	return { homeUuid: value.subarray(1, 17), id: { type: value[17], bytes: value.subarray(IDENTITY_HEADER_BYTES) } };
 }
