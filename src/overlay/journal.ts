@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
+import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { allocateRange, syncFileData, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
@@ -305,7 +305,7 @@ export class Journal {
 		let last = 0;
 		for (const name of readdirSync(folder)) {
 			const path = join(folder, name);
-			const bytes = readFileSync(path);
+			const bytes = readPlainFile(path);
 			const ring: Ring = { name, file: openFile(path), next: 0, used: 0, keys: [] };
 			let used = 0;
 			let newest = -1;
@@ -346,7 +346,8 @@ const USER_XATTR = "user.holdfast.intent";
 /** Whether a change was begun that the next start will complete. Looks at the records and writes nothing. */
 export function isInterrupted(folder: string): boolean {
 	const path = join(folder, INTENT_FILE);
-	if (!existsSync(path)) return false;
+	// a fifo there would never be opened
+	if (!lstatSync(path, { throwIfNoEntry: false })?.isFile()) return false;
 	const file = openSync(path, "r");
 	const intent = readIntent(folder, file);
 	closeSync(file);
@@ -355,7 +356,7 @@ export function isInterrupted(folder: string): boolean {
 	const files = existsSync(rings) ? readdirSync(rings).map((name) => join(rings, name)) : [];
 	for (const file of [...files, join(folder, LOG_FILE)]) {
 		if (!existsSync(file)) continue;
-		const bytes = readFileSync(file);
+		const bytes = readPlainFile(file);
 		for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
 			const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
 			if (record !== null && record.sequence >= intent.sequence) return false;
@@ -366,6 +367,8 @@ export function isInterrupted(folder: string): boolean {
 
 const FALLOC_FL_KEEP_SIZE = 1;
 const INTENT_BYTES_RESERVED = 64 * 1024;
+/** Far more than an intent or a ring ever has. */
+const FILE_BYTES_MAX = 64 * 1024 * 1024;
 
 interface Ring {
 	/** Of its file. */
@@ -385,6 +388,12 @@ function openFile(path: string): number {
 	} catch {
 		return openSync(path, "w+", 0o600);
 	}
+}
+
+/** Empty for what was planted there: a fifo would never be read to its end, and a link leads elsewhere. */
+function readPlainFile(path: string): Buffer {
+	const stat = lstatSync(path);
+	return stat.isFile() && stat.size <= FILE_BYTES_MAX ? readFileSync(path) : Buffer.alloc(0);
 }
 
 function writeAt(file: number, bytes: Uint8Array, position: number): void {

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
@@ -6,8 +6,11 @@ import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import { makeDirectory } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { failed, must } from "./engine.ts";
+import { OverlayError } from "./errors.ts";
 
 const FOLDER = "long-redirects";
+/** Deeper trees than anyone has. */
+const REDIRECT_BYTES_MAX = 16 * 1024 * 1024;
 
 /**
  * Redirects too long for an xattr of upper's file system (ext4 ends below 4 KiB): a file for each in `work/holdfast`, named by the
@@ -39,17 +42,19 @@ export class LongRedirects {
 		if (!this.#hasAny) return null;
 		const handle = handleOf(fd);
 		if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
-		try {
-			return readFileSync(this.#file(handle));
-		} catch (error) {
-			if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-			throw error;
-		}
+		const path = this.#file(handle);
+		const stat = lstatSync(path, { throwIfNoEntry: false });
+		if (stat === undefined) return null;
+		if (!stat.isFile() || stat.size > REDIRECT_BYTES_MAX) throw new OverlayError("io", `${path} is no redirect`);
+		return readFileSync(path);
 	}
 
 	set(handle: FileHandle, redirect: Uint8Array): void {
 		this.#hasAny = true;
-		writeFileSync(this.#file(handle), redirect, { mode: 0o600, flush: true });
+		const path = this.#file(handle);
+		// never into what a link there leads to
+		rmSync(path, { force: true });
+		writeFileSync(path, redirect, { mode: 0o600, flag: "wx", flush: true });
 	}
 
 	#file(handle: FileHandle): string {

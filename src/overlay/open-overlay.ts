@@ -42,6 +42,7 @@ import { createRegistry, type Registry, readRegistry, writeRegistry } from "./re
 import { assignNumbers, checkStack, homesOf, newRegistry, type Stack } from "./stack.ts";
 import { FileType } from "./types.ts";
 import { WorkFolder } from "./work-folder.ts";
+import { refuseOddFolder, refuseOddWork } from "./work-shape.ts";
 
 export type { OpenOptions };
 
@@ -95,6 +96,8 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
 	refuseOverlaps([...lowers, ...dataLowers]);
 	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers, made);
+	if (place.work === null) refuseOddFolder(place.folder, place.folder);
+	else refuseOddWork(place.work);
 	const tree = place.upper === null || place.work === null ? null : keep(openSharedTree(place.upper, place.work));
 	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
 	const layers = upper === null ? lowers : [upper, ...lowers];

@@ -83,9 +83,18 @@ export function makeFolder(path: string, what: string, withParents = true): stri
 		return path;
 	} catch (error) {
 		const { code } = error as NodeJS.ErrnoException;
-		if (code === "EEXIST" && statSync(path).isDirectory()) return undefined;
+		if (code === "EEXIST" && isDirectory(path)) return undefined;
 		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
 		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : code}.`);
+	}
+}
+
+/** False also where a symlink leads nowhere, or round. */
+function isDirectory(path: string): boolean {
+	try {
+		return statSync(path).isDirectory();
+	} catch {
+		return false;
 	}
 }
 

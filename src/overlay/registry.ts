@@ -1,5 +1,17 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, linkSync, lstatSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import {
+	closeSync,
+	existsSync,
+	fsyncSync,
+	linkSync,
+	lstatSync,
+	openSync,
+	readFileSync,
+	renameSync,
+	rmSync,
+	unlinkSync,
+	writeSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 
 /**
@@ -90,6 +102,7 @@ export function readRegistry(folder: string): Registry | null {
 	const path = registryPath(folder);
 	let text: string;
 	try {
+		if (!lstatSync(path).isFile()) throw new Error("it is no file");
 		text = readFileSync(path, "utf8");
 	} catch (error) {
 		// only what is surely not there may be made: a link that leads nowhere, or a disk that fails, hides the secrets of an export
@@ -170,7 +183,9 @@ export function createRegistry(folder: string, registry: Registry): Registry {
 /** Writes a file of mode 0600 aside, flushes it, renames it over its name and flushes the folder. */
 export function writeDurably(path: string, content: Uint8Array): void {
 	const aside = `${path}.new`;
-	const file = openSync(aside, "w", 0o600);
+	// never into what a link there leads to
+	rmSync(aside, { force: true });
+	const file = openSync(aside, "wx", 0o600);
 	try {
 		for (let at = 0; at < content.length; ) at += writeSync(file, content, at);
 		fsyncSync(file);
