@@ -13,7 +13,7 @@ import { type Engine, failed, type Home, must, realOf, type Writable } from "./e
 import { OverlayError } from "./errors.ts";
 import { decodeRecord, type Identity } from "./identity.ts";
 import type { IndexAnswer } from "./index-directory.ts";
-import { findInStack } from "./lookup.ts";
+import { directoryOfReal, findInStack } from "./lookup.ts";
 import { getMark, setMark } from "./marks.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
@@ -459,14 +459,16 @@ class UpperAdopter {
 		if (typeof handle === "number") return false;
 		const stat = new Stat();
 		let isFound = false;
-		for (const { birth, inode, parent, path } of claimants) {
+		for (const { birth, home, inode, parent, path } of claimants) {
 			if (handle.type !== birth.id.type || !handle.bytes.equals(birth.id.bytes)) continue;
 			isFound = true;
 			const fd = openByHandle(this.#writable.layer.root, inode, O.path | O.nofollow);
 			if (fd < 0) throw failed("Cannot open an object of upper", fd);
 			must(fstat(fd, stat), "Cannot read an object of upper");
 			const answer = this.#writable.index.ask(this.#entryName(birth));
-			if (answer.kind === "absent") this.#adoptCopy(fd, stat.type, birth);
+			if (answer.kind === "absent" && this.#isShown(home, directory, name, birth)) {
+				this.#problem(path, "its origin shows under its own name too (a crafted origin?); it counts as born in upper");
+			} else if (answer.kind === "absent") this.#adoptCopy(fd, stat.type, birth);
 			else if (answer.kind === "gone" || isOther(answer, stat)) {
 				this.#problem(path, "its origin is that of another object (a copy of it, made inside upper?); it counts as born in upper");
 			}
@@ -474,6 +476,19 @@ class UpperAdopter {
 			this.#markImpure(parent);
 		}
 		return isFound;
+	}
+
+	/** Whether the overlay shows a lower file where the lower has it: what was copied up and renamed has left a whiteout there. */
+	#isShown(home: Home, directory: number, name: Buffer, birth: Identity): boolean {
+		const engine = this.#engine;
+		engine.nodes.trim(null);
+		try {
+			const parent = directoryOfReal(engine, home, directory);
+			return findInStack(engine, parent.reals, name)?.reals[0].key === realKey(home.layers[0], birth.id);
+		} catch (error) {
+			if (error instanceof OverlayError) return false;
+			throw error;
+		}
 	}
 
 	/** What the lowers have under a name that upper covers is not seen there any more. */

@@ -2,17 +2,17 @@ import type { OverlayXattrs } from "../layer/layer.ts";
 import type { Real } from "../layer/real.ts";
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
+import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { makeNode, makeSymlink, RENAME, readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
 import { dataOf } from "./data-files.ts";
-import { type Engine, failed, must, realOf, type Writable } from "./engine.ts";
+import { type Engine, failed, must, ROOT_HOME, realOf, type Writable } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
 import { encodeRecord } from "./identity.ts";
 import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
-import { setMark } from "./marks.ts";
+import { getMark, setMark } from "./marks.ts";
 import type { CopyUpJob, Node } from "./node.ts";
 import { Plan } from "./plan.ts";
 import { keepProtection } from "./protection.ts";
@@ -68,6 +68,26 @@ function carryOut(plan: Plan, node: Node, inode: FileHandle, change: SetAttribut
 	}
 }
 
+/**
+ * A directory and all above it, the root last. OverlayError "loop" where crafted redirects have made the way up lead round: every
+ * directory is compared with one seen before, which is moved on after ever more steps.
+ */
+export function* upwards(engine: Engine, directory: Node): Generator<Node> {
+	let seen: Node | null = null;
+	let steps = 0;
+	let stepsMax = 64;
+	for (let at = directory; ; at = parentOf(engine, at)) {
+		if (at.key === seen?.key)
+			throw new OverlayError("loop", "A redirect of overlayfs leads to a directory that lies inside of what it leads to");
+		yield at;
+		if (at.home === ROOT_HOME) return;
+		if (steps++ < stepsMax) continue;
+		seen = at;
+		steps = 0;
+		stepsMax *= 2;
+	}
+}
+
 /** The live directory that holds a directory. */
 export function parentOf(engine: Engine, directory: Node): Node {
 	if (directory.parent === null) return rootNode(engine);
@@ -85,6 +105,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 	const fd = must(openAt(work.temporaries, temporary, O.rdonly | O.directory), "Cannot open a directory in work");
 	const entry = index.entryName(source.layer.fileSystem.uuid, source.handle);
 	let failure: unknown = null;
+	let made: FileHandle | null = null;
 	try {
 		const stat = new Stat();
 		must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
@@ -95,6 +116,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		const entryName = index.buildDirectoryEntry(real.handle);
 		const entryHandle = handleAt(work.temporaries, entryName);
 		if (typeof entryHandle === "number") throw failed("Cannot take a file handle", entryHandle);
+		made = entryHandle;
 		const plan = new Plan(engine, writable);
 		// over the entry of a copy up that never ended, if there is one
 		plan.add({ op: "move", inode: entryHandle, from: "work", fromName: entryName, to: "index", toName: entry, flags: 0 });
@@ -104,7 +126,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		node.reals = [real, ...node.reals];
 		engine.nodes.noteReals(node);
 	} catch (error) {
-		index.withdraw(entry);
+		index.withdraw(entry, made);
 		work.discard(temporary);
 		throw error;
 	} finally {
@@ -119,10 +141,12 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	const source = node.top;
 	const stat = new Stat();
 	must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower object");
-	const built = build(engine, writable, node, stat, change?.size === 0);
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
+	clearEntry(writable, entry);
+	const built = build(engine, writable, node, stat, change?.size === 0);
 	const lowerLinks = stat.nlink;
 	let failure: unknown = null;
+	let made: FileHandle | null = null;
 	try {
 		const names = node.lowerLinks >= 0 ? node.lowerLinks : (writable.linkCounts.get(entry) ?? stat.nlink);
 		// the inode will have its index entry for a link, and its name where that is known
@@ -136,6 +160,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		const real = realOf(writable.layer, built.fd, stat);
 		const plan = new Plan(engine, writable);
 		const inode = plan.built(real, built.fd);
+		made = inode;
 		if (place === null) {
 			plan.add({ op: "unnamed", entry, value: true });
 			const flags = RENAME.noReplace;
@@ -155,13 +180,26 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		node.lowerLinks = -1;
 		engine.nodes.noteReals(node);
 	} catch (error) {
-		writable.index.withdraw(entry);
+		writable.index.withdraw(entry, made);
 		writable.work.discard(built.temporary);
 		throw error;
 	} finally {
 		close(built.fd);
 	}
 	if (failure !== null) throw failure;
+}
+
+/** An entry for a file that still lies in a lower: left of a copy up that a power failure has cut short, or somebody else's, which stays. */
+function clearEntry(writable: Writable, entry: string): void {
+	const answer = writable.index.ask(entry);
+	if (answer.kind === "absent") return;
+	const origin = answer.kind === "upper" ? getMark(writable, answer.fd, answer.stat.type, writable.layer.xattr.origin) : -ENODATA;
+	const handle = answer.kind === "upper" ? handleOf(answer.fd) : -ENODATA;
+	if (answer.kind === "upper") close(answer.fd);
+	if (typeof origin === "number" || typeof handle === "number" || origin.toString("hex") !== entry) {
+		throw new OverlayError("io", "The index says that this object was removed, or is another one: run holdfast check");
+	}
+	writable.index.withdraw(entry, handle);
 }
 
 interface Built {

@@ -1,6 +1,6 @@
 import type { Layer } from "../layer/layer.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
 import { removeDirectory, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
@@ -84,8 +84,10 @@ export class IndexDirectory {
 		return temporary;
 	}
 
-	/** Takes back the entry of a copy up that failed before it was published. */
-	withdraw(entry: string): void {
+	/** Takes back the entry `made` of a copy up that failed before it was published; what else has that name stays. */
+	withdraw(entry: string, made: FileHandle | null): void {
+		const found = handleAt(this.fd, entry);
+		if (made === null || typeof found === "number" || found.type !== made.type || !found.bytes.equals(made.bytes)) return;
 		if (unlinkName(this.fd, entry) === -ERRNO.EISDIR) removeDirectory(this.fd, entry);
 	}
 }

@@ -47,11 +47,24 @@ export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): 
 			if (kept === undefined) close(found.fds[i]);
 			else engine.descriptors.adopt(kept, found.fds[i]);
 		});
+		if (node.type === FileType.dir) refuseLoop(engine, directory, node);
 		node.parent = directory;
 		if (node.name === null || !node.name.equals(name)) node.name = Buffer.from(name);
 		return node;
 	} finally {
 		if (!taken) closeAll(found);
+	}
+}
+
+/** A crafted redirect can lead a directory to one above itself; whoever went up from there would never arrive. */
+function refuseLoop(engine: Engine, directory: Node, node: Node): void {
+	if (node.parent === directory) return;
+	for (let at: Node | null = directory; at !== null; at = at.parent) {
+		if (at.key === node.key)
+			throw new OverlayError("loop", "A redirect of overlayfs leads to a directory that lies inside of what it leads to");
+		if (at.isEvicted) at = engine.nodes.get(at.key) ?? at;
+		// an object that is not in memory was put under its parent by a way from the root, or will be when it is loaded again
+		if (at.isEvicted) return;
 	}
 }
 
@@ -283,7 +296,20 @@ function lowerFileNode(engine: Engine, real: Real, stat: Stat): Node | null {
 	const answer = writable.index.ask(writable.index.entryName(real.layer.fileSystem.uuid, real.handle));
 	if (answer.kind === "gone") return null;
 	if (answer.kind === "absent") return nodeFor(engine, identity, stat.type as FileType, [real], lowerFileid(real));
+	refuseOther(engine, writable, identity, answer.fd, answer.stat);
 	return indexedFileNode(engine, identity, answer.fd, answer.stat, lowerFileid(real));
+}
+
+/**
+ * An index entry is a hard link that anyone who can write to work may have made to any file: it is followed only to an inode that says itself
+ * what it was copied up from. Closes the descriptor when it throws.
+ */
+function refuseOther(engine: Engine, writable: Writable, identity: Identity, fd: number, stat: Stat): void {
+	const { uuid } = engine.homes.get(identity.home) as Home;
+	const origin = getMark(writable, fd, stat.type, engine.xattr.origin);
+	if (typeof origin !== "number" && origin.equals(encodeRecord(uuid, identity.id, false))) return;
+	close(fd);
+	throw new OverlayError("io", "The index names another object than the copy of this one: run holdfast check");
 }
 
 /** The Node of a lower file that was copied up; takes over the descriptor of its upper inode. */
@@ -302,7 +328,8 @@ function readLinkDelta(engine: Engine, node: Node): void {
 	node.isIndexed = true;
 	const fd = engine.descriptors.path(node.top);
 	const value = getMark(engine.writable as Writable, fd, node.type, engine.xattr.nlink);
-	const match = typeof value === "number" ? null : /^([UL])([+-]\d+)$/.exec(value.toString("latin1"));
+	// what no count can be was not written by an overlay
+	const match = typeof value === "number" ? null : /^([UL])([+-]\d{1,9})$/.exec(value.toString("latin1"));
 	node.nlinkDelta = match === null ? -1 : Number.parseInt(match[2], 10);
 	if (match?.[1] === "L") {
 		const stat = new Stat();
@@ -436,6 +463,9 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	const layer = answer === null ? home.layers[0] : (engine.writable as NonNullable<Engine["writable"]>).layer;
 	const fd = answer === null ? openByHandle(home.layers[0].root, identity.id, O.path | O.nofollow) : answer.fd;
 	if (fd < 0) throw goneOr(fd);
+	if (answer !== null && answer.stat.type !== FileType.dir) {
+		refuseOther(engine, engine.writable as Writable, { home: homeNumber, id: identity.id }, fd, answer.stat);
+	}
 	const stat = new Stat();
 	try {
 		must(fstat(fd, stat), "Cannot read an object");
@@ -461,7 +491,7 @@ function upperHome(engine: Engine): Home {
 	throw new OverlayError("io", "The export has no upper");
 }
 
-function askIndex(engine: Engine, home: Home, identity: Identity): { readonly fd: number } | null {
+function askIndex(engine: Engine, home: Home, identity: Identity): { readonly fd: number; readonly stat: Stat } | null {
 	if (engine.writable === null) return null;
 	const { index } = engine.writable;
 	const answer = index.ask(index.entryName(home.uuid, identity.id));
@@ -481,7 +511,7 @@ function loadDirectory(engine: Engine, home: Home, fd: number, identity: Identit
  * The overlay directory that has this real directory in its stack: its parent's is found the same way, and the name looked up there.
  * "stale" where that leads to something else, as for what is hidden, or lies in no layer.
  */
-function directoryOfReal(engine: Engine, home: Home, fd: number): Node {
+export function directoryOfReal(engine: Engine, home: Home, fd: number): Node {
 	const handle = handleOf(fd);
 	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
 	const live = engine.nodes.byReal(realKey(home.layers[0], handle));
@@ -562,6 +592,10 @@ function movedDirectory(engine: Engine, home: Home, handle: FileHandle): Node | 
 	const record = encodeRecord(home.uuid, handle, false);
 	const answer = engine.writable?.index.ask(record.toString("hex"));
 	if (answer?.kind === "gone") return null;
+	if (answer?.kind === "upper" && answer.stat.type !== FileType.dir) {
+		close(answer.fd);
+		throw new OverlayError("io", "The index names another object than the copy of this one: run holdfast check");
+	}
 	const to = answer?.kind === "upper" ? { fd: answer.fd, home: upperHome(engine).number } : redirectingDirectory(engine, record);
 	if (to === null) return null;
 	try {

@@ -6,7 +6,7 @@ import { fstat } from "../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
-import { ensureNamed, ensureUpper, markImpure, parentOf, writableOf } from "./copy-up.ts";
+import { ensureNamed, ensureUpper, markImpure, upwards, writableOf } from "./copy-up.ts";
 import { ensureData } from "./data-files.ts";
 import { type Engine, must, ROOT_HOME, realOf } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
@@ -136,10 +136,8 @@ function checkKinds(engine: Engine, from: Place, to: Place, source: Node, target
 
 /** Whether `node` is `ancestor` or lies below it. */
 function isWithin(engine: Engine, node: Node, ancestor: Node): boolean {
-	for (let at = node; ; at = parentOf(engine, at)) {
-		if (at === ancestor) return true;
-		if (at.home === ROOT_HOME) return false;
-	}
+	for (const at of upwards(engine, node)) if (at === ancestor) return true;
+	return false;
 }
 
 function move(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
@@ -192,7 +190,8 @@ const SLASH = 0x2f;
 /** The path, from the root of the lowers, under which the lower parts of a directory are found. */
 function lowerPath(engine: Engine, directory: Node): Buffer {
 	const parts: Buffer[] = [];
-	for (let at = directory; at.home !== ROOT_HOME; at = parentOf(engine, at)) {
+	for (const at of upwards(engine, directory)) {
+		if (at.home === ROOT_HOME) break;
 		const redirect = at.isUpper ? redirectOf(engine, at.top.layer, engine.descriptors.path(at.top)) : null;
 		if (redirect?.[0] === SLASH) {
 			parts.unshift(redirect);
