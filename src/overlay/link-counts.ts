@@ -29,7 +29,9 @@ export class LinkCounts {
 	/** The number of names left, or null when none was removed yet. */
 	get(entry: string): number | null {
 		const value = readLink(this.#counts, entry);
-		return value === null ? null : Number.parseInt(value.toString("latin1"), 10);
+		const text = value?.toString("latin1") ?? "";
+		// what is no count was not written by this program
+		return /^\d{1,9}$/.test(text) ? Number.parseInt(text, 10) : null;
 	}
 
 	set(entry: string, count: number): void {
