@@ -139,7 +139,8 @@ export class Overlay implements OverlayOperations {
 			const wanted = Math.min(length, size - offset);
 			while (count < wanted) {
 				const got = must(readInto(fd, into.address + at + count, wanted - count, offset + count), "Cannot read a file");
-				if (got === 0) break;
+				// the data of a crafted metacopy file may be shorter than it says: no client must ask for the rest for ever
+				if (got === 0) return { count, eof: true };
 				count += got;
 			}
 			return { count, eof: offset + count >= size };

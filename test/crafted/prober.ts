@@ -163,8 +163,11 @@ class Examiner {
 		if (object.type === FileType.lnk) return this.#clean(what, `lnk ${overlay.readlink(object).toString("latin1")}`, true);
 		if (object.type !== FileType.reg) return `${type}`;
 		const { count, eof } = overlay.read(object, ROOT, 0, READ_BYTES, buffer, 0);
-		if (count === 0 && !eof) this.faults.push(`${what}: READ answers no bytes and no end of file, so that a client asks for ever`);
-		return this.#clean(what, `reg ${buffer.bytes.toString("latin1", 0, count)}`, false);
+		const text = buffer.bytes.toString("latin1", 0, count);
+		const rest = eof ? null : overlay.read(object, ROOT, count, READ_BYTES, buffer, 0);
+		if (rest?.count === 0 && !rest.eof)
+			this.faults.push(`${what}: READ answers no bytes and no end of file, so that a client asks for ever`);
+		return this.#clean(what, `reg ${text}`, false);
 	}
 
 	/** A symlink may name what it likes: it is the client who follows it. */
