@@ -19,6 +19,8 @@ export interface Known {
 	readonly model: Model;
 	/** Objects of a lower have a serial below this one. */
 	readonly firstObjects: number;
+	/** Whether an object that was met later is one of several that a lower file has become. */
+	readonly wasPartOfLower?: (object: ModelObject) => boolean;
 	/** Folders from or to which a rename has failed. */
 	readonly failedRenames: ReadonlySet<ModelObject | null>;
 	/** The kernel's tree was seen under a mount without index. */
@@ -56,7 +58,7 @@ export function compareTrees(oracle: Oracle, first: Tree, second: Tree, known: K
 			second: two,
 			links: object?.links ?? null,
 			hasFailedRename: known.failedRenames.has(object),
-			isOfLower: object !== null && object.serial < known.firstObjects,
+			isOfLower: object !== null && (object.serial < known.firstObjects || (known.wasPartOfLower?.(object) ?? false)),
 			isUnindexed: known.isUnindexed ?? false,
 			before: (object === null ? undefined : known.lowerObjects?.get(object)) ?? null,
 		};

@@ -99,6 +99,7 @@ class AlternatingRun {
 		return {
 			model: this.#model,
 			firstObjects: this.#firstObjects,
+			wasPartOfLower: (object) => [...(this.#split.get(object) ?? [])].some((other) => other.serial < this.#firstObjects),
 			lowerObjects: this.#lowerObjects,
 			failedRenames: this.#failedRenames,
 			note: (why) => count(this.#tally?.allowed, why),
