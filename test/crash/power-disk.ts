@@ -1,4 +1,5 @@
-import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, renameSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { syncFileSystem } from "../../src/linux/data.ts";
 import { arenaAddress, arenaView, declare, PLACE, result } from "../../src/linux/libc.ts";
@@ -10,7 +11,10 @@ const FS_IOC_SHUTDOWN = 0x8004587d;
 /** What is not in the journal on disk by now never comes there. */
 const NO_LOG_FLUSH = 2;
 
-/** A file system in an image that can lose its power. */
+/**
+ * A file system in an image that can lose its power. btrfs has no FS_IOC_SHUTDOWN: there the image is copied at that instant, which has what
+ * the file system had handed to its disk by then, and the copy takes its place.
+ */
 export class PowerDisk {
 	readonly kind: FileSystem;
 	readonly #made: Scratch;
@@ -22,15 +26,24 @@ export class PowerDisk {
 		this.kind = kind;
 		this.#made = made;
 		this.#name = name;
-		this.#path = made.mount(kind, name, kind === "xfs" ? 320 : 96);
+		this.#path = made.mount(kind, name, kind === "ext4" ? 96 : 320);
 	}
 
 	get path(): string {
 		return this.#path;
 	}
 
+	get #image(): string {
+		return join(this.#made.path, `${this.#name}.img`);
+	}
+
 	/** Somebody else flushes a file of their own: all metadata changed so far comes to the disk with it, and nobody's content. */
 	commit(): void {
+		if (this.kind === "btrfs") {
+			// there a file of somebody else brings nothing along
+			this.flush();
+			return;
+		}
 		const file = openSync(join(this.#path, "somebody-elses"), "a");
 		writeSync(file, "x");
 		fsyncSync(file);
@@ -48,6 +61,10 @@ export class PowerDisk {
 	cut(): void {
 		// a file system that is shut down does not even say whose a descriptor is
 		this.#open = descriptorsOn(statSync(this.#path).dev);
+		if (this.kind === "btrfs") {
+			execFileSync("cp", ["--sparse=always", this.#image, `${this.#image}.cut`]);
+			return;
+		}
 		const root = openSync(this.#path, "r");
 		arenaView.setUint32(PLACE.ioctl, NO_LOG_FLUSH, true);
 		const status = result(ioctlCall(root, FS_IOC_SHUTDOWN, arenaAddress + PLACE.ioctl));
@@ -65,6 +82,7 @@ export class PowerDisk {
 			}
 		}
 		this.#made.unmount(this.#path);
+		if (this.kind === "btrfs") renameSync(`${this.#image}.cut`, this.#image);
 		this.#path = this.#made.mountImage(this.#name);
 	}
 }
