@@ -7,6 +7,7 @@ import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { RecordMap } from "./record-map.ts";
 import { type Registry, RegistryError, readRegistry } from "./registry.ts";
+import { refuseOddWork } from "./work-shape.ts";
 
 export interface CheckOptions {
 	/** From the topmost down; at least one. */
@@ -86,6 +87,7 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 	] as const) {
 		close(openDirectory(path, role));
 	}
+	refuseOddWork(workPath);
 	const tree = openTree(upperPath, workPath, !options.isRepair, keepFd);
 	const upper = keep(opener.openUpper(upperPath, tree(upperPath)));
 	refuseOverlaps([upper, ...lowers, ...dataLowers]);

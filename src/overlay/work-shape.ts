@@ -1,6 +1,8 @@
 import { lstatSync, readdirSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { LayerError } from "../layer/layer.ts";
+import { visitEntries } from "../linux/directory.ts";
+import { close, O, openPath } from "../linux/open.ts";
 
 /** Folders of `work/holdfast`; all else in it is a file. */
 const FOLDERS = new Set(["orphans", "links", "unnamed", "redirects", "data", "marks", "requests", "long-redirects", "lost+found"]);
@@ -33,7 +35,17 @@ export function refuseOddFolder(within: string, folder: string): void {
 }
 
 function namesIn(folder: string): string[] {
-	return lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() ? readdirSync(folder) : [];
+	if (!lstatSync(folder, { throwIfNoEntry: false })?.isDirectory()) return [];
+	// without an access time: `check` looks here too, and leaves nothing behind
+	const fd = openPath(folder, O.rdonly | O.directory | O.nofollow | O.noatime);
+	if (fd < 0) return readdirSync(folder);
+	const names: string[] = [];
+	visitEntries(fd, (name) => {
+		names.push(Buffer.from(name).toString());
+		return undefined;
+	});
+	close(fd);
+	return names;
 }
 
 function expectFolder(above: string, name: string, within = above): void {
