@@ -1,0 +1,125 @@
+// Runs the matrix: kinds of objects x events x faults x stacks, every cell a test of the contract of handles. See docs/development.md.
+//
+//   npm run matrix -- [--seconds N] [--seed S] [--only WORD]... [--jobs 2] [--write]
+//   npm run matrix -- --cell "KIND/EVENT/FAULT/STACK"
+//
+// Runs the cells whose names contain all the words, in the random order of the seed, until all have run or the time is over. Prints every
+// failure with what replays it, and ends with counts. --write makes docs/matrix.md of a run of all cells. Exits 1 if a cell has failed.
+
+import { fork, spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+/** Of one cell, on the busiest machine. */
+const LIMIT_MS = 600_000;
+const { values } = parseArgs({
+	options: {
+		seconds: { type: "string" },
+		seed: { type: "string" },
+		only: { type: "string", multiple: true, default: [] },
+		cell: { type: "string" },
+		jobs: { type: "string", default: "2" },
+		write: { type: "boolean", default: false },
+	},
+});
+if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
+
+const { allCells, shuffled } = await import(join(root, "dist/test/matrix/cells.js"));
+const { cannotRun } = await import(join(root, "dist/test/matrix/runner.js"));
+const { documentOf } = await import(join(root, "dist/test/matrix/document.js"));
+
+const reason = cannotRun();
+if (reason !== false) {
+	console.error(`matrix: cannot run: ${reason}`);
+	process.exit(2);
+}
+const all = allCells();
+const isChosen = ({ name }) => (values.cell === undefined ? values.only.every((word) => name.includes(word)) : name === values.cell);
+const chosen = all.filter(isChosen);
+const impossible = chosen.filter((cell) => cell.impossible !== null);
+if (chosen.length === 0) {
+	console.error("matrix: no cell has such a name");
+	process.exit(2);
+}
+if (values.cell !== undefined && impossible.length > 0) {
+	console.log(`matrix: this cell cannot exist: ${impossible[0].impossible}`);
+	process.exit(0);
+}
+const seed = values.seed === undefined ? Date.now() & 0x7fffffff : Number(values.seed);
+const end = Date.now() + Number(values.seconds ?? Number.POSITIVE_INFINITY) * 1000;
+const queue = shuffled(
+	chosen.filter((cell) => cell.impossible === null),
+	seed,
+).map(({ name }) => name);
+const possible = queue.length;
+const begun = Date.now();
+const failed = new Set();
+const crashPoints = new Set();
+let run = 0;
+let lowersChanged = 0;
+console.log(`matrix: seed ${seed}, ${possible} cells`);
+await Promise.all(Array.from({ length: Math.min(Number(values.jobs), possible) }, () => worker()));
+
+const took = ((Date.now() - begun) / 1000).toFixed(0);
+if (run < possible) console.log(`matrix: the time was over with ${possible - run} cells left`);
+console.log(`matrix: ${crashPoints.size} distinct crash points hit (a cell and a system call of it), in ${took} s, seed ${seed}`);
+console.log(
+	`matrix: ${chosen.length} cells: ${run} run, ${run - failed.size} passed, ${failed.size} failed, ${impossible.length} impossible`,
+);
+if (values.write) write();
+process.exit(failed.size > 0 || lowersChanged > 0 ? 1 : 0);
+
+/** One process after another, as long as there are cells: one that dies or hangs has failed its cell. */
+async function worker() {
+	while (queue.length > 0 && Date.now() < end) await oneProcess();
+}
+
+function oneProcess() {
+	return new Promise((resolve) => {
+		const child = fork(join(root, "dist/test/matrix/worker.js"), { stdio: "inherit" });
+		let current = null;
+		let timer;
+		const next = () => {
+			clearTimeout(timer);
+			current = Date.now() < end ? (queue.shift() ?? null) : null;
+			timer = setTimeout(() => child.kill("SIGKILL"), LIMIT_MS);
+			child.send(current);
+		};
+		child.on("message", ({ result, changed }) => {
+			if (changed !== undefined) {
+				for (const stack of changed) console.log(`\nmatrix: FAILED: a lower of "${stack}" has changed`);
+				lowersChanged += changed.length;
+				return;
+			}
+			finish(result);
+			next();
+		});
+		child.on("exit", (code, signal) => {
+			clearTimeout(timer);
+			if (current !== null) finish({ name: current, failure: `its process ended with ${signal ?? code}`, crashPoints: [] });
+			resolve();
+		});
+		next();
+	});
+}
+
+function finish({ name, failure, crashPoints: points }) {
+	run++;
+	for (const point of points) crashPoints.add(`${name} ${point}`);
+	if (run % 500 === 0) console.log(`matrix: ${run} of ${possible}, ${failed.size} failed, ${((Date.now() - begun) / 1000).toFixed(0)} s`);
+	if (failure === null) return;
+	failed.add(name);
+	console.log(`\nFAILED ${name}\n  ${failure.replaceAll("\n", "\n  ")}\n  replay: npm run matrix -- --cell "${name}"`);
+}
+
+function write() {
+	if (run < all.length - impossible.length || chosen.length < all.length) {
+		console.error("matrix: docs/matrix.md is written of a run of all cells only");
+		process.exit(2);
+	}
+	writeFileSync(join(root, "docs/matrix.md"), documentOf(failed));
+	console.log("matrix: docs/matrix.md written");
+}

@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { allCells, type CellOfMatrix, shuffled } from "./matrix/cells.ts";
+import { EVENTS } from "./matrix/events.ts";
+import { FAULTS } from "./matrix/faults.ts";
+import { KINDS } from "./matrix/kinds.ts";
+import { cannotRun, Runner } from "./matrix/runner.ts";
+
+/** A sample of the matrix; `npm run matrix` runs all of it. */
+
+const SECONDS = 30;
+const STACKS = new Set(["one lower, tmpfs", "one lower, ext4", "three lowers, ext4", "five lowers with a redirect, ext4"]);
+
+/** Cells that have every kind, every event and every fault among them, in the order of the seed; behind them the others. */
+function sample(cells: readonly CellOfMatrix[], seed: number): CellOfMatrix[] {
+	const missing = new Set<unknown>([...KINDS, ...EVENTS, ...FAULTS]);
+	const chosen: CellOfMatrix[] = [];
+	const rest = shuffled(cells, seed);
+	const gain = ({ kind, event, fault }: CellOfMatrix) => [kind, event, fault].filter((entry) => missing.has(entry)).length;
+	while (missing.size > 0) {
+		const best = rest.reduce((one, other) => (gain(other) > gain(one) ? other : one));
+		if (gain(best) === 0) throw new Error(`no cell has ${[...missing].map((entry) => (entry as { name: string }).name)}`);
+		chosen.push(best);
+		for (const entry of [best.kind, best.event, best.fault]) missing.delete(entry);
+		rest.splice(rest.indexOf(best), 1);
+	}
+	return [...chosen, ...rest];
+}
+
+test("handles hold in a sample of the matrix of kinds, events, faults and stacks", { skip: cannotRun(), timeout: 600_000 }, async (t) => {
+	const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Date.now() & 0x7fffffff);
+	const cells = sample(
+		allCells().filter(({ impossible, stack }) => impossible === null && STACKS.has(stack.name)),
+		seed,
+	);
+	const needed = new Set<unknown>([...KINDS, ...EVENTS, ...FAULTS]);
+	const runner = new Runner();
+	t.after(() => runner.end());
+	const failures: string[] = [];
+	const end = Date.now() + SECONDS * 1000;
+	let run = 0;
+	let crashPoints = 0;
+	for (const cell of cells) {
+		if (needed.size === 0 && Date.now() > end) break;
+		const result = await runner.run(cell);
+		run++;
+		crashPoints += result.crashPoints.length;
+		for (const entry of [cell.kind, cell.event, cell.fault]) needed.delete(entry);
+		if (result.failure !== null) failures.push(`${result.failure}\nreplay: npm run matrix -- --cell "${cell.name}"`);
+	}
+	t.diagnostic(`seed ${seed}: ${run} cells, ${crashPoints} crash points`);
+	assert.equal(failures.length, 0, `${failures.length} cells of seed ${seed} fail:\n${failures.slice(0, 5).join("\n\n")}`);
+	assert.deepEqual(await runner.end(), [], "lowers have changed");
+});

@@ -1,0 +1,367 @@
+import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
+import { close, O, openPath } from "../../src/linux/open.ts";
+import { getXattr } from "../../src/linux/xattr.ts";
+import { checkUpper } from "../../src/overlay/check.ts";
+import { OverlayError, Pending } from "../../src/overlay/errors.ts";
+import { LISTING_LIMITS } from "../../src/overlay/listing.ts";
+import type { Node } from "../../src/overlay/node.ts";
+import { adoptLowers, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
+import type { Overlay } from "../../src/overlay/overlay.ts";
+import { requestOf } from "../crash/stage.ts";
+import { workInline } from "../differential/inline-offload.ts";
+import { type Change, perform } from "./change.ts";
+import type { Event } from "./events.ts";
+import { type Ground, inodesBelow } from "./ground.ts";
+import type { Kind } from "./kinds.ts";
+import { Model } from "./model.ts";
+import { type Cookies, cookiesOf, observe, type Seen, seenBy, type Tree } from "./observe.ts";
+
+/** The contract does not hold. */
+export class Broken extends Error {}
+
+export interface CellOptions {
+	/** Answer only what is stable, and flush for it. */
+	readonly isSync?: boolean;
+	/** As little as can be stays in memory. */
+	readonly isForgetful?: boolean;
+	/** Whether `holdfast check` looks at it in the end. */
+	readonly isChecked?: boolean;
+	/** Instead of the event's own: with those that a first run found to be needed. */
+	readonly changes?: readonly Change[];
+}
+
+/** Names are tried until a number comes again. */
+const AGAIN_MAX = 500;
+
+let serial = 0;
+
+/** An upper of its own over the shared lowers, an object of some kind in it whose handle is taken, and an event. */
+export class Cell {
+	readonly ground: Ground;
+	readonly kind: Kind;
+	readonly event: Event;
+	readonly #options: CellOptions;
+	readonly #name = `c${serial++}`;
+	#overlay: Overlay | null = null;
+	#changes: Change[];
+	/** What must be seen before each change, and after the last one. */
+	readonly #models: Model[] = [];
+	#before: Tree = new Map();
+	/** By the handle of the directory. */
+	readonly #cookies = new Map<string, Cookies>();
+	/** Handles of what changes have made, by the ids of the models. */
+	readonly #made = new Map<string, string>();
+	/** How many changes have been answered. */
+	#answered = 0;
+
+	constructor(ground: Ground, kind: Kind, event: Event, options: CellOptions) {
+		this.ground = ground;
+		this.kind = kind;
+		this.event = event;
+		this.#options = options;
+		this.#changes = [...(options.changes ?? event.changes(kind))];
+		mkdirSync(this.upper, { recursive: true });
+		// an overlay in this process has set the umask to 0
+		chmodSync(this.upper, 0o755);
+	}
+
+	get upper(): string {
+		return join(this.ground.cells, this.#name, "upper");
+	}
+
+	get work(): string {
+		return join(this.ground.cells, this.#name, "work");
+	}
+
+	get overlay(): Overlay {
+		if (this.#overlay === null) throw new Error("the overlay is not open");
+		return this.#overlay;
+	}
+
+	get changes(): readonly Change[] {
+		return this.#changes;
+	}
+
+	/** Changes that were answered so far. */
+	get answered(): number {
+		return this.#answered;
+	}
+
+	layers(purpose: OpenOptions["purpose"]): OpenOptions {
+		const { lowers, cells } = this.ground;
+		const { isSync = false, isForgetful = false } = this.#options;
+		return {
+			lowers,
+			upper: this.upper,
+			work: this.work,
+			stateFolder: join(cells, this.#name, "state"),
+			isSync,
+			purpose,
+			...(isForgetful ? { nodesMax: 1, descriptorsMax: 2, listingLimits: { ...LISTING_LIMITS, cacheBytes: 0, windowEntries: 2 } } : {}),
+		};
+	}
+
+	open(): void {
+		const { isSync = false } = this.#options;
+		this.#overlay = workInline(openOverlay(this.layers("serve")).overlay, isSync);
+	}
+
+	async close(): Promise<void> {
+		await this.#overlay?.close();
+		this.#overlay = null;
+	}
+
+	async restart(): Promise<void> {
+		await this.close();
+		this.open();
+	}
+
+	/** As a kill leaves it: descriptors and lock are gone, and nothing more reaches the disk. */
+	abandon(): void {
+		this.#overlay = null;
+		for (const disk of this.ground.disks) disk.closeDescriptors();
+	}
+
+	/** As a power failure leaves it. */
+	async cutPower(isCommitted: boolean): Promise<void> {
+		const { overlay } = this;
+		const [disk] = this.ground.disks;
+		this.#overlay = null;
+		disk.cut(isCommitted);
+		// only its descriptors matter now
+		await overlay.close().catch(() => {});
+		disk.restore();
+	}
+
+	/** Nothing that can be had again stays in memory. */
+	forget(): void {
+		const { overlay } = this;
+		overlay.decode(overlay.root.handle);
+		overlay.trim();
+		overlay.trim();
+		overlay.engine.descriptors.dropAll();
+	}
+
+	/** Makes the object, and takes the handles of all that is around it. */
+	async begin(): Promise<void> {
+		const { kind, ground } = this;
+		if (ground.stack.hasRedirect) {
+			const adopting = openOverlay(this.layers("adopt"));
+			adoptLowers(adopting, () => {});
+			await adopting.overlay.close();
+		}
+		this.open();
+		for (const [i, change] of kind.prepare.entries()) {
+			await this.#settle(() => {
+				this.overlay.request = requestOf("before", i);
+				perform(this.overlay, change, (path) => this.#walk(path));
+			});
+		}
+		if (this.#options.isSync) {
+			await this.overlay.stable();
+			ground.disks[0].flush();
+		}
+		this.#before = await this.observe();
+		this.#models.push(Model.of(this.#before));
+		for (const [i, change] of this.#changes.entries()) this.#models.push(this.#models[i].after(change, madeBy(i)));
+		for (const [path, { handle, type }] of this.#before) {
+			if (type === "dir" && this.#isInside(path)) this.#cookies.set(handle, await this.#settle(() => cookiesOf(this.overlay, handle)));
+		}
+		if (!this.#before.has(kind.path)) throw new Error(`there is no ${kind.path}`);
+	}
+
+	#isInside(path: string): boolean {
+		return path === "" || path.split("/")[0] === this.kind.top || path.split("/")[0] === "elsewhere";
+	}
+
+	async #settle<T>(operation: () => T): Promise<T> {
+		for (;;) {
+			try {
+				return operation();
+			} catch (error) {
+				if (!(error instanceof Pending)) throw error;
+				await error.ready;
+			}
+		}
+	}
+
+	/** By its names. */
+	#walk(path: string): Node {
+		let node = this.overlay.root;
+		for (const name of path.split("/").filter((part) => part !== "")) {
+			const child = this.overlay.lookup(node, Buffer.from(name), { uid: 0, gid: 0, gids: [] });
+			if (child === null) throw new Error(`there is no ${path}`);
+			node = child;
+		}
+		return node;
+	}
+
+	observe(): Promise<Tree> {
+		return this.#settle(() => observe(this.overlay, (path) => this.#isInside(path)));
+	}
+
+	/** One change by the handles that a client has, as often as it likes: from the second time on it is a repetition. Throws what it is answered. */
+	async send(number: number): Promise<void> {
+		const change = this.#changes[number];
+		const model = this.#models[number];
+		const at = (path: string) => {
+			const id = model.idAt(path);
+			return this.overlay.decode(Buffer.from(this.#made.get(id) ?? id, "hex"));
+		};
+		const { isSync = false } = this.#options;
+		const handle = await this.#settle(() => {
+			this.overlay.request = requestOf("client", 1000 + number);
+			const object = perform(this.overlay, change, at);
+			return object === null ? null : object.handle.toString("hex");
+		});
+		if (handle !== null) this.#made.set(madeBy(number), handle);
+		if (isSync) {
+			if (change.does === "write") await this.overlay.commit(at(change.path));
+			await this.overlay.stable();
+		}
+		this.#answered = Math.max(this.#answered, number + 1);
+	}
+
+	/** All that are not answered yet, `between` after each. Whatever an event needs more than its own changes is appended to them. */
+	async sendRest(between: () => unknown = () => {}): Promise<void> {
+		const isForced = this.event.again !== undefined && this.#options.changes === undefined;
+		let former: string | null = null;
+		for (let number = this.#answered; number < this.#changes.length; number++) {
+			await this.send(number);
+			await between();
+			if (!isForced) continue;
+			// of the copy up, or the only one
+			if (number === 0) former = this.#inode(this.#models[0].idAt(this.kind.path));
+			else if (number === this.#changes.length - 1 && this.#inode(madeBy(number)) !== former) this.#appendAgain();
+		}
+	}
+
+	#appendAgain(): void {
+		const number = this.#changes.length;
+		if (number > AGAIN_MAX) throw new Broken(`no inode number came again in ${AGAIN_MAX} tries: this shows nothing`);
+		const change = this.event.again?.(this.kind) as Change;
+		this.#changes.push({ ...change, path: `${change.path}${number}` });
+		this.#models.push(this.#models[number].after(this.#changes[number], madeBy(number)));
+	}
+
+	/** The number of the inode in upper that an object has now. */
+	#inode(id: string): string {
+		const { top } = this.overlay.decode(Buffer.from(this.#made.get(id) ?? id, "hex"));
+		if (!top.layer.isUpper) throw new Broken("it has no inode in upper: this shows nothing");
+		return `${top.inoHi}:${top.inoLo}`;
+	}
+
+	/** The contract, where all changes have been made. */
+	async check(): Promise<void> {
+		const before = this.#disk();
+		await this.checkAfter(this.#changes.length);
+		if (this.#disk() !== before) throw new Broken("looking, listing and reading has changed upper or work");
+		const { mark } = this.event;
+		if (mark === undefined) return;
+		const path = join(this.upper, mark.at(this.kind));
+		if (!(mark.is === "whiteout" ? isWhiteout(path) : isOpaque(path)))
+			throw new Broken(`upper has no ${mark.is} there: this shows nothing`);
+	}
+
+	/** The contract after so many changes, or after one of two numbers of them, whichever it is. That number. */
+	async checkAfter(...numbers: readonly number[]): Promise<number> {
+		// by the handles alone, what is deepest first, before any look-up
+		const found = new Map<string, Seen | string>();
+		for (const id of [...this.#models[0].known.keys()].reverse()) found.set(id, await this.#fate(id));
+		const tree = await this.observe();
+		const outcomes = numbers.map((number) => ({ number, wrong: this.#judge(number, tree, found) }));
+		const right = outcomes.find(({ wrong }) => wrong.length === 0);
+		if (right === undefined) {
+			const text = outcomes.map(({ number, wrong }) => `as after ${number} of ${this.#changes.length} changes:\n  ${wrong.join("\n  ")}`);
+			throw new Broken(text.join("\n"));
+		}
+		await this.#checkCookies();
+		return right.number;
+	}
+
+	async #fate(id: string): Promise<Seen | string> {
+		try {
+			return await this.#settle(() => seenBy(this.overlay, Buffer.from(id, "hex")));
+		} catch (error) {
+			if (error instanceof OverlayError) return error.code;
+			throw error;
+		}
+	}
+
+	#judge(number: number, tree: Tree, found: ReadonlyMap<string, Seen | string>): string[] {
+		const model = this.#models[number];
+		const wrong = model.differences(tree, this.#made);
+		for (const [id, path] of model.known) {
+			const fate = found.get(id) as Seen | string;
+			const was = this.#before.get(path) as Seen;
+			if (!model.has(id)) {
+				if (fate !== "stale") wrong.push(`the handle of /${path}, which is gone, finds ${JSON.stringify(fate)}`);
+			} else if (typeof fate === "string") wrong.push(`the handle of /${path} is ${fate}`);
+			else if (fate.fileid !== was.fileid || fate.type !== was.type) wrong.push(`the handle of /${path} finds another object`);
+		}
+		return wrong;
+	}
+
+	/** A name that was there all the time has the cookie that it had, and from any cookie the listing goes on with those behind it. */
+	async #checkCookies(): Promise<void> {
+		for (const [handle, before] of this.#cookies) {
+			if (typeof (await this.#fate(handle)) === "string") continue;
+			const now = await this.#settle(() => cookiesOf(this.overlay, handle));
+			for (const [name, cookie] of now) {
+				if ((before.get(name) ?? cookie) !== cookie) throw new Broken(`the cookie of ${name} has changed`);
+			}
+			const [middle] = [...before.values()].slice(Math.floor((before.size - 1) / 2));
+			if (middle === undefined) continue;
+			const rest = await this.#settle(() => cookiesOf(this.overlay, handle, middle));
+			const expected = [...now].filter(([, cookie]) => BigInt(cookie) > BigInt(middle)).map(([name]) => name);
+			if ([...rest.keys()].join("/") !== expected.join("/"))
+				throw new Broken(`a listing that goes on shows ${[...rest.keys()]} and not ${expected}`);
+		}
+	}
+
+	/** All that promise H5 is about. */
+	#disk(): string {
+		return `${inodesBelow(this.upper)}\n${inodesBelow(this.work)}`;
+	}
+
+	/** Another name appears beside the kind's own part, made by somebody else. */
+	expectInRoot(name: string): void {
+		const last = this.#models.length - 1;
+		this.#models[last] = this.#models[last].after({ does: "create", path: name, type: "reg" }, `somebody's ${name}`);
+	}
+
+	/** Stops, lets `holdfast check` look, and removes everything. */
+	async end(): Promise<void> {
+		await this.close();
+		try {
+			if (this.#options.isChecked === false) return;
+			const { upper, work, ground } = this;
+			const { findings } = checkUpper({ lowers: ground.lowers, upper, work, xattr: TRUSTED_XATTRS, isRepair: false });
+			if (findings.length > 0) {
+				throw new Broken(findings.map(({ kind, path, message }) => `holdfast check: ${kind}: ${path}: ${message}`).join("\n"));
+			}
+		} finally {
+			this.remove();
+		}
+	}
+
+	remove(): void {
+		rmSync(join(this.ground.cells, this.#name), { recursive: true, force: true });
+	}
+}
+
+const madeBy = (number: number) => `made by change ${number}`;
+
+function isWhiteout(path: string): boolean {
+	const stat = lstatSync(path);
+	return stat.isCharacterDevice() && stat.rdev === 0;
+}
+
+function isOpaque(path: string): boolean {
+	const fd = openPath(path, O.path | O.nofollow);
+	const value = getXattr(fd, "trusted.overlay.opaque");
+	close(fd);
+	return typeof value !== "number" && value.toString() === "y";
+}

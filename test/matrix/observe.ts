@@ -1,0 +1,124 @@
+import { allocate } from "../../src/linux/memory.ts";
+import type { Node } from "../../src/overlay/node.ts";
+import type { Overlay } from "../../src/overlay/overlay.ts";
+import { type Attributes, FileType } from "../../src/overlay/types.ts";
+import { bytes, ROOT } from "../crash/stage.ts";
+
+/** What a client sees of one object. */
+export interface Seen {
+	/** In hex. */
+	readonly handle: string;
+	readonly fileid: string;
+	readonly type: string;
+	readonly mode: number;
+	readonly owner: string;
+	readonly nlink: number;
+	/** Text of a file, target of a symlink, numbers of a device. */
+	readonly content: string;
+	readonly xattrs: string;
+	readonly mtime: string;
+}
+
+/** By path; the root is "". */
+export type Tree = ReadonlyMap<string, Seen>;
+
+/** Where an entry stands in its directory's listing, by name. */
+export type Cookies = ReadonlyMap<string, string>;
+
+const TYPES = new Map(Object.entries(FileType).map(([name, number]) => [number as number, name]));
+const buffer = allocate(4096);
+
+/** Something that contradicts the contract whatever was done before. */
+export class Contradiction extends Error {}
+
+/**
+ * Lists and reads the root and what is below one of its directories. Look-up, listing, `..` and the handle must agree on every object.
+ * What else the root has is looked up and not entered.
+ */
+export function observe(overlay: Overlay, isInside: (path: string) => boolean): Tree {
+	const tree = new Map<string, Seen>();
+	const visit = (path: string, handle: Buffer): void => {
+		const seen = seenBy(overlay, handle);
+		tree.set(path, seen);
+		if (seen.type !== "dir" || !isInside(path)) return;
+		for (const { name, fileid, handle: listed, cookie } of list(overlay, handle)) {
+			const child = path === "" ? name : `${path}/${name}`;
+			const found = overlay.lookup(overlay.decode(handle), bytes(name), ROOT);
+			if (found === null) throw new Contradiction(`${child} is listed, and look-up does not find it`);
+			if (!listed?.equals(found.handle)) throw new Contradiction(`${child}: listing and look-up have different handles`);
+			if (fileid !== fileidOf(overlay.getattr(found))) throw new Contradiction(`${child}: listing and attributes have different fileids`);
+			if (BigInt(cookie) < 3n) throw new Contradiction(`${child}: the cookie ${cookie} is that of "." or ".."`);
+			const above = found.type === FileType.dir ? overlay.lookup(found, bytes(".."), ROOT) : null;
+			if (above !== null && !above.handle.equals(handle)) throw new Contradiction(`${child}/.. is another directory`);
+			visit(child, found.handle);
+		}
+	};
+	visit("", overlay.root.handle);
+	const ids = new Map<string, string>();
+	for (const [path, { handle, fileid }] of tree) {
+		if ((ids.get(handle) ?? fileid) !== fileid || (ids.get(fileid) ?? handle) !== handle)
+			throw new Contradiction(`${path}: two objects share a handle or a fileid`);
+		ids.set(handle, fileid).set(fileid, handle);
+	}
+	return tree;
+}
+
+/** Names after a cookie with their own cookies, in order. */
+export function cookiesOf(overlay: Overlay, handle: string, after = "2"): Cookies {
+	const from = BigInt(after);
+	const cursor = overlay.list(overlay.decode(Buffer.from(handle, "hex")), ROOT, Number(from >> 32n), Number(from & 0xffffffffn));
+	const found = new Map<string, string>();
+	while (cursor.next()) found.set(Buffer.from(cursor.name).toString(), cookieOf(cursor));
+	return found;
+}
+
+function list(overlay: Overlay, handle: Buffer) {
+	const cursor = overlay.list(overlay.decode(handle), ROOT, 0, 2);
+	const entries: { readonly name: string; readonly fileid: string; readonly handle: Buffer | null; readonly cookie: string }[] = [];
+	while (cursor.next()) {
+		const { hi, lo } = cursor.fileid();
+		const name = Buffer.from(cursor.name).toString();
+		entries.push({ name, fileid: `${hi}:${lo}`, handle: cursor.object()?.handle ?? null, cookie: cookieOf(cursor) });
+	}
+	return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function cookieOf({ cookieHi, cookieLo }: { readonly cookieHi: number; readonly cookieLo: number }): string {
+	return String((BigInt(cookieHi) << 32n) | BigInt(cookieLo));
+}
+
+function fileidOf(attributes: Attributes): string {
+	return `${attributes.fileidHi}:${attributes.fileidLo}`;
+}
+
+/** By its handle alone. */
+export function seenBy(overlay: Overlay, handle: Buffer): Seen {
+	const node = overlay.decode(handle);
+	if (!node.handle.equals(handle)) throw new Contradiction("the object of a handle has another handle");
+	const attributes = overlay.getattr(node);
+	const { sec, nsec } = attributes.mtime;
+	return {
+		handle: handle.toString("hex"),
+		fileid: fileidOf(attributes),
+		type: TYPES.get(attributes.type) as string,
+		mode: attributes.mode,
+		owner: `${attributes.uid}:${attributes.gid}`,
+		nlink: attributes.nlink,
+		content: contentOf(overlay, node, attributes),
+		xattrs: overlay
+			.listxattr(node, ROOT)
+			.map((name) => `${name}=${overlay.getxattr(node, ROOT, name)}`)
+			.sort()
+			.join(" "),
+		mtime: `${sec}.${nsec}`,
+	};
+}
+
+function contentOf(overlay: Overlay, node: Node, { sizeHi, sizeLo, rdevMajor, rdevMinor }: Attributes): string {
+	if (node.type === FileType.lnk) return overlay.readlink(node).toString();
+	if (node.type === FileType.chr) return `${rdevMajor}:${rdevMinor}`;
+	if (node.type !== FileType.reg) return "";
+	const { count } = overlay.read(node, ROOT, 0, buffer.bytes.length, buffer, 0);
+	if (sizeHi !== 0 || sizeLo !== count) throw new Contradiction(`a file of ${sizeLo} bytes reads as ${count}`);
+	return buffer.bytes.toString("latin1", 0, count);
+}

@@ -1,0 +1,37 @@
+import type { FileSystem } from "../support/scratch.ts";
+
+export type DiskKind = Exclude<FileSystem, "root">;
+
+/** Layers and the file systems that they lie on. A new stack is one entry of STACKS. */
+export interface Stack {
+	readonly name: string;
+	/** How many. */
+	readonly lowers: number;
+	/** The file system of upper and work. */
+	readonly upper: DiskKind;
+	/** Of each lower, from the topmost down. */
+	readonly disks: readonly DiskKind[];
+	/** One of the lowers was an upper of the kernel's overlayfs, with redirects into those below it. */
+	readonly hasRedirect: boolean;
+	/** Which one. */
+	readonly redirecting: number;
+}
+
+const REDIRECTING = 1;
+
+function stack(name: string, upper: DiskKind, disks: readonly DiskKind[], hasRedirect = false): Stack {
+	return { name, lowers: disks.length, upper, disks, hasRedirect, redirecting: REDIRECTING };
+}
+
+const times = (count: number, disk: DiskKind) => Array.from({ length: count }, () => disk);
+
+export const STACKS: readonly Stack[] = [
+	stack("one lower, ext4", "ext4", ["ext4"]),
+	stack("one lower, xfs", "xfs", ["xfs"]),
+	stack("one lower, btrfs", "btrfs", ["btrfs"]),
+	stack("one lower, tmpfs", "tmpfs", ["tmpfs"]),
+	stack("three lowers, ext4", "ext4", times(3, "ext4")),
+	stack("three lowers, upper on ext4, lowers on xfs, btrfs and tmpfs", "ext4", ["xfs", "btrfs", "tmpfs"]),
+	stack("five lowers with a redirect, ext4", "ext4", times(5, "ext4"), true),
+	stack("five lowers with a redirect, upper on xfs, lowers on ext4 and btrfs", "xfs", ["btrfs", "ext4", "ext4", "btrfs", "ext4"], true),
+];
