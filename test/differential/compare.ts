@@ -26,7 +26,7 @@ export interface Known {
 	/** The kernel's tree was seen under a mount without index. */
 	readonly isUnindexed?: boolean;
 	/** What objects of the lowers were before anything was done. */
-	readonly lowerObjects?: ReadonlyMap<ModelObject, Observed>;
+	readonly before?: (object: ModelObject) => Observed | undefined;
 	/** Names of the fields whose allowed differences were met, for the tally. */
 	readonly note: (why: string) => void;
 }
@@ -60,7 +60,7 @@ export function compareTrees(oracle: Oracle, first: Tree, second: Tree, known: K
 			hasFailedRename: known.failedRenames.has(object),
 			isOfLower: object !== null && (object.serial < known.firstObjects || (known.wasPartOfLower?.(object) ?? false)),
 			isUnindexed: known.isUnindexed ?? false,
-			before: (object === null ? undefined : known.lowerObjects?.get(object)) ?? null,
+			before: (object === null ? undefined : known.before?.(object)) ?? null,
 		};
 		for (const field of FIELDS) {
 			if (one[field] === two[field]) continue;

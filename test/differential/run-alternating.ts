@@ -100,7 +100,10 @@ class AlternatingRun {
 			model: this.#model,
 			firstObjects: this.#firstObjects,
 			wasPartOfLower: (object) => [...(this.#split.get(object) ?? [])].some((other) => other.serial < this.#firstObjects),
-			lowerObjects: this.#lowerObjects,
+			before: (object) => {
+				const parts = [object, ...(this.#split.get(object) ?? [])];
+				return parts.map((part) => this.#lowerObjects.get(part)).find((seen) => seen !== undefined);
+			},
 			failedRenames: this.#failedRenames,
 			note: (why) => count(this.#tally?.allowed, why),
 		};
