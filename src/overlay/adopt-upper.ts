@@ -407,6 +407,7 @@ class UpperAdopter {
 	 * not, the only copy is what became of it; of several none is, and its handles are stale.
 	 */
 	#settleShared(): void {
+		if (this.#isAgain) this.#addUntouched();
 		if (this.#shared.size > 0) this.#countShared();
 		for (const [entry, { birth, names, inodes }] of this.#shared) {
 			if (names > (this.#hiddenNames.get(entry) ?? 0)) continue;
@@ -418,8 +419,27 @@ class UpperAdopter {
 				close(fd);
 			} else if (this.#isAgain) {
 				this.#hiddenNames.delete(entry);
+				this.#writable.linkCounts.delete(entry);
 				this.#bury(entry);
 			}
+		}
+	}
+
+	/**
+	 * The kernel without an index copies one name of a lower file of several up and does not say what from. When no name shows that file any
+	 * more its handles are stale, names outside of the layers or not: what they found would be old. Not where all is as we left it.
+	 */
+	#addUntouched(): void {
+		const stat = new Stat();
+		for (const [entry, hidden] of this.#hiddenNames) {
+			const birth = this.#decode(Buffer.from(entry, "hex")) as Identity;
+			const answer = this.#writable.index.ask(entry);
+			if (answer.kind === "upper") close(answer.fd);
+			const fd = this.#openLower(birth, stat);
+			if (fd < 0) continue;
+			close(fd);
+			const isAsLeft = this.#writable.linkCounts.get(entry) === stat.nlink - hidden;
+			if (answer.kind === "absent" && !isAsLeft && !this.#shared.has(entry)) this.#shared.set(entry, { birth, names: 0, inodes: [] });
 		}
 	}
 

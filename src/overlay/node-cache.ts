@@ -67,6 +67,11 @@ export class NodeCache {
 		if (node.data !== null) this.#descriptors.drop(node.data);
 	}
 
+	/** Evicts all but the root. */
+	forgetAll(): void {
+		for (const node of this.#nodes.values()) if (node.home !== ROOT_HOME) this.#forget(node);
+	}
+
 	/** Evicts down to the limit, those first that were not used since they were looked at last; never `kept`. */
 	trim(kept: Node | null): void {
 		if (this.#nodes.size <= this.limit) return;

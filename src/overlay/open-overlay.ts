@@ -163,6 +163,8 @@ function refuseFewDescriptors({ lowers, dataLowers = [] }: OpenOptions, limit: n
 
 function adopt(engine: Engine, writable: Writable, options: OpenOptions, place: Place, adoption: Adoption): UpperReport {
 	const report = adoptUpper(engine, adoption === "again", (directories) => options.onProgress?.(writable.layer.path, directories));
+	// what was looked at while the index was not complete
+	engine.nodes.forgetAll();
 	const status = syncFileSystem(writable.index.fd);
 	if (status < 0) throw new LayerError(`Cannot flush the file system of ${writable.layer.path}: ${errnoName(status)}.`);
 	endAdoption(place.folder);
