@@ -23,7 +23,7 @@ import { adoptLowers, type OpenedOverlay, type OpenOptions, openOverlay } from "
 import type { Overlay } from "../src/overlay/overlay.ts";
 import { release } from "../src/overlay/release.ts";
 import { FileType, type OverlayObject } from "../src/overlay/types.ts";
-import { needs } from "./support/requirements.ts";
+import { full, needs } from "./support/requirements.ts";
 import { cannotMount, scratch } from "./support/scratch.ts";
 import { snapshotTree } from "./support/tree-snapshot.ts";
 
@@ -411,11 +411,12 @@ test("a volatile kernel mount that crashed is refused, with the way out", { skip
 
 /** Freezes the process before each of the changing calls of `act`, then lets `check` go on with what there is. */
 async function atEachCall(
+	stride: number,
 	act: () => Promise<unknown>,
 	abandon: () => Promise<void>,
 	check: (call: number) => Promise<void>,
 ): Promise<number> {
-	for (let stop = 1; ; stop++) {
+	for (let stop = 1; ; stop += stride) {
 		let count = 0;
 		const frozen = new Error("frozen");
 		interceptChanges(() => {
@@ -456,6 +457,7 @@ test("an adoption that is stopped before any of its calls is begun again by the 
 	};
 	restore();
 	const calls = await atEachCall(
+		1,
 		() => stand.adopt(),
 		() => stand.abandon(),
 		async (call) => {
@@ -479,6 +481,7 @@ test("a second adoption that is stopped before any of its calls leaves no handle
 	stand.kernel("index=off,redirect_dir=on", (tree) => useTree(tree, true));
 	// the interrupted one goes on where it was: each start does some more of it
 	const calls = await atEachCall(
+		1,
 		async () => {
 			await stand.run(() => {});
 			await stand.close();
@@ -694,4 +697,41 @@ test("data-only layers give metacopy files their data and show no names of their
 	await stand.run((overlay) => overlay.write(walk(overlay, "d/two"), ROOT, 0, bytes("S")));
 	assert.equal((await stand.tree()).get("/d/two")?.text, "Second object");
 	assert.equal(readFileSync(join(data, "objects/2"), "utf8"), "second object");
+});
+
+test("a release that is stopped before any of its calls can be begun again, or served on, and the kernel shows the same tree", {
+	skip,
+}, async (t) => {
+	const prepared = async (): Promise<Stand> => {
+		const made = new Stand(t, LOWERS);
+		await made.run((overlay) => overlay.remove(walk(overlay, "links"), bytes("1"), ROOT));
+		const { handle } = await made.at("m/sub/y");
+		await made.close();
+		// by its handle alone, so that only the index holds the copy
+		await made.run((overlay) => overlay.write(overlay.decode(handle), ROOT, 0, bytes("Y")));
+		await made.run((overlay) => overlay.rename(overlay.root, bytes("d"), overlay.root, bytes("D"), ROOT));
+		return made;
+	};
+	let stand = await prepared();
+	const expected = sorted(texts(await stand.tree()));
+	let isServed = false;
+	const calls = await atEachCall(
+		// a stand takes a second on a busy machine
+		full ? 1 : 6,
+		() => stand.release(),
+		() => stand.abandon(),
+		async (call) => {
+			isServed = !isServed;
+			if (isServed) {
+				assert.deepEqual(sorted(texts(await stand.tree())), expected, `stopped before call ${call}, served`);
+				await stand.close();
+			}
+			if (existsSync(join(stand.work, "work/incompat/holdfast"))) await stand.release();
+			const kernel = stand.kernel("index=on,nfs_export=on,redirect_dir=on", kernelTree);
+			assert.deepEqual(sorted(kernel), expected, `stopped before call ${call}`);
+			stand = await prepared();
+		},
+	);
+	t.diagnostic(`${calls} points`);
+	assert.ok(calls > 8);
 });
