@@ -59,13 +59,17 @@ const begun = Date.now();
 const failed = new Set();
 const crashPoints = new Set();
 let run = 0;
+let processes = 0;
 let lowersChanged = 0;
 console.log(`matrix: seed ${seed}, ${possible} cells`);
 await Promise.all(Array.from({ length: Math.min(Number(values.jobs), possible) }, () => worker()));
 
 const took = ((Date.now() - begun) / 1000).toFixed(0);
 if (run < possible) console.log(`matrix: the time was over with ${possible - run} cells left`);
-console.log(`matrix: ${crashPoints.size} distinct crash points hit (a cell and a system call of it), in ${took} s, seed ${seed}`);
+console.log(
+	`matrix: ${crashPoints.size} distinct crash points hit (a cell and a system call of it), ${processes} processes killed by SIGKILL`,
+);
+console.log(`matrix: seed ${seed}, ${took} s`);
 console.log(
 	`matrix: ${chosen.length} cells: ${run} run, ${run - failed.size} passed, ${failed.size} failed, ${impossible.length} impossible`,
 );
@@ -99,15 +103,16 @@ function oneProcess() {
 		});
 		child.on("exit", (code, signal) => {
 			clearTimeout(timer);
-			if (current !== null) finish({ name: current, failure: `its process ended with ${signal ?? code}`, crashPoints: [] });
+			if (current !== null) finish({ name: current, failure: `its process ended with ${signal ?? code}`, crashPoints: [], kills: 0 });
 			resolve();
 		});
 		next();
 	});
 }
 
-function finish({ name, failure, crashPoints: points }) {
+function finish({ name, failure, crashPoints: points, kills }) {
 	run++;
+	processes += kills;
 	for (const point of points) crashPoints.add(`${name} ${point}`);
 	if (run % 500 === 0) console.log(`matrix: ${run} of ${possible}, ${failed.size} failed, ${((Date.now() - begun) / 1000).toFixed(0)} s`);
 	if (failure === null) return;

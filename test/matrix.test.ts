@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { allCells, type CellOfMatrix, shuffled } from "./matrix/cells.ts";
+import { documentOf, failedIn } from "./matrix/document.ts";
 import { EVENTS } from "./matrix/events.ts";
 import { FAULTS } from "./matrix/faults.ts";
 import { KINDS } from "./matrix/kinds.ts";
 import { cannotRun, Runner } from "./matrix/runner.ts";
+import { repository } from "./support/requirements.ts";
 
 /** A sample of the matrix; `npm run matrix` runs all of it. */
 
@@ -51,4 +55,11 @@ test("handles hold in a sample of the matrix of kinds, events, faults and stacks
 	t.diagnostic(`seed ${seed}: ${run} cells, ${crashPoints} crash points`);
 	assert.equal(failures.length, 0, `${failures.length} cells of seed ${seed} fail:\n${failures.slice(0, 5).join("\n\n")}`);
 	assert.deepEqual(await runner.end(), [], "lowers have changed");
+});
+
+const DOCUMENT = join(repository, "docs/matrix.md");
+
+test("docs/matrix.md was generated of the present tables", { skip: existsSync(DOCUMENT) ? false : "it was not generated yet" }, () => {
+	const document = readFileSync(DOCUMENT, "utf8");
+	assert.equal(document, documentOf(failedIn(document)), "run `npm run matrix -- --write`");
 });

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
-import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, renameSync, statSync, writeSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from "node:fs";
+import { basename, join } from "node:path";
 import { syncFileSystem } from "../../src/linux/data.ts";
 import { arenaAddress, arenaView, declare, PLACE, result } from "../../src/linux/libc.ts";
 import type { FileSystem, Scratch } from "../support/scratch.ts";
@@ -10,6 +10,8 @@ const ioctlCall = declare("ioctl", "int", ["int", "ulong", "pointer"]);
 const FS_IOC_SHUTDOWN = 0x8004587d;
 /** What is not in the journal on disk by now never comes there. */
 const NO_LOG_FLUSH = 2;
+/** Of an image that the file system goes on writing to meanwhile. */
+const COPIES_MAX = 50;
 
 /**
  * A file system in an image that can lose its power. btrfs has no FS_IOC_SHUTDOWN: there the image is copied at that instant, which has what
@@ -62,7 +64,7 @@ export class PowerDisk {
 		// a file system that is shut down does not even say whose a descriptor is
 		this.#open = descriptorsOn(statSync(this.#path).dev);
 		if (this.kind === "btrfs") {
-			execFileSync("cp", ["--sparse=always", this.#image, `${this.#image}.cut`]);
+			this.#copyImage();
 			return;
 		}
 		const root = openSync(this.#path, "r");
@@ -70,6 +72,28 @@ export class PowerDisk {
 		const status = result(ioctlCall(root, FS_IOC_SHUTDOWN, arenaAddress + PLACE.ioctl));
 		closeSync(root);
 		if (status < 0) throw new Error(`FS_IOC_SHUTDOWN: ${status}`);
+	}
+
+	/** The image of one instant: the device has written nothing while it was copied. */
+	#copyImage(): void {
+		for (let copy = 1; copy <= COPIES_MAX; copy++) {
+			const before = this.#writes();
+			execFileSync("cp", ["--sparse=always", this.#image, `${this.#image}.cut`]);
+			if (before !== null && before === this.#writes()) return;
+		}
+		throw new Error(`${this.#image} is written to all the time`);
+	}
+
+	/** The writes that the loop device has completed; null while one is under way. */
+	#writes(): string | null {
+		const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
+		const device = mounts.map((line) => line.split(" ")).findLast(([, at]) => at === this.#path)?.[0];
+		if (device === undefined) throw new Error(`${this.#path} is not mounted`);
+		// Documentation/block/stat.rst: I/Os, merges, sectors written, and I/Os in flight
+		const fields = readFileSync(join("/sys/block", basename(device), "stat"), "utf8")
+			.trim()
+			.split(/\s+/);
+		return fields[8] === "0" ? fields.slice(4, 7).join(" ") : null;
 	}
 
 	/** The power is back: the journal is replayed. What was still open here is closed, as with a process that has ended. */

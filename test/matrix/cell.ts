@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
@@ -9,7 +10,7 @@ import { LISTING_LIMITS } from "../../src/overlay/listing.ts";
 import type { Node } from "../../src/overlay/node.ts";
 import { adoptLowers, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
-import { requestOf } from "../crash/stage.ts";
+import { parentOf, requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { type Change, perform } from "./change.ts";
 import type { Event } from "./events.ts";
@@ -17,6 +18,7 @@ import { type Ground, inodesBelow } from "./ground.ts";
 import type { Kind } from "./kinds.ts";
 import { Model } from "./model.ts";
 import { type Cookies, cookiesOf, observe, type Seen, seenBy, type Tree } from "./observe.ts";
+import type { Errand, Order } from "./victim.ts";
 
 /** The contract does not hold. */
 export class Broken extends Error {}
@@ -34,6 +36,8 @@ export interface CellOptions {
 
 /** Names are tried until a number comes again. */
 const AGAIN_MAX = 500;
+
+const VICTIM = join(import.meta.dirname, "victim.js");
 
 let serial = 0;
 
@@ -124,6 +128,24 @@ export class Cell {
 		for (const disk of this.ground.disks) disk.closeDescriptors();
 	}
 
+	/** Another process does all changes, until it is killed before its call of that number. */
+	async killProcess(calls: number): Promise<void> {
+		await this.close();
+		const errands = this.#changes.map((change, number): Errand => {
+			const { path } = change;
+			const to = "to" in change ? change.to : path;
+			const model = this.#models[number];
+			const known = [path, parentOf(path), to, parentOf(to)].filter((name) => model.paths.has(name));
+			return { change, xid: xidOf(number), ids: Object.fromEntries(known.map((name) => [name, model.idAt(name)])), makes: madeBy(number) };
+		});
+		const order: Order = { layers: this.layers("serve"), errands, calls };
+		const { signal, stdout, stderr } = spawnSync(process.execPath, [VICTIM, JSON.stringify(order)], { encoding: "utf8" });
+		if (signal !== "SIGKILL") throw new Error(`the process that was to be killed ended by itself: ${stderr}`);
+		const answers = stdout.split("\n").slice(0, -1);
+		for (const [number, handle] of answers.entries()) if (handle !== "") this.#made.set(madeBy(number), handle);
+		this.#answered = answers.length;
+	}
+
 	/** As a power failure leaves it. */
 	async cutPower(isCommitted: boolean): Promise<void> {
 		const { overlay } = this;
@@ -172,8 +194,14 @@ export class Cell {
 		if (!this.#before.has(kind.path)) throw new Error(`there is no ${kind.path}`);
 	}
 
+	/** The kind's own part of the tree. */
 	#isInside(path: string): boolean {
 		return path === "" || path.split("/")[0] === this.kind.top || path.split("/")[0] === "elsewhere";
+	}
+
+	/** Beside its own part, all that the root has is looked at where the root is the object. */
+	#isSeen(path: string): boolean {
+		return this.kind.path === "" || this.#isInside(path);
 	}
 
 	async #settle<T>(operation: () => T): Promise<T> {
@@ -199,7 +227,13 @@ export class Cell {
 	}
 
 	observe(): Promise<Tree> {
-		return this.#settle(() => observe(this.overlay, (path) => this.#isInside(path)));
+		return this.#settle(() =>
+			observe(
+				this.overlay,
+				(path) => this.#isInside(path),
+				(path) => this.#isSeen(path),
+			),
+		);
 	}
 
 	/** One change by the handles that a client has, as often as it likes: from the second time on it is a repetition. Throws what it is answered. */
@@ -212,7 +246,7 @@ export class Cell {
 		};
 		const { isSync = false } = this.#options;
 		const handle = await this.#settle(() => {
-			this.overlay.request = requestOf("client", 1000 + number);
+			this.overlay.request = requestOf("client", xidOf(number));
 			const object = perform(this.overlay, change, at);
 			return object === null ? null : object.handle.toString("hex");
 		});
@@ -326,12 +360,6 @@ export class Cell {
 		return `${inodesBelow(this.upper)}\n${inodesBelow(this.work)}`;
 	}
 
-	/** Another name appears beside the kind's own part, made by somebody else. */
-	expectInRoot(name: string): void {
-		const last = this.#models.length - 1;
-		this.#models[last] = this.#models[last].after({ does: "create", path: name, type: "reg" }, `somebody's ${name}`);
-	}
-
 	/** Stops, lets `holdfast check` look, and removes everything. */
 	async end(): Promise<void> {
 		await this.close();
@@ -352,6 +380,7 @@ export class Cell {
 	}
 }
 
+const xidOf = (number: number) => 1000 + number;
 const madeBy = (number: number) => `made by change ${number}`;
 
 function isWhiteout(path: string): boolean {

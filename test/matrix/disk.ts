@@ -1,13 +1,10 @@
 import { execFileSync } from "node:child_process";
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { syncFileSystem } from "../../src/linux/data.ts";
 import { PowerDisk } from "../crash/power-disk.ts";
 import type { Scratch } from "../support/scratch.ts";
 import type { DiskKind } from "./stacks.ts";
-
-/** Of a copy of an image; each time the file system has written to it meanwhile. */
-const COPIES_MAX = 50;
 
 /** A file system for layers, that can lose its power and be mounted elsewhere. */
 export class Disk {
@@ -18,13 +15,13 @@ export class Disk {
 	readonly #home: string;
 	#path: string;
 
-	constructor(made: Scratch, kind: DiskKind) {
+	/** Its image lies in the folder `images` of `made`. */
+	constructor(made: Scratch, kind: DiskKind, images: string) {
 		this.kind = kind;
 		this.#made = made;
-		this.#name = `disk-${kind}`;
-		const isJournaled = kind === "ext4" || kind === "xfs";
-		this.#power = isJournaled ? new PowerDisk(made, kind, this.#name) : null;
-		this.#home = this.#power?.path ?? made.mount(kind, this.#name, 256);
+		this.#name = `${images}/disk-${kind}`;
+		this.#power = kind === "tmpfs" ? null : new PowerDisk(made, kind, this.#name);
+		this.#home = this.#power?.path ?? made.mount(kind, this.#name);
 		this.#path = this.#home;
 	}
 
@@ -41,13 +38,13 @@ export class Disk {
 
 	/** From here on nothing reaches the disk; with `isCommitted` all metadata changed so far has, as by somebody else's fsync. */
 	cut(isCommitted: boolean): void {
-		if (this.#power === null) {
-			if (isCommitted) this.flush();
-			this.#copyImage();
-			return;
-		}
-		if (isCommitted) this.#power.commit();
-		this.#power.cut();
+		if (isCommitted) this.#power?.commit();
+		this.#power?.cut();
+	}
+
+	/** The power is back. What is still open is closed. */
+	restore(): void {
+		this.#power?.restore();
 	}
 
 	/** Closes whatever this process has open there, as its end would. */
@@ -62,18 +59,6 @@ export class Disk {
 		}
 	}
 
-	/** The power is back. What is still open is closed. */
-	restore(): void {
-		if (this.#power !== null) {
-			this.#power.restore();
-			return;
-		}
-		this.closeDescriptors();
-		this.#made.unmount(this.#home);
-		renameSync(`${this.#image}.cut`, this.#image);
-		this.#made.mountImage(this.#name);
-	}
-
 	/** Mounts it at another path. Nothing may be open there. */
 	move(): void {
 		const there = join(this.#made.path, "elsewhere", this.#name);
@@ -81,7 +66,7 @@ export class Disk {
 		if (this.kind === "tmpfs") execFileSync("mount", ["--bind", this.#home, there]);
 		else {
 			this.#made.unmount(this.#home);
-			execFileSync("mount", ["-o", "loop", this.#image, there]);
+			execFileSync("mount", ["-o", "loop", join(this.#made.path, `${this.#name}.img`), there]);
 		}
 		this.#path = there;
 	}
@@ -91,30 +76,5 @@ export class Disk {
 		execFileSync("umount", [this.#path]);
 		if (this.kind !== "tmpfs") this.#made.mountImage(this.#name);
 		this.#path = this.#home;
-	}
-
-	get #image(): string {
-		return join(this.#made.path, `${this.#name}.img`);
-	}
-
-	/** The image of one instant: the device has written nothing while it was copied. */
-	#copyImage(): void {
-		for (let copy = 1; copy <= COPIES_MAX; copy++) {
-			const before = this.#writes();
-			execFileSync("cp", ["--sparse=always", this.#image, `${this.#image}.cut`]);
-			if (before !== null && before === this.#writes()) return;
-		}
-		throw new Error(`${this.#image} is written to all the time`);
-	}
-
-	/** Writes that the loop device has completed, as text; null while one is under way. */
-	#writes(): string | null {
-		const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
-		const device = mounts.map((line) => line.split(" ")).findLast(([, at]) => at === this.#path)?.[0];
-		if (device === undefined) throw new Error(`${this.#path} is not mounted`);
-		const fields = readFileSync(`/sys/block/${device.replace("/dev/", "")}/stat`, "utf8")
-			.trim()
-			.split(/\s+/);
-		return fields[8] === "0" ? fields.slice(4, 7).join(" ") : null;
 	}
 }

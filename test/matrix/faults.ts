@@ -16,6 +16,8 @@ export interface Bench {
 	random(below: number): number;
 	/** The world was stopped before the system call of that number. */
 	crashed(number: number, call: string): void;
+	/** A process was killed. */
+	killed(): void;
 }
 
 /** What goes wrong meanwhile. A new column of the matrix is one entry of FAULTS. */
@@ -29,6 +31,9 @@ export interface Fault {
 
 /** After one of so many kills `holdfast check` looks at what is there in the end. */
 const CHECK_STRIDE = 4;
+
+/** In one of so many cells a process of its own is killed too. */
+const PROCESS_STRIDE = 4;
 
 /** A run without a fault inside the event; `between` each two requests. */
 async function plain(bench: Bench, options: CellOptions, between: (cell: Cell) => unknown): Promise<void> {
@@ -100,7 +105,8 @@ export const FAULTS: readonly Fault[] = [
 	},
 	{
 		name: "kill",
-		about: "the world is stopped before every single system call of the event that changes the disk, one run each, as at SIGKILL.",
+		about:
+			"the world is stopped before every single system call of the event that changes the disk, one run each, as at SIGKILL; in one of four cells a process of its own is killed by the signal, too.",
 		async run(bench) {
 			const { calls: all, changes } = await calls(bench, {});
 			for (let k = 0; k <= all.length; k++) {
@@ -113,6 +119,14 @@ export const FAULTS: readonly Fault[] = [
 					await goOn(cell, `killed before ${call}, call ${k} of ${all.length}`);
 				});
 			}
+			if (bench.random(PROCESS_STRIDE) > 0) return;
+			await withCell(await bench.begin({ changes }), async (cell) => {
+				const k = bench.random(all.length + 1);
+				await cell.killProcess(k);
+				cell.open();
+				bench.killed();
+				await goOn(cell, `its process killed before ${all[k] ?? "the reply"}, call ${k} of ${all.length}`);
+			});
 		},
 		impossible: () => null,
 	},
@@ -172,11 +186,11 @@ export const FAULTS: readonly Fault[] = [
 				await cell.close();
 				await release(openOverlay(cell.layers("release")).overlay, cell.work, false);
 				const layers = `lowerdir=${cell.ground.lowers.join(":")},upperdir=${cell.upper},workdir=${cell.work}`;
-				cell.ground.kernel(`${layers},index=on,redirect_dir=on,nfs_export=on`, (tree) =>
-					writeFileSync(join(tree, "kernel"), "", { mode: 0o644 }),
-				);
+				// which is nothing that the cell looks at
+				const elsewhere = `${cell.kind.path === "" ? "file" : "root"}/o/mover`;
+				const options = `${layers},index=on,redirect_dir=on,nfs_export=on`;
+				cell.ground.kernel(options, (tree) => writeFileSync(join(tree, elsewhere), "written by the kernel"));
 				cell.open();
-				cell.expectInRoot("kernel");
 				await cell.check();
 			});
 		},

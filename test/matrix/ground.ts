@@ -7,6 +7,10 @@ import { Disk } from "./disk.ts";
 import { KINDS } from "./kinds.ts";
 import type { DiskKind, Stack } from "./stacks.ts";
 
+const IMAGES = "images";
+/** They are sparse. */
+const IMAGES_MEGABYTES = 2048;
+
 /** The file systems of one process, each made when it is first needed. */
 export class Disks {
 	readonly #made: Scratch;
@@ -17,7 +21,9 @@ export class Disks {
 	}
 
 	get(kind: DiskKind): Disk {
-		const disk = this.#disks.get(kind) ?? new Disk(this.#made, kind);
+		// in memory: a flush costs nothing there, and what a power failure leaves is decided above
+		if (this.#disks.size === 0) this.#made.mount("tmpfs", IMAGES, IMAGES_MEGABYTES);
+		const disk = this.#disks.get(kind) ?? new Disk(this.#made, kind, IMAGES);
 		this.#disks.set(kind, disk);
 		return disk;
 	}

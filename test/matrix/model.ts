@@ -37,8 +37,8 @@ export class Model {
 		return new Model(paths, known);
 	}
 
-	get paths(): readonly string[] {
-		return [...this.#paths.keys()];
+	get paths(): ReadonlyMap<string, unknown> {
+		return this.#paths;
 	}
 
 	/** Of the object that has this path now. */

@@ -32,10 +32,10 @@ const buffer = allocate(4096);
 export class Contradiction extends Error {}
 
 /**
- * Lists and reads the root and what is below one of its directories. Look-up, listing, `..` and the handle must agree on every object.
- * What else the root has is looked up and not entered.
+ * Lists and reads the directories that are inside, and in them what is to be seen. Look-up, listing, `..` and the handle must agree on
+ * every object.
  */
-export function observe(overlay: Overlay, isInside: (path: string) => boolean): Tree {
+export function observe(overlay: Overlay, isInside: (path: string) => boolean, isSeen: (path: string) => boolean): Tree {
 	const tree = new Map<string, Seen>();
 	const visit = (path: string, handle: Buffer): void => {
 		const seen = seenBy(overlay, handle);
@@ -43,6 +43,7 @@ export function observe(overlay: Overlay, isInside: (path: string) => boolean): 
 		if (seen.type !== "dir" || !isInside(path)) return;
 		for (const { name, fileid, handle: listed, cookie } of list(overlay, handle)) {
 			const child = path === "" ? name : `${path}/${name}`;
+			if (!isSeen(child)) continue;
 			const found = overlay.lookup(overlay.decode(handle), bytes(name), ROOT);
 			if (found === null) throw new Contradiction(`${child} is listed, and look-up does not find it`);
 			if (!listed?.equals(found.handle)) throw new Contradiction(`${child}: listing and look-up have different handles`);

@@ -14,6 +14,8 @@ export interface CellResult {
 	readonly failure: string | null;
 	/** Each "number call" before which the world was stopped. */
 	readonly crashPoints: readonly string[];
+	/** Processes killed by SIGKILL. */
+	readonly kills: number;
 	readonly milliseconds: number;
 }
 
@@ -27,6 +29,7 @@ export class Runner {
 	async run({ name, kind, event, fault, stack }: CellOfMatrix): Promise<CellResult> {
 		const begun = performance.now();
 		const crashPoints: string[] = [];
+		let kills = 0;
 		let failure: string | null = null;
 		try {
 			const ground = this.#grounds.get(stack) ?? new Ground(this.#disks, stack);
@@ -38,6 +41,7 @@ export class Runner {
 					return cell;
 				},
 				random: generator(createHash("sha256").update(name).digest().readUInt32LE(0)),
+				killed: () => kills++,
 				crashed: (number, call) => crashPoints.push(`${number} ${call}`),
 			});
 			failure = ground.changed(false);
@@ -46,7 +50,7 @@ export class Runner {
 			if (error instanceof Error && error.cause instanceof Error) failure += `\ncaused by ${error.cause.stack}`;
 		}
 		if (failure !== null) await this.#startAnew();
-		return { name, failure, crashPoints, milliseconds: performance.now() - begun };
+		return { name, failure, crashPoints, kills, milliseconds: performance.now() - begun };
 	}
 
 	/** Nobody knows what a failure has left on the disks. */
