@@ -165,15 +165,27 @@ export class Journal {
 
 	/**
 	 * Makes a change of one or more steps. `request` is the one that is done with it, null for what only prepares one;
-	 * `handle` is that of the object it makes. When a step fails, the ones behind it are not made, now or later.
+	 * `handle` is that of the object it makes. When a step fails, the ones before it are taken back by `undos`, which has an entry for each, and
+	 * the ones behind it are not made, now or later.
 	 */
-	perform(steps: readonly Step[], descriptors: Descriptors, request: ChangeRequest | null, handle: Buffer | null): void {
+	perform(
+		steps: readonly Step[],
+		descriptors: Descriptors,
+		request: ChangeRequest | null,
+		handle: Buffer | null,
+		undos: readonly ((() => unknown) | null)[] = [],
+	): void {
 		if (request !== null) this.#ring(request.client);
 		this.#writeIntent(encodeIntent({ sequence: this.#sequence, request, handle, steps }));
+		let made = 0;
 		try {
 			const writable = this.#writable();
-			for (const step of steps) runStep(writable, step, descriptors);
+			for (const step of steps) {
+				runStep(writable, step, descriptors);
+				made++;
+			}
 		} catch (error) {
+			if (error instanceof OverlayError) for (const undo of undos.slice(0, made).reverse()) undo?.();
 			this.#endIntent();
 			throw error;
 		} finally {

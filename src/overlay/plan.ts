@@ -8,6 +8,7 @@ import type { Descriptors, Place, Step } from "./steps.ts";
 /** The steps of one change, as they are put together, with the descriptors that are open for them. */
 export class Plan implements Descriptors {
 	readonly steps: Step[] = [];
+	readonly #undos: ((() => unknown) | null)[] = [];
 	readonly #engine: Engine;
 	readonly #writable: Writable;
 	readonly #reals = new Map<FileHandle, Real>();
@@ -18,8 +19,10 @@ export class Plan implements Descriptors {
 		this.#writable = writable;
 	}
 
-	add(step: Step): this {
+	/** `undo` takes the step back when a later one fails, as for lack of space. */
+	add(step: Step, undo: (() => unknown) | null = null): this {
 		this.steps.push(step);
+		this.#undos.push(undo);
 		return this;
 	}
 
@@ -57,11 +60,11 @@ export class Plan implements Descriptors {
 
 	/** Makes a change that the present request is done with; `handle` is that of the object it makes. */
 	perform(handle: Buffer | null = null): void {
-		this.#writable.journal.perform(this.steps, this, this.#engine.request, handle);
+		this.#writable.journal.perform(this.steps, this, this.#engine.request, handle, this.#undos);
 	}
 
 	/** Makes a change that only prepares one, and that no client sees. */
 	prepare(): void {
-		this.#writable.journal.perform(this.steps, this, null, null);
+		this.#writable.journal.perform(this.steps, this, null, null, this.#undos);
 	}
 }

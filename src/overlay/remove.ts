@@ -1,14 +1,15 @@
 import { visitEntries } from "../linux/directory.ts";
-import { unlinkName } from "../linux/names.ts";
+import { linkDescriptor, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { Stat } from "../linux/stat.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { linkCount, statOf } from "./attributes.ts";
-import { abandonCopy, ensureUpper, entryOf, linkDelta, writableOf } from "./copy-up.ts";
+import { abandonCopy, ensureUpper, entryOf, linkDelta, nlinkValue, writableOf } from "./copy-up.ts";
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
 import { isInLowers, lookupChild, upperEntry } from "./lookup.ts";
+import { setMark } from "./marks.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
 import { Plan } from "./plan.ts";
@@ -62,12 +63,13 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 	const hadUpper = upperEntry(engine, directory, name) === "object";
 	const plan = new Plan(engine, writableOf(engine));
 	planOrphan(engine, plan, node);
+	// what can be taken back comes first, should there be no space for the rest
+	const loss = planLoss(engine, plan, node, hadUpper);
 	if (hadUpper && !isInLowers(engine, directory, name)) {
 		plan.add({ op: "unlink", in: plan.in(directory), name, inode: plan.of(node) });
 	} else {
 		plan.add({ op: "whiteout", in: plan.in(directory), name });
 	}
-	const loss = planLoss(engine, plan, node, hadUpper);
 	plan.perform();
 	listings.noteRemoved(directory, name);
 	loss(directory, name);
@@ -77,7 +79,8 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 export function planOrphan(engine: Engine, plan: Plan, node: Node): void {
 	if (node.uses === 0 || node.type === FileType.dir || !node.isUpper) return;
 	if (linkCount(engine, node, statOf(engine, node)) > 1) return;
-	plan.add({ op: "link", inode: plan.of(node), to: "orphans", toName: orphanName(node) });
+	const undo = () => unlinkName(writableOf(engine).work.orphans, orphanName(node));
+	plan.add({ op: "link", inode: plan.of(node), to: "orphans", toName: orphanName(node) }, undo);
 }
 
 function orphanName(node: Node): string {
@@ -117,7 +120,20 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 		engine.nodes.bury(node);
 	};
 	const tombstone = () => {
-		if (entry !== null) plan.add({ op: "whiteout", in: "index", name: entry });
+		if (entry === null) return;
+		plan.add({ op: "whiteout", in: "index", name: entry }, () => {
+			const { index, work } = writableOf(engine);
+			unlinkName(index.fd, entry);
+			if (!node.isUpper) return;
+			if (node.type !== FileType.dir) linkDescriptor(engine.descriptors.path(node.top), index.fd, entry);
+			else renameName(work.temporaries, index.buildDirectoryEntry(node.top.handle), index.fd, entry);
+		});
+	};
+	const count = (value: number | null) => {
+		if (entry === null) return;
+		const { linkCounts } = writableOf(engine);
+		const before = linkCounts.get(entry);
+		plan.add({ op: "count", entry, value }, () => (before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before)));
 	};
 	if (node.type === FileType.dir) {
 		tombstone();
@@ -132,28 +148,37 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	};
 	if (!node.isUpper) {
 		if (left > 0) {
-			if (entry !== null) plan.add({ op: "count", entry, value: left });
+			count(left);
 			return (directory, name) => {
 				node.lowerLinks = left;
 				forgetName(directory, name);
 			};
 		}
 		tombstone();
-		if (entry !== null && stat.nlink > 1) plan.add({ op: "count", entry, value: null });
+		if (stat.nlink > 1) count(null);
 		return bury;
 	}
 	if (!node.isIndexed) return left > 0 ? forgetName : bury;
 	// a name that only a lower shows is one of the union's, not of the inode's
 	const delta = hadUpper ? node.nlinkDelta : node.nlinkDelta - 1;
 	if (left > 0) {
-		if (!hadUpper) plan.add(linkDelta(engine, plan.of(node), delta));
+		if (!hadUpper) {
+			const before = nlinkValue(node.nlinkDelta);
+			plan.add(linkDelta(engine, plan.of(node), delta), () =>
+				setMark(writableOf(engine), engine.descriptors.path(node.top), engine.xattr.nlink, before),
+			);
+		}
 		return (directory, name) => {
 			node.nlinkDelta = delta;
 			forgetName(directory, name);
 		};
 	}
 	tombstone();
-	if (entry !== null) plan.add({ op: "unnamed", entry, value: false });
+	if (entry !== null) {
+		const { linkCounts } = writableOf(engine);
+		const wasUnnamed = linkCounts.isUnnamed(entry);
+		plan.add({ op: "unnamed", entry, value: false }, () => wasUnnamed && linkCounts.noteUnnamed(entry));
+	}
 	return bury;
 }
 

@@ -153,9 +153,10 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	// a directory cannot be renamed over a device: they change places
 	const swaps = isDirectory && targetEntry === "whiteout";
 	const flags = swaps ? RENAME.exchange : leavesWhiteout ? RENAME.whiteout : 0;
+	// as in removeChild
+	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
 	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
 	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromPlace, name: from.name });
-	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
 	try {
 		plan.perform();
 	} finally {
