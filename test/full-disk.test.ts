@@ -116,7 +116,6 @@ test("an operation for which there is no space has happened or has not, and happ
 				upper,
 				work,
 				xattr: TRUSTED_XATTRS,
-				stateFolder: made.folder("state"),
 				isRepair: false,
 			});
 			assert.deepEqual(
