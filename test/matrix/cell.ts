@@ -172,7 +172,7 @@ export class Cell {
 		if (ground.stack.hasRedirect) {
 			const adopting = openOverlay(this.layers("adopt"));
 			adoptLowers(adopting, () => {});
-			await adopting.overlay.close();
+			await workInline(adopting.overlay).close();
 		}
 		this.open();
 		for (const [i, change] of kind.prepare.entries()) {

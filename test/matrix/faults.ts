@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { openOverlay } from "../../src/overlay/open-overlay.ts";
 import { release } from "../../src/overlay/release.ts";
 import { CrashError, counting } from "../crash/stage.ts";
+import { workInline } from "../differential/inline-offload.ts";
 import { Broken, type Cell, type CellOptions } from "./cell.ts";
 import type { Event } from "./events.ts";
 import type { Kind } from "./kinds.ts";
@@ -184,7 +185,7 @@ export const FAULTS: readonly Fault[] = [
 			await withCell(await bench.begin({}), async (cell) => {
 				await cell.sendRest();
 				await cell.close();
-				await release(openOverlay(cell.layers("release")).overlay, cell.work, false);
+				await release(workInline(openOverlay(cell.layers("release")).overlay), cell.work, false);
 				const layers = `lowerdir=${cell.ground.lowers.join(":")},upperdir=${cell.upper},workdir=${cell.work}`;
 				// which is nothing that the cell looks at
 				const elsewhere = `${cell.kind.path === "" ? "file" : "root"}/o/mover`;
