@@ -531,7 +531,7 @@ class UpperAdopter {
 			return;
 		}
 		if (answer.kind === "gone") return;
-		if (found.stat.nlink > 1 || upperLinks === 1) {
+		if (found.stat.nlink > 1 || upperLinks === 1 || this.#writable.linkCounts.isUnnamed(entry)) {
 			this.#hiddenNames.set(entry, (this.#hiddenNames.get(entry) ?? 0) + 1);
 		} else if (answer.kind === "absent" && this.#isAgain) this.#bury(entry);
 	}
@@ -566,9 +566,10 @@ class UpperAdopter {
 		const hidden = this.#hiddenNames.get(entry) ?? 0;
 		this.#hiddenNames.delete(entry);
 		const isNamed = stat.nlink > 1;
-		const lowerOnly = lower.nlink === 1 && isNamed ? 0 : Math.max(lower.nlink - hidden, 0);
+		const isComplete = lower.nlink === 1 && isNamed && !this.#writable.linkCounts.isUnnamed(entry);
+		const lowerOnly = isComplete ? 0 : Math.max(lower.nlink - hidden, 0);
+		if (lowerOnly === 0) this.#writable.linkCounts.noteNamed(entry);
 		if (!isNamed && lowerOnly === 0) {
-			this.#writable.linkCounts.noteNamed(entry);
 			this.#bury(entry);
 			return;
 		}

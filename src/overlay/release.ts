@@ -10,7 +10,7 @@ import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import { decodeRecord } from "./identity.ts";
 import { DirectoryCursor } from "./listing.ts";
-import { loadNode, rootNode } from "./lookup.ts";
+import { loadNode, rootNode, upperEntry } from "./lookup.ts";
 import type { Node } from "./node.ts";
 import type { Overlay } from "./overlay.ts";
 import { MARKER, markerFolder } from "./ownership.ts";
@@ -128,7 +128,9 @@ async function giveNames(overlay: Overlay): Promise<{ named: number; nameless: n
 				if (node === null) continue;
 				if (node.type === FileType.dir) below.push(node.handle);
 				const entry = node.isIndexed ? entryOf(engine, node) : null;
-				if (entry !== null && wanted.has(entry)) found.push({ name: Buffer.from(cursor.name), node });
+				// a name that upper has is not the one that is missing
+				const isMissing = entry !== null && wanted.has(entry) && upperEntry(engine, directory, cursor.name) !== "object";
+				if (isMissing) found.push({ name: Buffer.from(cursor.name), node });
 			}
 			for (const { name, node } of found) {
 				ensureUpper(engine, directory);
