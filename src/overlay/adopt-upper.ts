@@ -6,12 +6,12 @@ import { linkDescriptor, makeDirectory, RENAME, readLink, renameName, unlinkName
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
-import { type AdoptionProblem, entriesOf, recordOf } from "./adoption.ts";
+import { type AdoptionProblem, entriesOf } from "./adoption.ts";
 import { nlinkValue, writableOf } from "./copy-up.ts";
 import { findData, isMetacopy } from "./data-files.ts";
-import { type Engine, failed, type Home, must, realOf, type Writable } from "./engine.ts";
+import { type Engine, failed, type Home, identityOfRecord, must, realOf, recordOf, type Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { decodeRecord, type Identity } from "./identity.ts";
+import type { Identity } from "./identity.ts";
 import type { IndexAnswer } from "./index-directory.ts";
 import { directoryOfReal, findInStack } from "./lookup.ts";
 import { getMark, setMark } from "./marks.ts";
@@ -112,17 +112,15 @@ class UpperAdopter {
 		return this.#engine.homes.get(identity.home) as Home;
 	}
 
-	/** The identity that a record names, if it is of a file system of the lowers. */
-	#decode(record: Buffer): Identity | null {
-		for (const home of this.#engine.homes.values()) {
-			const id = home.isUpper ? null : decodeRecord(record, home.uuid);
-			if (id !== null) return { home: home.number, id: { type: id.type, bytes: Buffer.from(id.bytes) } };
-		}
-		return null;
-	}
-
 	#entryName(identity: Identity): string {
 		return this.#writable.index.entryName(this.#layerOf(identity).uuid, identity.id);
+	}
+
+	/** Reads the attributes of a lower object; false when it is gone. */
+	#readLower(identity: Identity, stat: Stat): boolean {
+		const fd = this.#openLower(identity, stat);
+		if (fd >= 0) close(fd);
+		return fd >= 0;
 	}
 
 	/** Opens a lower object; negative when it is gone. */
@@ -140,7 +138,7 @@ class UpperAdopter {
 			const entry = Buffer.from(name).toString("latin1");
 			// the kernel keeps a spare whiteout under such a name
 			if (entry.startsWith("#")) return undefined;
-			const identity = /^([0-9a-f]{2})+$/.test(entry) ? this.#decode(Buffer.from(entry, "hex")) : null;
+			const identity = /^([0-9a-f]{2})+$/.test(entry) ? identityOfRecord(this.#engine, Buffer.from(entry, "hex")) : null;
 			if (identity === null) {
 				this.#foreign.add(entry);
 				return undefined;
@@ -307,7 +305,7 @@ class UpperAdopter {
 		}
 		const origin = getMark(this.#writable, fd, stat.type, engine.xattr.origin);
 		if (typeof origin === "number" || origin.length === 0) return;
-		const birth = this.#decode(origin);
+		const birth = identityOfRecord(this.#engine, origin);
 		if (birth === null) {
 			this.#problem(path, "its origin is of no file system of the lowers; it counts as born in upper");
 			return;
@@ -323,9 +321,7 @@ class UpperAdopter {
 			return;
 		}
 		const lower = new Stat();
-		const lowerFd = this.#openLower(birth, lower);
-		if (lowerFd >= 0) close(lowerFd);
-		if (lowerFd < 0 || lower.type !== stat.type) {
+		if (!this.#readLower(birth, lower) || lower.type !== stat.type) {
 			this.#problem(path, "the lower object that it was copied up from is gone; it counts as born in upper");
 			return;
 		}
@@ -363,9 +359,7 @@ class UpperAdopter {
 		const wanted = new Map<string, Claimant[]>();
 		const stat = new Stat();
 		for (const claimant of this.#claimants) {
-			const fd = this.#openLower(claimant.birth, stat);
-			if (fd < 0) continue;
-			close(fd);
+			if (!this.#readLower(claimant.birth, stat)) continue;
 			const key = `${stat.devMajor}:${stat.devMinor}:${stat.inoHi}:${stat.inoLo}`;
 			wanted.set(key, [...(wanted.get(key) ?? []), claimant]);
 		}
@@ -432,12 +426,10 @@ class UpperAdopter {
 	#addUntouched(): void {
 		const stat = new Stat();
 		for (const [entry, hidden] of this.#hiddenNames) {
-			const birth = this.#decode(Buffer.from(entry, "hex")) as Identity;
+			const birth = identityOfRecord(this.#engine, Buffer.from(entry, "hex")) as Identity;
 			const answer = this.#writable.index.ask(entry);
 			if (answer.kind === "upper") close(answer.fd);
-			const fd = this.#openLower(birth, stat);
-			if (fd < 0) continue;
-			close(fd);
+			if (!this.#readLower(birth, stat)) continue;
 			const isAsLeft = this.#writable.linkCounts.get(entry) === stat.nlink - hidden;
 			if (answer.kind === "absent" && !isAsLeft && !this.#shared.has(entry)) this.#shared.set(entry, { birth, names: 0, inodes: [] });
 		}
@@ -592,10 +584,8 @@ class UpperAdopter {
 	#recountUntouched(): void {
 		const lower = new Stat();
 		for (const [entry, hidden] of this.#hiddenNames) {
-			const identity = this.#decode(Buffer.from(entry, "hex")) as Identity;
-			const fd = this.#openLower(identity, lower);
-			if (fd < 0) continue;
-			close(fd);
+			const identity = identityOfRecord(this.#engine, Buffer.from(entry, "hex")) as Identity;
+			if (!this.#readLower(identity, lower)) continue;
 			if (lower.nlink > hidden) this.#writable.linkCounts.set(entry, lower.nlink - hidden);
 			else {
 				this.#bury(entry);

@@ -1,13 +1,12 @@
 import type { Layer } from "../layer/layer.ts";
 import type { Real } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
-import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import { openByHandle } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { findData, isMetacopy } from "./data-files.ts";
-import { type Engine, must } from "./engine.ts";
+import { type Engine, type Home, identityOfRecord, must, recordOf } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { decodeRecord, encodeRecord } from "./identity.ts";
 import { findInStack } from "./lookup.ts";
 import { FileType } from "./types.ts";
 
@@ -82,10 +81,6 @@ function noteData(
 	}
 }
 
-export function recordOf(real: Real): Buffer {
-	return encodeRecord(real.layer.fileSystem.uuid, real.handle, false);
-}
-
 /** Names in a real directory, with the types that its listing gives (0: unknown). */
 export function entriesOf(engine: Engine, real: Real): { readonly name: Buffer; readonly type: number }[] {
 	const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory");
@@ -103,11 +98,9 @@ export function entriesOf(engine: Engine, real: Real): { readonly name: Buffer; 
 export function redirectingDirectory(engine: Engine, record: Buffer): { readonly fd: number; readonly home: number } | null {
 	const value = engine.redirects.get(record);
 	if (value === null) return null;
-	for (const home of engine.homes.values()) {
-		const handle: FileHandle | null = home.isUpper ? null : decodeRecord(value, home.uuid);
-		if (handle === null) continue;
-		const fd = openByHandle(home.layers[0].root, handle, O.path);
-		return fd < 0 ? null : { fd, home: home.number };
-	}
-	return null;
+	const identity = identityOfRecord(engine, value);
+	if (identity === null) return null;
+	const { home, id } = identity;
+	const fd = openByHandle((engine.homes.get(home) as Home).layers[0].root, id, O.path);
+	return fd < 0 ? null : { fd, home };
 }

@@ -8,9 +8,8 @@ import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
 import { dataOf } from "./data-files.ts";
-import { type Engine, failed, must, ROOT_HOME, realOf, type Writable } from "./engine.ts";
+import { type Engine, failed, must, ROOT_HOME, realOf, recordOf, type Writable } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
-import { encodeRecord } from "./identity.ts";
 import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
 import { getMark, setMark } from "./marks.ts";
 import type { CopyUpJob, Node } from "./node.ts";
@@ -297,11 +296,7 @@ export function abandonCopy(engine: Engine, node: Node): void {
 /** Says on the new inode what it was copied up from, which with the index is its identity too. */
 function mark(engine: Engine, fd: number, source: Real, stat: Stat): void {
 	keepProtection(engine, stat, fd);
-	const { uuid } = source.layer.fileSystem;
-	must(
-		setMark(writableOf(engine), fd, engine.xattr.origin, encodeRecord(uuid, source.handle, false)),
-		"Cannot mark the origin of a copied up object",
-	);
+	must(setMark(writableOf(engine), fd, engine.xattr.origin, recordOf(source)), "Cannot mark the origin of a copied up object");
 }
 
 /**

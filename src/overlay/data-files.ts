@@ -7,9 +7,9 @@ import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
 import { startCopy } from "./copy-up.ts";
-import { type Engine, must, realOf } from "./engine.ts";
+import { type Engine, must, realOf, recordOf } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
-import { decodeRecord, encodeRecord } from "./identity.ts";
+import { decodeRecord } from "./identity.ts";
 import { findInStack, redirectNames } from "./lookup.ts";
 import type { Node } from "./node.ts";
 import { RecordMap } from "./record-map.ts";
@@ -68,10 +68,6 @@ export class DataFiles {
 	close(): void {
 		this.#map.close();
 	}
-}
-
-function recordOf(real: Real): Buffer {
-	return encodeRecord(real.layer.fileSystem.uuid, real.handle, real.layer.isUpper);
 }
 
 export function isMetacopy(engine: Engine, fd: number): boolean {

@@ -7,7 +7,7 @@ import { handleOf } from "../linux/file-handle.ts";
 import type { Stat } from "../linux/stat.ts";
 import type { DataFiles } from "./data-files.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
-import type { Identity } from "./identity.ts";
+import { decodeRecord, encodeRecord, type Identity } from "./identity.ts";
 import type { IndexDirectory } from "./index-directory.ts";
 import type { Journal } from "./journal.ts";
 import type { LinkCounts } from "./link-counts.ts";
@@ -111,6 +111,20 @@ export function realOf(layer: Layer, fd: number, stat: Stat): Real {
 	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
 	const foreign = stat.devMinor !== layer.rootStat.devMinor || stat.devMajor !== layer.rootStat.devMajor;
 	return new Real(layer, handle, stat.inoHi, stat.inoLo, foreign);
+}
+
+/** The record of a real object, which as the `origin` of a copy, as the name of an index entry and in our tables is its name. */
+export function recordOf(real: Real): Buffer {
+	return encodeRecord(real.layer.fileSystem.uuid, real.handle, real.layer.isUpper);
+}
+
+/** The identity that the record of a lower object is; null where it is of no file system of the lowers. */
+export function identityOfRecord(engine: Engine, record: Buffer): Identity | null {
+	for (const home of engine.homes.values()) {
+		const id = home.isUpper ? null : decodeRecord(record, home.uuid);
+		if (id !== null) return { home: home.number, id: { type: id.type, bytes: Buffer.from(id.bytes) } };
+	}
+	return null;
 }
 
 /** The wire handle of an identity. */

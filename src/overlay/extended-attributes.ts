@@ -72,11 +72,7 @@ export function setExtendedAttribute(
 	mode: SetXattrMode,
 ): void {
 	if (value.length > VALUE_BYTES_MAX) throw new OverlayError("fbig", `An extended attribute has at most ${VALUE_BYTES_MAX} bytes`);
-	const stat = statOf(engine, node);
-	const target = targetOf(engine.xattr, name);
-	writableOf(engine);
-	demandChange(engine, node, stat, who, target);
-	refuseName(target);
+	const { stat, target } = changeable(engine, node, who, name);
 	if (target.space === "acl") {
 		changeAcl(engine, node, stat, who, target, value);
 		return;
@@ -100,17 +96,23 @@ function isCapability(value: Buffer): boolean {
 
 /** Removes one as removexattr(2) would for the caller. */
 export function removeExtendedAttribute(engine: Engine, node: Node, who: Credentials, name: Uint8Array): void {
-	const stat = statOf(engine, node);
-	const target = targetOf(engine.xattr, name);
-	writableOf(engine);
-	demandChange(engine, node, stat, who, target);
-	refuseName(target);
+	const { stat, target } = changeable(engine, node, who, name);
 	if (target.space === "acl") {
 		changeAcl(engine, node, stat, who, target, null);
 		return;
 	}
 	if (!has(engine, node, target)) throw noSuch();
 	change(engine, node, target, null);
+}
+
+/** What the caller may set or remove under a name. */
+function changeable(engine: Engine, node: Node, who: Credentials, name: Uint8Array): { readonly stat: Stat; readonly target: Target } {
+	const stat = statOf(engine, node);
+	const target = targetOf(engine.xattr, name);
+	writableOf(engine);
+	demandChange(engine, node, stat, who, target);
+	refuseName(target);
+	return { stat, target };
 }
 
 function change(engine: Engine, node: Node, target: Target, value: Uint8Array | null, mode?: number): void {

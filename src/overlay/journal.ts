@@ -279,7 +279,7 @@ export class Journal {
 		const bytes = readFileSync(join(this.#folder, LOG_FILE));
 		const limit = this.#clock() - RETENTION_MS;
 		let last = 0;
-		const lost: { readonly slot: number; readonly record: AnswerRecord }[] = [];
+		const lost: AnswerRecord[] = [];
 		for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
 			if (bytes[at] !== RECORD_MAGIC) continue;
 			const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
@@ -289,9 +289,9 @@ export class Journal {
 				this.#logNext = (at / RECORD_BYTES + 1) % LOG_RECORDS;
 			}
 			const known = this.#answers.get(requestKey(record.ring, record.request));
-			if (record.time > limit && (known === undefined || known.time < record.time)) lost.push({ slot: at, record });
+			if (record.time > limit && (known === undefined || known.time < record.time)) lost.push(record);
 		}
-		for (const { record } of lost.sort((a, b) => a.record.sequence - b.record.sequence)) this.#restore(record);
+		for (const record of lost.sort((a, b) => a.sequence - b.sequence)) this.#restore(record);
 		return last;
 	}
 

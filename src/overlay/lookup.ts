@@ -10,9 +10,21 @@ import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { redirectingDirectory } from "./adoption.ts";
-import { type Engine, failed, fitsFileid, type Home, handleFor, must, plainFileid, ROOT_HOME, realOf, type Writable } from "./engine.ts";
+import {
+	type Engine,
+	failed,
+	fitsFileid,
+	type Home,
+	handleFor,
+	identityOfRecord,
+	must,
+	plainFileid,
+	ROOT_HOME,
+	realOf,
+	type Writable,
+} from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { decodeRecord, encodeRecord, type Identity } from "./identity.ts";
+import { encodeRecord, type Identity } from "./identity.ts";
 import { getMark } from "./marks.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { identityKey, Node } from "./node.ts";
@@ -372,16 +384,12 @@ function believedIdentity(engine: Engine, real: Real, fd: number, stat: Stat): I
 	if (engine.writable === null) return null;
 	const origin = getMark(engine.writable, fd, stat.type, engine.xattr.origin);
 	if (typeof origin === "number") return null;
-	for (const home of engine.homes.values()) {
-		const id = home.isUpper ? null : decodeRecord(origin, home.uuid);
-		if (id === null) continue;
-		const answer = engine.writable.index.ask(origin.toString("hex"));
-		if (answer.kind !== "upper") return null;
-		close(answer.fd);
-		if (!answer.stat.sameInode(stat) || real.foreign) return null;
-		return { home: home.number, id: { type: id.type, bytes: Buffer.from(id.bytes) } };
-	}
-	return null;
+	const identity = identityOfRecord(engine, origin);
+	if (identity === null) return null;
+	const answer = engine.writable.index.ask(origin.toString("hex"));
+	if (answer.kind !== "upper") return null;
+	close(answer.fd);
+	return answer.stat.sameInode(stat) && !real.foreign ? identity : null;
 }
 
 /** What a file id is made of. */

@@ -105,9 +105,10 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	if (upper !== null) refuseOverlaps([...layers, ...dataLowers]);
 	refuseNameless([...layers, ...dataLowers], place.folder);
 	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
-	refuseFormerUppers(options, place, lowers);
+	const existing = readRegistry(place.folder);
+	refuseFormerUppers(options, lowers, existing);
 	const stack = { upper, lowers, dataLowers };
-	const { registry, adoption } = openRegistry(options, place, stack);
+	const { registry, adoption } = openRegistry(options, place, stack, existing);
 	assignNumbers(registry, stack);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
 	const free = descriptorLimit - layers.length * DESCRIPTORS_PER_LAYER;
@@ -175,9 +176,8 @@ function adopt(engine: Engine, writable: Writable, options: OpenOptions, place: 
 const HARMLESS_MARKS = new Set(["opaque"]);
 
 /** A lower whose root has overlay xattrs was an upper once: where its redirects lead from must be known before a handle is given. */
-function refuseFormerUppers(options: OpenOptions, place: Place, lowers: readonly Layer[]): void {
+function refuseFormerUppers(options: OpenOptions, lowers: readonly Layer[], registry: Registry | null): void {
 	if (options.purpose === "adopt") return;
-	const registry = readRegistry(place.folder);
 	for (const [i, lower] of lowers.entries()) {
 		const marks = overlayXattrs(lower.root, lower.xattr).filter((mark) => !HARMLESS_MARKS.has(mark));
 		if (marks.length === 0 || registry?.lowers[i]?.adopted) continue;
@@ -208,9 +208,13 @@ export function adoptLowers(opened: OpenedOverlay, progress: (layer: string, dir
 	return reports;
 }
 
-function openRegistry(options: OpenOptions, place: Place, stack: Stack): { readonly registry: Registry; readonly adoption: Adoption } {
+function openRegistry(
+	options: OpenOptions,
+	place: Place,
+	stack: Stack,
+	existing: Registry | null,
+): { readonly registry: Registry; readonly adoption: Adoption } {
 	const { upper, lowers } = stack;
-	const existing = readRegistry(place.folder);
 	if (existing !== null) checkStack(existing, stack, place);
 	const adoption = upper === null ? "none" : claimUpper(options, place, upper, lowers, existing);
 	if (existing === null && !isFirst(options)) {

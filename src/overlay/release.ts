@@ -6,9 +6,8 @@ import { unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { ensureNamed, ensureUpper, entryOf, writableOf } from "./copy-up.ts";
-import { type Engine, must } from "./engine.ts";
+import { type Engine, identityOfRecord, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { decodeRecord } from "./identity.ts";
 import { DirectoryCursor } from "./listing.ts";
 import { loadNode, rootNode, upperEntry } from "./lookup.ts";
 import type { Node } from "./node.ts";
@@ -77,18 +76,14 @@ function hideFromKernel(engine: Engine): void {
 }
 
 function nodeOfEntry(engine: Engine, entry: string): Node | null {
-	const record = Buffer.from(entry, "hex");
-	for (const home of engine.homes.values()) {
-		const id = home.isUpper ? null : decodeRecord(record, home.uuid);
-		if (id === null) continue;
-		try {
-			return loadNode(engine, home.number, { home: home.number, id });
-		} catch (error) {
-			if (error instanceof OverlayError && error.code === "stale") return null;
-			throw error;
-		}
+	const identity = identityOfRecord(engine, Buffer.from(entry, "hex"));
+	if (identity === null) return null;
+	try {
+		return loadNode(engine, identity.home, identity);
+	} catch (error) {
+		if (error instanceof OverlayError && error.code === "stale") return null;
+		throw error;
 	}
-	return null;
 }
 
 /** Names that were removed of a lower file count in the kernel only once the file is in the index. */
