@@ -18,11 +18,13 @@ import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { interceptChanges } from "../src/linux/libc.ts";
 import { allocate } from "../src/linux/memory.ts";
-import { OverlayError, Pending } from "../src/overlay/errors.ts";
+import { OverlayError } from "../src/overlay/errors.ts";
 import { adoptLowers, type OpenedOverlay, type OpenOptions, openOverlay } from "../src/overlay/open-overlay.ts";
 import type { Overlay } from "../src/overlay/overlay.ts";
 import { release } from "../src/overlay/release.ts";
+import { untilReady } from "../src/overlay/settle.ts";
 import { FileType, type OverlayObject } from "../src/overlay/types.ts";
+import { ROOT, walk } from "./in-process/walk.ts";
 import { full, needs } from "./support/requirements.ts";
 import { cannotMount, scratch } from "./support/scratch.ts";
 import { snapshotTree } from "./support/tree-snapshot.ts";
@@ -30,7 +32,6 @@ import { snapshotTree } from "./support/tree-snapshot.ts";
 /** Uppers that the kernel's overlayfs has made or has changed, taken over. */
 
 const skip = needs("root") || cannotMount("ext4");
-const ROOT = { uid: 0, gid: 0, gids: [] };
 const bytes = (name: string): Buffer => Buffer.from(name);
 const buffer = allocate(64 * 1024);
 
@@ -128,14 +129,8 @@ class Stand {
 
 	async run<T>(act: (overlay: Overlay) => T): Promise<T> {
 		this.#opened ??= this.open("serve");
-		for (;;) {
-			try {
-				return act(this.#opened.overlay);
-			} catch (error) {
-				if (!(error instanceof Pending)) throw error;
-				await error.ready;
-			}
-		}
+		const { overlay } = this.#opened;
+		return untilReady(() => act(overlay));
 	}
 
 	at(path: string): Promise<OverlayObject> {
@@ -192,16 +187,6 @@ class Stand {
 			throw error;
 		}
 	}
-}
-
-function walk(overlay: Overlay, path: string): OverlayObject {
-	let object: OverlayObject = overlay.root;
-	for (const name of path.split("/").filter(Boolean)) {
-		const next = overlay.lookup(object, bytes(name), ROOT);
-		assert.ok(next, `${name} of ${path}`);
-		object = next;
-	}
-	return object;
 }
 
 /** By path: the text of a file, "" for a directory. */

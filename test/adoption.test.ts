@@ -3,38 +3,21 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
-import { Pending } from "../src/overlay/errors.ts";
 import { adoptLowers, type OpenedOverlay, openOverlay } from "../src/overlay/open-overlay.ts";
 import type { Overlay } from "../src/overlay/overlay.ts";
+import { untilReady } from "../src/overlay/settle.ts";
 import { FileType, type OverlayObject } from "../src/overlay/types.ts";
+import { ROOT, walk } from "./in-process/walk.ts";
 import { needs } from "./support/requirements.ts";
 import { cannotMount, scratch } from "./support/scratch.ts";
 import { snapshotTree } from "./support/tree-snapshot.ts";
 
 /** A lower between that once was an upper of the kernel's overlayfs, with redirects that lead into the lowers below it. */
 
-const ROOT = { uid: 0, gid: 0, gids: [] };
 const bytes = (name: string): Buffer => Buffer.from(name);
 
 async function run<T>(opened: OpenedOverlay, act: (overlay: Overlay) => T): Promise<T> {
-	for (;;) {
-		try {
-			return act(opened.overlay);
-		} catch (error) {
-			if (!(error instanceof Pending)) throw error;
-			await error.ready;
-		}
-	}
-}
-
-function walk(overlay: Overlay, path: string): OverlayObject {
-	let object: OverlayObject = overlay.root;
-	for (const name of path.split("/").filter(Boolean)) {
-		const next = overlay.lookup(object, bytes(name), ROOT);
-		assert.ok(next, `${name} of ${path}`);
-		object = next;
-	}
-	return object;
+	return untilReady(() => act(opened.overlay));
 }
 
 function list(overlay: Overlay, directory: OverlayObject, prefix: string, found: Map<string, Buffer>): Map<string, Buffer> {

@@ -23,11 +23,11 @@ import { interceptChanges } from "../src/linux/libc.ts";
 import { close, O, openPath } from "../src/linux/open.ts";
 import { type CheckReport, checkUpper, type FindingKind } from "../src/overlay/check.ts";
 import { FINDING_KINDS } from "../src/overlay/check-findings.ts";
-import { Pending } from "../src/overlay/errors.ts";
 import { encodeIdentity, encodeRecord } from "../src/overlay/identity.ts";
 import { type OpenedOverlay, openOverlay } from "../src/overlay/open-overlay.ts";
 import type { Overlay } from "../src/overlay/overlay.ts";
 import { release } from "../src/overlay/release.ts";
+import { untilReady } from "../src/overlay/settle.ts";
 import { FileType, type OverlayObject } from "../src/overlay/types.ts";
 import { plant } from "./support/lower-tree.ts";
 import { needs, repository } from "./support/requirements.ts";
@@ -89,14 +89,7 @@ class Session {
 	}
 
 	async run<T>(act: (overlay: Overlay) => T): Promise<T> {
-		for (;;) {
-			try {
-				return act(this.opened.overlay);
-			} catch (error) {
-				if (!(error instanceof Pending)) throw error;
-				await error.ready;
-			}
-		}
+		return untilReady(() => act(this.opened.overlay));
 	}
 
 	at(path: string): OverlayObject {

@@ -10,12 +10,12 @@ import { fileSystemUuid } from "../src/linux/file-system.ts";
 import { makeDirectory, makeNode } from "../src/linux/names.ts";
 import { close, O, openAt, openPath } from "../src/linux/open.ts";
 import { setXattr } from "../src/linux/xattr.ts";
-import { Pending } from "../src/overlay/errors.ts";
 import { encodeIdentity, encodeRecord } from "../src/overlay/identity.ts";
 import { type OpenOptions, openOverlay } from "../src/overlay/open-overlay.ts";
 import type { Overlay } from "../src/overlay/overlay.ts";
-import type { OverlayObject } from "../src/overlay/types.ts";
+import { untilReady } from "../src/overlay/settle.ts";
 import type { Examination, ExaminationReport } from "./crafted/prober.ts";
+import { ROOT, walk } from "./in-process/walk.ts";
 import { full, needs } from "./support/requirements.ts";
 import { cannotMount, type FileSystem, Scratch } from "./support/scratch.ts";
 import { assertSameTree, snapshotTree, type TreeSnapshot } from "./support/tree-snapshot.ts";
@@ -29,7 +29,6 @@ import { assertSameTree, snapshotTree, type TreeSnapshot } from "./support/tree-
 /** One that holds an xattr of any size, as xfs and btrfs do and ext4 does not. */
 const FILE_SYSTEM = (process.env.HOLDFAST_TEST_CRAFTED_ON ?? "tmpfs") as FileSystem;
 const skip = needs("root") || cannotMount(FILE_SYSTEM);
-const ROOT = { uid: 0, gid: 0, gids: [] };
 const SECRET = "secret-that-lies-outside";
 /** The longest that one examination may take: all that it does, from the start on. */
 const LIMIT_MS = 20_000;
@@ -115,15 +114,7 @@ class Stand {
 	async serve(act: (overlay: Overlay) => void): Promise<void> {
 		const { overlay } = openOverlay({ ...this.options, purpose: "serve" });
 		try {
-			for (;;) {
-				try {
-					act(overlay);
-					return;
-				} catch (error) {
-					if (!(error instanceof Pending)) throw error;
-					await error.ready;
-				}
-			}
+			await untilReady(() => act(overlay));
 		} finally {
 			await overlay.close();
 		}
@@ -149,16 +140,6 @@ class Stand {
 
 function assertSentence(text: string): void {
 	assert.match(text, /^[A-Z][^\n]{20,700}$/, "a refusal is a sentence");
-}
-
-function walk(overlay: Overlay, path: string): OverlayObject {
-	let object: OverlayObject = overlay.root;
-	for (const name of path.split("/").filter(Boolean)) {
-		const next = overlay.lookup(object, Buffer.from(name), ROOT);
-		assert.ok(next, `${name} of ${path}`);
-		object = next;
-	}
-	return object;
 }
 
 function write(path: string, text: string | Buffer): void {

@@ -5,21 +5,16 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { TRUSTED_XATTRS } from "../src/layer/layer.ts";
 import { checkUpper } from "../src/overlay/check.ts";
-import { OverlayError, Pending } from "../src/overlay/errors.ts";
+import { OverlayError } from "../src/overlay/errors.ts";
 import { openOverlay } from "../src/overlay/open-overlay.ts";
 import type { Overlay } from "../src/overlay/overlay.ts";
+import { untilReady } from "../src/overlay/settle.ts";
 import { FileType, type OverlayObject } from "../src/overlay/types.ts";
+import { ROOT, walk } from "./in-process/walk.ts";
 import { needs } from "./support/requirements.ts";
 import { cannotMount, scratch } from "./support/scratch.ts";
 
-const ROOT = { uid: 0, gid: 0, gids: [] };
 const bytes = (name: string): Buffer => Buffer.from(name);
-
-function walk(overlay: Overlay, path: string): OverlayObject {
-	let object: OverlayObject = overlay.root;
-	for (const name of path.split("/").filter(Boolean)) object = overlay.lookup(object, bytes(name), ROOT) as OverlayObject;
-	return object;
-}
 
 /** Each with the object whose handle tells whether it happened. */
 const OPERATIONS: Record<string, readonly [watched: string, run: (overlay: Overlay) => void]> = {
@@ -72,15 +67,12 @@ test("an operation for which there is no space has happened or has not, and happ
 			mkdirSync(work);
 			let overlay = open();
 			const settle = async (act: () => void): Promise<string> => {
-				for (;;) {
-					try {
-						act();
-						return "ok";
-					} catch (error) {
-						if (error instanceof Pending) await error.ready;
-						else if (error instanceof OverlayError) return error.code;
-						else throw error;
-					}
+				try {
+					await untilReady(act);
+					return "ok";
+				} catch (error) {
+					if (error instanceof OverlayError) return error.code;
+					throw error;
 				}
 			};
 			const setUp: ((overlay: Overlay) => void)[] = [

@@ -3,22 +3,16 @@ import { execFileSync } from "node:child_process";
 import { appendFileSync, chmodSync, linkSync, mkdirSync, renameSync, truncateSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { OverlayError, Pending } from "../src/overlay/errors.ts";
+import { OverlayError } from "../src/overlay/errors.ts";
 import { openOverlay } from "../src/overlay/open-overlay.ts";
 import type { Overlay } from "../src/overlay/overlay.ts";
 import { release } from "../src/overlay/release.ts";
-import type { OverlayObject } from "../src/overlay/types.ts";
+import { untilReady } from "../src/overlay/settle.ts";
+import { ROOT, walk } from "./in-process/walk.ts";
 import { needs } from "./support/requirements.ts";
 import { cannotMount, scratch } from "./support/scratch.ts";
 
-const ROOT = { uid: 0, gid: 0, gids: [] };
 const bytes = (name: string): Buffer => Buffer.from(name);
-
-function walk(overlay: Overlay, path: string): OverlayObject {
-	let object: OverlayObject = overlay.root;
-	for (const name of path.split("/").filter(Boolean)) object = overlay.lookup(object, bytes(name), ROOT) as OverlayObject;
-	return object;
-}
 
 /** What is tried on a tree, by name: for the kernel and for holdfast. */
 const ATTEMPTS: Record<string, { readonly kernel: (top: string) => void; readonly ours: (overlay: Overlay) => void }> = {
@@ -140,19 +134,12 @@ test("what is immutable or append-only in a lower is so for the superuser too, b
 	const overlay = open("serve");
 	const ours: Record<string, string> = {};
 	for (const [name, attempt] of Object.entries(ATTEMPTS)) {
-		for (;;) {
-			try {
-				attempt.ours(overlay);
-				ours[name] = "ok";
-			} catch (error) {
-				if (error instanceof Pending) {
-					await error.ready;
-					continue;
-				}
-				if (!(error instanceof OverlayError)) throw error;
-				ours[name] = `E${error.code.toUpperCase()}`;
-			}
-			break;
+		try {
+			await untilReady(() => attempt.ours(overlay));
+			ours[name] = "ok";
+		} catch (error) {
+			if (!(error instanceof OverlayError)) throw error;
+			ours[name] = `E${error.code.toUpperCase()}`;
 		}
 	}
 	await overlay.close();

@@ -1,10 +1,11 @@
 import { LayerError, TRUSTED_XATTRS, USER_XATTRS } from "../../src/layer/layer.ts";
 import { allocate } from "../../src/linux/memory.ts";
 import { checkUpper } from "../../src/overlay/check.ts";
-import { OverlayError, Pending } from "../../src/overlay/errors.ts";
+import { OverlayError } from "../../src/overlay/errors.ts";
 import { adoptLowers, type OpenedOverlay, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { RegistryError } from "../../src/overlay/registry.ts";
+import { settle } from "../../src/overlay/settle.ts";
 import { type Attributes, FileType, type OverlayObject } from "../../src/overlay/types.ts";
 
 /**
@@ -133,16 +134,8 @@ class Examiner {
 	}
 
 	async #run<T>(act: (overlay: Overlay) => T): Promise<T> {
-		for (;;) {
-			try {
-				const { overlay } = this.#opened as OpenedOverlay;
-				overlay.trim();
-				return act(overlay);
-			} catch (error) {
-				if (!(error instanceof Pending)) throw error;
-				await error.ready;
-			}
-		}
+		const { overlay } = this.#opened as OpenedOverlay;
+		return settle(overlay, () => act(overlay));
 	}
 
 	/** What `act` says, or the error that a client would be answered. */

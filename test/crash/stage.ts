@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { interceptChanges } from "../../src/linux/libc.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { setXattr } from "../../src/linux/xattr.ts";
-import { Pending } from "../../src/overlay/errors.ts";
 import type { Node } from "../../src/overlay/node.ts";
 import { openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
+import { untilReady } from "../../src/overlay/settle.ts";
 import type { ChangeRequest, Credentials, OverlayObject, Timespec } from "../../src/overlay/types.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { plant } from "../support/lower-tree.ts";
@@ -212,14 +212,7 @@ export class Stage {
 
 	/** Runs what may have to wait, from its start, until it is done. */
 	async settle<T>(operation: () => T): Promise<T> {
-		for (;;) {
-			try {
-				return operation();
-			} catch (error) {
-				if (!(error instanceof Pending)) throw error;
-				await error.ready;
-			}
-		}
+		return untilReady(() => operation());
 	}
 
 	/** A request of its own of the client "before". */

@@ -5,11 +5,12 @@ import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { getXattr } from "../../src/linux/xattr.ts";
 import { checkUpper } from "../../src/overlay/check.ts";
-import { OverlayError, Pending } from "../../src/overlay/errors.ts";
+import { OverlayError } from "../../src/overlay/errors.ts";
 import { LISTING_LIMITS } from "../../src/overlay/listing.ts";
 import type { Node } from "../../src/overlay/node.ts";
 import { adoptLowers, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
+import { untilReady } from "../../src/overlay/settle.ts";
 import { parentOf, requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { type Change, perform } from "./change.ts";
@@ -205,14 +206,7 @@ export class Cell {
 	}
 
 	async #settle<T>(operation: () => T): Promise<T> {
-		for (;;) {
-			try {
-				return operation();
-			} catch (error) {
-				if (!(error instanceof Pending)) throw error;
-				await error.ready;
-			}
-		}
+		return untilReady(() => operation());
 	}
 
 	/** By its names. */
