@@ -18,6 +18,7 @@ import { noise, plant } from "./support/lower-tree.ts";
 import { needs, sbinPath } from "./support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "./support/scratch.ts";
 import { layerArguments, runHoldfast, startServer } from "./support/server-process.ts";
+import { readXattrs } from "./support/tree-snapshot.ts";
 import { runVm } from "./support/virtual-machine.ts";
 
 /**
@@ -156,7 +157,7 @@ type Tree = ReadonlyMap<string, string>;
 function describe(top: string): Tree {
 	const tree = new Map<string, string>();
 	const firstName = new Map<bigint, string>();
-	const xattrs = readXattrs(top);
+	const xattrs = readXattrs(top, "trusted.overlay.");
 	const visit = (path: Buffer, key: string) => {
 		const stat = lstatSync(path, { bigint: true });
 		let line = `${fields(path, stat)}${xattrs.get(key) ?? ""}`;
@@ -182,23 +183,6 @@ function fields(path: Buffer, stat: BigIntStats): string {
 	}
 	if (stat.isSymbolicLink()) return `${common} target=${JSON.stringify(readlinkSync(path, { encoding: "buffer" }).toString("latin1"))}`;
 	return stat.isDirectory() ? common : `${common} rdev=${stat.rdev}`;
-}
-
-function readXattrs(top: string): Map<string, string> {
-	const text = execFileSync("getfattr", ["--recursive", "--no-dereference", "--physical", "--match=-", "--dump", "--encoding=hex", "."], {
-		cwd: top,
-		encoding: "latin1",
-		maxBuffer: 1 << 28,
-		stdio: ["ignore", "pipe", "ignore"],
-	});
-	const found = new Map<string, string>();
-	for (const block of text.split("\n\n")) {
-		const [head, ...lines] = block.split("\n").filter((line) => line !== "" && !line.startsWith("trusted.overlay."));
-		if (!head?.startsWith("# file: ") || lines.length === 0) continue;
-		const path = head.slice("# file: ".length).replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
-		found.set(path, ` ${lines.sort().join(" ")}`);
-	}
-	return found;
 }
 
 function assertSame(expected: Tree, actual: Tree, what: string): void {

@@ -5,6 +5,7 @@ import { lstatSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
+import { newRepository } from "./support/git-repository.ts";
 import { noise, plant } from "./support/lower-tree.ts";
 import { FileType3 } from "./support/nfs3-client.ts";
 import { full, needs, repository } from "./support/requirements.ts";
@@ -75,21 +76,7 @@ function plantRound(top: string, number: number): void {
 	execFileSync("find", [top, "-exec", "touch", "-h", "-d", "2001-02-03T04:05:06.789", "{}", "+"]);
 	execFileSync("cp", ["-a", join(top, "backup.0"), join(top, "source")]);
 	const repo = join(top, "repository");
-	plant(
-		repo,
-		Object.fromEntries(Array.from({ length: 12 }, (_, index) => [`file${index}.txt`, `contents of ${index}\n`.repeat(index + 1)])),
-	);
-	const environment = {
-		PATH: process.env.PATH,
-		HOME: "/nonexistent",
-		GIT_CONFIG_GLOBAL: "/dev/null",
-		GIT_AUTHOR_NAME: "a",
-		GIT_AUTHOR_EMAIL: "a@example.org",
-		GIT_COMMITTER_NAME: "a",
-		GIT_COMMITTER_EMAIL: "a@example.org",
-	};
-	const git = (...args: string[]) => execFileSync("git", ["-C", repo, ...args], { env: environment, stdio: "pipe" });
-	git("init", "-q", "-b", "main");
+	const git = newRepository(repo, 12);
 	for (let index = 0; index < 3; index += 1) {
 		writeFileSync(join(repo, "file0.txt"), noise(400, index + 1).toString("hex"));
 		git("add", "-A");

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, lstatSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { newRepository } from "./support/git-repository.ts";
 import { noise, plant, plantMany } from "./support/lower-tree.ts";
 import { FileType3 } from "./support/nfs3-client.ts";
 import { full, needs, repository } from "./support/requirements.ts";
@@ -62,21 +63,7 @@ function plantLower(top: string): void {
 		"create table t(id integer primary key, word text, n integer); with recursive c(i) as (values(1) union all select i+1 from c where i<2000) insert into t select i, hex(i), i from c;",
 	]);
 	const repo = join(top, "repository");
-	plant(
-		repo,
-		Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`file${index}.txt`, `contents of ${index}\n`.repeat(index + 1)])),
-	);
-	const environment = {
-		PATH: process.env.PATH,
-		HOME: "/nonexistent",
-		GIT_CONFIG_GLOBAL: "/dev/null",
-		GIT_AUTHOR_NAME: "a",
-		GIT_AUTHOR_EMAIL: "a@example.org",
-		GIT_COMMITTER_NAME: "a",
-		GIT_COMMITTER_EMAIL: "a@example.org",
-	};
-	const git = (...args: string[]) => execFileSync("git", ["-C", repo, ...args], { env: environment, stdio: "pipe" });
-	git("init", "-q", "-b", "main");
+	const git = newRepository(repo, 40);
 	git("add", "-A");
 	git("commit", "-q", "-m", "first");
 	for (let index = 0; index < 5; index += 1) {

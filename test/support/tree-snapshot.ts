@@ -27,7 +27,7 @@ const TYPES: readonly [number, string][] = [
 
 /** All that a local path shows of a tree; reading it leaves no trace but access times. */
 export function snapshotTree(top: string, options: SnapshotOptions = {}): TreeSnapshot {
-	const xattrs = options.contentsOnly ? new Map<string, string>() : readXattrs(top);
+	const xattrs = options.contentsOnly ? new Map<string, string>() : byDecodedPath(readXattrs(top));
 	const found = new Map<string, string>();
 	const visit = (path: string) => {
 		if (options.ignore?.(path)) return;
@@ -68,8 +68,16 @@ export function sha256OfFile(path: string): string {
 	return hash.digest("hex");
 }
 
-/** By path, as " name=hex name=hex" in order of names. Node.js has no call for them. */
-function readXattrs(top: string): Map<string, string> {
+/** Paths as Node.js lists them: bytes that are no UTF-8 are all shown alike. */
+function byDecodedPath(xattrs: ReadonlyMap<string, string>): Map<string, string> {
+	return new Map([...xattrs].map(([path, line]) => [Buffer.from(path, "latin1").toString(), line]));
+}
+
+/**
+ * By path, its bytes as Latin-1: " name=hex name=hex" in order of names, without those that begin with `left`. Node.js has no call for
+ * them.
+ */
+export function readXattrs(top: string, left?: string): Map<string, string> {
 	if (missing("getfattr")) throw new Error("snapshots need getfattr (package attr)");
 	const text = execFileSync("getfattr", ["--recursive", "--no-dereference", "--physical", "--match=-", "--dump", "--encoding=hex", "."], {
 		cwd: top,
@@ -79,11 +87,10 @@ function readXattrs(top: string): Map<string, string> {
 	});
 	const found = new Map<string, string>();
 	for (const block of text.split("\n\n")) {
-		const [head, ...lines] = block.split("\n").filter((line) => line !== "");
-		if (!head?.startsWith("# file: ")) continue;
-		const quoted = head.slice("# file: ".length);
-		const bytes = quoted.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
-		found.set(Buffer.from(bytes, "latin1").toString(), ` ${lines.sort().join(" ")}`);
+		const [head, ...lines] = block.split("\n").filter((line) => line !== "" && !(left !== undefined && line.startsWith(left)));
+		if (!head?.startsWith("# file: ") || lines.length === 0) continue;
+		const path = head.slice("# file: ".length).replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
+		found.set(path, ` ${lines.sort().join(" ")}`);
 	}
 	return found;
 }
