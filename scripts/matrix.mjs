@@ -1,13 +1,16 @@
 // Runs the matrix: kinds of objects x events x faults x stacks, every cell a test of the contract of handles. See docs/development.md.
 //
-//   npm run matrix -- [--seconds N] [--seed S] [--only WORD]... [--jobs 2] [--write]
+//   npm run matrix -- [--seconds N] [--stride N] [--seed S] [--only WORD]... [--jobs N] [--write]
 //   npm run matrix -- --cell "KIND/EVENT/FAULT/STACK"
 //
+// A cell of kills is many runs, one for each system call. --stride N makes one of N of them, chosen by the seed: 1 (all of them) as long as there
+// is no --seconds, then 32.
 // Runs the cells whose names contain all the words, in the random order of the seed, until all have run or the time is over. Prints every
 // failure with what replays it, and ends with counts. --write makes docs/matrix.md of a run of all cells. Exits 1 if a cell has failed.
 
 import { fork, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -18,10 +21,11 @@ const LIMIT_MS = 600_000;
 const { values } = parseArgs({
 	options: {
 		seconds: { type: "string" },
+		stride: { type: "string" },
 		seed: { type: "string" },
 		only: { type: "string", multiple: true, default: [] },
 		cell: { type: "string" },
-		jobs: { type: "string", default: "2" },
+		jobs: { type: "string", default: String(availableParallelism()) },
 		write: { type: "boolean", default: false },
 	},
 });
@@ -49,6 +53,7 @@ if (values.cell !== undefined && impossible.length > 0) {
 	process.exit(0);
 }
 const seed = values.seed === undefined ? Date.now() & 0x7fffffff : Number(values.seed);
+const stride = Number(values.stride ?? (values.seconds === undefined ? 1 : 32));
 const end = Date.now() + Number(values.seconds ?? Number.POSITIVE_INFINITY) * 1000;
 const queue = shuffled(
 	chosen.filter((cell) => cell.impossible === null),
@@ -61,7 +66,8 @@ const crashPoints = new Set();
 let run = 0;
 let processes = 0;
 let lowersChanged = 0;
-console.log(`matrix: seed ${seed}, ${possible} cells`);
+const share = stride === 1 ? "every call of a cell of kills" : `one of ${stride} calls of a cell of kills`;
+console.log(`matrix: seed ${seed}, ${possible} cells, ${share}`);
 await Promise.all(Array.from({ length: Math.min(Number(values.jobs), possible) }, () => worker()));
 
 const took = ((Date.now() - begun) / 1000).toFixed(0);
@@ -83,7 +89,7 @@ async function worker() {
 
 function oneProcess() {
 	return new Promise((resolve) => {
-		const child = fork(join(root, "dist/test/matrix/worker.js"), { stdio: "inherit" });
+		const child = fork(join(root, "dist/test/matrix/worker.js"), [String(stride), String(seed)], { stdio: "inherit" });
 		let current = null;
 		let timer;
 		const next = () => {
@@ -117,12 +123,14 @@ function finish({ name, failure, crashPoints: points, kills }) {
 	if (run % 500 === 0) console.log(`matrix: ${run} of ${possible}, ${failed.size} failed, ${((Date.now() - begun) / 1000).toFixed(0)} s`);
 	if (failure === null) return;
 	failed.add(name);
-	console.log(`\nFAILED ${name}\n  ${failure.replaceAll("\n", "\n  ")}\n  replay: npm run matrix -- --cell "${name}"`);
+	console.log(
+		`\nFAILED ${name}\n  ${failure.replaceAll("\n", "\n  ")}\n  replay: npm run matrix -- --seed ${seed} --stride ${stride} --cell "${name}"`,
+	);
 }
 
 function write() {
-	if (run < all.length - impossible.length || chosen.length < all.length) {
-		console.error("matrix: docs/matrix.md is written of a run of all cells only");
+	if (run < all.length - impossible.length || chosen.length < all.length || stride > 1) {
+		console.error("matrix: docs/matrix.md is written of a run of all cells and calls only");
 		process.exit(2);
 	}
 	writeFileSync(join(root, "docs/matrix.md"), documentOf(failed));

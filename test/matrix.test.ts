@@ -38,7 +38,7 @@ test("handles hold in a sample of the matrix of kinds, events, faults and stacks
 		seed,
 	);
 	const needed = new Set<unknown>([...KINDS, ...EVENTS, ...FAULTS]);
-	const runner = new Runner();
+	const runner = new Runner(1, seed);
 	t.after(() => runner.end());
 	const failures: string[] = [];
 	const end = Date.now() + SECONDS * 1000;
@@ -50,7 +50,7 @@ test("handles hold in a sample of the matrix of kinds, events, faults and stacks
 		run++;
 		crashPoints += result.crashPoints.length;
 		for (const entry of [cell.kind, cell.event, cell.fault]) needed.delete(entry);
-		if (result.failure !== null) failures.push(`${result.failure}\nreplay: npm run matrix -- --cell "${cell.name}"`);
+		if (result.failure !== null) failures.push(`${result.failure}\nreplay: npm run matrix -- --seed ${seed} --cell "${cell.name}"`);
 	}
 	t.diagnostic(`seed ${seed}: ${run} cells, ${crashPoints} crash points`);
 	assert.equal(failures.length, 0, `${failures.length} cells of seed ${seed} fail:\n${failures.slice(0, 5).join("\n\n")}`);

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
+import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { allocateRange, syncFileData, writeFrom } from "../linux/data.ts";
+import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { getXattrOfOpen, setXattrOfOpen } from "../linux/xattr.ts";
 import { crc32 } from "./crc32.ts";
@@ -276,20 +276,21 @@ export class Journal {
 	#loadLog(): number {
 		this.#log = openFile(join(this.#folder, LOG_FILE));
 		allocateRange(this.#log, 0, 0, LOG_RECORDS * RECORD_BYTES);
-		const bytes = readFileSync(join(this.#folder, LOG_FILE));
 		const limit = this.#clock() - RETENTION_MS;
 		let last = 0;
 		const lost: AnswerRecord[] = [];
-		for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
-			if (bytes[at] !== RECORD_MAGIC) continue;
-			const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
-			if (record === null) continue;
-			if (record.sequence > last) {
-				last = record.sequence;
-				this.#logNext = (at / RECORD_BYTES + 1) % LOG_RECORDS;
+		for (const { position, bytes } of writtenParts(this.#log)) {
+			for (let at = (RECORD_BYTES - (position % RECORD_BYTES)) % RECORD_BYTES; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
+				if (bytes[at] !== RECORD_MAGIC) continue;
+				const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
+				if (record === null) continue;
+				if (record.sequence > last) {
+					last = record.sequence;
+					this.#logNext = ((position + at) / RECORD_BYTES + 1) % LOG_RECORDS;
+				}
+				const known = this.#answers.get(requestKey(record.ring, record.request));
+				if (record.time > limit && (known === undefined || known.time < record.time)) lost.push(record);
 			}
-			const known = this.#answers.get(requestKey(record.ring, record.request));
-			if (record.time > limit && (known === undefined || known.time < record.time)) lost.push(record);
 		}
 		for (const record of lost.sort((a, b) => a.sequence - b.sequence)) this.#restore(record);
 		return last;
@@ -406,6 +407,17 @@ function openFile(path: string): number {
 function readPlainFile(path: string): Buffer {
 	const stat = lstatSync(path);
 	return stat.isFile() && stat.size <= FILE_BYTES_MAX ? readFileSync(path) : Buffer.alloc(0);
+}
+
+/** What of a file was ever written: allocated space that was not counts as a hole, so that a start reads no more than it has to. */
+function* writtenParts(file: number): Generator<{ readonly position: number; readonly bytes: Buffer }> {
+	for (let at = 0; ; ) {
+		const position = seekData(file, at);
+		if (position < 0) return;
+		at = seekHole(file, position);
+		const bytes = Buffer.alloc(Math.max(0, at - position));
+		yield { position, bytes: bytes.subarray(0, readSync(file, bytes, 0, bytes.length, position)) };
+	}
 }
 
 function writeAt(file: number, bytes: Uint8Array, position: number): void {

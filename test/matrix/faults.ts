@@ -15,6 +15,8 @@ export interface Bench {
 	begin(options?: CellOptions): Promise<Cell>;
 	/** A number below that, the same whenever this cell runs. */
 	random(below: number): number;
+	/** Of the crash points of a cell one of so many is tried; 1 for all of them. */
+	readonly stride: number;
 	/** The world was stopped before the system call of that number. */
 	crashed(number: number, call: string): void;
 	/** A process was killed. */
@@ -110,7 +112,7 @@ export const FAULTS: readonly Fault[] = [
 			"the world is stopped before every single system call of the event that changes the disk, one run each, as at SIGKILL; in one of four cells a process of its own is killed by the signal, too.",
 		async run(bench) {
 			const { calls: all, changes } = await calls(bench, {});
-			for (let k = 0; k <= all.length; k++) {
+			for (let k = bench.random(Math.min(bench.stride, all.length + 1)); k <= all.length; k += bench.stride) {
 				const call = all[k] ?? "the reply";
 				await withCell(await bench.begin({ changes, isChecked: k % CHECK_STRIDE === 0 }), async (cell) => {
 					await stopped(cell, k);
@@ -120,7 +122,7 @@ export const FAULTS: readonly Fault[] = [
 					await goOn(cell, `killed before ${call}, call ${k} of ${all.length}`);
 				});
 			}
-			if (bench.random(PROCESS_STRIDE) > 0) return;
+			if (bench.random(PROCESS_STRIDE * Math.min(bench.stride, 4)) > 0) return;
 			await withCell(await bench.begin({ changes }), async (cell) => {
 				const k = bench.random(all.length + 1);
 				await cell.killProcess(k);

@@ -24,6 +24,14 @@ export class Runner {
 	#made = new Scratch();
 	#disks = new Disks(this.#made);
 	readonly #grounds = new Map<Stack, Ground>();
+	readonly #stride: number;
+	readonly #seed: number;
+
+	/** `stride`: of the crash points of a cell one of so many, chosen by the seed. */
+	constructor(stride: number, seed: number) {
+		this.#stride = stride;
+		this.#seed = seed;
+	}
 
 	/** A cell that can exist. */
 	async run({ name, kind, event, fault, stack }: CellOfMatrix): Promise<CellResult> {
@@ -40,7 +48,8 @@ export class Runner {
 					await cell.begin();
 					return cell;
 				},
-				random: generator(createHash("sha256").update(name).digest().readUInt32LE(0)),
+				stride: this.#stride,
+				random: generator(createHash("sha256").update(`${this.#seed} ${name}`).digest().readUInt32LE(0)),
 				killed: () => kills++,
 				crashed: (number, call) => crashPoints.push(`${number} ${call}`),
 			});

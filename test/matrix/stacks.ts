@@ -32,6 +32,8 @@ export const STACKS: readonly Stack[] = [
 	stack("one lower, tmpfs", "tmpfs", ["tmpfs"]),
 	stack("three lowers, ext4", "ext4", times(3, "ext4")),
 	stack("three lowers, upper on ext4, lowers on xfs, btrfs and tmpfs", "ext4", ["xfs", "btrfs", "tmpfs"]),
+	stack("three lowers, upper on btrfs, lowers on btrfs, tmpfs and ext4", "btrfs", ["btrfs", "tmpfs", "ext4"]),
+	stack("three lowers, upper on tmpfs, lowers on tmpfs, ext4 and xfs", "tmpfs", ["tmpfs", "ext4", "xfs"]),
 	stack("five lowers with a redirect, ext4", "ext4", times(5, "ext4"), true),
 	stack("five lowers with a redirect, upper on xfs, lowers on ext4 and btrfs", "xfs", ["btrfs", "ext4", "ext4", "btrfs", "ext4"], true),
 ];

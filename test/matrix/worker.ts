@@ -1,9 +1,9 @@
 import { allCells } from "./cells.ts";
 import { Runner } from "./runner.ts";
 
-/** A process that runs the cells it is told the names of, and tells what came of each. `null` ends it. */
+/** A process (STRIDE SEED) that runs the cells it is told the names of, and tells what came of each. `null` ends it. */
 
-const runner = new Runner();
+const runner = new Runner(Number(process.argv[2]), Number(process.argv[3]));
 const cells = new Map(allCells().map((cell) => [cell.name, cell]));
 let last: Promise<unknown> = Promise.resolve();
 
