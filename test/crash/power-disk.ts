@@ -12,6 +12,7 @@ const FS_IOC_SHUTDOWN = 0x8004587d;
 const NO_LOG_FLUSH = 2;
 /** Of an image that the file system goes on writing to meanwhile. */
 const COPIES_MAX = 50;
+const RELEASE_MS = 60_000;
 
 /**
  * A file system in an image that can lose its power. btrfs has no FS_IOC_SHUTDOWN: there the image is copied at that instant, which has what
@@ -96,6 +97,15 @@ export class PowerDisk {
 		return fields[8] === "0" ? fields.slice(4, 7).join(" ") : null;
 	}
 
+	/** A mount of an image whose file system somebody still has, as in a mount namespace of theirs, would be that dead one again. */
+	#untilReleased(): void {
+		const end = Date.now() + RELEASE_MS;
+		while (isAttached(this.#image)) {
+			if (Date.now() > end) throw new Error(`${this.#image} is still in use ${RELEASE_MS} ms after it was unmounted`);
+			Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+		}
+	}
+
 	/** The power is back: the journal is replayed. What was still open here is closed, as with a process that has ended. */
 	restore(): void {
 		for (const fd of this.#open) {
@@ -106,9 +116,21 @@ export class PowerDisk {
 			}
 		}
 		this.#made.unmount(this.#path);
+		this.#untilReleased();
 		if (this.kind === "btrfs") renameSync(`${this.#image}.cut`, this.#image);
 		this.#path = this.#made.mountImage(this.#name);
 	}
+}
+
+function isAttached(image: string): boolean {
+	return readdirSync("/sys/block").some((name) => {
+		const backing = join("/sys/block", name, "loop/backing_file");
+		try {
+			return name.startsWith("loop") && readFileSync(backing, "utf8").trim() === image;
+		} catch {
+			return false;
+		}
+	});
 }
 
 function descriptorsOn(device: number): number[] {
