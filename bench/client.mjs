@@ -1,0 +1,40 @@
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { repository } from "./host.mjs";
+
+/** The client of all servers: bench/nfsload, one process for each measurement. */
+
+const LIMIT_MS = 120_000;
+
+/**
+ * Runs one load. `load` are options of nfsload.
+ * Resolves to what it printed; `failure` is set where calls failed or it could not run.
+ */
+export function nfsload(server, load) {
+	const args = ["--port", server.port, "--mountport", server.mountPort, "--export", server.exportPath, "--server-pid", server.pid, ...load];
+	return new Promise((resolve) => {
+		const child = spawn(join(repository, "bench/nfsload/nfsload"), args.map(String), { timeout: LIMIT_MS, killSignal: "SIGKILL" });
+		let stdout = "";
+		let stderr = "";
+		child.stdout.on("data", (chunk) => {
+			stdout += chunk;
+		});
+		child.stderr.on("data", (chunk) => {
+			stderr += chunk;
+		});
+		child.on("close", (code, signal) => {
+			if (signal !== null) return resolve({ failure: `the client was not done after ${LIMIT_MS / 1000} s` });
+			if (code === 1 || stdout === "")
+				return resolve({
+					failure: stderr
+						.trim()
+						.split("\n")
+						.at(-1)
+						.replace(/^nfsload: /, ""),
+				});
+			const result = JSON.parse(stdout);
+			if (code === 2) result.failure = `${result.errors} of ${result.ops} calls failed, the first with status ${result.first_error}`;
+			resolve(result);
+		});
+	});
+}

@@ -1,0 +1,144 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { units } from "./cases.mjs";
+import { curves, operations } from "./growth.mjs";
+import { repository } from "./host.mjs";
+import { ratioOf, verdictOf } from "./targets.mjs";
+
+/** A run as text for a terminal, as JSON, and as docs/benchmarks.md. */
+
+const mounts = { kernel: "kernel overlayfs", "fuse-overlayfs": "fuse-overlayfs" };
+
+export function printReport(run, asJson) {
+	const text = [...conditionsOf(run), ...tablesOf(run).flatMap((table) => ["", table.title, "", ...aligned(table)])].join("\n");
+	if (asJson) console.log(JSON.stringify(run, null, "\t"));
+	(asJson ? console.error : console.log)(text);
+}
+
+export function writeReport(run) {
+	const text = ["# Benchmarks", "", ...introduction, "", ...conditionsOf(run).map((line) => `- ${line}`)];
+	for (const table of tablesOf(run)) text.push("", `## ${table.title}`, "", ...(table.notes ?? []), ...markdown(table));
+	writeFileSync(join(repository, "docs/benchmarks.md"), `${text.join("\n")}\n`);
+	console.error("bench: docs/benchmarks.md written");
+}
+
+const introduction = [
+	"Made by `npm run bench -- --write`; [development.md](development.md#benchmarks) tells what is measured and how. Holdfast is compared with",
+	"nfs-ganesha over the kernel's overlayfs (`index=on,nfs_export=on,redirect_dir=on`), on the same kind of file system, by the same client in",
+	"the same run. What counts is the ratio: absolute figures depend on the machine and on who else uses it.",
+];
+
+function conditionsOf(run) {
+	const scope = [run.quick ? "a quick run, too short to judge by" : null, run.only.length > 0 ? `only ${run.only.join(", ")}` : null];
+	const peers = Object.entries(run.peers).map(([name, version]) => `${name} ${version}`);
+	return [
+		`${run.date}, commit ${run.commit}${scope.map((part) => (part === null ? "" : `; ${part}`)).join("")}`,
+		`Linux ${run.kernel}, ${run.processors}, Node.js ${run.node}, ${peers.join(", ")}`,
+		`${run.rounds} rounds, ${run.seconds} s for each measurement with a time, ${run.minutes.toFixed(1)} minutes in all`,
+		`load of the machine ${run.loadBefore.toFixed(1)} before and ${run.loadAfter.toFixed(1)} after`,
+	];
+}
+
+function tablesOf(run) {
+	const tables = [
+		{
+			title: "Against nfs-ganesha",
+			notes: [
+				"Medians, with the least and the most of the rounds in brackets. CPU is microseconds of the server's CPU time for each call. A target",
+				"is the ratio that is aimed at.",
+				"",
+			],
+			head: ["case", "unit", "holdfast", "nfs-ganesha", "ratio", "CPU", "ganesha's", "ratio", "target", "met"],
+			rows: run.cases.filter(({ servers }) => servers.ganesha).map(againstGanesha),
+		},
+		{
+			title: "Against mounts",
+			notes: ["Holdfast through its client, and system calls on the mounts of others: those have no network between.", ""],
+			head: ["case", "unit", "holdfast", ...Object.values(mounts).flatMap((name) => [name, "ratio"])],
+			rows: run.cases.filter(({ servers }) => servers.kernel).map(againstMounts),
+		},
+		...Object.entries(curves).map(([curve, { title }]) => ({
+			title: `Growth: ${title.charAt(0).toLowerCase()}${title.slice(1)}`,
+			notes: ["Microseconds for each call, 16 calls at a time; in brackets of the server's CPU. Holdfast only.", ""],
+			head: ["", ...Object.values(operations)],
+			rows: run.cases.filter((each) => each.curve === curve).map(growthRow),
+		})),
+	];
+	return tables.filter(({ rows }) => rows.length > 0);
+}
+
+function againstGanesha(result) {
+	const { name, unit, servers } = result;
+	const { holdfast, ganesha } = servers;
+	return [
+		name,
+		unit,
+		valueCell(holdfast),
+		valueCell(ganesha),
+		factor(ratioOf(holdfast.value, ganesha.value)),
+		cpuCell(holdfast),
+		cpuCell(ganesha),
+		factor(ratioOf(holdfast.cpu, ganesha.cpu)),
+		targetCell(result),
+		verdictOf(result),
+	];
+}
+
+function againstMounts({ name, unit, servers }) {
+	const compared = Object.keys(mounts).flatMap((kind) => [
+		valueCell(servers[kind]),
+		factor(ratioOf(servers.holdfast.value, servers[kind].value)),
+	]);
+	return [name, unit, valueCell(servers.holdfast), ...compared];
+}
+
+function growthRow({ point, servers }) {
+	const { cells, failure } = servers.holdfast;
+	const cell = ({ time, cpu }) => `${figure(time.median)} (${figure(cpu.median)})`;
+	return [
+		point.toLocaleString("en"),
+		...Object.keys(operations).map((operation) => (cells[operation] ? cell(cells[operation]) : (failure ?? ""))),
+	];
+}
+
+function valueCell({ value, failure }) {
+	const failed = failure === null ? "" : `failed: ${failure.replaceAll(/[\n|]+/g, " ")}`;
+	if (value === null) return failed;
+	const spread = value.rounds > 1 ? ` (${figure(value.min)}-${figure(value.max)})` : "";
+	return `${figure(value.median)}${spread}${failed && `; a round ${failed}`}`;
+}
+
+function cpuCell({ cpu }) {
+	return cpu === null ? "" : figure(cpu.median);
+}
+
+function targetCell({ target, unit }) {
+	if (target === null) return "";
+	if (target.most !== undefined) return `${target.most} ${unit}`;
+	const bound = units[unit].better === "more" ? "at least" : "at most";
+	const ratio = target.ratio < 0.1 ? `1/${Math.round(1 / target.ratio)}` : target.ratio;
+	return `${bound} ${ratio}${target.cpu === undefined ? "" : `, CPU at most ${target.cpu}`}`;
+}
+
+function factor(ratio) {
+	return ratio === null ? "" : ratio.toFixed(ratio < 0.1 ? 4 : 2);
+}
+
+/** Three digits, and no more of them than that for what is small. */
+function figure(number) {
+	if (number === 0) return "0";
+	if (number >= 100) return Math.round(Number(number.toPrecision(3))).toLocaleString("en");
+	return number >= 0.1 ? String(Number(number.toPrecision(3))) : number.toFixed(3);
+}
+
+function aligned({ head, rows }) {
+	const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => Math.min(row[column].length, 60))));
+	return [head, ...rows].map((row) =>
+		row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join("  "),
+	);
+}
+
+function markdown({ head, rows }) {
+	const line = (cells) => `| ${cells.join(" | ")} |`;
+	return [line(head), `|${head.map((_, column) => (column === 0 ? "---|" : "--:|")).join("")}`, ...rows.map(line)];
+}

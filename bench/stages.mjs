@@ -1,0 +1,187 @@
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { nfsload } from "./client.mjs";
+import { makeDisk } from "./disks.mjs";
+import { must } from "./host.mjs";
+import { newLayers, start } from "./servers.mjs";
+import { onMount } from "./syscalls.mjs";
+import { fill, largeFile, million, nested } from "./trees.mjs";
+
+/**
+ * What servers stand on while cases run. A stage is opened for all its cases; `measure(entry, kind)` then measures one case on one server,
+ * and resolves to what nfsload printed, or what the case's own `measure` makes of it.
+ */
+
+export const stages = {
+	reads: () => standing("ext4", { megabytes: 4096, inodes: 400_000 }, readsTree, prepareUpper),
+	million: () => standing("ext4", { megabytes: 8192, inodes: 2_400_000 }, million),
+	fresh: () => ({ measure: onFreshDisk, close: async () => {} }),
+	"large-ext4": sharedDisk,
+	"large-xfs": sharedDisk,
+	"large-btrfs": sharedDisk,
+};
+
+function readsTree(lower, { quick }) {
+	fill(join(lower, "lower"), 1000, 4096);
+	fill(join(lower, "upper"), 200, 4096);
+	fill(join(lower, "merged"), 500, 4096);
+	for (const what of ["lower", "upper"]) largeFile(join(lower, `data-${what}`), "large", 256);
+	fill(join(lower, "entries-lower"), 10_000);
+	mkdirSync(join(lower, "entries-upper"));
+	fill(join(lower, "entries-merged"), 5000);
+	nested(join(lower, "tree-lower"), 2, 10, quick ? 200 : 1000);
+	nested(join(lower, "tree-merged"), 2, 5, quick ? 200 : 1000);
+}
+
+/** Copies up and creates, through the server itself. */
+async function prepareUpper(server, { quick }) {
+	const loads = [
+		["--op", "setattr", "--path", "upper"],
+		["--op", "overwrite", "--path", "data-upper", "--seconds", 60],
+		["--op", "create", "--keep", "--count", 500, "--path", "merged"],
+		["--op", "create", "--keep", "--count", 10_000, "--path", "entries-upper"],
+		["--op", "create", "--keep", "--count", 5000, "--path", "entries-merged"],
+	];
+	for (let folder = 0; folder < 25; folder++) {
+		const path = `tree-merged/${Math.floor(folder / 5)}/${folder % 5}`;
+		loads.push(["--op", "create", "--keep", "--count", quick ? 50 : 250, "--path", path]);
+	}
+	for (const load of loads) {
+		const { failure } = await nfsload(server, ["--seconds", 60, "--qd", 16, ...load]);
+		if (failure !== undefined) throw new Error(`${load.join(" ")}: ${failure}`);
+	}
+}
+
+/** Servers that stay up for all cases, on uppers of their own over one lower. */
+function standing(fs, size, makeTree, prepare) {
+	let disk;
+	let uppers = 0;
+	const layers = {};
+	const servers = {};
+	const broken = {};
+	const up = async (kind) => {
+		servers[kind] ??= await start[kind](layers[kind]);
+	};
+	const down = async (kind) => {
+		const server = servers[kind];
+		delete servers[kind];
+		await server?.stop();
+	};
+	const newUpper = (kind) => {
+		layers[kind] = newLayers(disk.path, `${kind}-${++uppers}`, [join(disk.path, "lower")]);
+	};
+	const open = async (kind, settings) => {
+		newUpper(kind);
+		await up(kind);
+		await prepare?.(servers[kind], settings);
+	};
+	return {
+		async measure(entry, kind, settings, isFirst) {
+			if (disk === undefined) {
+				disk = makeDisk(fs, size);
+				mkdirSync(join(disk.path, "lower"));
+				makeTree(join(disk.path, "lower"), settings);
+				must("sync", "-f", disk.path);
+			}
+			if (layers[kind] === undefined) {
+				broken[kind] = await open(kind, settings).then(
+					() => undefined,
+					(error) => error,
+				);
+			}
+			if (broken[kind] !== undefined) throw broken[kind];
+			if (entry.restart) {
+				await down(kind);
+				if (entry.newUpper) newUpper(kind);
+				if (entry.cold) dropCaches();
+			}
+			await up(kind);
+			if (isFirst && !entry.restart) await nfsload(servers[kind], [...entry.load, "--seconds", 0.3]);
+			return measured(entry, servers[kind], layers[kind]);
+		},
+		async close() {
+			for (const kind of Object.keys(servers)) await down(kind);
+			disk?.remove();
+		},
+	};
+}
+
+/** A file system, a lower and a server for each measurement. */
+async function onFreshDisk(entry, kind) {
+	const disk = makeDisk(entry.fs ?? "ext4", entry.size);
+	try {
+		const server = await overLowers(entry, kind, disk, "fresh");
+		try {
+			return await server.measure();
+		} finally {
+			await server.stop();
+		}
+	} finally {
+		disk.remove();
+	}
+}
+
+/** A file system and a lower for all measurements, an upper and a server for each. */
+function sharedDisk() {
+	let disk;
+	return {
+		async measure(entry, kind) {
+			const isNew = disk === undefined;
+			disk ??= makeDisk(entry.fs, entry.size);
+			const server = await overLowers(entry, kind, disk, kind, isNew);
+			try {
+				return await server.measure();
+			} finally {
+				await server.stop();
+				for (const folder of Object.values(server.layers).flat()) {
+					if (!server.layers.lowers.includes(folder)) rmSync(folder, { recursive: true, force: true });
+				}
+				must("sync", "-f", disk.path);
+			}
+		},
+		async close() {
+			disk?.remove();
+		},
+	};
+}
+
+async function overLowers(entry, kind, disk, name, isNew = true) {
+	const lowers = Array.from({ length: entry.lowers ?? 1 }, (_, index) => join(disk.path, `lower-${index}`));
+	if (isNew) {
+		for (const [index, lower] of lowers.entries()) {
+			mkdirSync(lower);
+			entry.fill(lower, index);
+		}
+		must("sync", "-f", disk.path);
+	}
+	const layers = newLayers(disk.path, name, lowers);
+	const server = await start[kind](layers);
+	return {
+		layers,
+		stop: () => server.stop(),
+		async measure() {
+			if (entry.warm !== undefined) {
+				const { failure } = await perform(entry, server, entry.warm, "warm");
+				if (failure !== undefined) throw new Error(`while warming up: ${failure}`);
+			}
+			return measured(entry, server, layers);
+		},
+	};
+}
+
+function measured(entry, server, layers) {
+	const run = () => perform(entry, server, entry.load, "work");
+	if (entry.measure === undefined) return run();
+	return entry.measure({ run, server, layers, load: (options) => nfsload(server, options) });
+}
+
+/** On a server by the client, on a mount by system calls. */
+async function perform(entry, server, load, folder) {
+	if (server.root === undefined) return nfsload(server, load);
+	return onMount[entry.onMount.act](join(server.root, folder), entry.onMount.bytes);
+}
+
+function dropCaches() {
+	must("sync");
+	writeFileSync("/proc/sys/vm/drop_caches", "3");
+}
