@@ -9,7 +9,8 @@ import { fill, largeFile, spaceOfFiles } from "./trees.mjs";
  * "upper" was copied up, "merged" is a folder half of which is in a lower and half in the upper.
  *
  * A case has a `stage`, which is what its servers stand on (runner.mjs); `servers` that are compared; and either a `load` of nfsload,
- * of which `unit` says what counts, or a `measure` of its own. A `target` is against nfs-ganesha: `ratio` is the least ratio of the
+ * of which `unit` says what counts, or a `measure` of its own. `also` are further cases that are made of the same measurements: `of` takes
+ * theirs out of each. A `target` is against nfs-ganesha: `ratio` is the least ratio of the
  * medians where more is better, the most where less is; `cpu` the most of server CPU for each call; `most` the most of the median itself.
  */
 
@@ -51,6 +52,7 @@ function reads({ seconds }) {
 		servers: both,
 		load: ["--seconds", seconds, ...depthOf(how), ...load],
 		unit: "calls/s",
+		needsUpper: what === "upper" || what === "merged",
 		...more,
 	});
 	const atSixteen = { target: { ratio: 1.5, cpu: 0.6 } };
@@ -156,9 +158,9 @@ function changes({ quick }) {
 	for (const op of ["create", "mkdir", "remove", "rename"]) {
 		for (const how of op === "create" ? [oneByOne, sixteen, manyConnections] : [oneByOne, sixteen]) {
 			// As many calls on every server, for a folder that grows makes them dearer.
-			const count = quick ? 3000 : how === oneByOne ? 5000 : 20_000;
+			const count = quick ? 1000 : how === oneByOne ? 3000 : 10_000;
 			const load = ["--op", op, "--seconds", 60, "--keep", ...depthOf(how)];
-			const more = { quick: how === sixteen, ...(how === oneByOne ? {} : { target: { ratio: 1.5 } }) };
+			const more = how === oneByOne ? { mostRounds: 3 } : { quick: how === sixteen, target: { ratio: 1.5 } };
 			const made = entry(op, how, load, more);
 			cases.push({ ...made, load: [...made.load, "--count", count] });
 		}
@@ -186,41 +188,32 @@ function existing({ quick }) {
 		quick: fs === "ext4",
 		mostRounds: 3,
 	});
-	const removal = {
-		stage: "fresh",
-		servers: all,
-		fill: sized(16_384),
-		warm: ["--op", "remove", "--existing", "--path", "warm"],
-		load: ["--op", "remove", "--existing", "--seconds", 60, "--path", "work", ...depthOf(oneByOne)],
-		onMount: { act: "remove" },
-		mostRounds: 3,
-	};
 	return [
 		copyUp("ext4"),
 		copyUp("xfs"),
 		copyUp("btrfs"),
-		{ ...removal, name: `remove-16k/lower/${nameOf(oneByOne)}`, unit: "calls/s", target: { ratio: 50 }, quick: true },
 		{
-			...removal,
-			name: "remove-16k/lower/copied",
-			unit: "MiB",
-			target: { most: 0 },
+			name: `remove-16k/lower/${nameOf(oneByOne)}`,
+			stage: "fresh",
+			servers: all,
+			fill: sized(16_384),
+			warm: ["--op", "remove", "--existing", "--path", "warm"],
+			load: ["--op", "remove", "--existing", "--seconds", 60, "--path", "work", ...depthOf(oneByOne)],
+			onMount: { act: "remove" },
+			mostRounds: 3,
+			unit: "calls/s",
+			target: { ratio: 50 },
 			quick: true,
-			mostRounds: 1,
-			// Of what is left in upper and index; a deleted copy is not.
-			measure: async ({ run, layers }) => ({ ...(await run()), bytes: spaceOfFiles(layers.upper, ...indices(layers)) }),
-		},
-		{
-			...removal,
-			name: "remove-16k/lower/written",
-			servers: both,
-			unit: "KiB/call",
-			mostRounds: 1,
-			measure: async ({ run, server }) => {
+			async measure({ run, server, layers }) {
 				const before = bytesWrittenBy(server.pid);
 				const result = await run();
-				return { ...result, bytes: bytesWrittenBy(server.pid) - before };
+				// What is left in upper and index: a copy that was deleted shows only in what was written.
+				return { ...result, copied: spaceOfFiles(layers.upper, ...indices(layers)), written: bytesWrittenBy(server.pid) - before };
 			},
+			also: [
+				{ name: "remove-16k/lower/copied", unit: "MiB", target: { most: 0 }, of: ({ copied }) => ({ bytes: copied }) },
+				{ name: "remove-16k/lower/written", unit: "KiB/call", of: ({ written, ops }) => ({ bytes: written, ops }) },
+			],
 		},
 	];
 }
@@ -285,31 +278,27 @@ function processes() {
 /** On lowers of a million files. */
 function millions() {
 	const entry = { stage: "million", servers: both, mostRounds: 3 };
-	const walk = ["--op", "walk", ...depthOf(sixteen), "--seconds", 100, "--path", "deep"];
 	return [
 		...[oneByOne, sixteen].map((how) => ({
 			...entry,
 			name: `readdirplus-1m/lower/${nameOf(how)}`,
+			// Once through all of it.
+			warm: ["--op", "walk", "--seconds", 100, "--path", "wide"],
 			load: ["--op", "readdirplus", "--seconds", 3, ...depthOf(how), "--path", "wide"],
 			unit: "entries/s",
 		})),
-		{ ...entry, name: "walk-1m/lower/qd16-c1", restart: true, load: walk, unit: "entries/s" },
 		{
 			...entry,
-			name: "memory/walk-1m/resident",
+			name: `walk-1m/lower/${nameOf(sixteen)}`,
 			restart: true,
-			load: walk,
-			unit: "MiB",
-			target: { ratio: 0.7 },
-			measure: async ({ run, server }) => ({ ...(await run()), bytes: server.memory().resident }),
-		},
-		{
-			...entry,
-			name: "memory/walk-1m/peak",
-			restart: true,
-			load: walk,
-			unit: "MiB",
-			measure: async ({ run, server }) => ({ ...(await run()), bytes: server.memory().peak }),
+			mostRounds: 2,
+			load: ["--op", "walk", ...depthOf(sixteen), "--seconds", 100, "--path", "deep"],
+			unit: "entries/s",
+			measure: async ({ run, server }) => ({ ...(await run()), ...server.memory() }),
+			also: [
+				{ name: "memory/walk-1m/resident", unit: "MiB", target: { ratio: 0.7 }, of: ({ resident }) => ({ bytes: resident }) },
+				{ name: "memory/walk-1m/peak", unit: "MiB", of: ({ peak }) => ({ bytes: peak }) },
+			],
 		},
 	];
 }

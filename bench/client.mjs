@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { repository } from "./host.mjs";
+import { runFolder } from "./host.mjs";
 
 /** The client of all servers: bench/nfsload, one process for each measurement. */
 
@@ -13,7 +13,7 @@ const LIMIT_MS = 120_000;
 export function nfsload(server, load) {
 	const args = ["--port", server.port, "--mountport", server.mountPort, "--export", server.exportPath, "--server-pid", server.pid, ...load];
 	return new Promise((resolve) => {
-		const child = spawn(join(repository, "bench/nfsload/nfsload"), args.map(String), { timeout: LIMIT_MS, killSignal: "SIGKILL" });
+		const child = spawn(join(runFolder(), "nfsload"), args.map(String), { timeout: LIMIT_MS, killSignal: "SIGKILL" });
 		let stdout = "";
 		let stderr = "";
 		child.stdout.on("data", (chunk) => {

@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -84,10 +84,8 @@ export function runFolder() {
 export async function runInNamespaces() {
 	removeLeftovers();
 	const folder = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
-	// Others may compile while a run lasts, and servers are started all the time.
-	cpSync(join(repository, "dist/src"), join(folder, "program/dist/src"), { recursive: true });
-	cpSync(join(repository, "package.json"), join(folder, "program/package.json"));
-	symlinkSync(join(repository, "node_modules"), join(folder, "program/node_modules"));
+	copyProgram(join(folder, "program"));
+	cpSync(join(repository, "bench/nfsload/nfsload"), join(folder, "nfsload"));
 	const unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
 	const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...unshare, process.execPath, ...process.argv.slice(1)], {
 		stdio: "inherit",
@@ -104,6 +102,13 @@ export async function runInNamespaces() {
 	const status = await new Promise((resolve) => child.on("close", (code) => resolve(code ?? 1)));
 	rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
 	return interrupted ? 130 : status;
+}
+
+/** Processes are started all the time, and somebody may compile or install meanwhile. */
+function copyProgram(to) {
+	const { packages } = JSON.parse(readFileSync(join(repository, "package-lock.json"), "utf8"));
+	const needed = Object.keys(packages).filter((path) => path !== "" && !packages[path].dev && existsSync(join(repository, path)));
+	for (const path of ["dist/src", "package.json", ...needed]) cpSync(join(repository, path), join(to, path), { recursive: true });
 }
 
 /** What runs left that were killed: their mounts went with them. */

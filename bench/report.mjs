@@ -102,7 +102,8 @@ function growthRow({ point, servers }) {
 }
 
 function valueCell({ value, failure }) {
-	const failed = failure === null ? "" : `failed: ${failure.replaceAll(/[\n|]+/g, " ")}`;
+	const reason = failure?.replaceAll(/[\n|]+/g, " ");
+	const failed = failure === null ? "" : reason.startsWith("not run") ? reason : `failed: ${reason}`;
 	if (value === null) return failed;
 	const spread = value.rounds > 1 ? ` (${figure(value.min)}-${figure(value.max)})` : "";
 	return `${figure(value.median)}${spread}${failed && `; a round ${failed}`}`;

@@ -11,17 +11,7 @@ import { insideNamespaces, prepareHost, runInNamespaces } from "./host.mjs";
 import { printReport, writeReport } from "./report.mjs";
 import { runCases } from "./runner.mjs";
 
-const { values } = parseArgs({
-	options: {
-		quick: { type: "boolean", default: false },
-		only: { type: "string", multiple: true, default: [] },
-		rounds: { type: "string" },
-		seconds: { type: "string" },
-		json: { type: "boolean", default: false },
-		write: { type: "boolean", default: false },
-		list: { type: "boolean", default: false },
-	},
-});
+const values = givenOptions();
 const settings = {
 	quick: values.quick,
 	only: values.only,
@@ -30,13 +20,15 @@ const settings = {
 };
 if (!Number.isInteger(settings.rounds)) fail("--rounds takes a whole number");
 
-const named = allCases(settings).filter(({ name }) => settings.only.length === 0 || settings.only.some((word) => name.includes(word)));
+const namesOf = ({ name, also = [] }) => [name, ...also.map((each) => each.name)];
+const isNamed = (each) => settings.only.length === 0 || settings.only.some((word) => namesOf(each).some((name) => name.includes(word)));
+const named = allCases(settings).filter(isNamed);
 // Asked for by name, a case runs with --quick too.
 const chosen = named.filter((each) => !settings.quick || each.quick || settings.only.length > 0);
 if (chosen.length === 0) fail("no case has such a name; --list shows them");
 
 if (values.list) {
-	for (const { name } of named) console.log(name);
+	for (const name of named.flatMap(namesOf)) console.log(name);
 } else if (insideNamespaces()) {
 	const run = await runCases(chosen, settings);
 	printReport(run, values.json);
@@ -57,4 +49,15 @@ function positive(option, text) {
 function fail(reason) {
 	console.error(`bench: ${reason}`);
 	process.exit(1);
+}
+
+function givenOptions() {
+	const string = { type: "string" };
+	const flag = { type: "boolean", default: false };
+	const only = { type: "string", multiple: true, default: [] };
+	try {
+		return parseArgs({ options: { quick: flag, only, rounds: string, seconds: string, json: flag, write: flag, list: flag } }).values;
+	} catch (error) {
+		return fail(error.message.split("\n")[0]);
+	}
 }

@@ -5,6 +5,9 @@ import { prepareNamespaces, repository } from "./host.mjs";
 import { stages } from "./stages.mjs";
 import { summary } from "./statistics.mjs";
 
+/** After these no measurement of a quick run begins. */
+const QUICK_MS = 105_000;
+
 /**
  * Runs cases: stage by stage, and each case round robin over its servers. Resolves to all that a report needs: the conditions, and for
  * each case and server the summaries of its rounds, or why there are none.
@@ -14,23 +17,23 @@ export async function runCases(cases, settings) {
 	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
 	prepareNamespaces();
 	const begun = Date.now();
+	let done = 0;
 	const run = { ...conditions(settings), cases: [] };
 	for (const name of new Set(cases.map(({ stage }) => stage))) {
 		const stage = stages[name]();
 		for (const entry of cases.filter((each) => each.stage === name)) {
-			const result = await runCase(stage, entry, settings);
-			run.cases.push(result);
+			const results = await runCase(stage, entry, settings, begun + (settings.quick ? QUICK_MS : Number.POSITIVE_INFINITY));
+			run.cases.push(...results);
 			const seconds = ((Date.now() - begun) / 1000).toFixed(0);
-			console.error(`bench: ${seconds} s, ${run.cases.length} of ${cases.length}: ${entry.name}: ${progress(result)}`);
+			console.error(`bench: ${seconds} s, ${++done} of ${cases.length}: ${entry.name}: ${progress(results[0])}`);
 		}
 		await stage.close();
 	}
-	const order = new Map(cases.map(({ name }, index) => [name, index]));
-	run.cases.sort((a, b) => order.get(a.name) - order.get(b.name));
 	return { ...run, minutes: (Date.now() - begun) / 60_000, loadAfter: loadavg()[0] };
 }
 
-async function runCase(stage, entry, settings) {
+/** Resolves to a result for the case, and one for each that is made of the same measurements. */
+async function runCase(stage, entry, settings, end) {
 	const measurements = Object.fromEntries(entry.servers.map((kind) => [kind, []]));
 	const failures = {};
 	const rounds = Math.min(settings.rounds, entry.mostRounds ?? Number.POSITIVE_INFINITY);
@@ -38,6 +41,10 @@ async function runCase(stage, entry, settings) {
 		// Whoever is first finds other caches than who comes next.
 		const turn = entry.servers.map((_, index) => entry.servers[(index + round) % entry.servers.length]);
 		for (const kind of turn) {
+			if (Date.now() > end) {
+				if (round === 0) failures[kind] ??= "not run: time was over";
+				continue;
+			}
 			try {
 				const result = await stage.measure(entry, kind, settings, round === 0);
 				if (result.failure !== undefined) throw new Error(result.failure);
@@ -47,15 +54,25 @@ async function runCase(stage, entry, settings) {
 			}
 		}
 	}
-	const { name, unit, target, curve, point } = entry;
-	const servers = Object.fromEntries(
-		entry.servers.map((kind) => [kind, { ...summaries(entry, measurements[kind]), failure: failures[kind] ?? null }]),
-	);
-	return { name, unit, target: target ?? null, curve, point, servers };
+	return [entry, ...(entry.also ?? [])].map(({ name, unit, target, curve, point, of = (measurement) => measurement }) => ({
+		name,
+		unit,
+		target: target ?? null,
+		curve,
+		point,
+		servers: Object.fromEntries(
+			entry.servers.map((kind) => [
+				kind,
+				{
+					...(curve === undefined ? summaries(unit, measurements[kind].map(of)) : { cells: cellsOf(measurements[kind]) }),
+					failure: failures[kind] ?? null,
+				},
+			]),
+		),
+	}));
 }
 
-function summaries({ unit, curve }, measurements) {
-	if (curve !== undefined) return { cells: cellsOf(measurements) };
+function summaries(unit, measurements) {
 	return {
 		value: summary(measurements.map((each) => units[unit].of(each))),
 		cpu: summary(measurements.map((each) => each.server_cpu_us_per_op)),

@@ -73,7 +73,8 @@ EXPORT { Export_Id = 1; Path = ${merged}; Pseudo = /merged; FSAL { Name = VFS; }
 
 async function kernel(layers) {
 	const unmount = mountOverlay(layers);
-	return { kind: "kernel", root: layers.merged, stop: async () => unmount() };
+	// What the kernel does for a mount, it does in the process that asked.
+	return { kind: "kernel", root: layers.merged, pid: process.pid, stop: async () => unmount() };
 }
 
 function mountOverlay({ lowers, upper, work, merged }) {
@@ -126,9 +127,15 @@ function spawnLogged(kind, command, args) {
 	child.log = log;
 	child.ended = new Promise((resolve) => {
 		child.on("error", (error) => resolve(error.message));
-		child.on("exit", (code, signal) => resolve(`it ended with ${code ?? signal}: ${readFileSync(log, "utf8").trim().slice(-500)}`));
+		child.on("exit", (code, signal) => resolve(`it ended with ${code ?? signal}: ${complaintIn(log)}`));
 	});
 	return child;
+}
+
+/** The line of a log that most likely tells why. */
+function complaintIn(log) {
+	const lines = readFileSync(log, "utf8").trim().split("\n");
+	return (lines.find((line) => /error|fail/i.test(line)) ?? lines.at(-1)).slice(0, 200);
 }
 
 async function until(child, condition) {
@@ -181,7 +188,7 @@ function memoryOf(pid) {
 	return { resident: field("VmRSS"), peak: field("VmHWM") };
 }
 
-/** Bytes that the process has made dirty in the page cache since it started, its system calls' own copying included. */
+/** Bytes that the process has made dirty in the page cache since it started, what the kernel copied for it included. */
 export function bytesWrittenBy(pid) {
 	return Number(/^write_bytes: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))[1]);
 }

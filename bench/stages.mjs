@@ -25,7 +25,7 @@ function readsTree(lower, { quick }) {
 	fill(join(lower, "lower"), 1000, 4096);
 	fill(join(lower, "upper"), 200, 4096);
 	fill(join(lower, "merged"), 500, 4096);
-	for (const what of ["lower", "upper"]) largeFile(join(lower, `data-${what}`), "large", 256);
+	for (const what of ["lower", "upper"]) largeFile(join(lower, `data-${what}`), "large", quick ? 64 : 256);
 	fill(join(lower, "entries-lower"), 10_000);
 	mkdirSync(join(lower, "entries-upper"));
 	fill(join(lower, "entries-merged"), 5000);
@@ -58,6 +58,7 @@ function standing(fs, size, makeTree, prepare) {
 	let uppers = 0;
 	const layers = {};
 	const servers = {};
+	/** By kind: why its upper could not be prepared, null where it was. */
 	const broken = {};
 	const up = async (kind) => {
 		servers[kind] ??= await start[kind](layers[kind]);
@@ -70,10 +71,12 @@ function standing(fs, size, makeTree, prepare) {
 	const newUpper = (kind) => {
 		layers[kind] = newLayers(disk.path, `${kind}-${++uppers}`, [join(disk.path, "lower")]);
 	};
-	const open = async (kind, settings) => {
-		newUpper(kind);
+	const prepared = async (kind, settings) => {
 		await up(kind);
-		await prepare?.(servers[kind], settings);
+		broken[kind] = await prepare(servers[kind], settings).then(
+			() => null,
+			(error) => error,
+		);
 	};
 	return {
 		async measure(entry, kind, settings, isFirst) {
@@ -83,20 +86,18 @@ function standing(fs, size, makeTree, prepare) {
 				makeTree(join(disk.path, "lower"), settings);
 				must("sync", "-f", disk.path);
 			}
-			if (layers[kind] === undefined) {
-				broken[kind] = await open(kind, settings).then(
-					() => undefined,
-					(error) => error,
-				);
+			if (layers[kind] === undefined) newUpper(kind);
+			if (entry.needsUpper) {
+				if (broken[kind] === undefined) await prepared(kind, settings);
+				if (broken[kind] !== null) throw broken[kind];
 			}
-			if (broken[kind] !== undefined) throw broken[kind];
 			if (entry.restart) {
 				await down(kind);
 				if (entry.newUpper) newUpper(kind);
 				if (entry.cold) dropCaches();
 			}
 			await up(kind);
-			if (isFirst && !entry.restart) await nfsload(servers[kind], [...entry.load, "--seconds", 0.3]);
+			if (isFirst && !entry.restart) await nfsload(servers[kind], entry.warm ?? [...entry.load, "--seconds", 0.3]);
 			return measured(entry, servers[kind], layers[kind]);
 		},
 		async close() {
