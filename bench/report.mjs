@@ -34,7 +34,7 @@ function conditionsOf(run) {
 	return [
 		`${run.date}, commit ${run.commit}${scope.map((part) => (part === null ? "" : `; ${part}`)).join("")}`,
 		`Linux ${run.kernel}, ${run.processors}, Node.js ${run.node}, ${peers.join(", ")}`,
-		`${run.rounds} rounds, ${run.seconds} s for each measurement with a time, ${run.minutes.toFixed(1)} minutes in all`,
+		`${run.rounds} ${run.rounds === 1 ? "round" : "rounds"}, ${run.seconds} s for each measurement with a time, ${run.minutes.toFixed(1)} minutes in all`,
 		`load of the machine ${run.loadBefore.toFixed(1)} before and ${run.loadAfter.toFixed(1)} after`,
 	];
 }
@@ -44,11 +44,11 @@ function tablesOf(run) {
 		{
 			title: "Against nfs-ganesha",
 			notes: [
-				"Medians, with the least and the most of the rounds in brackets. CPU is microseconds of the server's CPU time for each call. A target",
-				"is the ratio that is aimed at.",
+				"Medians, with the least and the most of the rounds in brackets. CPU is microseconds of the server's CPU time for each call, MiB the",
+				"memory that is resident in the server when the case has run. A target is the ratio that is aimed at.",
 				"",
 			],
-			head: ["case", "unit", "holdfast", "nfs-ganesha", "ratio", "CPU", "ganesha's", "ratio", "target", "met"],
+			head: ["case", "unit", "holdfast", "nfs-ganesha", "ratio", "CPU", "ganesha's", "ratio", "MiB", "ganesha's", "target", "met"],
 			rows: run.cases.filter(({ servers }) => servers.ganesha).map(againstGanesha),
 		},
 		{
@@ -57,6 +57,7 @@ function tablesOf(run) {
 			head: ["case", "unit", "holdfast", ...Object.values(mounts).flatMap((name) => [name, "ratio"])],
 			rows: run.cases.filter(({ servers }) => servers.kernel).map(againstMounts),
 		},
+		// Peers that are none of these get a table of their own here.
 		...Object.entries(curves).map(([curve, { title }]) => ({
 			title: `Growth: ${title.charAt(0).toLowerCase()}${title.slice(1)}`,
 			notes: ["Microseconds for each call, 16 calls at a time; in brackets of the server's CPU. Holdfast only.", ""],
@@ -79,6 +80,8 @@ function againstGanesha(result) {
 		cpuCell(holdfast),
 		cpuCell(ganesha),
 		factor(ratioOf(holdfast.cpu, ganesha.cpu)),
+		memoryCell(holdfast),
+		memoryCell(ganesha),
 		targetCell(result),
 		verdictOf(result),
 	];
@@ -111,6 +114,11 @@ function valueCell({ value, failure }) {
 
 function cpuCell({ cpu }) {
 	return cpu === null ? "" : figure(cpu.median);
+}
+
+function memoryCell({ memory }) {
+	const { resident } = memory;
+	return resident === null ? "" : figure(resident.median / 2 ** 20);
 }
 
 function targetCell({ target, unit }) {

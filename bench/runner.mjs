@@ -64,7 +64,7 @@ async function runCase(stage, entry, settings, end) {
 			entry.servers.map((kind) => [
 				kind,
 				{
-					...(curve === undefined ? summaries(unit, measurements[kind].map(of)) : { cells: cellsOf(measurements[kind]) }),
+					...(curve === undefined ? summaries(unit, measurements[kind], of) : { cells: cellsOf(measurements[kind]) }),
 					failure: failures[kind] ?? null,
 				},
 			]),
@@ -72,10 +72,14 @@ async function runCase(stage, entry, settings, end) {
 	}));
 }
 
-function summaries(unit, measurements) {
+function summaries(unit, measurements, of) {
 	return {
-		value: summary(measurements.map((each) => units[unit].of(each))),
+		value: summary(measurements.map((each) => units[unit].of(of(each)))),
 		cpu: summary(measurements.map((each) => each.server_cpu_us_per_op)),
+		memory: {
+			resident: summary(measurements.map(({ memory }) => memory?.resident)),
+			peak: summary(measurements.map(({ memory }) => memory?.peak)),
+		},
 		latency: {
 			p50: summary(measurements.map((each) => each.p50_us)),
 			p99: summary(measurements.map((each) => each.p99_us)),

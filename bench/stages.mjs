@@ -170,10 +170,11 @@ async function overLowers(entry, kind, disk, name, isNew = true) {
 	};
 }
 
-function measured(entry, server, layers) {
+async function measured(entry, server, layers) {
 	const run = () => perform(entry, server, entry.load, "work");
-	if (entry.measure === undefined) return run();
-	return entry.measure({ run, server, layers, load: (options) => nfsload(server, options) });
+	const measure = entry.measure ?? run;
+	const result = await measure({ run, server, layers, load: (options) => nfsload(server, options) });
+	return { ...result, memory: server.memory?.() };
 }
 
 /** On a server by the client, on a mount by system calls. */
