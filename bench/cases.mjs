@@ -98,17 +98,18 @@ function reads({ seconds }) {
 	const listing = { unit: "entries/s", target: { ratio: 1.2 } };
 	for (const what of ["lower", "upper", "merged"]) {
 		const load = ["--op", "readdirplus", "--path", `entries-${what}`];
+		const warm = ["--op", "walk", "--seconds", 60, "--path", `entries-${what}`];
 		cases.push(
-			entry("readdirplus-10k", what, oneByOne, load, { ...listing, quick: what === "lower" }),
-			entry("readdirplus-10k", what, sixteen, load, listing),
+			entry("readdirplus-10k", what, oneByOne, load, { ...listing, warm, quick: what === "lower" }),
+			entry("readdirplus-10k", what, sixteen, load, { ...listing, warm }),
 		);
 	}
 	const walk = { unit: "entries/s", target: { ratio: 1.5 } };
 	for (const what of ["lower", "merged"]) {
 		const load = ["--op", "walk", "--seconds", 60, "--path", `tree-${what}`];
 		cases.push(
-			entry("walk-warm", what, oneByOne, load, walk),
-			entry("walk-warm", what, sixteen, load, { ...walk, quick: what === "lower" }),
+			entry("walk-warm", what, oneByOne, load, { ...walk, warm: load }),
+			entry("walk-warm", what, sixteen, load, { ...walk, warm: load, quick: what === "lower" }),
 			entry("walk-cold", what, { qd: 16, conns: 1 }, load, { ...walk, ...cold }),
 		);
 	}
@@ -158,7 +159,7 @@ function changes({ quick }) {
 	for (const op of ["create", "mkdir", "remove", "rename"]) {
 		for (const how of op === "create" ? [oneByOne, sixteen, manyConnections] : [oneByOne, sixteen]) {
 			// As many calls on every server, for a folder that grows makes them dearer.
-			const count = quick ? 1000 : how === oneByOne ? 3000 : 10_000;
+			const count = quick ? 1000 : how === oneByOne ? 2000 : 5000;
 			const load = ["--op", op, "--seconds", 60, "--keep", ...depthOf(how)];
 			const more = how === oneByOne ? { mostRounds: 3 } : { quick: how === sixteen, target: { ratio: 1.5 } };
 			const made = entry(op, how, load, more);
@@ -170,7 +171,7 @@ function changes({ quick }) {
 
 /** The first change of untouched lower files, which peers copy up for it. */
 function existing({ quick }) {
-	const count = quick ? 200 : 1000;
+	const count = quick ? 200 : 500;
 	const sized = (bytes) => (lower) => {
 		fill(join(lower, "work"), count, bytes);
 		fill(join(lower, "warm"), 100, bytes);

@@ -15,7 +15,7 @@ export const curves = {
 export const operations = { getattr: "GETATTR", lookup: "LOOKUP", read: "READ 4k", create: "CREATE" };
 
 const FILES = 1000;
-const CREATED = 4000;
+const CREATED = 2000;
 /** Points from here on are measured once: a round of theirs may take a minute. */
 const LARGE = 1_000_000;
 
@@ -58,7 +58,7 @@ export function growthCases(settings) {
 				curve,
 				point,
 				servers: ["holdfast"],
-				mostRounds: point >= LARGE ? 1 : 3,
+				mostRounds: point >= LARGE ? 1 : 2,
 				restart: true,
 				newUpper: true,
 				...place,
