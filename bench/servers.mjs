@@ -112,6 +112,8 @@ async function server(kind, port, { afterwards = () => {}, ...where }, command, 
 		...where,
 		pid: child.pid,
 		startMs: performance.now() - begun,
+		/** Loads that it has been warmed up with. */
+		warmedUp: new Set(),
 		memory: () => memoryOf(child.pid),
 		async stop() {
 			await end(child);

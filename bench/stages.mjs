@@ -97,7 +97,7 @@ function standing(fs, size, makeTree, prepare) {
 				if (entry.cold) dropCaches();
 			}
 			await up(kind);
-			if (isFirst && !entry.restart) await nfsload(servers[kind], entry.warm ?? [...entry.load, "--seconds", 0.3]);
+			if (isFirst && !entry.restart) await warmUp(entry, servers[kind]);
 			return measured(entry, servers[kind], layers[kind]);
 		},
 		async close() {
@@ -105,6 +105,14 @@ function standing(fs, size, makeTree, prepare) {
 			disk?.remove();
 		},
 	};
+}
+
+/** Once for each server: cases may share what is long. */
+async function warmUp({ load, warm = [...load, "--seconds", 0.3] }, server) {
+	const key = warm.join(" ");
+	if (server.warmedUp.has(key)) return;
+	server.warmedUp.add(key);
+	await nfsload(server, warm);
 }
 
 /** A file system, a lower and a server for each measurement. */
