@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { must, runFolder } from "./host.mjs";
@@ -30,7 +31,8 @@ export function makeDisk(kind, { megabytes = 2048, inodes = 200_000 } = {}) {
 	return {
 		path: at,
 		remove() {
-			must("umount", at);
+			// Busy for a moment after a server was killed: then it goes by itself.
+			if (spawnSync("umount", [at], { stdio: "ignore" }).status !== 0) must("umount", "--lazy", at);
 			rmSync(image);
 		},
 	};

@@ -114,6 +114,7 @@ async function server(kind, port, { afterwards = () => {}, ...where }, command, 
 		startMs: performance.now() - begun,
 		/** Loads that it has been warmed up with. */
 		warmedUp: new Set(),
+		isRunning: () => child.exitCode === null && child.signalCode === null,
 		memory: () => memoryOf(child.pid),
 		async stop() {
 			await end(child);

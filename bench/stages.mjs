@@ -55,13 +55,16 @@ async function prepareUpper(server, { quick }) {
 /** Servers that stay up for all cases, on uppers of their own over one lower. */
 function standing(fs, size, makeTree, prepare) {
 	let disk;
+	/** Why the lower is not complete. */
+	let unusable = null;
 	let uppers = 0;
 	const layers = {};
 	const servers = {};
 	/** By kind: why its upper could not be prepared, null where it was. */
 	const broken = {};
+	/** Also where one has ended by itself: the next case is to have a server again. */
 	const up = async (kind) => {
-		servers[kind] ??= await start[kind](layers[kind]);
+		if (!servers[kind]?.isRunning()) servers[kind] = await start[kind](layers[kind]);
 	};
 	const down = async (kind) => {
 		const server = servers[kind];
@@ -70,6 +73,16 @@ function standing(fs, size, makeTree, prepare) {
 	};
 	const newUpper = (kind) => {
 		layers[kind] = newLayers(disk.path, `${kind}-${++uppers}`, [join(disk.path, "lower")]);
+	};
+	const layOut = (settings) => {
+		disk = makeDisk(fs, size);
+		try {
+			mkdirSync(join(disk.path, "lower"));
+			makeTree(join(disk.path, "lower"), settings);
+			must("sync", "-f", disk.path);
+		} catch (error) {
+			unusable = error;
+		}
 	};
 	const prepared = async (kind, settings) => {
 		await up(kind);
@@ -80,12 +93,8 @@ function standing(fs, size, makeTree, prepare) {
 	};
 	return {
 		async measure(entry, kind, settings, isFirst) {
-			if (disk === undefined) {
-				disk = makeDisk(fs, size);
-				mkdirSync(join(disk.path, "lower"));
-				makeTree(join(disk.path, "lower"), settings);
-				must("sync", "-f", disk.path);
-			}
+			if (disk === undefined) layOut(settings);
+			if (unusable !== null) throw unusable;
 			if (layers[kind] === undefined) newUpper(kind);
 			if (entry.needsUpper) {
 				if (broken[kind] === undefined) await prepared(kind, settings);
