@@ -114,6 +114,7 @@ async function server(kind, port, { afterwards = () => {}, ...where }, command, 
 		startMs: performance.now() - begun,
 		/** Loads that it has been warmed up with. */
 		warmedUp: new Set(),
+		ended: child.ended,
 		isRunning: () => child.exitCode === null && child.signalCode === null,
 		memory: () => memoryOf(child.pid),
 		async stop() {
@@ -138,7 +139,7 @@ function spawnLogged(kind, command, args) {
 /** The line of a log that most likely tells why. */
 function complaintIn(log) {
 	const lines = readFileSync(log, "utf8").trim().split("\n");
-	return (lines.find((line) => /error|fail/i.test(line)) ?? lines.at(-1)).slice(0, 200);
+	return (lines.find((line) => /error|fail/i.test(line)) ?? lines.at(-1)).slice(0, 200) || "it said nothing";
 }
 
 async function until(child, condition) {

@@ -191,6 +191,7 @@ async function measured(entry, server, layers) {
 	const run = () => perform(entry, server, entry.load, "work");
 	const measure = entry.measure ?? run;
 	const result = await measure({ run, server, layers, load: (options) => nfsload(server, options) });
+	if (server.isRunning?.() === false) throw new Error(`the server has ended: ${await server.ended}`);
 	return { ...result, memory: server.memory?.() };
 }
 

@@ -10,6 +10,7 @@ export function ratioOf(ours, theirs) {
 export function verdictOf({ target, unit, servers: { holdfast, ganesha } }) {
 	if (target === null) return "";
 	if (holdfast.value === null) return "no figure";
+	if (holdfast.failure !== null) return "no: failures";
 	if (target.most !== undefined) return holdfast.value.median <= target.most ? "yes" : "no";
 	const ratio = ratioOf(holdfast.value, ganesha.value);
 	if (ratio === null) return "no figure";
