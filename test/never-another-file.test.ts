@@ -110,6 +110,13 @@ class Export {
 		await this.overlay.close();
 	}
 
+	/** So many milliseconds pass. */
+	later(milliseconds: number): void {
+		const { memory } = this.overlay.engine;
+		const { clock } = memory;
+		memory.clock = () => clock() + milliseconds;
+	}
+
 	async restart(between: () => void = () => {}): Promise<void> {
 		await this.stop();
 		between();
@@ -281,6 +288,10 @@ for (const fileSystem of fileSystems) {
 			if (each.when === "while no server runs") continue;
 			replace(each);
 			replaced.push(each);
+			const { path, state } = each;
+			// its attributes are remembered for a moment
+			if (state === "untouched") assert.match(it.ask(knowns.get(path) as Known), /^(stale|right)$/, `${path}, at once`);
+			it.later(4000);
 			await check(each);
 		}
 		await it.restart(() => {

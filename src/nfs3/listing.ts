@@ -1,5 +1,5 @@
 import { OverlayError, Pending } from "../overlay/errors.ts";
-import type { ListCursor } from "../overlay/types.ts";
+import type { Attributes, ListCursor } from "../overlay/types.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 
 /** Behind the entries: "no more entries here" and eof. */
@@ -16,10 +16,14 @@ export function entryBytes(cursor: ListCursor): number {
 	return ENTRY_BYTES + ((cursor.name.length + 3) & ~3);
 }
 
-export function writeEntry(reply: XdrWriter, cursor: ListCursor): void {
-	const fileid = cursor.fileid();
+/** `attributes` are those of the entry, where they are known. */
+export function writeEntry(reply: XdrWriter, cursor: ListCursor, attributes: Attributes | null = null): void {
 	reply.bool(true);
-	reply.u64(fileid.hi, fileid.lo);
+	if (attributes !== null) reply.u64(attributes.fileidHi, attributes.fileidLo);
+	else {
+		const fileid = cursor.fileid();
+		reply.u64(fileid.hi, fileid.lo);
+	}
 	reply.opaque(cursor.name);
 	reply.u64(cursor.cookieHi, cursor.cookieLo);
 }

@@ -41,7 +41,7 @@ export const readdirplus: Nfs3Procedure = {
 			const attributes = object === null ? null : request.attributes(object);
 			if (reply.length + bytes + objectBytes(object, attributes) > limit) return false;
 			directoryBytes += bytes - FOLLOWS_BYTES;
-			writeEntry(reply, cursor);
+			writeEntry(reply, cursor, attributes);
 			writePostAttributes(reply, request.served, attributes);
 			reply.bool(object !== null);
 			if (object !== null) reply.opaque(object.handle);

@@ -3,7 +3,7 @@ import { fstat, Stat } from "../linux/stat.ts";
 import { demand, inGroup, isSuperuser, MAY, permitted } from "./access.ts";
 import { changeUpper, entryOf, writableOf } from "./copy-up.ts";
 import { dataOf, ensureData } from "./data-files.ts";
-import { type Engine, must } from "./engine.ts";
+import { ATTRIBUTES_TICKS, type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
 import { PROTECTION, refuseProtected } from "./protection.ts";
@@ -13,10 +13,17 @@ import { type Attributes, type Credentials, FileType, type SetAttributes, type T
 export function statOf(engine: Engine, node: Node): Stat {
 	// an object that was made before the last restart and removed since, in the reply to the request that made it
 	if (node.reals.length === 0) throw new OverlayError("stale", "The object has been removed");
+	const { memory } = engine;
+	const { isUpper } = node;
+	if (node.stat !== null && memory.now - node.statTime < ATTRIBUTES_TICKS && (!isUpper || node.statChange === memory.changes))
+		return node.stat;
 	const stat = new Stat();
 	must(fstat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
 	// somebody has removed it from its lower, and only our descriptor still holds it; by its handle it could not be opened again
-	if (stat.nlink === 0 && !node.isUpper) throw new OverlayError("stale", "The object has been removed from its layer");
+	if (stat.nlink === 0 && !isUpper) throw new OverlayError("stale", "The object has been removed from its layer");
+	node.stat = stat;
+	node.statTime = memory.now;
+	node.statChange = memory.changes;
 	return stat;
 }
 
@@ -56,10 +63,13 @@ const blocksStat = new Stat();
 
 export function attributesOf(engine: Engine, node: Node): Attributes {
 	const stat = statOf(engine, node);
-	return {
+	const nlink = linkCount(engine, node, stat);
+	const known = node.attributes;
+	if (known !== null && node.attributesStat === stat && known.nlink === nlink && !node.top.layer.mayHoldMetacopies) return known;
+	const attributes = {
 		type: node.type,
 		mode: stat.mode & 0o7777,
-		nlink: linkCount(engine, node, stat),
+		nlink,
 		uid: stat.uid,
 		gid: stat.gid,
 		sizeHi: stat.sizeHi,
@@ -73,6 +83,9 @@ export function attributesOf(engine: Engine, node: Node): Attributes {
 		mtime: { sec: stat.mtimeSec, nsec: stat.mtimeNsec },
 		ctime: { sec: stat.ctimeSec, nsec: stat.ctimeNsec },
 	};
+	node.attributes = attributes;
+	node.attributesStat = stat;
+	return attributes;
 }
 
 const S_ISUID = 0o4000;

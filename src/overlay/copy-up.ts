@@ -140,6 +140,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	const source = node.top;
 	const stat = new Stat();
 	must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower object");
+	if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed from its layer");
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
 	clearEntry(writable, entry);
 	const built = build(engine, writable, node, stat, change?.size === 0);

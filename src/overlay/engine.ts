@@ -49,7 +49,28 @@ export interface Engine {
 	readonly dataFiles: DataFiles;
 	/** See OverlayOperations.request. */
 	request: ChangeRequest | null;
+	readonly memory: Memory;
 }
+
+/**
+ * Until when what is remembered of real objects holds. Nobody but us changes an upper that is served, and nobody a lower; still nothing is
+ * believed for ever, so that a lower that somebody did change is found out.
+ */
+export interface Memory {
+	/** Milliseconds, from any moment on. */
+	clock: () => number;
+	/** Of a clock of TICK_MS, at the beginning of the present request: a small integer for years, which costs nothing to keep and compare. */
+	now: number;
+	/** Counts changes of upper: attributes of its objects that were read before the last one are read again. */
+	changes: number;
+	/** Counts failures that left names in doubt. */
+	doubts: number;
+}
+
+/** How long attributes of real objects are remembered, and what names lead to: a name of something that was removed from its lower is found out by its attributes. */
+export const TICK_MS = 64;
+export const ATTRIBUTES_TICKS = 3000 / TICK_MS;
+export const NAMES_TICKS = 30_000 / TICK_MS;
 
 export interface Home {
 	readonly number: number;

@@ -3,8 +3,9 @@ import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { type Engine, failed, must, plainFileid } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
-import { lookupChild } from "./lookup.ts";
+import { childrenOf, lookupChild } from "./lookup.ts";
 import type { Node } from "./node.ts";
+import { childKey, forgetChild } from "./node-cache.ts";
 import {
 	HASH_BITS,
 	hashName,
@@ -40,6 +41,9 @@ const TIES_MAX = 4096;
 /** Names added to a listing in memory before it is made anew. */
 const ADDED_MAX = 4096;
 
+/** Listings with more entries remember no objects: there are never so many in memory. */
+const NODES_MAX = 65_536;
+
 interface Added {
 	readonly hi: number;
 	readonly lo: number;
@@ -56,6 +60,9 @@ class Listing {
 	readonly removed: Uint8Array;
 	readonly added: Added[] = [];
 	readonly bytes: number;
+	/** What scanned names led to, as long as the names of the directory are remembered: see Node.children. */
+	#nodes: (Node | undefined)[] | null = null;
+	#nodesFrom: Map<string, Node> | null = null;
 
 	constructor(fromHi: number, fromLo: number, result: ScanResult) {
 		this.fromHi = fromHi;
@@ -92,6 +99,31 @@ class Listing {
 			else low = middle + 1;
 		}
 		return low;
+	}
+
+	/** The object of a scanned name, if it is remembered. */
+	known(engine: Engine, directory: Node, i: number): Node | undefined {
+		if (this.#nodes === null) return undefined;
+		if (this.#nodesFrom !== childrenOf(engine, directory)) this.forgetNodes();
+		const node = this.#nodes?.[i];
+		return node === undefined || node.isEvicted || node.isDead ? undefined : node;
+	}
+
+	remember(directory: Node, i: number, node: Node): void {
+		if (this.result.count > NODES_MAX) return;
+		if (this.#nodesFrom !== directory.children) this.forgetNodes();
+		this.#nodesFrom = directory.children;
+		this.#nodes ??= new Array(this.result.count);
+		if (node.listedIn !== null) node.listedIn[node.listedAt] = undefined;
+		this.#nodes[i] = node;
+		node.listedIn = this.#nodes;
+		node.listedAt = i;
+	}
+
+	forgetNodes(): void {
+		for (const node of this.#nodes ?? []) if (node !== undefined && node.listedIn === this.#nodes) node.listedIn = null;
+		this.#nodes = null;
+		this.#nodesFrom = null;
 	}
 
 	name(i: number): Uint8Array {
@@ -222,15 +254,18 @@ export class Listings {
 
 	/** A name has appeared in a directory. */
 	noteAdded(directory: Node, name: Uint8Array, child: Node): void {
+		directory.children?.set(childKey(name), child);
 		this.#patch(directory.key, { name: Buffer.from(name), child });
 	}
 
 	/** A name has gone from a directory. */
 	noteRemoved(directory: Node, name: Uint8Array): void {
+		forgetChild(directory, name);
 		this.#patch(directory.key, { name: Buffer.from(name), child: null });
 	}
 
 	forget(directory: Node): void {
+		directory.children = null;
 		this.#drop(directory.key);
 	}
 
@@ -286,7 +321,10 @@ export class Listings {
 	}
 
 	#drop(key: string): void {
-		for (const window of this.#listings.get(key) ?? []) this.#bytes -= window.bytes;
+		for (const window of this.#listings.get(key) ?? []) {
+			this.#bytes -= window.bytes;
+			window.forgetNodes();
+		}
 		this.#listings.delete(key);
 	}
 }
@@ -397,10 +435,20 @@ export class DirectoryCursor implements ListCursor {
 	object(): Node | null {
 		if (this.#current === "dot") return this.#directory;
 		if (this.#current === "dotdot") return this.#parent;
+		const at = this.#index - 1;
+		if (this.#current === "scanned") {
+			const known = (this.#listing as Listing).known(this.#engine, this.#directory, at);
+			if (known !== undefined) {
+				known.isRecent = true;
+				return known;
+			}
+		}
 		// a page may have more entries than there may be descriptors
 		this.#engine.descriptors.trim();
 		try {
-			return lookupChild(this.#engine, this.#directory, this.name);
+			const node = lookupChild(this.#engine, this.#directory, this.name);
+			if (node !== null && this.#current === "scanned") (this.#listing as Listing).remember(this.#directory, at, node);
+			return node;
 		} catch (error) {
 			// one object that cannot be shown must not hide all others
 			if (error instanceof OverlayError) return null;

@@ -10,6 +10,7 @@ import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { redirectingDirectory } from "./adoption.ts";
+import { statOf } from "./attributes.ts";
 import {
 	type Engine,
 	failed,
@@ -18,6 +19,7 @@ import {
 	handleFor,
 	identityOfRecord,
 	must,
+	NAMES_TICKS,
 	plainFileid,
 	ROOT_HOME,
 	realOf,
@@ -28,6 +30,7 @@ import { encodeRecord, type Identity } from "./identity.ts";
 import { getMark } from "./marks.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { identityKey, Node } from "./node.ts";
+import { childKey } from "./node-cache.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
@@ -44,6 +47,44 @@ interface Found {
 
 /** The object of a name, or null. Names of the overlay's directories lead to one Node for an identity, whatever the name. */
 export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): Node | null {
+	const key = childKey(name);
+	const children = childrenOf(engine, directory);
+	const known = children.get(key);
+	if (known !== undefined && !known.isEvicted && !known.isDead) {
+		known.isRecent = true;
+		if (known.parent !== directory || known.name === null) {
+			known.parent = directory;
+			known.name = Buffer.from(name);
+		}
+		if (isThere(engine, known)) return known;
+	}
+	const node = findChild(engine, directory, name);
+	if (node !== null) children.set(key, node);
+	return node;
+}
+
+/** Somebody may have removed it from its lower. */
+function isThere(engine: Engine, node: Node): boolean {
+	if (node.isUpper) return true;
+	try {
+		statOf(engine, node);
+		return true;
+	} catch {
+		return false;
+	}
+}
+
+/** What is remembered of the names of a directory. */
+export function childrenOf({ memory }: Engine, directory: Node): Map<string, Node> {
+	const { children } = directory;
+	if (children !== null && memory.now - directory.childrenTime < NAMES_TICKS && directory.childrenDoubt === memory.doubts) return children;
+	directory.children = new Map();
+	directory.childrenTime = memory.now;
+	directory.childrenDoubt = memory.doubts;
+	return directory.children;
+}
+
+function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | null {
 	const found = findReals(engine, directory, name, 0);
 	if (found === null) return null;
 	let taken = false;
@@ -55,6 +96,7 @@ export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): 
 			return null;
 		}
 		found.reals.forEach((real, i) => {
+			if (found.fds[i] < 0) return;
 			const kept = node.reals.find((own) => own.key === real.key);
 			if (kept === undefined) close(found.fds[i]);
 			else engine.descriptors.adopt(kept, found.fds[i]);
@@ -99,7 +141,7 @@ export function upperEntry(engine: Engine, directory: Node, name: Uint8Array): "
 }
 
 function closeAll(found: Found): void {
-	for (const fd of found.fds) close(fd);
+	for (const fd of found.fds) if (fd >= 0) close(fd);
 }
 
 /** Where the look-up of a name goes on in the layers below: in the same parents, or, behind an absolute redirect, by a path from their roots. */

@@ -3,6 +3,21 @@ import type { DescriptorCache } from "../layer/real.ts";
 import type { Node } from "./node.ts";
 import { FileType } from "./types.ts";
 
+/** The name leads to nothing known any more. */
+export function forgetChild(directory: Node, name: Uint8Array): void {
+	directory.children?.delete(childKey(name));
+}
+
+/** File names are bytes: latin1 keeps them apart. */
+export function childKey(name: Uint8Array): string {
+	const { length } = name;
+	for (let i = 0; i < length; i++) keyBytes[i] = name[i];
+	return keyBytes.toString("latin1", 0, length);
+}
+
+/** No name that is asked for is longer: see checkName. */
+const keyBytes = Buffer.alloc(4096);
+
 /**
  * The objects in memory, at most `limit` of them between two operations. NFS has no FORGET, so the bound is the only thing
  * that ends an entry; an object that comes back is loaded again by its handle.
@@ -59,6 +74,10 @@ export class NodeCache {
 
 	#forget(node: Node): void {
 		node.isEvicted = true;
+		node.children = null;
+		if (node.listedIn !== null) node.listedIn[node.listedAt] = undefined;
+		node.listedIn = null;
+		if (node.parent?.children && node.name !== null) forgetChild(node.parent, node.name);
 		if (this.#nodes.get(node.key) === node) this.#nodes.delete(node.key);
 		for (const real of node.reals) {
 			if (this.#byReal.get(real.key) === node) this.#byReal.delete(real.key);

@@ -1,7 +1,7 @@
 import type { Real } from "../layer/real.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import type { Stat } from "../linux/stat.ts";
-import type { FileType, OverlayObject } from "./types.ts";
+import type { Attributes, FileType, OverlayObject } from "./types.ts";
 
 /** An object of the overlay that is in memory. There is at most one Node for an identity at any time. */
 export class Node implements OverlayObject {
@@ -39,6 +39,20 @@ export class Node implements OverlayObject {
 	data: Real | null = null;
 	/** A copy up of data that goes on off the main thread. */
 	copyUp: CopyUpJob | null = null;
+	/** Attributes of `top` when they were last read, and at which moment and change (see Memory) that was. */
+	stat: Stat | null = null;
+	statTime = 0;
+	statChange = 0;
+	/** The same for clients, made of `attributesStat`. */
+	attributes: Attributes | null = null;
+	attributesStat: Stat | null = null;
+	/** Where a listing remembers this object. */
+	listedIn: (Node | undefined)[] | null = null;
+	listedAt = 0;
+	/** What names of a directory led to, since when, and after how many doubts. */
+	children: Map<string, Node> | null = null;
+	childrenTime = 0;
+	childrenDoubt = 0;
 
 	constructor(fields: Pick<Node, "type" | "handle" | "key" | "home" | "id" | "fileidHi" | "fileidLo" | "reals">) {
 		this.type = fields.type;

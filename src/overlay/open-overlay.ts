@@ -133,6 +133,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		redirects: keep(new RecordMap(place.folder, "redirects")),
 		dataFiles: keep(new DataFiles(place.folder, dataLowers)),
 		request: null,
+		memory: { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 },
 	};
 	addRoot(engine);
 	// while a layer is being adopted its redirects are followed

@@ -14,7 +14,7 @@ import { ensureUpper, parentOf, writableOf } from "./copy-up.ts";
 import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
 import { dataOf, ensureData } from "./data-files.ts";
 import type { Durability } from "./durability.ts";
-import { asOverlayError, type Engine, failed, must } from "./engine.ts";
+import { asOverlayError, type Engine, failed, must, TICK_MS } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import {
 	getExtendedAttribute,
@@ -160,6 +160,7 @@ export class Overlay implements OverlayOperations {
 			writableOf(this.engine).journal.settle();
 			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
+			node.stat = null;
 			for (let done = 0; done < data.length; ) {
 				done += must(writeFrom(fd, done === 0 ? data : data.subarray(done), offset + done), "Cannot write a file");
 			}
@@ -375,6 +376,8 @@ export class Overlay implements OverlayOperations {
 
 	/** Every request begins with a handle, which makes this the place where no operation is under way. */
 	#decode(bytes: Uint8Array): Node {
+		const { memory } = this.engine;
+		memory.now = (memory.clock() / TICK_MS) | 0;
 		this.trim();
 		const node = this.#find(bytes);
 		this.#lastDecoded = node;
@@ -406,16 +409,24 @@ export class Overlay implements OverlayOperations {
 	 * it makes, if it makes one.
 	 */
 	#change(type: FileType, operation: () => Node | null): Node | null {
-		const { request, writable } = this.engine;
-		if (request === null || writable === null) return this.#run(operation);
+		const { request, writable, memory } = this.engine;
+		if (request === null || writable === null) {
+			try {
+				return this.#run(operation);
+			} finally {
+				memory.changes++;
+			}
+		}
 		const { journal } = writable;
 		const before = journal.answered(request);
 		if (before !== null) return this.#answerAgain(before, type);
 		try {
 			const node = this.#run(operation);
+			memory.changes++;
 			journal.answer(request, { error: null, handle: node?.handle ?? null });
 			return node;
 		} catch (error) {
+			memory.changes++;
 			if (error instanceof OverlayError && error.code !== "tryagain") journal.answer(request, { error: error.code, handle: null });
 			throw error;
 		}

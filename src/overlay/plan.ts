@@ -4,6 +4,7 @@ import type { Engine, Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
 import type { Descriptors, Place, Step } from "./steps.ts";
+import type { ChangeRequest } from "./types.ts";
 
 /** The steps of one change, as they are put together, with the descriptors that are open for them. */
 export class Plan implements Descriptors {
@@ -60,11 +61,22 @@ export class Plan implements Descriptors {
 
 	/** Makes a change that the present request is done with; `handle` is that of the object it makes. */
 	perform(handle: Buffer | null = null): void {
-		this.#writable.journal.perform(this.steps, this, this.#engine.request, handle, this.#undos);
+		this.#run(this.#engine.request, handle);
 	}
 
 	/** Makes a change that only prepares one, and that no client sees. */
 	prepare(): void {
-		this.#writable.journal.perform(this.steps, this, null, null, this.#undos);
+		this.#run(null, null);
+	}
+
+	#run(request: ChangeRequest | null, handle: Buffer | null): void {
+		try {
+			this.#writable.journal.perform(this.steps, this, request, handle, this.#undos);
+		} catch (error) {
+			this.#engine.memory.doubts++;
+			throw error;
+		} finally {
+			this.#engine.memory.changes++;
+		}
 	}
 }
