@@ -88,6 +88,10 @@ export class DescriptorCache {
 	/** A descriptor for calls that take O_PATH; for a directory also as a starting point. */
 	path(real: Real): number {
 		if (real.pathFd < 0) {
+			if (real.dataFd >= 0) {
+				this.#touch(real);
+				return real.dataFd;
+			}
 			const fd = openByHandle(real.layer.root, real.handle, O.path | O.nofollow);
 			if (fd < 0) throw new RealObjectError(real, fd);
 			real.pathFd = fd;
@@ -111,6 +115,15 @@ export class DescriptorCache {
 		real.dataFdWritable = writable;
 		this.#touch(real);
 		return fd;
+	}
+
+	/** Hands over a descriptor that was opened for reading and writing. */
+	adoptData(real: Real, fd: number): void {
+		if (real.dataFd >= 0) close(real.dataFd);
+		else this.#count++;
+		real.dataFd = fd;
+		real.dataFdWritable = true;
+		this.#touch(real);
 	}
 
 	/** Closes what this object has open. */

@@ -1,3 +1,4 @@
+import { O } from "./open.ts";
 import { arena, arenaAddress, declare, declareChange, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
 
 const linkatCall = declareChange("linkat", "int", ["int", "pointer", "int", "pointer", "int"]);
@@ -6,6 +7,7 @@ const unlinkatCall = declareChange("unlinkat", "int", ["int", "pointer", "int"])
 const mkdiratCall = declareChange("mkdirat", "int", ["int", "pointer", "uint"]);
 const mknodatCall = declareChange("mknodat", "int", ["int", "pointer", "uint", "uint64_t"]);
 const symlinkatCall = declareChange("symlinkat", "int", ["pointer", "int", "pointer"]);
+const openatCall = declareChange("openat", "int", ["int", "pointer", "int", "uint"]);
 const readlinkatCall = declare("readlinkat", "long", ["int", "pointer", "pointer", "size_t"]);
 
 const AT_EMPTY_PATH = 0x1000;
@@ -34,6 +36,11 @@ export function unlinkName(directory: number, name: PathBytes): number {
 
 export function removeDirectory(directory: number, name: PathBytes): number {
 	return result(unlinkatCall(directory, putPath(PLACE.path, name), AT_REMOVEDIR));
+}
+
+/** A new regular file, open for reading and writing; -EEXIST where the name is taken. */
+export function makeFile(directory: number, name: PathBytes, mode: number): number {
+	return result(openatCall(directory, putPath(PLACE.path, name), O.rdwr | O.creat | O.excl | O.nofollow | O.cloexec | O.noatime, mode));
 }
 
 export function makeDirectory(directory: number, name: PathBytes, mode: number): number {

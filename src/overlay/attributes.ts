@@ -3,7 +3,7 @@ import { fstat, Stat } from "../linux/stat.ts";
 import { demand, inGroup, isSuperuser, MAY, permitted } from "./access.ts";
 import { changeUpper, entryOf, writableOf } from "./copy-up.ts";
 import { dataOf, ensureData } from "./data-files.ts";
-import { ATTRIBUTES_TICKS, type Engine, must } from "./engine.ts";
+import { ATTRIBUTES_TICKS, type Engine, must, NAMES_TICKS } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
 import { PROTECTION, refuseProtected } from "./protection.ts";
@@ -15,16 +15,19 @@ export function statOf(engine: Engine, node: Node): Stat {
 	if (node.reals.length === 0) throw new OverlayError("stale", "The object has been removed");
 	const { memory } = engine;
 	const { isUpper } = node;
-	if (node.stat !== null && memory.now - node.statTime < ATTRIBUTES_TICKS && (!isUpper || node.statChange === memory.changes))
-		return node.stat;
+	if (node.stat !== null && memory.now - node.statTime < (isUpper ? NAMES_TICKS : ATTRIBUTES_TICKS)) return node.stat;
 	const stat = new Stat();
 	must(fstat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
 	// somebody has removed it from its lower, and only our descriptor still holds it; by its handle it could not be opened again
 	if (stat.nlink === 0 && !isUpper) throw new OverlayError("stale", "The object has been removed from its layer");
+	noteStat(engine, node, stat);
+	return stat;
+}
+
+/** Remembers attributes that were just read. */
+export function noteStat({ memory }: Engine, node: Node, stat: Stat): void {
 	node.stat = stat;
 	node.statTime = memory.now;
-	node.statChange = memory.changes;
-	return stat;
 }
 
 /** The link count that clients see (handles.md, H7): of a lower file its own less the names removed, of a copied up one as its `nlink` says. */
@@ -150,5 +153,7 @@ function unprivilegedMode(stat: Stat, who: Credentials): number {
 /** Before a write, so that no moment shows new content with the old privilege. */
 export function clearPrivilege(engine: Engine, node: Node, stat: Stat, who: Credentials): void {
 	const mode = unprivilegedMode(stat, who);
-	if (mode !== (stat.mode & 0o7777)) must(changeMode(engine.descriptors.path(node.top), mode), "Cannot change the mode");
+	if (mode === (stat.mode & 0o7777)) return;
+	node.stat = null;
+	must(changeMode(engine.descriptors.path(node.top), mode), "Cannot change the mode");
 }

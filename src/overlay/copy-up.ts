@@ -123,6 +123,8 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		publish(engine, plan, parent, name, temporary, inode);
 		failure = carryOut(plan, node, inode, change, writable, temporary);
 		node.reals = [real, ...node.reals];
+		node.stat = null;
+		node.defaultAcl = undefined;
 		engine.nodes.noteReals(node);
 	} catch (error) {
 		index.withdraw(entry, made);
@@ -173,6 +175,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		failure = carryOut(plan, node, inode, change, writable, built.temporary);
 		engine.descriptors.drop(source);
 		node.reals = [real];
+		node.stat = null;
 		node.data = null;
 		node.protection = -1;
 		node.isIndexed = true;
@@ -352,6 +355,7 @@ const YES = Buffer.from("y");
 export function markImpure(engine: Engine, directory: Node): void {
 	const fd = engine.descriptors.path(directory.top);
 	if (typeof getXattr(fd, engine.xattr.impure) !== "number") return;
+	directory.stat = null;
 	must(setXattr(fd, engine.xattr.impure, YES), "Cannot mark a directory as impure");
 }
 

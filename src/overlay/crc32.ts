@@ -6,8 +6,8 @@ for (let i = 0; i < 256; i++) {
 	TABLE[i] = value >>> 0;
 }
 
-export function crc32(bytes: Uint8Array): number {
+export function crc32(bytes: Uint8Array, start = 0, end: number = bytes.length): number {
 	let crc = 0xffffffff;
-	for (let i = 0; i < bytes.length; i++) crc = TABLE[(crc ^ bytes[i]) & 0xff] ^ (crc >>> 8);
+	for (let i = start; i < end; i++) crc = TABLE[(crc ^ bytes[i]) & 0xff] ^ (crc >>> 8);
 	return (crc ^ 0xffffffff) >>> 0;
 }

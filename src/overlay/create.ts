@@ -5,7 +5,7 @@ import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
-import { statOf } from "./attributes.ts";
+import { noteStat, statOf } from "./attributes.ts";
 import { ensureUpper, markImpure, writableOf } from "./copy-up.ts";
 import { ensureData } from "./data-files.ts";
 import { type Engine, handleFor, must, realOf, type Writable } from "./engine.ts";
@@ -62,6 +62,10 @@ export function createObject(
 	const writable = writableOf(engine);
 	ensureUpper(engine, directory);
 	const birth = inherit(engine, directory, parentStat, who, maker.type, wanted);
+	const isPlain = birth.access === null && birth.defaultAcl === null;
+	if (isPlain && (maker.type === FileType.reg || maker.type === FileType.dir) && upperEntry(engine, directory, name) === "none") {
+		return makeInPlace(engine, listings, directory, name, maker.type, birth, wanted);
+	}
 	const temporary = make(writable, maker);
 	const isFile = maker.type === FileType.reg || maker.type === FileType.dir;
 	const flags = isFile ? (maker.type === FileType.dir ? O.rdonly | O.directory : O.rdwr) : O.path;
@@ -98,6 +102,47 @@ export function createObject(
 	}
 }
 
+/** Makes it under its name at once: nobody sees it before it has its attributes, and after a crash the intent gives them to it. */
+function makeInPlace(
+	engine: Engine,
+	listings: Listings,
+	directory: Node,
+	name: Uint8Array,
+	type: typeof FileType.reg | typeof FileType.dir,
+	birth: Birth,
+	wanted: SetAttributes,
+): Node {
+	const writable = writableOf(engine);
+	const { uid, gid, mode } = birth;
+	const plan = new Plan(engine, writable);
+	const { atime = null, mtime = null } = wanted;
+	const size = type === FileType.reg ? (wanted.size ?? 0) : 0;
+	const isOpaque = type === FileType.dir && directory.reals.length > 1;
+	const fd = plan.make({ op: "make", in: plan.in(directory), name, type, mode, uid, gid, size, atime, mtime, isOpaque });
+	try {
+		const stat = new Stat();
+		must(fstat(fd, stat), "Cannot read a new object");
+		const real = realOf(writable.layer, fd, stat);
+		const identity = { home: writable.layer.home, id: real.handle };
+		const node = nodeFor(engine, identity, type, [real], {
+			real,
+			space: writable.layer.space,
+			inoHi: stat.inoHi,
+			inoLo: stat.inoLo,
+		});
+		if (type === FileType.reg) engine.descriptors.adoptData(node.top, fd);
+		else engine.descriptors.adopt(node.top, fd);
+		noteStat(engine, node, stat);
+		node.parent = directory;
+		node.name = Buffer.from(name);
+		listings.noteAdded(directory, name, node);
+		return node;
+	} catch (error) {
+		close(fd);
+		throw error;
+	}
+}
+
 function make(writable: Writable, maker: Maker): string {
 	const { work } = writable;
 	if (maker.type === FileType.dir) return work.makeTemporaryDirectory(0o700);
@@ -122,17 +167,25 @@ function inherit(engine: Engine, directory: Node, parent: Stat, who: Credentials
 	let access: Buffer | null = null;
 	let defaultAcl: Buffer | null = null;
 	if (type !== FileType.lnk) {
-		const acl = getXattr(engine.descriptors.path(directory.top), ACL_DEFAULT);
-		const inherited = typeof acl === "number" ? null : inheritAcl(acl, mode);
+		const acl = defaultAclOf(engine, directory);
+		const inherited = acl === null ? null : inheritAcl(acl, mode);
 		if (inherited !== null) {
 			mode = inherited.mode;
 			access = inherited.access;
-			if (type === FileType.dir) defaultAcl = acl as Buffer;
+			if (type === FileType.dir) defaultAcl = acl;
 		}
 	}
 	if (isSetgid && type === FileType.dir) mode |= S_ISGID;
 	else if ((mode & S_ISGID) !== 0 && !mayChoose && type !== FileType.dir && who.gid !== gid && !who.gids.includes(gid)) mode &= ~S_ISGID;
 	return { uid: mayChoose ? (wanted.uid ?? who.uid) : who.uid, gid: mayChoose ? (wanted.gid ?? gid) : gid, mode, access, defaultAcl };
+}
+
+function defaultAclOf(engine: Engine, directory: Node): Buffer | null {
+	if (directory.defaultAcl === undefined) {
+		const acl = getXattr(engine.descriptors.path(directory.top), ACL_DEFAULT);
+		directory.defaultAcl = typeof acl === "number" ? null : acl;
+	}
+	return directory.defaultAcl;
 }
 
 function dress(fd: number, type: FileType, birth: Birth, wanted: SetAttributes): void {

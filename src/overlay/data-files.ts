@@ -123,6 +123,7 @@ export function ensureData(engine: Engine, node: Node): void {
 	if (job.state === "running") throw new Pending(job.ready);
 	node.copyUp = null;
 	close(job.fd);
+	node.stat = null;
 	if (job.error !== null) throw job.error;
 	const capability = getXattr(fd, kept);
 	if (typeof capability !== "number") must(setXattr(fd, CAPABILITY, capability), "Cannot set the capabilities of a file");

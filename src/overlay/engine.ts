@@ -61,7 +61,7 @@ export interface Memory {
 	clock: () => number;
 	/** Of a clock of TICK_MS, at the beginning of the present request: a small integer for years, which costs nothing to keep and compare. */
 	now: number;
-	/** Counts changes of upper: attributes of its objects that were read before the last one are read again. */
+	/** Counts changes of upper. */
 	changes: number;
 	/** Counts failures that left names in doubt. */
 	doubts: number;

@@ -117,6 +117,7 @@ function changeable(engine: Engine, node: Node, who: Credentials, name: Uint8Arr
 
 function change(engine: Engine, node: Node, target: Target, value: Uint8Array | null, mode?: number): void {
 	const wanted: ObjectChange = { xattr: { name: target.real, value }, ...(mode === undefined ? {} : { mode }) };
+	node.defaultAcl = undefined;
 	changeUpper(engine, node, wanted);
 }
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { getXattrOfOpen, setXattrOfOpen } from "../linux/xattr.ts";
+import { decodeCompact, encodeCompact } from "./compact.ts";
 import { crc32 } from "./crc32.ts";
 import { failed, must, type Writable } from "./engine.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "./errors.ts";
@@ -92,8 +93,8 @@ export class Journal {
 		this.#isInFile = intent?.isInFile ?? false;
 		if (intent !== null && !intent.hasEnded) {
 			if (isOurs && intent.sequence > last) {
-				completeSteps(this.#writable(), intent.steps);
-				if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle });
+				const made = completeSteps(this.#writable(), intent.steps);
+				if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle ?? made });
 			}
 			this.#endIntent();
 		}
@@ -218,7 +219,7 @@ export class Journal {
 		const ring = this.#ring(request.client);
 		ring.used = this.#clock();
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		const record = encodeRecord(ring.name, request, sequence, ring.used, answer);
+		const record = encodeRecord(ring.bytes, request, sequence, ring.used, answer);
 		writeAt(ring.file, record, slot * RECORD_BYTES);
 		this.#learn(ring, slot, requestKey(ring.name, request), answer, ring.used);
 		ring.next++;
@@ -248,7 +249,7 @@ export class Journal {
 		const loaded = this.#loaded.get(name);
 		if (loaded === undefined && this.#rings.size + this.#loaded.size >= CLIENTS_MAX) this.#dropSilent();
 		const file = loaded?.file ?? openFile(join(this.#folder, REQUESTS_FOLDER, name));
-		const ring = loaded ?? { name, file, next: 0, used: this.#clock(), keys: [] };
+		const ring = loaded ?? { name, bytes: Buffer.from(name, "hex"), file, next: 0, used: this.#clock(), keys: [] };
 		this.#loaded.delete(name);
 		this.#rings.set(client, ring);
 		return ring;
@@ -300,11 +301,11 @@ export class Journal {
 		const { ring: name, request, sequence, time, answer } = record;
 		let ring = this.#loaded.get(name);
 		if (ring === undefined) {
-			ring = { name, file: openFile(join(this.#folder, REQUESTS_FOLDER, name)), next: 0, used: time, keys: [] };
+			ring = { name, bytes: Buffer.from(name, "hex"), file: openFile(join(this.#folder, REQUESTS_FOLDER, name)), next: 0, used: time, keys: [] };
 			this.#loaded.set(name, ring);
 		}
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		writeAt(ring.file, encodeRecord(name, request, sequence, time, answer), slot * RECORD_BYTES);
+		writeAt(ring.file, encodeRecord(ring.bytes, request, sequence, time, answer), slot * RECORD_BYTES);
 		this.#learn(ring, slot, requestKey(name, request), answer, time);
 		ring.next++;
 		ring.used = Math.max(ring.used, time);
@@ -319,7 +320,7 @@ export class Journal {
 		for (const name of readdirSync(folder)) {
 			const path = join(folder, name);
 			const bytes = readPlainFile(path);
-			const ring: Ring = { name, file: openFile(path), next: 0, used: 0, keys: [] };
+			const ring: Ring = { name, bytes: Buffer.from(name, "hex"), file: openFile(path), next: 0, used: 0, keys: [] };
 			let used = 0;
 			let newest = -1;
 			let newestSequence = 0;
@@ -386,6 +387,8 @@ const FILE_BYTES_MAX = 64 * 1024 * 1024;
 interface Ring {
 	/** Of its file. */
 	readonly name: string;
+	/** The same in bytes. */
+	readonly bytes: Buffer;
 	readonly file: number;
 	/** Of the requests in its slots. */
 	readonly keys: (string | undefined)[];
@@ -457,25 +460,31 @@ interface AnswerRecord {
 	readonly answer: Answer;
 }
 
-function encodeRecord(ring: string, request: RequestNumbers, sequence: number, time: number, answer: Answer): Buffer {
-	const bytes = Buffer.alloc(RECORD_BYTES);
+const recordBytes = Buffer.alloc(RECORD_BYTES);
+
+/** A view of memory that the next one uses again. `ring`: the bytes of its name. */
+function encodeRecord(ring: Buffer, request: RequestNumbers, sequence: number, time: number, answer: Answer): Buffer {
+	const bytes = recordBytes.fill(0);
 	bytes[0] = RECORD_MAGIC;
 	bytes[1] = answer.error === null ? 0 : OVERLAY_ERROR_CODES.indexOf(answer.error) + 1;
 	bytes[2] = answer.handle?.length ?? 0;
-	const { xid, program, version, procedure, length, checksumHi, checksumLo } = request;
-	[xid, program, version, procedure, length, checksumHi, checksumLo].forEach((number, i) => {
-		bytes.writeUInt32LE(number >>> 0, 4 + 4 * i);
-	});
+	bytes.writeUInt32LE(request.xid >>> 0, 4);
+	bytes.writeUInt32LE(request.program >>> 0, 8);
+	bytes.writeUInt32LE(request.version >>> 0, 12);
+	bytes.writeUInt32LE(request.procedure >>> 0, 16);
+	bytes.writeUInt32LE(request.length >>> 0, 20);
+	bytes.writeUInt32LE(request.checksumHi >>> 0, 24);
+	bytes.writeUInt32LE(request.checksumLo >>> 0, 28);
 	bytes.writeDoubleLE(sequence, 32);
 	bytes.writeDoubleLE(time, 40);
 	answer.handle?.copy(bytes, RECORD_HANDLE_AT);
-	bytes.write(ring, RECORD_RING_AT, "hex");
-	bytes.writeUInt32LE(crc32(bytes.subarray(0, RECORD_CRC_AT)), RECORD_CRC_AT);
+	bytes.set(ring, RECORD_RING_AT);
+	bytes.writeUInt32LE(crc32(bytes, 0, RECORD_CRC_AT), RECORD_CRC_AT);
 	return bytes;
 }
 
 function decodeRecord(bytes: Buffer): AnswerRecord | null {
-	if (bytes[0] !== RECORD_MAGIC || crc32(bytes.subarray(0, RECORD_CRC_AT)) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
+	if (bytes[0] !== RECORD_MAGIC || crc32(bytes, 0, RECORD_CRC_AT) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
 	const number = (i: number) => bytes.readUInt32LE(4 + 4 * i);
 	const length = bytes[2];
 	return {
@@ -512,28 +521,21 @@ interface FoundIntent extends Intent {
 }
 
 /**
- * The intent: magic, a byte that says that it was carried out, or given up, 2 unused, at 4 the length of the text, at 8 its CRC, at 12 the
- * text: JSON in latin1, so that bytes of names stand for themselves. As an xattr an ended one is without steps.
+ * The intent: magic, a byte that says that it was carried out, or given up, 2 unused, at 4 the length of the rest, at 8 its CRC, at 12 the
+ * compact form of an Intent. As an xattr an ended one is without steps.
  */
-const INTENT_MAGIC = 0x1d;
-const INTENT_TEXT_AT = 12;
+const INTENT_MAGIC = 0x1e;
+const INTENT_AT = 12;
 const ENDED_AT = 1;
 const ENDED = Uint8Array.of(1);
 
-/** Byte arrays become latin1 text behind this key. */
-const BYTES_KEY = "$";
-
+/** A view of memory that the next one uses again. */
 function encodeIntent(intent: Intent): Buffer {
-	const text = JSON.stringify(intent, function replace(this: Record<string, unknown>, key, value) {
-		// Buffer has a toJSON of its own, which has run already: look at what was there before
-		const raw = this[key];
-		return raw instanceof Uint8Array ? { [BYTES_KEY]: Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString("latin1") } : value;
-	});
-	const bytes = Buffer.alloc(INTENT_TEXT_AT + text.length);
+	const bytes = encodeCompact(intent, INTENT_AT);
+	bytes.fill(0, 0, 4);
 	bytes[0] = INTENT_MAGIC;
-	bytes.writeUInt32LE(text.length, 4);
-	bytes.write(text, INTENT_TEXT_AT, "latin1");
-	bytes.writeUInt32LE(crc32(bytes.subarray(INTENT_TEXT_AT)), 8);
+	bytes.writeUInt32LE(bytes.length - INTENT_AT, 4);
+	bytes.writeUInt32LE(crc32(bytes, INTENT_AT), 8);
 	return bytes;
 }
 
@@ -545,13 +547,10 @@ function encodeEnd(sequence: number): Buffer {
 
 /** Null when it was not written whole: then nothing of it was begun. */
 function decodeIntent(bytes: Buffer, isInFile: boolean): FoundIntent | null {
-	if (bytes.length < INTENT_TEXT_AT || bytes[0] !== INTENT_MAGIC) return null;
+	if (bytes.length < INTENT_AT || bytes[0] !== INTENT_MAGIC) return null;
 	const length = bytes.readUInt32LE(4);
-	const text = bytes.subarray(INTENT_TEXT_AT, INTENT_TEXT_AT + length);
-	if (text.length !== length || crc32(text) !== bytes.readUInt32LE(8)) return null;
-	const intent = JSON.parse(text.toString("latin1"), (_key, value) =>
-		typeof value === "object" && value !== null && typeof value[BYTES_KEY] === "string" ? Buffer.from(value[BYTES_KEY], "latin1") : value,
-	) as Intent;
+	if (length > bytes.length - INTENT_AT || crc32(bytes, INTENT_AT, INTENT_AT + length) !== bytes.readUInt32LE(8)) return null;
+	const intent = decodeCompact(bytes.subarray(0, INTENT_AT + length), INTENT_AT) as Intent;
 	return { ...intent, hasEnded: bytes[ENDED_AT] === ENDED[0], isInFile };
 }
 

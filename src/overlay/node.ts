@@ -39,10 +39,11 @@ export class Node implements OverlayObject {
 	data: Real | null = null;
 	/** A copy up of data that goes on off the main thread. */
 	copyUp: CopyUpJob | null = null;
-	/** Attributes of `top` when they were last read, and at which moment and change (see Memory) that was. */
+	/** Attributes of `top`, and the moment (see Memory) at which they were read; null as soon as they may have changed. */
 	stat: Stat | null = null;
 	statTime = 0;
-	statChange = 0;
+	/** The default ACL of an upper directory; undefined: not asked yet. */
+	defaultAcl: Buffer | null | undefined = undefined;
 	/** The same for clients, made of `attributesStat`. */
 	attributes: Attributes | null = null;
 	attributesStat: Stat | null = null;

@@ -14,7 +14,7 @@ import { ensureUpper, parentOf, writableOf } from "./copy-up.ts";
 import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
 import { dataOf, ensureData } from "./data-files.ts";
 import type { Durability } from "./durability.ts";
-import { asOverlayError, type Engine, failed, must, TICK_MS } from "./engine.ts";
+import { asOverlayError, type Engine, failed, handleFor, must, TICK_MS } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import {
 	getExtendedAttribute,
@@ -31,6 +31,7 @@ import { Node } from "./node.ts";
 import { refuseProtectedWrite } from "./protection.ts";
 import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
 import { exchangeObjects, renameObject } from "./rename.ts";
+import { UNSIGNED } from "./steps.ts";
 import {
 	type Attributes,
 	type ChangeRequest,
@@ -161,6 +162,7 @@ export class Overlay implements OverlayOperations {
 			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
 			node.stat = null;
+			this.engine.memory.changes++;
 			for (let done = 0; done < data.length; ) {
 				done += must(writeFrom(fd, done === 0 ? data : data.subarray(done), offset + done), "Cannot write a file");
 			}
@@ -409,24 +411,16 @@ export class Overlay implements OverlayOperations {
 	 * it makes, if it makes one.
 	 */
 	#change(type: FileType, operation: () => Node | null): Node | null {
-		const { request, writable, memory } = this.engine;
-		if (request === null || writable === null) {
-			try {
-				return this.#run(operation);
-			} finally {
-				memory.changes++;
-			}
-		}
+		const { request, writable } = this.engine;
+		if (request === null || writable === null) return this.#run(operation);
 		const { journal } = writable;
 		const before = journal.answered(request);
 		if (before !== null) return this.#answerAgain(before, type);
 		try {
 			const node = this.#run(operation);
-			memory.changes++;
 			journal.answer(request, { error: null, handle: node?.handle ?? null });
 			return node;
 		} catch (error) {
-			memory.changes++;
 			if (error instanceof OverlayError && error.code !== "tryagain") journal.answer(request, { error: error.code, handle: null });
 			throw error;
 		}
@@ -435,12 +429,20 @@ export class Overlay implements OverlayOperations {
 	#answerAgain(before: Answer, type: FileType): Node | null {
 		if (before.error !== null) throw new OverlayError(before.error, "As this request was answered before the restart");
 		if (before.handle === null) return null;
+		const handle = this.#signed(before.handle);
 		try {
-			return this.decode(before.handle);
+			return this.decode(handle);
 		} catch (error) {
 			if (!(error instanceof OverlayError)) throw error;
-			return goneNode(type, before.handle);
+			return goneNode(type, handle);
 		}
+	}
+
+	/** A recovery knows the inode that it made, and has no key. */
+	#signed(handle: Buffer): Buffer {
+		if (handle[0] !== UNSIGNED) return handle;
+		const { layer } = writableOf(this.engine);
+		return handleFor(this.engine, { home: layer.home, id: { type: handle[1], bytes: handle.subarray(2) } });
 	}
 
 	#createExisting(existing: Node, who: Credentials, how: CreateHow): Node {

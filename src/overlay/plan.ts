@@ -14,6 +14,8 @@ export class Plan implements Descriptors {
 	readonly #writable: Writable;
 	readonly #reals = new Map<FileHandle, Real>();
 	readonly #built = new Map<FileHandle, number>();
+	readonly #touched: Node[] = [];
+	#made = -1;
 
 	constructor(engine: Engine, writable: Writable) {
 		this.#engine = engine;
@@ -34,8 +36,25 @@ export class Plan implements Descriptors {
 
 	/** The upper inode of a node. */
 	of(node: Node): FileHandle {
+		this.touch(node);
 		this.#reals.set(node.top.handle, node.top);
 		return node.top.handle;
+	}
+
+	/** Its attributes are not what they were when the steps have been made. */
+	touch(node: Node): this {
+		this.#touched.push(node);
+		return this;
+	}
+
+	/** Makes a change of this one step; the descriptor of the new object. */
+	make(step: Extract<Step, { op: "make" }>): number {
+		this.add(step).perform();
+		return this.#made;
+	}
+
+	keep(fd: number): void {
+		this.#made = fd;
 	}
 
 	/** An inode in work that is open here. */
@@ -77,6 +96,7 @@ export class Plan implements Descriptors {
 			throw error;
 		} finally {
 			this.#engine.memory.changes++;
+			for (const node of this.#touched) node.stat = null;
 		}
 	}
 }

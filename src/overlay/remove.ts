@@ -109,6 +109,7 @@ type Settle = (directory: Node, name: Uint8Array) => void;
  */
 export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boolean): Settle {
 	const entry = entryOf(engine, node);
+	plan.touch(node);
 	const bury: Settle = () => {
 		abandonCopy(engine, node);
 		node.parent = null;

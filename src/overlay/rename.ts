@@ -94,7 +94,7 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Place,
 	const [fromPlace, toPlace] = [plan.in(from.directory), plan.in(to.directory)];
 	const flags = RENAME.exchange;
 	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
-	plan.perform();
+	plan.touch(target).perform();
 	for (const [node, place] of [
 		[source, to],
 		[target, from],
@@ -169,6 +169,7 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 function setRedirect(engine: Engine, from: Place, to: Place, source: Node): void {
 	const fd = engine.descriptors.path(source.top);
 	const known = redirectOf(engine, source.top.layer, fd);
+	source.stat = null;
 	const staysInside = from.directory === to.directory;
 	if (known !== null && (staysInside || known[0] === SLASH)) return;
 	const redirect = staysInside ? Buffer.from(from.name) : lowerPath(engine, source);
@@ -206,6 +207,7 @@ function lowerPath(engine: Engine, directory: Node): Buffer {
 /** A directory that takes the place of one that a lower has must hide it. */
 function prepareDirectory(engine: Engine, to: Place, source: Node, target: Node | null): void {
 	if (target === null && to.directory.reals.length === 1) return;
+	source.stat = null;
 	const fd = engine.descriptors.path(source.top);
 	if (typeof getXattr(fd, engine.xattr.opaque) !== "number") return;
 	must(setXattr(fd, engine.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");

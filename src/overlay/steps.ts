@@ -2,10 +2,10 @@ import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
 import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
-import { linkDescriptor, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
-import { close, O } from "../linux/open.ts";
+import { linkDescriptor, makeDirectory, makeFile, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
+import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
-import { removeXattr, setXattr } from "../linux/xattr.ts";
+import { removeXattr, setXattr, setXattrOfOpen } from "../linux/xattr.ts";
 import { failed, must, type Writable } from "./engine.ts";
 import { setMark } from "./marks.ts";
 import { FileType, type SetAttributes, type Timespec } from "./types.ts";
@@ -28,6 +28,23 @@ export type Step =
 			readonly to: Place;
 			readonly toName: PathName;
 			readonly flags: number;
+	  }
+	/**
+	 * Makes a regular file or directory under a name that nothing has, with its attributes: whatever has the name after a crash was made by it.
+	 * Its handle is known only then. `isOpaque`: hides what lowers have under that name.
+	 */
+	| {
+			readonly op: "make";
+			readonly in: Place;
+			readonly name: PathName;
+			readonly type: typeof FileType.reg | typeof FileType.dir;
+			readonly mode: number;
+			readonly uid: number;
+			readonly gid: number;
+			readonly size: number;
+			readonly atime: Timespec | "now" | null;
+			readonly mtime: Timespec | "now" | null;
+			readonly isOpaque: boolean;
 	  }
 	/** Gives an inode a further name. */
 	| { readonly op: "link"; readonly inode: FileHandle; readonly to: Place; readonly toName: PathName }
@@ -56,11 +73,19 @@ export interface Descriptors {
 	place(place: Place): number;
 	/** O_PATH, or readable and writable for `data`. Negative when the inode is gone. */
 	inode(inode: FileHandle, forData: boolean): number;
+	/** Takes over the descriptor of an object that was made; without it that is closed. */
+	keep?(fd: number): void;
 }
 
 /** Makes one step. Throws OverlayError. */
 export function runStep(writable: Writable, step: Step, descriptors: Descriptors): void {
 	switch (step.op) {
+		case "make": {
+			const fd = makeObject(writable, step, descriptors.place(step.in), false);
+			if (descriptors.keep === undefined) close(fd);
+			else descriptors.keep(fd);
+			return;
+		}
 		case "move":
 			must(
 				renameName(descriptors.place(step.from), step.fromName, descriptors.place(step.to), step.toName, step.flags),
@@ -97,6 +122,51 @@ export function runStep(writable: Writable, step: Step, descriptors: Descriptors
 			if (step.value) writable.linkCounts.noteUnnamed(step.entry);
 			else writable.linkCounts.noteNamed(step.entry);
 	}
+}
+
+type Make = Extract<Step, { op: "make" }>;
+
+const UMASKED = 0o7777;
+
+/**
+ * The new object, open for reading and writing if it is a file. With `isAgain` it may be there already, as a crash left it. What was made is
+ * removed again when it cannot be given its attributes.
+ */
+export function makeObject(writable: Writable, step: Make, directory: number, isAgain: boolean): number {
+	const isFile = step.type === FileType.reg;
+	// the process has no umask; a group may come from a set-group-id directory, so a foreign owner is set in any case
+	let status = isFile ? makeFile(directory, step.name, step.mode) : makeDirectory(directory, step.name, step.mode);
+	if (status === -ERRNO.EEXIST && isAgain) status = isFile ? openAt(directory, step.name, O.rdwr | O.nofollow) : 0;
+	must(status, "Cannot make an object");
+	const fd = isFile ? status : must(openAt(directory, step.name, O.rdonly | O.directory | O.nofollow | O.noatime), "Cannot open a new directory");
+	try {
+		must(fstat(fd, scratch), "Cannot read a new object");
+		if (scratch.uid !== step.uid || scratch.gid !== step.gid) must(changeOwner(fd, step.uid, step.gid), "Cannot set the owner of a new object");
+		// a change of owner takes set-user-id bits away
+		if ((scratch.mode & UMASKED) !== step.mode || (step.mode & 0o6000) !== 0) must(changeMode(fd, step.mode), "Cannot set the mode of a new object");
+		if (step.size > 0) must(truncateFile(fd, step.size), "Cannot set the size of a new file");
+		if (step.isOpaque) must(setXattrOfOpen(fd, writable.layer.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
+		if (step.atime !== null || step.mtime !== null) {
+			must(changeTimes(fd, step.atime ?? undefined, step.mtime ?? undefined), "Cannot set the times of a new object");
+		}
+		return fd;
+	} catch (error) {
+		close(fd);
+		if (isFile) unlinkName(directory, step.name);
+		else removeDirectory(directory, step.name);
+		throw error;
+	}
+}
+
+/** The kernel handle of what a change has made, in the form that is not signed yet; null when it made nothing by its name. */
+export const UNSIGNED = 0;
+
+function unsignedHandle(steps: readonly Step[], descriptors: Descriptors): Buffer | null {
+	const made = steps.find((step) => step.op === "make");
+	if (made?.op !== "make") return null;
+	const handle = handleAt(descriptors.place(made.in), made.name);
+	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	return Buffer.concat([Buffer.of(UNSIGNED, handle.type), handle.bytes]);
 }
 
 const UNCHANGED = 0xffffffff;
@@ -230,15 +300,19 @@ class RecoveryDescriptors implements Descriptors {
 	}
 }
 
-/** Completes a change that a crash interrupted: goes on behind the last step that the disk shows to be made. */
-export function completeSteps(writable: Writable, steps: readonly Step[]): void {
+/** Completes a change that a crash interrupted: goes on behind the last step that the disk shows to be made. Gives the handle of what it made by name, as UNSIGNED. */
+export function completeSteps(writable: Writable, steps: readonly Step[]): Buffer | null {
 	const descriptors = new RecoveryDescriptors(writable);
 	try {
 		let next = 0;
 		steps.forEach((step, i) => {
 			if (isDone(step, descriptors) === true) next = i + 1;
 		});
-		for (const step of steps.slice(next)) if (!isNeedless(step, descriptors)) runStep(writable, step, descriptors);
+		for (const step of steps.slice(next)) {
+			if (step.op === "make") close(makeObject(writable, step, descriptors.place(step.in), true));
+			else if (!isNeedless(step, descriptors)) runStep(writable, step, descriptors);
+		}
+		return unsignedHandle(steps, descriptors);
 	} finally {
 		descriptors.close();
 	}
