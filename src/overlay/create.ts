@@ -47,7 +47,7 @@ export function checkCreate(engine: Engine, directory: Node, name: Uint8Array, w
 	return stat;
 }
 
-/** Makes a new object: built in work with all its attributes, then published under its name by one rename. */
+/** Makes a new object: in place, or built in work with all its attributes and published by one rename. `isFree`: the name was looked up, and leads to nothing. */
 export function createObject(
 	engine: Engine,
 	listings: Listings,
@@ -56,14 +56,17 @@ export function createObject(
 	who: Credentials,
 	maker: Maker,
 	wanted: SetAttributes,
+	isFree = false,
 ): Node {
 	const parentStat = checkCreate(engine, directory, name, who);
-	if (lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
+	const isInUpper = directory.isUpper;
+	if (!isFree && lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
 	const writable = writableOf(engine);
+	const isUntaken = isInUpper ? engine.memory.upperEntry === "none" : true;
 	ensureUpper(engine, directory);
 	const birth = inherit(engine, directory, parentStat, who, maker.type, wanted);
 	const isPlain = birth.access === null && birth.defaultAcl === null;
-	if (isPlain && (maker.type === FileType.reg || maker.type === FileType.dir) && upperEntry(engine, directory, name) === "none") {
+	if (isPlain && (maker.type === FileType.reg || maker.type === FileType.dir) && isUntaken) {
 		return makeInPlace(engine, listings, directory, name, maker.type, birth, wanted);
 	}
 	const temporary = make(writable, maker);
@@ -118,10 +121,8 @@ function makeInPlace(
 	const { atime = null, mtime = null } = wanted;
 	const size = type === FileType.reg ? (wanted.size ?? 0) : 0;
 	const isOpaque = type === FileType.dir && directory.reals.length > 1;
-	const fd = plan.make({ op: "make", in: plan.in(directory), name, type, mode, uid, gid, size, atime, mtime, isOpaque });
+	const { fd, stat } = plan.make({ op: "make", in: plan.in(directory), name, type, mode, uid, gid, size, atime, mtime, isOpaque });
 	try {
-		const stat = new Stat();
-		must(fstat(fd, stat), "Cannot read a new object");
 		const real = realOf(writable.layer, fd, stat);
 		const identity = { home: writable.layer.home, id: real.handle };
 		const node = nodeFor(engine, identity, type, [real], {
@@ -133,6 +134,7 @@ function makeInPlace(
 		if (type === FileType.reg) engine.descriptors.adoptData(node.top, fd);
 		else engine.descriptors.adopt(node.top, fd);
 		noteStat(engine, node, stat);
+		node.protection = 0;
 		node.parent = directory;
 		node.name = Buffer.from(name);
 		listings.noteAdded(directory, name, node);

@@ -71,7 +71,7 @@ export class Durability {
 
 	#start(): Promise<void> {
 		this.flushes++;
-		const isFile = this.#method === "journal";
+		const isFile = this.#method === "journal" && this.#journal.log >= 0;
 		const end = this.#journal.endToFlush;
 		if (isFile) changeTimes(this.#journal.log, "now", "now");
 		const job = isFile ? { fd: this.#journal.log, scope: "file" as const } : { fd: this.#work, scope: "file system" as const };

@@ -3,7 +3,7 @@ import { type HandleSigner, ROOT_HOME } from "../handle/wire-handle.ts";
 import type { Layer, OverlayXattrs } from "../layer/layer.ts";
 import { type DescriptorCache, Real, RealObjectError } from "../layer/real.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
-import { handleOf } from "../linux/file-handle.ts";
+import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import type { Stat } from "../linux/stat.ts";
 import type { DataFiles } from "./data-files.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
@@ -63,6 +63,8 @@ export interface Memory {
 	now: number;
 	/** Counts changes of upper. */
 	changes: number;
+	/** What upper held under the name that was looked up last and not found in memory. */
+	upperEntry: "none" | "whiteout" | "object";
 	/** Counts failures that left names in doubt. */
 	doubts: number;
 }
@@ -130,6 +132,10 @@ export function asOverlayError(error: unknown): unknown {
 export function realOf(layer: Layer, fd: number, stat: Stat): Real {
 	const handle = handleOf(fd);
 	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	return realOfHandle(layer, handle, stat);
+}
+
+export function realOfHandle(layer: Layer, handle: FileHandle, stat: Stat): Real {
 	const foreign = stat.devMinor !== layer.rootStat.devMinor || stat.devMajor !== layer.rootStat.devMajor;
 	return new Real(layer, handle, stat.inoHi, stat.inoLo, foreign);
 }

@@ -77,9 +77,9 @@ export class Journal {
 
 	/**
 	 * Completes a change that a crash interrupted, and learns the answers given before. Looks at records and at nothing else. `isOurs` is
-	 * false where somebody else may have changed upper since: then nothing is completed.
+	 * false where somebody else may have changed upper since: then nothing is completed. Without `isSync` no answer has to outlive a power failure.
 	 */
-	recover(isOurs = true): void {
+	recover(isOurs = true, isSync = true): void {
 		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
 		this.#intent = openFile(join(this.#folder, INTENT_FILE));
 		// so that a full disk does not keep anybody from removing something
@@ -88,6 +88,11 @@ export class Journal {
 		if (IN_ORDER.has(layer.fileSystem.name)) this.#xattr = layer.xattr.prefix.startsWith("user.") ? USER_XATTR : TRUSTED_XATTR;
 		const { last: lastInRings, silent } = this.#loadRings();
 		const last = Math.max(lastInRings, isFlushedByJournal(layer.fileSystem.name) ? this.#loadLog() : 0);
+		if (!isSync && this.#log >= 0) {
+			// nobody waits for a flush, and what is in memory outlives a kill
+			closeSync(this.#log);
+			this.#log = -1;
+		}
 		const intent = readIntent(this.#folder, this.#intent);
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
 		this.#isInFile = intent?.isInFile ?? false;

@@ -4,13 +4,13 @@ import type { Layer } from "../layer/layer.ts";
 import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
+import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { redirectingDirectory } from "./adoption.ts";
-import { statOf } from "./attributes.ts";
+import { noteStat, statOf } from "./attributes.ts";
 import {
 	type Engine,
 	failed,
@@ -23,6 +23,7 @@ import {
 	plainFileid,
 	ROOT_HOME,
 	realOf,
+	realOfHandle,
 	type Writable,
 } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
@@ -52,7 +53,8 @@ export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): 
 	const known = children.get(key);
 	if (known !== undefined && !known.isEvicted && !known.isDead) {
 		known.isRecent = true;
-		if (known.parent !== directory || known.name === null) {
+		const hasNames = known.type !== FileType.dir && known.stat !== null && known.stat.nlink > 1;
+		if (known.parent !== directory || known.name === null || (hasNames && !known.name.equals(name))) {
 			known.parent = directory;
 			known.name = Buffer.from(name);
 		}
@@ -95,6 +97,7 @@ function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | nu
 			closeAll(found);
 			return null;
 		}
+		if (node.stat === null && node.top.key === found.reals[0].key) noteStat(engine, node, found.stat);
 		found.reals.forEach((real, i) => {
 			if (found.fds[i] < 0) return;
 			const kept = node.reals.find((own) => own.key === real.key);
@@ -169,6 +172,9 @@ export function findInStack(
 	return found;
 }
 
+/** Of the look-up under way. */
+let seen = new Stat();
+
 function findReals(engine: Engine, directory: { readonly reals: readonly Real[] }, name: Uint8Array, from: number): Found | null {
 	const search: Search = { name, path: null };
 	const reals: Real[] = [];
@@ -180,6 +186,23 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 		for (let i = from; i < parents.length; i++) {
 			const parent = parents[i];
 			if (parent.foreign) continue;
+			if (search.path === null && !parent.hasXattrWhiteouts) {
+				// most names are those of files, or are not there: no descriptor is opened for that
+				const path = engine.descriptors.path(parent);
+				const status = statAt(path, search.name, seen);
+				if (parent.layer.isUpper) engine.memory.upperEntry = status < 0 ? "none" : isWhiteoutStat(seen) ? "whiteout" : "object";
+				if (status === -ERRNO.ENOENT) continue;
+				must(status, "Cannot look a name of a layer up");
+				if (isWhiteoutStat(seen)) break;
+				if (seen.type !== FileType.dir && top !== null) break;
+				if (seen.type !== FileType.dir && !parent.layer.isUpper) {
+					const handle = handleAt(path, search.name);
+					if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+					const stat = seen;
+					seen = new Stat();
+					return { reals: [realOfHandle(parent.layer, handle, stat)], fds: [-1], stat };
+				}
+			}
 			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search, search.path);
 			fd = hit.fd;
 			if (fd < 0) {

@@ -133,14 +133,14 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		redirects: keep(new RecordMap(place.folder, "redirects")),
 		dataFiles: keep(new DataFiles(place.folder, dataLowers)),
 		request: null,
-		memory: { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 },
+		memory: { clock: () => performance.now(), now: 0, changes: 0, upperEntry: "none", doubts: 0 },
 	};
 	addRoot(engine);
 	// while a layer is being adopted its redirects are followed
 	if (options.purpose === "adopt") for (const lower of lowers) lower.isAdopted = true;
 	if (writable !== null && options.purpose !== "inspect") {
 		// what an interrupted change still needs of work must be taken out of it before the rest is thrown away
-		writable.journal.recover(adoption === "none");
+		writable.journal.recover(adoption === "none", options.isSync);
 		writable.work.clean();
 	}
 	const adopted = writable === null || adoption === "none" ? null : adopt(engine, writable, options, place, adoption);

@@ -174,10 +174,11 @@ export class Overlay implements OverlayOperations {
 			const node = directoryOf(directory);
 			checkName(name);
 			demand(this.engine, node, statOf(this.engine, node), who, MAY.execute);
-			const existing = how.mode === "guarded" || isDot(name) || isDotDot(name) ? null : lookupChild(this.engine, node, name);
+			const isLookedUp = how.mode !== "guarded" && !isDot(name) && !isDotDot(name);
+			const existing = isLookedUp ? lookupChild(this.engine, node, name) : null;
 			if (existing !== null) return this.#createExisting(existing, who, how);
 			const attributes = how.mode === "exclusive" ? exclusiveAttributes(how.verifier) : how.attributes;
-			return createObject(this.engine, this.listings, node, name, who, { type: FileType.reg }, attributes);
+			return createObject(this.engine, this.listings, node, name, who, { type: FileType.reg }, attributes, isLookedUp);
 		});
 	}
 

@@ -1,5 +1,6 @@
 import type { Real } from "../layer/real.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
+import type { Stat } from "../linux/stat.ts";
 import type { Engine, Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
@@ -15,7 +16,7 @@ export class Plan implements Descriptors {
 	readonly #reals = new Map<FileHandle, Real>();
 	readonly #built = new Map<FileHandle, number>();
 	readonly #touched: Node[] = [];
-	#made = -1;
+	#made: { readonly fd: number; readonly stat: Stat } | null = null;
 
 	constructor(engine: Engine, writable: Writable) {
 		this.#engine = engine;
@@ -47,14 +48,15 @@ export class Plan implements Descriptors {
 		return this;
 	}
 
-	/** Makes a change of this one step; the descriptor of the new object. */
-	make(step: Extract<Step, { op: "make" }>): number {
+	/** Makes a change of this one step: the new object, open, with its attributes. */
+	make(step: Extract<Step, { op: "make" }>): { readonly fd: number; readonly stat: Stat } {
 		this.add(step).perform();
+		if (this.#made === null) throw new OverlayError("io", "A step has made nothing");
 		return this.#made;
 	}
 
-	keep(fd: number): void {
-		this.#made = fd;
+	keep(fd: number, stat: Stat): void {
+		this.#made = { fd, stat };
 	}
 
 	/** An inode in work that is open here. */

@@ -73,17 +73,18 @@ export interface Descriptors {
 	place(place: Place): number;
 	/** O_PATH, or readable and writable for `data`. Negative when the inode is gone. */
 	inode(inode: FileHandle, forData: boolean): number;
-	/** Takes over the descriptor of an object that was made; without it that is closed. */
-	keep?(fd: number): void;
+	/** Takes over the descriptor of an object that was made, with its attributes; without it that is closed. */
+	keep?(fd: number, stat: Stat): void;
 }
 
 /** Makes one step. Throws OverlayError. */
 export function runStep(writable: Writable, step: Step, descriptors: Descriptors): void {
 	switch (step.op) {
 		case "make": {
-			const fd = makeObject(writable, step, descriptors.place(step.in), false);
+			const stat = new Stat();
+			const fd = makeObject(writable, step, descriptors.place(step.in), false, stat);
 			if (descriptors.keep === undefined) close(fd);
-			else descriptors.keep(fd);
+			else descriptors.keep(fd, stat);
 			return;
 		}
 		case "move":
@@ -132,7 +133,7 @@ const UMASKED = 0o7777;
  * The new object, open for reading and writing if it is a file. With `isAgain` it may be there already, as a crash left it. What was made is
  * removed again when it cannot be given its attributes.
  */
-export function makeObject(writable: Writable, step: Make, directory: number, isAgain: boolean): number {
+export function makeObject(writable: Writable, step: Make, directory: number, isAgain: boolean, stat: Stat): number {
 	const isFile = step.type === FileType.reg;
 	// the process has no umask; a group may come from a set-group-id directory, so a foreign owner is set in any case
 	let status = isFile ? makeFile(directory, step.name, step.mode) : makeDirectory(directory, step.name, step.mode);
@@ -140,15 +141,19 @@ export function makeObject(writable: Writable, step: Make, directory: number, is
 	must(status, "Cannot make an object");
 	const fd = isFile ? status : must(openAt(directory, step.name, O.rdonly | O.directory | O.nofollow | O.noatime), "Cannot open a new directory");
 	try {
-		must(fstat(fd, scratch), "Cannot read a new object");
-		if (scratch.uid !== step.uid || scratch.gid !== step.gid) must(changeOwner(fd, step.uid, step.gid), "Cannot set the owner of a new object");
+		must(fstat(fd, stat), "Cannot read a new object");
+		const isOwned = stat.uid === step.uid && stat.gid === step.gid;
+		const hasMode = (stat.mode & UMASKED) === step.mode;
+		if (!isOwned) must(changeOwner(fd, step.uid, step.gid), "Cannot set the owner of a new object");
 		// a change of owner takes set-user-id bits away
-		if ((scratch.mode & UMASKED) !== step.mode || (step.mode & 0o6000) !== 0) must(changeMode(fd, step.mode), "Cannot set the mode of a new object");
+		if (!hasMode || !isOwned) must(changeMode(fd, step.mode), "Cannot set the mode of a new object");
 		if (step.size > 0) must(truncateFile(fd, step.size), "Cannot set the size of a new file");
 		if (step.isOpaque) must(setXattrOfOpen(fd, writable.layer.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
 		if (step.atime !== null || step.mtime !== null) {
 			must(changeTimes(fd, step.atime ?? undefined, step.mtime ?? undefined), "Cannot set the times of a new object");
 		}
+		const isAsItWas = isOwned && hasMode && step.size === 0 && !step.isOpaque && step.atime === null && step.mtime === null;
+		if (!isAsItWas) must(fstat(fd, stat), "Cannot read a new object");
 		return fd;
 	} catch (error) {
 		close(fd);
@@ -309,7 +314,7 @@ export function completeSteps(writable: Writable, steps: readonly Step[]): Buffe
 			if (isDone(step, descriptors) === true) next = i + 1;
 		});
 		for (const step of steps.slice(next)) {
-			if (step.op === "make") close(makeObject(writable, step, descriptors.place(step.in), true));
+			if (step.op === "make") close(makeObject(writable, step, descriptors.place(step.in), true, scratch));
 			else if (!isNeedless(step, descriptors)) runStep(writable, step, descriptors);
 		}
 		return unsignedHandle(steps, descriptors);
