@@ -1,5 +1,5 @@
-import { O } from "./open.ts";
 import { arena, arenaAddress, declare, declareChange, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
+import { O } from "./open.ts";
 
 const linkatCall = declareChange("linkat", "int", ["int", "pointer", "int", "pointer", "int"]);
 const renameat2Call = declareChange("renameat2", "int", ["int", "pointer", "int", "pointer", "uint"]);

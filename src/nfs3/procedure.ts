@@ -1,4 +1,5 @@
 import { OverlayError } from "../overlay/errors.ts";
+import type { ChangeRequest } from "../overlay/types.ts";
 import type { RequestIdentity } from "../rpc/duplicate-requests.ts";
 import type { EncodeResults, Procedure } from "../rpc/program.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
@@ -29,7 +30,7 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 		name: procedure.name,
 		remembered: procedure.changes,
 		run(caller, args, reply, identity) {
-			request.reset(caller.credentials, identity === null ? null : { client: caller.address, ...numbersOf(identity) });
+			request.reset(caller.credentials, identity === null ? null : changeRequest(caller.address, identity));
 			const results = reply.length;
 			let outcome: undefined | Promise<EncodeResults>;
 			try {
@@ -47,9 +48,9 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 	};
 }
 
-function numbersOf(identity: RequestIdentity): RequestIdentity {
+function changeRequest(client: string, identity: RequestIdentity): ChangeRequest {
 	const { xid, program, version, procedure, length, checksumHi, checksumLo } = identity;
-	return { xid, program, version, procedure, length, checksumHi, checksumLo };
+	return { client, xid, program, version, procedure, length, checksumHi, checksumLo };
 }
 
 /** Holds a complete reply back until the change that it tells of is on stable storage. */

@@ -2,6 +2,7 @@ import { OverlayError } from "../overlay/errors.ts";
 import type { Attributes, ListCursor, OverlayObject } from "../overlay/types.ts";
 import { ATTRIBUTES_BYTES, writeFirstAttributes, writePostAttributes } from "./attributes.ts";
 import { entryBytes, LISTING_END_BYTES, writeEntry, writeList } from "./listing.ts";
+import { pagesOf } from "./page-cache.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { COOKIE_VERIFIER_BYTES, HANDLE_BYTES_MAX, LISTING_BYTES_MAX } from "./protocol.ts";
 import { NFS3_OK } from "./status.ts";
@@ -28,6 +29,16 @@ export const readdirplus: Nfs3Procedure = {
 		const cursor = request.overlay.list(directory, request.who, cookieHi, cookieLo);
 		reply.ensure(STATUS_BYTES + Math.max(count, 4 + ATTRIBUTES_BYTES + COOKIE_VERIFIER_BYTES));
 		const limit = reply.length + STATUS_BYTES + count - LISTING_END_BYTES;
+		const start = reply.length;
+		const { changes } = request.overlay;
+		const now = performance.now();
+		const pages = pagesOf(request.overlay);
+		const key = `${cookieHi}:${cookieLo}:${directoryCount}:${count}:${directory.handle.toString("latin1")}`;
+		const page = pages.get(key, changes, now);
+		if (page !== null) {
+			reply.raw(page);
+			return;
+		}
 		let directoryBytes = 0;
 		reply.u32(NFS3_OK);
 		writeFirstAttributes(reply, request);
@@ -47,6 +58,7 @@ export const readdirplus: Nfs3Procedure = {
 			if (object !== null) reply.opaque(object.handle);
 			return true;
 		});
+		pages.set(key, changes, now, reply.copyFrom(start));
 	},
 	fail: writeFirstAttributes,
 };

@@ -306,7 +306,14 @@ export class Journal {
 		const { ring: name, request, sequence, time, answer } = record;
 		let ring = this.#loaded.get(name);
 		if (ring === undefined) {
-			ring = { name, bytes: Buffer.from(name, "hex"), file: openFile(join(this.#folder, REQUESTS_FOLDER, name)), next: 0, used: time, keys: [] };
+			ring = {
+				name,
+				bytes: Buffer.from(name, "hex"),
+				file: openFile(join(this.#folder, REQUESTS_FOLDER, name)),
+				next: 0,
+				used: time,
+				keys: [],
+			};
 			this.#loaded.set(name, ring);
 		}
 		const slot = ring.next % RECORDS_PER_CLIENT;

@@ -83,6 +83,10 @@ export class Overlay implements OverlayOperations {
 		return this.engine.writable === null;
 	}
 
+	get changes(): number {
+		return this.engine.memory.changes;
+	}
+
 	decode(bytes: Uint8Array): Node {
 		return this.#run(() => this.#decode(bytes));
 	}

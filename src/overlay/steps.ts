@@ -139,7 +139,9 @@ export function makeObject(writable: Writable, step: Make, directory: number, is
 	let status = isFile ? makeFile(directory, step.name, step.mode) : makeDirectory(directory, step.name, step.mode);
 	if (status === -ERRNO.EEXIST && isAgain) status = isFile ? openAt(directory, step.name, O.rdwr | O.nofollow) : 0;
 	must(status, "Cannot make an object");
-	const fd = isFile ? status : must(openAt(directory, step.name, O.rdonly | O.directory | O.nofollow | O.noatime), "Cannot open a new directory");
+	const fd = isFile
+		? status
+		: must(openAt(directory, step.name, O.rdonly | O.directory | O.nofollow | O.noatime), "Cannot open a new directory");
 	try {
 		must(fstat(fd, stat), "Cannot read a new object");
 		const isOwned = stat.uid === step.uid && stat.gid === step.gid;

@@ -133,6 +133,8 @@ export interface OverlayOperations {
 	readonly readOnly: boolean;
 	/** Eight bytes, new at every start (and after a flush that failed). */
 	readonly writeVerifier: Buffer;
+	/** Counts changes: as long as it stays the same, nothing was changed through this overlay. */
+	readonly changes: number;
 	/**
 	 * The request that the next change is made for, or null: set before it, in the same synchronous pass. A request that was answered
 	 * before a restart is not run again: it gets the status that it got then, and the same object.

@@ -137,7 +137,7 @@ export class Dispatcher {
 				this.#repeat(connection, known);
 				return;
 			}
-			entry = this.#duplicates.begin(connection.client, this.#identity());
+			entry = this.#duplicates.begin(connection.client, this.#call);
 		}
 		this.#run(connection, record, procedure, entry, waiting);
 	}
@@ -211,11 +211,6 @@ export class Dispatcher {
 			checksum(record.recordView, afterXid, call.stamp, call);
 			checksum(record.recordView, call.stamp + 4, record.recordEnd, call);
 		}
-	}
-
-	#identity(): RequestIdentity {
-		const { xid, program, version, procedure, length, checksumHi, checksumLo } = this.#call;
-		return { xid, program, version, procedure, length, checksumHi, checksumLo };
 	}
 
 	/** A repeated call: the reply it had, or, while it runs, the newest connection takes over. */

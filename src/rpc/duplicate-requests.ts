@@ -31,6 +31,9 @@ export const DEFAULT_DUPLICATE_REQUEST_LIMITS: DuplicateRequestLimits = {
 /** A reply is worth nothing longer than any client goes on repeating one call. */
 const KEPT_ACROSS_RESTART_MS = 15 * 60 * 1000;
 
+/** Forgotten requests that may stand before the oldest. */
+const ORDER_SLACK = 4096;
+
 const FILE_MAGIC = 0x48464452; // "HFDR"
 const FILE_VERSION = 1;
 const FILE_DIGEST_BYTES = 32;
@@ -50,6 +53,9 @@ export interface RememberedRequest<Connection> extends Readonly<RequestIdentity>
 export interface RequestClient<Connection> {
 	readonly name: string;
 	readonly entries: Map<number, RememberedRequest<Connection>>;
+	/** All of them from the oldest on, beginning at `oldest`, among some that were forgotten. A Map gives its first entry only after all it has lost. */
+	order: RememberedRequest<Connection>[];
+	oldest: number;
 	replyBytes: number;
 	/** How many connections it has. */
 	connections: number;
@@ -89,7 +95,7 @@ export class DuplicateRequests<Connection> {
 	/** The client of this name, now the most recent one. */
 	#client(name: string): RequestClient<Connection> {
 		const known = this.#clients.get(name);
-		const client = known ?? { name, entries: new Map(), replyBytes: 0, connections: 0 };
+		const client = known ?? { name, entries: new Map(), order: [], oldest: 0, replyBytes: 0, connections: 0 };
 		if (known !== undefined) this.#clients.delete(name);
 		else if (this.#clients.size >= this.#limits.clients) this.#dropOldestClient();
 		this.#clients.set(name, client);
@@ -114,8 +120,23 @@ export class DuplicateRequests<Connection> {
 		const key = keyOf(identity);
 		const replaced = client.entries.get(key);
 		if (replaced !== undefined) this.forget(client, replaced);
-		const entry = { ...identity, key, time: this.#clock(), reply: null, redirect: null };
+		// field by field: this is on the path of every change, and a copy by spreading costs more than the rest of it
+		const { xid, program, version, procedure, length, checksumHi, checksumLo } = identity;
+		const entry: RememberedRequest<Connection> = {
+			xid,
+			program,
+			version,
+			procedure,
+			length,
+			checksumHi,
+			checksumLo,
+			key,
+			time: this.#clock(),
+			reply: null,
+			redirect: null,
+		};
 		client.entries.set(key, entry);
+		client.order.push(entry);
 		this.#trim(client);
 		return entry;
 	}
@@ -138,10 +159,16 @@ export class DuplicateRequests<Connection> {
 	#trim(client: RequestClient<Connection>): void {
 		const { entriesPerClient, replyBytesPerClient } = this.#limits;
 		if (client.entries.size <= entriesPerClient && client.replyBytes <= replyBytesPerClient) return;
-		for (const entry of client.entries.values()) {
-			if (client.entries.size <= entriesPerClient && client.replyBytes <= replyBytesPerClient) return;
+		const { order, entries } = client;
+		for (let i = client.oldest; i < order.length; i++) {
+			if (entries.size <= entriesPerClient && client.replyBytes <= replyBytesPerClient) break;
+			const entry = order[i];
 			if (entry.reply !== null) this.forget(client, entry);
+			if (i === client.oldest && entries.get(entry.key) !== entry) client.oldest++;
 		}
+		if (client.oldest < ORDER_SLACK) return;
+		client.order = order.slice(client.oldest);
+		client.oldest = 0;
 	}
 
 	/** All replies as bytes for `restore`, to be kept where only the server reads them. */
@@ -174,7 +201,9 @@ export class DuplicateRequests<Connection> {
 			if (age < 0 || age > KEPT_ACROSS_RESTART_MS) continue;
 			const client = this.#client(name);
 			if (client.entries.has(entry.key)) continue;
-			client.entries.set(entry.key, { ...entry, redirect: null });
+			const restored = { ...entry, redirect: null };
+			client.entries.set(entry.key, restored);
+			client.order.push(restored);
 			client.replyBytes += entry.reply.length;
 			this.#trim(client);
 		}

@@ -4,10 +4,28 @@ import { FAULTS } from "./faults.ts";
 import { KINDS } from "./kinds.ts";
 import { STACKS } from "./stacks.ts";
 
+/** What a run has tried. */
+export interface RunFigures {
+	/** Of the crash points of each cell of kills it has hit one of so many. */
+	readonly stride: number;
+	readonly crashPoints: number;
+	/** Killed by SIGKILL. */
+	readonly processes: number;
+}
+
+const FIGURES =
+	/In this run the world was stopped before (\d+) system calls, (?:all|one of (\d+)) of each cell of kills, and (\d+) processes were killed/;
+
+/** The figures that a document tells. */
+export function figuresIn(document: string): RunFigures {
+	const [, crashPoints, stride = 1, processes] = FIGURES.exec(document.replaceAll("\n", " ")) ?? [];
+	return { stride: Number(stride), crashPoints: Number(crashPoints), processes: Number(processes) };
+}
+
 const FAILED_HEADING = "## Cells that do not hold";
 
 /** docs/matrix.md after a run of every cell, of which those of these names have failed. */
-export function documentOf(failed: ReadonlySet<string>): string {
+export function documentOf(failed: ReadonlySet<string>, run: RunFigures): string {
 	const cells = allCells();
 	const reasons = [...new Set(cells.flatMap(({ impossible }) => (impossible === null ? [] : [impossible])))];
 	const count = { all: cells.length, impossible: cells.filter(({ impossible }) => impossible !== null).length };
@@ -23,6 +41,7 @@ export function documentOf(failed: ReadonlySet<string>): string {
 		"that comes again gets its answer. [development.md](development.md) tells how the cells are made and run.",
 		"",
 		`${count.all} cells: ${count.all - count.impossible - failed.size} hold, ${failed.size} do not, ${count.impossible} cannot exist.`,
+		`In this run the world was stopped before ${run.crashPoints} system calls, ${run.stride === 1 ? "all" : `one of ${run.stride}`} of each cell of kills, and ${run.processes} processes were killed.`,
 		"",
 		"## Events and kinds",
 		"",

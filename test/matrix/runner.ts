@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { generator } from "../crash/actor.ts";
+import { Inconclusive } from "../crash/power-disk.ts";
 import { cannotCompare } from "../differential/campaign.ts";
 import { needs } from "../support/requirements.ts";
 import { cannotMount, Scratch } from "../support/scratch.ts";
@@ -12,6 +13,8 @@ export interface CellResult {
 	readonly name: string;
 	/** Null when the contract holds. */
 	readonly failure: string | null;
+	/** Somebody else on this host has made it fail: it has to be run again. */
+	readonly isInconclusive: boolean;
 	/** Each "number call" before which the world was stopped. */
 	readonly crashPoints: readonly string[];
 	/** Processes killed by SIGKILL. */
@@ -39,6 +42,7 @@ export class Runner {
 		const crashPoints: string[] = [];
 		let kills = 0;
 		let failure: string | null = null;
+		let isInconclusive = false;
 		try {
 			const ground = this.#grounds.get(stack) ?? new Ground(this.#disks, stack);
 			this.#grounds.set(stack, ground);
@@ -55,11 +59,12 @@ export class Runner {
 			});
 			failure = ground.changed(false);
 		} catch (error) {
+			isInconclusive = error instanceof Inconclusive;
 			failure = error instanceof Error ? (error.stack ?? error.message) : String(error);
 			if (error instanceof Error && error.cause instanceof Error) failure += `\ncaused by ${error.cause.stack}`;
 		}
 		if (failure !== null) await this.#startAnew();
-		return { name, failure, crashPoints, kills, milliseconds: performance.now() - begun };
+		return { name, failure, isInconclusive, crashPoints, kills, milliseconds: performance.now() - begun };
 	}
 
 	/** Nobody knows what a failure has left on the disks. */

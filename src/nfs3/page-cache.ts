@@ -1,0 +1,55 @@
+import type { OverlayOperations } from "../overlay/types.ts";
+
+/** Of all pages of one overlay. */
+const BYTES_MAX = 16 * 1024 * 1024;
+/** As long as attributes are remembered. */
+const LIFE_MS = 3000;
+
+interface Page {
+	/** Of the overlay's changes, and the moment, when it was written. */
+	readonly changes: number;
+	readonly time: number;
+	readonly bytes: Buffer;
+}
+
+/** Replies of READDIRPLUS as they were written last, for as long as nothing has changed: many clients read the same directories. */
+export class PageCache {
+	readonly #pages = new Map<string, Page>();
+	#bytes = 0;
+
+	/** Null where there is none, or one that may be out of date. */
+	get(key: string, changes: number, now: number): Buffer | null {
+		const page = this.#pages.get(key);
+		if (page === undefined) return null;
+		if (page.changes === changes && now - page.time < LIFE_MS) return page.bytes;
+		this.#drop(key, page);
+		return null;
+	}
+
+	set(key: string, changes: number, time: number, bytes: Buffer): void {
+		const former = this.#pages.get(key);
+		if (former !== undefined) this.#drop(key, former);
+		this.#pages.set(key, { changes, time, bytes });
+		this.#bytes += bytes.length;
+		for (const [oldest, page] of this.#pages) {
+			if (this.#bytes <= BYTES_MAX) return;
+			this.#drop(oldest, page);
+		}
+	}
+
+	#drop(key: string, page: Page): void {
+		this.#pages.delete(key);
+		this.#bytes -= page.bytes.length;
+	}
+}
+
+const caches = new WeakMap<OverlayOperations, PageCache>();
+
+export function pagesOf(overlay: OverlayOperations): PageCache {
+	let cache = caches.get(overlay);
+	if (cache === undefined) {
+		cache = new PageCache();
+		caches.set(overlay, cache);
+	}
+	return cache;
+}
