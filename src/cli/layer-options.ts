@@ -79,7 +79,7 @@ export function openLayers(
 	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits" | "onProgress"> = {},
 ): OpenedOverlay {
 	try {
-		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, ...bounds });
+		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, isPatient: purpose === "serve", ...bounds });
 	} catch (error) {
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 		throw error;

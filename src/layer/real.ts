@@ -60,6 +60,8 @@ export function realKey(layer: Layer, handle: FileHandle): string {
  */
 export class DescriptorCache {
 	readonly limit: number;
+	/** May throw, to have the object opened later. */
+	beforeOpen: ((real: Real) => void) | null = null;
 	#count = 0;
 	#newest: Real | null = null;
 	#oldest: Real | null = null;
@@ -92,6 +94,7 @@ export class DescriptorCache {
 				this.#touch(real);
 				return real.dataFd;
 			}
+			this.beforeOpen?.(real);
 			const fd = openByHandle(real.layer.root, real.handle, O.path | O.nofollow);
 			if (fd < 0) throw new RealObjectError(real, fd);
 			real.pathFd = fd;
@@ -107,6 +110,7 @@ export class DescriptorCache {
 			this.#touch(real);
 			return real.dataFd;
 		}
+		if (real.pathFd < 0) this.beforeOpen?.(real);
 		const fd = openByHandle(real.layer.root, real.handle, (writable ? O.rdwr : O.rdonly) | O.noatime | O.nofollow | O.nonblock);
 		if (fd < 0) throw new RealObjectError(real, fd);
 		if (real.dataFd >= 0) close(real.dataFd);

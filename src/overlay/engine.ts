@@ -14,6 +14,7 @@ import type { LinkCounts } from "./link-counts.ts";
 import type { LongRedirects } from "./long-redirects.ts";
 import type { NodeCache } from "./node-cache.ts";
 import type { Offload } from "./offload.ts";
+import type { Patience } from "./patience.ts";
 import type { RecordMap } from "./record-map.ts";
 import type { ChangeRequest } from "./types.ts";
 import type { WorkFolder } from "./work-folder.ts";
@@ -50,6 +51,8 @@ export interface Engine {
 	/** See OverlayOperations.request. */
 	request: ChangeRequest | null;
 	readonly memory: Memory;
+	/** Null: whoever asks waits. */
+	readonly patience: Patience | null;
 }
 
 /**

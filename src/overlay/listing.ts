@@ -242,7 +242,9 @@ export class Listings {
 		const request = scanRequest(this.#engine, directory, hi, lo, this.limits);
 		let isOffloaded = false;
 		try {
-			if (directorySize(request) > this.limits.inlineBytes) {
+			const { patience } = this.#engine;
+			const mayWait = patience !== null && directory.reals.some((real) => !patience.isTrusted(real.layer));
+			if (mayWait || directorySize(request) > this.limits.inlineBytes) {
 				isOffloaded = true;
 				throw new Pending(this.#startJob(key, request));
 			}

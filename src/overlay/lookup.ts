@@ -186,6 +186,7 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 		for (let i = from; i < parents.length; i++) {
 			const parent = parents[i];
 			if (parent.foreign) continue;
+			if (search.path === null) engine.patience?.guard(parent.layer, parent.handle, search.name, "inode");
 			if (search.path === null && !parent.hasXattrWhiteouts) {
 				// most names are those of files, or are not there: no descriptor is opened for that
 				const path = engine.descriptors.path(parent);
@@ -488,6 +489,7 @@ function birthFileid(engine: Engine, identity: Identity): Fileid {
 /** Reads the lower inode that an object was born as. */
 function birthStat(engine: Engine, identity: Identity, stat: Stat): Home {
 	const home = engine.homes.get(identity.home) as Home;
+	engine.patience?.guard(home.layers[0], identity.id, null, "inode");
 	const fd = must(openByHandle(home.layers[0].root, identity.id, O.path | O.nofollow), "Cannot open the lower object of a copied up one");
 	const status = fstat(fd, stat);
 	close(fd);
@@ -534,6 +536,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	if (home === undefined) throw new OverlayError("stale", "The handle is of a layer that is not in the stack");
 	const answer = home.isUpper ? null : askIndex(engine, home, identity);
 	const layer = answer === null ? home.layers[0] : (engine.writable as NonNullable<Engine["writable"]>).layer;
+	if (answer === null) engine.patience?.guard(layer, identity.id, null, "inode");
 	const fd = answer === null ? openByHandle(home.layers[0].root, identity.id, O.path | O.nofollow) : answer.fd;
 	if (fd < 0) throw goneOr(fd);
 	if (answer !== null && answer.stat.type !== FileType.dir) {
@@ -589,6 +592,7 @@ export function directoryOfReal(engine: Engine, home: Home, fd: number): Node {
 	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
 	const live = engine.nodes.byReal(realKey(home.layers[0], handle));
 	if (live !== undefined) return live;
+	engine.patience?.guard(home.layers[0], handle, null, "climb");
 	for (const mount of home.mounts) {
 		const climber = openByHandle(mount, handle, O.path);
 		if (climber < 0) throw goneOr(climber);

@@ -3,6 +3,7 @@ import { copyData } from "../layer/copy-data.ts";
 import { syncFile, syncFileSystem } from "../linux/data.ts";
 import type { Job, JobResult } from "./offload.ts";
 import { scan } from "./scan.ts";
+import { warm } from "./warm.ts";
 
 function run(job: Job): JobResult {
 	switch (job.kind) {
@@ -14,6 +15,8 @@ function run(job: Job): JobResult {
 			return job.scope === "file" ? syncFile(job.fd) : syncFileSystem(job.fd);
 		case "scan":
 			return scan(job);
+		case "warm":
+			return warm(job);
 	}
 }
 

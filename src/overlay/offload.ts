@@ -1,11 +1,13 @@
 import { Worker } from "node:worker_threads";
 import type { ScanRequest, ScanResult } from "./scan.ts";
+import type { WarmRequest } from "./warm.ts";
 
 /** Work that may wait for a disk for long, and so never runs on the main thread. Descriptors stay open until it is done. */
 export type Job =
 	| { readonly kind: "copy"; readonly from: number; readonly to: number; readonly size: number; readonly flush: boolean }
 	| { readonly kind: "sync"; readonly fd: number; readonly scope: "file" | "file system" }
-	| ({ readonly kind: "scan" } & ScanRequest);
+	| ({ readonly kind: "scan" } & ScanRequest)
+	| ({ readonly kind: "warm" } & WarmRequest);
 
 /** A negated error number, 0, or what a scan found. */
 export type JobResult = number | ScanResult;
@@ -25,8 +27,13 @@ export class Offload {
 	readonly #idle: Worker[] = [];
 	readonly #all = new Set<Worker>();
 	readonly #queue: Waiting[] = [];
+	readonly #threadsMax: number;
 	#nextId = 1;
 	#isClosed = false;
+
+	constructor(threadsMax: number = THREADS_MAX) {
+		this.#threadsMax = threadsMax;
+	}
 
 	run(job: Job): Promise<JobResult> {
 		if (this.#isClosed) return Promise.reject(new Error("The server is ending"));
@@ -44,7 +51,7 @@ export class Offload {
 
 	#start(): void {
 		while (this.#queue.length > 0) {
-			const worker = this.#idle.pop() ?? (this.#all.size < THREADS_MAX ? this.#newWorker() : undefined);
+			const worker = this.#idle.pop() ?? (this.#all.size < this.#threadsMax ? this.#newWorker() : undefined);
 			if (worker === undefined) return;
 			this.#give(worker, this.#queue.shift() as Waiting);
 		}

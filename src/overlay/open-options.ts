@@ -19,6 +19,8 @@ export interface OpenOptions {
 	readonly purpose: "serve" | "inspect" | "release" | "adopt";
 	/** Told now and then how many directories of a layer an adoption has seen. */
 	readonly onProgress?: (layer: string, directories: number) => void;
+	/** Calls that may wait for the disk of a lower are made in other threads, and answered by Pending: for those who serve many at once. */
+	readonly isPatient?: boolean;
 	readonly nodesMax?: number;
 	readonly descriptorsMax?: number;
 	readonly listingLimits?: ListingLimits;

@@ -36,6 +36,7 @@ import { Offload } from "./offload.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
 import { Overlay } from "./overlay.ts";
 import { type Adoption, claimUpper, endAdoption, lockUpper, takeUpper, writePid } from "./ownership.ts";
+import { Patience } from "./patience.ts";
 import { type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
 import { RecordMap } from "./record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "./registry.ts";
@@ -134,8 +135,11 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		dataFiles: keep(new DataFiles(place.folder, dataLowers)),
 		request: null,
 		memory: { clock: () => performance.now(), now: 0, changes: 0, upperEntry: "none", doubts: 0 },
+		patience: options.isPatient === true && options.purpose === "serve" ? new Patience(() => performance.now()) : null,
 	};
 	addRoot(engine);
+	const { patience } = engine;
+	if (patience !== null) descriptors.beforeOpen = (real) => patience.guard(real.layer, real.handle, null, "inode");
 	// while a layer is being adopted its redirects are followed
 	if (options.purpose === "adopt") for (const lower of lowers) lower.isAdopted = true;
 	if (writable !== null && options.purpose !== "inspect") {

@@ -1,7 +1,7 @@
 import { randomFillSync } from "node:crypto";
 import { parseHandle, SIGNATURE_BYTES } from "../handle/wire-handle.ts";
-import { RealObjectError } from "../layer/real.ts";
-import { readInto, writeFrom } from "../linux/data.ts";
+import { type Real, RealObjectError } from "../layer/real.ts";
+import { RWF_NOWAIT, readInto, readVector, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { openByHandle } from "../linux/file-handle.ts";
 import { fileSystemFigures } from "../linux/file-system.ts";
@@ -139,11 +139,12 @@ export class Overlay implements OverlayOperations {
 			if (who.uid !== stat.uid && !permitted(engine, node, stat, who, MAY.read)) demand(engine, node, stat, who, MAY.execute);
 			const { size } = stat;
 			if (offset >= size || length === 0) return { count: 0, eof: offset >= size };
-			const fd = engine.descriptors.data(dataOf(engine, node), false);
+			const data = dataOf(engine, node);
+			const fd = engine.descriptors.data(data, false);
 			let count = 0;
 			const wanted = Math.min(length, size - offset);
 			while (count < wanted) {
-				const got = must(readInto(fd, into.address + at + count, wanted - count, offset + count), "Cannot read a file");
+				const got = must(readNow(engine, data, fd, into.address + at + count, wanted - count, offset + count), "Cannot read a file");
 				// the data of a crafted metacopy file may be shorter than it says: no client must ask for the rest for ever
 				if (got === 0) return { count, eof: true };
 				count += got;
@@ -360,7 +361,7 @@ export class Overlay implements OverlayOperations {
 			// nothing is left to be completed at the next start
 			if (this.#durability !== null) this.engine.writable?.journal.settle();
 			await this.#durability?.flush();
-			await this.engine.offload.close();
+			await Promise.all([this.engine.offload.close(), this.engine.patience?.close()]);
 		} finally {
 			this.engine.descriptors.dropAll();
 			this.#close();
@@ -378,6 +379,8 @@ export class Overlay implements OverlayOperations {
 			return operation();
 		} catch (error) {
 			throw error instanceof RealObjectError ? asOverlayError(error) : error;
+		} finally {
+			this.engine.patience?.pause();
 		}
 	}
 
@@ -469,6 +472,15 @@ export class Overlay implements OverlayOperations {
 	#renewVerifier(): void {
 		randomFillSync(this.writeVerifier);
 	}
+}
+
+/** Content that is in memory; what is not is read in another thread first. */
+function readNow({ patience }: Engine, { layer, handle }: Real, fd: number, address: number, length: number, offset: number): number {
+	if (patience === null) return readInto(fd, address, length, offset);
+	const got = readVector(fd, address, length, offset, RWF_NOWAIT);
+	if (got !== -ERRNO.EAGAIN && got !== -ERRNO.EOPNOTSUPP) return got;
+	if (got === -ERRNO.EAGAIN) patience.data(layer, handle, offset, length);
+	return readInto(fd, address, length, offset);
 }
 
 const SYMLINK_BYTES_MAX = 4095;

@@ -190,6 +190,7 @@ export function isEmpty(engine: Engine, node: Node): boolean {
 	const stat = new Stat();
 	for (const real of node.reals) {
 		if (real.foreign) continue;
+		engine.patience?.guard(real.layer, real.handle, null, "list");
 		const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory for reading");
 		let isFree = true;
 		const status = visitEntries(fd, (name, type) => {

@@ -4,6 +4,7 @@ import { syncFile, syncFileSystem } from "../../src/linux/data.ts";
 import type { Job, JobResult, Offload } from "../../src/overlay/offload.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { scan } from "../../src/overlay/scan.ts";
+import { warm } from "../../src/overlay/warm.ts";
 
 /** Does the work of the threads on this one, in a later turn: to start threads takes longer than a whole scenario. */
 class InlineOffload implements Pick<Offload, "run" | "close"> {
@@ -22,6 +23,8 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 				return this.#flushes ? (job.scope === "file" ? syncFile : syncFileSystem)(job.fd) : 0;
 			case "scan":
 				return scan(job);
+			case "warm":
+				return warm(job);
 		}
 	}
 

@@ -1,0 +1,97 @@
+import { readInto } from "../linux/data.ts";
+import { visitEntries } from "../linux/directory.ts";
+import { openByHandle } from "../linux/file-handle.ts";
+import { allocate } from "../linux/memory.ts";
+import { readLink } from "../linux/names.ts";
+import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
+import { fstat, Stat } from "../linux/stat.ts";
+import { getXattr } from "../linux/xattr.ts";
+import { FileType } from "./types.ts";
+
+/** What a thread looks at so that the kernel has it in memory: an inode by its handle, or an entry of it. */
+export interface WarmRequest {
+	/** A descriptor on the file system. */
+	readonly root: number;
+	readonly type: number;
+	readonly handle: Uint8Array;
+	readonly name: Uint8Array | null;
+	/** The inode with its attributes; all directories above it too; its entries; or its content. */
+	readonly what: "inode" | "climb" | "list" | "data";
+	readonly offset: number;
+	readonly length: number;
+	readonly xattrs: readonly string[];
+}
+
+const BUFFER_BYTES = 256 * 1024;
+/** Directories above one; a path has fewer. */
+const CLIMB_MAX = 4096;
+let buffer: ReturnType<typeof allocate> | null = null;
+
+/** The milliseconds that it took, whatever came of it: whoever waits for it asks again and sees. */
+export function warm(request: WarmRequest): number {
+	const begun = performance.now();
+	const handle = { type: request.type, bytes: Buffer.from(request.handle) };
+	const isData = request.what === "data";
+	const flags = isData || request.what === "list" ? O.rdonly | O.noatime | O.nonblock : O.path;
+	const fd = openByHandle(request.root, handle, flags | O.nofollow);
+	if (fd >= 0) {
+		look(fd, request);
+		close(fd);
+	}
+	return performance.now() - begun;
+}
+
+function look(fd: number, request: WarmRequest): void {
+	const { name, what, offset, length } = request;
+	switch (what) {
+		case "inode":
+			if (name === null) {
+				attributes(fd, request.xattrs);
+				return;
+			}
+			{
+				const entry = openBeneath(fd, name, O.path | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
+				if (entry < 0) return;
+				attributes(entry, request.xattrs);
+				close(entry);
+			}
+			return;
+		case "climb":
+			climb(fd);
+			return;
+		case "list":
+			visitEntries(fd, () => undefined);
+			return;
+		case "data":
+			buffer ??= allocate(BUFFER_BYTES);
+			for (let at = offset; at < offset + length; ) {
+				const got = readInto(fd, buffer.address, Math.min(BUFFER_BYTES, offset + length - at), at);
+				if (got <= 0) return;
+				at += got;
+			}
+	}
+}
+
+const stat = new Stat();
+
+function attributes(fd: number, xattrs: readonly string[]): void {
+	if (fstat(fd, stat) < 0) return;
+	// one that is there brings all others of the inode along
+	for (const xattr of xattrs) getXattr(fd, xattr);
+	if (stat.type === FileType.lnk) readLink(fd, "");
+}
+
+function climb(start: number): void {
+	const above = new Stat();
+	let fd = start;
+	if (fstat(fd, stat) < 0) return;
+	for (let i = 0; i < CLIMB_MAX; i++) {
+		const parent = openAt(fd, "..", O.path);
+		if (fd !== start) close(fd);
+		if (parent < 0) return;
+		fd = parent;
+		if (fstat(fd, above) < 0 || above.sameInode(stat)) break;
+		fstat(fd, stat);
+	}
+	if (fd !== start) close(fd);
+}
