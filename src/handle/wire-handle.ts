@@ -58,10 +58,11 @@ export class HandleSigner {
 		if (type < 0 || type > 0xff) throw new RangeError(`An id type of ${type} does not fit into a handle`);
 		const end = HEADER_BYTES + id.length;
 		// not from a pool: handles live long, and one of them must not keep 8 KiB alive
-		const bytes = Buffer.from(new ArrayBuffer(end + SIGNATURE_BYTES));
+		const bytes = Buffer.allocUnsafeSlow(end + SIGNATURE_BYTES);
 		bytes[0] = FORMAT_VERSION;
 		bytes[1] = this.keyId;
 		bytes[2] = PROVIDER_KERNEL;
+		bytes[3] = 0;
 		bytes.writeUInt32BE(this.exportId, 4);
 		bytes.writeUInt16BE(home, 8);
 		bytes[10] = type;

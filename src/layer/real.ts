@@ -25,8 +25,6 @@ export class RealObjectError extends Error {
 export class Real {
 	readonly layer: Layer;
 	readonly handle: FileHandle;
-	/** Equal for two Reals exactly if they are the same inode. */
-	readonly key: string;
 	readonly inoHi: number;
 	readonly inoLo: number;
 	/** A directory of another st_dev than its layer (a btrfs subvolume): shown as empty, never entered. */
@@ -39,14 +37,20 @@ export class Real {
 	dataFdWritable = false;
 	newer: Real | null = null;
 	older: Real | null = null;
+	#key: string | null = null;
 
 	constructor(layer: Layer, handle: FileHandle, inoHi: number, inoLo: number, foreign: boolean) {
 		this.layer = layer;
 		this.handle = handle;
-		this.key = realKey(layer, handle);
 		this.inoHi = inoHi;
 		this.inoLo = inoLo;
 		this.foreign = foreign;
+	}
+
+	/** Equal for two Reals exactly if they are the same inode. Most files are never asked for it. */
+	get key(): string {
+		this.#key ??= realKey(this.layer, this.handle);
+		return this.#key;
 	}
 }
 

@@ -1,4 +1,5 @@
 import { arena, arenaAddress, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
+import { copyBytes } from "./memory.ts";
 import { O } from "./open.ts";
 
 const nameToHandleCall = declare("name_to_handle_at", "int", ["int", "pointer", "pointer", "pointer", "int"]);
@@ -33,10 +34,7 @@ export function handleAt(directory: number, name: PathBytes): FileHandle | numbe
 	);
 	if (status < 0) return result(status);
 	const start = PLACE.fileHandle + 8;
-	return {
-		type: arenaWords[HANDLE_WORD + 1] | 0,
-		bytes: Buffer.from(arena.subarray(start, start + arenaWords[HANDLE_WORD])),
-	};
+	return { type: arenaWords[HANDLE_WORD + 1] | 0, bytes: copyBytes(arena, start, start + arenaWords[HANDLE_WORD]) };
 }
 
 /** Opens the inode; `mount` is any readable descriptor on its file system (not O_PATH). -ESTALE: it is gone. */

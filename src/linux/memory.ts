@@ -10,3 +10,10 @@ export interface AddressedBytes {
 export function allocate(size: number): AddressedBytes {
 	return allocateMemory(size);
 }
+
+/** A copy of a few bytes that live long: on the heap of objects, where it costs half of what other memory does, and keeps nothing else alive. */
+export function copyBytes(source: Uint8Array, start = 0, end: number = source.length): Buffer {
+	const copy = Buffer.allocUnsafeSlow(end - start);
+	for (let i = start; i < end; i++) copy[i - start] = source[i];
+	return copy;
+}

@@ -67,9 +67,7 @@ const blocksStat = new Stat();
 export function attributesOf(engine: Engine, node: Node): Attributes {
 	const stat = statOf(engine, node);
 	const nlink = linkCount(engine, node, stat);
-	const known = node.attributes;
-	if (known !== null && node.attributesStat === stat && known.nlink === nlink && !node.top.layer.mayHoldMetacopies) return known;
-	const attributes = {
+	return {
 		type: node.type,
 		mode: stat.mode & 0o7777,
 		nlink,
@@ -86,9 +84,6 @@ export function attributesOf(engine: Engine, node: Node): Attributes {
 		mtime: { sec: stat.mtimeSec, nsec: stat.mtimeNsec },
 		ctime: { sec: stat.ctimeSec, nsec: stat.ctimeNsec },
 	};
-	node.attributes = attributes;
-	node.attributesStat = stat;
-	return attributes;
 }
 
 const S_ISUID = 0o4000;

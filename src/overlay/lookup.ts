@@ -5,6 +5,7 @@ import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
+import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
@@ -56,7 +57,7 @@ export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): 
 		const hasNames = known.type !== FileType.dir && known.stat !== null && known.stat.nlink > 1;
 		if (known.parent !== directory || known.name === null || (hasNames && !known.name.equals(name))) {
 			known.parent = directory;
-			known.name = Buffer.from(name);
+			known.name = copyBytes(name);
 		}
 		if (isThere(engine, known)) return known;
 	}
@@ -97,7 +98,7 @@ function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | nu
 			closeAll(found);
 			return null;
 		}
-		if (node.stat === null && node.top.key === found.reals[0].key) noteStat(engine, node, found.stat);
+		if (node.stat === null && (node.reals === found.reals || node.top.key === found.reals[0].key)) noteStat(engine, node, found.stat);
 		found.reals.forEach((real, i) => {
 			if (found.fds[i] < 0) return;
 			const kept = node.reals.find((own) => own.key === real.key);
@@ -106,7 +107,7 @@ function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | nu
 		});
 		if (node.type === FileType.dir) refuseLoop(engine, directory, node);
 		node.parent = directory;
-		if (node.name === null || !node.name.equals(name)) node.name = Buffer.from(name);
+		if (node.name === null || !node.name.equals(name)) node.name = copyBytes(name);
 		return node;
 	} finally {
 		if (!taken) closeAll(found);
@@ -543,18 +544,24 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 		refuseOther(engine, engine.writable as Writable, { home: homeNumber, id: identity.id }, fd, answer.stat);
 	}
 	const stat = new Stat();
+	let isKept = false;
 	try {
 		must(fstat(fd, stat), "Cannot read an object");
 		if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed");
 		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, identity);
 		const owner = answer === null ? (layerOf(home, stat) ?? layer) : layer;
-		const real = realOf(owner, fd, stat);
+		const real = answer === null ? realOfHandle(owner, identity.id, stat) : realOf(owner, fd, stat);
 		const fileid = answer === null ? lowerFileid(real) : birthFileid(engine, identity);
 		const node = nodeFor(engine, identity, stat.type as FileType, [real], fileid);
+		if (node.top === real) {
+			engine.descriptors.adopt(real, fd);
+			isKept = true;
+			noteStat(engine, node, stat);
+		}
 		if (answer !== null) readLinkDelta(engine, node);
 		return node;
 	} finally {
-		close(fd);
+		if (!isKept) close(fd);
 	}
 }
 

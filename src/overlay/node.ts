@@ -1,7 +1,7 @@
 import type { Real } from "../layer/real.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import type { Stat } from "../linux/stat.ts";
-import type { Attributes, FileType, OverlayObject } from "./types.ts";
+import type { FileType, OverlayObject } from "./types.ts";
 
 /** An object of the overlay that is in memory. There is at most one Node for an identity at any time. */
 export class Node implements OverlayObject {
@@ -44,9 +44,6 @@ export class Node implements OverlayObject {
 	statTime = 0;
 	/** The default ACL of an upper directory; undefined: not asked yet. */
 	defaultAcl: Buffer | null | undefined = undefined;
-	/** The same for clients, made of `attributesStat`. */
-	attributes: Attributes | null = null;
-	attributesStat: Stat | null = null;
 	/** Where a listing remembers this object. */
 	listedIn: (Node | undefined)[] | null = null;
 	listedAt = 0;
