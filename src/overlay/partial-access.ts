@@ -3,7 +3,7 @@ import { ENODATA } from "../linux/errno.ts";
 import type { AddressedBytes } from "../linux/memory.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { removeXattr } from "../linux/xattr.ts";
-import { dataOf, ensureData } from "./data-files.ts";
+import { dataOf, ensureData, keepData } from "./data-files.ts";
 import { type Engine, must, recordOf } from "./engine.ts";
 import type { Node } from "./node.ts";
 import type { PartialFile } from "./partial-file.ts";
@@ -90,8 +90,9 @@ export function preparePartial(engine: Engine, node: Node, size: number, change:
 	if (known !== null && (change.mtime !== undefined || change.atime !== undefined)) partials.prepareTimes(known);
 	if (change.size === undefined || change.size === size) return;
 	if (known !== null) partials.prepareSize(known, size, change.size);
-	// to be smaller, a file without data needs none
 	else if (change.size > size && isMetacopyNode(engine, node)) partials.prepareSize(beginToGrow(engine, partials, node), size, change.size);
+	// to be smaller, a file without data needs none; but the kernel would go on to the end of the lower's
+	else keepData(engine, node);
 }
 
 function beginToGrow(engine: Engine, partials: Partials, node: Node): PartialFile {

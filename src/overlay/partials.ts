@@ -365,6 +365,13 @@ export class Partials {
 		if (!file.isEnded && !(await this.#complete(file))) throw new OverlayError("io", "Cannot complete a file that is copied up in part");
 	}
 
+	/** One step of the background fill, of so many granules, for tests that decide when. */
+	async fillForTest(file: PartialFile, granules: number): Promise<void> {
+		const run = file.nextMissing(granules);
+		if (run !== null) await this.#fly(file, [run]).ready;
+		else if (file.missing === 0) await this.#complete(file);
+	}
+
 	/** Makes what was written to all of them stable, and ends the fills. No operation may follow. */
 	async close(): Promise<void> {
 		const dirty = this.all.filter((file) => file.dirtyFrom < file.dirtyTo);
