@@ -1,5 +1,17 @@
 import assert from "node:assert/strict";
-import { closeSync, ftruncateSync, linkSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeSync } from "node:fs";
+import {
+	closeSync,
+	ftruncateSync,
+	linkSync,
+	mkdirSync,
+	openSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	statSync,
+	utimesSync,
+	writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
@@ -9,8 +21,8 @@ import { cannotMount, type FileSystem, scratch } from "../../test/support/scratc
 import { allocate } from "../linux/memory.ts";
 import { close, O, openPath } from "../linux/open.ts";
 import { getXattr } from "../linux/xattr.ts";
-import { openOverlay } from "./open-overlay.ts";
 import type { PartialLimits } from "./open-options.ts";
+import { openOverlay } from "./open-overlay.ts";
 import type { Overlay } from "./overlay.ts";
 import type { Partials } from "./partials.ts";
 import { untilReady } from "./settle.ts";
@@ -188,7 +200,9 @@ test("chmod, utimes, rename and link of a large lower file copy no data", { skip
 	await rig.close();
 });
 
-test("a first write is there at once, over restart and kill, and the tree on disk shows the lower until all is copied", { skip }, async (t) => {
+test("a first write is there at once, over restart and kill, and the tree on disk shows the lower until all is copied", {
+	skip,
+}, async (t) => {
 	const rig = new Rig(scratch(t).path, PLAIN);
 	await rig.write("big", 100, Buffer.from("HELLO"));
 	const expected = Buffer.from(rig.contents);

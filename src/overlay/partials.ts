@@ -48,7 +48,7 @@ export type Flush = (fd: number) => Promise<number>;
 export class Partials {
 	readonly limits: PartialLimits;
 	readonly #engine: Engine;
-	readonly #records: PartialRecords;
+	readonly records: PartialRecords;
 	readonly #flush: Flush;
 	/** By the key of the upper file. */
 	readonly #files = new Map<string, PartialFile>();
@@ -63,7 +63,7 @@ export class Partials {
 
 	constructor(engine: Engine, records: PartialRecords, flush: Flush, limits: PartialLimits) {
 		this.#engine = engine;
-		this.#records = records;
+		this.records = records;
 		this.#flush = flush;
 		this.limits = limits;
 	}
@@ -92,7 +92,7 @@ export class Partials {
 	load(): void {
 		const { writable } = this.#engine;
 		if (writable === null) return;
-		for (const name of this.#records.names()) {
+		for (const name of this.records.names()) {
 			const handle = decodeRecord(Buffer.from(name, "hex"), writable.layer.fileSystem.uuid);
 			const fd = handle === null ? -1 : openByHandle(writable.layer.root, handle, O.path | O.nofollow);
 			if (handle === null || fd < 0) {
@@ -119,9 +119,9 @@ export class Partials {
 			this.#forget(name);
 			return;
 		}
-		const found = this.#records.read(name);
+		const found = this.records.read(name);
 		if (found === null) {
-			this.#records.remove(name);
+			this.records.remove(name);
 			return;
 		}
 		// it is smaller where it was cut off since, which the record learns only before it grows again
@@ -154,7 +154,7 @@ export class Partials {
 		const granules = Math.ceil(lowerEnd / granuleBytes);
 		const header = { granuleBytes, granules, dataSize, lowerEnd };
 		const name = recordOf(upper).toString("hex");
-		this.#records.create(name, header);
+		this.records.create(name, header);
 		const real = new Real(upper.layer, upper.handle, upper.inoHi, upper.inoLo, false);
 		const file = new PartialFile(real, name, data, header, emptyBits(granules));
 		file.node = node;
@@ -322,7 +322,7 @@ export class Partials {
 		}
 		try {
 			for (const [i, byte] of snapshot.entries()) file.stable[from + i] |= byte;
-			this.#records.writeStable(file.name, file.stable, from, from + snapshot.length);
+			this.records.writeStable(file.name, file.stable, from, from + snapshot.length);
 			return await this.#syncRecord(file);
 		} catch (error) {
 			if (error instanceof OverlayError) return -ERRNO.EIO;
@@ -331,7 +331,7 @@ export class Partials {
 	}
 
 	async #syncRecord(file: PartialFile): Promise<number> {
-		const fd = this.#records.descriptor(file.name);
+		const fd = this.records.descriptor(file.name);
 		const status = (await this.#engine.offload.run({ kind: "sync", fd, scope: "file" })) as number;
 		close(fd);
 		return status;
@@ -417,7 +417,7 @@ export class Partials {
 	#writeBits(file: PartialFile): void {
 		const { unwrittenFrom: from, unwrittenTo: to } = file;
 		if (from >= to) return;
-		this.#records.writePresent(file.name, file.header, file.present, from, to);
+		this.records.writePresent(file.name, file.header, file.present, from, to);
 		file.unwrittenFrom = Number.POSITIVE_INFINITY;
 		file.unwrittenTo = 0;
 	}
@@ -496,7 +496,7 @@ export class Partials {
 				let status = flushed;
 				if (status === 0 && !file.isEnded && !this.#isClosed) {
 					// the smallest size of all by now: it says nothing too much, for the file has had it
-					this.#records.writeHeader(file.name, { ...file.header, lowerEnd });
+					this.records.writeHeader(file.name, { ...file.header, lowerEnd });
 					status = await this.#syncRecord(file);
 				}
 				if (status === 0) file.stableEnd = lowerEnd;
@@ -650,7 +650,7 @@ export class Partials {
 	/** Takes away what is known of an upper file that is gone, or has all its data. */
 	#forget(name: string): void {
 		this.#engine.dataFiles.delete(Buffer.from(name, "hex"));
-		this.#records.remove(name);
+		this.records.remove(name);
 	}
 }
 
