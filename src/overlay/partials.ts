@@ -305,9 +305,10 @@ export class Partials {
 		};
 		const flushing = this.#track(finish());
 		file.flushing = flushing;
-		void flushing.then(() => {
+		const end = () => {
 			if (file.flushing === flushing) file.flushing = null;
-		});
+		};
+		flushing.then(end, end);
 		return (flushed) => {
 			tell(flushed);
 			return flushing;

@@ -171,7 +171,7 @@ export class Stage {
 			work: this.work,
 			stateFolder: join(this.path, "state"),
 			isSync: this.disk !== null,
-			partialLimits: this.isPartial ? { bytesMin: 1, granuleBytes: 4096, fills: false } : {},
+			partialLimits: this.isPartial ? { bytesMin: 1, granuleBytes: 8, fills: false } : {},
 		};
 		this.#overlay = workInline(openOverlay({ ...options, purpose: "serve" }).overlay, this.disk !== null);
 		return this.#overlay;
