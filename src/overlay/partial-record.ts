@@ -191,6 +191,11 @@ export class PartialRecords {
 	}
 }
 
+/** Whether the first bytes of a record say something. */
+export function isSoundRecord(header: Buffer): boolean {
+	return decodeSlot(header.subarray(0, SLOT_BYTES)) !== null || decodeSlot(header.subarray(SLOT_BYTES)) !== null;
+}
+
 function encodeSlot(sequence: number, { granuleBytes, granules, dataSize, lowerEnd }: PartialHeader, run: Buffer): Buffer {
 	const slot = Buffer.alloc(SLOT_USED);
 	slot.writeUInt32LE(MAGIC, 0);

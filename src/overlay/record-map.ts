@@ -70,10 +70,12 @@ export class RecordMap {
 		const name = from.toString("hex");
 		const aside = `${name.slice(0, 200)}.new`;
 		const target = (to.length === 0 ? NOWHERE : to.toString("hex")) + (isMarked ? MARK : "");
-		if (makeSymlink(target, this.#fd, aside) === -ERRNO.EEXIST) {
+		let status = makeSymlink(target, this.#fd, aside);
+		if (status === -ERRNO.EEXIST) {
 			unlinkName(this.#fd, aside);
-			must(makeSymlink(target, this.#fd, aside), `Cannot write to ${this.#path}`);
+			status = makeSymlink(target, this.#fd, aside);
 		}
+		must(status, `Cannot write to ${this.#path}`);
 		must(renameName(this.#fd, aside, this.#fd, name), `Cannot write to ${this.#path}`);
 		this.#isEmpty = false;
 	}
