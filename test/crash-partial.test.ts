@@ -134,7 +134,7 @@ class Rig {
 			await untilReady(() => overlay.setattr(walk(overlay, "big"), ROOT, { size }));
 		} else if (kind < 8) {
 			const partials = overlay.engine.partials;
-			for (const file of partials?.all ?? []) await partials?.fillForTest(file, 1 + random(4));
+			for (const file of partials?.all ?? []) await partials?.fillStep(file, 1 + random(4));
 		} else {
 			const now = Buffer.from(model.now);
 			await untilReady(() => overlay.getattr(walk(overlay, "big")));

@@ -153,7 +153,7 @@ class Rig {
 
 	/** One chunk of each partial file is copied, of as many granules. */
 	async fill(granules: number): Promise<void> {
-		for (const file of this.partials.all) await this.partials.fillForTest(file, granules);
+		for (const file of this.partials.all) await this.partials.fillStep(file, granules);
 	}
 
 	isMetacopy(name: string): boolean {

@@ -366,8 +366,8 @@ export class Partials {
 		if (!file.isEnded && !(await this.#complete(file))) throw new OverlayError("io", "Cannot complete a file that is copied up in part");
 	}
 
-	/** One step of the background fill, of so many granules, for tests that decide when. */
-	async fillForTest(file: PartialFile, granules: number): Promise<void> {
+	/** One step of the fill, of at most so many granules: for tests, which decide when. */
+	async fillStep(file: PartialFile, granules: number): Promise<void> {
 		const run = file.nextMissing(granules);
 		if (run !== null) await this.#fly(file, [run]).ready;
 		else if (file.missing === 0) await this.#complete(file);
