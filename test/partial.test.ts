@@ -15,19 +15,21 @@ import {
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { workInline } from "../../test/differential/inline-offload.ts";
-import { needs } from "../../test/support/requirements.ts";
-import { cannotMount, type FileSystem, scratch } from "../../test/support/scratch.ts";
-import { allocate } from "../linux/memory.ts";
-import { close, O, openPath } from "../linux/open.ts";
-import { getXattr } from "../linux/xattr.ts";
-import type { PartialLimits } from "./open-options.ts";
-import { openOverlay } from "./open-overlay.ts";
-import type { Overlay } from "./overlay.ts";
-import type { Partials } from "./partials.ts";
-import { untilReady } from "./settle.ts";
-import { settleData } from "./settle-data.ts";
-import type { Credentials, OverlayObject, SetAttributes } from "./types.ts";
+import { allocate } from "../src/linux/memory.ts";
+import { close, O, openPath } from "../src/linux/open.ts";
+import { getXattr } from "../src/linux/xattr.ts";
+import type { PartialLimits } from "../src/overlay/open-options.ts";
+import { openOverlay } from "../src/overlay/open-overlay.ts";
+import type { Overlay } from "../src/overlay/overlay.ts";
+import type { Partials } from "../src/overlay/partials.ts";
+import { untilReady } from "../src/overlay/settle.ts";
+import { settleData } from "../src/overlay/settle-data.ts";
+import type { Credentials, OverlayObject, SetAttributes } from "../src/overlay/types.ts";
+import { workInline } from "./differential/inline-offload.ts";
+import { ok } from "./support/nfs3-client.ts";
+import { needs } from "./support/requirements.ts";
+import { cannotMount, type FileSystem, scratch } from "./support/scratch.ts";
+import { startServer } from "./support/server-process.ts";
 
 const skip = needs("root");
 const ROOT: Credentials = { uid: 0, gid: 0, gids: [] };
@@ -420,3 +422,49 @@ for (const kind of ["ext4", "xfs", "btrfs", "tmpfs"] as FileSystem[]) {
 		return property(t, scratch(t).mount(kind), file, { granuleBytes: 4096 }, 256);
 	});
 }
+
+test("over the wire: a first write to a large file is stable at once, over kills, and ends in an ordinary file", { skip }, async (t) => {
+	const made = scratch(t);
+	const size = 24 * 1024 * 1024 + 5;
+	const contents = Buffer.alloc(size);
+	for (let i = 0; i < size; i++) contents[i] = (i * 7 + (i >> 12)) & 0xff;
+	const lower = made.folder("lower");
+	made.file("lower/big", contents);
+	const upper = made.folder("upper");
+	const server = await startServer(made, { lowers: [lower], upper, args: ["--state-dir", made.folder("state")] });
+	const expected = Buffer.from(contents);
+	const written: [number, Buffer][] = [
+		[10_000_000, Buffer.from("in the midst")],
+		[size, Buffer.from("behind the end")],
+		[3, Buffer.alloc(200_000, 9)],
+	];
+	let wanted = expected;
+	for (const [offset, data] of written) {
+		const client = await server.client();
+		const root = await client.root();
+		const { handle } = await ok(client.lookup(root, "big"));
+		await ok(client.write(handle, BigInt(offset), data));
+		const after = Buffer.alloc(Math.max(wanted.length, offset + data.length));
+		wanted.copy(after);
+		data.copy(after, offset);
+		wanted = after;
+		assert.ok((await client.readFile(handle)).equals(wanted), "before the kill");
+		client.close();
+		await server.kill();
+		await server.start();
+	}
+	const client = await server.client();
+	const { handle } = await ok(client.lookup(await client.root(), "big"));
+	assert.ok((await client.readFile(handle)).equals(wanted));
+	const fd = openPath(join(upper, "big"), O.path);
+	for (const deadline = Date.now() + 60_000; typeof getXattr(fd, "trusted.overlay.metacopy") !== "number"; ) {
+		assert.ok(Date.now() < deadline, "the fill takes too long");
+		await new Promise((resolve) => setTimeout(resolve, 50));
+	}
+	close(fd);
+	assert.ok(readFileSync(join(upper, "big")).equals(wanted));
+	assert.ok((await client.readFile(handle)).equals(wanted));
+	client.close();
+	await server.terminate();
+	assert.deepEqual(readdirSync(join(made.path, "upper.work/holdfast/partial")), []);
+});
