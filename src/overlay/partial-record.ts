@@ -41,10 +41,17 @@ const CRC_AT = 64;
 const SLOT_USED = 68;
 /** Records kept open, so that each write to a partial file does not open one. */
 const OPEN_MAX = 64;
-/** No file of more granules has a record. */
-export const GRANULES_MAX = 2 ** 31;
+/** Files of more than 256 GiB have larger granules. */
+const GRANULES_MAX = 2 ** 22;
 /** 8 EiB would not fit into a Number exactly. */
 const HALF = 0x100000000;
+
+/** How large the granules of so many bytes are, at least `least`. */
+export function granuleBytesFor(size: number, least: number): number {
+	let bytes = least;
+	while (size / bytes > GRANULES_MAX) bytes *= 2;
+	return bytes;
+}
 
 export function bitmapBytes(granules: number): number {
 	return Math.ceil(granules / 8);

@@ -14,7 +14,7 @@ import { decodeRecord } from "./identity.ts";
 import type { Node } from "./node.ts";
 import type { PartialLimits } from "./open-options.ts";
 import { emptyBits, type Flight, PartialFile } from "./partial-file.ts";
-import type { PartialRecords } from "./partial-record.ts";
+import { granuleBytesFor, type PartialRecords } from "./partial-record.ts";
 import type { Timespec } from "./types.ts";
 
 export const PARTIAL_LIMITS: PartialLimits = {
@@ -25,6 +25,8 @@ export const PARTIAL_LIMITS: PartialLimits = {
 
 /** Copied at a time in the background: a request that needs a part of it waits for the rest too. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
+/** Larger granules are never copied on the main thread. */
+const EDGE_BYTES_MAX = 256 * 1024;
 /** Fills at a time, so that most threads are left for what somebody waits for. */
 const FILLS_MAX = 2;
 /** The first answers go out before the disk is kept busy. */
@@ -150,7 +152,7 @@ export class Partials {
 		const dataSize = stat.size;
 		must(fstat(descriptors.path(upper), stat), "Cannot read an upper file");
 		const lowerEnd = Math.min(stat.size, dataSize);
-		const { granuleBytes } = this.limits;
+		const granuleBytes = granuleBytesFor(lowerEnd, this.limits.granuleBytes);
 		const granules = Math.ceil(lowerEnd / granuleBytes);
 		const header = { granuleBytes, granules, dataSize, lowerEnd };
 		const name = recordOf(upper).toString("hex");
@@ -428,6 +430,7 @@ export class Partials {
 		if (file.data === null) throw new OverlayError("io", "The data of the file lies in a lower, and it is not there");
 		const { descriptors } = this.#engine;
 		const { granuleBytes } = file;
+		if (granuleBytes > EDGE_BYTES_MAX) return false;
 		if (this.#edge === undefined || this.#edge.bytes.length < granuleBytes) this.#edge = allocate(granuleBytes);
 		const { bytes, address } = this.#edge;
 		const offset = granule * granuleBytes;
