@@ -248,6 +248,29 @@ test("bytes that were cut off never come back, however the file grows", { skip }
 	await rig.close();
 });
 
+for (const kind of ["xfs", "btrfs"] as const) {
+	test(`on ${kind} the first write shares all extents of the lower file`, { skip: skip || cannotMount(kind) }, async (t) => {
+		const size = 3_000_001;
+		const rig = new Rig(scratch(t).mount(kind), { size, data: [[0, size]] }, { granuleBytes: 65_536 });
+		await rig.set("big", { mtime: { sec: 5, nsec: 0 } });
+		await rig.write("big", 1_000_000, Buffer.from("HELLO"));
+		const [file] = rig.partials.all;
+		assert.equal(file.missing, 0, "nothing is left to be copied");
+		const expected = Buffer.from(rig.contents);
+		expected.write("HELLO", 1_000_000);
+		rig.kill();
+		assert.ok((await rig.read("big")).equals(expected));
+		await rig.fill(1);
+		assert.ok(!rig.isMetacopy("big"));
+		assert.ok(readFileSync(join(rig.upper, "big")).equals(expected));
+		// where a clone would be too long
+		await rig.set("two", { size: 1_000_000 });
+		await rig.write("two", 0, Buffer.from("X"));
+		assert.ok(rig.partials.all[0].missing > 0);
+		await rig.close();
+	});
+}
+
 test("a lower file of several names stays one file while it is partial", { skip }, async (t) => {
 	const rig = new Rig(scratch(t).path, PLAIN);
 	await rig.write("two", 0, Buffer.from("X"));

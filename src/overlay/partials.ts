@@ -1,6 +1,6 @@
 import { Real } from "../layer/real.ts";
 import { changeTimes } from "../linux/attributes.ts";
-import { cloneFile, RWF_NOWAIT, readInto, readVector, truncateFile, writeFrom } from "../linux/data.ts";
+import { cloneFile, RWF_NOWAIT, readInto, readVector, writeFrom } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
 import { openByHandle } from "../linux/file-handle.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
@@ -161,10 +161,11 @@ export class Partials {
 		const file = new PartialFile(real, name, data, header, emptyBits(granules));
 		file.node = node;
 		this.#files.set(real.key, file);
-		const { fileSystem } = upper.layer;
-		if (stat.size >= dataSize && data.layer.fileSystem === fileSystem && !WITHOUT_CLONES.has(fileSystem.name)) this.#clone(file);
 		this.#queue.add(file);
 		this.#schedule(FILL_DELAY_MS);
+		const { fileSystem } = upper.layer;
+		// a clone makes no file smaller, and one that was cut off larger
+		if (stat.size >= dataSize && data.layer.fileSystem === fileSystem && !WITHOUT_CLONES.has(fileSystem.name)) this.#clone(file);
 		return file;
 	}
 
@@ -172,15 +173,13 @@ export class Partials {
 	#clone(file: PartialFile): void {
 		const { descriptors } = this.#engine;
 		const to = descriptors.data(file.upper, true);
-		const stat = new Stat();
-		must(fstat(to, stat), "Cannot read an upper file");
+		const from = descriptors.data(file.data as Real, false);
 		this.#keep(file);
-		const isCloned = cloneFile(descriptors.data(file.data as Real, false), to) === 0;
-		if (isCloned) {
-			must(truncateFile(to, stat.size), "Cannot set the size of a file");
-			this.#note(file, 0, file.end);
+		try {
+			if (cloneFile(from, to) === 0) this.#note(file, 0, file.end);
+		} finally {
+			this.#settleTimes(file);
 		}
-		this.#settleTimes(file);
 	}
 
 	/** Reads within the file, as much as comes from one place; 0 where the data of the lower ends before it should. */
