@@ -553,9 +553,11 @@ test("metacopy files of an upper show their data, keep their handles, and get da
 		assert.equal(second.get(path)?.text, text, path);
 		assert.deepEqual(second.get(path)?.handle, first.get(before)?.handle, path);
 	}
+	assert.doesNotMatch(xattr("d/f"), /metacopy/, "what was written to");
+	for (const path of ["moved-g", "H", "newer/e/i"]) assert.match(xattr(path), /metacopy/, path);
+	await stand.release();
 	for (const path of ["d/f", "moved-g", "H"]) assert.doesNotMatch(xattr(path), /metacopy/, path);
 	assert.match(xattr("newer/e/i"), /metacopy/, "what was only looked at is as it was");
-	await stand.release();
 	assert.deepEqual(sorted(stand.kernel(options, kernelTree)), sorted(texts(second)), "the kernel reads on");
 });
 

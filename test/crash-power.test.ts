@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Campaign, type Counts } from "./crash/campaign.ts";
-import { OPERATIONS } from "./crash/operations.ts";
+import { OPERATIONS, PARTIAL_OPERATIONS } from "./crash/operations.ts";
 import { PowerDisk } from "./crash/power-disk.ts";
 import { Lowers } from "./crash/stage.ts";
 import { full, needs } from "./support/requirements.ts";
@@ -44,6 +44,14 @@ for (const kind of ["ext4", "xfs", "btrfs"] as const) {
 			total.calls += calls;
 			total.points += points;
 			total.recoveryPoints += recoveryPoints;
+		}
+		for (const [index, operation] of PARTIAL_OPERATIONS.entries()) {
+			if ((!all && index % 5 !== { ext4: 3, xfs: 4, btrfs: 2 }[kind]) || /^write /.test(operation.name)) continue;
+			if (only !== undefined && !operation.name.includes(only)) continue;
+			const campaign = new Campaign(lowers, operation, (what) => failures.push(what), disk, true);
+			await campaign.run({ others: 10, stride: all ? 1 : 3, first: index, recoveries: 1, repetitions: all ? 1 : 8 });
+			total.points += campaign.counts.points;
+			total.recoveryPoints += campaign.counts.recoveryPoints;
 		}
 		t.diagnostic(`${total.calls} calls, ${total.points} power failures, ${total.recoveryPoints} in recovery`);
 		assert.equal(failures.length, 0, `${failures.length} failures:\n${failures.slice(0, 12).join("\n")}`);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Campaign, type Counts } from "./crash/campaign.ts";
-import { OPERATIONS } from "./crash/operations.ts";
+import { OPERATIONS, PARTIAL_OPERATIONS } from "./crash/operations.ts";
 import { Lowers } from "./crash/stage.ts";
 import { full, needs } from "./support/requirements.ts";
 import { scratch } from "./support/scratch.ts";
@@ -42,5 +42,29 @@ test("an operation that is stopped before any of its calls has happened or has n
 	}
 	const { calls, points, recoveryPoints } = total;
 	t.diagnostic(`${calls} calls, ${points} crash points, ${recoveryPoints} in recovery`);
+	assert.deepEqual(lowers.snapshot(), contents, "the lowers, byte for byte");
+});
+
+test("the same where all lower files count as large, and are copied up in parts", { skip }, async (t) => {
+	const lowers = new Lowers(scratch(t).mount("tmpfs"));
+	const contents = lowers.snapshot();
+	for (const [index, operation] of [...PARTIAL_OPERATIONS, ...OPERATIONS].entries()) {
+		if (only !== undefined && !operation.name.includes(only)) continue;
+		await t.test(operation.name, async (t) => {
+			const failures: string[] = [];
+			const campaign = new Campaign(lowers, operation, (what) => failures.push(what), null, true);
+			const isOfPartial = PARTIAL_OPERATIONS.includes(operation);
+			await campaign.run({
+				others: 20,
+				stride: all || isOfPartial ? 1 : 6,
+				first: index,
+				recoveries: all ? 3 : isOfPartial ? 1 : 0,
+				repetitions: all ? 1 : 4,
+			});
+			const { calls, points, recoveryPoints } = campaign.counts;
+			t.diagnostic(`${calls} calls, stopped before ${points} of them, ${recoveryPoints} times more in recovery`);
+			assert.equal(failures.length, 0, `${failures.length} failures:\n${failures.slice(0, 6).join("\n")}`);
+		});
+	}
 	assert.deepEqual(lowers.snapshot(), contents, "the lowers, byte for byte");
 });

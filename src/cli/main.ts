@@ -7,6 +7,7 @@ import { addHandle } from "./handle.ts";
 import { addKey } from "./key.ts";
 import { addRelease } from "./release.ts";
 import { addServe } from "./serve.ts";
+import { addSettle } from "./settle.ts";
 import { addUnpack } from "./unpack.ts";
 import { UserError } from "./user-error.ts";
 
@@ -30,7 +31,7 @@ async function main(): Promise<void> {
 		.exitOverride()
 		.configureOutput({ outputError: () => {} })
 		.showSuggestionAfterError();
-	for (const add of [addServe, addHandle, addRelease, addAdopt, addUnpack, addCheck, addKey]) add(program);
+	for (const add of [addServe, addHandle, addRelease, addSettle, addAdopt, addUnpack, addCheck, addKey]) add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
 		await program.parseAsync();

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { release } from "../overlay/release.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { ProgressLine } from "./settle.ts";
 import { UserError } from "./user-error.ts";
 
 interface ReleaseArguments extends LayerArguments {
@@ -31,13 +32,15 @@ async function run(directory: string | undefined, given: ReleaseArguments): Prom
 		await opened.overlay.close();
 		throw new UserError("There is no upper to release: name it with --upper.", 2);
 	}
-	const report = await release(opened.overlay, opened.work, given.dryRun ?? false);
+	const progress = new ProgressLine();
+	const report = await release(opened.overlay, opened.work, given.dryRun ?? false, (at) => progress.show(at)).finally(() => progress.end());
 	if (given.json) {
 		process.stdout.write(`${JSON.stringify({ upper: opened.upper, work: opened.work, ...report })}\n`);
 		return;
 	}
 	const lines = [
 		`${given.dryRun ? "would copy up" : "copied up"}: ${report.copied} files of several names, ${report.copiedBytes} bytes`,
+		`${given.dryRun ? "would complete" : "completed"}: ${report.settled} large files that had data in a lower, ${report.settledBytes} bytes`,
 		`${given.dryRun ? "would look for the names of" : "named"}: ${report.named} files that only the index ${given.dryRun ? "holds" : "held"}`,
 		`without a name: ${report.nameless}`,
 		given.dryRun ? "nothing was changed" : `released: ${opened.upper}, with the work folder ${opened.work}`,

@@ -7,7 +7,7 @@ import { cannotMount, type FileSystem, scratch } from "../../test/support/scratc
 import { seekData, truncateFile, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { close, O, openPath } from "../linux/open.ts";
-import { copyData } from "./copy-data.ts";
+import { copyData, copyRanges } from "./copy-data.ts";
 
 const GIB = 2 ** 30;
 const BLOCK = 4096;
@@ -93,6 +93,32 @@ test("whatever the layout of a file, its copy has the same bytes and no more blo
 		}),
 		{ numRuns: 60 },
 	);
+});
+
+test("ranges that are copied over other bytes have the bytes and the holes of their source, and nothing else changes", {
+	skip: cannotMount("ext4") || cannotMount("xfs"),
+}, (t) => {
+	const { folder, open } = fixture(t);
+	for (const kind of ["ext4", "xfs", "tmpfs"] as const) {
+		const path = folder.mount(kind);
+		const from = open(join(path, "source"));
+		const to = open(join(path, "target"));
+		truncateFile(from, 40 * BLOCK);
+		for (const at of [3, 17 * BLOCK, 30 * BLOCK - 5]) writeFrom(from, Buffer.alloc(2 * BLOCK, "s"), at);
+		const before = Buffer.alloc(42 * BLOCK, "t");
+		writeFrom(to, before, 0);
+		const ranges = [
+			[100, 9 * BLOCK],
+			[16 * BLOCK, 20 * BLOCK],
+			[29 * BLOCK, 40 * BLOCK],
+		] as const;
+		assert.equal(copyRanges(from, to, ranges), 0);
+		const source = readFileSync(join(path, "source"));
+		for (const [start, end] of ranges) source.copy(before, start, start, end);
+		assert.ok(readFileSync(join(path, "target")).equals(before), kind);
+		// what is a hole in the source is one now
+		assert.ok(seekData(to, 33 * BLOCK) >= 40 * BLOCK, kind);
+	}
 });
 
 test("of a file that is longer only the first bytes are copied, in the midst of data or behind it", { skip: cannotMount("ext4") }, (t) => {

@@ -1,4 +1,4 @@
-import { cloneFile, copyRange, readInto, seekData, seekHole, truncateFile, writeFrom } from "../linux/data.ts";
+import { allocateRange, cloneFile, copyRange, FALLOCATE, readInto, seekData, seekHole, truncateFile, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
 
@@ -26,6 +26,46 @@ export function copyData(from: number, to: number, size: number): number {
 		const status = copyExtent(from, to, start, Math.min(end, size));
 		if (status < 0) return status;
 		at = end;
+	}
+	return 0;
+}
+
+/** Ranges of bytes, each with its end behind it. */
+export type Ranges = readonly (readonly [start: number, end: number])[];
+
+/** Gives `to` the bytes of `from` in these ranges, whatever it holds there; holes become holes, and its size stays. 0, or the negated error number. */
+export function copyRanges(from: number, to: number, ranges: Ranges): number {
+	for (const [start, end] of ranges) {
+		for (let at = start; at < end; ) {
+			let data = seekData(from, at);
+			if (data === -ERRNO.ENXIO) data = end;
+			let hole = data < 0 ? data : data >= end ? end : seekHole(from, data);
+			if (hole < 0) {
+				data = at;
+				hole = end;
+			}
+			data = Math.min(data, end);
+			hole = Math.min(hole, end);
+			const status = clear(to, at, data) || copyExtent(from, to, data, hole);
+			if (status < 0) return status;
+			at = hole;
+		}
+	}
+	return 0;
+}
+
+/** Makes a range read as zeros. */
+function clear(fd: number, start: number, end: number): number {
+	if (start >= end) return 0;
+	const data = seekData(fd, start);
+	if (data === -ERRNO.ENXIO || data >= end) return 0;
+	const status = allocateRange(fd, FALLOCATE.punchHole | FALLOCATE.keepSize, start, end - start);
+	if (status !== -ERRNO.EOPNOTSUPP) return status;
+	const zeros = Buffer.alloc(Math.min(end - start, BUFFER_BYTES));
+	for (let at = start; at < end; ) {
+		const written = writeFrom(fd, zeros.subarray(0, Math.min(zeros.length, end - at)), at);
+		if (written < 0) return written;
+		at += written;
 	}
 	return 0;
 }

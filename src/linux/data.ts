@@ -11,11 +11,16 @@ const copyFileRangeCall = declareChange("copy_file_range", "long", ["int", "poin
 const ioctlNumberCall = declare("ioctl", "int", ["int", "ulong", "int64_t"]);
 const fsyncCall = declare("fsync", "int", ["int"]);
 const fdatasyncCall = declare("fdatasync", "int", ["int"]);
+const syncFileRangeCall = declare("sync_file_range", "int", ["int", "int64_t", "int64_t", "uint"]);
 const syncfsCall = declare("syncfs", "int", ["int"]);
 
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const FICLONE = 0x40049409;
+/** fallocate(2) modes. */
+export const FALLOCATE = { keepSize: 1, punchHole: 2 } as const;
+/** sync_file_range(2). */
+const [WAIT_BEFORE, WRITE, WAIT_AFTER] = [1, 2, 4];
 /** preadv2(2): answer from the page cache or say EAGAIN. */
 export const RWF_NOWAIT = 8;
 
@@ -87,6 +92,11 @@ export function syncFile(fd: number): number {
 
 export function syncFileData(fd: number): number {
 	return result(fdatasyncCall(fd));
+}
+
+/** Writes a range of a file out and waits for it, which makes nothing stable: so that a later fsync has less to do. */
+export function writeOut(fd: number, offset: number, length: number): number {
+	return result(syncFileRangeCall(fd, offset, length, WAIT_BEFORE | WRITE | WAIT_AFTER));
 }
 
 /** Writes out the whole file system of a descriptor. */

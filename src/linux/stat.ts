@@ -5,6 +5,7 @@ const AT_EMPTY_PATH = 0x1000;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const STATX_BASIC_STATS = 0x7ff;
 const STATX_MNT_ID = 0x1000;
+const STATX_MNT_ID_UNIQUE = 0x4000;
 const STATX_ADDRESS = arenaAddress + PLACE.statx;
 const WORD = PLACE.statx / 4;
 
@@ -101,4 +102,12 @@ export function mountId(fd: number): number {
 	arenaView.setUint8(PLACE.path, 0);
 	const status = statxCall(fd, arenaAddress + PLACE.path, AT_EMPTY_PATH, STATX_MNT_ID, STATX_ADDRESS);
 	return status < 0 ? result(status) : arenaWords[WORD + 36];
+}
+
+/** The id of the mount that a descriptor was opened through, which no other mount gets until the next boot (Linux 6.8); "" before that. */
+export function uniqueMountId(fd: number): string {
+	arenaView.setUint8(PLACE.path, 0);
+	const status = statxCall(fd, arenaAddress + PLACE.path, AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE, STATX_ADDRESS);
+	if (status < 0 || (arenaWords[WORD] & STATX_MNT_ID_UNIQUE) === 0) return "";
+	return `${arenaWords[WORD + 37]}:${arenaWords[WORD + 36]}`;
 }

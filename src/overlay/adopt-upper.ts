@@ -298,8 +298,7 @@ class UpperAdopter {
 	#adoptFile(parent: Real, lowers: readonly Real[], name: Buffer, fd: number, stat: Stat, path: string): void {
 		const engine = this.#engine;
 		if (stat.type === FileType.reg && isMetacopy(engine, fd)) {
-			const data = findData(engine, this.#writable.layer, lowers, name, fd);
-			engine.dataFiles.set(realOf(this.#writable.layer, fd, stat), data);
+			const data = this.#noteDataOf(realOf(this.#writable.layer, fd, stat), lowers, name, fd);
 			this.report.metacopies++;
 			if (data === null) this.#problem(path, "its data is in another layer (metacopy), and it is not there");
 		}
@@ -568,6 +567,16 @@ class UpperAdopter {
 		const delta = lowerOnly - 1;
 		const isSaid = typeof getMark(this.#writable, fd, stat.type, this.#engine.xattr.nlink) !== "number";
 		if (delta !== -1 || isSaid) this.#setXattr(fd, this.#engine.xattr.nlink, nlinkValue(delta), stat.type);
+	}
+
+	/** What we copied up without data may have moved since, and nobody but us knows from where. */
+	#noteDataOf(file: Real, lowers: readonly Real[], name: Buffer, fd: number): Real | null {
+		const engine = this.#engine;
+		const ours = engine.dataFiles.isOurs(file) ? engine.dataFiles.get(engine, file) : null;
+		if (ours) return ours;
+		const data = findData(engine, this.#writable.layer, lowers, name, fd);
+		engine.dataFiles.set(file, data);
+		return data;
 	}
 
 	/** A metacopy file that only the index holds was not met in the tree: lower names lead to it, and its data is in the lower file. */

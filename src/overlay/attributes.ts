@@ -2,10 +2,11 @@ import { changeMode } from "../linux/attributes.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { demand, inGroup, isSuperuser, MAY, permitted } from "./access.ts";
 import { changeUpper, entryOf, writableOf } from "./copy-up.ts";
-import { dataOf, ensureData } from "./data-files.ts";
+import { dataOf } from "./data-files.ts";
 import { ATTRIBUTES_TICKS, type Engine, must, NAMES_TICKS } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
+import { notePartial, preparePartial, showTimes } from "./partial-access.ts";
 import { PROTECTION, refuseProtected } from "./protection.ts";
 import { type Attributes, type Credentials, FileType, type SetAttributes, type Timespec } from "./types.ts";
 
@@ -20,12 +21,15 @@ export function statOf(engine: Engine, node: Node): Stat {
 	must(fstat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
 	// somebody has removed it from its lower, and only our descriptor still holds it; by its handle it could not be opened again
 	if (stat.nlink === 0 && !isUpper) throw new OverlayError("stale", "The object has been removed from its layer");
+	if (isUpper && engine.partials !== null && engine.partials.size > 0) showTimes(engine.partials, node, stat);
 	noteStat(engine, node, stat);
 	return stat;
 }
 
 /** Remembers attributes that were just read. */
-export function noteStat({ memory }: Engine, node: Node, stat: Stat): void {
+export function noteStat({ memory, partials }: Engine, node: Node, stat: Stat): void {
+	// a fill changes them behind the client's back
+	if (partials !== null && partials.size > 0 && node.isUpper && partials.of(node) !== null) return;
 	node.stat = stat;
 	node.statTime = memory.now;
 }
@@ -107,8 +111,9 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 		const mode = unprivilegedMode(stat, who);
 		if (mode !== (stat.mode & 0o7777)) effective.mode = mode;
 	}
-	if (change.size !== undefined && change.size !== stat.size) ensureData(engine, node);
+	preparePartial(engine, node, stat.size, change);
 	changeUpper(engine, node, effective);
+	notePartial(engine, node, change);
 }
 
 function checkChange(engine: Engine, node: Node, stat: Stat, who: Credentials, change: SetAttributes): void {

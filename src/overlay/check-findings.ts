@@ -35,6 +35,7 @@ export const FINDING_KINDS = [
 	"redirect-missing",
 	"redirect-double",
 	"metacopy-without-data",
+	"metacopy-not-noted",
 	"inode-of-lower",
 	"names-outside",
 	// what shows too much, or hides nothing
@@ -53,6 +54,8 @@ export const FINDING_KINDS = [
 	// work
 	"leftover",
 	"long-redirect-stale",
+	"data-record-stale",
+	"partial-record-stale",
 ] as const;
 export type FindingKind = (typeof FINDING_KINDS)[number];
 

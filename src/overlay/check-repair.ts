@@ -100,6 +100,14 @@ export class Repairs {
 		});
 	}
 
+	/** A folder of `work/holdfast`. */
+	makeFolder(name: string): void {
+		this.#inFolder(OWN, (fd) => {
+			const status = makeDirectory(fd, name, 0o700);
+			if (status !== -ERRNO.EEXIST) must(status, `Cannot make the folder ${name}`);
+		});
+	}
+
 	/** Writes a record that is a symlink. */
 	writeRecord(folder: WorkPath, name: string, value: string): void {
 		this.#inFolder(folder, (fd) => {

@@ -5,6 +5,7 @@ import { getXattr, listXattrs } from "../linux/xattr.ts";
 import type { Check } from "./check-context.ts";
 import { type Remedy, showName } from "./check-findings.ts";
 import { type IndexEntry, type LowerObject, lowerOfRecord, namesIn } from "./check-index.ts";
+import { notedData, noteOrigin } from "./check-partial.ts";
 import { handle, inodeKey, type LowerDirectory, type LowerFound, OpenStack, type Place, redirectNames } from "./check-union.ts";
 import { longRedirectOf } from "./check-work.ts";
 import { failed, must } from "./engine.ts";
@@ -248,17 +249,32 @@ class UpperWalk {
 		return file;
 	}
 
-	#metacopy(here: Here, { name, fd, path }: Child): void {
+	#metacopy(here: Here, child: Child): void {
+		const { fd, path } = child;
 		const { xattr } = this.#check.layers;
+		const { isOurs } = this.#check;
+		const noted = isOurs ? notedData(this.#check, handle(fd)) : null;
+		if (noted === true) return;
+		const isFound = noted === null && this.#mayHaveData(here, child);
+		if (isFound && !isOurs) return;
+		const remedy = isOurs && noted === null ? noteOrigin(this.#check, handle(fd), getXattr(fd, xattr.origin)) : null;
+		if (isFound || remedy !== null) {
+			const message = `The data of the file lies in a lower (xattr ${xattr.metacopy}), and it is not noted where: the file cannot be read.`;
+			this.#check.error("metacopy-not-noted", shown(path), message, remedy);
+			return;
+		}
+		const message = `The data of the file lies in a lower (xattr ${xattr.metacopy}), and is not found there: the file cannot be read.`;
+		this.#check.error("metacopy-without-data", shown(path), message);
+	}
+
+	/** Whether it is found by the file's path, as the kernel does. */
+	#mayHaveData(here: Here, { name, fd }: Child): boolean {
+		const { xattr, lowers } = this.#check.layers;
 		const redirect = getXattr(fd, xattr.redirect);
-		const { lowers } = this.#check.layers;
 		const found = this.#check.union.find(here.stack, name, typeof redirect === "number" ? null : redirect);
 		// of a chain of them only the lowest can be seen to lead nowhere here
 		const mayHaveData = found.kind === "file" && !(found.isMetacopy && found.layer === lowers.length - 1);
-		if (mayHaveData && found.stat.type === FileType.reg) return;
-		if (typeof redirect !== "number" && this.#isInDataLowers(redirect)) return;
-		const message = `The data of the file lies in a lower (xattr ${xattr.metacopy}), and is not found there: the file cannot be read.`;
-		this.#check.error("metacopy-without-data", shown(path), message);
+		return (mayHaveData && found.stat.type === FileType.reg) || (typeof redirect !== "number" && this.#isInDataLowers(redirect));
 	}
 
 	#isInDataLowers(redirect: Buffer): boolean {

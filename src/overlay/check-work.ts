@@ -57,7 +57,7 @@ function examineLeftovers(check: Check): void {
 	if (temporaries >= 0) {
 		for (const name of namesIn(temporaries)) if (name.toString("latin1") !== "incompat") leftover(check, temporaries, "work", name);
 	}
-	for (const folder of ["", "links", "unnamed", "redirects", "orphans"]) {
+	for (const folder of ["", "links", "unnamed", "redirects", "data", "orphans"]) {
 		for (const name of namesOfFolder(own, folder === "" ? "." : folder)) {
 			const text = name.toString("latin1");
 			const isAside = text.endsWith(".new") || (folder === "" && /^registry\.\d+$/.test(text));

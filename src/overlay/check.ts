@@ -5,6 +5,7 @@ import type { Detected, Finding } from "./check-findings.ts";
 import { readIndex } from "./check-index.ts";
 import { type CheckedLayers, type CheckOptions, openLayersForCheck, type UpperState } from "./check-layers.ts";
 import { judgeLinks } from "./check-links.ts";
+import { examinePartial } from "./check-partial.ts";
 import { completeInterruptedChange, hasInterruptedChange } from "./check-recover.ts";
 import { examineStack, hasProvenLowers } from "./check-stack.ts";
 import { walkUpper } from "./check-upper.ts";
@@ -110,6 +111,7 @@ function pass(layers: CheckedLayers, options: CheckOptions): Check {
 	const index = readIndex(check);
 	const walked = walkUpper(check, index);
 	const records = examineWork(check, index);
+	examinePartial(check);
 	judgeDirectories(check, index, walked);
 	judgeLinks(check, index, walked, records);
 	return check;

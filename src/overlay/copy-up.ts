@@ -1,6 +1,7 @@
 import type { OverlayXattrs } from "../layer/layer.ts";
 import type { Real } from "../layer/real.ts";
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
+import { truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
 import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { makeNode, makeSymlink, RENAME, readLink } from "../linux/names.ts";
@@ -10,9 +11,11 @@ import { getXattr, listXattrs, setXattr } from "../linux/xattr.ts";
 import { dataOf } from "./data-files.ts";
 import { type Engine, failed, must, ROOT_HOME, realOf, recordOf, type Writable } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
+import { encodeRecord } from "./identity.ts";
 import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
 import { getMark, setMark } from "./marks.ts";
 import type { CopyUpJob, Node } from "./node.ts";
+import type { Job } from "./offload.ts";
 import { Plan } from "./plan.ts";
 import { keepProtection } from "./protection.ts";
 import type { Step } from "./steps.ts";
@@ -163,6 +166,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		const plan = new Plan(engine, writable);
 		const inode = plan.built(real, built.fd);
 		made = inode;
+		if (built.data !== null) noteData(engine, real, built.data);
 		if (place === null) {
 			plan.add({ op: "unnamed", entry, value: true });
 			const flags = RENAME.noReplace;
@@ -176,7 +180,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		engine.descriptors.drop(source);
 		node.reals = [real];
 		node.stat = null;
-		node.data = null;
+		node.data = built.data;
 		node.protection = -1;
 		node.isIndexed = true;
 		node.nlinkDelta = delta;
@@ -185,11 +189,18 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	} catch (error) {
 		writable.index.withdraw(entry, made);
 		writable.work.discard(built.temporary);
+		if (made !== null && built.data !== null) engine.dataFiles.delete(encodeRecord(writable.layer.fileSystem.uuid, made, true));
 		throw error;
 	} finally {
 		close(built.fd);
 	}
 	if (failure !== null) throw failure;
+}
+
+/** A file that is copied up without its data: where that is must be known before the file is seen. */
+function noteData(engine: Engine, real: Real, data: Real): void {
+	engine.dataFiles.set(real, data, true);
+	real.layer.mayHoldMetacopies = true;
 }
 
 /** An entry for a file that still lies in a lower: left of a copy up that a power failure has cut short, or somebody else's, which stays. */
@@ -209,8 +220,11 @@ interface Built {
 	readonly temporary: string;
 	/** O_PATH, or the open file. */
 	readonly fd: number;
+	/** The file that has its data, where it was made without. */
+	readonly data: Real | null;
 }
 
+const EMPTY = Buffer.alloc(0);
 const S_IFMT = 0o170000;
 
 /** Makes the inode in work, with its data but without its attributes. */
@@ -225,7 +239,8 @@ function build(engine: Engine, writable: Writable, node: Node, stat: Stat, witho
 	} else {
 		must(makeNode(work.temporaries, temporary, (stat.mode & S_IFMT) | 0o600, stat.rdevMajor, stat.rdevMinor), "Cannot make a node in work");
 	}
-	return { temporary, fd: must(openAt(work.temporaries, temporary, O.path | O.nofollow), "Cannot open an object in work") };
+	const fd = must(openAt(work.temporaries, temporary, O.path | O.nofollow), "Cannot open an object in work");
+	return { temporary, fd, data: null };
 }
 
 function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat, withoutData: boolean): Built {
@@ -233,7 +248,7 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 	if (job !== null) {
 		if (job.state === "running") throw new Pending(job.ready);
 		node.copyUp = null;
-		if (job.error === null) return { temporary: job.temporary as string, fd: job.fd };
+		if (job.error === null) return { temporary: job.temporary as string, fd: job.fd, data: null };
 		close(job.fd);
 		writable.work.discard(job.temporary as string);
 		throw job.error;
@@ -241,10 +256,16 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 	const { work } = writable;
 	const temporary = work.temporaryName();
 	const fd = must(openAt(work.temporaries, temporary, O.creat | O.excl | O.rdwr, 0o600), "Cannot make a file in work");
-	if (withoutData || stat.size === 0) return { temporary, fd };
+	if (withoutData || stat.size === 0) return { temporary, fd, data: null };
 	let source: number;
 	try {
-		source = openData(dataOf(engine, node));
+		const data = dataOf(engine, node);
+		if (stat.size >= (engine.partials?.limits.bytesMin ?? Number.POSITIVE_INFINITY)) {
+			must(truncateFile(fd, stat.size), "Cannot set the size of a file in work");
+			must(setXattr(fd, engine.xattr.metacopy, EMPTY), "Cannot mark a file as one without data");
+			return { temporary, fd, data };
+		}
+		source = openData(data);
 	} catch (error) {
 		close(fd);
 		work.discard(temporary);
@@ -278,7 +299,13 @@ export function startCopy(engine: Engine, node: Node, temporary: string | null, 
 		// whoever asked for it may have gone: nobody will run the request again
 		setTimeout(() => node.copyUp === job && abandonCopy(engine, node), UNCLAIMED_MS).unref();
 	};
-	job.ready = engine.offload.run({ kind: "copy", from: source, to: fd, size: stat.size, flush }).then(
+	const { size } = stat;
+	// what an upper file has in it already counts for nothing, and a hole must not show it
+	const work: Job =
+		temporary === null
+			? { kind: "fill", from: source, to: fd, ranges: [[0, size]], flush }
+			: { kind: "copy", from: source, to: fd, size, flush };
+	job.ready = engine.offload.run(work).then(
 		(status) => end((status as number) < 0 ? failed("Cannot copy a file up", status as number) : null),
 		(error) => end(new OverlayError("io", (error as Error).message)),
 	);

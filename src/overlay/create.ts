@@ -7,13 +7,14 @@ import { getXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { noteStat, statOf } from "./attributes.ts";
 import { ensureUpper, markImpure, writableOf } from "./copy-up.ts";
-import { ensureData } from "./data-files.ts";
+import { keepData } from "./data-files.ts";
 import { type Engine, handleFor, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
 import { lookupChild, nodeFor, upperEntry } from "./lookup.ts";
 import { checkNewName } from "./names.ts";
 import type { Node } from "./node.ts";
+import { notePartial } from "./partial-access.ts";
 import { Plan } from "./plan.ts";
 import { ACL_ACCESS, ACL_DEFAULT, inheritAcl } from "./posix-acl.ts";
 import { refuseProtected } from "./protection.ts";
@@ -211,7 +212,7 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 	ensureUpper(engine, directory);
 	// what has a link count of its own in the index only counts further names if it is there
 	ensureUpper(engine, node);
-	ensureData(engine, node);
+	keepData(engine, node);
 	if (node.isIndexed) markImpure(engine, directory);
 	const plan = new Plan(engine, writable);
 	const inode = plan.of(node);
@@ -223,5 +224,6 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 		must(linkDescriptor(engine.descriptors.path(node.top), writable.work.temporaries, temporary), "Cannot make a further name");
 		plan.add({ op: "move", inode, from: "work", fromName: temporary, to, toName: name, flags: 0 }).perform();
 	}
+	notePartial(engine, node, {});
 	listings.noteAdded(directory, name, node);
 }

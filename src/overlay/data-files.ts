@@ -44,8 +44,22 @@ export class DataFiles {
 		return value.length === 0 ? null : this.#open(engine, value);
 	}
 
-	set(file: Real, data: Real | null): void {
-		this.#map.set(recordOf(file), data === null ? Buffer.alloc(0) : recordOf(data));
+	/** `isOurs`: nobody else would find the data, so that it must be copied before the upper is given back. */
+	set(file: Real, data: Real | null, isOurs = false): void {
+		this.#map.set(recordOf(file), data === null ? Buffer.alloc(0) : recordOf(data), isOurs);
+	}
+
+	isOurs(file: Real): boolean {
+		return this.#map.isMarked(recordOf(file));
+	}
+
+	/** Records of the files of which something is known. */
+	list(): Buffer[] {
+		return this.#map.list();
+	}
+
+	delete(record: Buffer): void {
+		this.#map.delete(record);
 	}
 
 	#open(engine: Engine, value: Buffer): Real | null {
@@ -76,27 +90,35 @@ export function isMetacopy(engine: Engine, fd: number): boolean {
 
 /** The real file that holds the data of a regular file: itself, or for a metacopy file one further down. OverlayError where that is lost. */
 export function dataOf(engine: Engine, node: Node): Real {
-	if (node.data !== null) return node.data;
-	const { top } = node;
-	let data = top;
-	if (top.layer.mayHoldMetacopies) {
-		for (let i = 0; isMetacopy(engine, engine.descriptors.path(data)); i++) {
-			const next = engine.dataFiles.get(engine, data);
-			if (next === undefined) {
-				throw new OverlayError(
-					"io",
-					`A file of ${data.layer.path} has its data in another layer (metacopy), and nobody has looked where: run holdfast adopt`,
-				);
-			}
-			if (next === null || i === CHAIN_MAX) {
-				throw new OverlayError("io", `A file of ${data.layer.path} has its data in another layer (metacopy), and it is not there`);
-			}
-			data = next;
-			if (!data.layer.mayHoldMetacopies) break;
+	node.data ??= dataOfReal(engine, node.top);
+	return node.data;
+}
+
+export function dataOfReal(engine: Engine, file: Real): Real {
+	let data = file;
+	if (!data.layer.mayHoldMetacopies) return data;
+	for (let i = 0; isMetacopy(engine, engine.descriptors.path(data)); i++) {
+		const next = engine.dataFiles.get(engine, data);
+		if (next === undefined) {
+			throw new OverlayError(
+				"io",
+				`A file of ${data.layer.path} has its data in another layer (metacopy), and nobody has looked where: run holdfast adopt`,
+			);
 		}
+		if (next === null || i === CHAIN_MAX) {
+			throw new OverlayError("io", `A file of ${data.layer.path} has its data in another layer (metacopy), and it is not there`);
+		}
+		data = next;
+		if (!data.layer.mayHoldMetacopies) break;
 	}
-	node.data = data;
 	return data;
+}
+
+/** A metacopy file gets or changes a name: the kernel finds its data by that, and we by our note. */
+export function keepData(engine: Engine, node: Node): void {
+	if (node.type !== FileType.reg || !node.isUpper || !node.top.layer.mayHoldMetacopies) return;
+	const data = dataOf(engine, node);
+	if (data !== node.top && !engine.dataFiles.isOurs(node.top)) engine.dataFiles.set(node.top, data, true);
 }
 
 /** What `security.capability` was before a write took it away; put back when the data is complete. */

@@ -14,6 +14,7 @@ import type { LinkCounts } from "./link-counts.ts";
 import type { LongRedirects } from "./long-redirects.ts";
 import type { NodeCache } from "./node-cache.ts";
 import type { Offload } from "./offload.ts";
+import type { Partials } from "./partials.ts";
 import type { Patience } from "./patience.ts";
 import type { RecordMap } from "./record-map.ts";
 import type { ChangeRequest } from "./types.ts";
@@ -48,6 +49,8 @@ export interface Engine {
 	/** The reverse of the redirects of lowers that once were uppers: from a lower directory to the one that takes it along. */
 	readonly redirects: RecordMap;
 	readonly dataFiles: DataFiles;
+	/** Null where nothing can be written. */
+	partials: Partials | null;
 	/** See OverlayOperations.request. */
 	request: ChangeRequest | null;
 	readonly memory: Memory;

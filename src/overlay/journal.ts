@@ -99,7 +99,12 @@ export class Journal {
 		if (intent !== null && !intent.hasEnded) {
 			if (isOurs && intent.sequence > last) {
 				const made = completeSteps(this.#writable(), intent.steps);
-				if (intent.request !== null) this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle ?? made });
+				if (intent.request !== null) {
+					this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle ?? made });
+					// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
+					const file = this.#log >= 0 ? this.#log : this.#ring(intent.request.client).file;
+					if (this.#xattr !== null) must(syncFileData(file), "Cannot flush the journal");
+				}
 			}
 			this.#endIntent();
 		}

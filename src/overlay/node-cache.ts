@@ -29,6 +29,8 @@ export class NodeCache {
 	readonly #byReal = new Map<string, Node>();
 	readonly #descriptors: DescriptorCache;
 	#root: Node | null = null;
+	/** Told of each object that is gone for ever. */
+	onBury: ((node: Node) => void) | null = null;
 
 	constructor(limit: number, descriptors: DescriptorCache) {
 		this.limit = limit;
@@ -69,6 +71,7 @@ export class NodeCache {
 	/** The object is gone for ever. */
 	bury(node: Node): void {
 		node.isDead = true;
+		this.onBury?.(node);
 		this.#forget(node);
 	}
 

@@ -1,5 +1,15 @@
 import type { ListingLimits } from "./listing.ts";
 
+/** How large files are copied up: see `partials.ts`. */
+export interface PartialLimits {
+	/** Smaller files are copied whole before the first write is answered. */
+	readonly bytesMin: number;
+	/** What of a file is copied at least, when a part of it is needed. */
+	readonly granuleBytes: number;
+	/** Copy the rest in the background. */
+	readonly fills: boolean;
+}
+
 export interface OpenOptions {
 	/** Directories, from the topmost down; at least one. */
 	readonly lowers: readonly string[];
@@ -24,6 +34,7 @@ export interface OpenOptions {
 	readonly nodesMax?: number;
 	readonly descriptorsMax?: number;
 	readonly listingLimits?: ListingLimits;
+	readonly partialLimits?: Partial<PartialLimits>;
 }
 
 /** May make an export of layers that were never one. */

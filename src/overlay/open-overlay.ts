@@ -36,6 +36,8 @@ import { Offload } from "./offload.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
 import { Overlay } from "./overlay.ts";
 import { type Adoption, claimUpper, endAdoption, lockUpper, takeUpper, writePid } from "./ownership.ts";
+import { PartialRecords, runOf } from "./partial-record.ts";
+import { PARTIAL_LIMITS, Partials } from "./partials.ts";
 import { Patience } from "./patience.ts";
 import { type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
 import { RecordMap } from "./record-map.ts";
@@ -133,6 +135,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		offload: new Offload(),
 		redirects: keep(new RecordMap(place.folder, "redirects")),
 		dataFiles: keep(new DataFiles(place.folder, dataLowers)),
+		partials: null,
 		request: null,
 		memory: { clock: () => performance.now(), now: 0, changes: 0, upperEntry: "none", doubts: 0 },
 		patience: options.isPatient === true && options.purpose === "serve" ? new Patience(() => performance.now()) : null,
@@ -150,11 +153,25 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	const adopted = writable === null || adoption === "none" ? null : adopt(engine, writable, options, place, adoption);
 	if (upper !== null) upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	const durability = writable === null || options.purpose === "inspect" ? null : new Durability(engine, writable, options.isSync);
+	if (writable !== null && durability !== null) openPartials(engine, durability, options, place, keep);
 	const closeAll = () => {
 		for (const resource of opened.reverse()) resource.close();
 	};
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
 	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, adopted };
+}
+
+/** What was copied up in part goes on where it was. */
+function openPartials(engine: Engine, durability: Durability, options: OpenOptions, place: Place, keep: Keep): void {
+	const records = keep(new PartialRecords(place.folder, runOf(place.upper as string)));
+	const fills = options.purpose === "serve" && (options.partialLimits?.fills ?? PARTIAL_LIMITS.fills);
+	const limits = { ...PARTIAL_LIMITS, ...options.partialLimits, fills };
+	const partials = new Partials(engine, records, (fd) => durability.content(fd), limits);
+	engine.partials = partials;
+	engine.nodes.onBury = (node) => {
+		if (node.type === FileType.reg && node.isUpper && node.top.layer.mayHoldMetacopies && node.data !== node.top) partials.drop(node.top);
+	};
+	partials.load();
 }
 
 /** Rather at the start than in the middle of somebody's work. */

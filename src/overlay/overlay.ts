@@ -12,7 +12,7 @@ import { demand, grantedAccess, MAY, permitted } from "./access.ts";
 import { attributesOf, clearPrivilege, setAttributes, statOf } from "./attributes.ts";
 import { ensureUpper, parentOf, writableOf } from "./copy-up.ts";
 import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
-import { dataOf, ensureData } from "./data-files.ts";
+import { dataOf } from "./data-files.ts";
 import type { Durability } from "./durability.ts";
 import { asOverlayError, type Engine, failed, handleFor, must, TICK_MS } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
@@ -28,6 +28,8 @@ import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, Listings } from ".
 import { loadNode, lookupChild, rootNode } from "./lookup.ts";
 import { checkName, isDot, isDotDot } from "./names.ts";
 import { Node } from "./node.ts";
+import { prepareWrite, readMetacopy } from "./partial-access.ts";
+import type { Partials } from "./partials.ts";
 import { refuseProtectedWrite } from "./protection.ts";
 import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
 import { exchangeObjects, renameObject } from "./rename.ts";
@@ -139,6 +141,10 @@ export class Overlay implements OverlayOperations {
 			if (who.uid !== stat.uid && !permitted(engine, node, stat, who, MAY.read)) demand(engine, node, stat, who, MAY.execute);
 			const { size } = stat;
 			if (offset >= size || length === 0) return { count: 0, eof: offset >= size };
+			if (node.isUpper && node.top.layer.mayHoldMetacopies) {
+				const count = readMetacopy(engine, node, offset, Math.min(length, size - offset), into, at);
+				if (count >= 0) return { count, eof: offset + count >= size };
+			}
 			const data = dataOf(engine, node);
 			const fd = engine.descriptors.data(data, false);
 			let count = 0;
@@ -162,7 +168,7 @@ export class Overlay implements OverlayOperations {
 			refuseProtectedWrite(this.engine, node, stat, offset);
 			if (data.length === 0) return;
 			ensureUpper(this.engine, node);
-			ensureData(this.engine, node);
+			const partial = prepareWrite(this.engine, node, stat.size, offset, data.length);
 			writableOf(this.engine).journal.settle();
 			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
@@ -171,6 +177,7 @@ export class Overlay implements OverlayOperations {
 			for (let done = 0; done < data.length; ) {
 				done += must(writeFrom(fd, done === 0 ? data : data.subarray(done), offset + done), "Cannot write a file");
 			}
+			if (partial !== null) this.engine.partials?.noteWritten(partial, offset, data.length);
 		});
 	}
 
@@ -320,8 +327,13 @@ export class Overlay implements OverlayOperations {
 			if (fd !== -ERRNO.ESTALE) this.#renewVerifier();
 			return Promise.reject(failed("Cannot open a file to flush it", fd));
 		}
-		return (this.#durability as Durability).content(fd).then((status) => {
+		const partial = this.engine.partials?.of(node) ?? null;
+		const stabilised = partial === null ? null : (this.engine.partials as Partials).stabilise(partial);
+		const flushed = (this.#durability as Durability).content(fd).then((status) => {
 			close(fd);
+			return stabilised === null ? status : stabilised(status);
+		});
+		return flushed.then((status) => {
 			if (status === 0) return;
 			this.#renewVerifier();
 			throw failed("Cannot flush a file", status);
@@ -360,6 +372,7 @@ export class Overlay implements OverlayOperations {
 		try {
 			// nothing is left to be completed at the next start
 			if (this.#durability !== null) this.engine.writable?.journal.settle();
+			await this.engine.partials?.close();
 			await this.#durability?.flush();
 			await Promise.all([this.engine.offload.close(), this.engine.patience?.close()]);
 		} finally {

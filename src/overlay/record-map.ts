@@ -8,7 +8,7 @@ import { failed, must } from "./engine.ts";
 
 /**
  * A table on disk from the record of a real object to that of another: a folder of symlinks, each named by the first in hex and with the
- * second for a target. Written by adoption only; what is absent costs one system call, and nothing where the table is empty.
+ * second for a target. What is absent costs one system call, and nothing where the table is empty.
  */
 export class RecordMap {
 	readonly #path: string;
@@ -39,19 +39,43 @@ export class RecordMap {
 		return value === null ? null : Buffer.from(value.toString("latin1"), "hex");
 	}
 
+	/** Whether `set` was told to mark the entry. */
+	isMarked(record: Buffer): boolean {
+		return !this.#isEmpty && (readLink(this.#fd, record.toString("hex"))?.toString("latin1").endsWith(MARK) ?? false);
+	}
+
+	/** The records that have an entry. */
+	list(): Buffer[] {
+		const records: Buffer[] = [];
+		if (this.#fd < 0) return records;
+		const status = visitEntries(this.#fd, (name) => {
+			const text = Buffer.from(name).toString("latin1");
+			if (!text.endsWith(".new")) records.push(Buffer.from(text, "hex"));
+			return undefined;
+		});
+		must(status, `Cannot read ${this.#path}`);
+		return records;
+	}
+
+	delete(record: Buffer): void {
+		if (!this.#isEmpty) unlinkName(this.#fd, record.toString("hex"));
+	}
+
 	/** An empty `to` says that it leads nowhere. */
-	set(from: Buffer, to: Buffer): void {
+	set(from: Buffer, to: Buffer, isMarked = false): void {
 		if (this.#fd < 0) {
 			mkdirSync(this.#path, { recursive: true, mode: 0o700 });
 			this.#fd = must(openPath(this.#path, O.rdonly | O.directory), `Cannot open ${this.#path}`);
 		}
 		const name = from.toString("hex");
 		const aside = `${name.slice(0, 200)}.new`;
-		const target = to.length === 0 ? NOWHERE : to.toString("hex");
-		if (makeSymlink(target, this.#fd, aside) === -ERRNO.EEXIST) {
+		const target = (to.length === 0 ? NOWHERE : to.toString("hex")) + (isMarked ? MARK : "");
+		let status = makeSymlink(target, this.#fd, aside);
+		if (status === -ERRNO.EEXIST) {
 			unlinkName(this.#fd, aside);
-			must(makeSymlink(target, this.#fd, aside), `Cannot write to ${this.#path}`);
+			status = makeSymlink(target, this.#fd, aside);
 		}
+		must(status, `Cannot write to ${this.#path}`);
 		must(renameName(this.#fd, aside, this.#fd, name), `Cannot write to ${this.#path}`);
 		this.#isEmpty = false;
 	}
@@ -62,5 +86,7 @@ export class RecordMap {
 	}
 }
 
+/** Behind the hex of a marked entry; `Buffer.from` ends before it. */
+const MARK = "+";
 /** No symlink may be empty; this is no hex. */
 const NOWHERE = "-";

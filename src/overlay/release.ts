@@ -15,6 +15,7 @@ import type { Overlay } from "./overlay.ts";
 import { MARKER, markerFolder } from "./ownership.ts";
 import { flushFolder } from "./registry.ts";
 import { settle } from "./settle.ts";
+import { type SettleProgress, settleData } from "./settle-data.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat } from "./whiteout.ts";
 
@@ -27,13 +28,21 @@ export interface ReleaseReport {
 	/** Lower files of several names copied up because some were removed: the kernel keeps the count nowhere else. */
 	readonly copied: number;
 	readonly copiedBytes: number;
+	/** Files that were copied up without their data, or with a part of it, completed: the kernel knows nothing of our records. */
+	readonly settled: number;
+	readonly settledBytes: number;
 }
 
 /**
  * Makes an upper what the kernel's overlayfs expects, and removes the marker that keeps the kernel from mounting it, last.
  * No request may be served meanwhile.
  */
-export async function release(overlay: Overlay, work: string, isDryRun: boolean): Promise<ReleaseReport> {
+export async function release(
+	overlay: Overlay,
+	work: string,
+	isDryRun: boolean,
+	progress?: (progress: SettleProgress) => void,
+): Promise<ReleaseReport> {
 	const { engine } = overlay;
 	if (writableOf(engine).longRedirects.hasAny) {
 		throw new OverlayError(
@@ -44,6 +53,11 @@ export async function release(overlay: Overlay, work: string, isDryRun: boolean)
 	}
 	const counts = await writeCounts(overlay, isDryRun);
 	const names = isDryRun ? { named: writableOf(engine).linkCounts.list("unnamed").length, nameless: 0 } : await giveNames(overlay);
+	const settled = await settleData(overlay, isDryRun, progress);
+	if (settled.failures.length > 0) {
+		const { path, message } = settled.failures[0];
+		throw new OverlayError("io", `The data of ${settled.failures.length} files could not be copied up; of ${path}: ${message}`);
+	}
 	if (!isDryRun) hideFromKernel(engine);
 	await overlay.close();
 	if (!isDryRun) {
@@ -52,7 +66,7 @@ export async function release(overlay: Overlay, work: string, isDryRun: boolean)
 		rmdirSync(markerFolder(work));
 		flushFolder(join(work, "work"));
 	}
-	return { ...names, ...counts };
+	return { ...names, ...counts, settled: settled.files, settledBytes: settled.bytes };
 }
 
 /**

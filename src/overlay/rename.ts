@@ -7,13 +7,14 @@ import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { statOf } from "./attributes.ts";
 import { ensureNamed, ensureUpper, markImpure, upwards, writableOf } from "./copy-up.ts";
-import { ensureData } from "./data-files.ts";
+import { keepData } from "./data-files.ts";
 import { type Engine, must, ROOT_HOME, realOf } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
 import { isInLowers, lookupChild, redirectOf, upperEntry } from "./lookup.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
+import { notePartial } from "./partial-access.ts";
 import { Plan } from "./plan.ts";
 import { demandDelete, isEmpty, planLoss, planOrphan } from "./remove.ts";
 import { type Credentials, FileType } from "./types.ts";
@@ -46,9 +47,9 @@ export function renameObject(engine: Engine, listings: Listings, from: Place, to
 	withPlace(source, from);
 	if (source.type === FileType.dir) ensureUpper(engine, source);
 	else ensureNamed(engine, source, from.directory, from.name);
-	// the kernel finds the data of a metacopy file by its name
-	ensureData(engine, source);
+	keepData(engine, source);
 	move(engine, from, to, source, target);
+	notePartial(engine, source, {});
 	listings.noteRemoved(from.directory, from.name);
 	if (target !== null) listings.noteRemoved(to.directory, to.name);
 	source.parent = to.directory;
@@ -87,7 +88,7 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Place,
 		withPlace(node, place);
 		if (node.type === FileType.dir) ensureUpper(engine, node);
 		else ensureNamed(engine, node, place.directory, place.name);
-		ensureData(engine, node);
+		keepData(engine, node);
 		prepareMove(engine, place, other, node, node === source ? target : source);
 	}
 	const plan = new Plan(engine, writableOf(engine));

@@ -5,7 +5,18 @@ import { visitEntries } from "../linux/directory.ts";
 import { close, O, openPath } from "../linux/open.ts";
 
 /** Folders of `work/holdfast`; all else in it is a file. */
-const FOLDERS = new Set(["orphans", "links", "unnamed", "redirects", "data", "marks", "requests", "long-redirects", "lost+found"]);
+const FOLDERS = new Set([
+	"orphans",
+	"links",
+	"unnamed",
+	"redirects",
+	"data",
+	"marks",
+	"requests",
+	"long-redirects",
+	"lost+found",
+	"partial",
+]);
 /** Far more than anything in there grows to: what is larger is not read. */
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -30,8 +41,9 @@ export function refuseOddFolder(within: string, folder: string): void {
 			if (!stat.isCharacterDevice() || stat.rdev !== 0) throw odd(within, path, "is no whiteout");
 		} else if (!stat.isDirectory()) expectFile(within, path, stat, name.startsWith("registry"));
 	}
-	const rings = join(folder, "requests");
-	for (const name of namesIn(rings)) expectFile(within, join(rings, name), lstatSync(join(rings, name)), false);
+	for (const files of [join(folder, "requests"), join(folder, "partial")]) {
+		for (const name of namesIn(files)) expectFile(within, join(files, name), lstatSync(join(files, name)), false);
+	}
 }
 
 function namesIn(folder: string): string[] {

@@ -69,11 +69,13 @@ export class Campaign {
 	readonly #fail: (what: string) => void;
 	readonly #lowersBefore: string;
 	readonly #disk: PowerDisk | null;
+	readonly #isPartial: boolean;
 	readonly counts: Counts = { calls: 0, points: 0, recoveryPoints: 0 };
 
 	/** With a disk its power fails instead of a process being killed. */
-	constructor(lowers: Lowers, operation: Operation, fail: (what: string) => void, disk: PowerDisk | null = null) {
+	constructor(lowers: Lowers, operation: Operation, fail: (what: string) => void, disk: PowerDisk | null = null, isPartial = false) {
 		this.#disk = disk;
+		this.#isPartial = isPartial;
 		this.#lowers = lowers;
 		this.#operation = operation;
 		this.#fail = (what) => fail(`${operation.name}: ${what}`);
@@ -101,7 +103,7 @@ export class Campaign {
 	}
 
 	async #start(): Promise<Start> {
-		const stage = new Stage(this.#lowers, `stage${serial++}`, this.#disk);
+		const stage = new Stage(this.#lowers, `stage${serial++}`, this.#disk, this.#isPartial);
 		await stage.build();
 		await this.#operation.prepare?.(stage);
 		const last = await this.#send(stage, LAST);

@@ -1,3 +1,4 @@
+import { Pending } from "../../src/overlay/errors.ts";
 import type { Node } from "../../src/overlay/node.ts";
 import { type CreateHow, FileType, type SetAttributes } from "../../src/overlay/types.ts";
 import { type Act, bytes, nameOf, parentOf, ROOT, type Run, type Stage } from "./stage.ts";
@@ -296,4 +297,52 @@ export const OPERATIONS: readonly Operation[] = [
 	{ name: "rename a directory of upper over an empty merged one with whiteouts", run: rename("pdir", "holes") },
 	{ name: "rename a directory of upper over one that covers a lower one", run: rename("pdir", "overd") },
 	{ name: "rename into itself", run: rename("d", "d/sub/n"), error: "inval" },
+];
+
+/** Of a large file that was written to before: its data is copied up in part. */
+const settled =
+	(path: string): Run =>
+	(act) => {
+		const { partials } = act.overlay.engine;
+		const file = partials?.of(at(act, path)) ?? null;
+		if (partials && file !== null) throw new Pending(partials.settle(file));
+		return done;
+	};
+
+/** Where all lower files count as large. */
+export const PARTIAL_OPERATIONS: readonly Operation[] = [
+	{ name: "write again to a file copied up in part", run: write("copied"), isRepeatable: true },
+	{ name: "cut a file copied up in part", run: setattr("copied", { size: 4 }) },
+	{ name: "extend a file copied up in part", run: setattr("copied", { size: 5000 }) },
+	{ name: "extend a lower file", run: setattr("file", { size: 5000 }) },
+	{ name: "extend a file that was cut", prepare: changes(setattr("file", { size: 4 })), run: setattr("file", { size: 50 }) },
+	{
+		name: "extend a file copied up in part that was cut",
+		prepare: changes(setattr("copied", { size: 4 })),
+		run: setattr("copied", { size: 50 }),
+	},
+	{
+		name: "write behind the end of a file that was cut",
+		prepare: changes(setattr("cl/c1", { size: 2 })),
+		run: write("cl/c2"),
+		isRepeatable: true,
+	},
+	{ name: "write to a file without data", prepare: changes(setattr("file", { mode: 0o600 })), run: write("file"), isRepeatable: true },
+	{
+		name: "write to a file without data that has moved",
+		prepare: changes(rename("file", "pdir/file")),
+		run: write("pdir/file"),
+		isRepeatable: true,
+	},
+	{ name: "times of a file copied up in part", run: setattr("copied", { mtime: { sec: 5, nsec: 6 } }) },
+	{ name: "complete a file copied up in part", run: settled("copied"), isRepeatable: true },
+	{
+		name: "complete a file copied up in part that was cut",
+		prepare: changes(setattr("copied", { size: 4 })),
+		run: settled("copied"),
+		isRepeatable: true,
+	},
+	{ name: "complete a file of several names", run: settled("cl/c2"), isRepeatable: true },
+	{ name: "remove a file copied up in part", run: remove("copied") },
+	{ name: "rename a file over one copied up in part", run: rename("pure", "copied") },
 ];

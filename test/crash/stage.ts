@@ -137,12 +137,15 @@ export class Stage {
 	readonly work: string;
 	/** Where upper and work lie, if it can lose its power. */
 	readonly disk: PowerDisk | null;
+	/** Whether all lower files count as large ones, which are copied up in parts. */
+	readonly isPartial: boolean;
 	#overlay: Overlay | null = null;
 	#xid = 0;
 
-	constructor(lowers: Lowers, name: string, disk: PowerDisk | null = null) {
+	constructor(lowers: Lowers, name: string, disk: PowerDisk | null = null, isPartial = false) {
 		this.lowers = lowers;
 		this.disk = disk;
+		this.isPartial = isPartial;
 		this.path = join(disk?.path ?? lowers.base, name);
 		this.upper = join(this.path, "upper");
 		this.work = join(this.path, "work");
@@ -168,6 +171,7 @@ export class Stage {
 			work: this.work,
 			stateFolder: join(this.path, "state"),
 			isSync: this.disk !== null,
+			partialLimits: this.isPartial ? { bytesMin: 1, granuleBytes: 8, fills: false } : {},
 		};
 		this.#overlay = workInline(openOverlay({ ...options, purpose: "serve" }).overlay, this.disk !== null);
 		return this.#overlay;
@@ -200,6 +204,7 @@ export class Stage {
 		this.#overlay = null;
 		engine.descriptors.dropAll();
 		for (const layer of engine.layers) layer.close();
+		engine.partials?.records.close();
 		engine.writable?.work.close();
 		engine.writable?.linkCounts.close();
 		engine.writable?.journal.close();

@@ -207,6 +207,7 @@ function scenariosOf(operation: fc.Arbitrary<Operation>): fc.Arbitrary<Scenario>
 			nodesMax: fc.constantFrom(65536, 3),
 			checksEach: fc.boolean(),
 			fileSystems: fc.array(fc.constantFrom(...FILE_SYSTEMS), { minLength: 5, maxLength: 5 }),
+			copiesInParts: fc.boolean(),
 			usesThreads: fc.nat({ max: 19 }).map((number) => number === 19),
 		}),
 	);

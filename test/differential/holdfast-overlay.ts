@@ -63,8 +63,10 @@ export class HoldfastOverlay {
 
 	#openLayers(purpose: OpenOptions["purpose"]): OpenedOverlay {
 		const { lowers, upper, work, state } = this.#paths;
-		const { nodesMax } = this.#scenario;
-		return openOverlay({ lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax, userXattrs: this.#usesUserXattrs });
+		const { nodesMax, copiesInParts } = this.#scenario;
+		const userXattrs = this.#usesUserXattrs;
+		const partialLimits = copiesInParts ? { bytesMin: 1, granuleBytes: 16, fills: false } : {};
+		return openOverlay({ lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax, userXattrs, partialLimits });
 	}
 
 	#open(purpose: OpenOptions["purpose"]): Overlay {

@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers/promises";
-import { copyData } from "../../src/layer/copy-data.ts";
+import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
 import { syncFile, syncFileSystem } from "../../src/linux/data.ts";
 import type { Job, JobResult, Offload } from "../../src/overlay/offload.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
@@ -19,6 +19,8 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 		switch (job.kind) {
 			case "copy":
 				return copyData(job.from, job.to, job.size) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
+			case "fill":
+				return copyRanges(job.from, job.to, job.ranges) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
 			case "sync":
 				return this.#flushes ? (job.scope === "file" ? syncFile : syncFileSystem)(job.fd) : 0;
 			case "scan":

@@ -10,6 +10,8 @@ export interface Scenario {
 	/** Both trees and all handles are compared after each operation: finds more precisely, but keeps the caches warm. */
 	readonly checksEach: boolean;
 	/** Copies and flushes run on threads, as in a server; else on the main thread, which is much faster. */
+	/** All lower files count as large ones. */
+	readonly copiesInParts: boolean;
 	readonly usesThreads: boolean;
 	/** Where a rig has several file systems: those of upper, and of the lowers from the topmost down. */
 	readonly fileSystems: readonly FileSystemName[];
@@ -166,7 +168,7 @@ function showPlanted(one: PlantStep): string {
 export function showScenario(scenario: Scenario): string {
 	const lines = [
 		`file systems, where the rig has several: ${scenario.fileSystems.join(", ")}`,
-		`objects in memory: ${scenario.nodesMax}; compared after ${scenario.checksEach ? "each operation" : "restarts and at the end"}${scenario.usesThreads ? "; with threads" : ""}`,
+		`objects in memory: ${scenario.nodesMax}; compared after ${scenario.checksEach ? "each operation" : "restarts and at the end"}${scenario.copiesInParts ? "; copied up in parts" : ""}${scenario.usesThreads ? "; with threads" : ""}`,
 	];
 	for (const [i, lower] of scenario.lowers.entries()) {
 		lines.push(`lower ${i}${i === 0 ? " (top)" : ""}:`, ...lower.map((one) => `    ${showPlanted(one)}`));

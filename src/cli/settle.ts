@@ -1,0 +1,62 @@
+import type { Command } from "commander";
+import { type SettleProgress, settleData } from "../overlay/settle-data.ts";
+import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { UserError } from "./user-error.ts";
+
+interface SettleArguments extends LayerArguments {
+	readonly dryRun?: boolean;
+	readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Example:
+  holdfast settle --lower /srv/golden --upper /srv/mine
+      Afterwards no file of /srv/mine needs a lower for its data. The server does the same by itself, in the background, for files
+      that were written to; files of which only attributes or names were changed stay without data until they are settled.`;
+
+export function addSettle(program: Command): void {
+	const command = program
+		.command("settle")
+		.description("Copy the data up that large files of an upper still have in a lower. The server must have ended.")
+		.argument("[dir]", "the tree, as given to serve");
+	addLayerOptions(command)
+		.option("--dry-run", "only say how much there is to copy")
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action((directory: string | undefined, given: SettleArguments) => run(directory, given));
+}
+
+async function run(directory: string | undefined, given: SettleArguments): Promise<void> {
+	const opened = openLayers(directory, given, "release", true);
+	if (opened.work === null || opened.upper === null) {
+		await opened.overlay.close();
+		throw new UserError("There is no upper to settle: name it with --upper.", 2);
+	}
+	const progress = new ProgressLine();
+	const report = await settleData(opened.overlay, given.dryRun ?? false, (at) => progress.show(at));
+	progress.end();
+	await opened.overlay.close();
+	if (given.json) process.stdout.write(`${JSON.stringify({ upper: opened.upper, ...report })}\n`);
+	else process.stdout.write(`${given.dryRun ? "would copy up" : "copied up"}: ${report.files} files, ${report.bytes} bytes\n`);
+	for (const { path, message } of report.failures) process.stderr.write(`holdfast: ${path}: ${message}.\n`);
+	if (report.failures.length > 0) process.exitCode = 1;
+}
+
+const MIB = 1024 * 1024;
+const REDRAW_MS = 200;
+
+/** How far it is, on a terminal. */
+export class ProgressLine {
+	readonly #isTerminal = process.stderr.isTTY === true;
+	#drawn = 0;
+
+	show({ files, filesAll, bytes }: SettleProgress): void {
+		if (!this.#isTerminal || Date.now() - this.#drawn < REDRAW_MS) return;
+		this.#drawn = Date.now();
+		process.stderr.write(`\r\x1b[Kcopying data up: ${files} of ${filesAll} files, ${Math.floor(bytes / MIB)} MiB`);
+	}
+
+	end(): void {
+		if (this.#drawn > 0) process.stderr.write("\r\x1b[K");
+	}
+}
