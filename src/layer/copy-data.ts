@@ -1,6 +1,7 @@
 import { allocateRange, cloneFile, copyRange, FALLOCATE, readInto, seekData, seekHole, truncateFile, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
+import type { FileSystem } from "./layer.ts";
 
 const RANGE_BYTES = 64 * 1024 * 1024;
 const BUFFER_BYTES = 1024 * 1024;
@@ -28,6 +29,14 @@ export function copyData(from: number, to: number, size: number): number {
 		at = end;
 	}
 	return 0;
+}
+
+/** File systems that never share extents between two files. */
+const WITHOUT_CLONES = new Set(["ext4", "tmpfs", "f2fs"]);
+
+/** Whether a file of the one may be a clone of one of the other: cheap, and on the disk as soon as its name is. */
+export function mayShareExtents(from: FileSystem, to: FileSystem): boolean {
+	return from.number === to.number && !WITHOUT_CLONES.has(from.name);
 }
 
 /** Ranges of bytes, each with its end behind it. */

@@ -1,7 +1,8 @@
+import { mayShareExtents } from "../layer/copy-data.ts";
 import type { OverlayXattrs } from "../layer/layer.ts";
 import type { Real } from "../layer/real.ts";
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
-import { truncateFile } from "../linux/data.ts";
+import { cloneFile, truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
 import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { makeNode, makeSymlink, RENAME, readLink } from "../linux/names.ts";
@@ -266,6 +267,11 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 			return { temporary, fd, data };
 		}
 		source = openData(data);
+		if (mayShareExtents(data.layer.fileSystem, writable.layer.fileSystem) && cloneFile(source, fd) === 0) {
+			close(source);
+			must(truncateFile(fd, stat.size), "Cannot set the size of a file in work");
+			return { temporary, fd, data: null };
+		}
 	} catch (error) {
 		close(fd);
 		work.discard(temporary);

@@ -1,3 +1,4 @@
+import { mayShareExtents } from "../layer/copy-data.ts";
 import { Real } from "../layer/real.ts";
 import { changeTimes } from "../linux/attributes.ts";
 import { cloneFile, RWF_NOWAIT, readInto, readVector, writeFrom } from "../linux/data.ts";
@@ -33,8 +34,6 @@ const FILLS_MAX = 2;
 const FILL_DELAY_MS = 100;
 /** Before a fill that has failed, as for lack of space, is tried again. */
 const RETRY_MS = 30_000;
-
-const WITHOUT_CLONES = new Set(["ext4", "tmpfs", "f2fs"]);
 
 /** What a write would take away; put back when the data is complete. */
 const CAPABILITY = "security.capability";
@@ -165,7 +164,7 @@ export class Partials {
 		this.#schedule(FILL_DELAY_MS);
 		const { fileSystem } = upper.layer;
 		// a clone makes no file smaller, and one that was cut off larger
-		if (stat.size >= dataSize && data.layer.fileSystem === fileSystem && !WITHOUT_CLONES.has(fileSystem.name)) this.#clone(file);
+		if (stat.size >= dataSize && mayShareExtents(data.layer.fileSystem, fileSystem)) this.#clone(file);
 		return file;
 	}
 

@@ -60,8 +60,9 @@ export function removeDirectoryName(engine: Engine, listings: Listings, director
 /** Takes a name away, leaving a whiteout where a lower has it, and settles what that means for the object. */
 function removeChild(engine: Engine, listings: Listings, directory: Node, name: Uint8Array, node: Node): void {
 	ensureUpper(engine, directory);
-	// what was born in upper is nowhere else
-	const hadUpper = (node.isUpper && !node.isIndexed && node.type !== FileType.dir) || upperEntry(engine, directory, name) === "object";
+	// what was born in upper is nowhere else, and what a name of upper would hide is not seen
+	const isBornThere = !node.isIndexed && node.type !== FileType.dir;
+	const hadUpper = node.isUpper && (isBornThere || upperEntry(engine, directory, name) === "object");
 	const plan = new Plan(engine, writableOf(engine));
 	planOrphan(engine, plan, node);
 	// what can be taken back comes first, should there be no space for the rest
