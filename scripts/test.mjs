@@ -30,6 +30,7 @@ const programs = {
 	tar: "tar",
 	flock: "util-linux",
 	setpriv: "util-linux",
+	losetup: "mount",
 	"mkfs.ext4": "e2fsprogs",
 	"mkfs.xfs": "xfsprogs",
 	"mkfs.btrfs": "btrfs-progs",
