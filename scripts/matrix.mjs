@@ -20,7 +20,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const LIMIT_MS = 600_000;
 const TRIES_MAX = 5;
 /** A document may be written of a run that has tried one of so many crash points, and says so. */
-const WRITE_STRIDE_MAX = 4;
+const WRITE_STRIDE_MAX = 8;
 const { values } = parseArgs({
 	options: {
 		seconds: { type: "string" },

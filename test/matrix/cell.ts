@@ -269,7 +269,7 @@ export class Cell {
 	#appendAgain(): void {
 		const number = this.#changes.length;
 		if (number > AGAIN_MAX) throw new Broken(`no inode number came again in ${AGAIN_MAX} tries: this shows nothing`);
-		const change = this.event.again?.(this.kind) as Change;
+		const change = this.event.again?.(this.kind, number) as Change;
 		this.#changes.push({ ...change, path: `${change.path}${number}` });
 		this.#models.push(this.#models[number].after(this.#changes[number], madeBy(number)));
 	}

@@ -8,7 +8,7 @@ export interface Event {
 	/** What a client asks for, one request after another. None: it only looks and reads. */
 	changes(kind: Kind): readonly Change[];
 	/** After these: `again` is asked for under other names until a new object has the inode number of one that is gone. */
-	readonly again?: (kind: Kind) => Change;
+	readonly again?: (kind: Kind, number: number) => Change;
 	/** What upper must show, or the event was not what its name says. */
 	readonly mark?: { readonly is: "whiteout" | "opaque"; readonly at: (kind: Kind) => string };
 	impossible(kind: Kind, stack: Stack): string | null;
@@ -140,7 +140,8 @@ export const EVENTS: readonly Event[] = [
 		name: "remove and create with the inode number used again",
 		// what lies in a lower alone keeps its number: the number of the copy comes again
 		changes: (kind) => [setattr(kind.path, { gid: 5 }), ...removing(kind), create(kind.path, kind.type)],
-		again: (kind) => create(`${parent(kind)}/again`, kind.type),
+		// a file is made in place, a symlink in work, as a copy is: xfs takes numbers from near the directory
+		again: (kind, number) => create(`${parent(kind)}/again`, kind.type === "reg" && number % 2 === 0 ? "lnk" : kind.type),
 		impossible: either(notRoot, (_kind, stack) =>
 			stack.upper === "tmpfs" || stack.upper === "btrfs" ? `${stack.upper} counts its inode numbers up while it is mounted` : null,
 		),
