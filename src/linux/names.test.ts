@@ -1,5 +1,16 @@
 import assert from "node:assert/strict";
-import { lstatSync, mkdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+	existsSync,
+	lstatSync,
+	mkdirSync,
+	readFileSync,
+	readlinkSync,
+	readSync,
+	statSync,
+	symlinkSync,
+	writeFileSync,
+	writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../test/support/requirements.ts";
@@ -9,6 +20,7 @@ import {
 	linkDescriptor,
 	linkName,
 	makeDirectory,
+	makeFile,
 	makeNode,
 	makeSymlink,
 	RENAME,
@@ -213,4 +225,20 @@ test("makeNode makes fifos, sockets, and the whiteout 0:0", { skip: needs("root"
 	assert.equal(makeNode(directory, "whiteout", 0o020000, 0, 0), 0);
 	assert.ok(lstatSync(at("whiteout")).isCharacterDevice());
 	assert.equal(lstatSync(at("whiteout")).rdev, 0);
+});
+
+test("makeFile makes a file to read and write with its whole mode, never takes a name that is there, and follows no link", (t) => {
+	const { at, directory } = fixture(t);
+	const before = process.umask(0);
+	t.after(() => process.umask(before));
+	const fd = makeFile(directory, "new", 0o2751);
+	assert.ok(fd >= 0, `errno ${-fd}`);
+	assert.equal(statSync(at("new")).mode & 0o7777, 0o2751);
+	assert.equal(writeSync(fd, "text"), 4);
+	assert.equal(readSync(fd, Buffer.alloc(4), 0, 4, 0), 4);
+	close(fd);
+	assert.equal(makeFile(directory, "new", 0o600), -ERRNO.EEXIST);
+	symlinkSync("nowhere", at("link"));
+	assert.equal(makeFile(directory, "link", 0o600), -ERRNO.EEXIST);
+	assert.equal(existsSync(at("nowhere")), false);
 });

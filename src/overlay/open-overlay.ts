@@ -148,7 +148,8 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	if (writable !== null && options.purpose !== "inspect") {
 		// what an interrupted change still needs of work must be taken out of it before the rest is thrown away
 		writable.journal.recover(adoption === "none", options.isSync);
-		writable.work.clean();
+		if (options.isPatient === true && adoption === "none") writable.work.cleanInBackground();
+		else writable.work.clean();
 	}
 	const adopted = writable === null || adoption === "none" ? null : adopt(engine, writable, options, place, adoption);
 	if (upper !== null) upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;

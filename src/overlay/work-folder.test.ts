@@ -96,3 +96,14 @@ test("clean removes what an earlier run left in work and among the orphans, and 
 	assert.ok(existsSync(join(path, "holdfast/registry")) && existsSync(join(path, "holdfast/whiteout")));
 	assert.ok(existsSync(join(path, "work/incompat/holdfast")));
 });
+
+test("cleanInBackground removes the same in later turns, and nothing that was made meanwhile", { skip: needs("root") }, async (t) => {
+	const { path, work } = fixture(t);
+	mkdirSync(join(path, "work/incompat/holdfast"), { recursive: true });
+	for (let i = 1; i <= 100; i++) writeFileSync(join(path, `work/#${i.toString(16)}`), "");
+	work.cleanInBackground();
+	assert.equal(readdirSync(join(path, "work")).length, 101);
+	writeFileSync(join(path, "work/#fff"), "");
+	for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+	assert.deepEqual(readdirSync(join(path, "work")).sort(), ["#fff", "incompat"]);
+});

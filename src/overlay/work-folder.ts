@@ -22,6 +22,7 @@ export class WorkFolder {
 	/** Descriptor of `work/holdfast/orphans`: objects without a name that somebody holds open. */
 	readonly orphans: number;
 	#next = 0;
+	#cleaning: NodeJS.Immediate | null = null;
 
 	constructor(temporaries: number, own: number, ownPath: string) {
 		this.temporaries = temporaries;
@@ -97,15 +98,34 @@ export class WorkFolder {
 	/** Removes what an earlier run has left. */
 	clean(): void {
 		for (const folder of [this.temporaries, this.orphans]) {
-			for (const name of leftIn(folder)) if (unlinkName(folder, name) < 0) removeTree(folder, name);
+			for (const name of leftIn(folder)) removeLeft(folder, name);
 		}
 	}
 
+	/** The same, little by little between other work: nothing that is made from now on has one of these names. */
+	cleanInBackground(): void {
+		for (const name of leftIn(this.orphans)) removeLeft(this.orphans, name);
+		const names = leftIn(this.temporaries);
+		const go = () => {
+			for (const name of names.splice(-CLEANED_AT_ONCE)) removeLeft(this.temporaries, name);
+			this.#cleaning = names.length === 0 ? null : setImmediate(go).unref();
+		};
+		if (names.length > 0) this.#cleaning = setImmediate(go).unref();
+	}
+
 	close(): void {
+		if (this.#cleaning !== null) clearImmediate(this.#cleaning);
 		close(this.temporaries);
 		close(this.own);
 		close(this.orphans);
 	}
+}
+
+/** Leftovers that are removed in one turn. */
+const CLEANED_AT_ONCE = 32;
+
+function removeLeft(folder: number, name: Buffer): void {
+	if (unlinkName(folder, name) < 0) removeTree(folder, name);
 }
 
 /** Names in a folder of work, without what is the kernel's. */
