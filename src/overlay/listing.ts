@@ -62,7 +62,8 @@ class Listing {
 	readonly bytes: number;
 	/** What scanned names led to, as long as the names of the directory are remembered: see Node.children. */
 	#nodes: (Node | undefined)[] | null = null;
-	#nodesFrom: Map<string, Node> | null = null;
+	/** Node.childrenSerial of that time: the map itself would keep all objects in memory that were ever in it. */
+	#nodesFrom = 0;
 
 	constructor(fromHi: number, fromLo: number, result: ScanResult) {
 		this.fromHi = fromHi;
@@ -104,15 +105,16 @@ class Listing {
 	/** The object of a scanned name, if it is remembered. */
 	known(engine: Engine, directory: Node, i: number): Node | undefined {
 		if (this.#nodes === null) return undefined;
-		if (this.#nodesFrom !== childrenOf(engine, directory)) this.forgetNodes();
+		childrenOf(engine, directory);
+		if (this.#nodesFrom !== directory.childrenSerial) this.forgetNodes();
 		const node = this.#nodes?.[i];
 		return node === undefined || node.isEvicted || node.isDead ? undefined : node;
 	}
 
 	remember(directory: Node, i: number, node: Node): void {
 		if (this.result.count > NODES_MAX) return;
-		if (this.#nodesFrom !== directory.children) this.forgetNodes();
-		this.#nodesFrom = directory.children;
+		if (this.#nodesFrom !== directory.childrenSerial) this.forgetNodes();
+		this.#nodesFrom = directory.childrenSerial;
 		this.#nodes ??= new Array(this.result.count);
 		if (node.listedIn !== null) node.listedIn[node.listedAt] = undefined;
 		this.#nodes[i] = node;
@@ -123,7 +125,7 @@ class Listing {
 	forgetNodes(): void {
 		for (const node of this.#nodes ?? []) if (node !== undefined && node.listedIn === this.#nodes) node.listedIn = null;
 		this.#nodes = null;
-		this.#nodesFrom = null;
+		this.#nodesFrom = 0;
 	}
 
 	name(i: number): Uint8Array {

@@ -77,11 +77,14 @@ function isThere(engine: Engine, node: Node): boolean {
 	}
 }
 
+let nextSerial = 1;
+
 /** What is remembered of the names of a directory. */
 export function childrenOf({ memory }: Engine, directory: Node): Map<string, Node> {
 	const { children } = directory;
 	if (children !== null && memory.now - directory.childrenTime < NAMES_TICKS && directory.childrenDoubt === memory.doubts) return children;
 	directory.children = new Map();
+	directory.childrenSerial = nextSerial++;
 	directory.childrenTime = memory.now;
 	directory.childrenDoubt = memory.doubts;
 	return directory.children;

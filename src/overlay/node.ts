@@ -50,6 +50,8 @@ export class Node implements OverlayObject {
 	/** What names of a directory led to, since when, and after how many doubts. */
 	children: Map<string, Node> | null = null;
 	childrenTime = 0;
+	/** Another number whenever `children` begins anew. */
+	childrenSerial = 0;
 	childrenDoubt = 0;
 
 	constructor(fields: Pick<Node, "type" | "handle" | "key" | "home" | "id" | "fileidHi" | "fileidLo" | "reals">) {

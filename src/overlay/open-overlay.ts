@@ -62,7 +62,7 @@ export interface OpenedOverlay {
 }
 
 /** With it a server that has walked directories of a million entries stays below 512 MiB. */
-const NODES_MAX = 49152;
+const NODES_MAX = 32768;
 /** Descriptors left for connections, workers and the one operation that runs. */
 const DESCRIPTORS_RESERVED = 2048;
 /** What each layer keeps open, and what one look-up in all of them opens for a moment. */
