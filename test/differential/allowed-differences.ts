@@ -28,6 +28,11 @@ const RESULTS: readonly ResultDifference[] = [
 		is: ({ operation: { kind }, kernel, holdfast }) => kind === "rename" && kernel === "ENOTEMPTY" && holdfast === "EISDIR",
 	},
 	{
+		// rename(2) knows both, and xfs says the other
+		name: "rename over a directory that is not empty",
+		is: ({ operation: { kind }, kernel, holdfast }) => kind === "rename" && kernel === "EEXIST" && holdfast === "ENOTEMPTY",
+	},
+	{
 		name: "long redirects",
 		is: ({ operation, kernel, holdfast }) =>
 			(operation.kind === "rename" || operation.kind === "exchange") &&
