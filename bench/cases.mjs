@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { growthCases } from "./growth.mjs";
 import { bytesWrittenBy } from "./servers.mjs";
 import { fill, largeFile, spaceOfFiles } from "./trees.mjs";
+import { vmCases } from "./vm-cases.mjs";
 
 /**
  * The table of cases. Names are kept, so that runs can be compared: OPERATION/WHAT/qdDEPTH-cCONNECTIONS, where "lower" is untouched,
@@ -19,6 +20,7 @@ export const units = {
 	"calls/s": { of: (result) => result.ops_per_s, better: "more" },
 	"entries/s": { of: (result) => result.entries_per_s, better: "more" },
 	"MB/s": { of: (result) => result.mb_per_s, better: "more" },
+	s: { of: (result) => result.seconds, better: "less" },
 	ms: { of: (result) => (result.seconds * 1000) / result.ops, better: "less" },
 	MiB: { of: (result) => result.bytes / 2 ** 20, better: "less" },
 	"KiB/call": { of: (result) => result.bytes / 1024 / result.ops, better: "less" },
@@ -39,7 +41,7 @@ export function allCases(settings) {
 		...processes(),
 		...millions(),
 		...growthCases(settings),
-		// Cases of a Linux NFS client in the virtual machine go here: entries with a stage of their own.
+		...vmCases(),
 	];
 }
 

@@ -22,6 +22,7 @@ const programs = {
 	"fuse-overlayfs": "fuse-overlayfs",
 	gcc: "gcc",
 	make: "make",
+	git: "git",
 	"mkfs.ext4": "e2fsprogs",
 	"mkfs.xfs": "xfsprogs",
 	"mkfs.btrfs": "btrfs-progs",

@@ -10,6 +10,7 @@ import { allCases } from "./cases.mjs";
 import { insideNamespaces, prepareHost, runInNamespaces } from "./host.mjs";
 import { printReport, writeReport } from "./report.mjs";
 import { runCases } from "./runner.mjs";
+import { prepareMachine } from "./vm-machine.mjs";
 
 const values = givenOptions();
 const settings = {
@@ -37,6 +38,7 @@ if (values.list) {
 } else {
 	const reason = prepareHost();
 	if (reason !== null) fail(reason);
+	if (chosen.some(({ stage }) => stage === "vm")) prepareMachine();
 	process.exitCode = await runInNamespaces();
 }
 

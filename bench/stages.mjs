@@ -6,6 +6,7 @@ import { must } from "./host.mjs";
 import { newLayers, start } from "./servers.mjs";
 import { onMount } from "./syscalls.mjs";
 import { fill, largeFile, million, nested } from "./trees.mjs";
+import { inMachine } from "./vm-stage.mjs";
 
 /**
  * What servers stand on while cases run. A stage is opened for all its cases; `measure(entry, kind)` then measures one case on one server,
@@ -19,6 +20,7 @@ export const stages = {
 	"large-ext4": sharedDisk,
 	"large-xfs": sharedDisk,
 	"large-btrfs": sharedDisk,
+	vm: inMachine,
 };
 
 function readsTree(lower, { quick }) {
