@@ -8,6 +8,7 @@ import {
 	cloneFile,
 	copyRange,
 	RWF_NOWAIT,
+	readAhead,
 	readInto,
 	readVector,
 	seekData,
@@ -230,4 +231,14 @@ test("syncFile, syncFileData and syncFileSystem flush files and directories, and
 	assert.equal(syncFile(fifo), -ERRNO.EINVAL);
 	assert.equal(syncFileData(fifo), -ERRNO.EINVAL);
 	assert.equal(syncFile(open(at("file"), O.path)), -ERRNO.EBADF);
+});
+
+test("readAhead takes a range beyond the end of a file, and says EBADF", (t) => {
+	const folder = scratch(t);
+	folder.file("file", "content");
+	const fd = openPath(join(folder.path, "file"), O.rdonly);
+	t.after(() => close(fd));
+	assert.equal(readAhead(fd, 0, 1 << 20), 0);
+	assert.equal(readAhead(fd, 5 * 2 ** 32, 1 << 20), 0);
+	assert.equal(readAhead(-1, 0, 1), -ERRNO.EBADF);
 });

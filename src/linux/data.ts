@@ -14,6 +14,8 @@ const fdatasyncCall = declare("fdatasync", "int", ["int"]);
 const syncFileRangeCall = declare("sync_file_range", "int", ["int", "int64_t", "int64_t", "uint"]);
 const syncfsCall = declare("syncfs", "int", ["int"]);
 
+const fadviseCall = declare("posix_fadvise", "int", ["int", "int64_t", "int64_t", "int"]);
+
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const FICLONE = 0x40049409;
@@ -49,6 +51,14 @@ export function writeVector(fd: number, address: number, length: number, offset:
 
 export function writeFrom(fd: number, bytes: Uint8Array, offset: number): number {
 	return result(pwriteCall(fd, bytes, bytes.length, offset));
+}
+
+const POSIX_FADV_WILLNEED = 3;
+
+/** Lets the kernel begin to read a range; 0, or the negated error number. */
+export function readAhead(fd: number, offset: number, length: number): number {
+	const error = fadviseCall(fd, offset, length, POSIX_FADV_WILLNEED);
+	return error === 0 ? 0 : -error;
 }
 
 export function truncateFile(fd: number, size: number): number {

@@ -1,4 +1,4 @@
-import { readInto } from "../linux/data.ts";
+import { readAhead, readInto } from "../linux/data.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { openByHandle } from "../linux/file-handle.ts";
 import { allocate } from "../linux/memory.ts";
@@ -23,6 +23,7 @@ export interface WarmRequest {
 }
 
 const BUFFER_BYTES = 256 * 1024;
+const AHEAD_BYTES = 4 * 1024 * 1024;
 /** Directories above one; a path has fewer. */
 const CLIMB_MAX = 4096;
 let buffer: ReturnType<typeof allocate> | null = null;
@@ -64,6 +65,8 @@ function look(fd: number, request: WarmRequest): void {
 			return;
 		case "data":
 			buffer ??= allocate(BUFFER_BYTES);
+			// each question opens the file anew, so the kernel does not see that one goes on where the other ended
+			readAhead(fd, offset, length + AHEAD_BYTES);
 			for (let at = offset; at < offset + length; ) {
 				const got = readInto(fd, buffer.address, Math.min(BUFFER_BYTES, offset + length - at), at);
 				if (got <= 0) return;
