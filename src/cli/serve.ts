@@ -59,7 +59,7 @@ export function addServe(program: Command): void {
 		.option("--anon-gid <gid>", "group id of the anonymous user (default: 65534)", parseId)
 		.option("--objects-max <n>", "objects kept in memory (default: 32768)", parseBound)
 		.option("--descriptors-max <n>", "descriptors kept open (default: by the process's limit)", parseBound)
-		.option("--listing-bytes-max <n>", "memory for directory listings (default: 134217728)", parseBound)
+		.option("--listing-bytes-max <n>", "memory for directory listings (default: 67108864)", parseBound)
 		.option("--rpcbind", "register with the rpcbind of this host")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: ServeArguments) => serve(directory, given));

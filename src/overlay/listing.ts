@@ -29,7 +29,7 @@ export interface ListingLimits {
 }
 
 export const LISTING_LIMITS: ListingLimits = {
-	cacheBytes: 128 * 1024 * 1024,
+	cacheBytes: 64 * 1024 * 1024,
 	windowEntries: 1_048_576,
 	inlineBytes: 512 * 1024,
 	hashBits: HASH_BITS,
