@@ -9,6 +9,9 @@ import { ratioOf, verdictOf } from "./targets.mjs";
 
 const mounts = { kernel: "kernel overlayfs", "fuse-overlayfs": "fuse-overlayfs" };
 
+/** More of them would hide the table. */
+const WORDS_MAX = 12;
+
 export function printReport(run, asJson) {
 	const text = [...conditionsOf(run), ...tablesOf(run).flatMap((table) => ["", table.title, "", ...aligned(table)])].join("\n");
 	if (asJson) console.log(JSON.stringify(run, null, "\t"));
@@ -29,7 +32,7 @@ const introduction = [
 ];
 
 function conditionsOf(run) {
-	const scope = [run.quick ? "a quick run, too short to judge by" : null, run.only.length > 0 ? `only ${run.only.join(", ")}` : null];
+	const scope = [run.quick ? "a quick run, too short to judge by" : null, run.only.length > 0 ? onlyThese(run.only) : null];
 	const peers = Object.entries(run.peers).map(([name, version]) => `${name} ${version}`);
 	return [
 		`${run.date}, commit ${run.commit}${scope.map((part) => (part === null ? "" : `; ${part}`)).join("")}`,
@@ -165,4 +168,9 @@ function aligned({ head, rows }) {
 function markdown({ head, rows }) {
 	const line = (cells) => `| ${cells.join(" | ")} |`;
 	return [line(head), `|${head.map((_, column) => (column === 0 ? "---|" : "--:|")).join("")}`, ...rows.map(line)];
+}
+
+/** Those asked for, or how many that was. */
+function onlyThese(words) {
+	return words.length > WORDS_MAX ? `only the cases that ${words.length} words name` : `only ${words.join(", ")}`;
 }
