@@ -9,12 +9,17 @@ const value = fc.letrec((tie) => ({
 		fc.constant(null),
 		fc.boolean(),
 		fc.integer(),
-		fc.double({ noNaN: true }),
+		// -0 becomes 0, as in JSON
+		fc.double({ noNaN: true }).map((number) => number + 0),
 		fc.string({ unit: "binary" }),
 		fc.constantFrom("move", "inode", "sequence"),
 		fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
 		fc.array(tie("value"), { maxLength: 5 }),
-		fc.dictionary(fc.string({ minLength: 1 }), tie("value"), { maxKeys: 8, noNullPrototype: true }),
+		fc.dictionary(
+			fc.string({ minLength: 1 }).filter((key) => key !== "__proto__"),
+			tie("value"),
+			{ maxKeys: 8, noNullPrototype: true },
+		),
 	),
 })).value;
 

@@ -55,7 +55,7 @@ export interface Engine {
 	request: ChangeRequest | null;
 	readonly memory: Memory;
 	/** Null: whoever asks waits. */
-	readonly patience: Patience | null;
+	patience: Patience | null;
 }
 
 /**

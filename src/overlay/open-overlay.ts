@@ -138,11 +138,9 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		partials: null,
 		request: null,
 		memory: { clock: () => performance.now(), now: 0, changes: 0, upperEntry: "none", doubts: 0 },
-		patience: options.isPatient === true && options.purpose === "serve" ? new Patience(() => performance.now()) : null,
+		patience: null,
 	};
 	addRoot(engine);
-	const { patience } = engine;
-	if (patience !== null) descriptors.beforeOpen = (real) => patience.guard(real.layer, real.handle, null, "inode");
 	// while a layer is being adopted its redirects are followed
 	if (options.purpose === "adopt") for (const lower of lowers) lower.isAdopted = true;
 	if (writable !== null && options.purpose !== "inspect") {
@@ -159,6 +157,12 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 		for (const resource of opened.reverse()) resource.close();
 	};
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
+	// only now: what is done before the first request waits for its answers
+	if (options.isPatient === true && options.purpose === "serve") {
+		const patience = new Patience(() => performance.now());
+		engine.patience = patience;
+		descriptors.beforeOpen = (real) => patience.guard(real.layer, real.handle, null, "inode");
+	}
 	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, adopted };
 }
 
