@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { allocate } from "../src/linux/memory.ts";
-import { close } from "../src/linux/open.ts";
 import { openOverlay } from "../src/overlay/open-overlay.ts";
 import type { Overlay } from "../src/overlay/overlay.ts";
 import { untilReady } from "../src/overlay/settle.ts";
 import { settleData } from "../src/overlay/settle-data.ts";
 import { generator } from "./crash/actor.ts";
 import { PowerDisk } from "./crash/power-disk.ts";
-import { CrashError, counting } from "./crash/stage.ts";
+import { abandon, CrashError, counting } from "./crash/stage.ts";
 import { workInline } from "./differential/inline-offload.ts";
 import { ROOT, walk } from "./in-process/walk.ts";
 import { full, needs } from "./support/requirements.ts";
@@ -145,6 +144,14 @@ class Rig {
 	}
 }
 
+/** Puts the file into a lower; its contents. */
+function plantBig(lower: string): Buffer {
+	const contents = Buffer.alloc(SIZE);
+	for (let i = 0; i < SIZE; i++) contents[i] = 97 + (i % 26);
+	writeFileSync(join(lower, "big"), contents);
+	return contents;
+}
+
 for (const kind of ["ext4", "xfs", "btrfs"] as const) {
 	test(`what is committed of a file copied up in part outlives a power failure of ${kind} before any call`, {
 		skip: needs("root") || cannotMount(kind),
@@ -152,11 +159,7 @@ for (const kind of ["ext4", "xfs", "btrfs"] as const) {
 	}, async (t) => {
 		const made = scratch(t);
 		const lower = made.mount("tmpfs", "lower");
-		const contents = Buffer.alloc(SIZE);
-		for (let i = 0; i < SIZE; i++) contents[i] = 97 + (i % 26);
-		const fd = openSync(join(lower, "big"), "w");
-		writeSync(fd, contents);
-		closeSync(fd);
+		const contents = plantBig(lower);
 		const disk = new PowerDisk(made, kind);
 		const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 		t.diagnostic(`seed ${seed}`);
@@ -213,11 +216,7 @@ function isOfStop(error: unknown): boolean {
 test("stopped before any call, with granules that a write covers, a file has old or new bytes", { skip: needs("root") }, async (t) => {
 	const made = scratch(t);
 	const lower = made.mount("tmpfs", "lower");
-	const contents = Buffer.alloc(SIZE);
-	for (let i = 0; i < SIZE; i++) contents[i] = 97 + (i % 26);
-	const fd = openSync(join(lower, "big"), "w");
-	writeSync(fd, contents);
-	closeSync(fd);
+	const contents = plantBig(lower);
 	const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 	t.diagnostic(`seed ${seed}`);
 	const layers = made.mount("tmpfs", "layers");
@@ -254,14 +253,3 @@ test("stopped before any call, with granules that a write covers, a file has old
 		await (rig.overlay as Overlay).close();
 	}
 });
-
-function abandon(overlay: Overlay): void {
-	const { engine } = overlay;
-	engine.descriptors.dropAll();
-	for (const layer of engine.layers) layer.close();
-	engine.partials?.records.close();
-	engine.writable?.work.close();
-	engine.writable?.linkCounts.close();
-	engine.writable?.journal.close();
-	if (engine.writable !== null) close(engine.writable.index.fd);
-}

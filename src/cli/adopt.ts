@@ -3,6 +3,7 @@ import type { UpperReport } from "../overlay/adopt-upper.ts";
 import type { LayerReport } from "../overlay/adoption.ts";
 import { adoptLowers } from "../overlay/open-overlay.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { ProgressLine } from "./progress.ts";
 
 interface AdoptArguments extends LayerArguments {
 	readonly json?: boolean;
@@ -26,22 +27,18 @@ export function addAdopt(program: Command): void {
 		.action((directory: string | undefined, given: AdoptArguments) => adopt(directory, given));
 }
 
-/** Shows on a terminal how far an adoption is. */
-export function adoptionProgress(): (layer: string, directories: number) => void {
-	let shown = Date.now();
-	return (layer, directories) => {
-		if (process.stderr.isTTY !== true || Date.now() - shown < 200) return;
-		shown = Date.now();
-		process.stderr.write(`\r${layer}: ${directories} directories\x1b[K`);
-	};
+/** Shows how far an adoption is. */
+export function adoptionOn(line: ProgressLine): (layer: string, directories: number) => void {
+	return (layer, directories) => line.show(() => `${layer}: ${directories} directories`);
 }
 
 async function adopt(directory: string | undefined, given: AdoptArguments): Promise<void> {
-	const onProgress = adoptionProgress();
+	const line = new ProgressLine();
+	const onProgress = adoptionOn(line);
 	const opened = openLayers(directory, given, "adopt", true, { onProgress });
 	try {
 		const lowers = adoptLowers(opened, onProgress);
-		if (process.stderr.isTTY === true) process.stderr.write("\r\x1b[K");
+		line.end();
 		if (given.json) {
 			process.stdout.write(`${JSON.stringify({ upper: opened.adopted, layers: lowers })}\n`);
 			return;

@@ -3,6 +3,7 @@ import { LayerError, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
 import { type CheckReport, checkUpper, type Finding } from "../overlay/check.ts";
 import { OverlayError } from "../overlay/errors.ts";
 import { addLayerOptions, type LayerArguments, layerPaths } from "./layer-options.ts";
+import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
 interface CheckArguments extends LayerArguments {
@@ -49,35 +50,28 @@ function run(directory: string | undefined, given: CheckArguments): number {
 }
 
 function reported(directory: string | undefined, given: CheckArguments): CheckReport {
-	const progress = new Progress();
+	const line = new ProgressLine();
 	try {
 		const { lowers, dataLowers, upper, work, userXattrs } = layerPaths(directory, given);
 		if (upper === undefined) throw new UserError("There is no upper to check: name it with --upper.", EXIT.usage);
 		const isRepair = given.repair ?? false;
 		const xattr = userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
-		return checkUpper({ lowers, dataLowers, upper, work, xattr, isRepair, progress: (stage, count) => progress.show(stage, count) });
+		return checkUpper({
+			lowers,
+			dataLowers,
+			upper,
+			work,
+			xattr,
+			isRepair,
+			progress: (stage, count) => line.show(() => `${stage}: ${count}`),
+		});
 	} catch (error) {
 		if (error instanceof UserError)
 			throw new UserError(error.message, error.exitCode === 2 ? EXIT.usage : Math.max(error.exitCode, EXIT.failure));
 		if (error instanceof LayerError || error instanceof OverlayError) throw new UserError(error.message.replace(/\.?$/, "."), EXIT.failure);
 		throw new UserError(`This should not have happened: ${error instanceof Error ? error.stack : String(error)}`, EXIT.failure);
 	} finally {
-		progress.end();
-	}
-}
-
-/** How far it is, for a person at a terminal. */
-class Progress {
-	#shown = 0;
-
-	show(stage: string, count: number): void {
-		if (process.stderr.isTTY !== true || Date.now() - this.#shown < 200) return;
-		this.#shown = Date.now();
-		process.stderr.write(`\r${stage}: ${count}\x1b[K`);
-	}
-
-	end(): void {
-		if (this.#shown > 0) process.stderr.write("\r\x1b[K");
+		line.end();
 	}
 }
 

@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { release } from "../overlay/release.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
-import { ProgressLine } from "./settle.ts";
+import { ProgressLine } from "./progress.ts";
+import { showOn } from "./settle.ts";
 import { UserError } from "./user-error.ts";
 
 interface ReleaseArguments extends LayerArguments {
@@ -32,8 +33,8 @@ async function run(directory: string | undefined, given: ReleaseArguments): Prom
 		await opened.overlay.close();
 		throw new UserError("There is no upper to release: name it with --upper.", 2);
 	}
-	const progress = new ProgressLine();
-	const report = await release(opened.overlay, opened.work, given.dryRun ?? false, (at) => progress.show(at)).finally(() => progress.end());
+	const line = new ProgressLine();
+	const report = await release(opened.overlay, opened.work, given.dryRun ?? false, showOn(line)).finally(() => line.end());
 	if (given.json) {
 		process.stdout.write(`${JSON.stringify({ upper: opened.upper, work: opened.work, ...report })}\n`);
 		return;

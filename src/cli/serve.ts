@@ -11,8 +11,9 @@ import type { OpenedOverlay } from "../overlay/open-overlay.ts";
 import { RegistryError, writeDurably } from "../overlay/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
 import { NfsServer } from "../server/nfs-server.ts";
-import { adoptionProgress } from "./adopt.ts";
+import { adoptionOn } from "./adopt.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
 const DEFAULT_ADDRESS = "127.0.0.1:20490";
@@ -107,8 +108,9 @@ function cacheBounds(given: ServeArguments): Parameters<typeof openLayers>[4] {
 
 async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
-	const onProgress = adoptionProgress();
-	const opened = openLayers(directory, given, "serve", given.async !== true, { ...cacheBounds(given), onProgress });
+	const line = new ProgressLine();
+	const opened = openLayers(directory, given, "serve", given.async !== true, { ...cacheBounds(given), onProgress: adoptionOn(line) });
+	line.end();
 	if (opened.upper === null) holdKeysOrRefuse(opened);
 	if (opened.adopted !== null) reportAdoption(opened.adopted);
 	const server = new NfsServer({

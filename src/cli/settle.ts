@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { type SettleProgress, settleData } from "../overlay/settle-data.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
 interface SettleArguments extends LayerArguments {
@@ -32,9 +33,9 @@ async function run(directory: string | undefined, given: SettleArguments): Promi
 		await opened.overlay.close();
 		throw new UserError("There is no upper to settle: name it with --upper.", 2);
 	}
-	const progress = new ProgressLine();
-	const report = await settleData(opened.overlay, given.dryRun ?? false, (at) => progress.show(at));
-	progress.end();
+	const line = new ProgressLine();
+	const report = await settleData(opened.overlay, given.dryRun ?? false, showOn(line));
+	line.end();
 	await opened.overlay.close();
 	if (given.json) process.stdout.write(`${JSON.stringify({ upper: opened.upper, ...report })}\n`);
 	else process.stdout.write(`${given.dryRun ? "would copy up" : "copied up"}: ${report.files} files, ${report.bytes} bytes\n`);
@@ -43,20 +44,8 @@ async function run(directory: string | undefined, given: SettleArguments): Promi
 }
 
 const MIB = 1024 * 1024;
-const REDRAW_MS = 200;
 
-/** How far it is, on a terminal. */
-export class ProgressLine {
-	readonly #isTerminal = process.stderr.isTTY === true;
-	#drawn = 0;
-
-	show({ files, filesAll, bytes }: SettleProgress): void {
-		if (!this.#isTerminal || Date.now() - this.#drawn < REDRAW_MS) return;
-		this.#drawn = Date.now();
-		process.stderr.write(`\r\x1b[Kcopying data up: ${files} of ${filesAll} files, ${Math.floor(bytes / MIB)} MiB`);
-	}
-
-	end(): void {
-		if (this.#drawn > 0) process.stderr.write("\r\x1b[K");
-	}
+/** Shows how far a settling is. */
+export function showOn(line: ProgressLine): (progress: SettleProgress) => void {
+	return ({ files, filesAll, bytes }) => line.show(() => `copying data up: ${files} of ${filesAll} files, ${Math.floor(bytes / MIB)} MiB`);
 }

@@ -2,9 +2,8 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import { UnpackError } from "../unpack/unpack-error.ts";
 import { type UnpackedLayer, unpackLayers } from "../unpack/unpack-layers.ts";
+import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
-
-const PROGRESS_MS = 200;
 
 const EXAMPLES = `
 Layers are numbered from the base: the first archive is unpacked to DIR/1, the second to DIR/2 and so on, in the order of an image's
@@ -42,33 +41,20 @@ async function unpack(archives: readonly string[], directory: string, asJson: bo
 	const abort = new AbortController();
 	const onSignal = () => abort.abort();
 	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
-	const progress = process.stderr.isTTY === true ? showProgress() : { show: () => {}, end: () => {} };
+	const line = new ProgressLine();
+	const progress = (archive: string, { entries, bytes }: Readonly<{ entries: number; bytes: number }>) =>
+		line.show(() => `${archive}: ${entries} entries, ${Math.round(bytes / 2 ** 20)} MiB`);
 	try {
-		const layers = await unpackLayers({ archives, directory, progress: progress.show, signal: abort.signal });
-		progress.end();
+		const layers = await unpackLayers({ archives, directory, progress, signal: abort.signal });
+		line.end();
 		print(layers, resolve(directory, "upper"), asJson);
 	} catch (error) {
-		progress.end();
+		line.end();
 		if (error instanceof UnpackError) throw new UserError(error.message);
 		throw error;
 	} finally {
 		for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, onSignal);
 	}
-}
-
-function showProgress() {
-	let shown = 0;
-	return {
-		show(archive: string, { entries, bytes }: Readonly<{ entries: number; bytes: number }>): void {
-			if (Date.now() - shown < PROGRESS_MS) return;
-			shown = Date.now();
-			process.stderr.write(`\r\x1b[K${archive}: ${entries} entries, ${Math.round(bytes / 2 ** 20)} MiB`);
-		},
-		end(): void {
-			if (shown > 0) process.stderr.write("\r\x1b[K");
-			shown = 0;
-		},
-	};
 }
 
 function print(layers: readonly UnpackedLayer[], upper: string, asJson: boolean): void {

@@ -21,7 +21,7 @@ export function statOf(engine: Engine, node: Node): Stat {
 	must(fstat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
 	// somebody has removed it from its lower, and only our descriptor still holds it; by its handle it could not be opened again
 	if (stat.nlink === 0 && !isUpper) throw new OverlayError("stale", "The object has been removed from its layer");
-	if (isUpper && engine.partials !== null && engine.partials.size > 0) showTimes(engine.partials, node, stat);
+	if (isUpper && engine.partials !== null) showTimes(engine.partials, node, stat);
 	noteStat(engine, node, stat);
 	return stat;
 }
@@ -29,7 +29,7 @@ export function statOf(engine: Engine, node: Node): Stat {
 /** Remembers attributes that were just read. */
 export function noteStat({ memory, partials }: Engine, node: Node, stat: Stat): void {
 	// a fill changes them behind the client's back
-	if (partials !== null && partials.size > 0 && node.isUpper && partials.of(node) !== null) return;
+	if (node.isUpper && partials !== null && partials.of(node) !== null) return;
 	node.stat = stat;
 	node.statTime = memory.now;
 }
@@ -70,11 +70,10 @@ const blocksStat = new Stat();
 
 export function attributesOf(engine: Engine, node: Node): Attributes {
 	const stat = statOf(engine, node);
-	const nlink = linkCount(engine, node, stat);
 	return {
 		type: node.type,
 		mode: stat.mode & 0o7777,
-		nlink,
+		nlink: linkCount(engine, node, stat),
 		uid: stat.uid,
 		gid: stat.gid,
 		sizeHi: stat.sizeHi,

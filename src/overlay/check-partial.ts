@@ -7,7 +7,7 @@ import { getXattr } from "../linux/xattr.ts";
 import { type Check, namesOfFolder } from "./check-context.ts";
 import { type Remedy, showName } from "./check-findings.ts";
 import { lowerOfRecord } from "./check-index.ts";
-import { decodeRecord, encodeRecord } from "./identity.ts";
+import { decodeRecord, encodeRecord, isOfUpper } from "./identity.ts";
 import { isSoundRecord } from "./partial-record.ts";
 import { FileType } from "./types.ts";
 
@@ -54,9 +54,9 @@ export function examinePartial(check: Check): void {
 		for (const name of namesOfFolder(check.layers.own, folder)) {
 			const text = name.toString("latin1");
 			// of a lower that once was an upper, or left behind
-			const isOfUpper = HEX.test(text) && (Buffer.from(text, "hex")[3] & IS_UPPER) !== 0;
-			if (folder === "data" && !isOfUpper) continue;
-			const wrong = isOfUpper ? whatIsWrong(check, folder, text) : "cannot be understood";
+			const isUpper = HEX.test(text) && isOfUpper(Buffer.from(text, "hex"));
+			if (folder === "data" && !isUpper) continue;
+			const wrong = isUpper ? whatIsWrong(check, folder, text) : "cannot be understood";
 			if (wrong === null) continue;
 			const path = `work/holdfast/${folder}/${showName(name)}`;
 			const kind = folder === "data" ? "data-record-stale" : "partial-record-stale";
@@ -64,8 +64,6 @@ export function examinePartial(check: Check): void {
 		}
 	}
 }
-
-const IS_UPPER = 4;
 
 function whatIsWrong(check: Check, folder: "data" | "partial", name: string): string | null {
 	const { upper, own, xattr } = check.layers;

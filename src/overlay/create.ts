@@ -63,7 +63,7 @@ export function createObject(
 	const isInUpper = directory.isUpper;
 	if (!isFree && lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
 	const writable = writableOf(engine);
-	const isUntaken = isInUpper ? engine.memory.upperEntry === "none" : true;
+	const isUntaken = !isInUpper || engine.memory.upperEntry === "none";
 	ensureUpper(engine, directory);
 	const birth = inherit(engine, directory, parentStat, who, maker.type, wanted);
 	const isPlain = birth.access === null && birth.defaultAcl === null;
@@ -123,27 +123,23 @@ function makeInPlace(
 	const size = type === FileType.reg ? (wanted.size ?? 0) : 0;
 	const isOpaque = type === FileType.dir && directory.reals.length > 1;
 	const { fd, stat } = plan.make({ op: "make", in: plan.in(directory), name, type, mode, uid, gid, size, atime, mtime, isOpaque });
+	let node: Node;
 	try {
 		const real = realOf(writable.layer, fd, stat);
-		const identity = { home: writable.layer.home, id: real.handle };
-		const node = nodeFor(engine, identity, type, [real], {
-			real,
-			space: writable.layer.space,
-			inoHi: stat.inoHi,
-			inoLo: stat.inoLo,
-		});
-		if (type === FileType.reg) engine.descriptors.adoptData(node.top, fd);
-		else engine.descriptors.adopt(node.top, fd);
-		noteStat(engine, node, stat);
-		node.protection = 0;
-		node.parent = directory;
-		node.name = Buffer.from(name);
-		listings.noteAdded(directory, name, node);
-		return node;
+		const { home, space } = writable.layer;
+		node = nodeFor(engine, { home, id: real.handle }, type, [real], { real, space, inoHi: stat.inoHi, inoLo: stat.inoLo });
 	} catch (error) {
 		close(fd);
 		throw error;
 	}
+	if (type === FileType.reg) engine.descriptors.adoptData(node.top, fd);
+	else engine.descriptors.adopt(node.top, fd);
+	noteStat(engine, node, stat);
+	node.protection = 0;
+	node.parent = directory;
+	node.name = Buffer.from(name);
+	listings.noteAdded(directory, name, node);
+	return node;
 }
 
 function make(writable: Writable, maker: Maker): string {

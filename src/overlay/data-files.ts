@@ -150,11 +150,20 @@ export function ensureData(engine: Engine, node: Node): void {
 	const capability = getXattr(fd, kept);
 	if (typeof capability !== "number") must(setXattr(fd, CAPABILITY, capability), "Cannot set the capabilities of a file");
 	changeTimes(fd, { sec: job.before.atimeSec, nsec: job.before.atimeNsec }, { sec: job.before.mtimeSec, nsec: job.before.mtimeNsec });
-	for (const name of [engine.xattr.metacopy, engine.xattr.redirect, kept]) {
-		const status = removeXattr(fd, name);
-		if (status !== -ENODATA) must(status, `Cannot remove ${name}`);
-	}
+	unmarkMetacopy(engine, fd);
+	removeIfThere(fd, kept);
 	node.data = node.top;
+}
+
+/** Makes it an ordinary file. The mark goes last: until then the next start begins again, and our note says where the data is. */
+export function unmarkMetacopy(engine: Engine, fd: number): void {
+	removeIfThere(fd, engine.xattr.redirect);
+	removeIfThere(fd, engine.xattr.metacopy);
+}
+
+function removeIfThere(fd: number, name: string): void {
+	const status = removeXattr(fd, name);
+	if (status !== -ENODATA) must(status, `Cannot remove ${name}`);
 }
 
 /**

@@ -27,6 +27,11 @@ export function encodeRecord(uuid: Uint8Array, handle: FileHandle, isUpper: bool
 	return record;
 }
 
+/** Whether a record says that it is of an object of upper. */
+export function isOfUpper(record: Uint8Array): boolean {
+	return (record[3] & RECORD_FLAG_PATH_UPPER) !== 0;
+}
+
 /** The handle in a record whose file system has this uuid, or null when it is none of ours or not understood. */
 export function decodeRecord(record: Buffer, uuid: Uint8Array): FileHandle | null {
 	if (record.length <= RECORD_HEADER_BYTES || record[0] !== RECORD_VERSION || record[1] !== RECORD_MAGIC) return null;

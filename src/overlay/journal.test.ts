@@ -66,6 +66,8 @@ function fixture(context: TestContext) {
 	const descriptors: Descriptors = {
 		place: (place) => (place === "work" ? work.temporaries : upper),
 		inode: () => file,
+		isRecovery: false,
+		keep: close,
 	};
 	let now = START;
 	let journal: Journal | null = null;
@@ -374,7 +376,10 @@ test("a further client has to wait while all others may still ask, and then take
 	assert.ok(clients >= 16 && clients <= 256, `${clients}`);
 	for (let i = 0; i < 2; i++) {
 		assert.throws(() => journal.answer(from(1000), ANSWERS[1]), tryAgain);
-		assert.throws(() => journal.perform([], { place: () => -1, inode: () => -1 }, from(1000), null), tryAgain);
+		assert.throws(
+			() => journal.perform([], { place: () => -1, inode: () => -1, isRecovery: false, keep: close }, from(1000), null),
+			tryAgain,
+		);
 		for (let client = 0; client < clients; client++) assert.deepEqual(journal.answered(from(client)), ANSWERS[1]);
 		journal = start();
 	}

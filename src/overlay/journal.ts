@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../linux/data.ts";
+import { allocateRange, FALLOCATE, seekData, seekHole, syncFileData, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { getXattrOfOpen, setXattrOfOpen } from "../linux/xattr.ts";
 import { decodeCompact, encodeCompact } from "./compact.ts";
@@ -83,7 +83,7 @@ export class Journal {
 		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
 		this.#intent = openFile(join(this.#folder, INTENT_FILE));
 		// so that a full disk does not keep anybody from removing something
-		allocateRange(this.#intent, FALLOC_FL_KEEP_SIZE, 0, INTENT_BYTES_RESERVED);
+		allocateRange(this.#intent, FALLOCATE.keepSize, 0, INTENT_BYTES_RESERVED);
 		const { layer } = this.#writable();
 		if (IN_ORDER.has(layer.fileSystem.name)) this.#xattr = layer.xattr.prefix.startsWith("user.") ? USER_XATTR : TRUSTED_XATTR;
 		const { last: lastInRings, silent } = this.#loadRings();
@@ -259,7 +259,7 @@ export class Journal {
 		const loaded = this.#loaded.get(name);
 		if (loaded === undefined && this.#rings.size + this.#loaded.size >= CLIENTS_MAX) this.#dropSilent();
 		const file = loaded?.file ?? openFile(join(this.#folder, REQUESTS_FOLDER, name));
-		const ring = loaded ?? { name, bytes: Buffer.from(name, "hex"), file, next: 0, used: this.#clock(), keys: [] };
+		const ring = loaded ?? newRing(name, file, this.#clock());
 		this.#loaded.delete(name);
 		this.#rings.set(client, ring);
 		return ring;
@@ -311,14 +311,7 @@ export class Journal {
 		const { ring: name, request, sequence, time, answer } = record;
 		let ring = this.#loaded.get(name);
 		if (ring === undefined) {
-			ring = {
-				name,
-				bytes: Buffer.from(name, "hex"),
-				file: openFile(join(this.#folder, REQUESTS_FOLDER, name)),
-				next: 0,
-				used: time,
-				keys: [],
-			};
+			ring = newRing(name, openFile(join(this.#folder, REQUESTS_FOLDER, name)), time);
 			this.#loaded.set(name, ring);
 		}
 		const slot = ring.next % RECORDS_PER_CLIENT;
@@ -337,7 +330,7 @@ export class Journal {
 		for (const name of readdirSync(folder)) {
 			const path = join(folder, name);
 			const bytes = readPlainFile(path);
-			const ring: Ring = { name, bytes: Buffer.from(name, "hex"), file: openFile(path), next: 0, used: 0, keys: [] };
+			const ring = newRing(name, openFile(path), 0);
 			let used = 0;
 			let newest = -1;
 			let newestSequence = 0;
@@ -396,7 +389,6 @@ export function isInterrupted(folder: string): boolean {
 	return true;
 }
 
-const FALLOC_FL_KEEP_SIZE = 1;
 const INTENT_BYTES_RESERVED = 64 * 1024;
 /** Far more than an intent or a ring ever has. */
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
@@ -413,6 +405,10 @@ interface Ring {
 	next: number;
 	/** Milliseconds since the epoch. */
 	used: number;
+}
+
+function newRing(name: string, file: number, used: number): Ring {
+	return { name, bytes: Buffer.from(name, "hex"), file, next: 0, used, keys: [] };
 }
 
 function openFile(path: string): number {

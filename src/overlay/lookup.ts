@@ -27,7 +27,7 @@ import {
 	realOfHandle,
 	type Writable,
 } from "./engine.ts";
-import { OverlayError } from "./errors.ts";
+import { OverlayError, Pending } from "./errors.ts";
 import { encodeRecord, type Identity } from "./identity.ts";
 import { getMark } from "./marks.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
@@ -72,7 +72,8 @@ function isThere(engine: Engine, node: Node): boolean {
 	try {
 		statOf(engine, node);
 		return true;
-	} catch {
+	} catch (error) {
+		if (error instanceof Pending) throw error;
 		return false;
 	}
 }
@@ -191,6 +192,7 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 			const parent = parents[i];
 			if (parent.foreign) continue;
 			if (search.path === null) engine.patience?.guard(parent.layer, parent.handle, search.name, "inode");
+			let known: Stat | null = null;
 			if (search.path === null && !parent.hasXattrWhiteouts) {
 				// most names are those of files, or are not there: no descriptor is opened for that
 				const path = engine.descriptors.path(parent);
@@ -200,12 +202,12 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 				must(status, "Cannot look a name of a layer up");
 				if (isWhiteoutStat(seen)) break;
 				if (seen.type !== FileType.dir && top !== null) break;
-				if (seen.type !== FileType.dir && !parent.layer.isUpper) {
+				known = seen;
+				seen = new Stat();
+				if (known.type !== FileType.dir && !parent.layer.isUpper) {
 					const handle = handleAt(path, search.name);
 					if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
-					const stat = seen;
-					seen = new Stat();
-					return { reals: [realOfHandle(parent.layer, handle, stat)], fds: [-1], stat };
+					return { reals: [realOfHandle(parent.layer, handle, known)], fds: [-1], stat: known };
 				}
 			}
 			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search, search.path);
@@ -214,8 +216,8 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 				if (hit.isEnd) break;
 				continue;
 			}
-			const stat = new Stat();
-			must(fstat(fd, stat), "Cannot read attributes in a layer");
+			const stat = known ?? new Stat();
+			if (known === null) must(fstat(fd, stat), "Cannot read attributes in a layer");
 			if (isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout))) break;
 			if (stat.type !== FileType.dir) {
 				if (top !== null) break;

@@ -80,7 +80,7 @@ export class NodeCache {
 		node.children = null;
 		if (node.listedIn !== null) node.listedIn[node.listedAt] = undefined;
 		node.listedIn = null;
-		if (node.parent?.children && node.name !== null) forgetChild(node.parent, node.name);
+		if (node.parent !== null && node.name !== null) forgetChild(node.parent, node.name);
 		if (this.#nodes.get(node.key) === node) this.#nodes.delete(node.key);
 		for (const real of node.reals) {
 			if (this.#byReal.get(real.key) === node) this.#byReal.delete(real.key);

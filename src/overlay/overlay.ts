@@ -1,7 +1,7 @@
 import { randomFillSync } from "node:crypto";
 import { parseHandle, SIGNATURE_BYTES } from "../handle/wire-handle.ts";
-import { type Real, RealObjectError } from "../layer/real.ts";
-import { RWF_NOWAIT, readInto, readVector, writeFrom } from "../linux/data.ts";
+import { RealObjectError } from "../layer/real.ts";
+import { writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { openByHandle } from "../linux/file-handle.ts";
 import { fileSystemFigures } from "../linux/file-system.ts";
@@ -31,6 +31,7 @@ import { Node } from "./node.ts";
 import { prepareWrite, readMetacopy } from "./partial-access.ts";
 import type { Partials } from "./partials.ts";
 import { refuseProtectedWrite } from "./protection.ts";
+import { readData } from "./read-data.ts";
 import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
 import { exchangeObjects, renameObject } from "./rename.ts";
 import { UNSIGNED } from "./steps.ts";
@@ -146,11 +147,10 @@ export class Overlay implements OverlayOperations {
 				if (count >= 0) return { count, eof: offset + count >= size };
 			}
 			const data = dataOf(engine, node);
-			const fd = engine.descriptors.data(data, false);
 			let count = 0;
 			const wanted = Math.min(length, size - offset);
 			while (count < wanted) {
-				const got = must(readNow(engine, data, fd, into.address + at + count, wanted - count, offset + count), "Cannot read a file");
+				const got = readData(engine, data, into.address + at + count, wanted - count, offset + count);
 				// the data of a crafted metacopy file may be shorter than it says: no client must ask for the rest for ever
 				if (got === 0) return { count, eof: true };
 				count += got;
@@ -485,15 +485,6 @@ export class Overlay implements OverlayOperations {
 	#renewVerifier(): void {
 		randomFillSync(this.writeVerifier);
 	}
-}
-
-/** Content that is in memory; what is not is read in another thread first. */
-function readNow({ patience }: Engine, { layer, handle }: Real, fd: number, address: number, length: number, offset: number): number {
-	if (patience === null) return readInto(fd, address, length, offset);
-	const got = readVector(fd, address, length, offset, RWF_NOWAIT);
-	if (got !== -ERRNO.EAGAIN && got !== -ERRNO.EOPNOTSUPP) return got;
-	if (got === -ERRNO.EAGAIN) patience.data(layer, handle, offset, length);
-	return readInto(fd, address, length, offset);
 }
 
 const SYMLINK_BYTES_MAX = 4095;

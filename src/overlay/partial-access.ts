@@ -1,13 +1,11 @@
-import { readInto } from "../linux/data.ts";
-import { ENODATA } from "../linux/errno.ts";
 import type { AddressedBytes } from "../linux/memory.ts";
 import { fstat, Stat } from "../linux/stat.ts";
-import { removeXattr } from "../linux/xattr.ts";
-import { dataOf, ensureData, keepData } from "./data-files.ts";
+import { dataOf, ensureData, keepData, unmarkMetacopy } from "./data-files.ts";
 import { type Engine, must, recordOf } from "./engine.ts";
 import type { Node } from "./node.ts";
 import type { PartialFile } from "./partial-file.ts";
 import type { Partials } from "./partials.ts";
+import { readData } from "./read-data.ts";
 import { FileType, type SetAttributes } from "./types.ts";
 
 /** What clients see of the times of a partial file is not what its fill makes of them. */
@@ -32,10 +30,7 @@ export function readMetacopy(engine: Engine, node: Node, offset: number, length:
 		const address = into.address + at + count;
 		const got =
 			partial === null
-				? must(
-						readInto(engine.descriptors.data(dataOf(engine, node), false), address, length - count, offset + count),
-						"Cannot read a file",
-					)
+				? readData(engine, dataOf(engine, node), address, length - count, offset + count)
 				: (engine.partials as Partials).read(partial, node.top, offset + count, length - count, address);
 		if (got === 0) {
 			into.bytes.fill(0, at + count, at + length);
@@ -74,10 +69,7 @@ function begin(engine: Engine, partials: Partials, node: Node): PartialFile | nu
 /** A file that was cut off to nothing has nothing of the lower's any more. */
 function forgetData(engine: Engine, node: Node): void {
 	const fd = engine.descriptors.path(node.top);
-	for (const name of [engine.xattr.redirect, engine.xattr.metacopy]) {
-		const status = removeXattr(fd, name);
-		if (status !== -ENODATA) must(status, `Cannot remove ${name}`);
-	}
+	unmarkMetacopy(engine, fd);
 	engine.dataFiles.delete(recordOf(node.top));
 	node.data = node.top;
 }

@@ -1,14 +1,14 @@
 import { mayShareExtents } from "../layer/copy-data.ts";
 import { Real } from "../layer/real.ts";
 import { changeTimes } from "../linux/attributes.ts";
-import { cloneFile, RWF_NOWAIT, readInto, readVector, writeFrom } from "../linux/data.ts";
-import { ENODATA, ERRNO } from "../linux/errno.ts";
+import { cloneFile, RWF_NOWAIT, readVector, writeFrom } from "../linux/data.ts";
+import { ERRNO } from "../linux/errno.ts";
 import { openByHandle } from "../linux/file-handle.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
 import { close, O } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
-import { dataOfReal, isMetacopy } from "./data-files.ts";
+import { dataOfReal, isMetacopy, unmarkMetacopy } from "./data-files.ts";
 import { type Engine, failed, must, recordOf } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
 import { decodeRecord } from "./identity.ts";
@@ -16,6 +16,7 @@ import type { Node } from "./node.ts";
 import type { PartialLimits } from "./open-options.ts";
 import { emptyBits, type Flight, PartialFile } from "./partial-file.ts";
 import { granuleBytesFor, type PartialRecords } from "./partial-record.ts";
+import { readData } from "./read-data.ts";
 import type { Timespec } from "./types.ts";
 
 export const PARTIAL_LIMITS: PartialLimits = {
@@ -184,7 +185,6 @@ export class Partials {
 	/** Reads within the file, as much as comes from one place; 0 where the data of the lower ends before it should. */
 	read(file: PartialFile, top: Real, offset: number, length: number, address: number): number {
 		const { granuleBytes, lowerEnd } = file;
-		const { descriptors } = this.#engine;
 		let end = offset + length;
 		let source = top;
 		if (offset < lowerEnd) {
@@ -201,8 +201,7 @@ export class Partials {
 				file.position = behind;
 			}
 		}
-		const fd = descriptors.data(source, false);
-		return must(readInto(fd, address, end - offset, offset), "Cannot read a file");
+		return readData(this.#engine, source, address, end - offset, offset);
 	}
 
 	/** To be called before bytes are written: granules that are covered only in part get their other bytes. Pending until they are there. */
@@ -629,11 +628,7 @@ export class Partials {
 			const stat = new Stat();
 			must(fstat(fd, stat), "Cannot read an upper file");
 			this.#restore(fd, null);
-			const { redirect, metacopy } = this.#engine.xattr;
-			for (const name of [redirect, metacopy]) {
-				const removed = removeXattr(fd, name);
-				if (removed !== -ENODATA) must(removed, `Cannot remove ${name}`);
-			}
+			unmarkMetacopy(this.#engine, fd);
 			file.isEnded = true;
 			this.#files.delete(upper.key);
 			this.#queue.delete(file);

@@ -2,6 +2,7 @@ import type { Layer } from "../layer/layer.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { Pending } from "./errors.ts";
 import { type Job, Offload } from "./offload.ts";
+import type { WarmRequest } from "./warm.ts";
 
 /** Calls on a file system that were quick, one after the other, before it is trusted. */
 const STREAK = 32;
@@ -13,17 +14,10 @@ const WARM_MS = 10_000;
 const WARM_MAX = 65_536;
 /** Threads for each file system: one that hangs takes no more. */
 const THREADS = 4;
+/** For the threads to end. */
+const CLOSE_MS = 1000;
 
-/** What is asked of an inode of a lower, so that it is in memory when it is asked again: see warm.ts. */
-export interface Question {
-	readonly layer: Layer;
-	readonly handle: FileHandle;
-	/** Of an entry of that directory; null for the inode itself. */
-	readonly name: Uint8Array | null;
-	readonly what: "inode" | "climb" | "list" | "data";
-	readonly offset?: number;
-	readonly length?: number;
-}
+type What = WarmRequest["what"];
 
 interface State {
 	readonly offload: Offload;
@@ -51,24 +45,24 @@ export class Patience {
 	}
 
 	/** To be called before a call that may wait for the disk of a lower. Throws Pending where it has to be made elsewhere first. */
-	guard(layer: Layer, handle: FileHandle, name: Uint8Array | null, what: Question["what"]): void {
-		if (layer.isUpper || layer.fileSystem.name === "tmpfs") return;
+	guard(layer: Layer, handle: FileHandle, name: Uint8Array | null, what: What): void {
+		if (isQuick(layer)) return;
 		const now = this.#clock();
 		this.#judge(now);
 		const state = this.#stateOf(layer);
-		if (!state.isTrusted) this.#ask(state, { layer, handle, name, what }, now);
+		if (!state.isTrusted) this.#ask(state, layer, handle, name, what, now);
 		this.#current = state;
 		this.#since = now;
 	}
 
 	/** Whether this may take longer than a file system in memory does, so that a long list is read elsewhere. */
 	isTrusted(layer: Layer): boolean {
-		return layer.isUpper || layer.fileSystem.name === "tmpfs" || this.#stateOf(layer).isTrusted;
+		return isQuick(layer) || this.#stateOf(layer).isTrusted;
 	}
 
 	/** Content that is not in memory, of any layer; returns when it was read a moment ago, and has been lost again. */
 	data(layer: Layer, handle: FileHandle, offset: number, length: number): void {
-		this.#ask(this.#stateOf(layer), { layer, handle, name: null, what: "data", offset, length }, this.#clock());
+		this.#ask(this.#stateOf(layer), layer, handle, null, "data", this.#clock(), offset, length);
 	}
 
 	/** No call is under way. */
@@ -100,8 +94,7 @@ export class Patience {
 		return state;
 	}
 
-	#ask(state: State, question: Question, now: number): void {
-		const { layer, handle, name, what, offset = 0, length = 0 } = question;
+	#ask(state: State, layer: Layer, handle: FileHandle, name: Uint8Array | null, what: What, now: number, offset = 0, length = 0): void {
 		const id = `${layer.fileSystem.number}:${handle.type}:${handle.bytes.toString("latin1")}`;
 		const key = `${what}:${id}:${offset}:${length}:${name === null ? "" : Buffer.from(name.buffer, name.byteOffset, name.length).toString("latin1")}`;
 		const warm = this.#warm.get(key);
@@ -136,7 +129,7 @@ export class Patience {
 		throw new Pending(ready);
 	}
 
-	#learn(state: State, what: Question["what"], took: number): void {
+	#learn(state: State, what: What, took: number): void {
 		// how much there is to read says nothing of how quick it is
 		if (what === "data" || what === "list") return;
 		state.streak = took < QUICK_MS ? state.streak + 1 : 0;
@@ -144,4 +137,7 @@ export class Patience {
 	}
 }
 
-const CLOSE_MS = 1000;
+/** An upper that does not answer cannot serve, and what lies in memory always answers. */
+function isQuick({ isUpper, fileSystem }: Layer): boolean {
+	return isUpper || fileSystem.name === "tmpfs";
+}

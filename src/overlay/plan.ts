@@ -10,6 +10,7 @@ import type { ChangeRequest } from "./types.ts";
 /** The steps of one change, as they are put together, with the descriptors that are open for them. */
 export class Plan implements Descriptors {
 	readonly steps: Step[] = [];
+	readonly isRecovery = false;
 	readonly #undos: ((() => unknown) | null)[] = [];
 	readonly #engine: Engine;
 	readonly #writable: Writable;

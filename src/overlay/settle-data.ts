@@ -9,7 +9,7 @@ import { writableOf } from "./copy-up.ts";
 import { dataOfReal, isMetacopy } from "./data-files.ts";
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
-import { decodeRecord } from "./identity.ts";
+import { decodeRecord, isOfUpper } from "./identity.ts";
 import type { Overlay } from "./overlay.ts";
 import type { Partials } from "./partials.ts";
 
@@ -69,7 +69,7 @@ function filesToSettle(engine: Engine): Real[] {
 	const found: Real[] = [];
 	for (const record of engine.dataFiles.list()) {
 		const handle = decodeRecord(record, layer.fileSystem.uuid);
-		if (handle === null || (record[3] & IS_UPPER) === 0) continue;
+		if (handle === null || !isOfUpper(record)) continue;
 		const fd = openByHandle(layer.root, handle, O.path | O.nofollow);
 		if (fd === -ERRNO.ESTALE) engine.dataFiles.delete(record);
 		if (fd < 0) continue;
@@ -86,9 +86,6 @@ function filesToSettle(engine: Engine): Real[] {
 	}
 	return found;
 }
-
-/** In the flags of a record: of an object of upper. */
-const IS_UPPER = 4;
 
 function sizeOf(engine: Engine, real: Real): number {
 	const stat = new Stat();

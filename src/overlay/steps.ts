@@ -1,7 +1,7 @@
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
+import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { linkDescriptor, makeDirectory, makeFile, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
@@ -73,8 +73,10 @@ export interface Descriptors {
 	place(place: Place): number;
 	/** O_PATH, or readable and writable for `data`. Negative when the inode is gone. */
 	inode(inode: FileHandle, forData: boolean): number;
-	/** Takes over the descriptor of an object that was made, with its attributes; without it that is closed. */
-	keep?(fd: number, stat: Stat): void;
+	/** What a step makes may be there already, as a crash has left it. */
+	readonly isRecovery: boolean;
+	/** Takes over the descriptor of an object that was made, with its attributes. */
+	keep(fd: number, stat: Stat): void;
 }
 
 /** Makes one step. Throws OverlayError. */
@@ -82,9 +84,7 @@ export function runStep(writable: Writable, step: Step, descriptors: Descriptors
 	switch (step.op) {
 		case "make": {
 			const stat = new Stat();
-			const fd = makeObject(writable, step, descriptors.place(step.in), false, stat);
-			if (descriptors.keep === undefined) close(fd);
-			else descriptors.keep(fd, stat);
+			descriptors.keep(makeObject(writable, step, descriptors.place(step.in), descriptors.isRecovery, stat), stat);
 			return;
 		}
 		case "move":
@@ -133,7 +133,7 @@ const UMASKED = 0o7777;
  * The new object, open for reading and writing if it is a file. With `isAgain` it may be there already, as a crash left it. What was made is
  * removed again when it cannot be given its attributes.
  */
-export function makeObject(writable: Writable, step: Make, directory: number, isAgain: boolean, stat: Stat): number {
+function makeObject(writable: Writable, step: Make, directory: number, isAgain: boolean, stat: Stat): number {
 	const isFile = step.type === FileType.reg;
 	// the process has no umask; a group may come from a set-group-id directory, so a foreign owner is set in any case
 	let status = isFile ? makeFile(directory, step.name, step.mode) : makeDirectory(directory, step.name, step.mode);
@@ -165,16 +165,8 @@ export function makeObject(writable: Writable, step: Make, directory: number, is
 	}
 }
 
-/** The kernel handle of what a change has made, in the form that is not signed yet; null when it made nothing by its name. */
+/** First byte of the kernel handle of what a recovery has made, which stands for a handle of ours that is not signed yet: a type and the bytes follow. */
 export const UNSIGNED = 0;
-
-function unsignedHandle(steps: readonly Step[], descriptors: Descriptors): Buffer | null {
-	const made = steps.find((step) => step.op === "make");
-	if (made?.op !== "make") return null;
-	const handle = handleAt(descriptors.place(made.in), made.name);
-	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
-	return Buffer.concat([Buffer.of(UNSIGNED, handle.type), handle.bytes]);
-}
 
 const UNCHANGED = 0xffffffff;
 
@@ -279,6 +271,9 @@ function isNeedless(step: Step, descriptors: Descriptors): boolean {
 
 /** Opens what a recovery needs, for as long as it takes. */
 class RecoveryDescriptors implements Descriptors {
+	readonly isRecovery = true;
+	/** The handle of what a step has made by its name, as UNSIGNED; null: none has. */
+	made: Buffer | null = null;
 	readonly #writable: Writable;
 	readonly #open: number[] = [];
 
@@ -295,6 +290,13 @@ class RecoveryDescriptors implements Descriptors {
 
 	inode(inode: FileHandle, forData: boolean): number {
 		return this.#keep(openByHandle(this.#writable.layer.root, inode, (forData ? O.rdwr : O.path) | O.nofollow));
+	}
+
+	keep(fd: number): void {
+		this.#keep(fd);
+		const handle = handleOf(fd);
+		if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+		this.made = Buffer.concat([Buffer.of(UNSIGNED, handle.type), handle.bytes]);
 	}
 
 	close(): void {
@@ -315,11 +317,8 @@ export function completeSteps(writable: Writable, steps: readonly Step[]): Buffe
 		steps.forEach((step, i) => {
 			if (isDone(step, descriptors) === true) next = i + 1;
 		});
-		for (const step of steps.slice(next)) {
-			if (step.op === "make") close(makeObject(writable, step, descriptors.place(step.in), true, scratch));
-			else if (!isNeedless(step, descriptors)) runStep(writable, step, descriptors);
-		}
-		return unsignedHandle(steps, descriptors);
+		for (const step of steps.slice(next)) if (!isNeedless(step, descriptors)) runStep(writable, step, descriptors);
+		return descriptors.made;
 	} finally {
 		descriptors.close();
 	}

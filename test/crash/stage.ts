@@ -200,15 +200,9 @@ export class Stage {
 
 	/** As a kill leaves it: descriptors and lock are gone, and nothing more reaches the disk. */
 	abandon(): void {
-		const { engine } = this.overlay;
+		const { overlay } = this;
 		this.#overlay = null;
-		engine.descriptors.dropAll();
-		for (const layer of engine.layers) layer.close();
-		engine.partials?.records.close();
-		engine.writable?.work.close();
-		engine.writable?.linkCounts.close();
-		engine.writable?.journal.close();
-		if (engine.writable !== null) close(engine.writable.index.fd);
+		abandon(overlay);
 	}
 
 	remove(): void {
@@ -314,4 +308,15 @@ export async function counting<T>(
 	} finally {
 		interceptChanges(null);
 	}
+}
+
+/** Closes what an overlay has open, and has it write nothing more. */
+export function abandon({ engine }: Overlay): void {
+	engine.descriptors.dropAll();
+	for (const layer of engine.layers) layer.close();
+	engine.partials?.records.close();
+	engine.writable?.work.close();
+	engine.writable?.linkCounts.close();
+	engine.writable?.journal.close();
+	if (engine.writable !== null) close(engine.writable.index.fd);
 }
