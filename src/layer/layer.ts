@@ -7,6 +7,7 @@ import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, mountId, Stat } from "../linux/stat.ts";
 import { listXattrs } from "../linux/xattr.ts";
 import { CASEFOLD_REASON, isCasefolded, mayCasefold } from "./casefold.ts";
+import { type HandleProvider, KernelHandles } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { checkOverlayLower } from "./overlay-lower.ts";
 import { whyUnfit } from "./unfit-file-system.ts";
@@ -46,6 +47,8 @@ export class Layer {
 	readonly rootHandle: FileHandle;
 	readonly fileSystem: FileSystem;
 	readonly xattr: OverlayXattrs;
+	/** Names its objects, and finds them again. */
+	handles: HandleProvider;
 	/** Set once the registry is known: the home of what is born here, and the number of its inode space. */
 	home = 0;
 	space = 0;
@@ -54,8 +57,10 @@ export class Layer {
 	/** Regular files of it may have their data in another layer. */
 	mayHoldMetacopies = false;
 
-	constructor(fields: Pick<Layer, "path" | "isUpper" | "root" | "outside" | "rootStat" | "rootHandle" | "fileSystem" | "xattr">) {
-		const { path, isUpper, root, outside, rootStat, rootHandle, fileSystem, xattr } = fields;
+	constructor(
+		fields: Pick<Layer, "path" | "isUpper" | "root" | "outside" | "rootStat" | "rootHandle" | "fileSystem" | "xattr" | "handles">,
+	) {
+		const { path, isUpper, root, outside, rootStat, rootHandle, fileSystem, xattr, handles } = fields;
 		this.path = path;
 		this.isUpper = isUpper;
 		this.root = root;
@@ -64,6 +69,7 @@ export class Layer {
 		this.rootHandle = rootHandle;
 		this.fileSystem = fileSystem;
 		this.xattr = xattr;
+		this.handles = handles;
 	}
 
 	close(): void {
@@ -129,6 +135,7 @@ export class LayerOpener {
 				rootHandle: handle,
 				fileSystem,
 				xattr,
+				handles: new KernelHandles(root),
 			});
 		} finally {
 			if (!isKept) close(directory);

@@ -1,5 +1,5 @@
 import { ERRNO, errnoName } from "../linux/errno.ts";
-import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { close, O } from "../linux/open.ts";
 import type { Layer } from "./layer.ts";
 
@@ -99,7 +99,7 @@ export class DescriptorCache {
 				return real.dataFd;
 			}
 			this.beforeOpen?.(real);
-			const fd = openByHandle(real.layer.root, real.handle, O.path | O.nofollow);
+			const fd = real.layer.handles.open(real.handle, O.path | O.nofollow);
 			if (fd < 0) throw new RealObjectError(real, fd);
 			real.pathFd = fd;
 			this.#count++;
@@ -115,7 +115,7 @@ export class DescriptorCache {
 			return real.dataFd;
 		}
 		if (real.pathFd < 0) this.beforeOpen?.(real);
-		const fd = openByHandle(real.layer.root, real.handle, (writable ? O.rdwr : O.rdonly) | O.noatime | O.nofollow | O.nonblock);
+		const fd = real.layer.handles.open(real.handle, (writable ? O.rdwr : O.rdonly) | O.noatime | O.nofollow | O.nonblock);
 		if (fd < 0) throw new RealObjectError(real, fd);
 		if (real.dataFd >= 0) close(real.dataFd);
 		else this.#count++;

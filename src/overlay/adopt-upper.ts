@@ -1,7 +1,8 @@
+import type { Layer } from "../layer/layer.ts";
 import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO, errnoName } from "../linux/errno.ts";
-import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { linkDescriptor, makeDirectory, RENAME, readLink, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
@@ -125,7 +126,7 @@ class UpperAdopter {
 
 	/** Opens a lower object; negative when it is gone. */
 	#openLower(identity: Identity, stat: Stat): number {
-		const fd = openByHandle(this.#layerOf(identity).layers[0].root, identity.id, O.path | O.nofollow);
+		const fd = this.#layerOf(identity).layers[0].handles.open(identity.id, O.path | O.nofollow);
 		if (fd >= 0) must(fstat(fd, stat), "Cannot read a lower object");
 		return fd;
 	}
@@ -367,7 +368,7 @@ class UpperAdopter {
 			const directories: FileHandle[] = [layer.rootHandle];
 			for (let handle = directories.pop(); handle !== undefined && wanted.size > 0; handle = directories.pop()) {
 				this.#progress(this.report.directories);
-				const fd = openByHandle(layer.root, handle, O.rdonly | O.directory | O.noatime);
+				const fd = layer.handles.open(handle, O.rdonly | O.directory | O.noatime);
 				if (fd < 0) continue;
 				must(fstat(fd, stat), "Cannot read a lower directory");
 				const device = `${stat.devMajor}:${stat.devMinor}`;
@@ -379,11 +380,11 @@ class UpperAdopter {
 					if (wanted.has(key)) matches.push({ name: Buffer.from(name), key });
 					return undefined;
 				});
-				for (const { name, key } of matches) this.#adoptClaimed(fd, name, wanted.get(key) ?? []) && wanted.delete(key);
+				for (const { name, key } of matches) this.#adoptClaimed(layer, fd, name, wanted.get(key) ?? []) && wanted.delete(key);
 				for (const name of below) {
 					const child = openBeneath(fd, name, O.path | O.directory | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
 					if (child < 0) continue;
-					const childHandle = handleAt(child, "");
+					const childHandle = layer.handles.of(child);
 					close(child);
 					if (typeof childHandle !== "number") directories.push(childHandle);
 				}
@@ -404,7 +405,7 @@ class UpperAdopter {
 		if (this.#shared.size > 0) this.#countShared();
 		for (const [entry, { birth, names, inodes }] of this.#shared) {
 			if (names > (this.#hiddenNames.get(entry) ?? 0)) continue;
-			const fd = inodes.length === 1 ? openByHandle(this.#writable.layer.root, inodes[0], O.path | O.nofollow) : -1;
+			const fd = inodes.length === 1 ? this.#writable.layer.handles.open(inodes[0], O.path | O.nofollow) : -1;
 			if (fd >= 0) {
 				const stat = new Stat();
 				must(fstat(fd, stat), "Cannot read an object of upper");
@@ -465,15 +466,15 @@ class UpperAdopter {
 	}
 
 	/** True when the name of a lower leads to the origin that was looked for. */
-	#adoptClaimed(directory: number, name: Buffer, claimants: readonly Claimant[]): boolean {
-		const handle = handleAt(directory, name);
+	#adoptClaimed(layer: Layer, directory: number, name: Buffer, claimants: readonly Claimant[]): boolean {
+		const handle = layer.handles.at(directory, name);
 		if (typeof handle === "number") return false;
 		const stat = new Stat();
 		let isFound = false;
 		for (const { birth, home, inode, parent, path } of claimants) {
 			if (handle.type !== birth.id.type || !handle.bytes.equals(birth.id.bytes)) continue;
 			isFound = true;
-			const fd = openByHandle(this.#writable.layer.root, inode, O.path | O.nofollow);
+			const fd = this.#writable.layer.handles.open(inode, O.path | O.nofollow);
 			if (fd < 0) throw failed("Cannot open an object of upper", fd);
 			must(fstat(fd, stat), "Cannot read an object of upper");
 			const answer = this.#writable.index.ask(this.#entryName(birth));

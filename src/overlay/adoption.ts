@@ -1,7 +1,6 @@
 import type { Layer } from "../layer/layer.ts";
 import type { Real } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
-import { openByHandle } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { findData, isMetacopy } from "./data-files.ts";
@@ -101,6 +100,6 @@ export function redirectingDirectory(engine: Engine, record: Buffer): { readonly
 	const identity = identityOfRecord(engine, value);
 	if (identity === null) return null;
 	const { home, id } = identity;
-	const fd = openByHandle((engine.homes.get(home) as Home).layers[0].root, id, O.path);
+	const fd = (engine.homes.get(home) as Home).layers[0].handles.open(id, O.path);
 	return fd < 0 ? null : { fd, home };
 }

@@ -1,7 +1,7 @@
 import type { Layer } from "../layer/layer.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
@@ -41,7 +41,7 @@ export function lowerOfRecord(lowers: readonly Layer[], record: Buffer): RecordA
 	if (found === null) return "malformed";
 	const layer = lowers.findIndex((lower) => lower.fileSystem.uuid.equals(uuid));
 	if (layer < 0) return "foreign";
-	const fd = openByHandle(lowers[layer].root, found, O.path | O.nofollow);
+	const fd = lowers[layer].handles.open(found, O.path | O.nofollow);
 	if (fd === -ERRNO.ESTALE) return "gone";
 	// what the file system cannot have given as a handle
 	if (fd < 0) return "malformed";
@@ -157,7 +157,7 @@ function readDirectoryEntry(check: Check, fd: number, name: string, path: string
 		check.error("index-upper-invalid", path, `The entry does not say which upper directory it leads to (xattr ${xattr.upper}).`, aside);
 		return null;
 	}
-	const directory = openByHandle(upper.root, id, O.path | O.directory);
+	const directory = upper.handles.open(id, O.path | O.directory);
 	if (directory < 0) {
 		check.error("index-upper-gone", path, "The upper directory that the entry leads to is no longer there.", aside);
 		return null;
@@ -166,7 +166,7 @@ function readDirectoryEntry(check: Check, fd: number, name: string, path: string
 		const stat = new Stat();
 		must(fstat(directory, stat), "Cannot read a directory of upper");
 		if (!isItsOrigin(check, directory, FileType.dir, name, path, aside)) return null;
-		const ownId = handle(directory);
+		const ownId = handle(check.layers.upper, directory);
 		return { name, kind: "directory", lower, key: inodeKey(stat), upper: ownId, nlink: stat.nlink, isSeen: false };
 	} finally {
 		close(directory);
@@ -187,7 +187,7 @@ function readFileEntry(
 		return null;
 	}
 	if (!isItsOrigin(check, fd, stat.type, name, path, aside)) return null;
-	return { name, kind: "file", lower, key: inodeKey(stat), upper: handle(fd), nlink: stat.nlink, isSeen: false };
+	return { name, kind: "file", lower, key: inodeKey(stat), upper: handle(check.layers.upper, fd), nlink: stat.nlink, isSeen: false };
 }
 
 /** Whether the upper inode of an entry says itself that it was born as the entry's lower object; the kernel mounts no other index. */
@@ -200,7 +200,7 @@ function isItsOrigin(check: Check, fd: number, type: number, name: string, path:
 		check.error("index-names-another", path, `The entry leads to an object of upper that was born as ${claim}.`, aside);
 		return false;
 	}
-	const id = handle(fd);
+	const id = handle(check.layers.upper, fd);
 	check.error(
 		"index-origin-missing",
 		path,

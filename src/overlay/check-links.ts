@@ -1,5 +1,5 @@
+import type { Layer } from "../layer/layer.ts";
 import { visitEntries } from "../linux/directory.ts";
-import { openByHandle } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { type Check, namesOfFolder } from "./check-context.ts";
@@ -112,7 +112,7 @@ class LinkJudge {
 
 	/** Names that the union counts of a copied-up file; null where what says it cannot be understood. */
 	#countOf(entry: IndexEntry): number | null {
-		const fd = entry.upper === null ? -1 : openByHandle(this.#check.layers.upper.root, entry.upper, O.path | O.nofollow);
+		const fd = entry.upper === null ? -1 : this.#check.layers.upper.handles.open(entry.upper, O.path | O.nofollow);
 		if (fd < 0) return null;
 		const value = markOf(this.#check, fd, entry.lower.type, this.#check.layers.xattr.nlink);
 		close(fd);
@@ -268,13 +268,13 @@ function walkLowers(
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 		check.tell("lowers", ++directories);
 		const lower = check.layers.lowers[at.layer];
-		const fd = must(openByHandle(lower.root, at.handle, O.rdonly | O.directory), `Cannot open a directory of ${lower.path}`);
+		const fd = must(lower.handles.open(at.handle, O.rdonly | O.directory), `Cannot open a directory of ${lower.path}`);
 		try {
 			const { names, subdirectories } = listLower(fd, numbers);
 			const stat = new Stat();
 			for (const name of names) if (statAt(fd, name, stat) === 0) visit(at, name, inodeKey(stat));
 			for (const name of subdirectories) {
-				const directory = lowerDirectory(fd, name, at.layer);
+				const directory = lowerDirectory(lower, fd, name, at.layer);
 				const { devMajor, devMinor } = lower.rootStat;
 				if (directory?.key.startsWith(`${devMajor}:${devMinor}:`)) pending.push(directory);
 			}
@@ -296,12 +296,12 @@ function listLower(fd: number, numbers: ReadonlySet<number>): { readonly names: 
 	return { names, subdirectories };
 }
 
-function lowerDirectory(parent: number, name: Buffer, layer: number): LowerDirectory | null {
+function lowerDirectory(lower: Layer, parent: number, name: Buffer, layer: number): LowerDirectory | null {
 	const fd = openAt(parent, name, O.path | O.directory | O.nofollow);
 	if (fd < 0) return null;
 	const stat = new Stat();
 	must(fstat(fd, stat), "Cannot read a directory of a lower");
-	const directory = { layer, handle: handle(fd), key: inodeKey(stat), hasXattrWhiteouts: false };
+	const directory = { layer, handle: handle(lower, fd), key: inodeKey(stat), hasXattrWhiteouts: false };
 	close(fd);
 	return directory;
 }

@@ -1,5 +1,5 @@
 import { closeSync, readSync } from "node:fs";
-import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { readLink } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
@@ -69,7 +69,7 @@ function whatIsWrong(check: Check, folder: "data" | "partial", name: string): st
 	const { upper, own, xattr } = check.layers;
 	const id = decodeRecord(Buffer.from(name, "hex"), upper.fileSystem.uuid);
 	if (id === null) return "cannot be understood";
-	const fd = openByHandle(upper.root, id, O.path | O.nofollow);
+	const fd = upper.handles.open(id, O.path | O.nofollow);
 	if (fd < 0) return "is of one that is no longer there";
 	const stat = new Stat();
 	const isGone = fstat(fd, stat) < 0 || stat.nlink === 0;

@@ -29,7 +29,7 @@ export function completeInterruptedChange({ work, workPath, index, upper }: Chec
 		index: new IndexDirectory(indexFd, upper, workFolder),
 		linkCounts,
 		journal,
-		longRedirects: new LongRedirects(workFolder.own, ownPath),
+		longRedirects: new LongRedirects(workFolder.own, ownPath, upper),
 		marks,
 	};
 	try {

@@ -1,5 +1,5 @@
 import { ERRNO } from "../linux/errno.ts";
-import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { linkDescriptor, makeDirectory, makeNode, makeSymlink, RENAME, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
@@ -153,7 +153,7 @@ export class Repairs {
 	}
 
 	#inUpper(inode: FileHandle, act: (fd: number) => void): void {
-		const fd = must(openByHandle(this.#layers.upper.root, inode, O.path | O.nofollow), "Cannot open an object of upper");
+		const fd = must(this.#layers.upper.handles.open(inode, O.path | O.nofollow), "Cannot open an object of upper");
 		try {
 			must(fstat(fd, new Stat()), "Cannot read an object of upper");
 			act(fd);

@@ -1,7 +1,7 @@
 import type { Layer, OverlayXattrs } from "../layer/layer.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
@@ -38,7 +38,7 @@ export class OpenStack {
 	constructor(lowers: readonly Layer[], directories: readonly LowerDirectory[]) {
 		this.directories = directories;
 		for (const { layer, handle } of directories) {
-			const fd = openByHandle(lowers[layer].root, handle, O.path | O.directory);
+			const fd = lowers[layer].handles.open(handle, O.path | O.directory);
 			if (fd < 0) this.close();
 			this.fds.push(must(fd, `Cannot open a directory of ${lowers[layer].path}`));
 		}
@@ -154,7 +154,7 @@ export class LowerUnion {
 		// a subvolume is shown as an empty directory, and not entered
 		if (stat.devMajor !== devMajor || stat.devMinor !== devMinor) return "end";
 		const marks = this.#marks(fd);
-		const directory = { layer, handle: handle(fd), key: inodeKey(stat), hasXattrWhiteouts: marks.hasXattrWhiteouts };
+		const directory = { layer, handle: handle(this.lowers[layer], fd), key: inodeKey(stat), hasXattrWhiteouts: marks.hasXattrWhiteouts };
 		const isEnd = marks.isOpaque || (marks.redirect !== null && !turn(search, marks.redirect, []));
 		return { directory, isEnd };
 	}
@@ -197,15 +197,15 @@ export class LowerUnion {
 	climb(layer: number, from: FileHandle): { readonly layer: number; readonly steps: readonly Rung[] } | null {
 		for (const lower of this.lowers) {
 			if (lower.fileSystem !== this.lowers[layer].fileSystem) continue;
-			const fd = openByHandle(lower.outside, from, O.path | O.directory);
+			const fd = lower.handles.openOn(lower.outside, from, O.path | O.directory);
 			if (fd < 0) return null;
-			const found = this.#climbFrom(fd);
+			const found = this.#climbFrom(lower, fd);
 			if (found !== null) return found;
 		}
 		return null;
 	}
 
-	#climbFrom(start: number): { readonly layer: number; readonly steps: readonly Rung[] } | null {
+	#climbFrom(lower: Layer, start: number): { readonly layer: number; readonly steps: readonly Rung[] } | null {
 		const stat = new Stat();
 		const parentStat = new Stat();
 		const steps: Rung[] = [];
@@ -219,7 +219,7 @@ export class LowerUnion {
 				if (parent < 0) return null;
 				must(fstat(parent, parentStat), "Cannot read a directory of a lower");
 				const name = parentStat.sameInode(stat) ? null : this.#nameIn(parent, fd, stat);
-				if (name !== null) steps.push({ name, handle: handle(fd), key: inodeKey(stat) });
+				if (name !== null) steps.push({ name, handle: handle(lower, fd), key: inodeKey(stat) });
 				close(fd);
 				fd = parent;
 				if (name === null) return null;
@@ -240,7 +240,7 @@ export class LowerUnion {
 		const lower = this.lowers.find((one) => one.rootStat.devMajor === stat.devMajor && one.rootStat.devMinor === stat.devMinor);
 		if (lower === undefined) return null;
 		// by way of the private mount, where reading leaves no access time
-		const list = openByHandle(lower.root, handle(parent), O.rdonly | O.directory);
+		const list = lower.handles.open(handle(lower, parent), O.rdonly | O.directory);
 		if (list < 0) return null;
 		const candidates: Buffer[] = [];
 		visitEntries(list, (name, _type, hi, lo) => {
@@ -269,8 +269,8 @@ function turn(search: Search, redirect: Buffer, rest: readonly Buffer[]): boolea
 	return true;
 }
 
-export function handle(fd: number): FileHandle {
-	const found = handleOf(fd);
+export function handle(layer: Layer, fd: number): FileHandle {
+	const found = layer.handles.of(fd);
 	if (typeof found === "number") throw failed("Cannot take a file handle", found);
 	return found;
 }
@@ -359,7 +359,7 @@ export class Places {
 	/** Whether the upper directory of a place has the name itself, be it a whiteout. */
 	isCovered(place: Place, name: Uint8Array): boolean {
 		if (place.upper === null) return false;
-		const fd = openByHandle(this.#upper.root, place.upper.handle, O.path | O.directory);
+		const fd = this.#upper.handles.open(place.upper.handle, O.path | O.directory);
 		if (fd < 0) return false;
 		const status = statAt(fd, name, new Stat());
 		close(fd);

@@ -1,4 +1,4 @@
-import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, listXattrs } from "../linux/xattr.ts";
@@ -120,7 +120,7 @@ class UpperWalk {
 		check.counts.directories++;
 		check.tell("upper", check.counts.directories + check.counts.files);
 		const { upper, lowers, xattr } = check.layers;
-		const fd = openByHandle(upper.root, (place.upper as NonNullable<Place["upper"]>).handle, O.rdonly | O.directory);
+		const fd = upper.handles.open((place.upper as NonNullable<Place["upper"]>).handle, O.rdonly | O.directory);
 		// a server has removed it meanwhile
 		if (fd < 0) return;
 		const stack = new OpenStack(lowers, place.stack);
@@ -216,7 +216,7 @@ class UpperWalk {
 	}
 
 	#removal({ fd }: Child, xattr: string): Remedy {
-		const id = handle(fd);
+		const id = handle(this.#check.layers.upper, fd);
 		return { does: "removes the xattr", make: () => this.#check.repairs.removeXattr(id, xattr) };
 	}
 
@@ -239,7 +239,13 @@ class UpperWalk {
 
 	#countName({ fd, stat, path }: Child, isShared: boolean): UpperFile {
 		const key = inodeKey(stat);
-		const file = this.#walked.files.get(key) ?? { handle: handle(fd), path, nlink: stat.nlink, names: 0, hasOrigin: false };
+		const file = this.#walked.files.get(key) ?? {
+			handle: handle(this.#check.layers.upper, fd),
+			path,
+			nlink: stat.nlink,
+			names: 0,
+			hasOrigin: false,
+		};
 		this.#walked.files.set(key, file);
 		file.names++;
 		if (!isShared) return file;
@@ -253,11 +259,12 @@ class UpperWalk {
 		const { fd, path } = child;
 		const { xattr } = this.#check.layers;
 		const { isOurs } = this.#check;
-		const noted = isOurs ? notedData(this.#check, handle(fd)) : null;
+		const noted = isOurs ? notedData(this.#check, handle(this.#check.layers.upper, fd)) : null;
 		if (noted === true) return;
 		const isFound = noted === null && this.#mayHaveData(here, child);
 		if (isFound && !isOurs) return;
-		const remedy = isOurs && noted === null ? noteOrigin(this.#check, handle(fd), getXattr(fd, xattr.origin)) : null;
+		const remedy =
+			isOurs && noted === null ? noteOrigin(this.#check, handle(this.#check.layers.upper, fd), getXattr(fd, xattr.origin)) : null;
 		if (isFound || remedy !== null) {
 			const message = `The data of the file lies in a lower (xattr ${xattr.metacopy}), and it is not noted where: the file cannot be read.`;
 			this.#check.error("metacopy-not-noted", shown(path), message, remedy);
@@ -290,7 +297,7 @@ class UpperWalk {
 	#subdirectory(here: Here, child: Child): void {
 		const { name, fd, stat, path, marks } = child;
 		const { upper, xattr } = this.#check.layers;
-		const id = handle(fd);
+		const id = handle(this.#check.layers.upper, fd);
 		const entry = this.#marks(here, child);
 		if (stat.devMajor !== upper.rootStat.devMajor || stat.devMinor !== upper.rootStat.devMinor) return;
 		const long = longRedirectOf(this.#check, id);
@@ -400,7 +407,7 @@ class UpperWalk {
 		claims.push({
 			record,
 			lower,
-			handle: handle(child.fd),
+			handle: handle(this.#check.layers.upper, child.fd),
 			key,
 			path: child.path,
 			identity: identity === null ? "none" : identity.equals(own) ? "same" : "another",

@@ -1,5 +1,5 @@
 import { closeSync, readFileSync } from "node:fs";
-import { type FileHandle, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { readLink } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { Stat, statAt } from "../linux/stat.ts";
@@ -82,7 +82,7 @@ function examineLongRedirects(check: Check): void {
 	for (const name of check.longRedirects) {
 		const match = /^(\d+)-((?:[0-9a-f]{2})+)$/.exec(name);
 		const id = match === null ? null : { type: Number.parseInt(match[1], 10), bytes: Buffer.from(match[2], "hex") };
-		const fd = id === null ? -1 : openByHandle(upper.root, id, O.path | O.directory);
+		const fd = id === null ? -1 : upper.handles.open(id, O.path | O.directory);
 		if (fd >= 0) {
 			close(fd);
 			continue;

@@ -4,7 +4,7 @@ import type { Real } from "../layer/real.ts";
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { cloneFile, truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { makeNode, makeSymlink, RENAME, readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
@@ -117,7 +117,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		must(fstat(fd, stat), "Cannot read a directory in work");
 		const real = realOf(layer, fd, stat);
 		const entryName = index.buildDirectoryEntry(real.handle);
-		const entryHandle = handleAt(work.temporaries, entryName);
+		const entryHandle = layer.handles.at(work.temporaries, entryName);
 		if (typeof entryHandle === "number") throw failed("Cannot take a file handle", entryHandle);
 		made = entryHandle;
 		const plan = new Plan(engine, writable);
@@ -209,7 +209,7 @@ function clearEntry(writable: Writable, entry: string): void {
 	const answer = writable.index.ask(entry);
 	if (answer.kind === "absent") return;
 	const origin = answer.kind === "upper" ? getMark(writable, answer.fd, answer.stat.type, writable.layer.xattr.origin) : -ENODATA;
-	const handle = answer.kind === "upper" ? handleOf(answer.fd) : -ENODATA;
+	const handle = answer.kind === "upper" ? writable.layer.handles.of(answer.fd) : -ENODATA;
 	if (answer.kind === "upper") close(answer.fd);
 	if (typeof origin === "number" || typeof handle === "number" || origin.toString("hex") !== entry) {
 		throw new OverlayError("io", "The index says that this object was removed, or is another one: run holdfast check");
@@ -281,7 +281,7 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 }
 
 function openData(data: Real): number {
-	return must(openByHandle(data.layer.root, data.handle, O.rdonly | O.noatime), "Cannot open a lower file");
+	return must(data.layer.handles.open(data.handle, O.rdonly | O.noatime), "Cannot open a lower file");
 }
 
 /** How long a finished copy waits for the request that began it. */

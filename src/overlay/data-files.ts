@@ -2,7 +2,6 @@ import type { Layer } from "../layer/layer.ts";
 import { Real } from "../layer/real.ts";
 import { changeTimes } from "../linux/attributes.ts";
 import { ENODATA } from "../linux/errno.ts";
-import { openByHandle } from "../linux/file-handle.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
@@ -67,7 +66,7 @@ export class DataFiles {
 			if (layer.isUpper) continue;
 			const handle = decodeRecord(value, layer.fileSystem.uuid);
 			if (handle === null) continue;
-			const fd = openByHandle(layer.root, handle, O.path | O.nofollow);
+			const fd = layer.handles.open(handle, O.path | O.nofollow);
 			if (fd < 0) return null;
 			const stat = new Stat();
 			const status = fstat(fd, stat);
@@ -137,8 +136,8 @@ export function ensureData(engine: Engine, node: Node): void {
 		must(fstat(fd, stat), "Cannot read an upper file");
 		const capability = getXattr(fd, CAPABILITY);
 		if (typeof capability !== "number") must(setXattr(fd, kept, capability), "Cannot keep the capabilities of a file");
-		const from = must(openByHandle(data.layer.root, data.handle, O.rdonly | O.noatime), "Cannot open a lower file");
-		const to = openByHandle(node.top.layer.root, node.top.handle, O.rdwr | O.nofollow);
+		const from = must(data.layer.handles.open(data.handle, O.rdonly | O.noatime), "Cannot open a lower file");
+		const to = node.top.layer.handles.open(node.top.handle, O.rdwr | O.nofollow);
 		if (to < 0) close(from);
 		throw new Pending(startCopy(engine, node, null, must(to, "Cannot open an upper file"), from, stat));
 	}

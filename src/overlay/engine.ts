@@ -3,7 +3,7 @@ import { type HandleSigner, ROOT_HOME } from "../handle/wire-handle.ts";
 import type { Layer, OverlayXattrs } from "../layer/layer.ts";
 import { type DescriptorCache, Real, RealObjectError } from "../layer/real.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
-import { type FileHandle, handleOf } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import type { Stat } from "../linux/stat.ts";
 import type { DataFiles } from "./data-files.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
@@ -136,9 +136,16 @@ export function asOverlayError(error: unknown): unknown {
 
 /** The Real of an open descriptor whose attributes are known. The descriptor stays the caller's. */
 export function realOf(layer: Layer, fd: number, stat: Stat): Real {
-	const handle = handleOf(fd);
+	const handle = layer.handles.of(fd);
 	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
 	return realOfHandle(layer, handle, stat);
+}
+
+/** The Real of a name in a directory of a layer, whose attributes are known. `directory` is open on the parent. */
+export function realOfName(parent: Real, directory: number, name: Uint8Array, stat: Stat): Real {
+	const handle = parent.layer.handles.child(parent.handle, directory, name, stat);
+	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	return realOfHandle(parent.layer, handle, stat);
 }
 
 export function realOfHandle(layer: Layer, handle: FileHandle, stat: Stat): Real {

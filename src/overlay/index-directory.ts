@@ -1,6 +1,6 @@
 import type { Layer } from "../layer/layer.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleAt, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { removeDirectory, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
@@ -66,7 +66,7 @@ export class IndexDirectory {
 		if (typeof value === "number") return ABSENT;
 		const handle = decodeRecord(value, this.#upper.fileSystem.uuid);
 		if (handle === null) return ABSENT;
-		const fd = openByHandle(this.#upper.root, handle, O.path | O.nofollow);
+		const fd = this.#upper.handles.open(handle, O.path | O.nofollow);
 		if (fd === -ERRNO.ESTALE) return ABSENT;
 		must(fd, "Cannot open the directory of an index entry");
 		const stat = new Stat();
@@ -86,7 +86,7 @@ export class IndexDirectory {
 
 	/** Takes back the entry `made` of a copy up that failed before it was published; what else has that name stays. */
 	withdraw(entry: string, made: FileHandle | null): void {
-		const found = handleAt(this.fd, entry);
+		const found = this.#upper.handles.at(this.fd, entry);
 		if (made === null || typeof found === "number" || found.type !== made.type || !found.bytes.equals(made.bytes)) return;
 		if (unlinkName(this.fd, entry) === -ERRNO.EISDIR) removeDirectory(this.fd, entry);
 	}

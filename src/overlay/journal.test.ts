@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../test/support/requirements.ts";
 import { scratch } from "../../test/support/scratch.ts";
+import { KernelHandles } from "../layer/handle-provider.ts";
 import { type Layer, TRUSTED_XATTRS } from "../layer/layer.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import { interceptChanges } from "../linux/libc.ts";
@@ -60,7 +61,12 @@ function fixture(context: TestContext) {
 	folder.beforeRemoval(() => work.close());
 	const linkCounts = new LinkCounts(work.own);
 	folder.beforeRemoval(() => linkCounts.close());
-	const layer = { root: upper, xattr: TRUSTED_XATTRS, fileSystem: { name: "tmpfs" } } as Layer;
+	const layer = {
+		root: upper,
+		xattr: TRUSTED_XATTRS,
+		fileSystem: { name: "tmpfs" },
+		handles: new KernelHandles(upper),
+	} as unknown as Layer;
 	const writable = { layer, work, linkCounts } as unknown as Writable;
 	const places = { upper: good(handleOf(upper)), file: good(handleOf(file)) };
 	const descriptors: Descriptors = {

@@ -1,8 +1,9 @@
 import { lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Layer } from "../layer/layer.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleOf } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { makeDirectory } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { failed, must } from "./engine.ts";
@@ -18,9 +19,11 @@ const REDIRECT_BYTES_MAX = 16 * 1024 * 1024;
  */
 export class LongRedirects {
 	readonly #path: string;
+	readonly #upper: Layer;
 	#hasAny = false;
 
-	constructor(own: number, ownPath: string) {
+	constructor(own: number, ownPath: string, upper: Layer) {
+		this.#upper = upper;
 		const status = makeDirectory(own, FOLDER, 0o700);
 		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of long redirects");
 		this.#path = join(ownPath, FOLDER);
@@ -40,7 +43,7 @@ export class LongRedirects {
 	/** The redirect of the upper directory behind a descriptor, or null. */
 	get(fd: number): Buffer | null {
 		if (!this.#hasAny) return null;
-		const handle = handleOf(fd);
+		const handle = this.#upper.handles.of(fd);
 		if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
 		const path = this.#file(handle);
 		const stat = lstatSync(path, { throwIfNoEntry: false });

@@ -4,7 +4,7 @@ import type { Layer } from "../layer/layer.ts";
 import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
@@ -25,6 +25,7 @@ import {
 	ROOT_HOME,
 	realOf,
 	realOfHandle,
+	realOfName,
 	type Writable,
 } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
@@ -205,9 +206,7 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 				known = seen;
 				seen = new Stat();
 				if (known.type !== FileType.dir && !parent.layer.isUpper) {
-					const handle = handleAt(path, search.name);
-					if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
-					return { reals: [realOfHandle(parent.layer, handle, known)], fds: [-1], stat: known };
+					return { reals: [realOfName(parent, path, search.name, known)], fds: [-1], stat: known };
 				}
 			}
 			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search, search.path);
@@ -496,7 +495,7 @@ function birthFileid(engine: Engine, identity: Identity): Fileid {
 function birthStat(engine: Engine, identity: Identity, stat: Stat): Home {
 	const home = engine.homes.get(identity.home) as Home;
 	engine.patience?.guard(home.layers[0], identity.id, null, "inode");
-	const fd = must(openByHandle(home.layers[0].root, identity.id, O.path | O.nofollow), "Cannot open the lower object of a copied up one");
+	const fd = must(home.layers[0].handles.open(identity.id, O.path | O.nofollow), "Cannot open the lower object of a copied up one");
 	const status = fstat(fd, stat);
 	close(fd);
 	must(status, "Cannot read a lower object");
@@ -543,7 +542,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	const answer = home.isUpper ? null : askIndex(engine, home, identity);
 	const layer = answer === null ? home.layers[0] : (engine.writable as NonNullable<Engine["writable"]>).layer;
 	if (answer === null) engine.patience?.guard(layer, identity.id, null, "inode");
-	const fd = answer === null ? openByHandle(home.layers[0].root, identity.id, O.path | O.nofollow) : answer.fd;
+	const fd = answer === null ? home.layers[0].handles.open(identity.id, O.path | O.nofollow) : answer.fd;
 	if (fd < 0) throw goneOr(fd);
 	if (answer !== null && answer.stat.type !== FileType.dir) {
 		refuseOther(engine, engine.writable as Writable, { home: homeNumber, id: identity.id }, fd, answer.stat);
@@ -600,13 +599,13 @@ function loadDirectory(engine: Engine, home: Home, fd: number, identity: Identit
  * "stale" where that leads to something else, as for what is hidden, or lies in no layer.
  */
 export function directoryOfReal(engine: Engine, home: Home, fd: number): Node {
-	const handle = handleOf(fd);
+	const handle = home.layers[0].handles.of(fd);
 	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
 	const live = engine.nodes.byReal(realKey(home.layers[0], handle));
 	if (live !== undefined) return live;
 	engine.patience?.guard(home.layers[0], handle, null, "climb");
 	for (const mount of home.mounts) {
-		const climber = openByHandle(mount, handle, O.path);
+		const climber = home.layers[0].handles.openOn(mount, handle, O.path);
 		if (climber < 0) throw goneOr(climber);
 		try {
 			const node = climb(engine, home, climber, handle);
@@ -649,7 +648,7 @@ function climb(engine: Engine, home: Home, start: number, startHandle: FileHandl
 			if (name === null) throw new OverlayError("stale", "The directory has been removed");
 			rungs.push({ key, name });
 			fstat(fd, stat);
-			const parentHandle = handleOf(fd);
+			const parentHandle = home.layers[0].handles.of(fd);
 			if (typeof parentHandle === "number") throw failed("Cannot take a file handle", parentHandle);
 			handle = parentHandle;
 		}

@@ -1,5 +1,4 @@
 import { ENODATA, ERRNO } from "../linux/errno.ts";
-import { handleOf } from "../linux/file-handle.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import { failed, type Writable } from "./engine.ts";
 import { FileType } from "./types.ts";
@@ -10,8 +9,8 @@ type Marked = Pick<Writable, "layer" | "marks">;
  * The overlay's own xattrs on objects of upper. Linux keeps user.* attributes on regular files and directories only; what another object of
  * an overlay with `userxattr` would carry lies in `work/holdfast/marks`, by the object's kernel handle and the name of the xattr.
  */
-function keyOf(fd: number, name: string): Buffer {
-	const handle = handleOf(fd);
+function keyOf({ layer }: Marked, fd: number, name: string): Buffer {
+	const handle = layer.handles.of(fd);
 	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
 	return Buffer.concat([Buffer.from([handle.type]), handle.bytes, Buffer.from(name)]);
 }
@@ -20,7 +19,7 @@ function keyOf(fd: number, name: string): Buffer {
 export function getMark(writable: Marked, fd: number, type: number, name: string): Buffer | number {
 	if (type === FileType.reg || type === FileType.dir || writable.marks.isEmpty) return getXattr(fd, name);
 	const value = getXattr(fd, name);
-	return typeof value === "number" ? (writable.marks.get(keyOf(fd, shortOf(writable, name))) ?? -ENODATA) : value;
+	return typeof value === "number" ? (writable.marks.get(keyOf(writable, fd, shortOf(writable, name))) ?? -ENODATA) : value;
 }
 
 /** Sets it; 0, or the negated error number. */
@@ -28,7 +27,7 @@ export function setMark(writable: Marked, fd: number, name: string, value: Uint8
 	const status = setXattr(fd, name, value);
 	const { prefix } = writable.layer.xattr;
 	if (status !== -ERRNO.EPERM || !prefix.startsWith("user.") || !name.startsWith(prefix)) return status;
-	writable.marks.set(keyOf(fd, shortOf(writable, name)), Buffer.from(value));
+	writable.marks.set(keyOf(writable, fd, shortOf(writable, name)), Buffer.from(value));
 	return 0;
 }
 

@@ -16,7 +16,6 @@ import {
 import { DescriptorCache, Real } from "../layer/real.ts";
 import { syncFileSystem } from "../linux/data.ts";
 import { errnoName } from "../linux/errno.ts";
-import { handleOf } from "../linux/file-handle.ts";
 import { setUmask } from "../linux/file-system.ts";
 import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { close, O, openAt } from "../linux/open.ts";
@@ -292,7 +291,7 @@ function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: Keep):
 		index: new IndexDirectory(index, upper, workFolder),
 		linkCounts: keep(new LinkCounts(workFolder.own)),
 		journal: keep(new Journal(place.folder, () => writable)),
-		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath),
+		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath, upper),
 		marks: keep(new RecordMap(place.folder, "marks")),
 	};
 	return writable;
@@ -303,9 +302,7 @@ const ROOT_FILEID = 1;
 /** The root has no inode in its handle and no number of its own, so that neither can ever change. */
 function addRoot(engine: Engine): void {
 	const reals = engine.layers.map((layer) => {
-		const handle = handleOf(layer.root);
-		if (typeof handle === "number") throw new LayerError(`Cannot take the handle of ${layer.path}: ${errnoName(handle)}.`);
-		return new Real(layer, handle, layer.rootStat.inoHi, layer.rootStat.inoLo, false);
+		return new Real(layer, layer.rootHandle, layer.rootStat.inoHi, layer.rootStat.inoLo, false);
 	});
 	const id = { type: 0, bytes: Buffer.alloc(0) };
 	engine.nodes.add(

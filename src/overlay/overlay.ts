@@ -3,7 +3,6 @@ import { parseHandle, SIGNATURE_BYTES } from "../handle/wire-handle.ts";
 import { RealObjectError } from "../layer/real.ts";
 import { writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { openByHandle } from "../linux/file-handle.ts";
 import { fileSystemFigures } from "../linux/file-system.ts";
 import type { AddressedBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
@@ -322,7 +321,7 @@ export class Overlay implements OverlayOperations {
 		const node = object as Node;
 		if (!node.isUpper || node.type !== FileType.reg || node.top.layer.fileSystem.name === "tmpfs") return Promise.resolve();
 		// a descriptor of its own: the cached one may be closed while another thread flushes
-		const fd = openByHandle(node.top.layer.root, node.top.handle, O.rdonly | O.noatime);
+		const fd = node.top.layer.handles.open(node.top.handle, O.rdonly | O.noatime);
 		if (fd < 0) {
 			if (fd !== -ERRNO.ESTALE) this.#renewVerifier();
 			return Promise.reject(failed("Cannot open a file to flush it", fd));

@@ -3,7 +3,6 @@ import { Real } from "../layer/real.ts";
 import { changeTimes } from "../linux/attributes.ts";
 import { cloneFile, RWF_NOWAIT, readVector, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { openByHandle } from "../linux/file-handle.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
 import { close, O } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
@@ -96,7 +95,7 @@ export class Partials {
 		if (writable === null) return;
 		for (const name of this.records.names()) {
 			const handle = decodeRecord(Buffer.from(name, "hex"), writable.layer.fileSystem.uuid);
-			const fd = handle === null ? -1 : openByHandle(writable.layer.root, handle, O.path | O.nofollow);
+			const fd = handle === null ? -1 : writable.layer.handles.open(handle, O.path | O.nofollow);
 			if (handle === null || fd < 0) {
 				if (handle !== null && fd === -ERRNO.ESTALE) this.#forget(name);
 				continue;
@@ -384,7 +383,7 @@ export class Partials {
 	}
 
 	async #flushFile(file: PartialFile): Promise<number> {
-		const fd = openByHandle(file.upper.layer.root, file.upper.handle, O.rdonly | O.noatime | O.nofollow);
+		const fd = file.upper.layer.handles.open(file.upper.handle, O.rdonly | O.noatime | O.nofollow);
 		if (fd < 0) return fd;
 		const stabilised = this.stabilise(file);
 		const status = await this.#flush(fd);
@@ -450,8 +449,8 @@ export class Partials {
 	#fly(file: PartialFile, runs: Flight["runs"]): Flight {
 		if (file.data === null) throw new OverlayError("io", "The data of the file lies in a lower, and it is not there");
 		const { data, upper, granuleBytes, lowerEnd } = file;
-		const from = must(openByHandle(data.layer.root, data.handle, O.rdonly | O.noatime), "Cannot open a lower file");
-		const to = openByHandle(upper.layer.root, upper.handle, O.rdwr | O.nofollow | O.noatime);
+		const from = must(data.layer.handles.open(data.handle, O.rdonly | O.noatime), "Cannot open a lower file");
+		const to = upper.layer.handles.open(upper.handle, O.rdwr | O.nofollow | O.noatime);
 		if (to < 0) close(from);
 		must(to, "Cannot open an upper file");
 		try {
@@ -619,7 +618,7 @@ export class Partials {
 
 	async #makeOrdinary(file: PartialFile): Promise<boolean> {
 		const { upper } = file;
-		const fd = openByHandle(upper.layer.root, upper.handle, O.rdonly | O.noatime | O.nofollow);
+		const fd = upper.layer.handles.open(upper.handle, O.rdonly | O.noatime | O.nofollow);
 		if (fd < 0) return false;
 		try {
 			const status = await this.#flush(fd);

@@ -1,6 +1,5 @@
 import { Real } from "../layer/real.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { openByHandle } from "../linux/file-handle.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
@@ -70,7 +69,7 @@ function filesToSettle(engine: Engine): Real[] {
 	for (const record of engine.dataFiles.list()) {
 		const handle = decodeRecord(record, layer.fileSystem.uuid);
 		if (handle === null || !isOfUpper(record)) continue;
-		const fd = openByHandle(layer.root, handle, O.path | O.nofollow);
+		const fd = layer.handles.open(handle, O.path | O.nofollow);
 		if (fd === -ERRNO.ESTALE) engine.dataFiles.delete(record);
 		if (fd < 0) continue;
 		try {

@@ -1,7 +1,7 @@
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
-import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
 import { linkDescriptor, makeDirectory, makeFile, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
@@ -226,26 +226,26 @@ function isThere(directory: number, name: PathName): boolean {
 }
 
 /** Whether a name leads to this very inode. */
-function leadsTo(directory: number, name: PathName, inode: FileHandle): boolean {
+function leadsTo(writable: Writable, directory: number, name: PathName, inode: FileHandle): boolean {
 	if (directory < 0) return false;
-	const found = handleAt(directory, name);
+	const found = writable.layer.handles.at(directory, name);
 	return typeof found !== "number" && found.type === inode.type && found.bytes.equals(inode.bytes);
 }
 
 /** Whether the disk shows that a step was made; undefined where it cannot show it, and the step can be repeated. */
-function isDone(step: Step, descriptors: Descriptors): boolean | undefined {
+function isDone(writable: Writable, step: Step, descriptors: Descriptors): boolean | undefined {
 	switch (step.op) {
 		case "move":
-			return leadsTo(descriptors.place(step.to), step.toName, step.inode);
+			return leadsTo(writable, descriptors.place(step.to), step.toName, step.inode);
 		case "link":
-			return leadsTo(descriptors.place(step.to), step.toName, step.inode);
+			return leadsTo(writable, descriptors.place(step.to), step.toName, step.inode);
 		case "whiteout": {
 			const directory = descriptors.place(step.in);
 			return directory < 0 || (statAt(directory, step.name, scratch) === 0 && isWhiteoutStat(scratch));
 		}
 		case "unlink": {
 			const directory = descriptors.place(step.in);
-			return directory < 0 || !leadsTo(directory, step.name, step.inode);
+			return directory < 0 || !leadsTo(writable, directory, step.name, step.inode);
 		}
 		default:
 			return undefined;
@@ -285,16 +285,16 @@ class RecoveryDescriptors implements Descriptors {
 		if (place === "work") return this.#writable.work.temporaries;
 		if (place === "index") return this.#writable.index.fd;
 		if (place === "orphans") return this.#writable.work.orphans;
-		return this.#keep(openByHandle(this.#writable.layer.root, place, O.path | O.directory));
+		return this.#keep(this.#writable.layer.handles.open(place, O.path | O.directory));
 	}
 
 	inode(inode: FileHandle, forData: boolean): number {
-		return this.#keep(openByHandle(this.#writable.layer.root, inode, (forData ? O.rdwr : O.path) | O.nofollow));
+		return this.#keep(this.#writable.layer.handles.open(inode, (forData ? O.rdwr : O.path) | O.nofollow));
 	}
 
 	keep(fd: number): void {
 		this.#keep(fd);
-		const handle = handleOf(fd);
+		const handle = this.#writable.layer.handles.of(fd);
 		if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
 		this.made = Buffer.concat([Buffer.of(UNSIGNED, handle.type), handle.bytes]);
 	}
@@ -315,7 +315,7 @@ export function completeSteps(writable: Writable, steps: readonly Step[]): Buffe
 	try {
 		let next = 0;
 		steps.forEach((step, i) => {
-			if (isDone(step, descriptors) === true) next = i + 1;
+			if (isDone(writable, step, descriptors) === true) next = i + 1;
 		});
 		for (const step of steps.slice(next)) if (!isNeedless(step, descriptors)) runStep(writable, step, descriptors);
 		return descriptors.made;

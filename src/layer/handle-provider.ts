@@ -1,0 +1,50 @@
+import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
+import type { PathBytes } from "../linux/libc.ts";
+import type { Stat } from "../linux/stat.ts";
+
+/** Where the ids of a layer's real objects come from, and how an object is found again by its id. Ids have the form of kernel handles. */
+export interface HandleProvider {
+	/** Ids that go where the layer is copied to, and need no privilege. */
+	readonly isPortable: boolean;
+	/** The id of the inode behind a descriptor, or the negated error number. */
+	of(fd: number): FileHandle | number;
+	/** The id of a name in a directory, a link not followed. */
+	at(directory: number, name: PathBytes): FileHandle | number;
+	/** As `at`, where the id of the directory and the attributes of the name are known. */
+	child(parent: FileHandle, directory: number, name: Uint8Array, stat: Stat): FileHandle | number;
+	/** Opens the inode of an id. -ESTALE: it is gone. */
+	open(handle: FileHandle, flags: number): number;
+	/** As `open`, through another mount of the file system where ids know of mounts. */
+	openOn(mount: number, handle: FileHandle, flags: number): number;
+}
+
+/** Handles of the kernel: name_to_handle_at(2), open_by_handle_at(2). */
+export class KernelHandles implements HandleProvider {
+	readonly isPortable = false;
+	readonly #root: number;
+
+	/** `root` is any readable descriptor on the file system. */
+	constructor(root: number) {
+		this.#root = root;
+	}
+
+	of(fd: number): FileHandle | number {
+		return handleOf(fd);
+	}
+
+	at(directory: number, name: PathBytes): FileHandle | number {
+		return handleAt(directory, name);
+	}
+
+	child(_parent: FileHandle, directory: number, name: Uint8Array): FileHandle | number {
+		return handleAt(directory, name);
+	}
+
+	open(handle: FileHandle, flags: number): number {
+		return openByHandle(this.#root, handle, flags);
+	}
+
+	openOn(mount: number, handle: FileHandle, flags: number): number {
+		return openByHandle(mount, handle, flags);
+	}
+}
