@@ -1,7 +1,7 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import type { Command } from "commander";
-import { LayerError } from "../layer/layer.ts";
+import { type Command, Option } from "commander";
+import { type HandleKind, LayerError } from "../layer/layer.ts";
 import { type OpenedOverlay, type OpenOptions, openOverlay } from "../overlay/open-overlay.ts";
 import { defaultUpper } from "../overlay/place.ts";
 import { RegistryError } from "../overlay/registry.ts";
@@ -12,6 +12,7 @@ export interface LayerArguments {
 	readonly lower: readonly string[];
 	readonly dataLower: readonly string[];
 	readonly userxattr?: boolean;
+	readonly handles?: "auto" | HandleKind;
 	readonly upper?: string;
 	readonly work?: string;
 	readonly stateDir?: string;
@@ -26,6 +27,11 @@ export function addLayerOptions(command: Command): Command {
 		.option("--upper <dir>", "where changes go; without it the export is read-only")
 		.option("--work <dir>", "work folder, on the same file system as upper (default: UPPER.work beside it)")
 		.option("--userxattr", "the overlay's own attributes are user.overlay.*, as with the kernel's mount option")
+		.addOption(
+			new Option("--handles <kind>", "where handles come from; an export that exists keeps its kind")
+				.choices(["auto", "kernel", "portable"])
+				.default("auto"),
+		)
 		.option("--state-dir <dir>", "where holdfast keeps its own state (default: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)");
 }
 
@@ -48,6 +54,7 @@ export interface LayerPaths {
 	readonly upper?: string | undefined;
 	readonly work?: string | undefined;
 	readonly stateFolder: string;
+	readonly handles: "auto" | HandleKind;
 }
 
 /** Opens no layer but DIR, whose changes are found by its file system and root. UserError, LayerError. */
@@ -58,16 +65,10 @@ export function layerPaths(directory: string | undefined, given: LayerArguments)
 	const lowers = directory === undefined ? given.lower : [directory];
 	if (lowers.length === 0) throw new UserError("Name the tree to serve: DIR, or --lower for each layer.", 2);
 	if (given.work !== undefined && given.upper === undefined) throw new UserError("--work is of use with --upper only.", 2);
-	if (process.getuid?.() !== 0) {
-		throw new UserError(
-			"Holdfast needs root: it opens objects by their kernel handles (CAP_DAC_READ_SEARCH) and keeps trusted extended attributes " +
-				"(CAP_SYS_ADMIN). Serving without root needs portable handles, which do not exist yet.",
-		);
-	}
 	const state = stateFolder(given.stateDir);
 	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
-	const { dataLower: dataLowers, userxattr: userXattrs = false } = given;
-	return { lowers, dataLowers, userXattrs, upper: place.upper, work: place.work, stateFolder: state };
+	const { dataLower: dataLowers, userxattr: userXattrs = false, handles = "auto" } = given;
+	return { lowers, dataLowers, userXattrs, handles, upper: place.upper, work: place.work, stateFolder: state };
 }
 
 /** Opens what the command line names. */

@@ -8,11 +8,11 @@ import { type SipKey, sipHash, sipHashHi, sipHashLo } from "./sip-hash.ts";
  * |---|---|---|
  * | 0 | 1 | format version, 1 |
  * | 1 | 1 | id of the signing key |
- * | 2 | 1 | provider of the id: 1 kernel handles |
+ * | 2 | 1 | provider of the id: 1 kernel handles, 2 portable ones |
  * | 3 | 1 | zero |
  * | 4 | 4 | export id |
  * | 8 | 2 | home: where the object was born; 0 is the root of the export |
- * | 10 | 1 | type of the id, as name_to_handle_at(2) gave it; 0 for the root |
+ * | 10 | 1 | type of the id, as name_to_handle_at(2) gave it, or of a portable one (0xe1 and above); 0 for the root |
  * | 11 | 1 | n, length of the id |
  * | 12 | n | the id |
  * | 12+n | 8 | SipHash-2-4 of all before it under the export's key |
@@ -21,6 +21,7 @@ import { type SipKey, sipHash, sipHashHi, sipHashLo } from "./sip-hash.ts";
  */
 export const FORMAT_VERSION = 1;
 export const PROVIDER_KERNEL = 1;
+export const PROVIDER_PORTABLE = 2;
 export const HEADER_BYTES = 12;
 export const SIGNATURE_BYTES = 8;
 export const HANDLE_BYTES_MAX = 64;
@@ -43,13 +44,15 @@ export class HandleSigner {
 	readonly exportId: number;
 	readonly keyId: number;
 	readonly #keys: ReadonlyMap<number, SipKey>;
+	readonly #provider: number;
 
-	/** `keys` holds every key that is still good, by its id; `keyId` names the one that signs. */
-	constructor(exportId: number, keys: ReadonlyMap<number, SipKey>, keyId: number) {
+	/** `keys` holds every key that is still good, by its id; `keyId` names the one that signs. `provider`: of the ids that are signed. */
+	constructor(exportId: number, keys: ReadonlyMap<number, SipKey>, keyId: number, provider: number = PROVIDER_KERNEL) {
 		if (!keys.has(keyId)) throw new RangeError(`There is no key ${keyId} to sign handles with`);
 		this.exportId = exportId;
 		this.keyId = keyId;
 		this.#keys = keys;
+		this.#provider = provider;
 	}
 
 	/** The handle of an id that was born in a home. RangeError when the id does not fit. */
@@ -61,7 +64,7 @@ export class HandleSigner {
 		const bytes = Buffer.allocUnsafeSlow(end + SIGNATURE_BYTES);
 		bytes[0] = FORMAT_VERSION;
 		bytes[1] = this.keyId;
-		bytes[2] = PROVIDER_KERNEL;
+		bytes[2] = this.#provider;
 		bytes[3] = 0;
 		bytes.writeUInt32BE(this.exportId, 4);
 		bytes.writeUInt16BE(home, 8);
@@ -78,7 +81,7 @@ export class HandleSigner {
 	verify(bytes: Uint8Array): boolean {
 		const length = bytes.length;
 		if (length < HEADER_BYTES + SIGNATURE_BYTES || length > HANDLE_BYTES_MAX) return false;
-		if (bytes[0] !== FORMAT_VERSION || bytes[2] !== PROVIDER_KERNEL || bytes[3] !== 0) return false;
+		if (bytes[0] !== FORMAT_VERSION || bytes[2] !== this.#provider || bytes[3] !== 0) return false;
 		const end = length - SIGNATURE_BYTES;
 		if (HEADER_BYTES + bytes[11] !== end) return false;
 		if (u32(bytes, 4) !== this.exportId) return false;

@@ -36,7 +36,7 @@ const WITHOUT_CLONES = new Set(["ext4", "tmpfs", "f2fs"]);
 
 /** Whether a file of the one may be a clone of one of the other: cheap, and on the disk as soon as its name is. */
 export function mayShareExtents(from: FileSystem, to: FileSystem): boolean {
-	return from.number === to.number && !WITHOUT_CLONES.has(from.name);
+	return from.device === to.device && !WITHOUT_CLONES.has(from.name);
 }
 
 /** Ranges of bytes, each with its end behind it. */

@@ -5,3 +5,11 @@ export class LayerError extends Error {
 		this.name = "LayerError";
 	}
 }
+
+/** A layer cannot be used with kernel handles; with portable ones it might. */
+export class UnfitError extends LayerError {
+	constructor(message: string) {
+		super(message);
+		this.name = "UnfitError";
+	}
+}

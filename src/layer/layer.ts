@@ -2,17 +2,27 @@ import { readFileSync } from "node:fs";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openPrivateTree } from "../linux/file-system.ts";
+import type { PathBytes } from "../linux/libc.ts";
 import { mountOf, openWholeFileSystem } from "../linux/mount-table.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
-import { fstat, mountId, Stat } from "../linux/stat.ts";
+import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
 import { listXattrs } from "../linux/xattr.ts";
 import { CASEFOLD_REASON, isCasefolded, mayCasefold } from "./casefold.ts";
 import { type HandleProvider, KernelHandles } from "./handle-provider.ts";
-import { LayerError } from "./layer-error.ts";
+import { LayerError, UnfitError } from "./layer-error.ts";
 import { checkOverlayLower } from "./overlay-lower.ts";
+import { LOWER_ROOT } from "./portable-id.ts";
+import { PortableLower } from "./portable-lower.ts";
+import { UPPER_ROOT } from "./portable-upper.ts";
 import { whyUnfit } from "./unfit-file-system.ts";
 
-export { LayerError } from "./layer-error.ts";
+export { LayerError, UnfitError } from "./layer-error.ts";
+
+/** Where the ids of an export come from: see `HandleProvider`. */
+export type HandleKind = "kernel" | "portable";
+
+/** S_IFDIR >> 12. */
+const DIRECTORY = 4;
 
 /** File systems whose handles carry a generation number, so that an inode number used again is no longer the same handle. */
 const WITH_GENERATIONS = new Set(["ext4", "xfs", "btrfs", "tmpfs", "f2fs"]);
@@ -22,8 +32,10 @@ export interface FileSystem {
 	/** Position among the file systems of this stack, of this run only. */
 	readonly number: number;
 	readonly name: string;
-	/** 16 bytes; all zero where it has none. */
-	readonly uuid: Buffer;
+	/** 16 bytes; all zero where it has none. With portable ids every layer counts as one, with an id that the registry gives it. */
+	uuid: Buffer;
+	/** Equal for two layers exactly if they lie on the same file system. */
+	readonly device: string;
 	/** Its directories may ignore the case of names: see `isCasefolded`. */
 	readonly mayCasefold: boolean;
 }
@@ -80,24 +92,48 @@ export class Layer {
 	isRoot(stat: Stat): boolean {
 		return stat.sameInode(this.rootStat);
 	}
+
+	/** Attributes of a real object by a descriptor, with the links that are names of it. 0, or the negated error number. */
+	stat(fd: number, out: Stat): number {
+		const status = fstat(fd, out);
+		if (this.handles.isPortable) this.#countNames(out);
+		return status;
+	}
+
+	/** As `stat`, of a name in a directory. */
+	statAt(directory: number, name: PathBytes, out: Stat): number {
+		const status = statAt(directory, name, out);
+		if (this.handles.isPortable) this.#countNames(out);
+		return status;
+	}
+
+	/** By portable ids each name of a lower file is an object of its own, and an upper one has a link by which it is found. */
+	#countNames(stat: Stat): void {
+		if (stat.type === DIRECTORY) return;
+		stat.nlink = this.isUpper ? stat.nlink - 1 : 1;
+	}
 }
 
 /** Opens layers one after another and knows the file systems among them. */
 export class LayerOpener {
 	readonly #xattr: OverlayXattrs;
+	readonly #kind: HandleKind;
 	readonly #fileSystems: { readonly fileSystem: FileSystem; readonly device: string; readonly path: string }[] = [];
 
-	constructor(xattr: OverlayXattrs = TRUSTED_XATTRS) {
+	constructor(xattr: OverlayXattrs = TRUSTED_XATTRS, kind: HandleKind = "kernel") {
 		this.#xattr = xattr;
+		this.#kind = kind;
 	}
 
 	/** Opens a lower's root through a private read-only mount. LayerError when kernel handles cannot be trusted on its file system. */
 	openLower(path: string): Layer {
+		if (this.#kind === "portable") return this.#openPortable(path, "lower", openDirectory(path, "lower"));
 		return this.#open(path, "lower", openDirectory(path, "lower"), (directory) => privateTree(directory, path, true));
 	}
 
 	/** Opens the upper, whose root is `directory`, on the private mount that it shares with its work folder. Takes the descriptor over. */
 	openUpper(path: string, directory: number): Layer {
+		if (this.#kind === "portable") return this.#openPortable(path, "upper", directory);
 		return this.#open(path, "upper", directory, () => openAt(directory, ".", O.rdonly | O.directory));
 	}
 
@@ -112,9 +148,9 @@ export class LayerOpener {
 			const handle = handleOf(root);
 			if (typeof handle === "number") {
 				close(root);
-				throw new LayerError(
+				throw new UnfitError(
 					`Cannot serve the ${role} ${path}: its file system (${fileSystem.name}) gives no file handles (${errnoName(handle)}). ` +
-						"Portable handles, which need none, do not exist yet; copy the tree to ext4, xfs, btrfs or tmpfs.",
+						"Portable handles (--handles portable) need none.",
 				);
 			}
 			try {
@@ -142,28 +178,70 @@ export class LayerOpener {
 		}
 	}
 
+	/** By portable ids: of any file system, and without a private mount where that takes a privilege that is not there. */
+	#openPortable(path: string, role: "lower" | "upper", directory: number): Layer {
+		let root = -1;
+		try {
+			const figures = fileSystemFigures(directory);
+			if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${errnoName(figures)}.`);
+			const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
+			root = role === "lower" ? openPrivateTree(directory, true) : -ERRNO.EPERM;
+			if (root < 0) root = openAt(directory, ".", O.rdonly | O.directory);
+			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(root)}.`);
+			const stat = new Stat();
+			fstat(root, stat);
+			const device = name === "btrfs" ? btrfsDevice(directory) : `${stat.devMajor}:${stat.devMinor}`;
+			const fileSystem = {
+				number: this.#fileSystems.length,
+				name,
+				uuid: Buffer.alloc(16),
+				mayCasefold: mayCasefold(directory, name),
+				device,
+			};
+			if (fileSystem.mayCasefold && isCasefolded(root)) throw new LayerError(`Cannot serve the ${role} ${path}: ${CASEFOLD_REASON}.`);
+			this.#fileSystems.push({ fileSystem, device, path });
+			const isUpper = role === "upper";
+			return new Layer({
+				path,
+				isUpper,
+				root,
+				outside: directory,
+				rootStat: stat,
+				rootHandle: isUpper ? UPPER_ROOT : LOWER_ROOT,
+				fileSystem,
+				xattr: this.#xattr,
+				// an upper's follows when its work folder is open
+				handles: new PortableLower(root),
+			});
+		} catch (error) {
+			if (root >= 0) close(root);
+			close(directory);
+			throw error;
+		}
+	}
+
 	#recognise(directory: number, path: string, role: "lower" | "upper"): FileSystem {
 		const figures = fileSystemFigures(directory);
 		if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${errnoName(figures)}.`);
 		const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
 		if (name === "overlay" && role === "lower") checkOverlayLower(directory, path);
 		else if (!WITH_GENERATIONS.has(name)) {
-			throw new LayerError(`Cannot serve the ${role} ${path}: ${whyUnfit(name, mountOf(directory)?.type ?? name, role)}`);
+			throw new UnfitError(`Cannot serve the ${role} ${path}: ${whyUnfit(name, mountOf(directory)?.type ?? name, role)}`);
 		}
 		const stat = new Stat();
 		fstat(directory, stat);
 		const uuid = fileSystemUuid(directory, name);
 		if (typeof uuid === "number") {
-			throw new LayerError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}.`);
+			throw new UnfitError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}.`);
 		}
 		if (name === "overlay" && uuid.every((byte) => byte === 0)) {
-			throw new LayerError(
+			throw new UnfitError(
 				`Cannot recognise the overlay of ${path} again: it has no uuid. Mount it once with uuid=on, which keeps one on its upper ` +
 					"(Linux 6.9 or newer), or name its layers instead.",
 			);
 		}
 		if (name === "btrfs" && hasTemporaryId(uuid)) {
-			throw new LayerError(
+			throw new UnfitError(
 				`Cannot recognise the file system (btrfs) of ${path} again: it is mounted under a temporary id, because a clone of it is mounted ` +
 					"too. Unmount the clone and mount it again, or give one of the two an id of its own (btrfstune -u).",
 			);
@@ -174,17 +252,17 @@ export class LayerOpener {
 		if (known !== undefined) return known.fileSystem;
 		const twin = this.#fileSystems.find((other) => other.fileSystem.uuid.equals(uuid));
 		if (twin !== undefined && uuid.every((byte) => byte === 0)) {
-			throw new LayerError(
+			throw new UnfitError(
 				`Cannot tell the file systems of ${twin.path} and ${path} apart: neither has a uuid. Give them one each (tune2fs -U random).`,
 			);
 		}
 		if (twin !== undefined) {
-			throw new LayerError(
+			throw new UnfitError(
 				`Cannot tell the file systems of ${twin.path} and ${path} apart: both have the uuid ${uuid.toString("hex")}, and clones ` +
 					"give equal handles for different files. Give one of them a new uuid (tune2fs -U random, xfs_admin -U generate, btrfstune -u).",
 			);
 		}
-		const fileSystem = { number: this.#fileSystems.length, name, uuid, mayCasefold: mayCasefold(directory, name) };
+		const fileSystem = { number: this.#fileSystems.length, name, uuid, mayCasefold: mayCasefold(directory, name), device };
 		this.#fileSystems.push({ fileSystem, device, path });
 		return fileSystem;
 	}
@@ -227,16 +305,15 @@ function btrfsDevice(directory: number): string {
 export function privateTree(directory: number, path: string, readOnly: boolean): number {
 	const root = openPrivateTree(directory, readOnly);
 	if (root === -ERRNO.EPERM) {
-		throw new LayerError(
-			`Cannot make a private mount of ${path}: the privilege CAP_SYS_ADMIN is missing. Run holdfast as root; ` +
-				"serving without root needs portable handles, which do not exist yet.",
+		throw new UnfitError(
+			`Cannot make a private mount of ${path}: the privilege CAP_SYS_ADMIN is missing. Run holdfast as root, or with --handles portable.`,
 		);
 	}
 	if (root === -ERRNO.ENOSYS) {
-		throw new LayerError(`Cannot make a private mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer.`);
+		throw new UnfitError(`Cannot make a private mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer.`);
 	}
 	if (root === -ERRNO.EINVAL) {
-		throw new LayerError(
+		throw new UnfitError(
 			`Cannot make a private mount of ${path}: its mount is unbindable or of another mount namespace. Name it by another mount.`,
 		);
 	}
@@ -245,9 +322,9 @@ export function privateTree(directory: number, path: string, readOnly: boolean):
 
 function checkHandles(root: number, handle: FileHandle, path: string, role: string): void {
 	if (handle.bytes.length > KERNEL_HANDLE_BYTES_MAX) {
-		throw new LayerError(
+		throw new UnfitError(
 			`Cannot serve the ${role} ${path}: its file handles have ${handle.bytes.length} bytes, and an NFS handle has room for ` +
-				`${KERNEL_HANDLE_BYTES_MAX}. Portable handles, which are shorter, do not exist yet; copy the tree to ext4, xfs, btrfs or tmpfs.`,
+				`${KERNEL_HANDLE_BYTES_MAX}. Portable handles (--handles portable) are shorter.`,
 		);
 	}
 	const again = openByHandle(root, handle, O.path);
@@ -256,12 +333,12 @@ function checkHandles(root: number, handle: FileHandle, path: string, role: stri
 		return;
 	}
 	if (again === -ERRNO.EPERM) {
-		throw new LayerError(
-			`Cannot open objects of the ${role} ${path} by their handles: the privilege CAP_DAC_READ_SEARCH is missing. Run holdfast as root; ` +
-				"serving without root needs portable handles, which do not exist yet.",
+		throw new UnfitError(
+			`Cannot open objects of the ${role} ${path} by their handles: the privilege CAP_DAC_READ_SEARCH is missing. Run holdfast as root, ` +
+				"or with --handles portable.",
 		);
 	}
-	throw new LayerError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}.`);
+	throw new UnfitError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}.`);
 }
 
 /** Tells inodes of all mounted file systems apart. */
@@ -270,11 +347,11 @@ function inodeKey({ devMajor, devMinor, inoHi, inoLo }: Stat): string {
 }
 
 /** The layer that a directory lies inside of, as seen on one mount. Undefined when there is none on that mount. */
-function layerAbove(roots: ReadonlyMap<string, Layer>, mount: number, directory: FileHandle): Layer | undefined {
+function layerAbove(roots: ReadonlyMap<string, Layer>, mount: number, inner: Layer): Layer | undefined {
 	const stat = new Stat();
-	let fd = openByHandle(mount, directory, O.path);
+	let fd = inner.handles.isPortable ? openAt(inner.outside, ".", O.path) : openByHandle(mount, inner.rootHandle, O.path);
 	if (fd < 0) return undefined;
-	const id = mountId(mount);
+	const id = mountId(fd);
 	try {
 		fstat(fd, stat);
 		for (let below = inodeKey(stat); ; ) {
@@ -298,14 +375,14 @@ function layerAbove(roots: ReadonlyMap<string, Layer>, mount: number, directory:
 /** LayerError where one layer lies inside another, or is given twice. */
 export function refuseOverlaps(layers: readonly Layer[]): void {
 	const roots = new Map<string, Layer>();
-	const onFileSystem = new Map<FileSystem, Layer[]>();
+	const onFileSystem = new Map<string, Layer[]>();
 	for (const layer of layers) {
 		const key = inodeKey(layer.rootStat);
 		const twin = roots.get(key);
 		if (twin !== undefined) throw new LayerError(`Cannot use ${twin.path} and ${layer.path} together: they are the same directory.`);
 		roots.set(key, layer);
-		const neighbours = onFileSystem.get(layer.fileSystem);
-		if (neighbours === undefined) onFileSystem.set(layer.fileSystem, [layer]);
+		const neighbours = onFileSystem.get(layer.fileSystem.device);
+		if (neighbours === undefined) onFileSystem.set(layer.fileSystem.device, [layer]);
 		else neighbours.push(layer);
 	}
 	for (const neighbours of onFileSystem.values()) if (neighbours.length > 1) refuseNested(neighbours, roots);
@@ -319,7 +396,7 @@ function refuseNested(neighbours: readonly Layer[], roots: ReadonlyMap<string, L
 		const mounts = whole >= 0 ? [whole] : [...named.values()];
 		for (const inner of neighbours) {
 			for (const mount of mounts) {
-				const outer = layerAbove(roots, mount, inner.rootHandle);
+				const outer = layerAbove(roots, mount, inner);
 				if (outer === undefined) continue;
 				throw new LayerError(
 					`Cannot use ${inner.path} and ${outer.path} together: the first lies inside the second. Layers must not overlap.`,

@@ -16,7 +16,7 @@ export function whyUnfit(kind: string, name: string, role: "lower" | "upper"): s
 	return `its file system (${name}) ${why}. ${place}`;
 }
 
-const UNTIL_PORTABLE = "portable handles, which could serve it, do not exist yet";
+const UNTIL_PORTABLE = "with portable handles (--handles portable) it can be served";
 
 function reasonOf(kind: string): readonly [why: string, remedy: string] {
 	if (IMAGES.has(kind)) {

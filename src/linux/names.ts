@@ -1,5 +1,6 @@
+import { ERRNO } from "./errno.ts";
 import { arena, arenaAddress, declare, declareChange, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
-import { O } from "./open.ts";
+import { descriptorPath, O } from "./open.ts";
 
 const linkatCall = declareChange("linkat", "int", ["int", "pointer", "int", "pointer", "int"]);
 const renameat2Call = declareChange("renameat2", "int", ["int", "pointer", "int", "pointer", "uint"]);
@@ -10,6 +11,8 @@ const symlinkatCall = declareChange("symlinkat", "int", ["pointer", "int", "poin
 const openatCall = declareChange("openat", "int", ["int", "pointer", "int", "uint"]);
 const readlinkatCall = declare("readlinkat", "long", ["int", "pointer", "pointer", "size_t"]);
 
+const AT_FDCWD = -100;
+const AT_SYMLINK_FOLLOW = 0x400;
 const AT_EMPTY_PATH = 0x1000;
 const AT_REMOVEDIR = 0x200;
 
@@ -20,10 +23,14 @@ export function linkName(fromDirectory: number, from: PathBytes, toDirectory: nu
 	return result(linkatCall(fromDirectory, putPath(PLACE.path, from), toDirectory, putPath(PLACE.otherPath, to), 0));
 }
 
-/** A further name for an open inode (needs CAP_DAC_READ_SEARCH). */
+/** A further name for an open inode. */
 export function linkDescriptor(fd: number, toDirectory: number, to: PathBytes): number {
 	arena[PLACE.path] = 0;
-	return result(linkatCall(fd, arenaAddress + PLACE.path, toDirectory, putPath(PLACE.otherPath, to), AT_EMPTY_PATH));
+	const status = result(linkatCall(fd, arenaAddress + PLACE.path, toDirectory, putPath(PLACE.otherPath, to), AT_EMPTY_PATH));
+	// who has not CAP_DAC_READ_SEARCH may take the other way round
+	if (status !== -ERRNO.ENOENT && status !== -ERRNO.EPERM) return status;
+	const path = putPath(PLACE.path, descriptorPath(fd));
+	return result(linkatCall(AT_FDCWD, path, toDirectory, putPath(PLACE.otherPath, to), AT_SYMLINK_FOLLOW));
 }
 
 export function renameName(fromDirectory: number, from: PathBytes, toDirectory: number, to: PathBytes, flags = 0): number {

@@ -18,7 +18,7 @@ export function statOf(engine: Engine, node: Node): Stat {
 	const { isUpper } = node;
 	if (node.stat !== null && memory.now - node.statTime < (isUpper ? NAMES_TICKS : ATTRIBUTES_TICKS)) return node.stat;
 	const stat = new Stat();
-	must(fstat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
+	must(node.top.layer.stat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
 	// somebody has removed it from its lower, and only our descriptor still holds it; by its handle it could not be opened again
 	if (stat.nlink === 0 && !isUpper) throw new OverlayError("stale", "The object has been removed from its layer");
 	if (isUpper && engine.partials !== null) showTimes(engine.partials, node, stat);

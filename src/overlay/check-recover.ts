@@ -31,6 +31,7 @@ export function completeInterruptedChange({ work, workPath, index, upper }: Chec
 		journal,
 		longRedirects: new LongRedirects(workFolder.own, ownPath, upper),
 		marks,
+		ids: null,
 	};
 	try {
 		journal.recover();

@@ -56,6 +56,10 @@ const WORDS = [
 	"unnamed",
 	"make",
 	"isOpaque",
+	"where",
+	"forget",
+	"above",
+	"id",
 ] as const;
 const NUMBERS: ReadonlyMap<string, number> = new Map(WORDS.map((word, i) => [word, i]));
 

@@ -19,7 +19,7 @@ import type { CopyUpJob, Node } from "./node.ts";
 import type { Job } from "./offload.ts";
 import { Plan } from "./plan.ts";
 import { keepProtection } from "./protection.ts";
-import type { Step } from "./steps.ts";
+import { giveId, type Step } from "./steps.ts";
 import { FileType, type SetAttributes } from "./types.ts";
 
 /** What of an export can be written, or "rofs". */
@@ -113,8 +113,9 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		const stat = new Stat();
 		must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
 		mark(engine, fd, source, stat);
+		if (writable.ids !== null) giveId(writable, writable.ids.newId(true), fd, parent.top.handle, name);
 		copyMetadata(engine.xattr, engine.descriptors.path(source), fd, stat);
-		must(fstat(fd, stat), "Cannot read a directory in work");
+		must(layer.stat(fd, stat), "Cannot read a directory in work");
 		const real = realOf(layer, fd, stat);
 		const entryName = index.buildDirectoryEntry(real.handle);
 		const entryHandle = layer.handles.at(work.temporaries, entryName);
@@ -145,7 +146,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	if (place !== null) ensureUpper(engine, place.parent);
 	const source = node.top;
 	const stat = new Stat();
-	must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower object");
+	must(source.layer.stat(engine.descriptors.path(source), stat), "Cannot read a lower object");
 	if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed from its layer");
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
 	clearEntry(writable, entry);
@@ -161,8 +162,9 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		// one name here and one in the index is what is taken for granted; each xattr less lets more of them fit into the inode
 		if (delta !== -1 || lowerLinks > 1)
 			must(setMark(writable, built.fd, engine.xattr.nlink, nlinkValue(delta)), "Cannot set the link count");
+		if (writable.ids !== null) must(writable.ids.assign(built.fd, writable.ids.newId(false)), "Cannot give an object its id");
 		copyMetadata(engine.xattr, engine.descriptors.path(source), built.fd, stat);
-		must(fstat(built.fd, stat), "Cannot read an object in work");
+		must(writable.layer.stat(built.fd, stat), "Cannot read an object in work");
 		const real = realOf(writable.layer, built.fd, stat);
 		const plan = new Plan(engine, writable);
 		const inode = plan.built(real, built.fd);

@@ -2,7 +2,7 @@ import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
 import { linkDescriptor, makeNode, makeSymlink, RENAME, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
-import { fstat, Stat } from "../linux/stat.ts";
+import { Stat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { noteStat, statOf } from "./attributes.ts";
@@ -18,6 +18,7 @@ import { notePartial } from "./partial-access.ts";
 import { Plan } from "./plan.ts";
 import { ACL_ACCESS, ACL_DEFAULT, inheritAcl } from "./posix-acl.ts";
 import { refuseProtected } from "./protection.ts";
+import { giveId } from "./steps.ts";
 import { type Credentials, FileType, type SetAttributes } from "./types.ts";
 
 const S_ISGID = 0o2000;
@@ -75,13 +76,14 @@ export function createObject(
 	const flags = isFile ? (maker.type === FileType.dir ? O.rdonly | O.directory : O.rdwr) : O.path;
 	const fd = must(openAt(writable.work.temporaries, temporary, flags | O.nofollow), "Cannot open an object in work");
 	try {
+		if (writable.ids !== null) giveId(writable, writable.ids.newId(maker.type === FileType.dir), fd, directory.top.handle, name);
 		dress(fd, maker.type, birth, wanted);
 		if (maker.type === FileType.dir && directory.reals.length > 1) {
 			// nothing of that name below may show through, also not after the lowers have been exchanged
 			must(setXattr(fd, engine.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
 		}
 		const stat = new Stat();
-		must(fstat(fd, stat), "Cannot read a new object");
+		must(writable.layer.stat(fd, stat), "Cannot read a new object");
 		const real = realOf(writable.layer, fd, stat);
 		const identity = { home: writable.layer.home, id: real.handle };
 		const isOverWhiteout = upperEntry(engine, directory, name) !== "none";
@@ -122,7 +124,8 @@ function makeInPlace(
 	const { atime = null, mtime = null } = wanted;
 	const size = type === FileType.reg ? (wanted.size ?? 0) : 0;
 	const isOpaque = type === FileType.dir && directory.reals.length > 1;
-	const { fd, stat } = plan.make({ op: "make", in: plan.in(directory), name, type, mode, uid, gid, size, atime, mtime, isOpaque });
+	const id = writable.ids?.newId(type === FileType.dir) ?? null;
+	const { fd, stat } = plan.make({ op: "make", in: plan.in(directory), name, type, mode, uid, gid, size, atime, mtime, isOpaque, id });
 	let node: Node;
 	try {
 		const real = realOf(writable.layer, fd, stat);

@@ -1,6 +1,7 @@
 import type { SipKey } from "../handle/sip-hash.ts";
 import { type HandleSigner, ROOT_HOME } from "../handle/wire-handle.ts";
 import type { Layer, OverlayXattrs } from "../layer/layer.ts";
+import type { PortableUpper } from "../layer/portable-upper.ts";
 import { type DescriptorCache, Real, RealObjectError } from "../layer/real.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
@@ -30,6 +31,8 @@ export interface Writable {
 	readonly longRedirects: LongRedirects;
 	/** See getMark. */
 	readonly marks: RecordMap;
+	/** Portable ids of upper; null: kernel handles. */
+	readonly ids: PortableUpper | null;
 }
 
 /** What every part of the engine works on: the stack, the caches and the registry's numbers. One for each export. */

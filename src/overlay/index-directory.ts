@@ -3,7 +3,7 @@ import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { removeDirectory, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
-import { fstat, Stat } from "../linux/stat.ts";
+import { Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { must } from "./engine.ts";
 import { decodeRecord, encodeRecord } from "./identity.ts";
@@ -48,7 +48,7 @@ export class IndexDirectory {
 		if (fd === -ERRNO.ENOENT) return ABSENT;
 		must(fd, "Cannot open an index entry");
 		const stat = new Stat();
-		const status = fstat(fd, stat);
+		const status = this.#upper.stat(fd, stat);
 		if (status < 0) close(fd);
 		must(status, "Cannot read an index entry");
 		if (isWhiteoutStat(stat)) {
@@ -70,7 +70,7 @@ export class IndexDirectory {
 		if (fd === -ERRNO.ESTALE) return ABSENT;
 		must(fd, "Cannot open the directory of an index entry");
 		const stat = new Stat();
-		const status = fstat(fd, stat);
+		const status = this.#upper.stat(fd, stat);
 		if (status < 0) close(fd);
 		must(status, "Cannot read the directory of an index entry");
 		return { kind: "upper", fd, stat };
@@ -79,7 +79,7 @@ export class IndexDirectory {
 	/** Builds the entry of a directory in work: an empty directory that names the upper one. */
 	buildDirectoryEntry(upper: FileHandle): string {
 		const record = encodeRecord(this.#upper.fileSystem.uuid, upper, true);
-		const temporary = this.#work.makeTemporaryDirectory(0);
+		const temporary = this.#work.makeTemporaryDirectory(this.#upper.handles.isPortable ? 0o700 : 0);
 		this.#work.setTemporaryXattr(temporary, this.#upper.xattr.upper, record);
 		return temporary;
 	}

@@ -197,7 +197,7 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 			if (search.path === null && !parent.hasXattrWhiteouts) {
 				// most names are those of files, or are not there: no descriptor is opened for that
 				const path = engine.descriptors.path(parent);
-				const status = statAt(path, search.name, seen);
+				const status = parent.layer.statAt(path, search.name, seen);
 				if (parent.layer.isUpper) engine.memory.upperEntry = status < 0 ? "none" : isWhiteoutStat(seen) ? "whiteout" : "object";
 				if (status === -ERRNO.ENOENT) continue;
 				must(status, "Cannot look a name of a layer up");
@@ -216,15 +216,15 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 				continue;
 			}
 			const stat = known ?? new Stat();
-			if (known === null) must(fstat(fd, stat), "Cannot read attributes in a layer");
+			if (known === null) must(parent.layer.stat(fd, stat), "Cannot read attributes in a layer");
 			if (isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout))) break;
 			if (stat.type !== FileType.dir) {
 				if (top !== null) break;
-				const found = { reals: [realOf(parent.layer, fd, stat)], fds: [fd], stat };
+				const found = { reals: [realOfHit(parent, search, fd, stat)], fds: [fd], stat };
 				fd = -1;
 				return found;
 			}
-			const real = realOf(parent.layer, fd, stat);
+			const real = realOfHit(parent, search, fd, stat);
 			refuseCasefold(real, fd);
 			const isEnd = readDirectoryMarks(engine, real, fd, search) || hit.isEnd;
 			top ??= stat;
@@ -244,6 +244,12 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 		for (const open of fds) close(open);
 		throw error;
 	}
+}
+
+/** By portable ids what the name leads to in a lower is known without asking the kernel where it is. */
+function realOfHit(parent: Real, { name, path }: Search, fd: number, stat: Stat): Real {
+	const { layer } = parent;
+	return layer.handles.isPortable && !layer.isUpper && path === null ? realOfName(parent, fd, name, stat) : realOf(layer, fd, stat);
 }
 
 function refuseCasefold(real: Real, fd: number): void {
@@ -480,6 +486,7 @@ function lowerFileid(real: Real): Fileid {
  * number may be another's, and the object gets a hashed one: what it became is in upper, and is not lost with it.
  */
 function birthFileid(engine: Engine, identity: Identity): Fileid {
+	if (engine.homes.get(identity.home)?.layers[0].handles.isPortable) return { real: null, space: 0, inoHi: 0, inoLo: 0 };
 	const stat = new Stat();
 	let home: Home;
 	try {
@@ -550,7 +557,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	const stat = new Stat();
 	let isKept = false;
 	try {
-		must(fstat(fd, stat), "Cannot read an object");
+		must(layer.stat(fd, stat), "Cannot read an object");
 		if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed");
 		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, identity);
 		const owner = answer === null ? (layerOf(home, stat) ?? layer) : layer;

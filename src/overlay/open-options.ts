@@ -1,3 +1,4 @@
+import type { HandleKind } from "../layer/layer.ts";
 import type { ListingLimits } from "./listing.ts";
 
 /** How large files are copied up: see `partials.ts`. */
@@ -17,6 +18,8 @@ export interface OpenOptions {
 	readonly dataLowers?: readonly string[];
 	/** The overlay's own xattrs are `user.overlay.*`, as of the kernel's `userxattr`. */
 	readonly userXattrs?: boolean;
+	/** Where ids come from; "auto" (the default): kernel handles where everything allows them. An export that exists keeps its kind. */
+	readonly handles?: "auto" | HandleKind;
 	/** Absent for a read-only export. */
 	readonly upper?: string | undefined;
 	/** By default a sibling of upper. */

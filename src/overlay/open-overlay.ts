@@ -1,8 +1,9 @@
 import { realpathSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { sipKey } from "../handle/sip-hash.ts";
-import { HandleSigner } from "../handle/wire-handle.ts";
+import { HandleSigner, PROVIDER_KERNEL, PROVIDER_PORTABLE } from "../handle/wire-handle.ts";
 import {
+	type HandleKind,
 	type Layer,
 	LayerError,
 	LayerOpener,
@@ -11,8 +12,10 @@ import {
 	privateTree,
 	refuseOverlaps,
 	TRUSTED_XATTRS,
+	UnfitError,
 	USER_XATTRS,
 } from "../layer/layer.ts";
+import { PortableUpper } from "../layer/portable-upper.ts";
 import { DescriptorCache, Real } from "../layer/real.ts";
 import { syncFileSystem } from "../linux/data.ts";
 import { errnoName } from "../linux/errno.ts";
@@ -21,6 +24,7 @@ import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { adoptUpper, type UpperReport } from "./adopt-upper.ts";
 import { adoptLower, type LayerReport } from "./adoption.ts";
+import { type ChosenHandles, chooseHandles, withXattrs } from "./choose-handles.ts";
 import { DataFiles } from "./data-files.ts";
 import { Durability } from "./durability.ts";
 import { type Engine, ROOT_HOME, type Writable } from "./engine.ts";
@@ -38,7 +42,7 @@ import { type Adoption, claimUpper, endAdoption, lockUpper, takeUpper, writePid 
 import { PartialRecords, runOf } from "./partial-record.ts";
 import { PARTIAL_LIMITS, Partials } from "./partials.ts";
 import { Patience } from "./patience.ts";
-import { type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
+import { indexPath, type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
 import { RecordMap } from "./record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "./registry.ts";
 import { assignNumbers, checkStack, homesOf, newRegistry, type Stack } from "./stack.ts";
@@ -58,6 +62,8 @@ export interface OpenedOverlay {
 	readonly work: string | null;
 	/** What had to be adopted of upper before it could be served. */
 	readonly adopted: UpperReport | null;
+	/** Where ids come from, and why. */
+	readonly handles: ChosenHandles;
 }
 
 /** With it a server that has walked directories of a million entries stays below 512 MiB. */
@@ -76,10 +82,26 @@ export function openOverlay(options: OpenOptions): OpenedOverlay {
 	if (options.lowers.length === 0) throw new LayerError("Name at least one lower directory to serve.");
 	setUmask(0);
 	const limit = raiseDescriptorLimit();
+	const choice = chooseHandles(options);
+	if (choice.kind !== "auto")
+		return { ...openAs(withXattrs(options, choice.kind), choice.kind, limit), handles: { kind: choice.kind, why: choice.why } };
+	try {
+		return {
+			...openAs(options, "kernel", limit),
+			handles: { kind: "kernel", why: "the layers' file systems and this process allow them" },
+		};
+	} catch (error) {
+		if (!(error instanceof UnfitError)) throw error;
+		const opened = openAs(withXattrs(options, "portable"), "portable", limit);
+		return { ...opened, handles: { kind: "portable", why: error.message } };
+	}
+}
+
+function openAs(options: OpenOptions, kind: HandleKind, limit: number): Omit<OpenedOverlay, "handles"> {
 	const opened: { close(): void }[] = [];
 	const made: { close(): void }[] = [];
 	try {
-		return open(options, limit, opened, made);
+		return open(options, kind, limit, opened, made);
 	} catch (error) {
 		for (const resource of [...made, ...opened].reverse()) resource.close();
 		throw error;
@@ -88,13 +110,19 @@ export function openOverlay(options: OpenOptions): OpenedOverlay {
 
 type Keep = <T extends { close(): void }>(resource: T) => T;
 
-function open(options: OpenOptions, descriptorLimit: number, opened: { close(): void }[], made: { close(): void }[]): OpenedOverlay {
+function open(
+	options: OpenOptions,
+	kind: HandleKind,
+	descriptorLimit: number,
+	opened: { close(): void }[],
+	made: { close(): void }[],
+): Omit<OpenedOverlay, "handles"> {
 	const keep: Keep = (resource) => {
 		opened.push(resource);
 		return resource;
 	};
 	refuseFewDescriptors(options, descriptorLimit);
-	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS);
+	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, kind);
 	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
 	refuseOverlaps([...lowers, ...dataLowers]);
@@ -105,7 +133,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
 	const layers = upper === null ? lowers : [upper, ...lowers];
 	if (upper !== null) refuseOverlaps([...layers, ...dataLowers]);
-	refuseNameless([...layers, ...dataLowers], place.folder);
+	if (kind === "kernel") refuseNameless([...layers, ...dataLowers], place.folder);
 	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
 	const existing = readRegistry(place.folder);
 	refuseFormerUppers(options, lowers, existing);
@@ -126,6 +154,7 @@ function open(options: OpenOptions, descriptorLimit: number, opened: { close(): 
 			registry.exportId,
 			new Map(registry.keys.map((key) => [key.id, sipKey(Buffer.from(key.secret, "hex"))])),
 			registry.signingKey,
+			kind === "portable" ? PROVIDER_PORTABLE : PROVIDER_KERNEL,
 		),
 		cookieKey: sipKey(Buffer.from(registry.cookieSecret, "hex")),
 		homes: homesOf(registry, layers),
@@ -279,11 +308,23 @@ function openSharedTree(upper: string, work: string): SharedTree {
 	};
 }
 
+/** What of upper is removed for good is nothing's id any more. */
+function openIds(upper: Layer, work: WorkFolder, keep: Keep): PortableUpper | null {
+	if (!upper.handles.isPortable) return null;
+	const ids = keep(new PortableUpper(upper.root, work.own, upper.xattr.identity, upper.xattr.upper));
+	upper.handles = ids;
+	work.onRemoval = (fd) => {
+		const id = ids.of(fd);
+		if (typeof id !== "number") ids.forget(id);
+	};
+	return ids;
+}
+
 function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: Keep): Writable {
 	const work = place.work as string;
 	const folder = (path: string) => tree.open(path);
 	const workFolder = keep(new WorkFolder(folder(join(work, "work")), folder(place.folder), place.folder));
-	const index = folder(join(work, "index"));
+	const index = folder(indexPath(work, upper.handles.isPortable));
 	keep({ close: () => close(index) });
 	const writable: Writable = {
 		layer: upper,
@@ -293,6 +334,7 @@ function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: Keep):
 		journal: keep(new Journal(place.folder, () => writable)),
 		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath, upper),
 		marks: keep(new RecordMap(place.folder, "marks")),
+		ids: openIds(upper, workFolder, keep),
 	};
 	return writable;
 }

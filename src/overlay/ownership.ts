@@ -9,7 +9,7 @@ import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import { copyMetadata } from "./copy-up.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
-import { makeFolder, type Place } from "./place.ts";
+import { indexPath, makeFolder, type Place } from "./place.ts";
 import { flushFolder, type Registry, registryPath, writeDurably } from "./registry.ts";
 import { checkUpper } from "./upper-check.ts";
 
@@ -148,8 +148,8 @@ function refuseMounted(upper: Layer, lowers: readonly Layer[]): void {
 export function takeUpper(place: Place, upper: Layer, lowers: readonly Layer[], registry: Registry, adoption: Adoption): void {
 	const work = place.work as string;
 	makeFolder(markerFolder(work), "the marker's folder");
-	makeFolder(join(work, "index"), "the index");
 	makeFolder(place.folder, "the folder");
+	makeFolder(indexPath(work, upper.handles.isPortable), "the index");
 	// before the marker: with that in place a start believes that all is as we left it
 	if (adoption !== "none") writeDurably(join(place.folder, ADOPTING_FILE), Buffer.from(`${adoption}\n`));
 	makeFolder(join(markerFolder(work), MARKER), "the marker");
@@ -163,8 +163,8 @@ export function takeUpper(place: Place, upper: Layer, lowers: readonly Layer[], 
 	const status = setXattr(upper.root, upper.xattr.identity, Buffer.from(registry.uuid, "hex"));
 	if (status === -ERRNO.EPERM) {
 		throw new LayerError(
-			`Cannot mark the upper ${upper.path}: trusted extended attributes need the privilege CAP_SYS_ADMIN. Run holdfast as root; ` +
-				"serving without root needs portable handles, which do not exist yet.",
+			`Cannot mark the upper ${upper.path}: trusted extended attributes need the privilege CAP_SYS_ADMIN. Run holdfast as root, ` +
+				"or with --userxattr.",
 		);
 	}
 	if (status < 0) {

@@ -138,6 +138,6 @@ export class Patience {
 }
 
 /** An upper that does not answer cannot serve, and what lies in memory always answers. */
-function isQuick({ isUpper, fileSystem }: Layer): boolean {
-	return isUpper || fileSystem.name === "tmpfs";
+function isQuick({ isUpper, fileSystem, handles }: Layer): boolean {
+	return isUpper || fileSystem.name === "tmpfs" || handles.isPortable;
 }

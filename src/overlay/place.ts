@@ -1,12 +1,14 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, realpathSync, rmdirSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { type Layer, LayerError, LayerOpener, onOneMount } from "../layer/layer.ts";
+import { type Layer, LayerError, LayerOpener, onOneMount, UnfitError, USER_XATTRS } from "../layer/layer.ts";
 import { errnoName } from "../linux/errno.ts";
+import { handleOf } from "../linux/file-handle.ts";
+import { fileSystemUuid } from "../linux/file-system.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
-import { rootName } from "./stack.ts";
+import { rootName, treeName } from "./stack.ts";
 import { FileType } from "./types.ts";
 
 /** Where the changeable parts of an export are. */
@@ -20,8 +22,16 @@ export interface Place {
 
 function layerName(lowers: readonly Layer[]): string {
 	const hash = createHash("sha256");
-	for (const lower of lowers) hash.update(lower.fileSystem.uuid).update(rootName(lower.rootHandle)).update("\n");
+	for (const lower of lowers) {
+		if (lower.handles.isPortable) hash.update(treeName(lower)).update("\n");
+		else hash.update(lower.fileSystem.uuid).update(rootName(lower.rootHandle)).update("\n");
+	}
 	return hash.digest("hex").slice(0, 24);
+}
+
+/** Entries of portable ids do not lie in the kernel's index, which refuses names that it does not know. */
+export function indexPath(work: string, isPortable: boolean): string {
+	return isPortable ? join(work, "holdfast", "index") : join(work, "index");
 }
 
 /** Found again by the file systems and root ids of the layers, wherever they are mounted. */
@@ -34,14 +44,32 @@ export function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): P
 
 /** Upper and work that `serve DIR` keeps for a tree. */
 export function defaultUpper(stateFolder: string, lower: string): { readonly upper: string; readonly work: string } {
-	const layer = new LayerOpener().openLower(lower);
+	const { layer, name } = openForName(lower);
 	try {
 		refuseInside(stateFolder, [layer], "the state folder, where the changes would be kept,");
-		const folder = join(stateFolder, "changes", layerName([layer]));
+		const folder = join(stateFolder, "changes", name);
 		return { upper: join(folder, "upper"), work: join(folder, "work") };
 	} finally {
 		layer.close();
 	}
+}
+
+/** A tree, and what it is known by on this machine. Where kernel handles cannot be used they still tell one directory from another. */
+function openForName(lower: string): { readonly layer: Layer; readonly name: string } {
+	try {
+		const layer = new LayerOpener().openLower(lower);
+		return { layer, name: layerName([layer]) };
+	} catch (error) {
+		if (!(error instanceof UnfitError)) throw error;
+	}
+	const layer = new LayerOpener(USER_XATTRS, "portable").openLower(lower);
+	const { devMajor, devMinor, inoHi, inoLo } = layer.rootStat;
+	const uuid = fileSystemUuid(layer.root, layer.fileSystem.name);
+	const handle = handleOf(layer.outside);
+	const hash = createHash("sha256").update("portable\n");
+	hash.update(typeof uuid === "number" || uuid.every((byte) => byte === 0) ? `${devMajor}:${devMinor}\n` : uuid);
+	hash.update(typeof handle === "number" ? `${inoHi}:${inoLo}\n` : rootName(handle));
+	return { layer, name: hash.digest("hex").slice(0, 24) };
 }
 
 export function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly Layer[], opened: { close(): void }[]): Place {
@@ -180,7 +208,7 @@ export function refuseNameless(layers: readonly Layer[], folder: string): void {
 		if (layer.fileSystem.uuid.some((byte) => byte !== 0)) continue;
 		const { devMajor, devMinor } = layer.rootStat;
 		if (devMajor === stat.devMajor && devMinor === stat.devMinor) continue;
-		throw new LayerError(
+		throw new UnfitError(
 			`Cannot recognise the file system (${layer.fileSystem.name}) of ${layer.path} again: it has no uuid. ` +
 				"Give it one (tune2fs -U random), or keep the work or state folder on that same file system.",
 		);

@@ -5,7 +5,7 @@ import type { Engine, Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
 import type { Descriptors, Place, Step } from "./steps.ts";
-import type { ChangeRequest } from "./types.ts";
+import { type ChangeRequest, FileType } from "./types.ts";
 
 /** The steps of one change, as they are put together, with the descriptors that are open for them. */
 export class Plan implements Descriptors {
@@ -47,6 +47,18 @@ export class Plan implements Descriptors {
 	touch(node: Node): this {
 		this.#touched.push(node);
 		return this;
+	}
+
+	/** Behind the step that moves a directory: portable ids lead by its new place. */
+	moved(node: Node, directory: Node, name: Uint8Array): this {
+		if (this.#writable.ids === null || node.type !== FileType.dir) return this;
+		return this.add({ op: "where", inode: node.top.handle, above: this.in(directory), name });
+	}
+
+	/** Behind the step that takes the last name of an object: nothing leads to it by its portable id any more. */
+	lost(node: Node): this {
+		if (this.#writable.ids === null || !node.isUpper || node.uses > 0) return this;
+		return this.add({ op: "forget", inode: node.top.handle });
 	}
 
 	/** Makes a change of this one step: the new object, open, with its attributes. */

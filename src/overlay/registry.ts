@@ -38,6 +38,8 @@ export interface Registry {
 	readonly dataLowers?: readonly LayerRecord[];
 	/** The overlay's own xattrs are `user.overlay.*`. */
 	readonly userXattrs?: boolean;
+	/** Where ids come from; absent: kernel handles. */
+	readonly handles?: "portable";
 }
 
 /** A byte of every handle; 0 is none. */
@@ -55,8 +57,8 @@ export interface KeyRecord {
 export interface HomeRecord {
 	/** 1 .. 65535; numbers only rise. */
 	readonly number: number;
-	readonly kind: "file system" | "upper generation";
-	/** 16 bytes in hex: the file system's own uuid, or a random one. */
+	readonly kind: "file system" | "layer" | "upper generation";
+	/** 16 bytes in hex: the file system's own uuid, or a random one. A lower is a home of its own with portable handles. */
 	readonly uuid: string;
 }
 
@@ -70,7 +72,7 @@ export interface SpaceRecord {
 
 export interface LayerRecord {
 	readonly home: number;
-	/** Type and bytes of the root's kernel handle, `type:hex`. */
+	/** Type and bytes of the root's kernel handle, `type:hex`; with portable handles `names:hex`, a hash of the names in the root. */
 	readonly root: string;
 	/** A lower that once was an upper, and whose redirects have been noted. */
 	readonly adopted?: boolean;

@@ -66,15 +66,22 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 	const plan = new Plan(engine, writableOf(engine));
 	planOrphan(engine, plan, node);
 	// what can be taken back comes first, should there be no space for the rest
+	const isLast = isLastName(engine, node);
 	const loss = planLoss(engine, plan, node, hadUpper);
 	if (hadUpper && !isInLowers(engine, directory, name)) {
 		plan.add({ op: "unlink", in: plan.in(directory), name, inode: plan.of(node) });
 	} else {
 		plan.add({ op: "whiteout", in: plan.in(directory), name });
 	}
+	if (isLast) plan.lost(node);
 	plan.perform();
 	listings.noteRemoved(directory, name);
 	loss(directory, name);
+}
+
+/** Whether the object goes with the name that it is about to lose. */
+export function isLastName(engine: Engine, node: Node): boolean {
+	return node.type === FileType.dir || linkCount(engine, node, statOf(engine, node)) <= 1;
 }
 
 /** An object that is held open outlives its last name: before that goes, it gets one among the orphans. */
@@ -98,7 +105,11 @@ export function retain(node: Node): void {
 export function release(engine: Engine, node: Node): void {
 	node.uses--;
 	if (node.uses > 0 || !node.isOrphan) return;
-	if (node.isUpper) unlinkName(writableOf(engine).work.orphans, orphanName(node));
+	if (node.isUpper) {
+		const { work, ids } = writableOf(engine);
+		unlinkName(work.orphans, orphanName(node));
+		ids?.forget(node.top.handle);
+	}
 	engine.nodes.bury(node);
 }
 

@@ -16,7 +16,7 @@ import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
 import { notePartial } from "./partial-access.ts";
 import { Plan } from "./plan.ts";
-import { demandDelete, isEmpty, planLoss, planOrphan } from "./remove.ts";
+import { demandDelete, isEmpty, isLastName, planLoss, planOrphan } from "./remove.ts";
 import { type Credentials, FileType } from "./types.ts";
 
 /** One side of a rename: a name in a directory, and what it leads to. */
@@ -95,7 +95,7 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Place,
 	const [fromPlace, toPlace] = [plan.in(from.directory), plan.in(to.directory)];
 	const flags = RENAME.exchange;
 	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
-	plan.touch(target).perform();
+	plan.moved(source, to.directory, to.name).moved(target, from.directory, from.name).touch(target).perform();
 	for (const [node, place] of [
 		[source, to],
 		[target, from],
@@ -155,9 +155,12 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	const swaps = isDirectory && targetEntry === "whiteout";
 	const flags = swaps ? RENAME.exchange : leavesWhiteout ? RENAME.whiteout : 0;
 	// as in removeChild
+	const isLast = target !== null && isLastName(engine, target);
 	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
 	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
 	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromPlace, name: from.name });
+	plan.moved(source, to.directory, to.name);
+	if (target !== null && isLast) plan.lost(target);
 	try {
 		plan.perform();
 	} finally {
@@ -216,7 +219,7 @@ function prepareDirectory(engine: Engine, to: Place, source: Node, target: Node 
 
 /** A really empty directory for the place of one that holds only whiteouts, so that rename(2) may replace it. Its name in work. */
 function planClearing(engine: Engine, plan: Plan, to: Place, target: Node): string {
-	const { work, layer } = writableOf(engine);
+	const { work, layer, ids } = writableOf(engine);
 	const stat = statOf(engine, target);
 	const temporary = work.makeTemporaryDirectory(0o700);
 	const fd = must(openAt(work.temporaries, temporary, O.path | O.directory), "Cannot open a directory in work");
@@ -226,6 +229,7 @@ function planClearing(engine: Engine, plan: Plan, to: Place, target: Node): stri
 		changeMode(fd, stat.mode & 0o7777);
 		setXattr(fd, engine.xattr.opaque, Buffer.from("y"));
 		must(fstat(fd, stat), "Cannot read a directory in work");
+		if (ids !== null) must(ids.assign(fd, ids.newId(true)), "Cannot give an object its id");
 		const inode = realOf(layer, fd, stat).handle;
 		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: plan.in(to.directory), toName: to.name, flags: RENAME.exchange });
 		return temporary;

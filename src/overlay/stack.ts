@@ -1,5 +1,7 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { type Layer, LayerError, USER_XATTRS } from "../layer/layer.ts";
+import { visitEntries } from "../linux/directory.ts";
+import { errnoName } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { mountId } from "../linux/stat.ts";
 import type { Home } from "./engine.ts";
@@ -19,6 +21,7 @@ export interface Stack {
 }
 
 export function newRegistry({ upper, lowers, dataLowers }: Stack): Registry {
+	if (lowers[0].handles.isPortable) return newPortableRegistry({ upper, lowers, dataLowers });
 	const homes: HomeRecord[] = [];
 	const spaces: SpaceRecord[] = [];
 	const records: LayerRecord[] = [];
@@ -54,6 +57,43 @@ export function newRegistry({ upper, lowers, dataLowers }: Stack): Registry {
 	};
 }
 
+/** Each layer is a home, with an id that goes where it is copied to; file ids are hashes, so there are no inode spaces. */
+function newPortableRegistry({ upper, lowers, dataLowers }: Stack): Registry {
+	const homes: HomeRecord[] = [];
+	const newHome = (kind: HomeRecord["kind"]) => {
+		homes.push({ number: homes.length + 1, kind, uuid: randomBytes(16).toString("hex") });
+		return homes.length;
+	};
+	return {
+		...newSecrets(),
+		homes,
+		spaces: [],
+		lowers: lowers.map((lower) => ({ home: newHome("layer"), root: treeName(lower) })),
+		upper: upper === null ? null : { home: newHome("upper generation"), root: rootName(upper.rootHandle) },
+		...(dataLowers.length > 0 ? { dataLowers: dataLowers.map((layer) => ({ home: newHome("layer"), root: treeName(layer) })) } : {}),
+		...(lowers[0].xattr === USER_XATTRS ? { userXattrs: true } : {}),
+		handles: "portable",
+	};
+}
+
+/** By what a lower is recognised wherever it was copied to: the names in its root. */
+export function treeName(layer: Layer): string {
+	const names: string[] = [];
+	const status = visitEntries(layer.root, (name) => {
+		names.push(Buffer.from(name).toString("latin1"));
+		return undefined;
+	});
+	if (status < 0) throw new LayerError(`Cannot read the root of ${layer.path}: ${errnoName(status)}.`);
+	const hash = createHash("sha256");
+	for (const name of names.sort()) hash.update(Buffer.from(`${name}/`, "latin1"));
+	return `names:${hash.digest("hex").slice(0, 32)}`;
+}
+
+/** By what the registry knows a layer's root. */
+function nameOfRoot(layer: Layer): string {
+	return layer.handles.isPortable && !layer.isUpper ? treeName(layer) : rootName(layer.rootHandle);
+}
+
 /** Each subvolume of a btrfs counts its inodes for itself; its id stands in every handle of it (objectid, root, generation). */
 function subvolumeOf(layer: Layer): string {
 	return layer.fileSystem.name === "btrfs" ? layer.rootHandle.bytes.subarray(8, 16).toString("hex") : "";
@@ -61,6 +101,7 @@ function subvolumeOf(layer: Layer): string {
 
 /** A layer without a home: no object is born there. */
 function dataName(layer: Layer): string {
+	if (layer.handles.isPortable) return treeName(layer);
 	return `${layer.fileSystem.uuid.toString("hex")}:${rootName(layer.rootHandle)}`;
 }
 
@@ -69,8 +110,8 @@ export function checkStack(registry: Registry, { upper, lowers, dataLowers }: St
 	const uuids = new Map(registry.homes.map((home) => [home.number, home.uuid]));
 	const same = (layer: Layer, record: LayerRecord | undefined) =>
 		record !== undefined &&
-		record.root === rootName(layer.rootHandle) &&
-		(layer.isUpper || uuids.get(record.home) === layer.fileSystem.uuid.toString("hex"));
+		record.root === nameOfRoot(layer) &&
+		(layer.isUpper || layer.handles.isPortable || uuids.get(record.home) === layer.fileSystem.uuid.toString("hex"));
 	if ((registry.userXattrs ?? false) !== (lowers[0].xattr === USER_XATTRS)) {
 		throw new LayerError(
 			`Cannot serve these layers ${registry.userXattrs ? "without" : "with"} --userxattr: ${place.folder} was made ${registry.userXattrs ? "with" : "without"} it, ` +
@@ -117,15 +158,18 @@ function changedLowers(
 	return moved < 0 ? null : `${lowers[moved].path} was number ${former[moved] + 1} from the top before`;
 }
 
-export function assignNumbers(registry: Registry, { upper, lowers }: Stack): void {
+export function assignNumbers(registry: Registry, { upper, lowers, dataLowers }: Stack): void {
 	const assign = (layer: Layer, record: LayerRecord) => {
 		layer.home = record.home;
+		if (layer.handles.isPortable)
+			layer.fileSystem.uuid = Buffer.from(registry.homes.find(({ number }) => number === record.home)?.uuid ?? "", "hex");
 		layer.isAdopted = record.adopted ?? false;
 		const subvolume = layer.isUpper ? "" : subvolumeOf(layer);
 		layer.space = registry.spaces.find((space) => space.home === record.home && space.subvolume === subvolume)?.number ?? 0;
 	};
 	for (const [i, lower] of lowers.entries()) assign(lower, registry.lowers[i]);
 	if (upper !== null && registry.upper !== null) assign(upper, registry.upper);
+	for (const [i, layer] of dataLowers.entries()) if (layer.handles.isPortable) assign(layer, (registry.dataLowers ?? [])[i]);
 }
 
 export function homesOf(registry: Registry, layers: readonly Layer[]): Map<number, Home> {

@@ -1,3 +1,4 @@
+import { PORTABLE } from "../layer/portable-id.ts";
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
@@ -45,6 +46,8 @@ export type Step =
 			readonly atime: Timespec | "now" | null;
 			readonly mtime: Timespec | "now" | null;
 			readonly isOpaque: boolean;
+			/** Where ids do not come from the kernel: the one that it gets. */
+			readonly id: FileHandle | null;
 	  }
 	/** Gives an inode a further name. */
 	| { readonly op: "link"; readonly inode: FileHandle; readonly to: Place; readonly toName: PathName }
@@ -58,7 +61,11 @@ export type Step =
 	| { readonly op: "times"; readonly inode: FileHandle; readonly atime: Timespec; readonly mtime: Timespec }
 	/** Names left of a lower file; null: no record. */
 	| { readonly op: "count"; readonly entry: string; readonly value: number | null }
-	| { readonly op: "unnamed"; readonly entry: string; readonly value: boolean };
+	| { readonly op: "unnamed"; readonly entry: string; readonly value: boolean }
+	/** Notes where a directory is now, where ids are portable. */
+	| { readonly op: "where"; readonly inode: FileHandle; readonly above: Place; readonly name: PathName }
+	/** Forgets what leads from a portable id to its inode, which has lost its last name. */
+	| { readonly op: "forget"; readonly inode: FileHandle };
 
 /** A change of attributes, of an extended one too: set, or removed where its value is null. */
 export interface ObjectChange extends SetAttributes {
@@ -122,6 +129,13 @@ export function runStep(writable: Writable, step: Step, descriptors: Descriptors
 		case "unnamed":
 			if (step.value) writable.linkCounts.noteUnnamed(step.entry);
 			else writable.linkCounts.noteNamed(step.entry);
+			return;
+		case "where":
+			if (typeof step.above !== "string")
+				must(writable.ids?.place(step.inode, step.above, step.name) ?? 0, "Cannot note where a directory is");
+			return;
+		case "forget":
+			writable.ids?.forget(step.inode);
 	}
 }
 
@@ -155,14 +169,23 @@ function makeObject(writable: Writable, step: Make, directory: number, isAgain: 
 			must(changeTimes(fd, step.atime ?? undefined, step.mtime ?? undefined), "Cannot set the times of a new object");
 		}
 		const isAsItWas = isOwned && hasMode && step.size === 0 && !step.isOpaque && step.atime === null && step.mtime === null;
-		if (!isAsItWas) must(fstat(fd, stat), "Cannot read a new object");
+		if (step.id !== null && typeof step.in !== "string") giveId(writable, step.id, fd, step.in, step.name);
+		if (!isAsItWas || step.id !== null) must(writable.layer.stat(fd, stat), "Cannot read a new object");
 		return fd;
 	} catch (error) {
 		close(fd);
+		if (step.id !== null) writable.ids?.forget(step.id);
 		if (isFile) unlinkName(directory, step.name);
 		else removeDirectory(directory, step.name);
 		throw error;
 	}
+}
+
+/** Gives a new object in work, or under its name, the id by which it is found again: `above` and `name` are where it is, or will be. */
+export function giveId({ ids }: Writable, id: FileHandle, fd: number, above: FileHandle, name: PathName): void {
+	if (ids === null) return;
+	must(ids.assign(fd, id), "Cannot give an object its id");
+	if (id.type === PORTABLE.directory) must(ids.place(id, above, name), "Cannot note where a directory is");
 }
 
 /** First byte of the kernel handle of what a recovery has made, which stands for a handle of ours that is not signed yet: a type and the bytes follow. */

@@ -27,7 +27,7 @@ export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string,
 		throw new LayerError(`Cannot use the work folder ${work}: it holds ${foreign}, which no overlay puts there. Name the right --work.`);
 	}
 	if (foreign !== null) throw notOurs(upper, `its work folder already holds ${foreign}`);
-	const mayShare = lowers.some((lower) => lower.fileSystem === upper.fileSystem);
+	const mayShare = lowers.some((lower) => lower.fileSystem.device === upper.fileSystem.device);
 	if (takesMarks && !mayShare) return;
 	const walk: Walk = { upper, links: new Map(), mayShare, takesMarks };
 	visitTree(walk, upper.root, "");

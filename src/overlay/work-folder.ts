@@ -21,6 +21,8 @@ export class WorkFolder {
 	readonly ownPath: string;
 	/** Descriptor of `work/holdfast/orphans`: objects without a name that somebody holds open. */
 	readonly orphans: number;
+	/** Told the descriptor of what is removed from here for good. */
+	onRemoval: ((fd: number) => void) | null = null;
 	#next = 0;
 	#cleaning: NodeJS.Immediate | null = null;
 
@@ -91,6 +93,7 @@ export class WorkFolder {
 
 	/** Removes a temporary and, should it be a directory, the flat content that a replaced upper directory can have. */
 	discard(temporary: string): void {
+		this.#tell(this.temporaries, temporary);
 		const status = unlinkName(this.temporaries, temporary);
 		if (status === -ERRNO.EISDIR || status === -ERRNO.EPERM) removeTree(this.temporaries, temporary);
 	}
@@ -98,19 +101,32 @@ export class WorkFolder {
 	/** Removes what an earlier run has left. */
 	clean(): void {
 		for (const folder of [this.temporaries, this.orphans]) {
-			for (const name of leftIn(folder)) removeLeft(folder, name);
+			for (const name of leftIn(folder)) this.#removeLeft(folder, name);
 		}
 	}
 
 	/** The same, little by little between other work: nothing that is made from now on has one of these names. */
 	cleanInBackground(): void {
-		for (const name of leftIn(this.orphans)) removeLeft(this.orphans, name);
+		for (const name of leftIn(this.orphans)) this.#removeLeft(this.orphans, name);
 		const names = leftIn(this.temporaries);
 		const go = () => {
-			for (const name of names.splice(-CLEANED_AT_ONCE)) removeLeft(this.temporaries, name);
+			for (const name of names.splice(-CLEANED_AT_ONCE)) this.#removeLeft(this.temporaries, name);
 			this.#cleaning = names.length === 0 ? null : setImmediate(go).unref();
 		};
 		if (names.length > 0) this.#cleaning = setImmediate(go).unref();
+	}
+
+	#removeLeft(folder: number, name: Buffer): void {
+		this.#tell(folder, name);
+		if (unlinkName(folder, name) < 0) removeTree(folder, name);
+	}
+
+	#tell(folder: number, name: Buffer | string): void {
+		if (this.onRemoval === null) return;
+		const fd = openAt(folder, name, O.path | O.nofollow);
+		if (fd < 0) return;
+		this.onRemoval(fd);
+		close(fd);
 	}
 
 	close(): void {
@@ -123,10 +139,6 @@ export class WorkFolder {
 
 /** Leftovers that are removed in one turn. */
 const CLEANED_AT_ONCE = 32;
-
-function removeLeft(folder: number, name: Buffer): void {
-	if (unlinkName(folder, name) < 0) removeTree(folder, name);
-}
 
 /** Names in a folder of work, without what is the kernel's. */
 function leftIn(folder: number): Buffer[] {

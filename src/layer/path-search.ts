@@ -1,0 +1,70 @@
+import { visitEntries } from "../linux/directory.ts";
+import { ERRNO } from "../linux/errno.ts";
+import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
+import { DEPTH_MAX, depthOf, HASH_BYTES, hashBelow, LOWER_ROOT, mayBe } from "./portable-id.ts";
+
+export const BENEATH: number = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
+
+/** d_type of a directory, and of what its file system does not say. */
+const DIRECTORY = 4;
+const UNKNOWN = 0;
+
+/** openat2(2) beneath a directory; O_NOATIME is only for who owns the file, so it is a wish. */
+export function openQuietly(directory: number, path: Uint8Array | string, flags: number): number {
+	const fd = openBeneath(directory, path, flags, BENEATH);
+	return fd === -ERRNO.EPERM && (flags & O.noatime) !== 0 ? openBeneath(directory, path, flags & ~O.noatime, BENEATH) : fd;
+}
+
+/** The search was given up for now: it has looked at as many entries as it might. */
+export const TOO_FAR = "too far";
+
+/**
+ * Finds the path of an id below the root of a lower: the directories whose names fit to it are listed one after the other. Null: there is no
+ * such path. At worst that is a walk over all directories as deep as the object. `entriesMax`: names that may be looked at.
+ */
+export function searchPath(root: number, id: Buffer, entriesMax: number): Buffer[] | null | typeof TOO_FAR {
+	const depth = depthOf(id);
+	const wanted = id.subarray(0, HASH_BYTES);
+	const path: Buffer[] = [];
+	let left = entriesMax;
+
+	const search = (directory: number, above: Buffer): "found" | "none" | typeof TOO_FAR => {
+		const place = path.length;
+		const isLast = depth !== DEPTH_MAX && place === depth - 1;
+		const mayBeLast = isLast || (depth === DEPTH_MAX && place >= DEPTH_MAX - 1);
+		const candidates: { readonly name: Buffer; readonly isDirectory: boolean }[] = [];
+		const status = visitEntries(directory, (name, type) => {
+			if (--left < 0) return false;
+			const isDirectory = type === DIRECTORY || type === UNKNOWN;
+			if ((mayBeLast || isDirectory) && mayBe(id, place, name)) candidates.push({ name: Buffer.from(name), isDirectory });
+			return undefined;
+		});
+		if (left < 0) return TOO_FAR;
+		if (status < 0) return "none";
+		for (const { name, isDirectory } of candidates) {
+			const hash = hashBelow(above, name);
+			path.push(name);
+			if (mayBeLast && hash.equals(wanted)) return "found";
+			if (!isLast && isDirectory) {
+				const fd = openQuietly(directory, name, O.rdonly | O.directory | O.nofollow | O.noatime);
+				if (fd >= 0) {
+					const outcome = search(fd, hash);
+					close(fd);
+					if (outcome !== "none") return outcome;
+				}
+			}
+			path.pop();
+		}
+		return "none";
+	};
+
+	const start = openAt(root, ".", O.rdonly | O.directory);
+	if (start < 0) return null;
+	try {
+		const outcome = search(start, LOWER_ROOT.bytes);
+		if (outcome === TOO_FAR) return TOO_FAR;
+		return outcome === "found" ? path : null;
+	} finally {
+		close(start);
+	}
+}

@@ -1,0 +1,194 @@
+import { ERRNO } from "../linux/errno.ts";
+import type { FileHandle } from "../linux/file-handle.ts";
+import { readLink } from "../linux/names.ts";
+import { close, descriptorPath, O, openAt } from "../linux/open.ts";
+import { fstat, Stat } from "../linux/stat.ts";
+import type { HandleProvider } from "./handle-provider.ts";
+import { openQuietly, searchPath, TOO_FAR } from "./path-search.ts";
+import { depthOf, HASH_BYTES, hashBelow, idBelow, isAsItWas, isPathId, LOWER_ROOT } from "./portable-id.ts";
+
+/** Paths that are remembered: what is not costs a search. */
+const PLACES_MAX = 65_536;
+/** Names that a search looks at before it goes on elsewhere. */
+const INLINE_ENTRIES = 4096;
+const PATH_BYTES_MAX = 4095;
+const SLASH = 0x2f;
+/** S_IFDIR >> 12. */
+const DIRECTORY = 4;
+
+/** Where an object of a lower is: a name in a directory. */
+interface PathPlace {
+	readonly above: string;
+	readonly name: Buffer;
+}
+
+/** Told where a search takes long: may throw to have it made elsewhere, and the question asked again. */
+export type SearchElsewhere = (id: Buffer) => Buffer[] | null;
+
+/** Portable ids of a lower: each object is its path, and what leads from an id to its path is remembered or searched for. */
+export class PortableLower implements HandleProvider {
+	readonly isPortable = true;
+	/** Null: searches are made at once, however long they take. */
+	searchElsewhere: SearchElsewhere | null = null;
+	/** Told the path of an object that is not what it was when its handle was given out. */
+	onChanged: ((path: Buffer) => void) | null = null;
+	readonly #root: number;
+	#rootPath: Buffer | null;
+	/** By the first bytes of the id. */
+	readonly #places = new Map<string, PathPlace>();
+
+	constructor(root: number) {
+		this.#root = root;
+		this.#rootPath = pathOf(root);
+	}
+
+	of(fd: number): FileHandle | number {
+		const stat = new Stat();
+		const status = fstat(fd, stat);
+		if (status < 0) return status;
+		const names = this.#namesOf(fd, stat);
+		if (typeof names === "number") return names;
+		let id = LOWER_ROOT;
+		for (const [i, name] of names.entries()) id = this.#below(id, name, i === names.length - 1 ? stat : DIRECTORY_STAT);
+		return id;
+	}
+
+	at(directory: number, name: Uint8Array | string): FileHandle | number {
+		const fd = openAt(directory, name, O.path | O.nofollow);
+		if (fd < 0) return fd;
+		const id = this.of(fd);
+		close(fd);
+		return id;
+	}
+
+	child(parent: FileHandle, _directory: number, name: Uint8Array, stat: Stat): FileHandle {
+		return this.#below(parent, name, stat);
+	}
+
+	open(handle: FileHandle, flags: number): number {
+		if (!isPathId(handle)) return -ERRNO.ESTALE;
+		if (depthOf(handle.bytes) === 0) return openAt(this.#root, ".", flags & ~O.nofollow);
+		const names = this.#remembered(handle.bytes) ?? this.#search(handle.bytes);
+		if (names === null) return -ERRNO.ESTALE;
+		const fd = this.#openPath(names, flags | O.nofollow);
+		if (fd < 0) return fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.EXDEV || fd === -ERRNO.ELOOP ? -ERRNO.ESTALE : fd;
+		const status = fstat(fd, openedStat);
+		if (status === 0 && isAsItWas(handle.bytes, openedStat)) return fd;
+		close(fd);
+		if (status < 0) return status;
+		this.onChanged?.(Buffer.concat(names.flatMap((name) => [Buffer.from("/"), name])));
+		return -ERRNO.ESTALE;
+	}
+
+	openOn(_mount: number, handle: FileHandle, flags: number): number {
+		return this.open(handle, flags);
+	}
+
+	/** What a search has found. */
+	learn(names: readonly Buffer[]): void {
+		let above = LOWER_ROOT.bytes.subarray(0, HASH_BYTES);
+		for (const name of names) {
+			const hash = hashBelow(above, name);
+			this.#remember(hash, above, name);
+			above = hash;
+		}
+	}
+
+	/** The names from the root down to an open inode, or the negated error number. */
+	#namesOf(fd: number, stat: Stat): Buffer[] | number {
+		if (stat.nlink === 0) return -ERRNO.ESTALE;
+		const path = pathOf(fd);
+		if (path === null) return -ERRNO.ENAMETOOLONG;
+		let below = this.#belowRoot(path);
+		if (below === null) {
+			// the lower, or a directory above it, has been given another name
+			this.#rootPath = pathOf(this.#root);
+			below = this.#belowRoot(path);
+		}
+		if (below === null) return -ERRNO.ESTALE;
+		const names: Buffer[] = [];
+		for (let at = 0; at < below.length; ) {
+			const slash = below.indexOf(SLASH, at);
+			const end = slash < 0 ? below.length : slash;
+			if (end > at) names.push(Buffer.from(below.subarray(at, end)));
+			at = end + 1;
+		}
+		return names;
+	}
+
+	#belowRoot(path: Buffer): Buffer | null {
+		const root = this.#rootPath;
+		if (root === null) return null;
+		if (root.length === 1) return path.subarray(1);
+		if (!path.subarray(0, root.length).equals(root)) return null;
+		if (path.length === root.length) return EMPTY;
+		return path[root.length] === SLASH ? path.subarray(root.length + 1) : null;
+	}
+
+	#below(parent: FileHandle, name: Uint8Array, stat: Stat): FileHandle {
+		const id = idBelow(parent, name, stat);
+		this.#remember(id.bytes.subarray(0, HASH_BYTES), parent.bytes.subarray(0, HASH_BYTES), name);
+		return id;
+	}
+
+	#remember(hash: Buffer, above: Buffer, name: Uint8Array): void {
+		const key = hash.toString("latin1");
+		if (this.#places.has(key)) return;
+		this.#places.set(key, { above: above.toString("latin1"), name: Buffer.from(name) });
+		if (this.#places.size <= PLACES_MAX) return;
+		for (const [oldest] of this.#places) {
+			this.#places.delete(oldest);
+			return;
+		}
+	}
+
+	#remembered(id: Buffer): Buffer[] | null {
+		const names: Buffer[] = [];
+		for (let key = id.toString("latin1", 0, HASH_BYTES); key !== ROOT_KEY; ) {
+			const place = this.#places.get(key);
+			if (place === undefined) return null;
+			// what is used stays
+			this.#places.delete(key);
+			this.#places.set(key, place);
+			names.push(place.name);
+			key = place.above;
+		}
+		return names.reverse();
+	}
+
+	#search(id: Buffer): Buffer[] | null {
+		const elsewhere = this.searchElsewhere;
+		let names = searchPath(this.#root, id, elsewhere === null ? Number.POSITIVE_INFINITY : INLINE_ENTRIES);
+		if (names === TOO_FAR) names = elsewhere === null ? null : elsewhere(id);
+		if (names !== null) this.learn(names);
+		return names;
+	}
+
+	#openPath(names: readonly Buffer[], flags: number): number {
+		let directory = this.#root;
+		for (let from = 0; ; ) {
+			let length = 0;
+			let to = from;
+			while (to < names.length && length + names[to].length + 1 <= PATH_BYTES_MAX) length += names[to++].length + 1;
+			const path = Buffer.concat(names.slice(from, to).flatMap((name, i) => (i === 0 ? [name] : [SEPARATOR, name])));
+			const fd = openQuietly(directory, path, to === names.length ? flags : O.path | O.directory | O.nofollow);
+			if (directory !== this.#root) close(directory);
+			if (fd < 0 || to === names.length) return fd;
+			directory = fd;
+			from = to;
+		}
+	}
+}
+
+const EMPTY = Buffer.alloc(0);
+const SEPARATOR = Buffer.from("/");
+const ROOT_KEY = LOWER_ROOT.bytes.toString("latin1", 0, HASH_BYTES);
+const openedStat = new Stat();
+const DIRECTORY_STAT = new Stat();
+DIRECTORY_STAT.mode = DIRECTORY << 12;
+
+/** The path that the kernel knows of an open inode; null where it is too long for it. */
+function pathOf(fd: number): Buffer | null {
+	const path = readLink(-100, descriptorPath(fd));
+	return path !== null && path[0] === SLASH ? path : null;
+}

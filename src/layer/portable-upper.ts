@@ -1,0 +1,272 @@
+import { randomBytes } from "node:crypto";
+import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
+import { type FileHandle, handleOf } from "../linux/file-handle.ts";
+import { linkDescriptor, makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { fstat, Stat, statAt } from "../linux/stat.ts";
+import { getXattr, setXattr } from "../linux/xattr.ts";
+import type { HandleProvider } from "./handle-provider.ts";
+import { LayerError } from "./layer-error.ts";
+import { openQuietly } from "./path-search.ts";
+import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
+
+/** Folders of `work/holdfast`. */
+const FILES = "ids";
+const DIRECTORIES = "directories";
+const INODES = "inodes";
+
+/** S_IFMT >> 12. */
+const DIRECTORY = 4;
+const REGULAR = 8;
+
+const NAMES_MAX = 65_536;
+const PATH_BYTES_MAX = 4095;
+const ROOT_BYTES = Buffer.alloc(HASH_BYTES);
+
+export const UPPER_ROOT: FileHandle = { type: PORTABLE.directory, bytes: ROOT_BYTES };
+
+/** Where a directory of upper is. */
+interface DirectoryPlace {
+	readonly above: string;
+	readonly name: Buffer;
+}
+
+/**
+ * Portable ids of an upper. The id of an object is an xattr of its inode (type, 16 random bytes), and what leads to it lies in
+ * `work/holdfast`: of anything but a directory a hard link, `ids/ID`; of a directory the id of the one above it and its name, as the target
+ * of a symlink `directories/ID`. What Linux lets no user.* attribute be set on has its id as the target of `inodes/INODE`, by the
+ * kernel handle of its inode, or the number; it is believed where `ids/ID` is that inode.
+ */
+export class PortableUpper implements HandleProvider {
+	readonly isPortable = true;
+	readonly #root: number;
+	readonly #rootStat = new Stat();
+	readonly #xattr: string;
+	readonly #entryXattr: string;
+	readonly #files: number;
+	readonly #directories: number;
+	readonly #inodes: number;
+	/** Of directories, by their ids in hex. */
+	readonly #places = new Map<string, DirectoryPlace>();
+
+	/** `own`: a descriptor of `work/holdfast`. `xattr`: the name of the one for ids; `entryXattr`: of what an index entry says of its directory. */
+	constructor(root: number, own: number, xattr: string, entryXattr: string) {
+		this.#root = root;
+		this.#xattr = xattr;
+		this.#entryXattr = entryXattr;
+		fstat(root, this.#rootStat);
+		this.#files = openFolder(own, FILES);
+		this.#directories = openFolder(own, DIRECTORIES);
+		this.#inodes = openFolder(own, INODES);
+	}
+
+	close(): void {
+		close(this.#files);
+		close(this.#directories);
+		close(this.#inodes);
+	}
+
+	/** -ENODATA: it has none. */
+	of(fd: number): FileHandle | number {
+		const value = getXattr(fd, this.#xattr);
+		if (typeof value !== "number" && value.length === HASH_BYTES + 1) {
+			const id = { type: value[0], bytes: value.subarray(1) };
+			// one that was copied along with its inode says nothing
+			if (id.type === PORTABLE.file) return this.#leadsHere(id.bytes, fd) ? id : -ENODATA;
+			return id.type === PORTABLE.directory ? id : -ENODATA;
+		}
+		const status = fstat(fd, scratch);
+		if (status < 0) return status;
+		if (scratch.sameInode(this.#rootStat)) return UPPER_ROOT;
+		if (scratch.type === DIRECTORY) return this.#entryId(fd);
+		if (scratch.type === REGULAR) return -ENODATA;
+		const text = readLink(this.#inodes, inodeName(fd, scratch));
+		if (text === null || text.length !== HASH_BYTES * 2) return -ENODATA;
+		const bytes = Buffer.from(text.toString("latin1"), "hex");
+		return bytes.length === HASH_BYTES && this.#leadsHere(bytes, fd) ? { type: PORTABLE.file, bytes } : -ENODATA;
+	}
+
+	at(directory: number, name: Uint8Array | string): FileHandle | number {
+		const fd = openAt(directory, name, O.path | O.nofollow);
+		if (fd < 0) return fd;
+		const id = this.of(fd);
+		close(fd);
+		return id;
+	}
+
+	child(_parent: FileHandle, directory: number, name: Uint8Array): FileHandle | number {
+		return this.at(directory, name);
+	}
+
+	open(handle: FileHandle, flags: number): number {
+		if (handle.bytes.length !== HASH_BYTES) return -ERRNO.ESTALE;
+		if (handle.type === PORTABLE.file) return this.#openFile(handle.bytes, flags);
+		if (handle.type === PORTABLE.directory) return this.#openDirectory(handle.bytes, flags);
+		return -ERRNO.ESTALE;
+	}
+
+	openOn(_mount: number, handle: FileHandle, flags: number): number {
+		return this.open(handle, flags);
+	}
+
+	/** A new id, of what is still to be made. */
+	newId(isDirectory: boolean): FileHandle {
+		return { type: isDirectory ? PORTABLE.directory : PORTABLE.file, bytes: randomBytes(HASH_BYTES) };
+	}
+
+	/** Gives an inode its id, and a file the link by which it is found; a directory has to be placed too. 0, or the negated error number. */
+	assign(fd: number, id: FileHandle): number {
+		const status = setXattr(fd, this.#xattr, Buffer.concat([Buffer.of(id.type), id.bytes]));
+		if (id.type === PORTABLE.directory) return status;
+		if (status === -ERRNO.EPERM) {
+			const noted = this.#noteInode(fd, id);
+			if (noted < 0) return noted;
+		} else if (status < 0) return status;
+		const linked = linkDescriptor(fd, this.#files, id.bytes.toString("hex"));
+		return linked === -ERRNO.EEXIST && this.#leadsHere(id.bytes, fd) ? 0 : linked;
+	}
+
+	/** Notes where a directory is. 0, or the negated error number. */
+	place(id: FileHandle, above: FileHandle, name: Uint8Array | string): number {
+		const key = id.bytes.toString("hex");
+		const place = { above: above.bytes.toString("hex"), name: Buffer.from(name as string) };
+		const status = this.#write(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
+		if (status === 0) this.#rememberPlace(key, place);
+		return status;
+	}
+
+	/** The inode is gone, or has lost its last name. */
+	forget(id: FileHandle): void {
+		const key = id.bytes.toString("hex");
+		if (id.type === PORTABLE.directory) {
+			this.#places.delete(key);
+			unlinkName(this.#directories, key);
+			return;
+		}
+		const fd = openAt(this.#files, key, O.path | O.nofollow);
+		if (fd < 0) return;
+		if (fstat(fd, scratch) === 0 && scratch.type !== REGULAR) unlinkName(this.#inodes, inodeName(fd, scratch));
+		close(fd);
+		unlinkName(this.#files, key);
+	}
+
+	/** The link by which a file is found is no name of it. */
+	static adjust(stat: Stat): void {
+		if (stat.type !== DIRECTORY) stat.nlink--;
+	}
+
+	#leadsHere(id: Buffer, fd: number): boolean {
+		return statAt(this.#files, id.toString("hex"), linkStat) === 0 && fstat(fd, scratch) === 0 && linkStat.sameInode(scratch);
+	}
+
+	#entryId(fd: number): FileHandle | number {
+		const value = getXattr(fd, this.#entryXattr);
+		if (typeof value === "number") return value;
+		return { type: PORTABLE.entry, bytes: value };
+	}
+
+	#openFile(id: Buffer, flags: number): number {
+		const name = id.toString("hex");
+		let fd = openAt(this.#files, name, flags | O.nofollow);
+		if (fd === -ERRNO.EPERM && (flags & O.noatime) !== 0) fd = openAt(this.#files, name, (flags & ~O.noatime) | O.nofollow);
+		if (fd < 0) return fd === -ERRNO.ENOENT ? -ERRNO.ESTALE : fd;
+		// nothing but this link is left of it
+		if (fstat(fd, scratch) === 0 && scratch.nlink > 1) return fd;
+		close(fd);
+		return -ERRNO.ESTALE;
+	}
+
+	#openDirectory(id: Buffer, flags: number): number {
+		if (id.equals(ROOT_BYTES)) return openAt(this.#root, ".", flags & ~O.nofollow);
+		const fd = this.#openPlace(id, flags, true);
+		// what is remembered may be older than a recovery
+		return fd === -ERRNO.ESTALE ? this.#openPlace(id, flags, false) : fd;
+	}
+
+	#openPlace(id: Buffer, flags: number, mayRemember: boolean): number {
+		const names: Buffer[] = [];
+		const rootKey = ROOT_BYTES.toString("hex");
+		let above = 0;
+		for (let key = id.toString("hex"); key !== rootKey; above++) {
+			const place = (mayRemember ? this.#places.get(key) : undefined) ?? this.#readPlace(key);
+			// records that lead round were not written by us
+			if (place === null || above > NAMES_MAX) return -ERRNO.ESTALE;
+			names.push(place.name);
+			key = place.above;
+		}
+		const fd = this.#openNames(names.reverse(), flags);
+		if (fd < 0) return fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.ELOOP || fd === -ERRNO.EXDEV ? -ERRNO.ESTALE : fd;
+		const value = getXattr(fd, this.#xattr);
+		if (typeof value !== "number" && value.length === HASH_BYTES + 1 && value.subarray(1).equals(id)) return fd;
+		close(fd);
+		return -ERRNO.ESTALE;
+	}
+
+	#openNames(names: readonly Buffer[], flags: number): number {
+		let directory = this.#root;
+		for (let from = 0; ; ) {
+			let length = 0;
+			let to = from;
+			while (to < names.length && length + names[to].length + 1 <= PATH_BYTES_MAX) length += names[to++].length + 1;
+			const path = Buffer.concat(names.slice(from, to).flatMap((name, i) => (i === 0 ? [name] : [SEPARATOR, name])));
+			const fd = openQuietly(directory, path, to === names.length ? flags | O.nofollow : O.path | O.directory | O.nofollow);
+			if (directory !== this.#root) close(directory);
+			if (fd < 0 || to === names.length) return fd;
+			directory = fd;
+			from = to;
+		}
+	}
+
+	#readPlace(key: string): DirectoryPlace | null {
+		const text = readLink(this.#directories, key);
+		if (text === null || text.length < 2 * HASH_BYTES + 2) return null;
+		const place = { above: text.toString("latin1", 0, 2 * HASH_BYTES), name: text.subarray(2 * HASH_BYTES + 1) };
+		if (!/^[0-9a-f]+$/.test(place.above) || place.name.includes(0x2f)) return null;
+		this.#rememberPlace(key, place);
+		return place;
+	}
+
+	#rememberPlace(key: string, place: DirectoryPlace): void {
+		this.#places.delete(key);
+		this.#places.set(key, place);
+		if (this.#places.size <= NAMES_MAX) return;
+		for (const [oldest] of this.#places) {
+			this.#places.delete(oldest);
+			return;
+		}
+	}
+
+	#noteInode(fd: number, id: FileHandle): number {
+		const status = fstat(fd, scratch);
+		if (status < 0) return status;
+		return this.#write(this.#inodes, inodeName(fd, scratch), Buffer.from(id.bytes.toString("hex")));
+	}
+
+	#write(folder: number, name: string, target: Buffer): number {
+		const aside = `${name}.new`;
+		let status = makeSymlink(target, folder, aside);
+		if (status === -ERRNO.EEXIST) {
+			unlinkName(folder, aside);
+			status = makeSymlink(target, folder, aside);
+		}
+		return status < 0 ? status : renameName(folder, aside, folder, name);
+	}
+}
+
+const SEPARATOR = Buffer.from("/");
+const scratch = new Stat();
+const linkStat = new Stat();
+
+/** A kernel handle has the generation of the inode in it; it is only compared, which needs no privilege. */
+function inodeName(fd: number, stat: Stat): string {
+	const handle = handleOf(fd);
+	if (typeof handle === "number") return `${stat.inoHi.toString(16)}-${stat.inoLo.toString(16)}`;
+	return `${handle.type}-${handle.bytes.toString("hex")}`;
+}
+
+function openFolder(own: number, name: string): number {
+	const status = makeDirectory(own, name, 0o700);
+	const fd = status < 0 && status !== -ERRNO.EEXIST ? status : openAt(own, name, O.rdonly | O.directory | O.nofollow);
+	if (fd < 0) throw new LayerError(`Cannot use work/holdfast/${name}: ${errnoName(fd)}.`);
+	return fd;
+}

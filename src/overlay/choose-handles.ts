@@ -1,0 +1,61 @@
+import { readFileSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { type HandleKind, LayerError } from "../layer/layer.ts";
+import type { OpenOptions } from "./open-options.ts";
+import { type Registry, RegistryError, readRegistry } from "./registry.ts";
+
+/** Where the ids of an export come from, and why: half a sentence, or the sentence that says why not from the kernel. */
+export interface ChosenHandles {
+	readonly kind: HandleKind;
+	readonly why: string;
+}
+
+/** What an export that exists keeps, or its user asks for; else "auto". LayerError where the two differ. */
+export function chooseHandles(options: OpenOptions): { readonly kind: "auto" | HandleKind; readonly why: string } {
+	const asked = options.handles ?? "auto";
+	const existing = existingRegistry(options);
+	if (existing === null) return { kind: asked, why: "they were asked for" };
+	const kept = existing.handles ?? "kernel";
+	if (asked !== "auto" && asked !== kept) {
+		throw new LayerError(
+			`Cannot serve this export with ${asked} handles: it has ${kept} ones, which clients hold. Leave --handles out, or change its kind ` +
+				"with holdfast rebind.",
+		);
+	}
+	return { kind: kept, why: "this export has had them from the beginning" };
+}
+
+/** Its own marks on files are of the kind that this process may see. */
+export function withXattrs(options: OpenOptions, kind: HandleKind): OpenOptions {
+	if (kind === "kernel" || options.userXattrs) return options;
+	const existing = existingRegistry(options);
+	const userXattrs = existing === null ? !mayUseTrusted() : (existing.userXattrs ?? false);
+	return { ...options, userXattrs };
+}
+
+function existingRegistry({ upper, work }: OpenOptions): Registry | null {
+	if (upper === undefined) return null;
+	const path = resolve(upper);
+	const folder = join(resolve(work ?? join(dirname(path), `${basename(path)}.work`)), "holdfast");
+	try {
+		return readRegistry(folder);
+	} catch (error) {
+		// whoever opens the layers says what is wrong with it
+		if (error instanceof RegistryError) return null;
+		throw error;
+	}
+}
+
+const CAP_SYS_ADMIN = 21;
+const ALL_IDS = /^\s*0\s+0\s+4294967295\s*$/;
+
+/** Whether this process sees trusted.* attributes: as the superuser of the first user namespace only (xattr(7)). */
+function mayUseTrusted(): boolean {
+	try {
+		const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "0";
+		const isFirst = ALL_IDS.test(readFileSync("/proc/self/uid_map", "latin1"));
+		return isFirst && ((Number.parseInt(effective.slice(-8), 16) >>> CAP_SYS_ADMIN) & 1) === 1;
+	} catch {
+		return false;
+	}
+}
