@@ -13,6 +13,7 @@ export interface LayerArguments {
 	readonly dataLower: readonly string[];
 	readonly userxattr?: boolean;
 	readonly handles?: "auto" | HandleKind;
+	readonly linkNames?: boolean;
 	readonly upper?: string;
 	readonly work?: string;
 	readonly stateDir?: string;
@@ -32,6 +33,7 @@ export function addLayerOptions(command: Command): Command {
 				.choices(["auto", "kernel", "portable"])
 				.default("auto"),
 		)
+		.option("--link-names", "with portable handles, at the first serve: keep the names of one lower file together (walks the lowers)")
 		.option("--state-dir <dir>", "where holdfast keeps its own state (default: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)");
 }
 
@@ -55,6 +57,7 @@ export interface LayerPaths {
 	readonly work?: string | undefined;
 	readonly stateFolder: string;
 	readonly handles: "auto" | HandleKind;
+	readonly linkNames: boolean;
 }
 
 /** Opens no layer but DIR, whose changes are found by its file system and root. UserError, LayerError. */
@@ -67,8 +70,8 @@ export function layerPaths(directory: string | undefined, given: LayerArguments)
 	if (given.work !== undefined && given.upper === undefined) throw new UserError("--work is of use with --upper only.", 2);
 	const state = stateFolder(given.stateDir);
 	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
-	const { dataLower: dataLowers, userxattr: userXattrs = false, handles = "auto" } = given;
-	return { lowers, dataLowers, userXattrs, handles, upper: place.upper, work: place.work, stateFolder: state };
+	const { dataLower: dataLowers, userxattr: userXattrs = false, handles = "auto", linkNames = false } = given;
+	return { lowers, dataLowers, userXattrs, handles, linkNames, upper: place.upper, work: place.work, stateFolder: state };
 }
 
 /** Opens what the command line names. */

@@ -12,6 +12,8 @@ export interface HandleProvider {
 	at(directory: number, name: PathBytes): FileHandle | number;
 	/** As `at`, where the id of the directory and the attributes of the name are known. */
 	child(parent: FileHandle, directory: number, name: Uint8Array, stat: Stat): FileHandle | number;
+	/** Makes the link count in `stat`, of the object of this id, the number of its names. */
+	countNames(handle: FileHandle, stat: Stat): void;
 	/** Opens the inode of an id. -ESTALE: it is gone. */
 	open(handle: FileHandle, flags: number): number;
 	/** As `open`, through another mount of the file system where ids know of mounts. */
@@ -39,6 +41,8 @@ export class KernelHandles implements HandleProvider {
 	child(_parent: FileHandle, directory: number, name: Uint8Array): FileHandle | number {
 		return handleAt(directory, name);
 	}
+
+	countNames(): void {}
 
 	open(handle: FileHandle, flags: number): number {
 		return openByHandle(this.#root, handle, flags);

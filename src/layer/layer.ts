@@ -93,7 +93,7 @@ export class Layer {
 		return stat.sameInode(this.rootStat);
 	}
 
-	/** Attributes of a real object by a descriptor, with the links that are names of it. 0, or the negated error number. */
+	/** Attributes of a real object by a descriptor, in upper with the links that are names of it (of a lower `HandleProvider.countNames` says it). 0, or the negated error number. */
 	stat(fd: number, out: Stat): number {
 		const status = fstat(fd, out);
 		if (this.handles.isPortable) this.#countNames(out);
@@ -107,10 +107,9 @@ export class Layer {
 		return status;
 	}
 
-	/** By portable ids each name of a lower file is an object of its own, and an upper one has a link by which it is found. */
+	/** By portable ids a file of upper has a link by which it is found. */
 	#countNames(stat: Stat): void {
-		if (stat.type === DIRECTORY) return;
-		stat.nlink = this.isUpper ? stat.nlink - 1 : 1;
+		if (this.isUpper && stat.type !== DIRECTORY) stat.nlink--;
 	}
 }
 

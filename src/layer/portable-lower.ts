@@ -1,9 +1,11 @@
+import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
-import { fstat, Stat } from "../linux/stat.ts";
+import { fstat, Stat, statAt } from "../linux/stat.ts";
 import type { HandleProvider } from "./handle-provider.ts";
+import type { LinkNames } from "./link-names.ts";
 import { openQuietly, searchPath, TOO_FAR } from "./path-search.ts";
 import { depthOf, HASH_BYTES, hashBelow, idBelow, isAsItWas, isPathId, LOWER_ROOT } from "./portable-id.ts";
 
@@ -32,6 +34,8 @@ export class PortableLower implements HandleProvider {
 	searchElsewhere: SearchElsewhere | null = null;
 	/** Told the path of an object that is not what it was when its handle was given out. */
 	onChanged: ((path: Buffer) => void) | null = null;
+	/** Null: each name of a file is an object of its own. */
+	links: LinkNames | null = null;
 	readonly #root: number;
 	#rootPath: Buffer | null;
 	/** By the first bytes of the id. */
@@ -63,6 +67,11 @@ export class PortableLower implements HandleProvider {
 
 	child(parent: FileHandle, _directory: number, name: Uint8Array, stat: Stat): FileHandle {
 		return this.#below(parent, name, stat);
+	}
+
+	countNames(handle: FileHandle, stat: Stat): void {
+		if (stat.type === DIRECTORY || stat.nlink <= 1) return;
+		stat.nlink = this.links?.get(handle.bytes)?.names ?? 1;
 	}
 
 	open(handle: FileHandle, flags: number): number {
@@ -98,7 +107,7 @@ export class PortableLower implements HandleProvider {
 	#namesOf(fd: number, stat: Stat): Buffer[] | number {
 		if (stat.nlink === 0) return -ERRNO.ESTALE;
 		const path = pathOf(fd);
-		if (path === null) return -ERRNO.ENAMETOOLONG;
+		if (path === null) return stat.type === DIRECTORY ? this.#climb(fd) : -ERRNO.ENAMETOOLONG;
 		let below = this.#belowRoot(path);
 		if (below === null) {
 			// the lower, or a directory above it, has been given another name
@@ -116,6 +125,38 @@ export class PortableLower implements HandleProvider {
 		return names;
 	}
 
+	/** The same by way of "..": a path can be too long for the kernel to tell. */
+	#climb(start: number): Buffer[] | number {
+		const names: Buffer[] = [];
+		const rootStat = new Stat();
+		const stat = new Stat();
+		const nameStat = new Stat();
+		fstat(this.#root, rootStat);
+		let fd = openAt(start, ".", O.path | O.directory);
+		for (;;) {
+			if (fd < 0) return fd;
+			fstat(fd, stat);
+			if (stat.sameInode(rootStat)) break;
+			const parent = openAt(fd, "..", O.rdonly | O.directory);
+			close(fd);
+			if (parent < 0) return parent;
+			const candidates: Buffer[] = [];
+			visitEntries(parent, (name, type) => {
+				if (type === DIRECTORY || type === 0) candidates.push(Buffer.from(name));
+				return undefined;
+			});
+			const name = candidates.find((one) => statAt(parent, one, nameStat) === 0 && nameStat.sameInode(stat));
+			fd = parent;
+			if (name === undefined) {
+				close(fd);
+				return -ERRNO.ESTALE;
+			}
+			names.push(name);
+		}
+		close(fd);
+		return names.reverse();
+	}
+
 	#belowRoot(path: Buffer): Buffer | null {
 		const root = this.#rootPath;
 		if (root === null) return null;
@@ -126,7 +167,16 @@ export class PortableLower implements HandleProvider {
 	}
 
 	#below(parent: FileHandle, name: Uint8Array, stat: Stat): FileHandle {
-		const id = idBelow(parent, name, stat);
+		let id = idBelow(parent, name, stat);
+		if (this.links !== null && stat.nlink > 1 && stat.type !== DIRECTORY) {
+			const linked = this.links.get(id.bytes);
+			if (linked !== null) {
+				id = LOWER_ROOT;
+				this.learn(linked.path);
+				for (const [i, part] of linked.path.entries()) id = idBelow(id, part, i === linked.path.length - 1 ? stat : DIRECTORY_STAT);
+				return id;
+			}
+		}
 		this.#remember(id.bytes.subarray(0, HASH_BYTES), parent.bytes.subarray(0, HASH_BYTES), name);
 		return id;
 	}

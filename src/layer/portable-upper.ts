@@ -109,6 +109,9 @@ export class PortableUpper implements HandleProvider {
 		return this.open(handle, flags);
 	}
 
+	/** `Layer.stat` has done it. */
+	countNames(): void {}
+
 	/** A new id, of what is still to be made. */
 	newId(isDirectory: boolean): FileHandle {
 		return { type: isDirectory ? PORTABLE.directory : PORTABLE.file, bytes: randomBytes(HASH_BYTES) };
@@ -148,11 +151,6 @@ export class PortableUpper implements HandleProvider {
 		if (fstat(fd, scratch) === 0 && scratch.type !== REGULAR) unlinkName(this.#inodes, inodeName(fd, scratch));
 		close(fd);
 		unlinkName(this.#files, key);
-	}
-
-	/** The link by which a file is found is no name of it. */
-	static adjust(stat: Stat): void {
-		if (stat.type !== DIRECTORY) stat.nlink--;
 	}
 
 	#leadsHere(id: Buffer, fd: number): boolean {

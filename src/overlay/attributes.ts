@@ -19,6 +19,7 @@ export function statOf(engine: Engine, node: Node): Stat {
 	if (node.stat !== null && memory.now - node.statTime < (isUpper ? NAMES_TICKS : ATTRIBUTES_TICKS)) return node.stat;
 	const stat = new Stat();
 	must(node.top.layer.stat(engine.descriptors.path(node.top), stat), "Cannot read attributes");
+	if (!isUpper) node.top.layer.handles.countNames(node.top.handle, stat);
 	// somebody has removed it from its lower, and only our descriptor still holds it; by its handle it could not be opened again
 	if (stat.nlink === 0 && !isUpper) throw new OverlayError("stale", "The object has been removed from its layer");
 	if (isUpper && engine.partials !== null) showTimes(engine.partials, node, stat);

@@ -147,6 +147,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	const source = node.top;
 	const stat = new Stat();
 	must(source.layer.stat(engine.descriptors.path(source), stat), "Cannot read a lower object");
+	source.layer.handles.countNames(source.handle, stat);
 	if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed from its layer");
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
 	clearEntry(writable, entry);

@@ -152,6 +152,7 @@ export function realOfName(parent: Real, directory: number, name: Uint8Array, st
 }
 
 export function realOfHandle(layer: Layer, handle: FileHandle, stat: Stat): Real {
+	if (!layer.isUpper) layer.handles.countNames(handle, stat);
 	const foreign = stat.devMinor !== layer.rootStat.devMinor || stat.devMajor !== layer.rootStat.devMajor;
 	return new Real(layer, handle, stat.inoHi, stat.inoLo, foreign);
 }

@@ -20,6 +20,8 @@ export interface OpenOptions {
 	readonly userXattrs?: boolean;
 	/** Where ids come from; "auto" (the default): kernel handles where everything allows them. An export that exists keeps its kind. */
 	readonly handles?: "auto" | HandleKind;
+	/** With portable ids, at the first serve: lower files of several names are walked for, so that they stay one object. */
+	readonly linkNames?: boolean;
 	/** Absent for a read-only export. */
 	readonly upper?: string | undefined;
 	/** By default a sibling of upper. */

@@ -15,6 +15,8 @@ import {
 	UnfitError,
 	USER_XATTRS,
 } from "../layer/layer.ts";
+import { hasLinkNames, LinkNames, noteLinkNames } from "../layer/link-names.ts";
+import { PortableLower } from "../layer/portable-lower.ts";
 import { PortableUpper } from "../layer/portable-upper.ts";
 import { DescriptorCache, Real } from "../layer/real.ts";
 import { syncFileSystem } from "../linux/data.ts";
@@ -141,6 +143,7 @@ function open(
 	const { registry, adoption } = openRegistry(options, place, stack, existing);
 	assignNumbers(registry, stack);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
+	if (kind === "portable") openLinkNames(options, place, [...lowers, ...dataLowers], existing !== null, keep);
 	const free = descriptorLimit - layers.length * DESCRIPTORS_PER_LAYER;
 	const descriptors = new DescriptorCache(
 		options.descriptorsMax ?? Math.min(Math.max(Math.floor((free - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
@@ -306,6 +309,25 @@ function openSharedTree(upper: string, work: string): SharedTree {
 		},
 		close: () => close(root),
 	};
+}
+
+/** Which names of lower files lead to one: asked for at the first serve, and kept, since identity depends on it. */
+function openLinkNames(options: OpenOptions, place: Place, lowers: readonly Layer[], isOld: boolean, keep: Keep): void {
+	const folder = (lower: Layer) => join(place.folder, "link-names", lower.fileSystem.uuid.toString("hex"));
+	const isUnknown = lowers.some((lower) => !hasLinkNames(folder(lower)));
+	if (options.linkNames && isOld && isUnknown) {
+		throw new LayerError(
+			"Cannot begin to follow the names of lower files (--link-names): this export has been served without, and handles that clients hold " +
+				"would name other objects. Begin anew with a fresh upper and work.",
+		);
+	}
+	for (const lower of lowers) {
+		if (!(lower.handles instanceof PortableLower)) continue;
+		const path = folder(lower);
+		if (!isOld && options.linkNames && isFirst(options))
+			noteLinkNames(lower.root, path, (directories) => options.onProgress?.(lower.path, directories));
+		if (hasLinkNames(path)) lower.handles.links = keep(new LinkNames(path));
+	}
 }
 
 /** What of upper is removed for good is nothing's id any more. */

@@ -144,7 +144,8 @@ function changedLowers(
 	records: readonly LayerRecord[],
 	same: (layer: Layer, record: LayerRecord | undefined) => boolean,
 ): string | null {
-	const former = lowers.map((lower) => records.findIndex((record) => same(lower, record)));
+	// two may be told apart by their places alone
+	const former = lowers.map((lower, i) => (same(lower, records[i]) ? i : records.findIndex((record) => same(lower, record))));
 	const before = records.length === 1 ? "there was 1" : `there were ${records.length}`;
 	const strangers = lowers.filter((_, i) => former[i] < 0).map(({ path }) => path);
 	if (strangers.length > 0) {

@@ -1,0 +1,116 @@
+import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { visitEntries } from "../linux/directory.ts";
+import { errnoName } from "../linux/errno.ts";
+import { makeSymlink, readLink } from "../linux/names.ts";
+import { close, O, openAt, openPath } from "../linux/open.ts";
+import { Stat, statAt } from "../linux/stat.ts";
+import { LayerError } from "./layer-error.ts";
+import { openQuietly } from "./path-search.ts";
+import { HASH_BYTES, hashBelow, LOWER_ROOT } from "./portable-id.ts";
+
+/** S_IFDIR >> 12. */
+const DIRECTORY = 4;
+/** What fits into the target of a symlink beside the count. */
+const PATH_BYTES_MAX = 4000;
+const SLASH = 0x2f;
+
+/** A file of a lower that has several names there: the names of the byte-wise least path of them, and how many there are. */
+export interface LinkedFile {
+	readonly path: readonly Buffer[];
+	readonly names: number;
+}
+
+/**
+ * Which names of a lower lead to one file, where ids are paths: a folder with a symlink for each such name, named by the first bytes of its id
+ * in hex, with the count and the least path for a target. Made by a walk before the first handle is given, and never changed.
+ */
+export class LinkNames {
+	readonly #fd: number;
+
+	constructor(folder: string) {
+		this.#fd = openPath(folder, O.rdonly | O.directory);
+		if (this.#fd < 0) throw new LayerError(`Cannot open ${folder}: ${errnoName(this.#fd)}.`);
+	}
+
+	/** Null: no other name leads to the same file. */
+	get(id: Buffer): LinkedFile | null {
+		const text = readLink(this.#fd, id.toString("hex", 0, HASH_BYTES));
+		const colon = text?.indexOf(0x3a) ?? -1;
+		if (text === null || colon < 1) return null;
+		const names = Number.parseInt(text.toString("latin1", 0, colon), 10);
+		return Number.isInteger(names) && names > 0 ? { path: namesIn(text.subarray(colon + 1)), names } : null;
+	}
+
+	close(): void {
+		close(this.#fd);
+	}
+}
+
+function namesIn(path: Buffer): Buffer[] {
+	const names: Buffer[] = [];
+	for (let at = 0; at < path.length; ) {
+		const slash = path.indexOf(SLASH, at);
+		const end = slash < 0 ? path.length : slash;
+		names.push(path.subarray(at, end));
+		at = end + 1;
+	}
+	return names;
+}
+
+export function hasLinkNames(folder: string): boolean {
+	return existsSync(folder);
+}
+
+/** Walks a lower and notes its files of several names in a folder that is there when all are. The number of those files. */
+export function noteLinkNames(root: number, folder: string, progress: (directories: number) => void): number {
+	const aside = `${folder}.new`;
+	rmSync(aside, { recursive: true, force: true });
+	mkdirSync(aside, { recursive: true, mode: 0o700 });
+	const found = new Map<string, { readonly path: Buffer; readonly hash: Buffer }[]>();
+	const pending: { readonly path: Buffer; readonly hash: Buffer }[] = [{ path: Buffer.alloc(0), hash: LOWER_ROOT.bytes }];
+	const stat = new Stat();
+	let directories = 0;
+	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+		progress(++directories);
+		const fd =
+			at.path.length === 0 ? openAt(root, ".", O.rdonly | O.directory) : openQuietly(root, at.path, O.rdonly | O.directory | O.noatime);
+		if (fd < 0) continue;
+		const names: Buffer[] = [];
+		visitEntries(fd, (name) => {
+			names.push(Buffer.from(name));
+			return undefined;
+		});
+		for (const name of names) {
+			if (statAt(fd, name, stat) < 0) continue;
+			const isDirectory = stat.type === DIRECTORY;
+			if (!isDirectory && stat.nlink === 1) continue;
+			const path = at.path.length === 0 ? name : Buffer.concat([at.path, Buffer.of(SLASH), name]);
+			const place = { path, hash: hashBelow(at.hash, name) };
+			if (isDirectory) pending.push(place);
+			else if (path.length <= PATH_BYTES_MAX) {
+				const key = `${stat.devMajor}:${stat.devMinor}:${stat.inoHi}:${stat.inoLo}`;
+				const places = found.get(key);
+				if (places === undefined) found.set(key, [place]);
+				else places.push(place);
+			}
+		}
+		close(fd);
+	}
+	const list = openPath(aside, O.rdonly | O.directory);
+	let files = 0;
+	for (const places of found.values()) {
+		if (places.length === 1) continue;
+		files++;
+		const least = places.reduce((one, other) => (Buffer.compare(other.path, one.path) < 0 ? other : one));
+		const target = Buffer.concat([Buffer.from(`${places.length}:`), least.path]);
+		for (const { hash } of places) {
+			const status = makeSymlink(target, list, hash.toString("hex"));
+			if (status >= 0) continue;
+			close(list);
+			throw new LayerError(`Cannot write to ${aside}: ${errnoName(status)}.`);
+		}
+	}
+	close(list);
+	renameSync(aside, folder);
+	return files;
+}
