@@ -33,6 +33,8 @@ async function holdfast({ lowers, upper, work }) {
 	const port = ++ports;
 	const args = lowers.flatMap((lower) => ["--lower", lower]);
 	return server("holdfast", port, { mountPort: port, exportPath: "/" }, process.execPath, [
+		// as the launcher does
+		"--min-semi-space-size=16",
 		join(runFolder(), "program/dist/src/cli/main.js"),
 		"serve",
 		...args,

@@ -180,6 +180,35 @@ test("a request that differs in any one number, or comes from another client, is
 	}
 });
 
+test("requests that are found in one place are told apart, and forgotten one by one as their ring comes round", ROOT, (t) => {
+	const { start } = fixture(t);
+	// the exclusive or of the two is the same for all
+	const together = [7, 5, 0, 2, 3].map((xid) => request(xid, { checksumLo: xid ^ 2 }));
+	let journal = start();
+	together.forEach((one, i) => {
+		journal.answer(one, ANSWERS[i % ANSWERS.length]);
+	});
+	const left = () => together.map((one) => journal.answered(one));
+	const all = together.map((_, i) => ANSWERS[i % ANSWERS.length]);
+	assert.deepEqual(left(), all);
+	journal.answer(together[2], ANSWERS[0]);
+	all[2] = ANSWERS[0];
+	assert.deepEqual(left(), all);
+	journal = start();
+	assert.deepEqual(left(), all);
+	// the third one has a newer place behind the other four
+	const SLOTS = 8192;
+	for (let i = together.length + 1; i < SLOTS; i++) journal.answer(request(1_000_000 + i), ANSWERS[1]);
+	assert.deepEqual(left(), all);
+	for (const gone of [0, 1, null, 3, 4, 2]) {
+		journal.answer(request(2_000_000 + (gone ?? 9)), ANSWERS[1]);
+		if (gone === null) continue;
+		assert.equal(journal.answered(together[gone]), null);
+		assert.equal(left().filter((answer) => answer !== null).length, [0, 1, 3, 4, 2].length - 1 - [0, 1, 3, 4, 2].indexOf(gone));
+	}
+	assert.deepEqual(journal.answered(request(2_000_000)), ANSWERS[1]);
+});
+
 test("answers are kept for a quarter of an hour, before and after a restart, and then their file goes", ROOT, (t) => {
 	const { start, setTime, folder } = fixture(t);
 	let journal = start();

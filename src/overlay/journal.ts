@@ -65,8 +65,6 @@ export class Journal {
 	readonly #rings = new Map<string, Ring>();
 	/** By name: rings of an earlier run whose client has not come again. */
 	readonly #loaded = new Map<string, Ring>();
-	/** The answers in all rings. */
-	readonly #answers = new Map<string, { readonly answer: Answer; readonly time: number; readonly slot: number }>();
 	#sequence = 1;
 
 	constructor(folder: string, writable: () => Writable, clock: () => number = Date.now) {
@@ -169,7 +167,7 @@ export class Journal {
 	/** The answer that this request got, in this run or before the last start, if it is one that comes again. */
 	answered(request: ChangeRequest): Answer | null {
 		const ring = this.#rings.get(request.client) ?? this.#loaded.get(ringName(request.client));
-		const known = ring === undefined ? undefined : this.#answers.get(requestKey(ring.name, request));
+		const known = ring === undefined ? undefined : knownIn(ring, request);
 		// a client may come to the same number again; nobody repeats a request that long
 		return known === undefined || known.time < this.#clock() - RETENTION_MS ? null : known.answer;
 	}
@@ -231,7 +229,7 @@ export class Journal {
 		const slot = ring.next % RECORDS_PER_CLIENT;
 		const record = encodeRecord(ring.bytes, request, sequence, ring.used, answer);
 		writeAt(ring.file, record, slot * RECORD_BYTES);
-		this.#learn(ring, slot, requestKey(ring.name, request), answer, ring.used);
+		learn(ring, slot, request, answer, ring.used);
 		ring.next++;
 		if (this.#log < 0) return;
 		this.#dirty.add(ring);
@@ -240,16 +238,6 @@ export class Journal {
 		if (this.#logNext % (LOG_RECORDS / 2) !== 0) return;
 		this.onFilling?.([...this.#dirty].map(({ file }) => file));
 		this.#dirty.clear();
-	}
-
-	#learn(ring: Ring, slot: number, key: string, answer: Answer, time: number): void {
-		// rings are read slot by slot, not in the order of time
-		if ((this.#answers.get(key)?.time ?? 0) > time) return;
-		const former = ring.keys[slot];
-		// a number that a client came to again stands in a newer slot too
-		if (former !== undefined && this.#answers.get(former)?.slot === slot) this.#answers.delete(former);
-		ring.keys[slot] = key;
-		this.#answers.set(key, { answer, time, slot });
 	}
 
 	#ring(client: string): Ring {
@@ -275,7 +263,6 @@ export class Journal {
 				this.#dirty.delete(ring);
 				closeSync(ring.file);
 				unlinkSync(join(this.#folder, REQUESTS_FOLDER, ring.name));
-				for (const known of ring.keys) if (known !== undefined) this.#answers.delete(known);
 				rings.delete(key);
 				return;
 			}
@@ -299,7 +286,8 @@ export class Journal {
 					last = record.sequence;
 					this.#logNext = ((position + at) / RECORD_BYTES + 1) % LOG_RECORDS;
 				}
-				const known = this.#answers.get(requestKey(record.ring, record.request));
+				const ring = this.#loaded.get(record.ring);
+				const known = ring === undefined ? undefined : knownIn(ring, record.request);
 				if (record.time > limit && (known === undefined || known.time < record.time)) lost.push(record);
 			}
 		}
@@ -316,7 +304,7 @@ export class Journal {
 		}
 		const slot = ring.next % RECORDS_PER_CLIENT;
 		writeAt(ring.file, encodeRecord(ring.bytes, request, sequence, time, answer), slot * RECORD_BYTES);
-		this.#learn(ring, slot, requestKey(name, request), answer, time);
+		learn(ring, slot, request, answer, time);
 		ring.next++;
 		ring.used = Math.max(ring.used, time);
 	}
@@ -343,7 +331,7 @@ export class Journal {
 					newestSequence = record.sequence;
 					newest = at / RECORD_BYTES;
 				}
-				if (record.time > limit) this.#learn(ring, at / RECORD_BYTES, requestKey(name, record.request), record.answer, record.time);
+				if (record.time > limit) learn(ring, at / RECORD_BYTES, record.request, record.answer, record.time);
 			}
 			ring.next = newest + 1;
 			ring.used = used;
@@ -400,7 +388,9 @@ interface Ring {
 	readonly bytes: Buffer;
 	readonly file: number;
 	/** Of the requests in its slots. */
-	readonly keys: (string | undefined)[];
+	readonly slots: (Known | undefined)[];
+	/** By `keyOf`: the first of a list. */
+	readonly answers: Map<number, Known>;
 	/** The slot of the next record, counted on and on. */
 	next: number;
 	/** Milliseconds since the epoch. */
@@ -408,7 +398,7 @@ interface Ring {
 }
 
 function newRing(name: string, file: number, used: number): Ring {
-	return { name, bytes: Buffer.from(name, "hex"), file, next: 0, used, keys: [] };
+	return { name, bytes: Buffer.from(name, "hex"), file, next: 0, used, slots: [], answers: new Map() };
 }
 
 function openFile(path: string): number {
@@ -438,7 +428,7 @@ function* writtenParts(file: number): Generator<{ readonly position: number; rea
 
 function writeAt(file: number, bytes: Uint8Array, position: number): void {
 	for (let done = 0; done < bytes.length; ) {
-		done += must(writeFrom(file, bytes.subarray(done), position + done), "Cannot write to the journal");
+		done += must(writeFrom(file, done === 0 ? bytes : bytes.subarray(done), position + done), "Cannot write to the journal");
 	}
 }
 
@@ -451,9 +441,63 @@ function ringName(client: string): string {
 
 type RequestNumbers = Omit<ChangeRequest, "client">;
 
-function requestKey(ring: string, request: RequestNumbers): string {
+/** A request whose answer a ring has in this slot. */
+interface Known extends RequestNumbers {
+	readonly answer: Answer;
+	readonly time: number;
+	readonly slot: number;
+	/** Another one with its key. */
+	next: Known | undefined;
+}
+
+/** A small integer, which a Map finds at once; requests that agree in it by accident stand in one list. */
+function keyOf({ xid, checksumLo }: RequestNumbers): number {
+	return xid ^ checksumLo;
+}
+
+function isSameRequest(a: RequestNumbers, b: RequestNumbers): boolean {
+	return (
+		a.xid === b.xid &&
+		a.checksumLo === b.checksumLo &&
+		a.checksumHi === b.checksumHi &&
+		a.length === b.length &&
+		a.procedure === b.procedure &&
+		a.program === b.program &&
+		a.version === b.version
+	);
+}
+
+function knownIn(ring: Ring, request: RequestNumbers): Known | undefined {
+	let known = ring.answers.get(keyOf(request));
+	while (known !== undefined && !isSameRequest(known, request)) known = known.next;
+	return known;
+}
+
+function forget(ring: Ring, known: Known): void {
+	ring.slots[known.slot] = undefined;
+	const key = keyOf(known);
+	const first = ring.answers.get(key);
+	if (first !== known) {
+		let before = first;
+		while (before !== undefined && before.next !== known) before = before.next;
+		if (before !== undefined) before.next = known.next;
+	} else if (known.next === undefined) ring.answers.delete(key);
+	else ring.answers.set(key, known.next);
+}
+
+function learn(ring: Ring, slot: number, request: RequestNumbers, answer: Answer, time: number): void {
+	const older = knownIn(ring, request);
+	// rings are read slot by slot, not in the order of time
+	if (older !== undefined && older.time > time) return;
+	if (older !== undefined) forget(ring, older);
+	const former = ring.slots[slot];
+	if (former !== undefined) forget(ring, former);
 	const { xid, program, version, procedure, length, checksumHi, checksumLo } = request;
-	return `${ring}:${xid}:${program}:${version}:${procedure}:${length}:${checksumHi}:${checksumLo}`;
+	const key = keyOf(request);
+	const next = ring.answers.get(key);
+	const known = { xid, program, version, procedure, length, checksumHi, checksumLo, answer, time, slot, next };
+	ring.slots[slot] = known;
+	ring.answers.set(key, known);
 }
 
 /**

@@ -14,8 +14,9 @@ export class Plan implements Descriptors {
 	readonly #undos: ((() => unknown) | null)[] = [];
 	readonly #engine: Engine;
 	readonly #writable: Writable;
-	readonly #reals = new Map<FileHandle, Real>();
-	readonly #built = new Map<FileHandle, number>();
+	/** The inodes that steps work on; few, and a Map for each change costs more than to look through them. */
+	readonly #reals: Real[] = [];
+	#built: { readonly inode: FileHandle; readonly fd: number } | null = null;
 	readonly #touched: Node[] = [];
 	#made: { readonly fd: number; readonly stat: Stat } | null = null;
 
@@ -39,7 +40,7 @@ export class Plan implements Descriptors {
 	/** The upper inode of a node. */
 	of(node: Node): FileHandle {
 		this.touch(node);
-		this.#reals.set(node.top.handle, node.top);
+		this.#reals.push(node.top);
 		return node.top.handle;
 	}
 
@@ -74,7 +75,7 @@ export class Plan implements Descriptors {
 
 	/** An inode in work that is open here. */
 	built(real: Real, fd: number): FileHandle {
-		this.#built.set(real.handle, fd);
+		this.#built = { inode: real.handle, fd };
 		return real.handle;
 	}
 
@@ -86,9 +87,8 @@ export class Plan implements Descriptors {
 	}
 
 	inode(inode: FileHandle, forData: boolean): number {
-		const fd = this.#built.get(inode);
-		if (fd !== undefined) return fd;
-		const real = this.#reals.get(inode);
+		if (this.#built?.inode === inode) return this.#built.fd;
+		const real = this.#reals.find(({ handle }) => handle === inode);
 		if (real === undefined) throw new OverlayError("io", "A step works on an inode that is not open");
 		return forData ? this.#engine.descriptors.data(real, true) : this.#engine.descriptors.path(real);
 	}

@@ -1,11 +1,12 @@
 import { Socket } from "node:net";
+import { sendFrom } from "../linux/socket.ts";
 import type { Slab } from "../xdr/xdr-writer.ts";
 import type { CallerCache } from "./caller.ts";
 import type { Dispatcher, ReplyChannel } from "./dispatcher.ts";
 import type { RequestClient } from "./duplicate-requests.ts";
 import type { RpcLimits } from "./limits.ts";
 import { type LargeBuffers, RecordError, RecordReceiver } from "./record-receiver.ts";
-import type { ReplyWriter } from "./reply-writer.ts";
+import type { ReplyPiece, ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 
 const KEEPALIVE_DELAY_MS = 60_000;
@@ -36,6 +37,8 @@ export class Connection implements ReplyChannel {
 	readonly #now: () => number;
 	readonly #onClose: (connection: Connection) => void;
 	readonly #socket: Socket;
+	/** Null where replies go through the socket alone. */
+	readonly #direct: DirectSocket | null;
 	/** Slabs that the socket is writing, in the order of its callbacks. */
 	readonly #writing: Slab[] = [];
 	/** Callbacks of writes that were found complete before: they come before any other. */
@@ -75,6 +78,7 @@ export class Connection implements ReplyChannel {
 			target: () => this.#receiver.target(),
 			received: (count) => this.#received(count),
 		});
+		this.#direct = directSocket(this.#socket);
 		this.#socket.setNoDelay(true);
 		this.#socket.setKeepAlive(true, KEEPALIVE_DELAY_MS);
 		this.#socket.on("end", () => {
@@ -195,12 +199,35 @@ export class Connection implements ReplyChannel {
 	#write(): void {
 		const pieces = this.reply.takePieces();
 		if (pieces.length === 0) return;
-		if (pieces.length > 1) this.#socket.cork();
-		for (const { slab, length } of pieces) {
-			this.#writing.push(slab);
-			this.#socket.write(slab.bytes.subarray(0, length), this.#written);
+		// Behind what the socket still holds, everything has to go through it.
+		if (this.#writing.length > 0 || this.#direct === null) this.#queue(pieces, 0, 0);
+		else this.#sendNow(pieces, this.#direct);
+	}
+
+	/** Gives replies to the kernel without the socket's help, which costs more than the rest of a short call, and the socket what the kernel does not take. */
+	#sendNow(pieces: readonly ReplyPiece[], direct: DirectSocket): void {
+		for (let index = 0; index < pieces.length; index++) {
+			const { slab, length } = pieces[index];
+			const sent = direct.send(slab.memory.address, length, index < pieces.length - 1);
+			if (sent !== length) {
+				// An error will be met by the socket again, and ends it in its own way.
+				this.#queue(pieces, index, Math.max(0, sent));
+				return;
+			}
+			this.reply.release(slab);
 		}
-		if (pieces.length > 1) this.#socket.uncork();
+	}
+
+	/** Gives the socket all pieces from one on, and of that what follows its first `sent` bytes. */
+	#queue(pieces: readonly ReplyPiece[], from: number, sent: number): void {
+		const several = pieces.length - from > 1;
+		if (several) this.#socket.cork();
+		for (let index = from; index < pieces.length; index++) {
+			const { slab, length } = pieces[index];
+			this.#writing.push(slab);
+			this.#socket.write(slab.bytes.subarray(index === from ? sent : 0, length), this.#written);
+		}
+		if (several) this.#socket.uncork();
 		if (this.#socket.writableLength > 0) return;
 		// The kernel has taken all of it already: the slabs are free, and warm, before the callbacks say so.
 		this.#callbacksAhead += this.#writing.length;
@@ -266,3 +293,33 @@ function readInto(accepted: Socket, read: ReadTarget): Socket {
 	accepted.destroy();
 	return socket;
 }
+
+interface DirectSocket {
+	/** Bytes of the memory at `address` that the kernel has taken, or a negative number. */
+	send(address: number, length: number, more: boolean): number;
+}
+
+/** As Node has them: descriptors are numbers that no documentation promises, and -1 where there is none. */
+interface SocketHandle {
+	readonly fd?: number;
+}
+
+/**
+ * The way around a socket to its descriptor, for when the socket holds nothing. Null where it has none that carries just what was
+ * written. Node closes a handle in the same turn in which it takes it from its socket, so while it is there its descriptor is this one.
+ */
+function directSocket(socket: Socket): DirectSocket | null {
+	const owner = socket as Socket & { _handle?: SocketHandle | null };
+	const handle = owner._handle;
+	if (handle === null || handle === undefined || !PLAIN_HANDLES.has(handle.constructor.name)) return null;
+	const fd = handle.fd;
+	if (typeof fd !== "number" || fd < 0) return null;
+	return {
+		send(address, length, more) {
+			if (owner._handle !== handle || address === 0 || socket.writableLength > 0) return -1;
+			return sendFrom(fd, address, length, more);
+		},
+	};
+}
+
+const PLAIN_HANDLES: ReadonlySet<string> = new Set(["TCP", "Pipe"]);

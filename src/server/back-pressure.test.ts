@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { allocateForTest } from "../nfs3/memory-overlay.test-support.ts";
+import { allocate } from "../linux/memory.ts";
 import { RpcClient } from "../rpc/rpc-client.test-support.ts";
 import { Nfs, nfs, nfsCall, nfsRecord, startServer } from "./test-server.test-support.ts";
 
@@ -11,12 +11,12 @@ function pause(milliseconds: number): Promise<void> {
 }
 
 /** Counts the memory that the server takes for replies. */
-function countingAllocate(): { allocate: typeof allocateForTest; taken: () => number } {
+function countingAllocate(): { allocate: typeof allocate; taken: () => number } {
 	let taken = 0;
 	return {
 		allocate: (size) => {
 			taken += size;
-			return allocateForTest(size);
+			return allocate(size);
 		},
 		taken: () => taken,
 	};

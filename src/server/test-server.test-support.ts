@@ -1,5 +1,6 @@
 import type { TestContext } from "node:test";
-import { allocateForTest, MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
+import { allocate } from "../linux/memory.ts";
+import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
 import type { OverlayObject } from "../overlay/types.ts";
 import { type CallOptions, encodeCall, inFragments, RpcClient, results, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
@@ -55,7 +56,7 @@ export async function startServer(
 	const server = new NfsServer({
 		exports: [{ name: "/", overlay }],
 		listen: [{ host: "127.0.0.1", port: 0 }],
-		allocate: allocateForTest,
+		allocate,
 		...options,
 	});
 	await server.listen();

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, createServer, type Socket } from "node:net";
+import { type TestContext, test } from "node:test";
+import { ERRNO } from "./errno.ts";
+import { allocate } from "./memory.ts";
+import { sendFrom } from "./socket.ts";
+
+/** The descriptor of one end, and the other end as a socket that has not begun to read. */
+async function pair(t: TestContext): Promise<{ fd: number; near: Socket; far: Socket }> {
+	const server = createServer({ pauseOnConnect: true });
+	server.listen(0, "127.0.0.1");
+	await once(server, "listening");
+	const { port } = server.address() as { port: number };
+	const accepted = once(server, "connection");
+	const near = connect(port, "127.0.0.1");
+	await once(near, "connect");
+	const [far] = (await accepted) as [Socket];
+	t.after(() => {
+		near.destroy();
+		far.destroy();
+		server.close();
+	});
+	return { fd: (near as unknown as { _handle: { fd: number } })._handle.fd, near, far };
+}
+
+async function receive(socket: Socket, length: number): Promise<Buffer> {
+	const chunks: Buffer[] = [];
+	let got = 0;
+	for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
+		chunks.push(chunk as Buffer);
+		got += (chunk as Buffer).length;
+		if (got >= length) break;
+	}
+	return Buffer.concat(chunks);
+}
+
+test("sendFrom sends the memory at an address, in order, whether more follows or not", async (t) => {
+	const { fd, far } = await pair(t);
+	const memory = allocate(16);
+	memory.bytes.write("one two three");
+	assert.equal(sendFrom(fd, memory.address, 4, true), 4);
+	assert.equal(sendFrom(fd, memory.address + 4, 9, false), 9);
+	assert.equal((await receive(far, 13)).toString(), "one two three");
+});
+
+test("sendFrom does not wait for a peer that does not read: it takes a part, then says EAGAIN", async (t) => {
+	const { fd, far } = await pair(t);
+	const size = 64 * 2 ** 20;
+	const memory = allocate(size);
+	for (let at = 0; at < size; at += 4096) memory.bytes.writeUInt32LE(at, at);
+	const sent = sendFrom(fd, memory.address, size, false);
+	assert.ok(sent > 0 && sent < size, `${sent}`);
+	let more = 0;
+	for (let got = 1; got > 0; ) {
+		got = sendFrom(fd, memory.address + sent + more, size - sent - more, false);
+		if (got > 0) more += got;
+		else assert.equal(got, -ERRNO.EAGAIN);
+	}
+	const received = await receive(far, sent + more);
+	assert.ok(received.equals(memory.bytes.subarray(0, sent + more)));
+});
+
+test("sendFrom says EPIPE of a socket that was shut down, and is not ended by a signal", async (t) => {
+	const { fd, near, far } = await pair(t);
+	far.resume();
+	near.end();
+	await once(far, "end");
+	assert.equal(sendFrom(fd, allocate(8).address, 8, false), -ERRNO.EPIPE);
+});
