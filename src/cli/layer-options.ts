@@ -14,6 +14,7 @@ export interface LayerArguments {
 	readonly userxattr?: boolean;
 	readonly handles?: "auto" | HandleKind;
 	readonly linkNames?: boolean;
+	readonly fakeRoot?: boolean;
 	readonly upper?: string;
 	readonly work?: string;
 	readonly stateDir?: string;
@@ -34,6 +35,7 @@ export function addLayerOptions(command: Command): Command {
 				.default("auto"),
 		)
 		.option("--link-names", "with portable handles, at the first serve: keep the names of one lower file together (walks the lowers)")
+		.option("--fake-root", "with portable handles: clients may be root; owners, modes and devices are kept in xattrs")
 		.option("--state-dir <dir>", "where holdfast keeps its own state (default: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)");
 }
 
@@ -58,6 +60,7 @@ export interface LayerPaths {
 	readonly stateFolder: string;
 	readonly handles: "auto" | HandleKind;
 	readonly linkNames: boolean;
+	readonly fakeRoot: boolean;
 }
 
 /** Opens no layer but DIR, whose changes are found by its file system and root. UserError, LayerError. */
@@ -70,8 +73,8 @@ export function layerPaths(directory: string | undefined, given: LayerArguments)
 	if (given.work !== undefined && given.upper === undefined) throw new UserError("--work is of use with --upper only.", 2);
 	const state = stateFolder(given.stateDir);
 	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
-	const { dataLower: dataLowers, userxattr: userXattrs = false, handles = "auto", linkNames = false } = given;
-	return { lowers, dataLowers, userXattrs, handles, linkNames, upper: place.upper, work: place.work, stateFolder: state };
+	const { dataLower: dataLowers, userxattr: userXattrs = false, handles = "auto", linkNames = false, fakeRoot = false } = given;
+	return { lowers, dataLowers, userXattrs, handles, linkNames, fakeRoot, upper: place.upper, work: place.work, stateFolder: state };
 }
 
 /** Opens what the command line names. */

@@ -112,16 +112,20 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 	const opened = openLayers(directory, given, "serve", given.async !== true, { ...cacheBounds(given), onProgress: adoptionOn(line) });
 	line.end();
 	if (opened.upper === null) holdKeysOrRefuse(opened);
+	for (const path of opened.foreignLowers) warn(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
 	if (opened.adopted !== null) reportAdoption(opened.adopted);
 	const server = new NfsServer({
 		exports: [{ name: given.name, overlay: opened.overlay }],
 		listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
-		squash: {
-			rootSquash: given.rootSquash ?? false,
-			allSquash: given.allSquash ?? false,
-			...(given.anonUid === undefined ? {} : { anonUid: given.anonUid }),
-			...(given.anonGid === undefined ? {} : { anonGid: given.anonGid }),
-		},
+		squash:
+			opened.actsAs === null
+				? {
+						rootSquash: given.rootSquash ?? false,
+						allSquash: given.allSquash ?? false,
+						...(given.anonUid === undefined ? {} : { anonUid: given.anonUid }),
+						...(given.anonGid === undefined ? {} : { anonGid: given.anonGid }),
+					}
+				: { allSquash: true, anonUid: opened.actsAs.uid, anonGid: opened.actsAs.gid, anonGids: opened.actsAs.gids },
 		allocate,
 		rpcbind: given.rpcbind ?? false,
 		warn,
@@ -213,6 +217,8 @@ function describe(addresses: readonly ListenAddress[], name: string, opened: Ope
 			`macOS:  mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,noresvport ${host}:${name} /private/mnt`,
 		);
 	}
+	lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why.replace(/\.$/, "")})`);
+	if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 	lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
 	return `${lines.join("\n")}\n`;
 }

@@ -14,6 +14,7 @@ import { checkOverlayLower } from "./overlay-lower.ts";
 import { LOWER_ROOT } from "./portable-id.ts";
 import { PortableLower } from "./portable-lower.ts";
 import { UPPER_ROOT } from "./portable-upper.ts";
+import { REAL_RIGHTS, type Rights } from "./rights.ts";
 import { whyUnfit } from "./unfit-file-system.ts";
 
 export { LayerError, UnfitError } from "./layer-error.ts";
@@ -61,6 +62,8 @@ export class Layer {
 	readonly xattr: OverlayXattrs;
 	/** Names its objects, and finds them again. */
 	handles: HandleProvider;
+	/** How owners and modes of its objects are kept. */
+	rights: Rights = REAL_RIGHTS;
 	/** Set once the registry is known: the home of what is born here, and the number of its inode space. */
 	home = 0;
 	space = 0;
@@ -96,14 +99,20 @@ export class Layer {
 	/** Attributes of a real object by a descriptor, in upper with the links that are names of it (of a lower `HandleProvider.countNames` says it). 0, or the negated error number. */
 	stat(fd: number, out: Stat): number {
 		const status = fstat(fd, out);
-		if (this.handles.isPortable) this.#countNames(out);
+		if (this.handles.isPortable && status === 0) {
+			this.#countNames(out);
+			this.rights.show(fd, out);
+		}
 		return status;
 	}
 
 	/** As `stat`, of a name in a directory. */
 	statAt(directory: number, name: PathBytes, out: Stat): number {
 		const status = statAt(directory, name, out);
-		if (this.handles.isPortable) this.#countNames(out);
+		if (this.handles.isPortable && status === 0) {
+			this.#countNames(out);
+			this.rights.showAt(directory, name, out);
+		}
 		return status;
 	}
 

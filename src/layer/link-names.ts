@@ -5,7 +5,7 @@ import { makeSymlink, readLink } from "../linux/names.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { Stat, statAt } from "../linux/stat.ts";
 import { LayerError } from "./layer-error.ts";
-import { openQuietly } from "./path-search.ts";
+import { openInTree } from "./path-search.ts";
 import { HASH_BYTES, hashBelow, LOWER_ROOT } from "./portable-id.ts";
 
 /** S_IFDIR >> 12. */
@@ -73,7 +73,7 @@ export function noteLinkNames(root: number, folder: string, progress: (directori
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 		progress(++directories);
 		const fd =
-			at.path.length === 0 ? openAt(root, ".", O.rdonly | O.directory) : openQuietly(root, at.path, O.rdonly | O.directory | O.noatime);
+			at.path.length === 0 ? openAt(root, ".", O.rdonly | O.directory) : openInTree(root, at.path, O.rdonly | O.directory | O.noatime);
 		if (fd < 0) continue;
 		const names: Buffer[] = [];
 		visitEntries(fd, (name) => {

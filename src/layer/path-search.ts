@@ -1,18 +1,14 @@
 import { visitEntries } from "../linux/directory.ts";
-import { ERRNO } from "../linux/errno.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { DEPTH_MAX, depthOf, HASH_BYTES, hashBelow, LOWER_ROOT, mayBe } from "./portable-id.ts";
-
-export const BENEATH: number = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
 
 /** d_type of a directory, and of what its file system does not say. */
 const DIRECTORY = 4;
 const UNKNOWN = 0;
 
-/** openat2(2) beneath a directory; O_NOATIME is only for who owns the file, so it is a wish. */
-export function openQuietly(directory: number, path: Uint8Array | string, flags: number): number {
-	const fd = openBeneath(directory, path, flags, BENEATH);
-	return fd === -ERRNO.EPERM && (flags & O.noatime) !== 0 ? openBeneath(directory, path, flags & ~O.noatime, BENEATH) : fd;
+/** openat2(2) beneath a directory, over no mount and no link. */
+export function openInTree(directory: number, path: Uint8Array | string, flags: number): number {
+	return openBeneath(directory, path, flags, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
 }
 
 /** The search was given up for now: it has looked at as many entries as it might. */
@@ -46,7 +42,7 @@ export function searchPath(root: number, id: Buffer, entriesMax: number): Buffer
 			path.push(name);
 			if (mayBeLast && hash.equals(wanted)) return "found";
 			if (!isLast && isDirectory) {
-				const fd = openQuietly(directory, name, O.rdonly | O.directory | O.nofollow | O.noatime);
+				const fd = openInTree(directory, name, O.rdonly | O.directory | O.nofollow | O.noatime);
 				if (fd >= 0) {
 					const outcome = search(fd, hash);
 					close(fd);

@@ -6,7 +6,7 @@ import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import type { HandleProvider } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
-import { openQuietly, searchPath, TOO_FAR } from "./path-search.ts";
+import { openInTree, searchPath, TOO_FAR } from "./path-search.ts";
 import { depthOf, HASH_BYTES, hashBelow, idBelow, isAsItWas, isPathId, LOWER_ROOT } from "./portable-id.ts";
 
 /** Paths that are remembered: what is not costs a search. */
@@ -221,7 +221,7 @@ export class PortableLower implements HandleProvider {
 			let to = from;
 			while (to < names.length && length + names[to].length + 1 <= PATH_BYTES_MAX) length += names[to++].length + 1;
 			const path = Buffer.concat(names.slice(from, to).flatMap((name, i) => (i === 0 ? [name] : [SEPARATOR, name])));
-			const fd = openQuietly(directory, path, to === names.length ? flags : O.path | O.directory | O.nofollow);
+			const fd = openInTree(directory, path, to === names.length ? flags : O.path | O.directory | O.nofollow);
 			if (directory !== this.#root) close(directory);
 			if (fd < 0 || to === names.length) return fd;
 			directory = fd;

@@ -7,7 +7,7 @@ import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import type { HandleProvider } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
-import { openQuietly } from "./path-search.ts";
+import { openInTree } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
 
 /** Folders of `work/holdfast`. */
@@ -165,8 +165,7 @@ export class PortableUpper implements HandleProvider {
 
 	#openFile(id: Buffer, flags: number): number {
 		const name = id.toString("hex");
-		let fd = openAt(this.#files, name, flags | O.nofollow);
-		if (fd === -ERRNO.EPERM && (flags & O.noatime) !== 0) fd = openAt(this.#files, name, (flags & ~O.noatime) | O.nofollow);
+		const fd = openAt(this.#files, name, flags | O.nofollow);
 		if (fd < 0) return fd === -ERRNO.ENOENT ? -ERRNO.ESTALE : fd;
 		// nothing but this link is left of it
 		if (fstat(fd, scratch) === 0 && scratch.nlink > 1) return fd;
@@ -207,7 +206,7 @@ export class PortableUpper implements HandleProvider {
 			let to = from;
 			while (to < names.length && length + names[to].length + 1 <= PATH_BYTES_MAX) length += names[to++].length + 1;
 			const path = Buffer.concat(names.slice(from, to).flatMap((name, i) => (i === 0 ? [name] : [SEPARATOR, name])));
-			const fd = openQuietly(directory, path, to === names.length ? flags | O.nofollow : O.path | O.directory | O.nofollow);
+			const fd = openInTree(directory, path, to === names.length ? flags | O.nofollow : O.path | O.directory | O.nofollow);
 			if (directory !== this.#root) close(directory);
 			if (fd < 0 || to === names.length) return fd;
 			directory = fd;

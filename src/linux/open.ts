@@ -1,4 +1,5 @@
 import { constants } from "node:fs";
+import { ERRNO } from "./errno.ts";
 import { arenaAddress, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 
 /** open(2) flags; those that differ between architectures come from Node. */
@@ -34,12 +35,14 @@ const closeCall = declare("close", "int", ["int"]);
 
 /** Opens a path, which may be absolute and may hold links: for what the user of this server names, never for what a client names. */
 export function openPath(path: PathBytes, flags: number, mode = 0): number {
-	return result(openatCall(AT_FDCWD, putPath(PLACE.path, path), flags | O.cloexec, mode));
+	const fd = result(openatCall(AT_FDCWD, putPath(PLACE.path, path), flags | O.cloexec, mode));
+	return isForOwners(fd, flags) ? openPath(path, flags & ~O.noatime, mode) : fd;
 }
 
 /** openat(2) on a single name that this program chose itself. */
 export function openAt(directory: number, name: PathBytes, flags: number, mode = 0): number {
-	return result(openatCall(directory, putPath(PLACE.path, name), flags | O.cloexec, mode));
+	const fd = result(openatCall(directory, putPath(PLACE.path, name), flags | O.cloexec, mode));
+	return isForOwners(fd, flags) ? openAt(directory, name, flags & ~O.noatime, mode) : fd;
 }
 
 /** openat2(2): beneath a directory under the given RESOLVE bits. */
@@ -51,7 +54,13 @@ export function openBeneath(directory: number, name: PathBytes, flags: number, r
 	how[HOW_WORD + 3] = 0;
 	how[HOW_WORD + 4] = resolve;
 	how[HOW_WORD + 5] = 0;
-	return result(syscall5(SYS_OPENAT2, directory, putPath(PLACE.path, name), HOW_ADDRESS, HOW_BYTES));
+	const fd = result(syscall5(SYS_OPENAT2, directory, putPath(PLACE.path, name), HOW_ADDRESS, HOW_BYTES));
+	return isForOwners(fd, flags) ? openBeneath(directory, name, flags & ~O.noatime, resolve) : fd;
+}
+
+/** O_NOATIME is only for who owns the file: it is a wish. */
+function isForOwners(fd: number, flags: number): boolean {
+	return fd === -ERRNO.EPERM && (flags & O.noatime) !== 0;
 }
 
 /** The path by which the kernel lets an open descriptor be used where a call takes only paths. */

@@ -3,6 +3,7 @@ import { descriptorPath } from "./open.ts";
 
 // The forms that take a path follow /proc/self/fd/N to the very inode, which O_PATH descriptors (symlinks, devices) need.
 const getxattrCall = declare("getxattr", "long", ["pointer", "pointer", "pointer", "size_t"]);
+const lgetxattrCall = declare("lgetxattr", "long", ["pointer", "pointer", "pointer", "size_t"]);
 const setxattrCall = declareChange("setxattr", "int", ["pointer", "pointer", "pointer", "size_t", "int"]);
 const fgetxattrCall = declare("fgetxattr", "long", ["int", "pointer", "pointer", "size_t"]);
 const fsetxattrCall = declareChange("fsetxattr", "int", ["int", "pointer", "pointer", "size_t", "int"]);
@@ -17,6 +18,14 @@ export const VALUE_BYTES_MAX = VALUE_BYTES;
 /** The value of an extended attribute of the inode behind a descriptor, or the negated error number (-ENODATA: none). */
 export function getXattr(fd: number, name: PathBytes): Buffer | number {
 	const length = getxattrCall(putPath(PLACE.path, descriptorPath(fd)), putPath(PLACE.otherPath, name), VALUE_ADDRESS, VALUE_BYTES);
+	return length < 0 ? result(length) : Buffer.from(arena.subarray(PLACE.value, PLACE.value + length));
+}
+
+/** As getXattr, of a name in a directory, a link not followed. */
+export function getXattrAt(directory: number, entry: PathBytes, name: PathBytes): Buffer | number {
+	const folder = Buffer.from(`${descriptorPath(directory)}/`);
+	const path = Buffer.concat([folder, typeof entry === "string" ? Buffer.from(entry) : entry]);
+	const length = lgetxattrCall(putPath(PLACE.path, path), putPath(PLACE.otherPath, name), VALUE_ADDRESS, VALUE_BYTES);
 	return length < 0 ? result(length) : Buffer.from(arena.subarray(PLACE.value, PLACE.value + length));
 }
 

@@ -1,4 +1,3 @@
-import { changeMode } from "../linux/attributes.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { demand, inGroup, isSuperuser, MAY, permitted } from "./access.ts";
 import { changeUpper, entryOf, writableOf } from "./copy-up.ts";
@@ -155,5 +154,5 @@ export function clearPrivilege(engine: Engine, node: Node, stat: Stat, who: Cred
 	const mode = unprivilegedMode(stat, who);
 	if (mode === (stat.mode & 0o7777)) return;
 	node.stat = null;
-	must(changeMode(engine.descriptors.path(node.top), mode), "Cannot change the mode");
+	must(node.top.layer.rights.change(engine.descriptors.path(node.top), node.type, { mode }), "Cannot change the mode");
 }

@@ -29,7 +29,7 @@ export function chooseHandles(options: OpenOptions): { readonly kind: "auto" | H
 export function withXattrs(options: OpenOptions, kind: HandleKind): OpenOptions {
 	if (kind === "kernel" || options.userXattrs) return options;
 	const existing = existingRegistry(options);
-	const userXattrs = existing === null ? !mayUseTrusted() : (existing.userXattrs ?? false);
+	const userXattrs = existing === null ? options.fakeRoot === true || !mayUseTrusted() : (existing.userXattrs ?? false);
 	return { ...options, userXattrs };
 }
 
@@ -50,7 +50,7 @@ const CAP_SYS_ADMIN = 21;
 const ALL_IDS = /^\s*0\s+0\s+4294967295\s*$/;
 
 /** Whether this process sees trusted.* attributes: as the superuser of the first user namespace only (xattr(7)). */
-function mayUseTrusted(): boolean {
+export function mayUseTrusted(): boolean {
 	try {
 		const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "0";
 		const isFirst = ALL_IDS.test(readFileSync("/proc/self/uid_map", "latin1"));

@@ -1,7 +1,8 @@
 import { mayShareExtents } from "../layer/copy-data.ts";
-import type { OverlayXattrs } from "../layer/layer.ts";
+import type { Layer } from "../layer/layer.ts";
 import type { Real } from "../layer/real.ts";
-import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
+import { OVERRIDE_XATTR } from "../layer/rights.ts";
+import { changeTimes } from "../linux/attributes.ts";
 import { cloneFile, truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
@@ -111,10 +112,10 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 	let made: FileHandle | null = null;
 	try {
 		const stat = new Stat();
-		must(fstat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
+		must(source.layer.stat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
 		mark(engine, fd, source, stat);
 		if (writable.ids !== null) giveId(writable, writable.ids.newId(true), fd, parent.top.handle, name);
-		copyMetadata(engine.xattr, engine.descriptors.path(source), fd, stat);
+		copyMetadata(writable.layer, engine.descriptors.path(source), fd, stat);
 		must(layer.stat(fd, stat), "Cannot read a directory in work");
 		const real = realOf(layer, fd, stat);
 		const entryName = index.buildDirectoryEntry(real.handle);
@@ -164,7 +165,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		if (delta !== -1 || lowerLinks > 1)
 			must(setMark(writable, built.fd, engine.xattr.nlink, nlinkValue(delta)), "Cannot set the link count");
 		if (writable.ids !== null) must(writable.ids.assign(built.fd, writable.ids.newId(false)), "Cannot give an object its id");
-		copyMetadata(engine.xattr, engine.descriptors.path(source), built.fd, stat);
+		copyMetadata(writable.layer, engine.descriptors.path(source), built.fd, stat);
 		must(writable.layer.stat(built.fd, stat), "Cannot read an object in work");
 		const real = realOf(writable.layer, built.fd, stat);
 		const plan = new Plan(engine, writable);
@@ -229,7 +230,20 @@ interface Built {
 }
 
 const EMPTY = Buffer.alloc(0);
-const S_IFMT = 0o170000;
+
+/** Makes a device, fifo or socket in work, or a file that stands for one. */
+export function makeSpecial({ work, layer: { rights } }: Writable, temporary: string, type: number, major: number, minor: number): void {
+	const real = rights.realType(type);
+	must(
+		makeNode(work.temporaries, temporary, (real << 12) | 0o600, real === type ? major : 0, real === type ? minor : 0),
+		"Cannot make a node in work",
+	);
+	if (real === type) return;
+	const fd = must(openAt(work.temporaries, temporary, O.path | O.nofollow), "Cannot open an object in work");
+	const status = rights.disguise(fd, type, major, minor);
+	close(fd);
+	must(status, "Cannot say what a file stands for");
+}
 
 /** Makes the inode in work, with its data but without its attributes. */
 function build(engine: Engine, writable: Writable, node: Node, stat: Stat, withoutData: boolean): Built {
@@ -240,9 +254,7 @@ function build(engine: Engine, writable: Writable, node: Node, stat: Stat, witho
 		const target = readLink(engine.descriptors.path(node.top), "");
 		if (target === null) throw new OverlayError("io", "Cannot read a symlink of a lower");
 		must(makeSymlink(target, work.temporaries, temporary), "Cannot make a symlink in work");
-	} else {
-		must(makeNode(work.temporaries, temporary, (stat.mode & S_IFMT) | 0o600, stat.rdevMajor, stat.rdevMinor), "Cannot make a node in work");
-	}
+	} else makeSpecial(writable, temporary, stat.type, stat.rdevMajor, stat.rdevMinor);
 	const fd = must(openAt(work.temporaries, temporary, O.path | O.nofollow), "Cannot open an object in work");
 	return { temporary, fd, data: null };
 }
@@ -343,8 +355,9 @@ function mark(engine: Engine, fd: number, source: Real, stat: Stat): void {
  * Owner, extended attributes with ACLs, mode and times, as they are on the source. The overlay's own xattrs stay behind; those that a
  * second overlay on top keeps there, escaped, are content.
  */
-export function copyMetadata(xattr: OverlayXattrs, from: number, to: number, stat: Stat): void {
-	must(changeOwner(to, stat.uid, stat.gid), "Cannot set the owner of an object in work");
+export function copyMetadata(layer: Pick<Layer, "xattr" | "rights">, from: number, to: number, stat: Stat): void {
+	const { xattr, rights } = layer;
+	must(rights.change(to, stat.type, { uid: stat.uid, gid: stat.gid }), "Cannot set the owner of an object in work");
 	const names = listXattrs(from);
 	if (typeof names === "number") {
 		if (names !== -ERRNO.EOPNOTSUPP) throw failed("Cannot list extended attributes", names);
@@ -352,15 +365,19 @@ export function copyMetadata(xattr: OverlayXattrs, from: number, to: number, sta
 		for (const name of names) {
 			const text = name.toString("latin1");
 			if (text.startsWith(xattr.prefix) && !text.startsWith(xattr.escape)) continue;
+			// who is no superuser keeps these in a way of their own
+			if (rights.isKept && text === OVERRIDE_XATTR) continue;
 			const value = getXattr(from, name);
 			if (value === -ENODATA) continue;
 			if (typeof value === "number") throw failed("Cannot read an extended attribute", value);
 			const status = setXattr(to, name, value);
 			// a file system without this kind of attribute, as overlayfs does: the object is worth more than its label
-			if (status < 0 && status !== -ERRNO.EOPNOTSUPP) throw failed("Cannot copy an extended attribute", status);
+			const isLost = rights.isKept && status === -ERRNO.EPERM;
+			if (status < 0 && status !== -ERRNO.EOPNOTSUPP && !isLost) throw failed("Cannot copy an extended attribute", status);
 		}
 	}
-	if (stat.type !== FileType.lnk) must(changeMode(to, stat.mode & 0o7777), "Cannot set the mode of an object in work");
+	if (stat.type !== FileType.lnk)
+		must(rights.change(to, stat.type, { mode: stat.mode & 0o7777 }), "Cannot set the mode of an object in work");
 	const times = changeTimes(to, { sec: stat.atimeSec, nsec: stat.atimeNsec }, { sec: stat.mtimeSec, nsec: stat.mtimeNsec });
 	must(times, "Cannot set the times of an object in work");
 }

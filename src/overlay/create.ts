@@ -1,12 +1,12 @@
-import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
+import { changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
-import { linkDescriptor, makeNode, makeSymlink, RENAME, unlinkName } from "../linux/names.ts";
+import { linkDescriptor, makeSymlink, RENAME, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { Stat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import { demand, isSuperuser, MAY } from "./access.ts";
 import { noteStat, statOf } from "./attributes.ts";
-import { ensureUpper, markImpure, writableOf } from "./copy-up.ts";
+import { ensureUpper, makeSpecial, markImpure, writableOf } from "./copy-up.ts";
 import { keepData } from "./data-files.ts";
 import { type Engine, handleFor, must, realOf, type Writable } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
@@ -77,7 +77,7 @@ export function createObject(
 	const fd = must(openAt(writable.work.temporaries, temporary, flags | O.nofollow), "Cannot open an object in work");
 	try {
 		if (writable.ids !== null) giveId(writable, writable.ids.newId(maker.type === FileType.dir), fd, directory.top.handle, name);
-		dress(fd, maker.type, birth, wanted);
+		dress(writable, fd, maker.type, birth, wanted);
 		if (maker.type === FileType.dir && directory.reals.length > 1) {
 			// nothing of that name below may show through, also not after the lowers have been exchanged
 			must(setXattr(fd, engine.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
@@ -152,7 +152,7 @@ function make(writable: Writable, maker: Maker): string {
 	if ("target" in maker) {
 		must(makeSymlink(maker.target, work.temporaries, temporary), "Cannot make a symlink");
 	} else if ("major" in maker) {
-		must(makeNode(work.temporaries, temporary, (maker.type << 12) | 0o600, maker.major, maker.minor), "Cannot make a node");
+		makeSpecial(writable, temporary, maker.type, maker.major, maker.minor);
 	} else {
 		const fd = must(openAt(work.temporaries, temporary, O.creat | O.excl | O.wronly, 0o600), "Cannot make a file");
 		close(fd);
@@ -190,10 +190,10 @@ function defaultAclOf(engine: Engine, directory: Node): Buffer | null {
 	return directory.defaultAcl;
 }
 
-function dress(fd: number, type: FileType, birth: Birth, wanted: SetAttributes): void {
+function dress({ layer: { rights } }: Writable, fd: number, type: FileType, birth: Birth, wanted: SetAttributes): void {
 	if (wanted.size !== undefined && type === FileType.reg && wanted.size > 0) must(truncateFile(fd, wanted.size), "Cannot set the size");
-	must(changeOwner(fd, birth.uid, birth.gid), "Cannot set the owner of a new object");
-	if (type !== FileType.lnk) must(changeMode(fd, birth.mode), "Cannot set the mode of a new object");
+	must(rights.change(fd, type, { uid: birth.uid, gid: birth.gid }), "Cannot set the owner of a new object");
+	if (type !== FileType.lnk) must(rights.change(fd, type, { mode: birth.mode }), "Cannot set the mode of a new object");
 	if (birth.access !== null) must(setXattr(fd, ACL_ACCESS, birth.access), "Cannot set the ACL of a new object");
 	if (birth.defaultAcl !== null) must(setXattr(fd, ACL_DEFAULT, birth.defaultAcl), "Cannot set the ACL of a new directory");
 	if (wanted.atime !== undefined || wanted.mtime !== undefined) {

@@ -8,7 +8,7 @@ import { getXattr } from "../linux/xattr.ts";
 import { must } from "./engine.ts";
 import { decodeRecord, encodeRecord } from "./identity.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat } from "./whiteout.ts";
+import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 import type { WorkFolder } from "./work-folder.ts";
 
 /** What an index says of a lower object. */
@@ -51,7 +51,8 @@ export class IndexDirectory {
 		const status = this.#upper.stat(fd, stat);
 		if (status < 0) close(fd);
 		must(status, "Cannot read an index entry");
-		if (isWhiteoutStat(stat)) {
+		const { whiteoutXattr } = this.#work;
+		if (isWhiteoutStat(stat) || (whiteoutXattr !== null && isXattrWhiteout(fd, stat, whiteoutXattr))) {
 			close(fd);
 			return GONE;
 		}

@@ -9,7 +9,7 @@ import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
-import { getXattr } from "../linux/xattr.ts";
+import { getXattr, setXattr } from "../linux/xattr.ts";
 import { redirectingDirectory } from "./adoption.ts";
 import { noteStat, statOf } from "./attributes.ts";
 import {
@@ -35,7 +35,7 @@ import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { identityKey, Node } from "./node.ts";
 import { childKey } from "./node-cache.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+import { isWhiteoutName, isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
 const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
 
@@ -139,6 +139,17 @@ export function isInLowers(engine: Engine, directory: Node, name: Uint8Array): b
 	return true;
 }
 
+/** Before a whiteout that is an empty file comes into an upper directory: only where this is said are there such. */
+export function expectWhiteouts(engine: Engine, directory: Node): void {
+	const { top } = directory;
+	if (engine.writable?.work.whiteoutXattr == null || top.hasXattrWhiteouts) return;
+	const fd = engine.descriptors.path(top);
+	if (opaqueMark(engine, fd) === OPAQUE_YES) return;
+	directory.stat = null;
+	must(setXattr(fd, engine.xattr.opaque, Buffer.from("x")), "Cannot say that a directory has whiteouts");
+	top.hasXattrWhiteouts = true;
+}
+
 /** What the upper directory itself holds under a name: nothing, a whiteout, or an object. */
 export function upperEntry(engine: Engine, directory: Node, name: Uint8Array): "none" | "whiteout" | "object" {
 	if (!directory.isUpper) return "none";
@@ -146,7 +157,9 @@ export function upperEntry(engine: Engine, directory: Node, name: Uint8Array): "
 	const status = statAt(engine.descriptors.path(directory.top), name, stat);
 	if (status === -ERRNO.ENOENT) return "none";
 	must(status, "Cannot look into a directory of upper");
-	return isWhiteoutStat(stat) ? "whiteout" : "object";
+	return isWhiteoutName(engine.descriptors.path(directory.top), name, stat, directory.top.hasXattrWhiteouts ? engine.xattr.whiteout : null)
+		? "whiteout"
+		: "object";
 }
 
 function closeAll(found: Found): void {
@@ -211,13 +224,16 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 			}
 			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search, search.path);
 			fd = hit.fd;
+			if (parent.layer.isUpper && fd < 0) engine.memory.upperEntry = "none";
 			if (fd < 0) {
 				if (hit.isEnd) break;
 				continue;
 			}
 			const stat = known ?? new Stat();
 			if (known === null) must(parent.layer.stat(fd, stat), "Cannot read attributes in a layer");
-			if (isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout))) break;
+			const isWhiteout = isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout));
+			if (parent.layer.isUpper) engine.memory.upperEntry = isWhiteout ? "whiteout" : "object";
+			if (isWhiteout) break;
 			if (stat.type !== FileType.dir) {
 				if (top !== null) break;
 				const found = { reals: [realOfHit(parent, search, fd, stat)], fds: [fd], stat };
@@ -720,6 +736,11 @@ function childOfReal(engine: Engine, home: Home, parent: Node, name: Uint8Array,
 
 export function rootNode(engine: Engine): Node {
 	return engine.nodes.get(ROOT_KEY) as Node;
+}
+
+/** Marks of the root of a layer that count. */
+export function readRootMarks(engine: Engine, root: Real): void {
+	root.hasXattrWhiteouts = opaqueMark(engine, root.layer.root) === OPAQUE_XATTR;
 }
 
 export const ROOT_KEY = identityKey(ROOT_HOME, { type: 0, bytes: Buffer.alloc(0) });

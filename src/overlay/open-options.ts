@@ -22,6 +22,8 @@ export interface OpenOptions {
 	readonly handles?: "auto" | HandleKind;
 	/** With portable ids, at the first serve: lower files of several names are walked for, so that they stay one object. */
 	readonly linkNames?: boolean;
+	/** With portable ids: this user is the superuser of the export; owners, modes and devices are kept in an xattr. */
+	readonly fakeRoot?: boolean;
 	/** Absent for a read-only export. */
 	readonly upper?: string | undefined;
 	/** By default a sibling of upper. */

@@ -19,14 +19,15 @@ import { hasLinkNames, LinkNames, noteLinkNames } from "../layer/link-names.ts";
 import { PortableLower } from "../layer/portable-lower.ts";
 import { PortableUpper } from "../layer/portable-upper.ts";
 import { DescriptorCache, Real } from "../layer/real.ts";
+import { KeptRights } from "../layer/rights.ts";
 import { syncFileSystem } from "../linux/data.ts";
 import { errnoName } from "../linux/errno.ts";
-import { setUmask } from "../linux/file-system.ts";
+import { openPrivateTree, setUmask } from "../linux/file-system.ts";
 import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { adoptUpper, type UpperReport } from "./adopt-upper.ts";
 import { adoptLower, type LayerReport } from "./adoption.ts";
-import { type ChosenHandles, chooseHandles, withXattrs } from "./choose-handles.ts";
+import { type ChosenHandles, chooseHandles, mayUseTrusted, withXattrs } from "./choose-handles.ts";
 import { DataFiles } from "./data-files.ts";
 import { Durability } from "./durability.ts";
 import { type Engine, ROOT_HOME, type Writable } from "./engine.ts";
@@ -34,7 +35,7 @@ import { IndexDirectory } from "./index-directory.ts";
 import { Journal } from "./journal.ts";
 import { LinkCounts } from "./link-counts.ts";
 import { LongRedirects } from "./long-redirects.ts";
-import { ROOT_KEY } from "./lookup.ts";
+import { ROOT_KEY, readRootMarks } from "./lookup.ts";
 import { Node } from "./node.ts";
 import { NodeCache } from "./node-cache.ts";
 import { Offload } from "./offload.ts";
@@ -48,7 +49,7 @@ import { indexPath, type Place, readOnlyPlace, refuseNameless, upperPlace } from
 import { RecordMap } from "./record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "./registry.ts";
 import { assignNumbers, checkStack, homesOf, newRegistry, type Stack } from "./stack.ts";
-import { FileType } from "./types.ts";
+import { type Credentials, FileType } from "./types.ts";
 import { WorkFolder } from "./work-folder.ts";
 import { refuseOddFolder, refuseOddWork } from "./work-shape.ts";
 
@@ -66,6 +67,10 @@ export interface OpenedOverlay {
 	readonly adopted: UpperReport | null;
 	/** Where ids come from, and why. */
 	readonly handles: ChosenHandles;
+	/** An ordinary user, whose rights are those of every client; null: clients are who they say. */
+	readonly actsAs: Credentials | null;
+	/** Lowers that belong to somebody else, by their paths. */
+	readonly foreignLowers: readonly string[];
 }
 
 /** With it a server that has walked directories of a million entries stays below 512 MiB. */
@@ -124,6 +129,7 @@ function open(
 		return resource;
 	};
 	refuseFewDescriptors(options, descriptorLimit);
+	const rights = kind === "portable" && (options.fakeRoot || !mayUseTrusted()) ? keptRights(options.fakeRoot ?? false) : null;
 	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, kind);
 	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
@@ -131,9 +137,10 @@ function open(
 	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers, made);
 	if (place.work === null) refuseOddFolder(place.folder, place.folder);
 	else refuseOddWork(place.work);
-	const tree = place.upper === null || place.work === null ? null : keep(openSharedTree(place.upper, place.work));
+	const tree = place.upper === null || place.work === null ? null : keep(openSharedTree(place.upper, place.work, kind === "portable"));
 	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
 	const layers = upper === null ? lowers : [upper, ...lowers];
+	if (rights !== null) for (const layer of [...layers, ...dataLowers]) layer.rights = layer.isUpper ? rights() : rights();
 	if (upper !== null) refuseOverlaps([...layers, ...dataLowers]);
 	if (kind === "kernel") refuseNameless([...layers, ...dataLowers], place.folder);
 	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
@@ -194,7 +201,9 @@ function open(
 		engine.patience = patience;
 		descriptors.beforeOpen = (real) => patience.guard(real.layer, real.handle, null, "inode");
 	}
-	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, adopted };
+	const actsAs = rights === null || options.fakeRoot ? null : ownCredentials();
+	const foreignLowers = rights === null ? [] : lowers.filter((lower) => lower.rootStat.uid !== process.geteuid?.()).map(({ path }) => path);
+	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, adopted, actsAs, foreignLowers };
 }
 
 /** What was copied up in part goes on where it was. */
@@ -292,12 +301,15 @@ interface SharedTree {
 	close(): void;
 }
 
-function openSharedTree(upper: string, work: string): SharedTree {
+function openSharedTree(upper: string, work: string, isPortable: boolean): SharedTree {
 	const [a, b] = [realpathSync(upper), realpathSync(work)];
 	let base = a;
 	while (base !== "/" && b !== base && !b.startsWith(`${base}/`)) base = dirname(base);
 	const directory = openDirectory(base, "folder");
-	const root = privateTree(directory, base, false);
+	let root = openPrivateTree(directory, false);
+	// only with kernel handles is it asked for: an ordinary user makes none
+	if (root < 0 && isPortable) root = openAt(directory, ".", O.rdonly | O.directory);
+	else if (root < 0) root = privateTree(directory, base, false);
 	close(directory);
 	if (root < 0) throw new LayerError(`Cannot make a private mount of ${base}: ${errnoName(root)}.`);
 	return {
@@ -330,6 +342,36 @@ function openLinkNames(options: OpenOptions, place: Place, lowers: readonly Laye
 	}
 }
 
+function ownCredentials(): Credentials {
+	return { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0, gids: process.getgroups?.() ?? [] };
+}
+
+/** How an ordinary user keeps what only the superuser may say of real files. */
+function keptRights(asRoot: boolean): () => KeptRights {
+	const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+	return () => new KeptRights(asRoot, uid, gid);
+}
+
+/** Owners of symlinks are kept by the ids of those. */
+function keepLinkOwners(upper: Layer, marks: RecordMap): void {
+	const { rights, handles } = upper;
+	if (!(rights instanceof KeptRights) || !rights.asRoot) return;
+	const keyOf = (fd: number) => {
+		const id = handles.of(fd);
+		return typeof id === "number" ? null : Buffer.concat([Buffer.of(id.type), id.bytes, Buffer.from("owner")]);
+	};
+	rights.links = {
+		get(fd) {
+			const key = marks.isEmpty ? null : keyOf(fd);
+			return key === null ? null : marks.get(key);
+		},
+		set(fd, value) {
+			const key = keyOf(fd);
+			if (key !== null) marks.set(key, value);
+		},
+	};
+}
+
 /** What of upper is removed for good is nothing's id any more. */
 function openIds(upper: Layer, work: WorkFolder, keep: Keep): PortableUpper | null {
 	if (!upper.handles.isPortable) return null;
@@ -358,6 +400,8 @@ function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: Keep):
 		marks: keep(new RecordMap(place.folder, "marks")),
 		ids: openIds(upper, workFolder, keep),
 	};
+	if (upper.rights.isKept) workFolder.whiteoutXattr = upper.xattr.whiteout;
+	keepLinkOwners(upper, writable.marks);
 	return writable;
 }
 
@@ -366,7 +410,9 @@ const ROOT_FILEID = 1;
 /** The root has no inode in its handle and no number of its own, so that neither can ever change. */
 function addRoot(engine: Engine): void {
 	const reals = engine.layers.map((layer) => {
-		return new Real(layer, layer.rootHandle, layer.rootStat.inoHi, layer.rootStat.inoLo, false);
+		const root = new Real(layer, layer.rootHandle, layer.rootStat.inoHi, layer.rootStat.inoLo, false);
+		readRootMarks(engine, root);
+		return root;
 	});
 	const id = { type: 0, bytes: Buffer.alloc(0) };
 	engine.nodes.add(

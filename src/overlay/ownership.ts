@@ -7,6 +7,7 @@ import { close, O, openPath } from "../linux/open.ts";
 import { isMountedUpper } from "../linux/overlay-mount.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
+import { mayUseTrusted } from "./choose-handles.ts";
 import { copyMetadata } from "./copy-up.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
 import { indexPath, makeFolder, type Place } from "./place.ts";
@@ -99,7 +100,7 @@ export function claimUpper(
 					"may have changed it since. Serve it (or run holdfast adopt) first: that looks through it and takes it back.",
 			);
 		}
-		refuseMounted(upper, lowers);
+		if (mayUseTrusted()) refuseMounted(upper, lowers);
 		if (underWay !== "none") return underWay;
 		checkUpper(upper, lowers, work, "ours");
 		return "again";
@@ -120,7 +121,7 @@ export function claimUpper(
 				"or, if it is lost, run holdfast adopt; handles that were given out then are stale.",
 		);
 	}
-	refuseMounted(upper, lowers);
+	if (mayUseTrusted()) refuseMounted(upper, lowers);
 	checkUpper(upper, lowers, work, isAsked ? "adopted" : hasMarker ? "startedOver" : "new");
 	return "first";
 }
@@ -156,8 +157,8 @@ export function takeUpper(place: Place, upper: Layer, lowers: readonly Layer[], 
 	for (const folder of [markerFolder(work), join(work, "work"), place.folder, work, dirname(work)]) flushFolder(folder);
 	if (place.isNewUpper) {
 		const stat = new Stat();
-		fstat(lowers[0].root, stat);
-		copyMetadata(upper.xattr, lowers[0].root, upper.root, stat);
+		lowers[0].stat(lowers[0].root, stat);
+		copyMetadata(upper, lowers[0].root, upper.root, stat);
 		fstat(upper.root, upper.rootStat);
 	}
 	const status = setXattr(upper.root, upper.xattr.identity, Buffer.from(registry.uuid, "hex"));

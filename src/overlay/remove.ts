@@ -8,7 +8,7 @@ import { abandonCopy, ensureUpper, entryOf, linkDelta, nlinkValue, writableOf } 
 import { type Engine, must } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
-import { isInLowers, lookupChild, upperEntry } from "./lookup.ts";
+import { expectWhiteouts, isInLowers, lookupChild, upperEntry } from "./lookup.ts";
 import { setMark } from "./marks.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
@@ -71,6 +71,7 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 	if (hadUpper && !isInLowers(engine, directory, name)) {
 		plan.add({ op: "unlink", in: plan.in(directory), name, inode: plan.of(node) });
 	} else {
+		expectWhiteouts(engine, directory);
 		plan.add({ op: "whiteout", in: plan.in(directory), name });
 	}
 	if (isLast) plan.lost(node);

@@ -1,4 +1,3 @@
-import { changeMode, changeOwner } from "../linux/attributes.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { RENAME } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
@@ -11,7 +10,7 @@ import { keepData } from "./data-files.ts";
 import { type Engine, must, ROOT_HOME, realOf } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Listings } from "./listing.ts";
-import { isInLowers, lookupChild, redirectOf, upperEntry } from "./lookup.ts";
+import { expectWhiteouts, isInLowers, lookupChild, redirectOf, upperEntry } from "./lookup.ts";
 import { checkOldName } from "./names.ts";
 import type { Node } from "./node.ts";
 import { notePartial } from "./partial-access.ts";
@@ -153,12 +152,16 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	const replaced = target?.type === FileType.dir && targetEntry === "object" ? planClearing(engine, plan, to, target) : null;
 	// a directory cannot be renamed over a device: they change places
 	const swaps = isDirectory && targetEntry === "whiteout";
-	const flags = swaps ? RENAME.exchange : leavesWhiteout ? RENAME.whiteout : 0;
+	// the kernel leaves a device
+	const isFile = writableOf(engine).work.whiteoutXattr !== null;
+	const flags = swaps ? RENAME.exchange : leavesWhiteout && !isFile ? RENAME.whiteout : 0;
+	if (leavesWhiteout) expectWhiteouts(engine, from.directory);
 	// as in removeChild
 	const isLast = target !== null && isLastName(engine, target);
 	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
 	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
 	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromPlace, name: from.name });
+	if (leavesWhiteout && isFile && !swaps) plan.add({ op: "whiteout", in: fromPlace, name: from.name });
 	plan.moved(source, to.directory, to.name);
 	if (target !== null && isLast) plan.lost(target);
 	try {
@@ -225,8 +228,7 @@ function planClearing(engine: Engine, plan: Plan, to: Place, target: Node): stri
 	const fd = must(openAt(work.temporaries, temporary, O.path | O.directory), "Cannot open a directory in work");
 	try {
 		// the same rights as what it stands in for, should the rename behind it fail
-		changeOwner(fd, stat.uid, stat.gid);
-		changeMode(fd, stat.mode & 0o7777);
+		layer.rights.change(fd, FileType.dir, { uid: stat.uid, gid: stat.gid, mode: stat.mode & 0o7777 });
 		setXattr(fd, engine.xattr.opaque, Buffer.from("y"));
 		must(fstat(fd, stat), "Cannot read a directory in work");
 		if (ids !== null) must(ids.assign(fd, ids.newId(true)), "Cannot give an object its id");

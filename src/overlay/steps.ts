@@ -1,5 +1,5 @@
 import { PORTABLE } from "../layer/portable-id.ts";
-import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
+import { changeTimes } from "../linux/attributes.ts";
 import { truncateFile } from "../linux/data.ts";
 import { ENODATA, ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
@@ -10,7 +10,7 @@ import { removeXattr, setXattr, setXattrOfOpen } from "../linux/xattr.ts";
 import { failed, must, type Writable } from "./engine.ts";
 import { setMark } from "./marks.ts";
 import { FileType, type SetAttributes, type Timespec } from "./types.ts";
-import { isWhiteoutStat } from "./whiteout.ts";
+import { isWhiteoutName } from "./whiteout.ts";
 
 /** A directory that a step works in: a fixed one of work, or one of upper by its kernel handle. */
 export type Place = "work" | "index" | "orphans" | FileHandle;
@@ -116,7 +116,7 @@ export function runStep(writable: Writable, step: Step, descriptors: Descriptors
 			must(setMark(writable, descriptors.inode(step.inode, false), step.name, step.value), `Cannot set ${step.name}`);
 			return;
 		case "attributes":
-			applyChange(step.type, step.change, step.inode, descriptors);
+			applyChange(writable, step.type, step.change, step.inode, descriptors);
 			return;
 		case "times":
 			// a directory's times that are not set back lose nothing
@@ -150,7 +150,9 @@ const UMASKED = 0o7777;
 function makeObject(writable: Writable, step: Make, directory: number, isAgain: boolean, stat: Stat): number {
 	const isFile = step.type === FileType.reg;
 	// the process has no umask; a group may come from a set-group-id directory, so a foreign owner is set in any case
-	let status = isFile ? makeFile(directory, step.name, step.mode) : makeDirectory(directory, step.name, step.mode);
+	const { rights } = writable.layer;
+	const realMode = rights.realMode(step.type, step.mode);
+	let status = isFile ? makeFile(directory, step.name, realMode) : makeDirectory(directory, step.name, realMode);
 	if (status === -ERRNO.EEXIST && isAgain) status = isFile ? openAt(directory, step.name, O.rdwr | O.nofollow) : 0;
 	must(status, "Cannot make an object");
 	const fd = isFile
@@ -158,11 +160,12 @@ function makeObject(writable: Writable, step: Make, directory: number, isAgain: 
 		: must(openAt(directory, step.name, O.rdonly | O.directory | O.nofollow | O.noatime), "Cannot open a new directory");
 	try {
 		must(fstat(fd, stat), "Cannot read a new object");
+		rights.show(fd, stat);
 		const isOwned = stat.uid === step.uid && stat.gid === step.gid;
 		const hasMode = (stat.mode & UMASKED) === step.mode;
-		if (!isOwned) must(changeOwner(fd, step.uid, step.gid), "Cannot set the owner of a new object");
+		if (!isOwned) must(rights.change(fd, step.type, { uid: step.uid, gid: step.gid }), "Cannot set the owner of a new object");
 		// a change of owner takes set-user-id bits away
-		if (!hasMode || !isOwned) must(changeMode(fd, step.mode), "Cannot set the mode of a new object");
+		if (!hasMode || !isOwned) must(rights.change(fd, step.type, { mode: step.mode }), "Cannot set the mode of a new object");
 		if (step.size > 0) must(truncateFile(fd, step.size), "Cannot set the size of a new file");
 		if (step.isOpaque) must(setXattrOfOpen(fd, writable.layer.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
 		if (step.atime !== null || step.mtime !== null) {
@@ -191,16 +194,20 @@ export function giveId({ ids }: Writable, id: FileHandle, fd: number, above: Fil
 /** First byte of the kernel handle of what a recovery has made, which stands for a handle of ours that is not signed yet: a type and the bytes follow. */
 export const UNSIGNED = 0;
 
-const UNCHANGED = 0xffffffff;
-
 /** Size, owner, mode (which a change of owner clears bits of), times, and last an extended attribute: an ACL changes the mode. */
-function applyChange(type: FileType, change: ObjectChange, inode: FileHandle, descriptors: Descriptors): void {
+function applyChange(
+	{ layer: { rights } }: Writable,
+	type: FileType,
+	change: ObjectChange,
+	inode: FileHandle,
+	descriptors: Descriptors,
+): void {
 	if (change.size !== undefined) must(truncateFile(descriptors.inode(inode, true), change.size), "Cannot set the size of a file");
 	const fd = descriptors.inode(inode, false);
 	if (change.uid !== undefined || change.gid !== undefined) {
-		must(changeOwner(fd, change.uid ?? UNCHANGED, change.gid ?? UNCHANGED), "Cannot change the owner");
+		must(rights.change(fd, type, { uid: change.uid, gid: change.gid }), "Cannot change the owner");
 	}
-	if (change.mode !== undefined && type !== FileType.lnk) must(changeMode(fd, change.mode), "Cannot change the mode");
+	if (change.mode !== undefined && type !== FileType.lnk) must(rights.change(fd, type, { mode: change.mode }), "Cannot change the mode");
 	if (change.atime !== undefined || change.mtime !== undefined) {
 		must(changeTimes(fd, change.atime, change.mtime), "Cannot change the times");
 	}
@@ -244,6 +251,10 @@ function unlink(writable: Writable, directory: number, name: PathName): void {
 
 const scratch = new Stat();
 
+function isWhiteout({ work }: Writable, directory: number, name: PathName): boolean {
+	return statAt(directory, name, scratch) === 0 && isWhiteoutName(directory, name, scratch, work.whiteoutXattr);
+}
+
 function isThere(directory: number, name: PathName): boolean {
 	return statAt(directory, name, scratch) === 0;
 }
@@ -264,7 +275,7 @@ function isDone(writable: Writable, step: Step, descriptors: Descriptors): boole
 			return leadsTo(writable, descriptors.place(step.to), step.toName, step.inode);
 		case "whiteout": {
 			const directory = descriptors.place(step.in);
-			return directory < 0 || (statAt(directory, step.name, scratch) === 0 && isWhiteoutStat(scratch));
+			return directory < 0 || isWhiteout(writable, directory, step.name);
 		}
 		case "unlink": {
 			const directory = descriptors.place(step.in);
@@ -276,11 +287,11 @@ function isDone(writable: Writable, step: Step, descriptors: Descriptors): boole
 }
 
 /** Whether a step that is next in a recovery has nothing to do. That says nothing of the steps before it: it may be so from the start. */
-function isNeedless(step: Step, descriptors: Descriptors): boolean {
+function isNeedless(writable: Writable, step: Step, descriptors: Descriptors): boolean {
 	switch (step.op) {
 		case "unlinkWhiteout": {
 			const directory = descriptors.place(step.in);
-			return directory < 0 || !(statAt(directory, step.name, scratch) === 0 && isWhiteoutStat(scratch));
+			return directory < 0 || !isWhiteout(writable, directory, step.name);
 		}
 		case "times": {
 			// to set them would change nothing but the ctime, which clients see
@@ -340,7 +351,7 @@ export function completeSteps(writable: Writable, steps: readonly Step[]): Buffe
 		steps.forEach((step, i) => {
 			if (isDone(writable, step, descriptors) === true) next = i + 1;
 		});
-		for (const step of steps.slice(next)) if (!isNeedless(step, descriptors)) runStep(writable, step, descriptors);
+		for (const step of steps.slice(next)) if (!isNeedless(writable, step, descriptors)) runStep(writable, step, descriptors);
 		return descriptors.made;
 	} finally {
 		descriptors.close();

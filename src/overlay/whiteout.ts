@@ -1,6 +1,6 @@
 import { close, O, openAt } from "../linux/open.ts";
 import { type Stat, statAt } from "../linux/stat.ts";
-import { getXattr } from "../linux/xattr.ts";
+import { getXattr, getXattrAt } from "../linux/xattr.ts";
 import { FileType } from "./types.ts";
 
 /** The common form of a whiteout: a character device 0:0. */
@@ -11,6 +11,12 @@ export function isWhiteoutStat(stat: Stat): boolean {
 /** The form for who may not make devices: an empty file with the xattr of this name, honoured only inside a directory with opaque "x". */
 export function isXattrWhiteout(fd: number, stat: Stat, xattr: string): boolean {
 	return stat.type === FileType.reg && stat.size === 0 && typeof getXattr(fd, xattr) !== "number";
+}
+
+/** Whether a name of upper is a whiteout of either form, with the attributes that were read of it; `xattr` as in isWhiteoutEntry. */
+export function isWhiteoutName(directory: number, name: Uint8Array | string, stat: Stat, xattr: string | null): boolean {
+	if (isWhiteoutStat(stat)) return true;
+	return xattr !== null && stat.type === FileType.reg && stat.size === 0 && typeof getXattrAt(directory, name, xattr) !== "number";
 }
 
 /**

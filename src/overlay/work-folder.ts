@@ -1,6 +1,6 @@
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
-import { linkName, makeDirectory, makeNode, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
+import { linkName, makeDirectory, makeFile, makeNode, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { setXattr } from "../linux/xattr.ts";
 import { must } from "./engine.ts";
@@ -23,6 +23,8 @@ export class WorkFolder {
 	readonly orphans: number;
 	/** Told the descriptor of what is removed from here for good. */
 	onRemoval: ((fd: number) => void) | null = null;
+	/** The xattr that makes an empty file a whiteout, which goes wherever a user copies it; null: character devices. */
+	whiteoutXattr: string | null = null;
 	#next = 0;
 	#cleaning: NodeJS.Immediate | null = null;
 
@@ -63,11 +65,22 @@ export class WorkFolder {
 		const name = this.temporaryName();
 		let status = linkName(this.own, WHITEOUT_NAME, this.temporaries, name);
 		if (status === -ERRNO.ENOENT || status === -ERRNO.EMLINK) {
-			must(makeNode(this.temporaries, name, S_IFCHR, 0, 0), "Cannot make a whiteout");
+			this.#makeWhiteoutInode(name);
 			status = this.#share(name);
 		}
 		must(status, "Cannot make a whiteout");
 		return name;
+	}
+
+	#makeWhiteoutInode(name: string): void {
+		if (this.whiteoutXattr === null) {
+			must(makeNode(this.temporaries, name, S_IFCHR, 0, 0), "Cannot make a whiteout");
+			return;
+		}
+		const fd = must(makeFile(this.temporaries, name, 0o600), "Cannot make a whiteout");
+		const status = setXattr(fd, this.whiteoutXattr, Buffer.from("y"));
+		close(fd);
+		must(status, "Cannot make a whiteout");
 	}
 
 	/** Puts a whiteout under a name that nothing has yet; false when something has it. */

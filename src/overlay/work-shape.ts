@@ -16,6 +16,11 @@ const FOLDERS = new Set([
 	"long-redirects",
 	"lost+found",
 	"partial",
+	"index",
+	"ids",
+	"directories",
+	"inodes",
+	"link-names",
 ]);
 /** Far more than anything in there grows to: what is larger is not read. */
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
@@ -38,7 +43,8 @@ export function refuseOddFolder(within: string, folder: string): void {
 		if (name === "registry") continue;
 		if (FOLDERS.has(name)) expectFolder(folder, name, within);
 		else if (name === "whiteout") {
-			if (!stat.isCharacterDevice() || stat.rdev !== 0) throw odd(within, path, "is no whiteout");
+			const isDevice = stat.isCharacterDevice() && stat.rdev === 0;
+			if (!isDevice && !(stat.isFile() && stat.size === 0)) throw odd(within, path, "is no whiteout");
 		} else if (!stat.isDirectory()) expectFile(within, path, stat, name.startsWith("registry"));
 	}
 	for (const files of [join(folder, "requests"), join(folder, "partial")]) {

@@ -1,5 +1,6 @@
 import { mkdirSync, statfsSync } from "node:fs";
 import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
+import { REAL_RIGHTS } from "../../src/layer/rights.ts";
 import { setUmask } from "../../src/linux/file-system.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { fstat, Stat } from "../../src/linux/stat.ts";
@@ -72,7 +73,7 @@ export function dressUpper(paths: LayerPaths): void {
 	const upper = openPath(paths.upper, O.path);
 	const stat = new Stat();
 	fstat(top, stat);
-	copyMetadata(TRUSTED_XATTRS, top, upper, stat);
+	copyMetadata({ xattr: TRUSTED_XATTRS, rights: REAL_RIGHTS }, top, upper, stat);
 	close(top);
 	close(upper);
 }

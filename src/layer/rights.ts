@@ -1,0 +1,206 @@
+import { changeMode, changeOwner } from "../linux/attributes.ts";
+import { ENODATA } from "../linux/errno.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { fstat, Stat } from "../linux/stat.ts";
+import { getXattr, getXattrAt, removeXattr, setXattr } from "../linux/xattr.ts";
+
+/** What programs for containers keep in an xattr for who may not say it of the real file. */
+export const OVERRIDE_XATTR = "user.containers.override_stat";
+
+/** S_IFMT >> 12. */
+const FIFO = 1;
+const CHARACTER = 2;
+const DIRECTORY = 4;
+const BLOCK = 6;
+const REGULAR = 8;
+const SYMLINK = 10;
+const SOCKET = 12;
+
+const UNCHANGED = 0xffffffff;
+
+/** Owner and permission bits, those that are to be changed. */
+export interface RightsChange {
+	readonly uid?: number | undefined;
+	readonly gid?: number | undefined;
+	readonly mode?: number | undefined;
+}
+
+/** How owner, mode and type of the objects of a layer are kept. */
+export interface Rights {
+	/** Some of it is kept beside the inode. */
+	readonly isKept: boolean;
+	/** What clients see of an inode whose attributes were just read. */
+	show(fd: number, stat: Stat): void;
+	showAt(directory: number, name: Uint8Array | string, stat: Stat): void;
+	/** 0, or the negated error number. `type`: as S_IFMT >> 12, what clients see. */
+	change(fd: number, type: number, change: RightsChange): number;
+	/** The permission bits that a new real file or directory is made with. */
+	realMode(type: number, mode: number): number;
+	/** What a device, fifo or socket is made as: itself, or a regular file that says what it stands for. */
+	realType(type: number): number;
+	/** Has a regular file stand for a device, fifo or socket. */
+	disguise(fd: number, type: number, major: number, minor: number): number;
+}
+
+/** For who may change everything: real owners, modes and types. */
+export const REAL_RIGHTS: Rights = {
+	isKept: false,
+	show() {},
+	showAt() {},
+	change(fd, type, { uid, gid, mode }) {
+		if (uid !== undefined || gid !== undefined) {
+			const status = changeOwner(fd, uid ?? UNCHANGED, gid ?? UNCHANGED);
+			if (status < 0) return status;
+		}
+		return mode === undefined || type === SYMLINK ? 0 : changeMode(fd, mode);
+	},
+	realMode: (_type, mode) => mode,
+	realType: (type) => type,
+	disguise: () => 0,
+};
+
+/** Where owners of symlinks are kept, which can have no xattr of ours. */
+export interface LinkOwners {
+	get(fd: number): Buffer | null;
+	set(fd: number, value: Buffer): void;
+}
+
+/**
+ * For an ordinary user. Real files always give their owner, who is this process, access: else it could not set xattrs on what is read-only, or
+ * read what has no permissions at all. What clients see stands in an xattr, `uid:gid:0mode`, and with `asRoot` the owner and the type too
+ * (`:char-1-3`, `:block-8-0`, `:pipe`, `:socket`): this user is the superuser then, and every client who says so too.
+ */
+export class KeptRights implements Rights {
+	readonly isKept = true;
+	readonly asRoot: boolean;
+	links: LinkOwners | null = null;
+	readonly #uid: number;
+	readonly #gid: number;
+
+	constructor(asRoot: boolean, uid: number, gid: number) {
+		this.asRoot = asRoot;
+		this.#uid = uid;
+		this.#gid = gid;
+	}
+
+	show(fd: number, stat: Stat): void {
+		const type = stat.type;
+		if (type === REGULAR || type === DIRECTORY) this.#apply(stat, getXattr(fd, OVERRIDE_XATTR));
+		else this.#apply(stat, this.asRoot && type === SYMLINK ? (this.links?.get(fd) ?? -ENODATA) : -ENODATA);
+	}
+
+	showAt(directory: number, name: Uint8Array | string, stat: Stat): void {
+		const type = stat.type;
+		if (type === REGULAR || type === DIRECTORY) {
+			this.#apply(stat, getXattrAt(directory, name, OVERRIDE_XATTR));
+			return;
+		}
+		const fd = type === SYMLINK && this.asRoot && this.links !== null ? openAt(directory, name, O.path | O.nofollow) : -1;
+		if (fd < 0) {
+			this.#apply(stat, -ENODATA);
+			return;
+		}
+		this.show(fd, stat);
+		close(fd);
+	}
+
+	change(fd: number, _type: number, { uid, gid, mode }: RightsChange): number {
+		const real = new Stat();
+		const status = fstat(fd, real);
+		if (status < 0) return status;
+		const shown = new Stat();
+		fstat(fd, shown);
+		this.show(fd, shown);
+		if (real.type === SYMLINK) {
+			if (this.asRoot) this.links?.set(fd, Buffer.from(`${uid ?? shown.uid}:${gid ?? shown.gid}:0777`));
+			return 0;
+		}
+		const bits = (mode ?? shown.mode) & 0o7777;
+		const isOwned = real.type === REGULAR || real.type === DIRECTORY;
+		if (!isOwned) return mode === undefined ? 0 : changeMode(fd, bits & 0o777);
+		const owner = this.asRoot ? { uid: uid ?? shown.uid, gid: gid ?? shown.gid } : { uid: this.#uid, gid: this.#gid };
+		const kept = this.#keep(fd, real, owner, bits, typeSuffix(shown, real));
+		if (kept < 0) return kept;
+		const access = this.realMode(real.type, bits);
+		return (real.mode & 0o7777) === access ? 0 : changeMode(fd, access);
+	}
+
+	realMode(type: number, mode: number): number {
+		return (mode & 0o777) | (type === DIRECTORY ? 0o700 : 0o600);
+	}
+
+	realType(type: number): number {
+		return this.asRoot && (type === FIFO || type === CHARACTER || type === BLOCK || type === SOCKET) ? REGULAR : type;
+	}
+
+	disguise(fd: number, type: number, major: number, minor: number): number {
+		const shown = new Stat();
+		fstat(fd, shown);
+		this.show(fd, shown);
+		shown.mode = (type << 12) | (shown.mode & 0o7777);
+		shown.rdevMajor = major;
+		shown.rdevMinor = minor;
+		return this.#set(fd, shown, shown.mode & 0o7777, typeName(shown));
+	}
+
+	/** What the real file says itself needs no xattr. */
+	#keep(fd: number, real: Stat, owner: { readonly uid: number; readonly gid: number }, bits: number, suffix: string): number {
+		const saysOwner = this.asRoot ? owner.uid === 0 && owner.gid === 0 : true;
+		const had = typeof getXattr(fd, OVERRIDE_XATTR) !== "number";
+		if (saysOwner && suffix === "" && this.realMode(real.type, bits) === bits) {
+			const removed = had ? removeXattr(fd, OVERRIDE_XATTR) : 0;
+			return removed === -ENODATA ? 0 : removed;
+		}
+		return this.#set(fd, owner, bits, suffix);
+	}
+
+	#set(fd: number, { uid, gid }: { readonly uid: number; readonly gid: number }, bits: number, suffix: string): number {
+		const value = `${uid}:${gid}:0${bits.toString(8)}${suffix === "" ? "" : `:${suffix}`}`;
+		return setXattr(fd, OVERRIDE_XATTR, Buffer.from(value));
+	}
+
+	#apply(stat: Stat, value: Buffer | number): void {
+		const kept = typeof value === "number" ? null : KEPT.exec(value.toString("latin1"));
+		if (kept !== null) {
+			const { type } = stat;
+			if (type !== SYMLINK) stat.mode = (type << 12) | (Number.parseInt(kept[3], 8) & 0o7777);
+			if (!this.asRoot) return;
+			stat.uid = Number(kept[1]) >>> 0;
+			stat.gid = Number(kept[2]) >>> 0;
+			if (type === REGULAR && stat.size === 0) showType(stat, kept[4] ?? "");
+			return;
+		}
+		if (!this.asRoot) return;
+		if (stat.uid === this.#uid) stat.uid = 0;
+		if (stat.gid === this.#gid) stat.gid = 0;
+	}
+}
+
+const KEPT = /^(\d{1,10}):(\d{1,10}):0?([0-7]{1,7})(?::(.*))?$/;
+const DEVICE = /^(char|block)-(\d{1,10})-(\d{1,10})$/;
+
+function showType(stat: Stat, name: string): void {
+	const bits = stat.mode & 0o7777;
+	if (name === "pipe") stat.mode = (FIFO << 12) | bits;
+	else if (name === "socket") stat.mode = (SOCKET << 12) | bits;
+	else {
+		const device = DEVICE.exec(name);
+		if (device === null) return;
+		const [major, minor] = [Number(device[2]), Number(device[3])];
+		// that would be a whiteout
+		if (device[1] === "char" && major === 0 && minor === 0) return;
+		stat.mode = ((device[1] === "char" ? CHARACTER : BLOCK) << 12) | bits;
+		stat.rdevMajor = major;
+		stat.rdevMinor = minor;
+	}
+}
+
+function typeName(stat: Stat): string {
+	if (stat.type === FIFO) return "pipe";
+	if (stat.type === SOCKET) return "socket";
+	return `${stat.type === CHARACTER ? "char" : "block"}-${stat.rdevMajor}-${stat.rdevMinor}`;
+}
+
+function typeSuffix(shown: Stat, real: Stat): string {
+	return shown.type === real.type ? "" : typeName(shown);
+}
