@@ -17,8 +17,8 @@ const rows = [
 	["rpc"],
 	["xdr"],
 	["overlay", "unpack"],
-	["handle"],
 	["layer"],
+	["handle"],
 	["linux"],
 ];
 const rowOf = new Map(rows.flatMap((rooms, row) => rooms.map((room) => [room, row])));

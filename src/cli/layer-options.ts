@@ -83,7 +83,7 @@ export function openLayers(
 	given: LayerArguments,
 	purpose: OpenOptions["purpose"],
 	isSync: boolean,
-	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits" | "onProgress"> = {},
+	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits" | "onProgress" | "onMoved" | "onChanged"> = {},
 ): OpenedOverlay {
 	try {
 		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, isPatient: purpose === "serve", ...bounds });

@@ -3,8 +3,10 @@ import { Command, CommanderError } from "commander";
 import { OverlayError } from "../overlay/errors.ts";
 import { addAdopt } from "./adopt.ts";
 import { addCheck } from "./check.ts";
+import { addFork } from "./fork.ts";
 import { addHandle } from "./handle.ts";
 import { addKey } from "./key.ts";
+import { addRebase } from "./rebase.ts";
 import { addRelease } from "./release.ts";
 import { addServe } from "./serve.ts";
 import { addSettle } from "./settle.ts";
@@ -31,7 +33,7 @@ async function main(): Promise<void> {
 		.exitOverride()
 		.configureOutput({ outputError: () => {} })
 		.showSuggestionAfterError();
-	for (const add of [addServe, addHandle, addRelease, addSettle, addAdopt, addUnpack, addCheck, addKey]) add(program);
+	for (const add of [addServe, addHandle, addRelease, addSettle, addAdopt, addUnpack, addCheck, addKey, addFork, addRebase]) add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
 		await program.parseAsync();

@@ -7,6 +7,7 @@ import { allocate } from "../linux/memory.ts";
 import type { UpperReport } from "../overlay/adopt-upper.ts";
 import { holdKeys, KeyError } from "../overlay/keys.ts";
 import { LISTING_LIMITS } from "../overlay/listing.ts";
+import type { MoveReport } from "../overlay/moved.ts";
 import type { OpenedOverlay } from "../overlay/open-overlay.ts";
 import { RegistryError, writeDurably } from "../overlay/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
@@ -109,7 +110,12 @@ function cacheBounds(given: ServeArguments): Parameters<typeof openLayers>[4] {
 async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
 	const line = new ProgressLine();
-	const opened = openLayers(directory, given, "serve", given.async !== true, { ...cacheBounds(given), onProgress: adoptionOn(line) });
+	const opened = openLayers(directory, given, "serve", given.async !== true, {
+		...cacheBounds(given),
+		onProgress: adoptionOn(line),
+		onMoved: reportMove,
+		onChanged,
+	});
 	line.end();
 	if (opened.upper === null) holdKeysOrRefuse(opened);
 	for (const path of opened.foreignLowers) warn(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
@@ -153,6 +159,21 @@ function holdKeysOrRefuse(opened: OpenedOverlay): void {
 
 function warn(sentence: string): void {
 	process.stderr.write(`holdfast: ${sentence}\n`);
+}
+
+function reportMove({ objects, linked, lost }: MoveReport): void {
+	warn(`The upper was copied since it was served last: looked at ${objects} files, made ${linked} links again.`);
+	for (const path of lost.slice(0, PROBLEMS_SHOWN))
+		warn(`Its id did not come along: ${path}; copy upper and work in one go, with hard links.`);
+}
+
+const changesTold = new Set<string>();
+const CHANGES_TOLD_MAX = 100;
+
+function onChanged(path: string): void {
+	if (changesTold.has(path) || changesTold.size >= CHANGES_TOLD_MAX) return;
+	changesTold.add(path);
+	warn(`${path} is not what it was when its handle was given out: the lower was changed, and the handle is stale.`);
 }
 
 const PROBLEMS_SHOWN = 20;

@@ -28,6 +28,7 @@ export const PORTABLE = {
 } as const;
 
 export const HASH_BYTES = 16;
+export const CHECK_BYTES = 4;
 const CHECK_AT = 16;
 const DEPTH_AT = 20;
 const TRAIL_AT = 21;
@@ -114,9 +115,14 @@ export function idBelow(directory: FileHandle, name: Uint8Array, stat: Stat): Fi
 	return { type: PORTABLE.path, bytes };
 }
 
-/** Whether the id was made of an inode with these attributes: false where somebody has changed the lower. */
-export function isAsItWas(id: Uint8Array, stat: Stat): boolean {
-	return checkOf(stat.type, stat.size, stat.mtimeSec).equals(id.subarray(CHECK_AT, DEPTH_AT));
+/** What of an id shows that the lower has changed: the bytes themselves. */
+export function checkIn(id: Buffer): Buffer {
+	return id.subarray(CHECK_AT, DEPTH_AT);
+}
+
+/** What an inode with these attributes has for it. */
+export function checkOfStat(stat: Stat): Buffer {
+	return checkOf(stat.type, stat.size, stat.mtimeSec);
 }
 
 export function depthOf(id: Uint8Array): number {

@@ -7,7 +7,8 @@ import { fstat, Stat, statAt } from "../linux/stat.ts";
 import type { HandleProvider } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
 import { openInTree, searchPath, TOO_FAR } from "./path-search.ts";
-import { depthOf, HASH_BYTES, hashBelow, idBelow, isAsItWas, isPathId, LOWER_ROOT } from "./portable-id.ts";
+import { checkIn, checkOfStat, depthOf, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT } from "./portable-id.ts";
+import type { RebaseRows } from "./rebase-rows.ts";
 
 /** Paths that are remembered: what is not costs a search. */
 const PLACES_MAX = 65_536;
@@ -34,6 +35,8 @@ export class PortableLower implements HandleProvider {
 	searchElsewhere: SearchElsewhere | null = null;
 	/** Told the path of an object that is not what it was when its handle was given out. */
 	onChanged: ((path: Buffer) => void) | null = null;
+	/** Of files that an image was exchanged under; null: none was. */
+	rows: RebaseRows | null = null;
 	/** Null: each name of a file is an object of its own. */
 	links: LinkNames | null = null;
 	readonly #root: number;
@@ -82,7 +85,7 @@ export class PortableLower implements HandleProvider {
 		const fd = this.#openPath(names, flags | O.nofollow);
 		if (fd < 0) return fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.EXDEV || fd === -ERRNO.ELOOP ? -ERRNO.ESTALE : fd;
 		const status = fstat(fd, openedStat);
-		if (status === 0 && isAsItWas(handle.bytes, openedStat)) return fd;
+		if (status === 0 && this.#checkOf(handle.bytes, openedStat).equals(checkIn(handle.bytes))) return fd;
 		close(fd);
 		if (status < 0) return status;
 		this.onChanged?.(Buffer.concat(names.flatMap((name) => [Buffer.from("/"), name])));
@@ -167,18 +170,30 @@ export class PortableLower implements HandleProvider {
 	}
 
 	#below(parent: FileHandle, name: Uint8Array, stat: Stat): FileHandle {
-		let id = idBelow(parent, name, stat);
+		let id = this.#idBelow(parent, name, stat);
 		if (this.links !== null && stat.nlink > 1 && stat.type !== DIRECTORY) {
 			const linked = this.links.get(id.bytes);
 			if (linked !== null) {
 				id = LOWER_ROOT;
 				this.learn(linked.path);
-				for (const [i, part] of linked.path.entries()) id = idBelow(id, part, i === linked.path.length - 1 ? stat : DIRECTORY_STAT);
+				for (const [i, part] of linked.path.entries()) id = this.#idBelow(id, part, i === linked.path.length - 1 ? stat : DIRECTORY_STAT);
 				return id;
 			}
 		}
 		this.#remember(id.bytes.subarray(0, HASH_BYTES), parent.bytes.subarray(0, HASH_BYTES), name);
 		return id;
+	}
+
+	#idBelow(parent: FileHandle, name: Uint8Array, stat: Stat): FileHandle {
+		const id = idBelow(parent, name, stat);
+		if (this.rows !== null && stat.type !== DIRECTORY) this.#checkOf(id.bytes, stat).copy(checkIn(id.bytes));
+		return id;
+	}
+
+	/** What shows whether the object of an id is what it was, with these attributes. */
+	#checkOf(id: Buffer, stat: Stat): Buffer {
+		const check = checkOfStat(stat);
+		return this.rows === null || stat.type === DIRECTORY ? check : this.rows.shown(id, check);
 	}
 
 	#remember(hash: Buffer, above: Buffer, name: Uint8Array): void {

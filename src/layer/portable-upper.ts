@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { visitEntries } from "../linux/directory.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import { linkDescriptor, makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
@@ -46,6 +47,7 @@ export class PortableUpper implements HandleProvider {
 	readonly #files: number;
 	readonly #directories: number;
 	readonly #inodes: number;
+	readonly #kept: number[] = [];
 	/** Of directories, by their ids in hex. */
 	readonly #places = new Map<string, DirectoryPlace>();
 
@@ -64,6 +66,7 @@ export class PortableUpper implements HandleProvider {
 		close(this.#files);
 		close(this.#directories);
 		close(this.#inodes);
+		for (const fd of this.#kept.splice(0)) close(fd);
 	}
 
 	/** -ENODATA: it has none. */
@@ -136,6 +139,40 @@ export class PortableUpper implements HandleProvider {
 		const status = this.#write(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
 		if (status === 0) this.#rememberPlace(key, place);
 		return status;
+	}
+
+	/** Notes by their inodes as they are now the ids of what can carry none: numbers are others where an upper was copied to. */
+	noteInodes(): void {
+		const names: string[] = [];
+		visitEntries(this.#files, (name) => {
+			names.push(Buffer.from(name).toString("latin1"));
+			return undefined;
+		});
+		for (const name of names) {
+			const fd = openAt(this.#files, name, O.path | O.nofollow);
+			if (fd < 0) continue;
+			const isPlain = fstat(fd, scratch) < 0 || scratch.type === REGULAR || scratch.type === DIRECTORY;
+			if (!isPlain && typeof getXattr(fd, this.#xattr) === "number") {
+				this.#noteInode(fd, { type: PORTABLE.file, bytes: Buffer.from(name, "hex") });
+			}
+			close(fd);
+		}
+	}
+
+	/** Sees to it that the id of a file leads to it. */
+	linkAgain(fd: number): "kept" | "linked" | "lost" {
+		const id = this.of(fd);
+		if (typeof id !== "number") return "kept";
+		const value = getXattr(fd, this.#xattr);
+		if (typeof value === "number" || value.length !== HASH_BYTES + 1 || value[0] !== PORTABLE.file) return "lost";
+		const name = value.toString("hex", 1);
+		unlinkName(this.#files, name);
+		return linkDescriptor(fd, this.#files, name) < 0 ? "lost" : "linked";
+	}
+
+	/** Closed with this. */
+	keep(fd: number): void {
+		this.#kept.push(fd);
 	}
 
 	/** The inode is gone, or has lost its last name. */

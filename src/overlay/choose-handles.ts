@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { join } from "node:path";
 import { type HandleKind, LayerError } from "../layer/layer.ts";
 import type { OpenOptions } from "./open-options.ts";
+import { workOf } from "./place.ts";
 import { type Registry, RegistryError, readRegistry } from "./registry.ts";
 
 /** Where the ids of an export come from, and why: half a sentence, or the sentence that says why not from the kernel. */
@@ -35,8 +36,7 @@ export function withXattrs(options: OpenOptions, kind: HandleKind): OpenOptions 
 
 function existingRegistry({ upper, work }: OpenOptions): Registry | null {
 	if (upper === undefined) return null;
-	const path = resolve(upper);
-	const folder = join(resolve(work ?? join(dirname(path), `${basename(path)}.work`)), "holdfast");
+	const folder = join(workOf(upper, work), "holdfast");
 	try {
 		return readRegistry(folder);
 	} catch (error) {

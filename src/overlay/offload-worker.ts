@@ -1,5 +1,6 @@
 import { parentPort } from "node:worker_threads";
 import { copyData, copyRanges } from "../layer/copy-data.ts";
+import { searchPath } from "../layer/path-search.ts";
 import { syncFile, syncFileSystem, writeOut } from "../linux/data.ts";
 import type { Job, JobResult } from "./offload.ts";
 import { scan } from "./scan.ts";
@@ -25,11 +26,18 @@ function run(job: Job): JobResult {
 			return scan(job);
 		case "warm":
 			return warm(job);
+		case "search": {
+			const names = searchPath(job.root, Buffer.from(job.id), Number.POSITIVE_INFINITY);
+			return { names: Array.isArray(names) ? names : null };
+		}
 	}
 }
 
 parentPort?.on("message", (job: Job) => {
 	const result = run(job);
-	const buffers = typeof result === "number" ? [] : Object.values(result.entries).flatMap((v) => (ArrayBuffer.isView(v) ? [v.buffer] : []));
+	const buffers =
+		typeof result === "number" || "names" in result
+			? []
+			: Object.values(result.entries).flatMap((v) => (ArrayBuffer.isView(v) ? [v.buffer] : []));
 	parentPort?.postMessage(result, buffers as ArrayBuffer[]);
 });

@@ -10,10 +10,17 @@ export type Job =
 	| { readonly kind: "fill"; readonly from: number; readonly to: number; readonly ranges: Ranges; readonly flush: boolean }
 	| { readonly kind: "sync"; readonly fd: number; readonly scope: "file" | "file system" }
 	| ({ readonly kind: "scan" } & ScanRequest)
-	| ({ readonly kind: "warm" } & WarmRequest);
+	| ({ readonly kind: "warm" } & WarmRequest)
+	/** The path of a portable id below the root of its lower. */
+	| { readonly kind: "search"; readonly root: number; readonly id: Uint8Array };
 
-/** A negated error number, 0, or what a scan found. */
-export type JobResult = number | ScanResult;
+/** What a search for a path has found. */
+export interface FoundPath {
+	readonly names: readonly Uint8Array[] | null;
+}
+
+/** A negated error number, 0, or what a scan or a search found. */
+export type JobResult = number | ScanResult | FoundPath;
 
 interface Waiting {
 	readonly id: number;

@@ -1,5 +1,6 @@
 import type { HandleKind } from "../layer/layer.ts";
 import type { ListingLimits } from "./listing.ts";
+import type { MoveReport } from "./moved.ts";
 
 /** How large files are copied up: see `partials.ts`. */
 export interface PartialLimits {
@@ -36,6 +37,10 @@ export interface OpenOptions {
 	readonly purpose: "serve" | "inspect" | "release" | "adopt";
 	/** Told now and then how many directories of a layer an adoption has seen. */
 	readonly onProgress?: (layer: string, directories: number) => void;
+	/** Told what was found where upper and work were copied since the last time. */
+	readonly onMoved?: (report: MoveReport) => void;
+	/** Told the path of an object of a lower that has changed although it must not. */
+	readonly onChanged?: (path: string) => void;
 	/** Calls that may wait for the disk of a lower are made in other threads, and answered by Pending: for those who serve many at once. */
 	readonly isPatient?: boolean;
 	readonly nodesMax?: number;

@@ -1,4 +1,4 @@
-import { realpathSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { sipKey } from "../handle/sip-hash.ts";
 import { HandleSigner, PROVIDER_KERNEL, PROVIDER_PORTABLE } from "../handle/wire-handle.ts";
@@ -19,12 +19,14 @@ import { hasLinkNames, LinkNames, noteLinkNames } from "../layer/link-names.ts";
 import { PortableLower } from "../layer/portable-lower.ts";
 import { PortableUpper } from "../layer/portable-upper.ts";
 import { DescriptorCache, Real } from "../layer/real.ts";
+import { RebaseRows } from "../layer/rebase-rows.ts";
 import { KeptRights } from "../layer/rights.ts";
 import { syncFileSystem } from "../linux/data.ts";
-import { errnoName } from "../linux/errno.ts";
+import { ERRNO, errnoName } from "../linux/errno.ts";
 import { openPrivateTree, setUmask } from "../linux/file-system.ts";
 import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { close, O, openAt } from "../linux/open.ts";
+import { takeAbstractName } from "../linux/unix-name.ts";
 import { adoptUpper, type UpperReport } from "./adopt-upper.ts";
 import { adoptLower, type LayerReport } from "./adoption.ts";
 import { type ChosenHandles, chooseHandles, mayUseTrusted, withXattrs } from "./choose-handles.ts";
@@ -36,6 +38,7 @@ import { Journal } from "./journal.ts";
 import { LinkCounts } from "./link-counts.ts";
 import { LongRedirects } from "./long-redirects.ts";
 import { ROOT_KEY, readRootMarks } from "./lookup.ts";
+import { isMoved, notePlace, relink } from "./moved.ts";
 import { Node } from "./node.ts";
 import { NodeCache } from "./node-cache.ts";
 import { Offload } from "./offload.ts";
@@ -44,8 +47,10 @@ import { Overlay } from "./overlay.ts";
 import { type Adoption, claimUpper, endAdoption, lockUpper, takeUpper, writePid } from "./ownership.ts";
 import { PartialRecords, runOf } from "./partial-record.ts";
 import { PARTIAL_LIMITS, Partials } from "./partials.ts";
+import { searchElsewhere } from "./path-searches.ts";
 import { Patience } from "./patience.ts";
 import { indexPath, type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
+import { rowsFolder } from "./rebase.ts";
 import { RecordMap } from "./record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "./registry.ts";
 import { assignNumbers, checkStack, homesOf, newRegistry, type Stack } from "./stack.ts";
@@ -150,12 +155,13 @@ function open(
 	const { registry, adoption } = openRegistry(options, place, stack, existing);
 	assignNumbers(registry, stack);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
-	if (kind === "portable") openLinkNames(options, place, [...lowers, ...dataLowers], existing !== null, keep);
+	if (kind === "portable") openLinkNames(options, place, [...lowers, ...dataLowers], registry, existing !== null, keep);
 	const free = descriptorLimit - layers.length * DESCRIPTORS_PER_LAYER;
 	const descriptors = new DescriptorCache(
 		options.descriptorsMax ?? Math.min(Math.max(Math.floor((free - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
 	);
 	const writable = upper === null || tree === null ? null : openWritable(upper, place, tree, keep);
+	if (upper !== null && writable?.ids != null && options.purpose !== "inspect") takeIdentity(upper, registry, writable.ids);
 	const engine: Engine = {
 		layers,
 		xattr: layers[0].xattr,
@@ -187,6 +193,7 @@ function open(
 		if (options.isPatient === true && adoption === "none") writable.work.cleanInBackground();
 		else writable.work.clean();
 	}
+	if (writable !== null && writable.ids !== null && kind === "portable") settlePlace(options, writable, place, existing !== null);
 	const adopted = writable === null || adoption === "none" ? null : adopt(engine, writable, options, place, adoption);
 	if (upper !== null) upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	const durability = writable === null || options.purpose === "inspect" ? null : new Durability(engine, writable, options.isSync);
@@ -197,6 +204,7 @@ function open(
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
 	// only now: what is done before the first request waits for its answers
 	if (options.isPatient === true && options.purpose === "serve") {
+		if (kind === "portable") searchElsewhere(engine, [...lowers, ...dataLowers]);
 		const patience = new Patience(() => performance.now());
 		engine.patience = patience;
 		descriptors.beforeOpen = (real) => patience.guard(real.layer, real.handle, null, "inode");
@@ -324,7 +332,7 @@ function openSharedTree(upper: string, work: string, isPortable: boolean): Share
 }
 
 /** Which names of lower files lead to one: asked for at the first serve, and kept, since identity depends on it. */
-function openLinkNames(options: OpenOptions, place: Place, lowers: readonly Layer[], isOld: boolean, keep: Keep): void {
+function openLinkNames(options: OpenOptions, place: Place, lowers: readonly Layer[], registry: Registry, isOld: boolean, keep: Keep): void {
 	const folder = (lower: Layer) => join(place.folder, "link-names", lower.fileSystem.uuid.toString("hex"));
 	const isUnknown = lowers.some((lower) => !hasLinkNames(folder(lower)));
 	if (options.linkNames && isOld && isUnknown) {
@@ -335,15 +343,42 @@ function openLinkNames(options: OpenOptions, place: Place, lowers: readonly Laye
 	}
 	for (const lower of lowers) {
 		if (!(lower.handles instanceof PortableLower)) continue;
+		lower.handles.onChanged = (name) => options.onChanged?.(join(lower.path, name.toString()));
 		const path = folder(lower);
 		if (!isOld && options.linkNames && isFirst(options))
 			noteLinkNames(lower.root, path, (directories) => options.onProgress?.(lower.path, directories));
+		const rows = rowsFolder(place.folder, registry, lower);
+		if (rows !== null && existsSync(rows)) lower.handles.rows = keep(new RebaseRows(rows));
 		if (hasLinkNames(path)) lower.handles.links = keep(new LinkNames(path));
 	}
 }
 
 function ownCredentials(): Credentials {
 	return { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0, gids: process.getgroups?.() ?? [] };
+}
+
+/** Upper and work may have been copied since they were served last. */
+function settlePlace(options: OpenOptions, writable: Writable, place: Place, isOld: boolean): void {
+	if (options.purpose === "inspect") return;
+	if (isOld && isMoved(writable, place.folder)) {
+		const report = relink(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
+		options.onMoved?.(report);
+	}
+	notePlace(writable, place.folder);
+}
+
+/** One server for each identity: a copy of an upper that is served beside its original would give the same handles to other files. */
+function takeIdentity(upper: Layer, registry: Registry, ids: PortableUpper): void {
+	const fd = takeAbstractName(`holdfast-${registry.uuid}`);
+	if (fd >= 0) {
+		ids.keep(fd);
+		return;
+	}
+	if (fd !== -ERRNO.EADDRINUSE) throw new LayerError(`Cannot make sure that ${upper.path} is served once: ${errnoName(fd)}.`);
+	throw new LayerError(
+		`Cannot serve the upper ${upper.path}: another process on this machine serves the same export, so one of the two is a copy of the other. ` +
+			"Stop that one first, or give this one an identity of its own with holdfast fork.",
+	);
 }
 
 /** How an ordinary user keeps what only the superuser may say of real files. */

@@ -16,15 +16,20 @@ import { checkUpper } from "./upper-check.ts";
 
 /** One server for an upper; the lock ends with the process. Its pid is kept beside the registry. */
 export function lockUpper(upper: Layer, folder: string): void {
+	lockDirectory(upper.root, upper.path, folder);
+}
+
+/** As lockUpper; the lock ends with the descriptor. */
+export function lockDirectory(fd: number, path: string, folder: string): void {
 	const pidPath = join(folder, "pid");
-	const status = tryLock(upper.root);
+	const status = tryLock(fd);
 	if (status === -ERRNO.EWOULDBLOCK) {
 		const pid = existsSync(pidPath) ? readFileSync(pidPath, "utf8").trim() : "";
 		throw new LayerError(
-			`Cannot lock the upper ${upper.path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
+			`Cannot lock the upper ${path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
 		);
 	}
-	if (status < 0) throw new LayerError(`Cannot lock the upper ${upper.path}: ${errnoName(status)}.`);
+	if (status < 0) throw new LayerError(`Cannot lock the upper ${path}: ${errnoName(status)}.`);
 }
 
 export function writePid(folder: string): void {

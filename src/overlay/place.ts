@@ -42,6 +42,12 @@ export function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): P
 	return { folder, upper: null, work: null, isNewUpper: false };
 }
 
+/** The work folder of an upper: the one that was named, or its sibling. */
+export function workOf(upper: string, work: string | undefined): string {
+	const path = resolve(upper);
+	return resolve(work ?? join(dirname(path), `${basename(path)}.work`));
+}
+
 /** Upper and work that `serve DIR` keeps for a tree. */
 export function defaultUpper(stateFolder: string, lower: string): { readonly upper: string; readonly work: string } {
 	const { layer, name } = openForName(lower);
@@ -74,7 +80,7 @@ function openForName(lower: string): { readonly layer: Layer; readonly name: str
 
 export function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly Layer[], opened: { close(): void }[]): Place {
 	const upper = resolve(upperPath);
-	const work = resolve(options.work ?? join(dirname(upper), `${basename(upper)}.work`));
+	const work = workOf(upper, options.work);
 	refuseInside(upper, lowers, "the upper");
 	refuseInside(work, lowers, "the work folder");
 	const isNewUpper = !existsSync(upper);

@@ -40,6 +40,8 @@ export interface Registry {
 	readonly userXattrs?: boolean;
 	/** Where ids come from; absent: kernel handles. */
 	readonly handles?: "portable";
+	/** The uuid of the export that this one was copied from (holdfast fork). */
+	readonly forkedFrom?: string;
 }
 
 /** A byte of every handle; 0 is none. */
@@ -76,6 +78,8 @@ export interface LayerRecord {
 	readonly root: string;
 	/** A lower that once was an upper, and whose redirects have been noted. */
 	readonly adopted?: boolean;
+	/** How often its image was exchanged under it: which rows count (see RebaseRows). */
+	readonly rebases?: number;
 }
 
 const FORMAT = 1;

@@ -1,0 +1,40 @@
+import type { Command } from "commander";
+import { LayerError } from "../layer/layer.ts";
+import { forkExport } from "../overlay/fork.ts";
+import { RegistryError } from "../overlay/registry.ts";
+import { UserError } from "./user-error.ts";
+
+interface ForkArguments {
+	readonly upper: string;
+	readonly work?: string;
+	readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Example:
+  cp -a /srv/mine /srv/mine.work /srv/copy/ && holdfast fork --upper /srv/copy/mine
+      Both can be served at once then, each with its own changes. Clients of the original go on with that one; the copy is mounted anew.`;
+
+export function addFork(program: Command): void {
+	program
+		.command("fork")
+		.description("Give a copied upper an identity of its own, so that it can be served beside its original. The server must have ended.")
+		.requiredOption("--upper <dir>", "the copy")
+		.option("--work <dir>", "its work folder (default: UPPER.work beside it)")
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action((given: ForkArguments) => {
+			try {
+				const { before, now } = forkExport(given.upper, given.work);
+				if (given.json) process.stdout.write(`${JSON.stringify({ upper: given.upper, before, now })}\n`);
+				else process.stdout.write(`${given.upper} is export ${hex(now)} now, and no longer ${hex(before)}\n`);
+			} catch (error) {
+				if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
+				throw error;
+			}
+		});
+}
+
+function hex(id: number): string {
+	return id.toString(16).padStart(8, "0");
+}

@@ -1,0 +1,74 @@
+import { type Command, Option } from "commander";
+import { LayerError } from "../layer/layer.ts";
+import { rebase, type SameBy } from "../overlay/rebase.ts";
+import { RegistryError } from "../overlay/registry.ts";
+import { ProgressLine } from "./progress.ts";
+import { UserError } from "./user-error.ts";
+
+interface RebaseArguments {
+	readonly lower: readonly string[];
+	readonly was: readonly string[];
+	readonly upper: string;
+	readonly work?: string;
+	readonly sameBy: SameBy;
+	readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Example:
+  holdfast rebase --lower /srv/image-b --was /srv/image-a --upper /srv/mine --same-by content
+      Afterwards /srv/mine is served over /srv/image-b. Handles of what is the same in both go on, those of all else are stale.
+      With --same-by mtime+size (the default) nothing is read of the files. Both images have to be there, and neither is written to.`;
+
+const SHOWN = 50;
+
+const collect = (value: string, before: readonly string[]) => [...before, value];
+
+export function addRebase(program: Command): void {
+	program
+		.command("rebase")
+		.description(
+			"Put other images in the place of an export's lowers, and keep the handles of what is the same. The server must have ended.",
+		)
+		.requiredOption("--upper <dir>", "the upper of the export")
+		.option("--work <dir>", "its work folder (default: UPPER.work beside it)")
+		.option("--lower <dir>", "a lower as it is to be; again for each, from the topmost down", collect, [])
+		.option("--was <dir>", "the lower that was in its place", collect, [])
+		.addOption(new Option("--same-by <what>", "when a file is the same").choices(["mtime+size", "content"]).default("mtime+size"))
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action(run);
+}
+
+function run(given: RebaseArguments): void {
+	if (given.lower.length === 0 || given.was.length === 0)
+		throw new UserError("Name each lower as it is to be (--lower) and as it was (--was).", 2);
+	const line = new ProgressLine();
+	try {
+		const report = rebase({
+			lowers: given.lower,
+			before: given.was,
+			upper: given.upper,
+			work: given.work,
+			sameBy: given.sameBy,
+			progress: (entries) => line.show(() => `comparing: ${entries} names`),
+		});
+		line.end();
+		const { same, changes } = report;
+		if (given.json) {
+			process.stdout.write(`${JSON.stringify({ upper: given.upper, same, changes })}\n`);
+			return;
+		}
+		const counts = (["changed", "removed", "added"] as const).map(
+			(what) => `${changes.filter((change) => change.what === what).length} ${what}`,
+		);
+		process.stdout.write(`${same} the same, ${counts.join(", ")}\n`);
+		for (const { path, what, hiddenBy, lower } of changes.slice(0, SHOWN)) {
+			process.stdout.write(`${what} ${given.lower[lower]}${path}${hiddenBy === null ? "" : ` (hidden by ${hiddenBy} in the upper)`}\n`);
+		}
+		if (changes.length > SHOWN) process.stdout.write(`and ${changes.length - SHOWN} more: --json lists them all\n`);
+	} catch (error) {
+		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
+		throw error;
+	}
+}

@@ -1,0 +1,36 @@
+import { errnoName } from "../linux/errno.ts";
+import { makeSymlink, readLink } from "../linux/names.ts";
+import { close, O, openPath } from "../linux/open.ts";
+import { LayerError } from "./layer-error.ts";
+import { CHECK_BYTES, HASH_BYTES } from "./portable-id.ts";
+
+/**
+ * Files that a new image has changed without telling by their attributes, or has not changed though those say so: a folder with a symlink
+ * for each, named by the first bytes of its id in hex, with what its id shows (4 bytes in hex) and the check that its attributes
+ * give for a target. Where these are others again, the row says nothing.
+ */
+export class RebaseRows {
+	readonly #fd: number;
+
+	constructor(folder: string) {
+		this.#fd = openPath(folder, O.rdonly | O.directory);
+		if (this.#fd < 0) throw new LayerError(`Cannot open ${folder}: ${errnoName(this.#fd)}.`);
+	}
+
+	/** What the id of a file shows whose attributes give this check. */
+	shown(id: Buffer, check: Buffer): Buffer {
+		const text = readLink(this.#fd, id.toString("hex", 0, HASH_BYTES))?.toString("latin1") ?? "";
+		if (text.length !== 4 * CHECK_BYTES + 1 || text.slice(2 * CHECK_BYTES + 1) !== check.toString("hex")) return check;
+		return Buffer.from(text.slice(0, 2 * CHECK_BYTES), "hex");
+	}
+
+	/** Notes a row in a folder that is not in use yet. */
+	add(id: Buffer, shown: Buffer, check: Buffer): void {
+		const status = makeSymlink(`${shown.toString("hex")}:${check.toString("hex")}`, this.#fd, id.toString("hex", 0, HASH_BYTES));
+		if (status < 0) throw new LayerError(`Cannot note a row of a rebase: ${errnoName(status)}.`);
+	}
+
+	close(): void {
+		close(this.#fd);
+	}
+}

@@ -1,0 +1,324 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { type Layer, LayerError, LayerOpener, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
+import { hasLinkNames, noteLinkNames } from "../layer/link-names.ts";
+import { openInTree } from "../layer/path-search.ts";
+import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../layer/portable-id.ts";
+import { RebaseRows } from "../layer/rebase-rows.ts";
+import { readInto } from "../linux/data.ts";
+import { visitEntries } from "../linux/directory.ts";
+import { errnoName } from "../linux/errno.ts";
+import { allocate } from "../linux/memory.ts";
+import { readLink } from "../linux/names.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { fstat, Stat, statAt } from "../linux/stat.ts";
+import { getXattr } from "../linux/xattr.ts";
+import { decodeRecord } from "./identity.ts";
+import { lockDirectory } from "./ownership.ts";
+import { workOf } from "./place.ts";
+import { type Registry, readRegistry, writeRegistry } from "./registry.ts";
+import { treeName } from "./stack.ts";
+import { FileType } from "./types.ts";
+
+/** By what a file of the new image counts as the one that was there. */
+export type SameBy = "mtime+size" | "content";
+
+export interface RebaseOptions {
+	/** The stack as it is to be, and as it was, from the topmost down. */
+	readonly lowers: readonly string[];
+	readonly before: readonly string[];
+	readonly upper: string;
+	readonly work?: string | undefined;
+	readonly sameBy: SameBy;
+	readonly progress: (entries: number) => void;
+}
+
+/** Something of an image that is not what it was; paths begin at the root of their layer. */
+export interface ImageChange {
+	readonly lower: number;
+	readonly path: string;
+	readonly what: "changed" | "removed" | "added";
+	/** Path of what in upper hides it from clients, or null. */
+	readonly hiddenBy: string | null;
+}
+
+export interface RebaseReport {
+	readonly same: number;
+	readonly changes: readonly ImageChange[];
+}
+
+/** Where the rows of a lower are; null as long as its image was never exchanged. */
+export function rowsFolder(folder: string, registry: Registry, lower: Layer): string | null {
+	const record = registry.lowers.find(({ home }) => home === lower.home);
+	return record?.rebases === undefined ? null : rowsPath(folder, lower.home, record.rebases);
+}
+
+function rowsPath(folder: string, home: number, rebases: number): string {
+	return join(folder, "rebases", `${home}-${rebases}`);
+}
+
+/**
+ * Puts other images in the place of an export's lowers. Handles of objects that are the same by path, type and `sameBy` go on, all others are
+ * stale. What was there and what is there now are compared file by file; nothing is written to either. LayerError.
+ */
+export function rebase(options: RebaseOptions): RebaseReport {
+	const folder = join(workOf(options.upper, options.work), "holdfast");
+	const registry = readRegistry(folder);
+	if (registry === null) throw new LayerError(`Cannot rebase ${options.upper}: it has not been served yet.`);
+	if (registry.handles !== "portable") {
+		throw new LayerError(
+			`Cannot rebase ${options.upper}: its handles are the kernel's, which name inodes of the images that are there. Run holdfast rebind first.`,
+		);
+	}
+	for (const name of ["data", "partial"]) {
+		if (!existsSync(join(folder, name)) || readdirSync(join(folder, name)).length === 0) continue;
+		throw new LayerError(
+			`Cannot rebase ${options.upper}: some of its files have data in a lower that is not copied up yet. Run holdfast settle first.`,
+		);
+	}
+	const count = registry.lowers.length;
+	for (const [stack, option] of [
+		[options.lowers, "--lower"],
+		[options.before, "--was"],
+	] as const) {
+		if (stack.length !== count)
+			throw new LayerError(`Cannot rebase ${options.upper}: it has ${count} lowers, and ${stack.length} were named with ${option}.`);
+	}
+	const xattr = registry.userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
+	const open = (path: string) => new LayerOpener(xattr, "portable").openLower(path);
+	const opened: { close(): void }[] = [];
+	const keep = <T extends { close(): void }>(resource: T): T => {
+		opened.push(resource);
+		return resource;
+	};
+	try {
+		const before = options.before.map((path) => keep(open(path)));
+		const now = options.lowers.map((path) => keep(open(path)));
+		before.forEach((layer, i) => {
+			if (treeName(layer) === registry.lowers[i].root) return;
+			throw new LayerError(
+				`Cannot rebase ${options.upper}: ${layer.path} is not the lower that was served (number ${i + 1} from the top).`,
+			);
+		});
+		const upper = new LayerOpener(xattr, "portable").openUpper(options.upper, openDirectoryOf(options.upper));
+		keep(upper);
+		lockDirectory(upper.root, options.upper, folder);
+		const comparison = new Comparison(options, folder, registry);
+		const lowers = now.map((layer, i) => comparison.run(i, before[i], layer));
+		const report = { same: comparison.same, changes: comparison.hidden(upper) };
+		writeRegistry(folder, { ...registry, lowers });
+		comparison.removeOldRows();
+		return report;
+	} finally {
+		for (const resource of opened.reverse()) resource.close();
+	}
+}
+
+function openDirectoryOf(path: string): number {
+	const fd = openAt(-100, path, O.rdonly | O.directory);
+	if (fd < 0) throw new LayerError(`Cannot open the upper ${path}: ${errnoName(fd)}.`);
+	return fd;
+}
+
+interface Pair {
+	/** Directories by their paths; null where there is none. */
+	readonly path: Buffer;
+	readonly hash: Buffer;
+	readonly isInOld: boolean;
+	readonly isInNew: boolean;
+}
+
+const EMPTY = Buffer.alloc(0);
+
+class Comparison {
+	same = 0;
+	readonly #changes: { readonly lower: number; readonly path: Buffer; readonly hash: string; readonly what: ImageChange["what"] }[] = [];
+	readonly #options: RebaseOptions;
+	readonly #folder: string;
+	readonly #registry: Registry;
+	readonly #oldRows: string[] = [];
+	readonly #homeUuids: (string | undefined)[];
+	#entries = 0;
+
+	constructor(options: RebaseOptions, folder: string, registry: Registry) {
+		this.#options = options;
+		this.#folder = folder;
+		this.#registry = registry;
+		this.#homeUuids = registry.lowers.map(({ home }) => registry.homes.find(({ number }) => number === home)?.uuid);
+	}
+
+	/** Compares one lower with what it was; its record of now. */
+	run(index: number, before: Layer, now: Layer): Registry["lowers"][number] {
+		const record = this.#registry.lowers[index];
+		const rebases = (record.rebases ?? 0) + 1;
+		const target = rowsPath(this.#folder, record.home, rebases);
+		rmSync(target, { recursive: true, force: true });
+		mkdirSync(target, { recursive: true, mode: 0o700 });
+		const oldPath = record.rebases === undefined ? null : rowsPath(this.#folder, record.home, record.rebases);
+		if (oldPath !== null) this.#oldRows.push(oldPath);
+		const oldRows = oldPath !== null && existsSync(oldPath) ? new RebaseRows(oldPath) : null;
+		const newRows = new RebaseRows(target);
+		try {
+			const pending: Pair[] = [{ path: EMPTY, hash: LOWER_ROOT.bytes.subarray(0, HASH_BYTES), isInOld: true, isInNew: true }];
+			for (let at = pending.pop(); at !== undefined; at = pending.pop()) this.#compare(index, before, now, at, pending, oldRows, newRows);
+		} finally {
+			oldRows?.close();
+			newRows.close();
+		}
+		const links = join(this.#folder, "link-names", this.#homeUuids[index] ?? "");
+		if (hasLinkNames(links)) {
+			const aside = `${links}.rebased`;
+			noteLinkNames(now.root, aside, () => {});
+			rmSync(links, { recursive: true });
+			noteLinkNames(now.root, links, () => {});
+			rmSync(aside, { recursive: true });
+		}
+		return { ...record, root: treeName(now), rebases };
+	}
+
+	#compare(index: number, before: Layer, now: Layer, at: Pair, pending: Pair[], oldRows: RebaseRows | null, newRows: RebaseRows): void {
+		const oldFd = at.isInOld ? openDirectoryIn(before, at.path) : -1;
+		const newFd = at.isInNew ? openDirectoryIn(now, at.path) : -1;
+		const names = new Map<string, Buffer>();
+		for (const fd of [oldFd, newFd]) {
+			if (fd < 0) continue;
+			visitEntries(fd, (name) => {
+				names.set(Buffer.from(name).toString("latin1"), Buffer.from(name));
+				return undefined;
+			});
+		}
+		const oldStat = new Stat();
+		const newStat = new Stat();
+		for (const name of names.values()) {
+			this.#options.progress(++this.#entries);
+			const path = at.path.length === 0 ? name : Buffer.concat([at.path, SLASH, name]);
+			const hash = hashBelow(at.hash, name);
+			const wasThere = oldFd >= 0 && statAt(oldFd, name, oldStat) === 0;
+			const isThere = newFd >= 0 && statAt(newFd, name, newStat) === 0;
+			const wasDirectory = wasThere && oldStat.type === FileType.dir;
+			const isDirectory = isThere && newStat.type === FileType.dir;
+			if (wasDirectory || isDirectory) pending.push({ path, hash, isInOld: wasDirectory, isInNew: isDirectory });
+			const note = (what: ImageChange["what"]) => this.#changes.push({ lower: index, path, hash: hash.toString("latin1"), what });
+			if (!wasThere) note("added");
+			else if (!isThere) note("removed");
+			else if (oldStat.type !== newStat.type) note("changed");
+			else if (isDirectory) this.same++;
+			else {
+				const isSame = this.#isSame(oldFd, newFd, name, oldStat, newStat);
+				if (isSame) this.same++;
+				else note("changed");
+				const oldCheck = checkOfStat(oldStat);
+				const newCheck = checkOfStat(newStat);
+				const shown = oldRows?.shown(hash, oldCheck) ?? oldCheck;
+				if (isSame && !newCheck.equals(shown)) newRows.add(hash, shown, newCheck);
+				if (!isSame && newCheck.equals(shown)) newRows.add(hash, randomBytes(CHECK_BYTES), newCheck);
+			}
+		}
+		if (oldFd >= 0) close(oldFd);
+		if (newFd >= 0) close(newFd);
+	}
+
+	#isSame(oldFd: number, newFd: number, name: Buffer, before: Stat, now: Stat): boolean {
+		if (before.type === FileType.lnk) {
+			if (this.#options.sameBy === "mtime+size" && before.mtimeSec !== now.mtimeSec) return false;
+			const [was, is] = [readLink(oldFd, name), readLink(newFd, name)];
+			return was !== null && is !== null && was.equals(is);
+		}
+		if (before.type !== FileType.reg) return before.rdevMajor === now.rdevMajor && before.rdevMinor === now.rdevMinor;
+		if (before.size !== now.size) return false;
+		return this.#options.sameBy === "content" ? isSameContent(oldFd, newFd, name) : before.mtimeSec === now.mtimeSec;
+	}
+
+	/** Looks through upper for what hides the changes: copies of what has changed, and names that stand before what was added. */
+	hidden(upper: Layer): ImageChange[] {
+		const hiders = this.#hidersIn(upper);
+		return this.#changes.map(({ lower, path, hash, what }) => {
+			const uuid = this.#homeUuids[lower] ?? "";
+			const hiddenBy = hiders.get(`${uuid}:${hash}`) ?? hiderAbove(hiders, path);
+			return { lower, path: `/${path.toString()}`, what, hiddenBy };
+		});
+	}
+
+	#hidersIn(upper: Layer): Map<string, string> {
+		const found = new Map<string, string>();
+		const { xattr } = upper;
+		const pending: Buffer[] = [EMPTY];
+		const stat = new Stat();
+		for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
+			const fd = openDirectoryIn(upper, path);
+			if (fd < 0) continue;
+			const names: Buffer[] = [];
+			visitEntries(fd, (name) => {
+				names.push(Buffer.from(name));
+				return undefined;
+			});
+			for (const name of names) {
+				const child = openAt(fd, name, O.path | O.nofollow);
+				if (child < 0) continue;
+				fstat(child, stat);
+				const at = path.length === 0 ? name : Buffer.concat([path, SLASH, name]);
+				const shown = `/${at.toString()}`;
+				const origin = getXattr(child, xattr.origin);
+				if (stat.type === FileType.dir) {
+					pending.push(at);
+					const opaque = getXattr(child, xattr.opaque);
+					if (typeof opaque !== "number" && opaque.toString("latin1") === "y") found.set(`below:${at.toString("latin1")}`, shown);
+				} else {
+					found.set(`at:${at.toString("latin1")}`, shown);
+					for (const uuid of this.#homeUuids) {
+						if (uuid === undefined || typeof origin === "number") continue;
+						const id = decodeRecord(origin, Buffer.from(uuid, "hex"));
+						if (id !== null) found.set(`${uuid}:${id.bytes.toString("latin1", 0, HASH_BYTES)}`, shown);
+					}
+				}
+				close(child);
+			}
+			close(fd);
+		}
+		return found;
+	}
+
+	/** They count no more: the registry names others. */
+	removeOldRows(): void {
+		for (const path of this.#oldRows) rmSync(path, { recursive: true, force: true });
+	}
+}
+
+/** A name of upper in the place of a path, or of a directory above it, or an opaque directory above. */
+function hiderAbove(hiders: ReadonlyMap<string, string>, path: Buffer): string | null {
+	for (let end = path.length; end > 0; end = path.lastIndexOf(SLASH, end - 1)) {
+		const name = path.toString("latin1", 0, end);
+		const hider = hiders.get(`at:${name}`) ?? (end === path.length ? undefined : hiders.get(`below:${name}`));
+		if (hider !== undefined) return hider;
+	}
+	return null;
+}
+
+const SLASH = Buffer.from("/");
+
+function openDirectoryIn(layer: Layer, path: Buffer): number {
+	if (path.length === 0) return openAt(layer.root, ".", O.rdonly | O.directory);
+	return openInTree(layer.root, path, O.rdonly | O.directory | O.nofollow | O.noatime);
+}
+
+const BUFFER_BYTES = 1024 * 1024;
+
+function isSameContent(oldFd: number, newFd: number, name: Buffer): boolean {
+	const [a, b] = [openAt(oldFd, name, O.rdonly | O.nofollow | O.noatime), openAt(newFd, name, O.rdonly | O.nofollow | O.noatime)];
+	try {
+		if (a < 0 || b < 0) throw new LayerError(`Cannot read ${name.toString()} to compare it: ${errnoName(a < 0 ? a : b)}.`);
+		const [bufferA, bufferB] = [allocate(BUFFER_BYTES), allocate(BUFFER_BYTES)];
+		for (let at = 0; ; ) {
+			const [countA, countB] = [readInto(a, bufferA.address, BUFFER_BYTES, at), readInto(b, bufferB.address, BUFFER_BYTES, at)];
+			if (countA < 0 || countB < 0)
+				throw new LayerError(`Cannot read ${name.toString()} to compare it: ${errnoName(Math.min(countA, countB))}.`);
+			if (countA !== countB || !bufferA.bytes.subarray(0, countA).equals(bufferB.bytes.subarray(0, countB))) return false;
+			if (countA === 0) return true;
+			at += countA;
+		}
+	} finally {
+		if (a >= 0) close(a);
+		if (b >= 0) close(b);
+	}
+}
