@@ -204,6 +204,11 @@ export class PortableUpper implements HandleProvider {
 		}
 	}
 
+	/** Whether an inode has an id with it, wherever that leads. */
+	isCarried(fd: number): boolean {
+		return this.#carriedBy(fd) !== null;
+	}
+
 	/** Sees to it that the id of a file leads to it. */
 	linkAgain(fd: number): "kept" | "linked" | "lost" {
 		const id = this.of(fd);
