@@ -25,7 +25,7 @@ export function chooseHandles(options: OpenOptions): { readonly kind: "auto" | H
 				"with holdfast rebind.",
 		);
 	}
-	return { kind: kept, why: "this export has had them from the beginning" };
+	return { kind: kept, why: existing.handlesWhy ?? "this export has had them from its first serve" };
 }
 
 /** Its own marks on files are of the kind that this process may see. */

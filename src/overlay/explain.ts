@@ -15,6 +15,8 @@ export interface HandleExplanation {
 	readonly keyId: number;
 	readonly keyUse?: KeyUse | "unknown";
 	readonly provider: string;
+	/** Where the export takes the handles of new objects from, and why. */
+	readonly exportHandles?: string;
 	readonly exportId: string;
 	readonly home: number;
 	readonly homeKind?: string;
@@ -70,6 +72,7 @@ export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null)
 	const known: HandleExplanation = {
 		...shape,
 		...(home === undefined ? {} : { homeKind: `${home.kind} ${home.uuid}` }),
+		exportHandles: `${opened.handles.kind} (${opened.handles.why})`,
 		keyUse: listKeys(opened.registry).find(({ id }) => id === fields.keyId)?.use ?? "unknown",
 		signature: engine.signer.verify(bytes) ? "good" : "bad",
 	};

@@ -3,7 +3,6 @@ import { dirname, join, relative } from "node:path";
 import { sipKey } from "../handle/sip-hash.ts";
 import { HandleSigner, PROVIDER_KERNEL, PROVIDER_PORTABLE } from "../handle/wire-handle.ts";
 import {
-	type HandleKind,
 	type Layer,
 	LayerError,
 	LayerOpener,
@@ -98,25 +97,21 @@ export function openOverlay(options: OpenOptions): OpenedOverlay {
 	setUmask(0);
 	const limit = raiseDescriptorLimit();
 	const choice = chooseHandles(options);
-	if (choice.kind !== "auto")
-		return { ...openAs(withXattrs(options, choice.kind), choice.kind, limit), handles: { kind: choice.kind, why: choice.why } };
+	const { kind, why } = choice;
+	if (kind !== "auto") return openAs(withXattrs(options, kind), { kind, why }, limit);
 	try {
-		return {
-			...openAs(options, "kernel", limit),
-			handles: { kind: "kernel", why: "the layers' file systems and this process allow them" },
-		};
+		return openAs(options, { kind: "kernel", why: "the layers' file systems and this process allow them" }, limit);
 	} catch (error) {
 		if (!(error instanceof UnfitError)) throw error;
-		const opened = openAs(withXattrs(options, "portable"), "portable", limit);
-		return { ...opened, handles: { kind: "portable", why: error.message } };
+		return openAs(withXattrs(options, "portable"), { kind: "portable", why: error.message.replace(/\.$/, "") }, limit);
 	}
 }
 
-function openAs(options: OpenOptions, kind: HandleKind, limit: number): Omit<OpenedOverlay, "handles"> {
+function openAs(options: OpenOptions, handles: ChosenHandles, limit: number): OpenedOverlay {
 	const opened: { close(): void }[] = [];
 	const made: { close(): void }[] = [];
 	try {
-		return open(options, kind, limit, opened, made);
+		return { ...open(options, handles, limit, opened, made), handles };
 	} catch (error) {
 		for (const resource of [...made, ...opened].reverse()) resource.close();
 		throw error;
@@ -127,7 +122,7 @@ type Keep = <T extends { close(): void }>(resource: T) => T;
 
 function open(
 	options: OpenOptions,
-	kind: HandleKind,
+	{ kind, why }: ChosenHandles,
 	descriptorLimit: number,
 	opened: { close(): void }[],
 	made: { close(): void }[],
@@ -157,7 +152,7 @@ function open(
 	else if (place.work !== null) undoRebinding(place.work, place.folder);
 	refuseFormerUppers(options, lowers, existing);
 	const stack = { upper, lowers, dataLowers };
-	const { registry, adoption } = openRegistry(options, place, stack, existing);
+	const { registry, adoption } = openRegistry(options, place, stack, existing, why);
 	assignNumbers(registry, stack);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
 	if (registry.rebound !== undefined) openRebound(place, lowers, keep);
@@ -294,6 +289,7 @@ function openRegistry(
 	place: Place,
 	stack: Stack,
 	existing: Registry | null,
+	why: string,
 ): { readonly registry: Registry; readonly adoption: Adoption } {
 	const { upper, lowers } = stack;
 	if (existing !== null) checkStack(existing, stack, place);
@@ -301,7 +297,7 @@ function openRegistry(
 	if (existing === null && !isFirst(options)) {
 		throw new LayerError(`Cannot find the registry of this export in ${place.folder}: these layers have not been served yet.`);
 	}
-	const registry = existing ?? newRegistry(stack);
+	const registry = existing ?? { ...newRegistry(stack), handlesWhy: why };
 	if (upper !== null && adoption !== "none") takeUpper(place, upper, lowers, registry, adoption);
 	const written = existing ?? createRegistry(place.folder, registry);
 	if (upper !== null && options.purpose !== "inspect") writePid(place.folder);

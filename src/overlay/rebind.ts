@@ -73,6 +73,7 @@ export async function rebind(
 	const bound: Registry = {
 		...registry,
 		handles: "portable",
+		handlesWhy: "made portable by holdfast rebind",
 		rebound: writable?.layer.fileSystem.uuid.toString("hex") ?? "0".repeat(32),
 		lowers: registry.lowers.map((record, i) => ({ ...record, root: treeName(lowers[i]) })),
 		upper: registry.upper === null ? null : { ...registry.upper, root: rootName(UPPER_ROOT) },
