@@ -8,6 +8,7 @@ import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { must, type Writable } from "./engine.ts";
 import { writeDurably } from "./registry.ts";
+import { giveId } from "./steps.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
@@ -47,8 +48,9 @@ export interface MoveReport {
 /**
  * Looks once through an upper that was copied with its work folder. Ids are in xattrs, which go along; what is found by inode numbers is noted
  * anew, and hard links between upper and work that the copy did not keep (it was made in two parts, say) are made again.
+ * With `givesNew` what has no id gets one: an upper that was made elsewhere.
  */
-export function relink(writable: Writable, progress: (directories: number) => void): MoveReport {
+export function relink(writable: Writable, progress: (directories: number) => void, givesNew = false): MoveReport {
 	const { layer, ids, index, work } = writable;
 	if (ids === null) throw new Error("Only portable ids move");
 	const report = { objects: 0, linked: 0, lost: [] as string[] };
@@ -72,12 +74,22 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 			const path = `${at.path}/${name.toString()}`;
 			const isWhiteout = isAnyWhiteout(child, stat, layer.xattr.whiteout);
 			if (stat.type === FileType.dir) {
-				const id = ids.of(child);
+				let id = ids.of(child);
+				if (typeof id === "number" && givesNew) {
+					id = ids.newId(true);
+					giveOwnerAccess(writable, child, stat);
+					giveId(writable, id, child, at.id, name);
+				}
 				if (typeof id === "number") report.lost.push(path);
 				else pending.push({ id, path });
 			} else if (!isWhiteout) {
 				report.objects++;
-				const outcome = ids.linkAgain(child);
+				let outcome = ids.linkAgain(child);
+				if (outcome === "lost" && givesNew) {
+					giveOwnerAccess(writable, child, stat);
+					giveId(writable, ids.newId(false), child, at.id, name);
+					outcome = "linked";
+				}
 				if (outcome === "lost") report.lost.push(path);
 				if (outcome === "linked") report.linked++;
 				const origin = getXattr(child, layer.xattr.origin);
@@ -94,6 +106,12 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 		close(fd);
 	}
 	return report;
+}
+
+/** What an ordinary user may not mark as it is. */
+function giveOwnerAccess({ layer }: Writable, fd: number, stat: Stat): void {
+	if (layer.rights.isKept)
+		must(layer.rights.change(fd, stat.type, { mode: stat.mode & 0o7777 }), "Cannot give the owner access to an object of upper");
 }
 
 /** Whether an object of upper is a whiteout of either form, wherever it stands. */

@@ -239,6 +239,7 @@ function refuseFewDescriptors({ lowers, dataLowers = [] }: OpenOptions, limit: n
 }
 
 function adopt(engine: Engine, writable: Writable, options: OpenOptions, place: Place, adoption: Adoption): UpperReport {
+	if (writable.ids !== null) relink(writable, (directories) => options.onProgress?.(writable.layer.path, directories), true);
 	const report = adoptUpper(engine, adoption === "again", (directories) => options.onProgress?.(writable.layer.path, directories));
 	// what was looked at while the index was not complete
 	engine.nodes.forgetAll();
