@@ -188,14 +188,14 @@ test("an address that is in use", { skip }, async (t) => {
 	);
 });
 
-test("an ordinary user is told what is missing", { skip }, (t) => {
+test("an ordinary user who asks for kernel handles is told what is missing", { skip }, (t) => {
 	const made = scratch(t);
 	const { lower, upper, state, args } = layers(made);
 	for (const folder of [made.path, lower, upper, state]) chownSync(folder, 65534, 65534);
-	assertRefused(args, /root|privilege|CAP_|portable/i, { uid: 65534 });
+	assertRefused([...args, "--handles", "kernel"], /CAP_SYS_ADMIN.*as root, or with --handles portable/, { uid: 65534 });
 });
 
-test("two file systems with one uuid", { skip: skip || cannotMount("ext4") }, (t) => {
+test("two file systems with one uuid, with kernel handles", { skip: skip || cannotMount("ext4") }, (t) => {
 	const made = scratch(t);
 	const one = made.mount("ext4", "one", 64);
 	plant(one, { "lower/f": "one" });
@@ -212,19 +212,21 @@ test("two file systems with one uuid", { skip: skip || cannotMount("ext4") }, (t
 			made.folder("upper"),
 			"--state-dir",
 			made.folder("state"),
+			"--handles",
+			"kernel",
 		),
 		/uuid/i,
 	);
 });
 
-test("a file system without generations", { skip: skip || needs("mksquashfs") || cannotMount("squashfs") }, (t) => {
+test("a file system without generations, with kernel handles", { skip: skip || needs("mksquashfs") || cannotMount("squashfs") }, (t) => {
 	const made = scratch(t);
 	const contents = plant(made.folder("contents"), { f: "x" });
 	execFileSync("mksquashfs", [contents, join(made.path, "squash.img"), "-quiet", "-no-progress"], { stdio: "ignore" });
 	const lower = made.mountImage("squash");
 	assertRefused(
-		serve("--lower", lower, "--upper", made.folder("upper"), "--state-dir", made.folder("state")),
-		/generation|portable|squashfs/i,
+		serve("--lower", lower, "--upper", made.folder("upper"), "--handles", "kernel", "--state-dir", made.folder("state")),
+		/squashfs.*generation.*portable/i,
 	);
 });
 

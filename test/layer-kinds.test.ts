@@ -463,7 +463,19 @@ async function assertServedByItsLayers(made: Scratch, { upper, lowers }: KernelO
 function assertRefused(made: Scratch, lower: string, sentence: RegExp): void {
 	const place = made.folder(`refused-${readdirSync(made.path).length}`);
 	const upper = join(place, "upper");
-	const answer = runHoldfast(["serve", "--lower", lower, "--upper", upper, "--state-dir", join(place, "state"), "--listen", "127.0.0.1:0"]);
+	const kernel = ["--handles", "kernel"];
+	const answer = runHoldfast([
+		"serve",
+		"--lower",
+		lower,
+		"--upper",
+		upper,
+		...kernel,
+		"--state-dir",
+		join(place, "state"),
+		"--listen",
+		"127.0.0.1:0",
+	]);
 	assert.equal(answer.code, 1, answer.stdout + answer.stderr);
 	assert.match(answer.stderr, sentence);
 	assert.equal(answer.stderr.trimEnd().split("\n").length, 1, answer.stderr);
@@ -471,7 +483,24 @@ function assertRefused(made: Scratch, lower: string, sentence: RegExp): void {
 	assert.deepEqual(readdirSync(place), [], "something was left behind");
 }
 
-const UNTIL = "portable handles.*do not exist yet.*[Cc]opy the tree to";
+const UNTIL = "with portable handles \\(--handles portable\\) it can be served.*[Cc]opy the tree to";
+
+/** As `auto` serves what kernel handles cannot. */
+async function assertServedPortably(made: Scratch, lower: string): Promise<void> {
+	const server = await startServer(made, { lowers: [lower], upper: join(made.folder("portable"), "upper") });
+	assert.match(server.stdout, /^Handles: portable \(/m);
+	const client = await server.client();
+	const file = await client.walk(await client.root(), "dir/file");
+	assert.equal((await client.readFile(file)).toString(), "x");
+	await client.writeFile(file, "y");
+	client.close();
+	await server.terminate();
+	await server.start();
+	const again = await server.client();
+	assert.equal((await again.readFile(file)).toString(), "y");
+	again.close();
+	await server.terminate();
+}
 
 function image(made: Scratch, kind: "squashfs" | "erofs"): string {
 	const contents = plant(made.folder("contents"), { "dir/file": "x" });
@@ -485,18 +514,25 @@ for (const [kind, program] of [
 	["squashfs", "mksquashfs"],
 	["erofs", "mkfs.erofs"],
 ] as const) {
-	test(`a ${kind} is refused as a lower until there are portable handles`, { skip: skip || needs(program) || cannotLoop(kind) }, (t) => {
+	test(`a ${kind} is refused as a lower with kernel handles, and served with portable ones`, {
+		skip: skip || needs(program) || cannotLoop(kind),
+	}, async (t) => {
 		const made = scratch(t);
-		assertRefused(made, image(made, kind), new RegExp(`its file system \\(${kind}\\) keeps no generation numbers.*${UNTIL}`));
+		const lower = image(made, kind);
+		assertRefused(made, lower, new RegExp(`its file system \\(${kind}\\) keeps no generation numbers.*${UNTIL}`));
+		await assertServedPortably(made, lower);
 	});
 }
 
-test("a FUSE file system is refused as a lower, with the name of its program", { skip: skip || needs("bindfs") || noFuse() }, (t) => {
+test("a FUSE file system is refused as a lower with kernel handles, and served with portable ones", {
+	skip: skip || needs("bindfs") || noFuse(),
+}, async (t) => {
 	const made = scratch(t);
 	const at = made.folder("mounted");
 	run("bindfs", plant(made.folder("contents"), { "dir/file": "x" }), at);
 	assertRefused(made, at, new RegExp(`its file system \\(fuse(\\.bindfs)?\\) is run by a program in user space.*${UNTIL}`));
 	assertRefused(made, join(at, "dir"), /FUSE/);
+	await assertServedPortably(made, at);
 });
 
 test("file systems that the kernel makes up are refused", { skip }, (t) => {
@@ -510,7 +546,17 @@ test("an upper where it cannot be is refused with where it may be", { skip: skip
 	run("bindfs", made.folder("contents"), at);
 	mkdirSync(join(at, "upper"));
 	const lower = plant(made.folder("lower"), { f: "" });
-	const { code, stderr } = runHoldfast(["serve", "--lower", lower, "--upper", join(at, "upper"), "--state-dir", made.folder("state")]);
+	const { code, stderr } = runHoldfast([
+		"serve",
+		"--lower",
+		lower,
+		"--upper",
+		join(at, "upper"),
+		"--handles",
+		"kernel",
+		"--state-dir",
+		made.folder("state"),
+	]);
 	assert.equal(code, 1);
 	assert.match(stderr, /Cannot serve the upper .*Choose an upper on ext4, xfs, btrfs or tmpfs/);
 });

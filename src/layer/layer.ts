@@ -15,7 +15,7 @@ import { LOWER_ROOT } from "./portable-id.ts";
 import { PortableLower } from "./portable-lower.ts";
 import { UPPER_ROOT } from "./portable-upper.ts";
 import { REAL_RIGHTS, type Rights } from "./rights.ts";
-import { whyUnfit } from "./unfit-file-system.ts";
+import { isMadeUp, whyUnfit } from "./unfit-file-system.ts";
 
 export { LayerError, UnfitError } from "./layer-error.ts";
 
@@ -116,8 +116,10 @@ export class Layer {
 		return status;
 	}
 
-	/** By portable ids a file of upper has a link by which it is found. */
+	/** By portable ids a file of upper has a link by which it is found, which is no name. */
 	#countNames(stat: Stat): void {
+		// erofs says of all its files that they are immutable
+		if (this.fileSystem.name === "erofs") stat.attributes = 0;
 		if (this.isUpper && stat.type !== DIRECTORY) stat.nlink--;
 	}
 }
@@ -193,6 +195,7 @@ export class LayerOpener {
 			const figures = fileSystemFigures(directory);
 			if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${errnoName(figures)}.`);
 			const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
+			if (isMadeUp(name)) throw new LayerError(`Cannot serve the ${role} ${path}: ${whyUnfit(name, name, role)}`);
 			root = role === "lower" ? openPrivateTree(directory, true) : -ERRNO.EPERM;
 			if (root < 0) root = openAt(directory, ".", O.rdonly | O.directory);
 			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(root)}.`);
@@ -234,7 +237,8 @@ export class LayerOpener {
 		const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
 		if (name === "overlay" && role === "lower") checkOverlayLower(directory, path);
 		else if (!WITH_GENERATIONS.has(name)) {
-			throw new UnfitError(`Cannot serve the ${role} ${path}: ${whyUnfit(name, mountOf(directory)?.type ?? name, role)}`);
+			const sentence = `Cannot serve the ${role} ${path}: ${whyUnfit(name, mountOf(directory)?.type ?? name, role)}`;
+			throw isMadeUp(name) ? new LayerError(sentence) : new UnfitError(sentence);
 		}
 		const stat = new Stat();
 		fstat(directory, stat);

@@ -18,7 +18,7 @@ test("each file system is refused with its own name, a reason, and what to do", 
 	]) {
 		const sentence = whyUnfit(kind, kind, "lower");
 		for (const part of [`its file system (${kind}) `, reason, remedy]) assert.ok(sentence.includes(part), sentence);
-		assert.equal(sentence.includes("portable handles, which could serve it, do not exist yet"), kind !== "proc", sentence);
+		assert.equal(sentence.includes("with portable handles (--handles portable) it can be served"), kind !== "proc", sentence);
 		assert.ok(whyUnfit(kind, kind, "upper").endsWith(". Choose an upper on ext4, xfs, btrfs or tmpfs."));
 	}
 	assert.match(whyUnfit("fuse", "fuse.sshfs", "lower"), /^its file system \(fuse\.sshfs\) is run by/);

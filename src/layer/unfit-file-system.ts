@@ -9,6 +9,11 @@ const WITHOUT_INODES = new Set(["vfat", "exfat", "ntfs3", "hostfs"]);
 const NETWORK = new Set(["nfs", "cifs", "smb2", "9p", "ceph", "afs"]);
 const PSEUDO = new Set(["proc", "sysfs", "cgroup2", "debugfs", "tracefs", "hugetlbfs"]);
 
+/** No tree of files that stay, whatever the kind of handles. */
+export function isMadeUp(kind: string): boolean {
+	return PSEUDO.has(kind);
+}
+
 /** A half sentence behind "its file system (NAME) ", and what to do. `kind` is the name by its magic number, `name` what the mount table says. */
 export function whyUnfit(kind: string, name: string, role: "lower" | "upper"): string {
 	const [why, remedy] = reasonOf(kind);

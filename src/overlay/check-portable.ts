@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerError, LayerOpener, openDirectory, USER_XATTRS } from "../layer/layer.ts";
 import { PortableUpper, UPPER_ROOT } from "../layer/portable-upper.ts";
@@ -15,7 +16,7 @@ import type { CheckOptions } from "./check-layers.ts";
 import { decodeRecord } from "./identity.ts";
 import { isAnyWhiteout } from "./moved.ts";
 import { indexPath, workOf } from "./place.ts";
-import { type Registry, readRegistry } from "./registry.ts";
+import { type Registry, RegistryError, readRegistry } from "./registry.ts";
 import { treeName } from "./stack.ts";
 import { FileType } from "./types.ts";
 
@@ -23,7 +24,13 @@ import { FileType } from "./types.ts";
 export function checkPortable(options: CheckOptions): CheckReport | null {
 	const work = workOf(options.upper, options.work);
 	const folder = join(work, "holdfast");
-	const registry = readRegistry(folder);
+	let registry: Registry | null;
+	try {
+		registry = readRegistry(folder);
+	} catch (error) {
+		if (!(error instanceof RegistryError)) throw error;
+		return existsSync(join(folder, "ids")) ? unreadable(options.upper, work, error.message) : null;
+	}
 	if (registry?.handles !== "portable") return null;
 	if (registry.userXattrs !== undefined && options.xattr !== USER_XATTRS) return checkPortable({ ...options, xattr: USER_XATTRS });
 	const opener = new LayerOpener(options.xattr, "portable");
@@ -50,6 +57,20 @@ export function checkPortable(options: CheckOptions): CheckReport | null {
 	}
 }
 
+/** Without a registry nothing can be said of handles. */
+function unreadable(upper: string, work: string, message: string): CheckReport {
+	const finding: Finding = {
+		kind: "registry-unreadable",
+		severity: "error",
+		path: "work/holdfast/registry",
+		message,
+		repair: null,
+		outcome: "found",
+	};
+	const counts = { directories: 0, files: 0, whiteouts: 0, indexEntries: 0, tombstones: 0, copiedUp: 0 };
+	return { upper, work, state: "in service", isLive: false, findings: [finding], omitted: 0, counts };
+}
+
 class PortableCheck {
 	readonly findings: Finding[] = [];
 	readonly counts: CheckCounts = { directories: 0, files: 0, whiteouts: 0, indexEntries: 0, tombstones: 0, copiedUp: 0 };
@@ -64,7 +85,7 @@ class PortableCheck {
 		this.#options = options;
 		this.#upper = upper;
 		this.#lowers = lowers;
-		this.#own = openPath(folder, O.rdonly | O.directory);
+		this.#own = openPath(folder, O.rdonly | O.directory | O.noatime);
 		this.#ids = new PortableUpper(upper.root, this.#own, upper.xattr.identity, upper.xattr.upper);
 		this.#homes = registry.homes.map(({ uuid }) => Buffer.from(uuid, "hex"));
 	}
@@ -116,7 +137,7 @@ class PortableCheck {
 		const { whiteout, origin } = this.#upper.xattr;
 		const stat = new Stat();
 		const pending: { readonly fd: number; readonly id: FileHandle; readonly path: string }[] = [
-			{ fd: openAt(this.#upper.root, ".", O.rdonly | O.directory), id: UPPER_ROOT, path: "upper" },
+			{ fd: openAt(this.#upper.root, ".", O.rdonly | O.directory | O.noatime), id: UPPER_ROOT, path: "upper" },
 		];
 		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 			this.#options.progress?.("upper", ++this.counts.directories);
@@ -177,7 +198,7 @@ class PortableCheck {
 	}
 
 	#examineIds(): void {
-		const folder = openAt(this.#own, "ids", O.rdonly | O.directory);
+		const folder = openAt(this.#own, "ids", O.rdonly | O.directory | O.noatime);
 		if (folder < 0) return;
 		const stat = new Stat();
 		for (const name of namesIn(folder)) {
@@ -189,7 +210,7 @@ class PortableCheck {
 	}
 
 	#examineIndex(path: string): void {
-		const folder = openPath(path, O.rdonly | O.directory);
+		const folder = openPath(path, O.rdonly | O.directory | O.noatime);
 		if (folder < 0) {
 			this.#add(
 				"error",

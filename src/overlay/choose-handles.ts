@@ -14,10 +14,15 @@ export interface ChosenHandles {
 }
 
 /** What an export that exists keeps, or its user asks for; else "auto". LayerError where the two differ. */
-export function chooseHandles(options: OpenOptions): { readonly kind: "auto" | HandleKind; readonly why: string } {
+export function chooseHandles(options: OpenOptions): {
+	readonly kind: "auto" | HandleKind;
+	readonly why: string;
+	/** It is the kind of an export that exists. */
+	readonly isKept: boolean;
+} {
 	const asked = options.handles ?? "auto";
 	const existing = existingRegistry(options);
-	if (existing === null) return { kind: asked, why: "they were asked for" };
+	if (existing === null) return { kind: asked, why: "they were asked for", isKept: false };
 	const kept = existing.handles ?? "kernel";
 	if (asked !== "auto" && asked !== kept) {
 		throw new LayerError(
@@ -25,7 +30,7 @@ export function chooseHandles(options: OpenOptions): { readonly kind: "auto" | H
 				"with holdfast rebind.",
 		);
 	}
-	return { kind: kept, why: existing.handlesWhy ?? "this export has had them from its first serve" };
+	return { kind: kept, why: existing.handlesWhy ?? "this export has had them from its first serve", isKept: true };
 }
 
 /** Its own marks on files are of the kind that this process may see. */
@@ -52,7 +57,7 @@ function existingRegistry({ upper, work, lowers, stateFolder }: OpenOptions): Re
 function portableFolder(lowers: readonly string[], stateFolder: string): string | null {
 	const trees: string[] = [];
 	for (const path of lowers) {
-		const fd = openPath(path, O.rdonly | O.directory);
+		const fd = openPath(path, O.rdonly | O.directory | O.noatime);
 		// whoever opens it says what is wrong
 		if (fd < 0) return null;
 		trees.push(treeNameOf(fd, path));

@@ -98,12 +98,23 @@ export function openOverlay(options: OpenOptions): OpenedOverlay {
 	const limit = raiseDescriptorLimit();
 	const choice = chooseHandles(options);
 	const { kind, why } = choice;
-	if (kind !== "auto") return openAs(withXattrs(options, kind), { kind, why }, limit);
+	if (kind !== "auto") return openKind(options, { kind, why }, choice.isKept, limit);
 	try {
 		return openAs(options, { kind: "kernel", why: "the layers' file systems and this process allow them" }, limit);
 	} catch (error) {
 		if (!(error instanceof UnfitError)) throw error;
 		return openAs(withXattrs(options, "portable"), { kind: "portable", why: error.message.replace(/\.$/, "") }, limit);
+	}
+}
+
+function openKind(options: OpenOptions, handles: ChosenHandles, isKept: boolean, limit: number): OpenedOverlay {
+	try {
+		return openAs(withXattrs(options, handles.kind), handles, limit);
+	} catch (error) {
+		if (!(error instanceof UnfitError) || !isKept) throw error;
+		throw new LayerError(
+			`${error.message.split(". Run holdfast as root")[0].replace(/\.$/, "")}. This export has kernel handles: run holdfast as root, or make them portable, as root, with holdfast rebind.`,
+		);
 	}
 }
 
@@ -143,6 +154,7 @@ function open(
 	const tree = place.upper === null || place.work === null ? null : keep(openSharedTree(place.upper, place.work, kind === "portable"));
 	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
 	const layers = upper === null ? lowers : [upper, ...lowers];
+	if (rights !== null && upper !== null) refuseOthersUpper(upper);
 	if (rights !== null) for (const layer of [...layers, ...dataLowers]) layer.rights = layer.isUpper ? rights() : rights();
 	if (upper !== null) refuseOverlaps([...layers, ...dataLowers]);
 	if (kind === "kernel") refuseNameless([...layers, ...dataLowers], place.folder);
@@ -368,6 +380,16 @@ function openLinkNames(options: OpenOptions, place: Place, lowers: readonly Laye
 		if (rows !== null && existsSync(rows)) lower.handles.rows = keep(new RebaseRows(rows));
 		if (hasLinkNames(path)) lower.handles.links = keep(new LinkNames(path));
 	}
+}
+
+/** Root marks its uppers in ways that others do not see. */
+function refuseOthersUpper(upper: Layer): void {
+	const uid = process.geteuid?.() ?? 0;
+	if (upper.rootStat.uid === uid || mayUseTrusted()) return;
+	throw new LayerError(
+		`Cannot serve the upper ${upper.path} as user ${uid}: it belongs to user ${upper.rootStat.uid}, whose marks on it (trusted.overlay.*) ` +
+			"this one may not see. Serve it as that user, or use an upper of your own.",
+	);
 }
 
 function ownCredentials(): Credentials {

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import {
 	closeSync,
+	constants,
 	existsSync,
 	fsyncSync,
 	linkSync,
@@ -113,7 +114,7 @@ export function readRegistry(folder: string): Registry | null {
 	let text: string;
 	try {
 		if (!lstatSync(path).isFile()) throw new Error("it is no file");
-		text = readFileSync(path, "utf8");
+		text = readQuietly(path);
 	} catch (error) {
 		// only what is surely not there may be made: a link that leads nowhere, or a disk that fails, hides the secrets of an export
 		if ((error as NodeJS.ErrnoException).code !== "ENOENT" || lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
@@ -137,6 +138,22 @@ export function readRegistry(folder: string): Registry | null {
 	const damage = damageOfKeys(parsed.registry);
 	if (damage !== null) throw new RegistryError(`Cannot use the keys in ${path}: ${damage}. ${RESTORE}`);
 	return parsed.registry;
+}
+
+/** Whoever only looks leaves no access time. */
+function readQuietly(path: string): string {
+	let file: number;
+	try {
+		file = openSync(path, constants.O_RDONLY | constants.O_NOATIME);
+	} catch {
+		// for its owner alone
+		return readFileSync(path, "utf8");
+	}
+	try {
+		return readFileSync(file, "utf8");
+	} finally {
+		closeSync(file);
+	}
 }
 
 const RESTORE = "Restore it from a backup; without it no handle of this export is good.";
