@@ -16,6 +16,10 @@ const REGULAR = 8;
 const SYMLINK = 10;
 const SOCKET = 12;
 
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
+const S_IXGRP = 0o010;
+
 const UNCHANGED = 0xffffffff;
 
 /** Owner and permission bits, those that are to be changed. */
@@ -115,7 +119,8 @@ export class KeptRights implements Rights {
 			if (this.asRoot) this.links?.set(fd, Buffer.from(`${uid ?? shown.uid}:${gid ?? shown.gid}:0777`));
 			return 0;
 		}
-		const bits = (mode ?? shown.mode) & 0o7777;
+		const isMoved = uid !== undefined || gid !== undefined;
+		const bits = mode === undefined && isMoved ? modeOfMoved(shown) : (mode ?? shown.mode) & 0o7777;
 		const isOwned = real.type === REGULAR || real.type === DIRECTORY;
 		if (!isOwned) return mode === undefined ? 0 : changeMode(fd, bits & 0o777);
 		const owner = this.asRoot ? { uid: uid ?? shown.uid, gid: gid ?? shown.gid } : { uid: this.#uid, gid: this.#gid };
@@ -174,6 +179,13 @@ export class KeptRights implements Rights {
 		if (stat.uid === this.#uid) stat.uid = 0;
 		if (stat.gid === this.#gid) stat.gid = 0;
 	}
+}
+
+/** The permission bits behind a change of owner, as chown(2) leaves them. */
+function modeOfMoved(stat: Stat): number {
+	const bits = stat.mode & 0o7777;
+	if (stat.type === DIRECTORY) return bits;
+	return bits & ~((bits & S_IXGRP) !== 0 ? S_ISUID | S_ISGID : S_ISUID);
 }
 
 const KEPT = /^(\d{1,10}):(\d{1,10}):0?([0-7]{1,7})(?::(.*))?$/;
