@@ -179,15 +179,46 @@ export class PortableUpper implements HandleProvider {
 	forget(id: FileHandle): void {
 		const key = id.bytes.toString("hex");
 		if (id.type === PORTABLE.directory) {
-			this.#places.delete(key);
-			unlinkName(this.#directories, key);
+			this.#forgetPlace(key);
 			return;
 		}
 		const fd = openAt(this.#files, key, O.path | O.nofollow);
 		if (fd < 0) return;
-		if (fstat(fd, scratch) === 0 && scratch.type !== REGULAR) unlinkName(this.#inodes, inodeName(fd, scratch));
-		close(fd);
 		unlinkName(this.#files, key);
+		if (fstat(fd, scratch) === 0 && scratch.type !== REGULAR) this.#forgetInode(fd);
+		close(fd);
+	}
+
+	/** An inode loses its name in work, which is the last one where it was built there; as far as a crash let it come to an id it is to have none. */
+	forgetBuilt(fd: number): void {
+		if (fstat(fd, scratch) < 0) return;
+		const { type, nlink } = scratch;
+		const value = getXattr(fd, this.#xattr);
+		const hasValue = typeof value !== "number" && value.length === HASH_BYTES + 1;
+		if (type === DIRECTORY) {
+			if (hasValue && value[0] === PORTABLE.directory) this.#forgetPlace(value.toString("hex", 1));
+			return;
+		}
+		// a further name of an object that lives
+		if (nlink > 2) return;
+		const text = hasValue ? null : type === REGULAR ? null : readLink(this.#inodes, inodeName(fd, scratch));
+		const id = hasValue ? value.subarray(1) : text === null ? null : Buffer.from(text.toString("latin1"), "hex");
+		if (id !== null && this.#leadsHere(id, fd)) unlinkName(this.#files, id.toString("hex"));
+		else if (nlink === 2) return;
+		if (type !== REGULAR) this.#forgetInode(fd);
+	}
+
+	#forgetPlace(key: string): void {
+		this.#places.delete(key);
+		unlinkName(this.#directories, key);
+		unlinkName(this.#directories, asideName(key));
+	}
+
+	/** `scratch`: its attributes. */
+	#forgetInode(fd: number): void {
+		const name = inodeName(fd, scratch);
+		unlinkName(this.#inodes, name);
+		unlinkName(this.#inodes, asideName(name));
 	}
 
 	#leadsHere(id: Buffer, fd: number): boolean {
@@ -277,7 +308,7 @@ export class PortableUpper implements HandleProvider {
 	}
 
 	#write(folder: number, name: string, target: Buffer): number {
-		const aside = `${name}.new`;
+		const aside = asideName(name);
 		let status = makeSymlink(target, folder, aside);
 		if (status === -ERRNO.EEXIST) {
 			unlinkName(folder, aside);
@@ -290,6 +321,10 @@ export class PortableUpper implements HandleProvider {
 const SEPARATOR = Buffer.from("/");
 const scratch = new Stat();
 const linkStat = new Stat();
+
+function asideName(name: string): string {
+	return `${name}.new`;
+}
 
 /** A kernel handle has the generation of the inode in it; it is only compared, which needs no privilege. */
 function inodeName(fd: number, stat: Stat): string {
