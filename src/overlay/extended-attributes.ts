@@ -1,4 +1,5 @@
 import type { OverlayXattrs } from "../layer/layer.ts";
+import { OVERRIDE_XATTR } from "../layer/rights.ts";
 import type { Stat } from "../linux/stat.ts";
 import { getXattr, listXattrs, VALUE_BYTES_MAX } from "../linux/xattr.ts";
 import { demand, inGroup, isSuperuser, MAY } from "./access.ts";
@@ -36,7 +37,7 @@ interface Target {
 export function getExtendedAttribute(engine: Engine, node: Node, who: Credentials, name: Uint8Array): Buffer {
 	const stat = statOf(engine, node);
 	const target = targetOf(engine.xattr, name);
-	if (target.space === "trusted" && !isSuperuser(who)) throw noSuch();
+	if ((target.space === "trusted" && !isSuperuser(who)) || isKept(engine, target.text)) throw noSuch();
 	if (target.space === "acl" && node.type === FileType.lnk) throw unsupported("A symlink has no ACL");
 	if (target.space === "user") {
 		if (!mayCarryUser(node)) throw noSuch();
@@ -55,7 +56,7 @@ export function listExtendedAttributes(engine: Engine, node: Node, who: Credenti
 	const shown: Buffer[] = [];
 	for (const name of names) {
 		const text = name.toString("latin1");
-		if (text.startsWith("trusted.") && !isSuperuser(who)) continue;
+		if ((text.startsWith("trusted.") && !isSuperuser(who)) || isKept(engine, text)) continue;
 		if (!text.startsWith(prefix)) shown.push(name);
 		else if (text.startsWith(escaped)) shown.push(Buffer.from(prefix + text.slice(escaped.length), "latin1"));
 	}
@@ -111,6 +112,7 @@ function changeable(engine: Engine, node: Node, who: Credentials, name: Uint8Arr
 	const target = targetOf(engine.xattr, name);
 	writableOf(engine);
 	demandChange(engine, node, stat, who, target);
+	if (isKept(engine, target.text)) throw forbidden("Owner and mode are kept in this attribute");
 	refuseName(target);
 	return { stat, target };
 }
@@ -180,6 +182,11 @@ function demandChange(engine: Engine, node: Node, stat: Stat, who: Credentials, 
 	const isOthersSticky = node.type === FileType.dir && (stat.mode & S_ISVTX) !== 0 && who.uid !== stat.uid;
 	if (isOthersSticky) throw forbidden("Only the owner may change user attributes of a sticky directory");
 	demand(engine, node, stat, who, MAY.write);
+}
+
+/** Whoever could set this one would give himself other people's files. */
+function isKept(engine: Engine, text: string): boolean {
+	return text === OVERRIDE_XATTR && engine.layers[0].rights.isKept;
 }
 
 function mayCarryUser(node: Node): boolean {
