@@ -129,6 +129,9 @@ function walk(path: string): [string, ReturnType<typeof statOf>][] {
 
 const statOf = (path: string) => lstatSync(path, { bigint: true });
 
+/** Where ids come from: kernel handles, portable ones, or these as an ordinary user keeps an upper, with owners and modes in xattrs. */
+export type Keeping = "kernel" | "portable" | "ordinary";
+
 /** Upper and work over the lowers, for one run. Built through an overlay, request by request, as its clients would. */
 export class Stage {
 	readonly lowers: Lowers;
@@ -139,19 +142,31 @@ export class Stage {
 	readonly disk: PowerDisk | null;
 	/** Whether all lower files count as large ones, which are copied up in parts. */
 	readonly isPartial: boolean;
+	readonly keeping: Keeping;
 	#overlay: Overlay | null = null;
 	#xid = 0;
 
-	constructor(lowers: Lowers, name: string, disk: PowerDisk | null = null, isPartial = false) {
+	constructor(lowers: Lowers, name: string, disk: PowerDisk | null = null, isPartial = false, keeping: Keeping = "kernel") {
 		this.lowers = lowers;
 		this.disk = disk;
 		this.isPartial = isPartial;
+		this.keeping = keeping;
 		this.path = join(disk?.path ?? lowers.base, name);
 		this.upper = join(this.path, "upper");
 		this.work = join(this.path, "work");
 		mkdirSync(this.upper, { recursive: true });
 		// an overlay in this process has set the umask to 0
 		chmodSync(this.upper, 0o755);
+	}
+
+	/** The index: portable ids lie in a folder of ours. */
+	get index(): string {
+		return join(this.work, this.keeping === "kernel" ? "index" : "holdfast/index");
+	}
+
+	/** Prefix of the overlay's own xattrs. */
+	get prefix(): string {
+		return this.keeping === "ordinary" ? "user.overlay." : "trusted.overlay.";
 	}
 
 	get overlay(): Overlay {
@@ -172,6 +187,7 @@ export class Stage {
 			stateFolder: join(this.path, "state"),
 			isSync: this.disk !== null,
 			partialLimits: this.isPartial ? { bytesMin: 1, granuleBytes: 8, fills: false } : {},
+			...(this.keeping === "kernel" ? {} : ({ handles: "portable", linkNames: true, fakeRoot: this.keeping === "ordinary" } as const)),
 		};
 		this.#overlay = workInline(openOverlay({ ...options, purpose: "serve" }).overlay, this.disk !== null);
 		return this.#overlay;
@@ -318,5 +334,6 @@ export function abandon({ engine }: Overlay): void {
 	engine.writable?.work.close();
 	engine.writable?.linkCounts.close();
 	engine.writable?.journal.close();
+	engine.writable?.ids?.close();
 	if (engine.writable !== null) close(engine.writable.index.fd);
 }
