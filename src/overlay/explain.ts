@@ -1,4 +1,4 @@
-import { parseHandle, ROOT_HOME } from "../handle/wire-handle.ts";
+import { PROVIDER_KERNEL, PROVIDER_PORTABLE, parseHandle, ROOT_HOME } from "../handle/wire-handle.ts";
 import { attributesOf } from "./attributes.ts";
 import { OverlayError } from "./errors.ts";
 import { type KeyUse, listKeys } from "./keys.ts";
@@ -45,6 +45,11 @@ const TYPE_NAMES: ReadonlyMap<FileType, string> = new Map<FileType, string>([
 	[FileType.sock, "socket"],
 ]);
 
+const PROVIDERS: ReadonlyMap<number, string> = new Map([
+	[PROVIDER_KERNEL, "kernel handles"],
+	[PROVIDER_PORTABLE, "portable handles"],
+]);
+
 /** Null when the bytes have not even the shape of a handle. */
 export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null): Promise<HandleExplanation | null> {
 	const fields = parseHandle(bytes);
@@ -52,7 +57,7 @@ export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null)
 	const shape: HandleExplanation = {
 		format: fields.version,
 		keyId: fields.keyId,
-		provider: fields.provider === 1 ? "kernel handles" : `unknown (${fields.provider})`,
+		provider: PROVIDERS.get(fields.provider) ?? `unknown (${fields.provider})`,
 		exportId: fields.exportId.toString(16).padStart(8, "0"),
 		home: fields.home,
 		idType: fields.id.type,

@@ -9,6 +9,7 @@ import { getXattr } from "../linux/xattr.ts";
 import { must, type Writable } from "./engine.ts";
 import { writeDurably } from "./registry.ts";
 import { FileType } from "./types.ts";
+import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
 /** Where the layers of portable ids were when they were served last: their inodes. */
 const PLACE_FILE = "place";
@@ -69,9 +70,7 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 			if (child < 0) continue;
 			must(fstat(child, stat), "Cannot read an object of upper");
 			const path = `${at.path}/${name.toString()}`;
-			const isWhiteout =
-				(stat.type === FileType.chr && stat.rdevMajor === 0 && stat.rdevMinor === 0) ||
-				(stat.type === FileType.reg && stat.size === 0 && typeof getXattr(child, layer.xattr.whiteout) !== "number");
+			const isWhiteout = isAnyWhiteout(child, stat, layer.xattr.whiteout);
 			if (stat.type === FileType.dir) {
 				const id = ids.of(child);
 				if (typeof id === "number") report.lost.push(path);
@@ -95,4 +94,9 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 		close(fd);
 	}
 	return report;
+}
+
+/** Whether an object of upper is a whiteout of either form, wherever it stands. */
+export function isAnyWhiteout(fd: number, stat: Stat, xattr: string): boolean {
+	return isWhiteoutStat(stat) || isXattrWhiteout(fd, stat, xattr);
 }

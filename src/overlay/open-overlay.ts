@@ -20,6 +20,8 @@ import { PortableLower } from "../layer/portable-lower.ts";
 import { PortableUpper } from "../layer/portable-upper.ts";
 import { DescriptorCache, Real } from "../layer/real.ts";
 import { RebaseRows } from "../layer/rebase-rows.ts";
+import { Rebound } from "../layer/rebound.ts";
+import { ReboundRows } from "../layer/rebound-rows.ts";
 import { KeptRights } from "../layer/rights.ts";
 import { syncFileSystem } from "../linux/data.ts";
 import { ERRNO, errnoName } from "../linux/errno.ts";
@@ -51,6 +53,7 @@ import { searchElsewhere } from "./path-searches.ts";
 import { Patience } from "./patience.ts";
 import { indexPath, type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
 import { rowsFolder } from "./rebase.ts";
+import { reboundFolder, refuseRebinding, undoRebinding } from "./rebind.ts";
 import { RecordMap } from "./record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "./registry.ts";
 import { assignNumbers, checkStack, homesOf, newRegistry, type Stack } from "./stack.ts";
@@ -150,11 +153,14 @@ function open(
 	if (kind === "kernel") refuseNameless([...layers, ...dataLowers], place.folder);
 	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
 	const existing = readRegistry(place.folder);
+	if (options.purpose !== "rebind") refuseRebinding(place.folder);
+	else if (place.work !== null) undoRebinding(place.work, place.folder);
 	refuseFormerUppers(options, lowers, existing);
 	const stack = { upper, lowers, dataLowers };
 	const { registry, adoption } = openRegistry(options, place, stack, existing);
 	assignNumbers(registry, stack);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
+	if (registry.rebound !== undefined) openRebound(place, lowers, keep);
 	if (kind === "portable") openLinkNames(options, place, [...lowers, ...dataLowers], registry, existing !== null, keep);
 	const free = descriptorLimit - layers.length * DESCRIPTORS_PER_LAYER;
 	const descriptors = new DescriptorCache(
@@ -170,7 +176,7 @@ function open(
 			registry.exportId,
 			new Map(registry.keys.map((key) => [key.id, sipKey(Buffer.from(key.secret, "hex"))])),
 			registry.signingKey,
-			kind === "portable" ? PROVIDER_PORTABLE : PROVIDER_KERNEL,
+			kind === "portable" && registry.rebound === undefined ? PROVIDER_PORTABLE : PROVIDER_KERNEL,
 		),
 		cookieKey: sipKey(Buffer.from(registry.cookieSecret, "hex")),
 		homes: homesOf(registry, layers),
@@ -329,6 +335,20 @@ function openSharedTree(upper: string, work: string, isPortable: boolean): Share
 		},
 		close: () => close(root),
 	};
+}
+
+/** Objects of the time when the export had kernel handles. Lowers of one home count as one file system, as they did then. */
+function openRebound(place: Place, lowers: readonly Layer[], keep: Keep): void {
+	const homes = new Map<number, Layer[]>();
+	for (const lower of lowers) homes.set(lower.home, [...(homes.get(lower.home) ?? []), lower]);
+	for (const [home, layers] of homes) {
+		const path = reboundFolder(place.folder, home);
+		if (!existsSync(path)) continue;
+		const providers = layers.map(({ handles }) => handles as PortableLower);
+		const rebound = new Rebound(keep(new ReboundRows(path)), providers);
+		for (const layer of layers) layer.fileSystem = layers[0].fileSystem;
+		for (const provider of providers) provider.rebound = rebound;
+	}
 }
 
 /** Which names of lower files lead to one: asked for at the first serve, and kept, since identity depends on it. */
