@@ -145,7 +145,8 @@ export class PortableUpper implements HandleProvider {
 		if (value.length === HASH_BYTES + 1 && (value[0] === PORTABLE.file || value[0] === PORTABLE.directory)) {
 			return { id: { type: value[0], bytes: value.subarray(1) }, isDirectory: value[0] === PORTABLE.directory, birth: null };
 		}
-		if (value.length <= REBOUND_BYTES || value[0] !== REBOUND) return null;
+		// the root carries 16 random bytes, which are no id
+		if (value.length < REBOUND_BYTES + KERNEL_ID_BYTES_MIN || value[0] !== REBOUND) return null;
 		return {
 			id: { type: value[2], bytes: value.subarray(REBOUND_BYTES) },
 			isDirectory: value[1] === 1,
@@ -372,6 +373,8 @@ export class PortableUpper implements HandleProvider {
 /** First byte of the xattr of an inode that had a kernel handle: then whether it is a directory, type, space (2), inode number (8), bytes of the handle. */
 const REBOUND = 0xe5;
 const REBOUND_BYTES = 13;
+/** Shorter handles no file system gives. */
+const KERNEL_ID_BYTES_MIN = 8;
 
 interface Carried {
 	readonly id: FileHandle;
