@@ -16,6 +16,7 @@ const REGULAR = 8;
 const SYMLINK = 10;
 const SOCKET = 12;
 
+const CAPABILITY = "security.capability";
 const S_ISUID = 0o4000;
 const S_ISGID = 0o2000;
 const S_IXGRP = 0o010;
@@ -126,6 +127,8 @@ export class KeptRights implements Rights {
 		const owner = this.asRoot ? { uid: uid ?? shown.uid, gid: gid ?? shown.gid } : { uid: this.#uid, gid: this.#gid };
 		const kept = this.#keep(fd, real, owner, bits, typeSuffix(shown, real));
 		if (kept < 0) return kept;
+		// as chown(2) does; who may not remove one cannot have set it either
+		if (isMoved && real.type === REGULAR) removeXattr(fd, CAPABILITY);
 		const access = this.realMode(real.type, bits);
 		return (real.mode & 0o7777) === access ? 0 : changeMode(fd, access);
 	}

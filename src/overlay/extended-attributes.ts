@@ -8,7 +8,7 @@ import { changeUpper, writableOf } from "./copy-up.ts";
 import { type Engine, failed } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
-import { ACL_ACCESS, ACL_DEFAULT, judgeAcl } from "./posix-acl.ts";
+import { ACL_ACCESS, ACL_DEFAULT, judgeAcl, withOwnerOf } from "./posix-acl.ts";
 import { refuseProtected } from "./protection.ts";
 import type { ObjectChange } from "./steps.ts";
 import { type Credentials, FileType } from "./types.ts";
@@ -44,7 +44,9 @@ export function getExtendedAttribute(engine: Engine, node: Node, who: Credential
 		demand(engine, node, stat, who, MAY.read);
 	}
 	refuseName(target);
-	return read(engine, node, target);
+	const value = read(engine, node, target);
+	// the real owner, who is this process, has more
+	return target.text === ACL_ACCESS && node.top.layer.rights.isKept ? withOwnerOf(value, stat.mode) : value;
 }
 
 /** Names as the caller may see them: the overlay's own are hidden, and those that it keeps escaped are shown as they were set. */

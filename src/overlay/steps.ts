@@ -215,7 +215,13 @@ function applyChange(
 	if (change.xattr === undefined) return;
 	applyXattr(fd, change.xattr.name, change.xattr.value);
 	// an ACL has changed the mode of the real file, and what is kept beside it says otherwise
-	if (!rights.isKept || Buffer.from(change.xattr.name).toString("latin1") !== ACL_ACCESS || fstat(fd, scratch) < 0) return;
+	if (
+		!rights.isKept ||
+		change.xattr.value === null ||
+		Buffer.from(change.xattr.name).toString("latin1") !== ACL_ACCESS ||
+		fstat(fd, scratch) < 0
+	)
+		return;
 	const bits = scratch.mode & 0o777;
 	rights.show(fd, scratch);
 	must(rights.change(fd, type, { mode: (scratch.mode & 0o7000) | bits }), "Cannot change the mode");
