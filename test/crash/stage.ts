@@ -1,5 +1,6 @@
 import { chmodSync, chownSync, linkSync, lstatSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { PortableLower } from "../../src/layer/portable-lower.ts";
 import { interceptChanges } from "../../src/linux/libc.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { setXattr } from "../../src/linux/xattr.ts";
@@ -329,7 +330,10 @@ export async function counting<T>(
 /** Closes what an overlay has open, and has it write nothing more. */
 export function abandon({ engine }: Overlay): void {
 	engine.descriptors.dropAll();
-	for (const layer of engine.layers) layer.close();
+	for (const layer of engine.layers) {
+		layer.close();
+		if (layer.handles instanceof PortableLower) layer.handles.links?.close();
+	}
 	engine.partials?.records.close();
 	engine.writable?.work.close();
 	engine.writable?.linkCounts.close();
