@@ -1,5 +1,6 @@
 import type { OverlayXattrs } from "../layer/layer.ts";
 import { OVERRIDE_XATTR } from "../layer/rights.ts";
+import { ERRNO } from "../linux/errno.ts";
 import type { Stat } from "../linux/stat.ts";
 import { getXattr, listXattrs, VALUE_BYTES_MAX } from "../linux/xattr.ts";
 import { demand, inGroup, isSuperuser, MAY } from "./access.ts";
@@ -53,6 +54,8 @@ export function getExtendedAttribute(engine: Engine, node: Node, who: Credential
 export function listExtendedAttributes(engine: Engine, node: Node, who: Credentials): Buffer[] {
 	statOf(engine, node);
 	const names = listXattrs(engine.descriptors.path(node.top));
+	// a lower on a file system without any, as squashfs can be
+	if (names === -ERRNO.EOPNOTSUPP) return [];
 	if (typeof names === "number") throw failed("Cannot list extended attributes", names);
 	const { prefix, escape: escaped } = engine.xattr;
 	const shown: Buffer[] = [];
@@ -206,7 +209,7 @@ function has(engine: Engine, node: Node, target: Target): boolean {
 		read(engine, node, target);
 		return true;
 	} catch (error) {
-		if (error instanceof OverlayError && error.code === "noattr") return false;
+		if (error instanceof OverlayError && (error.code === "noattr" || (error.code === "notsupp" && !node.isUpper))) return false;
 		throw error;
 	}
 }
