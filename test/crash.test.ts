@@ -68,3 +68,36 @@ test("the same where all lower files count as large, and are copied up in parts"
 	}
 	assert.deepEqual(lowers.snapshot(), contents, "the lowers, byte for byte");
 });
+
+for (const [keeping, title] of [
+	["portable", "the same with portable handles"],
+	["ordinary", "the same as an ordinary user keeps an upper: rights in xattrs, whiteouts as files"],
+] as const) {
+	test(title, { skip }, async (t) => {
+		const lowers = new Lowers(scratch(t).mount("tmpfs"));
+		const contents = lowers.snapshot();
+		const total: Counts = { calls: 0, points: 0, recoveryPoints: 0 };
+		for (const [index, operation] of OPERATIONS.entries()) {
+			if (only !== undefined && !operation.name.includes(only)) continue;
+			await t.test(operation.name, async (t) => {
+				const failures: string[] = [];
+				const campaign = new Campaign(lowers, operation, (what) => failures.push(what), null, false, keeping);
+				await campaign.run({
+					others: full ? 2000 : 20,
+					stride: all ? 1 : 6,
+					first: index,
+					recoveries: all ? 3 : index % 6 === 0 ? 1 : 0,
+					repetitions: all ? 1 : 4,
+				});
+				const { calls, points, recoveryPoints } = campaign.counts;
+				t.diagnostic(`${calls} calls, stopped before ${points} of them, ${recoveryPoints} times more in recovery`);
+				total.calls += calls;
+				total.points += points;
+				total.recoveryPoints += recoveryPoints;
+				assert.equal(failures.length, 0, `${failures.length} failures:\n${failures.slice(0, 6).join("\n")}`);
+			});
+		}
+		t.diagnostic(`${total.calls} calls, ${total.points} crash points, ${total.recoveryPoints} in recovery`);
+		assert.deepEqual(lowers.snapshot(), contents, "the lowers, byte for byte");
+	});
+}

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { ALLOWED_DIFFERENCES } from "./differential/allowed-differences.ts";
-import { campaign, cannotCompare, DIRECTION_NAMES, replayFromEnvironment } from "./differential/campaign.ts";
+import { campaign, cannotCompare, directionsOf, replayFromEnvironment } from "./differential/campaign.ts";
 import { RIG_NAMES, Rig } from "./differential/rig.ts";
 import { full } from "./support/requirements.ts";
 import { scratch } from "./support/scratch.ts";
@@ -18,7 +18,7 @@ const WHAT = {
 } as const;
 
 for (const rig of RIG_NAMES) {
-	for (const direction of DIRECTION_NAMES) {
+	for (const direction of directionsOf(rig)) {
 		test(`${WHAT[direction]}: ${rig}`, { skip: cannotCompare(), timeout: 1_200_000 }, async (t) => {
 			const replay = replayFromEnvironment();
 			const report = await campaign(new Rig(scratch(t), rig), direction, replay, LIMITS);

@@ -145,7 +145,8 @@ export class PortableUpper implements HandleProvider {
 		if (value.length === HASH_BYTES + 1 && (value[0] === PORTABLE.file || value[0] === PORTABLE.directory)) {
 			return { id: { type: value[0], bytes: value.subarray(1) }, isDirectory: value[0] === PORTABLE.directory, birth: null };
 		}
-		if (value.length <= REBOUND_BYTES || value[0] !== REBOUND) return null;
+		// the root carries 16 random bytes, which are no id
+		if (value.length < REBOUND_BYTES + KERNEL_ID_BYTES_MIN || value[0] !== REBOUND) return null;
 		return {
 			id: { type: value[2], bytes: value.subarray(REBOUND_BYTES) },
 			isDirectory: value[1] === 1,
@@ -229,15 +230,46 @@ export class PortableUpper implements HandleProvider {
 	forget(id: FileHandle): void {
 		const key = keyOf(id);
 		if (id.type !== PORTABLE.file) {
-			this.#places.delete(key);
-			unlinkName(this.#directories, key);
+			this.#forgetPlace(key);
 			if (id.type === PORTABLE.directory) return;
 		}
 		const fd = openAt(this.#files, key, O.path | O.nofollow);
 		if (fd < 0) return;
-		if (fstat(fd, scratch) === 0 && scratch.type !== REGULAR) unlinkName(this.#inodes, inodeName(fd, scratch));
-		close(fd);
 		unlinkName(this.#files, key);
+		if (fstat(fd, scratch) === 0 && scratch.type !== REGULAR) this.#forgetInode(fd);
+		close(fd);
+	}
+
+	/** An inode loses its name in work, which is the last one where it was built there; as far as a crash let it come to an id it is to have none. */
+	forgetBuilt(fd: number): void {
+		if (fstat(fd, scratch) < 0) return;
+		const { type, nlink } = scratch;
+		const carried = this.#carriedBy(fd);
+		if (type === DIRECTORY) {
+			if (carried?.isDirectory) this.#forgetPlace(keyOf(carried.id));
+			return;
+		}
+		// a further name of an object that lives
+		if (nlink > 2) return;
+		const text = carried !== null || type === REGULAR ? null : readLink(this.#inodes, inodeName(fd, scratch));
+		const noted = text !== null && text.length === HASH_BYTES * 2 ? Buffer.from(text.toString("latin1"), "hex").toString("hex") : null;
+		const key = carried !== null ? keyOf(carried.id) : noted;
+		if (key !== null && this.#leadsHere(key, fd)) unlinkName(this.#files, key);
+		else if (nlink === 2) return;
+		if (type !== REGULAR) this.#forgetInode(fd);
+	}
+
+	#forgetPlace(key: string): void {
+		this.#places.delete(key);
+		unlinkName(this.#directories, key);
+		unlinkName(this.#directories, asideName(key));
+	}
+
+	/** `scratch`: its attributes. */
+	#forgetInode(fd: number): void {
+		const name = inodeName(fd, scratch);
+		unlinkName(this.#inodes, name);
+		unlinkName(this.#inodes, asideName(name));
 	}
 
 	#leadsHere(key: string, fd: number): boolean {
@@ -328,7 +360,7 @@ export class PortableUpper implements HandleProvider {
 	}
 
 	#write(folder: number, name: string, target: Buffer): number {
-		const aside = `${name}.new`;
+		const aside = asideName(name);
 		let status = makeSymlink(target, folder, aside);
 		if (status === -ERRNO.EEXIST) {
 			unlinkName(folder, aside);
@@ -341,6 +373,8 @@ export class PortableUpper implements HandleProvider {
 /** First byte of the xattr of an inode that had a kernel handle: then whether it is a directory, type, space (2), inode number (8), bytes of the handle. */
 const REBOUND = 0xe5;
 const REBOUND_BYTES = 13;
+/** Shorter handles no file system gives. */
+const KERNEL_ID_BYTES_MIN = 8;
 
 interface Carried {
 	readonly id: FileHandle;
@@ -357,6 +391,10 @@ function keyOf({ type, bytes }: FileHandle): string {
 const SEPARATOR = Buffer.from("/");
 const scratch = new Stat();
 const linkStat = new Stat();
+
+function asideName(name: string): string {
+	return `${name}.new`;
+}
 
 /** A kernel handle has the generation of the inode in it; it is only compared, which needs no privilege. */
 function inodeName(fd: number, stat: Stat): string {

@@ -16,6 +16,11 @@ const REGULAR = 8;
 const SYMLINK = 10;
 const SOCKET = 12;
 
+const CAPABILITY = "security.capability";
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
+const S_IXGRP = 0o010;
+
 const UNCHANGED = 0xffffffff;
 
 /** Owner and permission bits, those that are to be changed. */
@@ -115,7 +120,8 @@ export class KeptRights implements Rights {
 			if (this.asRoot) this.links?.set(fd, Buffer.from(`${uid ?? shown.uid}:${gid ?? shown.gid}:0777`));
 			return 0;
 		}
-		const bits = (mode ?? shown.mode) & 0o7777;
+		const isMoved = uid !== undefined || gid !== undefined;
+		const bits = mode === undefined && isMoved ? modeOfMoved(shown) : (mode ?? shown.mode) & 0o7777;
 		const isOwned = real.type === REGULAR || real.type === DIRECTORY;
 		if (!isOwned) return mode === undefined ? 0 : changeMode(fd, bits & 0o777);
 		const owner = this.asRoot ? { uid: uid ?? shown.uid, gid: gid ?? shown.gid } : { uid: this.#uid, gid: this.#gid };
@@ -127,6 +133,8 @@ export class KeptRights implements Rights {
 		}
 		const kept = this.#keep(fd, real, owner, bits, typeSuffix(shown, real));
 		if (kept < 0) return kept;
+		// as chown(2) does; who may not remove one cannot have set it either
+		if (isMoved && real.type === REGULAR) removeXattr(fd, CAPABILITY);
 		const access = this.realMode(real.type, bits);
 		return open === access ? 0 : changeMode(fd, access);
 	}
@@ -180,6 +188,13 @@ export class KeptRights implements Rights {
 		if (stat.uid === this.#uid) stat.uid = 0;
 		if (stat.gid === this.#gid) stat.gid = 0;
 	}
+}
+
+/** The permission bits behind a change of owner, as chown(2) leaves them. */
+function modeOfMoved(stat: Stat): number {
+	const bits = stat.mode & 0o7777;
+	if (stat.type === DIRECTORY) return bits;
+	return bits & ~((bits & S_IXGRP) !== 0 ? S_ISUID | S_ISGID : S_ISUID);
 }
 
 const KEPT = /^(\d{1,10}):(\d{1,10}):0?([0-7]{1,7})(?::(.*))?$/;

@@ -194,7 +194,11 @@ function dress({ layer: { rights } }: Writable, fd: number, type: FileType, birt
 	if (wanted.size !== undefined && type === FileType.reg && wanted.size > 0) must(truncateFile(fd, wanted.size), "Cannot set the size");
 	must(rights.change(fd, type, { uid: birth.uid, gid: birth.gid }), "Cannot set the owner of a new object");
 	if (type !== FileType.lnk) must(rights.change(fd, type, { mode: birth.mode }), "Cannot set the mode of a new object");
-	if (birth.access !== null) must(setXattr(fd, ACL_ACCESS, birth.access), "Cannot set the ACL of a new object");
+	if (birth.access !== null) {
+		must(setXattr(fd, ACL_ACCESS, birth.access), "Cannot set the ACL of a new object");
+		// it may have taken from the real owner what this process needs
+		if (rights.isKept) must(rights.change(fd, type, { mode: birth.mode }), "Cannot set the mode of a new object");
+	}
 	if (birth.defaultAcl !== null) must(setXattr(fd, ACL_DEFAULT, birth.defaultAcl), "Cannot set the ACL of a new directory");
 	if (wanted.atime !== undefined || wanted.mtime !== undefined) {
 		must(changeTimes(fd, wanted.atime, wanted.mtime), "Cannot set the times of a new object");

@@ -1,4 +1,6 @@
 import type { OverlayXattrs } from "../layer/layer.ts";
+import { OVERRIDE_XATTR } from "../layer/rights.ts";
+import { ERRNO } from "../linux/errno.ts";
 import type { Stat } from "../linux/stat.ts";
 import { getXattr, listXattrs, VALUE_BYTES_MAX } from "../linux/xattr.ts";
 import { demand, inGroup, isSuperuser, MAY } from "./access.ts";
@@ -7,7 +9,7 @@ import { changeUpper, writableOf } from "./copy-up.ts";
 import { type Engine, failed } from "./engine.ts";
 import { OverlayError } from "./errors.ts";
 import type { Node } from "./node.ts";
-import { ACL_ACCESS, ACL_DEFAULT, judgeAcl } from "./posix-acl.ts";
+import { ACL_ACCESS, ACL_DEFAULT, judgeAcl, withOwnerOf } from "./posix-acl.ts";
 import { refuseProtected } from "./protection.ts";
 import type { ObjectChange } from "./steps.ts";
 import { type Credentials, FileType } from "./types.ts";
@@ -36,26 +38,30 @@ interface Target {
 export function getExtendedAttribute(engine: Engine, node: Node, who: Credentials, name: Uint8Array): Buffer {
 	const stat = statOf(engine, node);
 	const target = targetOf(engine.xattr, name);
-	if (target.space === "trusted" && !isSuperuser(who)) throw noSuch();
+	if ((target.space === "trusted" && !isSuperuser(who)) || isKept(engine, target.text)) throw noSuch();
 	if (target.space === "acl" && node.type === FileType.lnk) throw unsupported("A symlink has no ACL");
 	if (target.space === "user") {
 		if (!mayCarryUser(node)) throw noSuch();
 		demand(engine, node, stat, who, MAY.read);
 	}
 	refuseName(target);
-	return read(engine, node, target);
+	const value = read(engine, node, target);
+	// the real owner, who is this process, has more
+	return target.text === ACL_ACCESS && node.top.layer.rights.isKept ? withOwnerOf(value, stat.mode) : value;
 }
 
 /** Names as the caller may see them: the overlay's own are hidden, and those that it keeps escaped are shown as they were set. */
 export function listExtendedAttributes(engine: Engine, node: Node, who: Credentials): Buffer[] {
 	statOf(engine, node);
 	const names = listXattrs(engine.descriptors.path(node.top));
+	// a lower on a file system without any, as squashfs can be
+	if (names === -ERRNO.EOPNOTSUPP) return [];
 	if (typeof names === "number") throw failed("Cannot list extended attributes", names);
 	const { prefix, escape: escaped } = engine.xattr;
 	const shown: Buffer[] = [];
 	for (const name of names) {
 		const text = name.toString("latin1");
-		if (text.startsWith("trusted.") && !isSuperuser(who)) continue;
+		if ((text.startsWith("trusted.") && !isSuperuser(who)) || isKept(engine, text)) continue;
 		if (!text.startsWith(prefix)) shown.push(name);
 		else if (text.startsWith(escaped)) shown.push(Buffer.from(prefix + text.slice(escaped.length), "latin1"));
 	}
@@ -111,6 +117,7 @@ function changeable(engine: Engine, node: Node, who: Credentials, name: Uint8Arr
 	const target = targetOf(engine.xattr, name);
 	writableOf(engine);
 	demandChange(engine, node, stat, who, target);
+	if (isKept(engine, target.text)) throw forbidden("Owner and mode are kept in this attribute");
 	refuseName(target);
 	return { stat, target };
 }
@@ -182,6 +189,11 @@ function demandChange(engine: Engine, node: Node, stat: Stat, who: Credentials, 
 	demand(engine, node, stat, who, MAY.write);
 }
 
+/** Whoever could set this one would give himself other people's files. */
+function isKept(engine: Engine, text: string): boolean {
+	return text === OVERRIDE_XATTR && engine.layers[0].rights.isKept;
+}
+
 function mayCarryUser(node: Node): boolean {
 	return node.type === FileType.reg || node.type === FileType.dir;
 }
@@ -197,7 +209,7 @@ function has(engine: Engine, node: Node, target: Target): boolean {
 		read(engine, node, target);
 		return true;
 	} catch (error) {
-		if (error instanceof OverlayError && error.code === "noattr") return false;
+		if (error instanceof OverlayError && (error.code === "noattr" || (error.code === "notsupp" && !node.isUpper))) return false;
 		throw error;
 	}
 }

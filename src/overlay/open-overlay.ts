@@ -446,15 +446,12 @@ function keepLinkOwners(upper: Layer, marks: RecordMap): void {
 	};
 }
 
-/** What of upper is removed for good is nothing's id any more. */
+/** What is removed from work was never seen, or is not seen any more. */
 function openIds(upper: Layer, work: WorkFolder, keep: Keep): PortableUpper | null {
 	if (!upper.handles.isPortable) return null;
 	const ids = keep(new PortableUpper(upper.root, work.own, upper.xattr.identity, upper.xattr.upper));
 	upper.handles = ids;
-	work.onRemoval = (fd) => {
-		const id = ids.of(fd);
-		if (typeof id !== "number") ids.forget(id);
-	};
+	work.onRemoval = (fd) => ids.forgetBuilt(fd);
 	return ids;
 }
 

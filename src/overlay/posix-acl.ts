@@ -92,6 +92,14 @@ export function aclGrants(
 	return (other & wanted) === wanted;
 }
 
+/** The same with the owner's permissions of a mode. */
+export function withOwnerOf(value: Buffer, mode: number): Buffer {
+	const entries = decode(value);
+	if (entries === null) return value;
+	for (const entry of entries) if (entry.tag === TAG.userObj) entry.permissions = (mode >> 6) & 7;
+	return encode(entries);
+}
+
 /** What a new object gets from the default ACL of its directory: its permission bits, and its own ACL where more than bits are needed. */
 export interface InheritedAcl {
 	readonly mode: number;

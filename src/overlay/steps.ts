@@ -9,6 +9,7 @@ import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { removeXattr, setXattr, setXattrOfOpen } from "../linux/xattr.ts";
 import { failed, must, type Writable } from "./engine.ts";
 import { setMark } from "./marks.ts";
+import { ACL_ACCESS } from "./posix-acl.ts";
 import { FileType, type SetAttributes, type Timespec } from "./types.ts";
 import { isWhiteoutName } from "./whiteout.ts";
 
@@ -211,7 +212,19 @@ function applyChange(
 	if (change.atime !== undefined || change.mtime !== undefined) {
 		must(changeTimes(fd, change.atime, change.mtime), "Cannot change the times");
 	}
-	if (change.xattr !== undefined) applyXattr(fd, change.xattr.name, change.xattr.value);
+	if (change.xattr === undefined) return;
+	applyXattr(fd, change.xattr.name, change.xattr.value);
+	// an ACL has changed the mode of the real file, and what is kept beside it says otherwise
+	if (
+		!rights.isKept ||
+		change.xattr.value === null ||
+		Buffer.from(change.xattr.name).toString("latin1") !== ACL_ACCESS ||
+		fstat(fd, scratch) < 0
+	)
+		return;
+	const bits = scratch.mode & 0o777;
+	rights.show(fd, scratch);
+	must(rights.change(fd, type, { mode: (scratch.mode & 0o7000) | bits }), "Cannot change the mode");
 }
 
 function applyXattr(fd: number, name: Uint8Array, value: Uint8Array | null): void {

@@ -7,7 +7,7 @@ import type { Node } from "../../src/overlay/node.ts";
 import type { ChangeRequest } from "../../src/overlay/types.ts";
 import type { Operation } from "./operations.ts";
 import type { PowerDisk } from "./power-disk.ts";
-import { bytes, CrashError, counting, type Lowers, ROOT, requestOf, Stage } from "./stage.ts";
+import { bytes, CrashError, counting, type Keeping, type Lowers, ROOT, requestOf, Stage } from "./stage.ts";
 import { difference, Names, seenBy, type Tree } from "./tree.ts";
 
 /** A stage at the moment before the operation. */
@@ -70,10 +70,19 @@ export class Campaign {
 	readonly #lowersBefore: string;
 	readonly #disk: PowerDisk | null;
 	readonly #isPartial: boolean;
+	readonly #keeping: Keeping;
 	readonly counts: Counts = { calls: 0, points: 0, recoveryPoints: 0 };
 
 	/** With a disk its power fails instead of a process being killed. */
-	constructor(lowers: Lowers, operation: Operation, fail: (what: string) => void, disk: PowerDisk | null = null, isPartial = false) {
+	constructor(
+		lowers: Lowers,
+		operation: Operation,
+		fail: (what: string) => void,
+		disk: PowerDisk | null = null,
+		isPartial = false,
+		keeping: Keeping = "kernel",
+	) {
+		this.#keeping = keeping;
 		this.#disk = disk;
 		this.#isPartial = isPartial;
 		this.#lowers = lowers;
@@ -103,7 +112,7 @@ export class Campaign {
 	}
 
 	async #start(): Promise<Start> {
-		const stage = new Stage(this.#lowers, `stage${serial++}`, this.#disk, this.#isPartial);
+		const stage = new Stage(this.#lowers, `stage${serial++}`, this.#disk, this.#isPartial, this.#keeping);
 		await stage.build();
 		await this.#operation.prepare?.(stage);
 		const last = await this.#send(stage, LAST);
@@ -263,19 +272,70 @@ export class Campaign {
 		return answer;
 	}
 
+	/** What portable ids lead to is there, and has them. */
+	#checkIds(stage: Stage, where: string): void {
+		const own = join(stage.work, "holdfast");
+		for (const name of readdirSync(join(own, "ids"))) {
+			const path = join(own, "ids", name);
+			const stat = lstatSync(path);
+			if (stat.nlink < 2) this.#fail(`${where}: ids/${name} is all that is left of an object`);
+			if (!stat.isFile()) continue;
+			const id = Buffer.from(xattr(path, `${stage.prefix}holdfast`), "latin1").toString("hex");
+			if (id.slice(2) !== name) this.#fail(`${where}: ids/${name} leads to an object with the id ${id}`);
+		}
+		for (const name of readdirSync(join(own, "inodes"))) {
+			const id = readlinkSync(join(own, "inodes", name));
+			if (name.endsWith(".new")) this.#fail(`${where}: inodes/${name} is left half written`);
+			else if (lstatSync(join(own, "ids", id), { throwIfNoEntry: false }) === undefined)
+				this.#fail(`${where}: inodes/${name} has the id ${id}, which leads nowhere`);
+		}
+		const directories = readdirSync(join(own, "directories"));
+		const root = "0".repeat(32);
+		const placeOf = (id: string): string => {
+			if (id === root) return stage.upper;
+			const target = readlinkSync(join(own, "directories", id));
+			return join(placeOf(target.slice(0, 32)), target.slice(33));
+		};
+		for (const name of directories) {
+			try {
+				if (name.endsWith(".new")) throw new Error("it is left half written");
+				const id = Buffer.from(xattr(placeOf(name), `${stage.prefix}holdfast`), "latin1").toString("hex");
+				if (id.slice(2) !== name) throw new Error(`${placeOf(name)} has the id ${id}`);
+			} catch (error) {
+				this.#fail(`${where}: directories/${name}: ${(error as Error).message}`);
+			}
+		}
+		const visit = (path: string) => {
+			for (const name of readdirSync(path, { withFileTypes: true })) {
+				if (!name.isDirectory()) continue;
+				const below = join(path, name.name);
+				const id = Buffer.from(xattr(below, `${stage.prefix}holdfast`), "latin1")
+					.toString("hex")
+					.slice(2);
+				if (!directories.includes(id)) this.#fail(`${where}: nothing leads to the directory ${below} with the id ${id}`);
+				visit(below);
+			}
+		};
+		visit(stage.upper);
+	}
+
 	/** Nothing of the change is left in work, and every index entry is of use. */
 	#checkRest(stage: Stage, where: string): void {
 		const work = readdirSync(join(stage.work, "work"));
 		if (work.join() !== "incompat") this.#fail(`${where}: work holds ${work.join()}`);
 		const unnamed = new Set(readdirSync(join(stage.work, "holdfast/unnamed")));
-		for (const name of readdirSync(join(stage.work, "index"))) {
-			const stat = lstatSync(join(stage.work, "index", name));
-			if (!stat.isFile()) continue;
-			const value = xattr(join(stage.work, "index", name), "trusted.overlay.nlink");
-			const links = stat.nlink + Number(value.slice(1));
-			if (!(links > 0)) this.#fail(`${where}: an object without a name is left in the index`);
-			if (unnamed.has(name) && stat.nlink > 1 && links === 1) this.#fail(`${where}: the only name of an object is not counted as one`);
+		for (const name of readdirSync(stage.index)) {
+			const path = join(stage.index, name);
+			const stat = lstatSync(path);
+			if (!stat.isFile() || isWhiteout(stage, path)) continue;
+			const value = xattr(path, `${stage.prefix}nlink`);
+			// of what was built with one name and its entry the count is not noted; by a portable id one more link leads to it
+			const links = stat.nlink - (stage.keeping === "kernel" ? 0 : 1);
+			const left = links + Number(value === "" ? -1 : value.slice(1));
+			if (!(left > 0)) this.#fail(`${where}: an object without a name is left in the index`);
+			if (unnamed.has(name) && links > 1 && left === 1) this.#fail(`${where}: the only name of an object is not counted as one`);
 		}
+		if (stage.keeping !== "kernel") this.#checkIds(stage, where);
 		for (const name of readdirSync(join(stage.work, "holdfast/links"))) {
 			if (name.endsWith(".new")) this.#fail(`${where}: a link count is left half written`);
 		}
@@ -326,24 +386,41 @@ function xattr(path: string, name: string): string {
 	return typeof value === "number" ? "" : value.toString("latin1");
 }
 
-const MARKS = ["opaque", "redirect", "impure", "nlink"].map((name) => `trusted.overlay.${name}`);
+const MARKS = ["opaque", "redirect", "impure", "nlink"];
+
+function isWhiteout(stage: Stage, path: string): boolean {
+	const stat = lstatSync(path);
+	if (stat.isCharacterDevice() && stat.rdev === 0) return true;
+	if (stage.keeping !== "ordinary" || !stat.isFile() || stat.size > 0) return false;
+	return xattr(path, `${stage.prefix}whiteout`) !== "";
+}
+
+/** An entry of the index, or of what is named as it. By portable ids the uuid of the layer in it is another one in each stage. */
+function entryName(stage: Stage, name: string): string {
+	return stage.keeping === "kernel" ? name : name.slice(0, 10) + name.slice(42);
+}
 
 /** What upper and work hold, without what differs from run to run. */
 function disk(stage: Stage): string[] {
 	const found: string[] = [];
-	const visit = (path: string, name: string) => {
+	const visit = (path: string, name: string, toName = (child: string) => child) => {
 		const stat = lstatSync(path);
-		const marks = MARKS.map((mark) => xattr(path, mark));
+		const marks = MARKS.map((mark) => xattr(path, stage.prefix + mark));
+		if (stage.keeping === "ordinary") marks.push(xattr(path, "user.containers.override_stat"));
 		// all whiteouts are one inode
-		const isWhiteout = stat.isCharacterDevice() && stat.rdev === 0;
-		found.push(`${name} ${isWhiteout ? "whiteout" : `${stat.mode.toString(8)} nlink=${stat.nlink} ${marks.join(",")}`}`);
-		if (stat.isDirectory()) for (const child of readdirSync(path)) visit(join(path, child), `${name}/${child}`);
+		found.push(`${name} ${isWhiteout(stage, path) ? "whiteout" : `${stat.mode.toString(8)} nlink=${stat.nlink} ${marks.join(",")}`}`);
+		if (stat.isDirectory()) for (const child of readdirSync(path)) visit(join(path, child), `${name}/${toName(child)}`);
 	};
 	visit(stage.upper, "upper");
-	visit(join(stage.work, "index"), "index");
+	visit(stage.index, "index", (child) => entryName(stage, child));
 	for (const name of ["links", "unnamed"]) {
 		const folder = join(stage.work, "holdfast", name);
-		for (const entry of readdirSync(folder)) found.push(`${name} ${entry} ${readlinkSync(join(folder, entry))}`);
+		for (const entry of readdirSync(folder)) found.push(`${name} ${entryName(stage, entry)} ${readlinkSync(join(folder, entry))}`);
+	}
+	if (stage.keeping !== "kernel") {
+		for (const name of ["ids", "directories", "inodes"]) {
+			found.push(`${name} ${readdirSync(join(stage.work, "holdfast", name)).length}`);
+		}
 	}
 	return found;
 }

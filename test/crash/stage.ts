@@ -1,5 +1,6 @@
 import { chmodSync, chownSync, linkSync, lstatSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { PortableLower } from "../../src/layer/portable-lower.ts";
 import { interceptChanges } from "../../src/linux/libc.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { setXattr } from "../../src/linux/xattr.ts";
@@ -129,6 +130,9 @@ function walk(path: string): [string, ReturnType<typeof statOf>][] {
 
 const statOf = (path: string) => lstatSync(path, { bigint: true });
 
+/** Where ids come from: kernel handles, portable ones, or these as an ordinary user keeps an upper, with owners and modes in xattrs. */
+export type Keeping = "kernel" | "portable" | "ordinary";
+
 /** Upper and work over the lowers, for one run. Built through an overlay, request by request, as its clients would. */
 export class Stage {
 	readonly lowers: Lowers;
@@ -139,19 +143,31 @@ export class Stage {
 	readonly disk: PowerDisk | null;
 	/** Whether all lower files count as large ones, which are copied up in parts. */
 	readonly isPartial: boolean;
+	readonly keeping: Keeping;
 	#overlay: Overlay | null = null;
 	#xid = 0;
 
-	constructor(lowers: Lowers, name: string, disk: PowerDisk | null = null, isPartial = false) {
+	constructor(lowers: Lowers, name: string, disk: PowerDisk | null = null, isPartial = false, keeping: Keeping = "kernel") {
 		this.lowers = lowers;
 		this.disk = disk;
 		this.isPartial = isPartial;
+		this.keeping = keeping;
 		this.path = join(disk?.path ?? lowers.base, name);
 		this.upper = join(this.path, "upper");
 		this.work = join(this.path, "work");
 		mkdirSync(this.upper, { recursive: true });
 		// an overlay in this process has set the umask to 0
 		chmodSync(this.upper, 0o755);
+	}
+
+	/** The index: portable ids lie in a folder of ours. */
+	get index(): string {
+		return join(this.work, this.keeping === "kernel" ? "index" : "holdfast/index");
+	}
+
+	/** Prefix of the overlay's own xattrs. */
+	get prefix(): string {
+		return this.keeping === "ordinary" ? "user.overlay." : "trusted.overlay.";
 	}
 
 	get overlay(): Overlay {
@@ -172,6 +188,7 @@ export class Stage {
 			stateFolder: join(this.path, "state"),
 			isSync: this.disk !== null,
 			partialLimits: this.isPartial ? { bytesMin: 1, granuleBytes: 8, fills: false } : {},
+			...(this.keeping === "kernel" ? {} : ({ handles: "portable", linkNames: true, fakeRoot: this.keeping === "ordinary" } as const)),
 		};
 		this.#overlay = workInline(openOverlay({ ...options, purpose: "serve" }).overlay, this.disk !== null);
 		return this.#overlay;
@@ -313,10 +330,14 @@ export async function counting<T>(
 /** Closes what an overlay has open, and has it write nothing more. */
 export function abandon({ engine }: Overlay): void {
 	engine.descriptors.dropAll();
-	for (const layer of engine.layers) layer.close();
+	for (const layer of engine.layers) {
+		layer.close();
+		if (layer.handles instanceof PortableLower) layer.handles.links?.close();
+	}
 	engine.partials?.records.close();
 	engine.writable?.work.close();
 	engine.writable?.linkCounts.close();
 	engine.writable?.journal.close();
+	engine.writable?.ids?.close();
 	if (engine.writable !== null) close(engine.writable.index.fd);
 }

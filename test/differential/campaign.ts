@@ -5,7 +5,7 @@ import { needs } from "../support/requirements.ts";
 import { cannotMount } from "../support/scratch.ts";
 import { Difference } from "./compare.ts";
 import { alternatingScenarios, parallelScenarios } from "./generate.ts";
-import type { Rig } from "./rig.ts";
+import type { Rig, RigName } from "./rig.ts";
 import { runAlternating } from "./run-alternating.ts";
 import { runScenario, type Tally } from "./run-scenario.ts";
 import { type Scenario, showScenario } from "./scenario.ts";
@@ -31,6 +31,11 @@ const DIRECTIONS = {
 } as const;
 export type Direction = keyof typeof DIRECTIONS;
 export const DIRECTION_NAMES = Object.keys(DIRECTIONS) as Direction[];
+
+/** With portable handles the kernel does not take an upper over. */
+export function directionsOf(rig: RigName): readonly Direction[] {
+	return rig === "portable" || rig === "ordinary" ? ["parallel"] : DIRECTION_NAMES;
+}
 
 export interface Replay {
 	readonly seed: number;

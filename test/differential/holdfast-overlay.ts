@@ -7,7 +7,7 @@ import { type Attributes, type Credentials, FileType, type OverlayObject } from 
 import { workInline } from "./inline-offload.ts";
 import type { Model } from "./model.ts";
 import { digest, type Observed, showTime, showXattrs, TYPE_NAMES } from "./observed.ts";
-import type { LayerPaths } from "./rig.ts";
+import type { HoldfastOptions, LayerPaths } from "./rig.ts";
 import { type Change, isOn, type Operation, type Path, type Scenario, XATTR_VALUES } from "./scenario.ts";
 
 const ROOT: Credentials = { uid: 0, gid: 0, gids: [] };
@@ -47,7 +47,7 @@ export function fileidOf(attributes: Attributes): string {
 export class HoldfastOverlay {
 	readonly #paths: LayerPaths;
 	readonly #scenario: Scenario;
-	readonly #usesUserXattrs: boolean;
+	readonly #options: HoldfastOptions;
 	#overlay: Overlay | null = null;
 	/** What the last adoption could not do. */
 	problems: readonly string[] = [];
@@ -55,18 +55,17 @@ export class HoldfastOverlay {
 	/** The change that was asked for last, and its answer: sent again after a restart, as a client does that heard nothing. */
 	#last: { readonly send: () => Promise<Buffer | null>; readonly result: string; readonly handle: Buffer | null } | null = null;
 
-	constructor(paths: LayerPaths, scenario: Scenario, usesUserXattrs: boolean) {
+	constructor(paths: LayerPaths, scenario: Scenario, options: HoldfastOptions) {
 		this.#paths = paths;
 		this.#scenario = scenario;
-		this.#usesUserXattrs = usesUserXattrs;
+		this.#options = options;
 	}
 
 	#openLayers(purpose: OpenOptions["purpose"]): OpenedOverlay {
 		const { lowers, upper, work, state } = this.#paths;
 		const { nodesMax, copiesInParts } = this.#scenario;
-		const userXattrs = this.#usesUserXattrs;
 		const partialLimits = copiesInParts ? { bytesMin: 1, granuleBytes: 16, fills: false } : {};
-		return openOverlay({ lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax, userXattrs, partialLimits });
+		return openOverlay({ lowers, upper, work, stateFolder: state, isSync: false, purpose, nodesMax, ...this.#options, partialLimits });
 	}
 
 	#open(purpose: OpenOptions["purpose"]): Overlay {

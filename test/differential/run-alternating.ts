@@ -58,7 +58,7 @@ class AlternatingRun {
 		dressUpper(oraclePaths);
 		this.#oracle = this.#kernel(oraclePaths, rig.options);
 		this.#holder = this.#kernel(this.#paths, rig.mountOptions("as always", false));
-		this.#holdfast = new HoldfastOverlay(this.#paths, scenario, rig.usesUserXattrs);
+		this.#holdfast = new HoldfastOverlay(this.#paths, scenario, rig.holdfast);
 	}
 
 	#kernel(paths: LayerPaths, options: readonly string[]): KernelOverlay {

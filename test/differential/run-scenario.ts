@@ -119,7 +119,7 @@ class Run {
 		this.#paths = rig.layers(name, "holdfast", scenario);
 		this.#kernel = new KernelOverlay(kernelPaths, rig.options);
 		this.#kernels.push(this.#kernel);
-		this.#holdfast = new HoldfastOverlay(this.#paths, scenario, rig.usesUserXattrs);
+		this.#holdfast = new HoldfastOverlay(this.#paths, scenario, rig.holdfast);
 	}
 
 	async go(): Promise<void> {
@@ -143,6 +143,7 @@ class Run {
 		compareLowers(this.#paths.lowers, lowersBefore);
 		// redirects, which holdfast writes with userxattr too, are what the kernel does not follow then
 		if (this.#rig.usesUserXattrs && this.#isAlone) return;
+		if (this.#rig.isPortable) return;
 		await this.#release(last);
 		this.place = "end of release";
 		compareLowers(this.#paths.lowers, lowersBefore);
@@ -164,6 +165,8 @@ class Run {
 
 	/** `mayBeAlone`: holdfast may do what the kernel cannot; the trees are not compared any more then. */
 	async #perform(operation: Operation, mayBeAlone: boolean): Promise<void> {
+		// the overlay's own prefix is another one on each side there
+		if (this.#rig.name === "ordinary" && "name" in operation && operation.name === "trusted.overlay.") return;
 		const theirs = this.#isAlone ? null : this.#kernel.perform(operation);
 		if (theirs === "EXDEV" && this.#rig.usesUserXattrs && !mayBeAlone) {
 			count(this.#tally?.results, `${operation.kind} EXDEV (not asked of holdfast)`);
