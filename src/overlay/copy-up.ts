@@ -160,11 +160,12 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		const names = node.lowerLinks >= 0 ? node.lowerLinks : (writable.linkCounts.get(entry) ?? stat.nlink);
 		// the inode will have its index entry for a link, and its name where that is known
 		const delta = names - (place === null ? 1 : 2);
+		// first: what can have no xattr has its marks by its id
+		if (writable.ids !== null) must(writable.ids.assign(built.fd, writable.ids.newId(false)), "Cannot give an object its id");
 		mark(engine, built.fd, source, stat);
 		// one name here and one in the index is what is taken for granted; each xattr less lets more of them fit into the inode
 		if (delta !== -1 || lowerLinks > 1)
 			must(setMark(writable, built.fd, engine.xattr.nlink, nlinkValue(delta)), "Cannot set the link count");
-		if (writable.ids !== null) must(writable.ids.assign(built.fd, writable.ids.newId(false)), "Cannot give an object its id");
 		copyMetadata(writable.layer, engine.descriptors.path(source), built.fd, stat);
 		must(writable.layer.stat(built.fd, stat), "Cannot read an object in work");
 		const real = realOf(writable.layer, built.fd, stat);
