@@ -19,6 +19,7 @@ const INODES = "inodes";
 /** S_IFMT >> 12. */
 const DIRECTORY = 4;
 const REGULAR = 8;
+const SYMLINK = 10;
 
 const NAMES_MAX = 65_536;
 const PATH_BYTES_MAX = 4095;
@@ -165,9 +166,44 @@ export class PortableUpper implements HandleProvider {
 		if (typeof id !== "number") return "kept";
 		const value = getXattr(fd, this.#xattr);
 		if (typeof value === "number" || value.length !== HASH_BYTES + 1 || value[0] !== PORTABLE.file) return "lost";
-		const name = value.toString("hex", 1);
-		unlinkName(this.#files, name);
-		return linkDescriptor(fd, this.#files, name) < 0 ? "lost" : "linked";
+		return this.#linkInstead(fd, value.toString("hex", 1)) < 0 ? "lost" : "linked";
+	}
+
+	/** Gives what can carry no id the one of a file that was a copy of it. 0, or the negated error number. */
+	linkLost(fd: number, id: FileHandle): number {
+		const noted = this.#noteInode(fd, id);
+		return noted < 0 ? noted : this.#linkInstead(fd, id.bytes.toString("hex"));
+	}
+
+	/** Ids of what can carry none, but for those that are known, with what their inodes look like (`lookOf`). */
+	others(known: ReadonlySet<string>): { readonly id: FileHandle; readonly look: string }[] {
+		const names: string[] = [];
+		visitEntries(this.#files, (name) => {
+			names.push(Buffer.from(name).toString("latin1"));
+			return undefined;
+		});
+		const found: { readonly id: FileHandle; readonly look: string }[] = [];
+		for (const name of names) {
+			if (known.has(name)) continue;
+			const fd = openAt(this.#files, name, O.path | O.nofollow);
+			if (fd < 0) continue;
+			if (
+				fstat(fd, scratch) === 0 &&
+				scratch.type !== REGULAR &&
+				scratch.type !== DIRECTORY &&
+				typeof getXattr(fd, this.#xattr) === "number"
+			)
+				found.push({ id: { type: PORTABLE.file, bytes: Buffer.from(name, "hex") }, look: lookOf(fd, scratch) });
+			close(fd);
+		}
+		return found;
+	}
+
+	#linkInstead(fd: number, name: string): number {
+		const aside = `${name}.new`;
+		unlinkName(this.#files, aside);
+		const linked = linkDescriptor(fd, this.#files, aside);
+		return linked < 0 ? linked : renameName(this.#files, aside, this.#files, name);
 	}
 
 	/** Closed with this. */
@@ -296,6 +332,12 @@ function inodeName(fd: number, stat: Stat): string {
 	const handle = handleOf(fd);
 	if (typeof handle === "number") return `${stat.inoHi.toString(16)}-${stat.inoLo.toString(16)}`;
 	return `${handle.type}-${handle.bytes.toString("hex")}`;
+}
+
+/** Two copies of one inode look alike, and hardly two others: the time is in nanoseconds. */
+export function lookOf(fd: number, stat: Stat): string {
+	const target = stat.type === SYMLINK ? (readLink(fd, "")?.toString("hex") ?? "") : `${stat.rdevMajor}:${stat.rdevMinor}`;
+	return `${stat.mode}:${stat.mtimeSec}.${stat.mtimeNsec}:${target}`;
 }
 
 function openFolder(own: number, name: string): number {
