@@ -200,19 +200,19 @@ class Comparison {
 			const isDirectory = isThere && newStat.type === FileType.dir;
 			if (wasDirectory || isDirectory) pending.push({ path, hash, isInOld: wasDirectory, isInNew: isDirectory });
 			const note = (what: ImageChange["what"]) => this.#changes.push({ lower: index, path, hash: hash.toString("latin1"), what });
-			if (!wasThere) note("added");
-			else if (!isThere) note("removed");
-			else if (oldStat.type !== newStat.type) note("changed");
-			else if (isDirectory) this.same++;
-			else {
-				const isSame = this.#isSame(oldFd, newFd, name, oldStat, newStat);
-				if (isSame) this.same++;
-				else note("changed");
+			const hasType = wasThere && isThere && oldStat.type === newStat.type;
+			const isSame = hasType && (isDirectory || this.#isSame(oldFd, newFd, name, oldStat, newStat));
+			if (isSame) this.same++;
+			else note(!wasThere ? "added" : isThere ? "changed" : "removed");
+			if (!isThere || isDirectory) continue;
+			const newCheck = checkOfStat(newStat);
+			if (isSame) {
 				const oldCheck = checkOfStat(oldStat);
-				const newCheck = checkOfStat(newStat);
 				const shown = oldRows?.shown(hash, oldCheck) ?? oldCheck;
-				if (isSame && !newCheck.equals(shown)) newRows.add(hash, shown, newCheck);
-				if (!isSame && newCheck.equals(shown)) newRows.add(hash, randomBytes(CHECK_BYTES), newCheck);
+				if (!newCheck.equals(shown)) newRows.add(hash, shown, newCheck);
+			} else {
+				// some image before may have had another file there with the attributes of this one
+				newRows.add(hash, randomBytes(CHECK_BYTES), newCheck);
 			}
 		}
 		if (oldFd >= 0) close(oldFd);
@@ -221,13 +221,13 @@ class Comparison {
 
 	#isSame(oldFd: number, newFd: number, name: Buffer, before: Stat, now: Stat): boolean {
 		if (before.type === FileType.lnk) {
-			if (this.#options.sameBy === "mtime+size" && before.mtimeSec !== now.mtimeSec) return false;
+			if (this.#options.sameBy === "mtime+size" && !hasSameTime(before, now)) return false;
 			const [was, is] = [readLink(oldFd, name), readLink(newFd, name)];
 			return was !== null && is !== null && was.equals(is);
 		}
 		if (before.type !== FileType.reg) return before.rdevMajor === now.rdevMajor && before.rdevMinor === now.rdevMinor;
 		if (before.size !== now.size) return false;
-		return this.#options.sameBy === "content" ? isSameContent(oldFd, newFd, name) : before.mtimeSec === now.mtimeSec;
+		return this.#options.sameBy === "content" ? isSameContent(oldFd, newFd, name) : hasSameTime(before, now);
 	}
 
 	/** Looks through upper for what hides the changes: copies of what has changed, and names that stand before what was added. */
@@ -293,6 +293,12 @@ function hiderAbove(hiders: ReadonlyMap<string, string>, path: Buffer): string |
 		if (hider !== undefined) return hider;
 	}
 	return null;
+}
+
+/** Archives often keep whole seconds only. */
+function hasSameTime(one: Stat, other: Stat): boolean {
+	if (one.mtimeSec !== other.mtimeSec) return false;
+	return one.mtimeNsec === other.mtimeNsec || one.mtimeNsec === 0 || other.mtimeNsec === 0;
 }
 
 const SLASH = Buffer.from("/");
