@@ -23,6 +23,7 @@ const FOLDERS = new Set([
 	"inodes",
 	"link-names",
 	"rebases",
+	"rebound",
 ]);
 /** Far more than anything in there grows to: what is larger is not read. */
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
