@@ -31,7 +31,7 @@ export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string,
 	if (takesMarks && !mayShare) return;
 	const walk: Walk = { upper, links: new Map(), mayShare, takesMarks };
 	visitTree(walk, upper.root, "");
-	if (takesMarks) for (const folder of ["index", "work", "holdfast/orphans", "holdfast/lost+found"]) visitFolder(walk, join(work, folder));
+	if (takesMarks) for (const folder of FOLDERS_OF_LINKS) visitFolder(walk, join(work, folder));
 	for (const [, inode] of walk.links) {
 		if (inode.seen === inode.nlink) continue;
 		throw new LayerError(
@@ -40,6 +40,9 @@ export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string,
 		);
 	}
 }
+
+/** Folders of work in which files of upper have further names. */
+const FOLDERS_OF_LINKS = ["index", "work", "holdfast/orphans", "holdfast/lost+found", "holdfast/index", "holdfast/ids"];
 
 /** Marks of the other kind would be content to us, and what they say would be lost. */
 function refuseOtherPrefix(upper: Layer): void {
