@@ -5,7 +5,7 @@ import { visitEntries } from "../linux/directory.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat } from "./whiteout.ts";
+import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
 /**
  * What is expected of an upper: `new`, nothing that another overlay has made; `startedOver`, the same, but for our own mark on its root;
@@ -107,6 +107,8 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 		if (fd < 0) continue;
 		try {
 			fstat(fd, stat);
+			// nothing is written to a whiteout; those of the one kind share an inode with others in work
+			if (walk.takesMarks && isXattrWhiteout(fd, stat, walk.upper.xattr.whiteout)) continue;
 			if (isWhiteoutStat(stat)) {
 				if (walk.takesMarks) continue;
 				throw notOurs(walk.upper, `${childPath} is a whiteout`);
