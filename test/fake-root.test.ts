@@ -20,10 +20,18 @@ const files = full ? 20_000 : 500;
 
 function place(made: Scratch, base = made.path) {
 	const user = ordinaryUser(made);
-	const lower = plant(join(base, "lower"), { "dir/file": "lower", "dir/link": { link: "file" }, "dir/fifo": { node: ["p"] } });
+	const lower = plant(join(base, "lower"), {
+		"dir/file": "lower",
+		"dir/link": { link: "file" },
+		"dir/fifo": { node: ["p"] },
+		"dir/null": { node: ["c", "1", "3"] },
+		"of root/file": "root's",
+		"of root/disk": { node: ["b", "8", "1"] },
+	});
 	const upper = join(base, "upper");
 	for (const folder of [upper, join(base, "work"), join(base, "state")]) mkdirSync(folder, { recursive: true });
 	giveTo(user, lower, upper, join(base, "work"), join(base, "state"));
+	execFileSync("chown", ["-hR", "0:5", join(lower, "of root")]);
 	return {
 		user,
 		lower,
@@ -87,11 +95,15 @@ test("chown, chmod and mknod of a client who is root are shown, over restarts", 
 		["dir/file", 0o4711, 3, 4, reg],
 		["dir/link", 0o777, 7, 8, lnk],
 		["dir/fifo", 0o620, 9, 10, fifo],
+		["dir/null", 0o666, 13, 14, chr],
+		["of root/file", 0o600, 0, 5, reg],
+		["of root/disk", 0o660, 0, 6, blk],
+		["of root", 0o755, 1, 5, dir],
 		["dir", 0o700, 11, 12, dir],
 	] as const) {
 		const handle = await client.walk(root, path);
 		await ok(client.setattr(handle, { uid, gid, ...(type === lnk ? {} : { mode }) }), `SETATTR ${path}`);
-		expect(path, handle, type, mode, uid, gid);
+		expect(path, handle, type, mode, uid, gid, type === chr ? "1:3" : type === blk ? "8:1" : "");
 	}
 	// a whiteout is no device that a client may make
 	const zero = await client.mknod(root, "zero", chr, { mode: 0o600 }, [0, 0]);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, rmSync } from "node:fs";
+import { linkSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { giveTo, HeldTree } from "./support/held-tree.ts";
@@ -220,6 +220,32 @@ test("upper and work copied by two commands: all goes on but what nothing tells 
 	await tree.restart("SIGTERM");
 	assert.equal(moved.stderr.match(/was copied since/g)?.length, 1, moved.stderr);
 	await moved.terminate();
+});
+
+test("--link-names: the names of a lower file are one object where the layers are now", { skip, timeout: 60_000 }, async (t) => {
+	const made = scratch(t);
+	const user = ordinaryUser(made);
+	const first = made.folder("first");
+	const prepare = ([lower]: readonly string[]) => {
+		for (const name of ["a/second", "third"]) linkSync(join(lower as string, "a/b/file"), join(lower as string, name));
+		linkSync(join(lower as string, "a/write"), join(lower as string, "written too"));
+	};
+	const tree = await HeldTree.start(made, first, TREES, { user, prepare, args: ["--link-names"] });
+	await tree.takeAll();
+	assert.equal(tree.namesOf(tree.get("third")).length, 3);
+	await tree.write("written too", "WR");
+	await tree.remove("a/b/file");
+	await tree.server.kill();
+	const second = made.folder("second");
+	copy("cp -a", first, second, user);
+	rmSync(first, { recursive: true });
+	// the option is not needed again
+	await tree.goOnWith(serverAt(made, second, user));
+	await tree.check("after the move");
+	await tree.write("third", "OF");
+	await tree.rename("a", "b");
+	await tree.check("changed where it is now", "SIGKILL");
+	await tree.server.terminate();
 });
 
 test("a read-only export whose lowers moved goes on with the same state folder", { skip }, async (t) => {

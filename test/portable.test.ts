@@ -249,6 +249,44 @@ test("modes are shown as clients have set them, and the owner is the server's us
 	await server.terminate();
 });
 
+test("what this user may not copy up is refused and stays as it is", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower, options, user } = unprivileged(made, {
+		device: { node: ["c", "1", "3"] },
+		secret: "of root",
+		open: "of root",
+		"dir/f": "x",
+	});
+	for (const name of ["device", "secret", "open"]) chownSync(join(lower, name), 0, 0);
+	chmodSync(join(lower, "secret"), 0o600);
+	chmodSync(join(lower, "open"), 0o666);
+	const server = await startServer(made, options);
+	const client = await server.client();
+	const root = await client.root();
+	const [device, secret, open] = [await client.walk(root, "device"), await client.walk(root, "secret"), await client.walk(root, "open")];
+	await refused(client.setattr(device, { mode: 0o666 }), "perm", "chmod of a device of root's");
+	await refused(client.read(secret, 0n, 10), "acces", "READ of what only root may read");
+	await refused(client.write(secret, 0n, Buffer.from("x")), "acces", "WRITE of it");
+	// everybody may write that one; its copy is this user's
+	await client.writeFile(open, "OF");
+	assert.equal((await client.readFile(open)).toString(), "OF root");
+	assert.equal((await client.attributesOf(open)).uid, user.uid);
+	const link = await client.link(device, root, "device too");
+	assert.notEqual(link.status, 0, "a device would have to be copied up for a further name");
+	const moved = await client.rename(root, "device", root, "moved");
+	assert.notEqual(moved.status, 0, "and for another one");
+	await ok(client.remove(root, "device"), "REMOVE of a device of a lower");
+	await ok(client.remove(root, "secret"), "REMOVE of what cannot be read");
+	assert.deepEqual((await client.listPlus(root, { dots: false })).map(({ name }) => name).sort(), ["dir", "open"]);
+	client.close();
+	await server.restart();
+	const again = await server.client();
+	await refused(again.getattr(device), "stale");
+	assert.equal((await again.readFile(open)).toString(), "OF root");
+	again.close();
+	await server.terminate();
+});
+
 test("whiteouts are empty files with an xattr, and a copy of the upper by cp -a, rsync -X and tar keeps them", {
 	skip: skip || needs("rsync", "tar"),
 }, async (t) => {
@@ -479,6 +517,56 @@ test("without --link-names each name is its own object; the option cannot be add
 	client.close();
 	await server.terminate();
 	assertRefused([...serve(options, state), "--link-names"], /--link-names/, user);
+});
+
+test("handle, check, key rotate, settle and release work as that user, and handles hold when it is served again", { skip }, async (t) => {
+	const made = scratch(t);
+	const { user, options, state, upper } = unprivileged(made, { "dir/file": "contents", other: "o", gone: "g", "dir/deep/f": "f" });
+	const server = await startServer(made, options);
+	let client = await server.client();
+	const root = await client.root();
+	const held = new Map<string, Buffer>();
+	for (const path of ["dir/file", "other", "dir", "dir/deep"]) held.set(path, await client.walk(root, path));
+	await client.writeFile(held.get("dir/file") as Buffer, "CON");
+	await ok(client.rename(held.get("dir") as Buffer, "deep", root, "moved"));
+	held.set("born", await client.createFile(root, "born", "x"));
+	held.set("symlink", (await ok(client.symlink(root, "symlink", "born"))).handle as Buffer);
+	await ok(client.link(held.get("born") as Buffer, root, "born too"));
+	const gone = await client.walk(root, "gone");
+	await ok(client.remove(root, "gone"));
+	const run = (...args: string[]) => {
+		const { code, stdout, stderr } = runHoldfast([...args, ...layerArguments(options), "--state-dir", state], { user });
+		assert.equal(code, 0, `${args.join(" ")}: ${stdout}${stderr}`);
+		return stdout;
+	};
+	for (const [path, now] of [
+		["dir/file", "upper"],
+		["other", "lower"],
+		["born", "upper"],
+	] as const) {
+		const said = run("handle", (held.get(path) as Buffer).toString("hex"));
+		assert.match(said, /^provider +portable handles$/m);
+		assert.match(said, /^handles +portable \(.+\)$/m);
+		assert.match(said, /^signature +good$/m);
+		assert.match(said, new RegExp(`^now in +${now} `, "m"));
+		assert.match(said, new RegExp(`^(path)? +/${path}$`, "m"));
+	}
+	assert.match(run("handle", gone.toString("hex")), /^stale /m);
+	client.close();
+	await server.terminate();
+	assert.match(run("check"), /^no errors$/m);
+	run("key", "rotate");
+	run("settle");
+	assert.match(run("release"), new RegExp(`released: ${upper}`));
+	await server.start();
+	client = await server.client();
+	for (const [path, handle] of held) assert.equal((await client.getattr(handle)).status, 0, path);
+	await refused(client.getattr(gone), "stale");
+	assert.equal((await client.readFile(held.get("dir/file") as Buffer)).toString(), "CONtents");
+	assert.deepEqual(await client.walk(root, "moved"), held.get("dir/deep"));
+	client.close();
+	await server.terminate();
+	assert.match(run("check"), /^no errors$/m);
 });
 
 test("the command line of fork and rebase", { skip }, (t) => {
