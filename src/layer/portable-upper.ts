@@ -19,6 +19,7 @@ const INODES = "inodes";
 /** S_IFMT >> 12. */
 const DIRECTORY = 4;
 const REGULAR = 8;
+const SYMLINK = 10;
 
 const NAMES_MAX = 65_536;
 const PATH_BYTES_MAX = 4095;
@@ -216,9 +217,44 @@ export class PortableUpper implements HandleProvider {
 		if (typeof id !== "number") return "kept";
 		const known = this.#carriedBy(fd);
 		if (known === null || known.isDirectory) return "lost";
-		const name = keyOf(known.id);
-		unlinkName(this.#files, name);
-		return linkDescriptor(fd, this.#files, name) < 0 ? "lost" : "linked";
+		return this.#linkInstead(fd, keyOf(known.id)) < 0 ? "lost" : "linked";
+	}
+
+	/** Gives what can carry no id the one of a file that was a copy of it. 0, or the negated error number. */
+	linkLost(fd: number, id: FileHandle): number {
+		const noted = this.#noteInode(fd, id);
+		return noted < 0 ? noted : this.#linkInstead(fd, keyOf(id));
+	}
+
+	/** Ids of what can carry none, but for those that are known, with what their inodes look like (`lookOf`). */
+	others(known: ReadonlySet<string>): { readonly id: FileHandle; readonly look: string }[] {
+		const names: string[] = [];
+		visitEntries(this.#files, (name) => {
+			names.push(Buffer.from(name).toString("latin1"));
+			return undefined;
+		});
+		const found: { readonly id: FileHandle; readonly look: string }[] = [];
+		for (const name of names) {
+			if (known.has(name) || !PLAIN_KEY.test(name)) continue;
+			const fd = openAt(this.#files, name, O.path | O.nofollow);
+			if (fd < 0) continue;
+			if (
+				fstat(fd, scratch) === 0 &&
+				scratch.type !== REGULAR &&
+				scratch.type !== DIRECTORY &&
+				typeof getXattr(fd, this.#xattr) === "number"
+			)
+				found.push({ id: { type: PORTABLE.file, bytes: Buffer.from(name, "hex") }, look: lookOf(fd, scratch) });
+			close(fd);
+		}
+		return found;
+	}
+
+	#linkInstead(fd: number, name: string): number {
+		const aside = `${name}.new`;
+		unlinkName(this.#files, aside);
+		const linked = linkDescriptor(fd, this.#files, aside);
+		return linked < 0 ? linked : renameName(this.#files, aside, this.#files, name);
 	}
 
 	/** Closed with this. */
@@ -388,6 +424,9 @@ function keyOf({ type, bytes }: FileHandle): string {
 	return type === PORTABLE.file || type === PORTABLE.directory ? hex : `k${type.toString(16).padStart(2, "0")}${hex}`;
 }
 
+/** Of what was made with portable ids. */
+const PLAIN_KEY = /^[0-9a-f]{32}$/;
+
 const SEPARATOR = Buffer.from("/");
 const scratch = new Stat();
 const linkStat = new Stat();
@@ -401,6 +440,12 @@ function inodeName(fd: number, stat: Stat): string {
 	const handle = handleOf(fd);
 	if (typeof handle === "number") return `${stat.inoHi.toString(16)}-${stat.inoLo.toString(16)}`;
 	return `${handle.type}-${handle.bytes.toString("hex")}`;
+}
+
+/** Two copies of one inode look alike, and hardly two others: the time is in nanoseconds. */
+export function lookOf(fd: number, stat: Stat): string {
+	const target = stat.type === SYMLINK ? (readLink(fd, "")?.toString("hex") ?? "") : `${stat.rdevMajor}:${stat.rdevMinor}`;
+	return `${stat.mode}:${stat.mtimeSec}.${stat.mtimeNsec}:${target}`;
 }
 
 function openFolder(own: number, name: string): number {

@@ -1,12 +1,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { lookOf, type PortableUpper } from "../layer/portable-upper.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import { linkDescriptor, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
-import { getXattr } from "../linux/xattr.ts";
 import { must, type Writable } from "./engine.ts";
+import { getMark } from "./marks.ts";
 import { writeDurably } from "./registry.ts";
 import { giveId } from "./steps.ts";
 import { FileType } from "./types.ts";
@@ -51,12 +52,13 @@ export interface MoveReport {
  * With `givesNew` what has no id gets one: an upper that was made elsewhere.
  */
 export function relink(writable: Writable, progress: (directories: number) => void, givesNew = false): MoveReport {
-	const { layer, ids, index, work } = writable;
+	const { layer, ids } = writable;
 	if (ids === null) throw new Error("Only portable ids move");
 	const report = { objects: 0, linked: 0, lost: [] as string[] };
 	ids.noteInodes();
 	const stat = new Stat();
-	const entry = new Stat();
+	const lost: Lost[] = [];
+	const known = new Set<string>();
 	const pending: { readonly id: FileHandle; readonly path: string }[] = [{ id: layer.rootHandle, path: "" }];
 	let directories = 0;
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
@@ -90,22 +92,71 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 					giveId(writable, ids.newId(false), child, at.id, name);
 					outcome = "linked";
 				}
-				if (outcome === "lost") report.lost.push(path);
 				if (outcome === "linked") report.linked++;
-				const origin = getXattr(child, layer.xattr.origin);
-				const isInIndex = typeof origin !== "number" && statAt(index.fd, origin.toString("hex"), entry) === 0;
-				if (isInIndex && entry.type !== FileType.dir && !entry.sameInode(stat)) {
-					const aside = work.temporaryName();
-					must(linkDescriptor(child, work.temporaries, aside), "Cannot link a file of upper");
-					must(renameName(work.temporaries, aside, index.fd, origin.toString("hex")), "Cannot link a file of upper");
-					unlinkName(work.temporaries, aside);
-				}
+				if (outcome === "lost") lost.push({ above: at.id, name, path, look: lookOf(child, stat) });
+				else linkEntry(writable, child, stat);
+				if (outcome === "kept" && stat.type !== FileType.reg) known.add((ids.of(child) as FileHandle).bytes.toString("hex"));
 			}
 			close(child);
 		}
 		close(fd);
 	}
+	if (lost.length > 0) findLost(writable, ids, lost, ids.others(known), report);
 	return report;
+}
+
+/** An object of upper that its id does not lead to any more, and that carries none. */
+interface Lost {
+	readonly above: FileHandle;
+	readonly name: Buffer;
+	readonly path: string;
+	readonly look: string;
+}
+
+/**
+ * A symlink, fifo or socket whose hard link was not kept has a copy behind its id: where just one of each looks like that, it is the one. The
+ * others are new objects from now on.
+ */
+function findLost(
+	writable: Writable,
+	ids: PortableUpper,
+	lost: readonly Lost[],
+	others: readonly { readonly id: FileHandle; readonly look: string }[],
+	report: { linked: number; readonly lost: string[] },
+): void {
+	const stat = new Stat();
+	for (const { above, name, path, look } of lost) {
+		const directory = ids.open(above, O.path | O.directory);
+		const fd = directory < 0 ? directory : openAt(directory, name, O.path | O.nofollow);
+		if (directory >= 0) close(directory);
+		must(fd, "Cannot open an object of upper");
+		must(fstat(fd, stat), "Cannot read an object of upper");
+		const alike = others.filter((other) => other.look === look);
+		const isOne = alike.length === 1 && lost.filter((other) => other.look === look).length === 1 && stat.type !== FileType.reg;
+		if (isOne) {
+			must(ids.linkLost(fd, alike[0].id), "Cannot link an object of upper");
+			linkEntry(writable, fd, stat);
+			report.linked++;
+		} else {
+			must(ids.assign(fd, ids.newId(false)), "Cannot give an object an id");
+			report.lost.push(path);
+		}
+		close(fd);
+	}
+}
+
+/** What was copied up is found by an entry of the index, which is a link to it. */
+function linkEntry(writable: Writable, fd: number, stat: Stat): void {
+	const { layer, index, work } = writable;
+	const origin = getMark(writable, fd, stat.type, layer.xattr.origin);
+	if (typeof origin === "number") return;
+	const entry = new Stat();
+	const name = origin.toString("hex");
+	if (statAt(index.fd, name, entry) < 0 || entry.type === FileType.dir || entry.sameInode(stat)) return;
+	const aside = work.temporaryName();
+	must(linkDescriptor(fd, work.temporaries, aside), "Cannot link a file of upper");
+	must(renameName(work.temporaries, aside, index.fd, name), "Cannot link a file of upper");
+	unlinkName(work.temporaries, aside);
 }
 
 /** What an ordinary user may not mark as it is. */

@@ -130,10 +130,17 @@ interface Pair {
 }
 
 const EMPTY = Buffer.alloc(0);
+const SLASH = Buffer.from("/");
 
 class Comparison {
 	same = 0;
-	readonly #changes: { readonly lower: number; readonly path: Buffer; readonly hash: string; readonly what: ImageChange["what"] }[] = [];
+	readonly #changes: {
+		readonly lower: number;
+		readonly path: Buffer;
+		readonly hash: string;
+		readonly what: ImageChange["what"];
+		readonly isDirectory: boolean;
+	}[] = [];
 	readonly #options: RebaseOptions;
 	readonly #folder: string;
 	readonly #registry: Registry;
@@ -199,20 +206,21 @@ class Comparison {
 			const wasDirectory = wasThere && oldStat.type === FileType.dir;
 			const isDirectory = isThere && newStat.type === FileType.dir;
 			if (wasDirectory || isDirectory) pending.push({ path, hash, isInOld: wasDirectory, isInNew: isDirectory });
-			const note = (what: ImageChange["what"]) => this.#changes.push({ lower: index, path, hash: hash.toString("latin1"), what });
-			if (!wasThere) note("added");
-			else if (!isThere) note("removed");
-			else if (oldStat.type !== newStat.type) note("changed");
-			else if (isDirectory) this.same++;
-			else {
-				const isSame = this.#isSame(oldFd, newFd, name, oldStat, newStat);
-				if (isSame) this.same++;
-				else note("changed");
+			const note = (what: ImageChange["what"]) =>
+				this.#changes.push({ lower: index, path, hash: hash.toString("latin1"), what, isDirectory: isThere ? isDirectory : wasDirectory });
+			const hasType = wasThere && isThere && oldStat.type === newStat.type;
+			const isSame = hasType && (isDirectory || this.#isSame(oldFd, newFd, name, oldStat, newStat));
+			if (isSame) this.same++;
+			else note(!wasThere ? "added" : isThere ? "changed" : "removed");
+			if (!isThere || isDirectory) continue;
+			const newCheck = checkOfStat(newStat);
+			if (isSame) {
 				const oldCheck = checkOfStat(oldStat);
-				const newCheck = checkOfStat(newStat);
 				const shown = oldRows?.shown(hash, oldCheck) ?? oldCheck;
-				if (isSame && !newCheck.equals(shown)) newRows.add(hash, shown, newCheck);
-				if (!isSame && newCheck.equals(shown)) newRows.add(hash, randomBytes(CHECK_BYTES), newCheck);
+				if (!newCheck.equals(shown)) newRows.add(hash, shown, newCheck);
+			} else {
+				// some image before may have had another file there with the attributes of this one
+				newRows.add(hash, randomBytes(CHECK_BYTES), newCheck);
 			}
 		}
 		if (oldFd >= 0) close(oldFd);
@@ -221,32 +229,33 @@ class Comparison {
 
 	#isSame(oldFd: number, newFd: number, name: Buffer, before: Stat, now: Stat): boolean {
 		if (before.type === FileType.lnk) {
-			if (this.#options.sameBy === "mtime+size" && before.mtimeSec !== now.mtimeSec) return false;
+			if (this.#options.sameBy === "mtime+size" && !hasSameTime(before, now)) return false;
 			const [was, is] = [readLink(oldFd, name), readLink(newFd, name)];
 			return was !== null && is !== null && was.equals(is);
 		}
 		if (before.type !== FileType.reg) return before.rdevMajor === now.rdevMajor && before.rdevMinor === now.rdevMinor;
 		if (before.size !== now.size) return false;
-		return this.#options.sameBy === "content" ? isSameContent(oldFd, newFd, name) : before.mtimeSec === now.mtimeSec;
+		return this.#options.sameBy === "content" ? isSameContent(oldFd, newFd, name) : hasSameTime(before, now);
 	}
 
 	/** Looks through upper for what hides the changes: copies of what has changed, and names that stand before what was added. */
 	hidden(upper: Layer): ImageChange[] {
 		const hiders = this.#hidersIn(upper);
-		return this.#changes.map(({ lower, path, hash, what }) => {
+		return this.#changes.map(({ lower, path, hash, what, isDirectory }) => {
 			const uuid = this.#homeUuids[lower] ?? "";
-			const hiddenBy = hiders.get(`${uuid}:${hash}`) ?? hiderAbove(hiders, path);
+			const hiddenBy = hiders.copies.get(`${uuid}:${hash}`) ?? hiderOf(hiders, path, isDirectory);
 			return { lower, path: `/${path.toString()}`, what, hiddenBy };
 		});
 	}
 
-	#hidersIn(upper: Layer): Map<string, string> {
-		const found = new Map<string, string>();
+	#hidersIn(upper: Layer): Hiders {
+		const hiders: Hiders = { copies: new Map(), objects: new Map(), directories: new Map(), ends: new Map(), moved: new Set() };
 		const { xattr } = upper;
-		const pending: Buffer[] = [EMPTY];
+		// `below`: by what path its content goes on in lowers
+		const pending: { readonly path: Buffer; readonly below: Buffer | null }[] = [{ path: EMPTY, below: EMPTY }];
 		const stat = new Stat();
-		for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
-			const fd = openDirectoryIn(upper, path);
+		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+			const fd = openDirectoryIn(upper, at.path);
 			if (fd < 0) continue;
 			const names: Buffer[] = [];
 			visitEntries(fd, (name) => {
@@ -257,26 +266,24 @@ class Comparison {
 				const child = openAt(fd, name, O.path | O.nofollow);
 				if (child < 0) continue;
 				fstat(child, stat);
-				const at = path.length === 0 ? name : Buffer.concat([path, SLASH, name]);
-				const shown = `/${at.toString()}`;
-				const origin = getXattr(child, xattr.origin);
-				if (stat.type === FileType.dir) {
-					pending.push(at);
-					const opaque = getXattr(child, xattr.opaque);
-					if (typeof opaque !== "number" && opaque.toString("latin1") === "y") found.set(`below:${at.toString("latin1")}`, shown);
-				} else {
-					found.set(`at:${at.toString("latin1")}`, shown);
+				const path = joined(at.path, name);
+				const place = at.below === null ? null : joined(at.below, name);
+				const shown = `/${path.toString()}`;
+				if (stat.type === FileType.dir) pending.push({ path, below: noteDirectory(hiders, upper, child, shown, at.below, place) });
+				else {
+					if (place !== null) hiders.objects.set(place.toString("latin1"), shown);
+					const origin = getXattr(child, xattr.origin);
 					for (const uuid of this.#homeUuids) {
 						if (uuid === undefined || typeof origin === "number") continue;
 						const id = decodeRecord(origin, Buffer.from(uuid, "hex"));
-						if (id !== null) found.set(`${uuid}:${id.bytes.toString("latin1", 0, HASH_BYTES)}`, shown);
+						if (id !== null) hiders.copies.set(`${uuid}:${id.bytes.toString("latin1", 0, HASH_BYTES)}`, shown);
 					}
 				}
 				close(child);
 			}
 			close(fd);
 		}
-		return found;
+		return hiders;
 	}
 
 	/** They count no more: the registry names others. */
@@ -285,17 +292,66 @@ class Comparison {
 	}
 }
 
-/** A name of upper in the place of a path, or of a directory above it, or an opaque directory above. */
-function hiderAbove(hiders: ReadonlyMap<string, string>, path: Buffer): string | null {
+/** What of upper stands before something of a lower; all by paths there, but for `copies`. */
+interface Hiders {
+	/** Files that were copied up, by the uuid of the home and the first bytes of the id. */
+	readonly copies: Map<string, string>;
+	/** Names of anything but directories, whiteouts among it. */
+	readonly objects: Map<string, string>;
+	/** Directories, which hide what is none. */
+	readonly directories: Map<string, string>;
+	/** Directories that do not go on under this path: opaque, or moved here. */
+	readonly ends: Map<string, string>;
+	/** Paths of directories that clients see elsewhere. */
+	readonly moved: Set<string>;
+}
+
+/** By what path the content of a directory of upper goes on in lowers; null: it does not. */
+function noteDirectory(
+	hiders: Hiders,
+	{ xattr }: Layer,
+	fd: number,
+	shown: string,
+	above: Buffer | null,
+	place: Buffer | null,
+): Buffer | null {
+	const redirect = getXattr(fd, xattr.redirect);
+	const opaque = getXattr(fd, xattr.opaque);
+	const isOpaque = typeof opaque !== "number" && opaque.toString("latin1") === "y";
+	if (place !== null) {
+		hiders.directories.set(place.toString("latin1"), shown);
+		if (isOpaque || typeof redirect !== "number") hiders.ends.set(place.toString("latin1"), shown);
+	}
+	if (isOpaque) return null;
+	if (typeof redirect === "number") return place;
+	const isAbsolute = redirect[0] === SLASH[0];
+	const target = isAbsolute ? redirect.subarray(1) : above === null ? null : joined(above, redirect);
+	if (target !== null) hiders.moved.add(target.toString("latin1"));
+	return target;
+}
+
+function joined(directory: Buffer, name: Buffer): Buffer {
+	return directory.length === 0 ? name : Buffer.concat([directory, SLASH, name]);
+}
+
+/** What of upper has the place of a path, or of a directory above it. */
+function hiderOf(hiders: Hiders, path: Buffer, isDirectory: boolean): string | null {
+	const exact = isDirectory ? undefined : hiders.directories.get(path.toString("latin1"));
+	if (exact !== undefined) return exact;
 	for (let end = path.length; end > 0; end = path.lastIndexOf(SLASH, end - 1)) {
 		const name = path.toString("latin1", 0, end);
-		const hider = hiders.get(`at:${name}`) ?? (end === path.length ? undefined : hiders.get(`below:${name}`));
+		if (hiders.moved.has(name)) return null;
+		const hider = hiders.objects.get(name) ?? hiders.ends.get(name);
 		if (hider !== undefined) return hider;
 	}
 	return null;
 }
 
-const SLASH = Buffer.from("/");
+/** Archives often keep whole seconds only. */
+function hasSameTime(one: Stat, other: Stat): boolean {
+	if (one.mtimeSec !== other.mtimeSec) return false;
+	return one.mtimeNsec === other.mtimeNsec || one.mtimeNsec === 0 || other.mtimeNsec === 0;
+}
 
 function openDirectoryIn(layer: Layer, path: Buffer): number {
 	if (path.length === 0) return openAt(layer.root, ".", O.rdonly | O.directory);

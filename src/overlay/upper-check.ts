@@ -5,7 +5,7 @@ import { visitEntries } from "../linux/directory.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat } from "./whiteout.ts";
+import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
 /**
  * What is expected of an upper: `new`, nothing that another overlay has made; `startedOver`, the same, but for our own mark on its root;
@@ -31,7 +31,7 @@ export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string,
 	if (takesMarks && !mayShare) return;
 	const walk: Walk = { upper, links: new Map(), mayShare, takesMarks };
 	visitTree(walk, upper.root, "");
-	if (takesMarks) for (const folder of ["index", "work", "holdfast/orphans", "holdfast/lost+found"]) visitFolder(walk, join(work, folder));
+	if (takesMarks) for (const folder of FOLDERS_OF_LINKS) visitFolder(walk, join(work, folder));
 	for (const [, inode] of walk.links) {
 		if (inode.seen === inode.nlink) continue;
 		throw new LayerError(
@@ -40,6 +40,9 @@ export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string,
 		);
 	}
 }
+
+/** Folders of work in which files of upper have further names. */
+const FOLDERS_OF_LINKS = ["index", "work", "holdfast/orphans", "holdfast/lost+found", "holdfast/index", "holdfast/ids"];
 
 /** Marks of the other kind would be content to us, and what they say would be lost. */
 function refuseOtherPrefix(upper: Layer): void {
@@ -104,6 +107,8 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 		if (fd < 0) continue;
 		try {
 			fstat(fd, stat);
+			// nothing is written to a whiteout; those of the one kind share an inode with others in work
+			if (walk.takesMarks && isXattrWhiteout(fd, stat, walk.upper.xattr.whiteout)) continue;
 			if (isWhiteoutStat(stat)) {
 				if (walk.takesMarks) continue;
 				throw notOurs(walk.upper, `${childPath} is a whiteout`);

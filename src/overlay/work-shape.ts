@@ -2,6 +2,7 @@ import { lstatSync, readdirSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { LayerError } from "../layer/layer.ts";
 import { visitEntries } from "../linux/directory.ts";
+import { ERRNO } from "../linux/errno.ts";
 import { close, O, openPath } from "../linux/open.ts";
 
 /** Folders of `work/holdfast`; all else in it is a file. */
@@ -40,7 +41,8 @@ export function refuseOddWork(work: string): void {
 export function refuseOddFolder(within: string, folder: string): void {
 	for (const name of namesIn(folder)) {
 		const path = join(folder, name);
-		const stat = lstatSync(path);
+		const stat = lookAt(path);
+		if (stat === undefined) continue;
 		// what is wrong with that one its reader tells; it is written aside, and so never through a link
 		if (name === "registry") continue;
 		if (FOLDERS.has(name)) expectFolder(folder, name, within);
@@ -50,14 +52,18 @@ export function refuseOddFolder(within: string, folder: string): void {
 		} else if (!stat.isDirectory()) expectFile(within, path, stat, name.startsWith("registry"));
 	}
 	for (const files of [join(folder, "requests"), join(folder, "partial")]) {
-		for (const name of namesIn(files)) expectFile(within, join(files, name), lstatSync(join(files, name)), false);
+		for (const name of namesIn(files)) {
+			const stat = lookAt(join(files, name));
+			if (stat !== undefined) expectFile(within, join(files, name), stat, false);
+		}
 	}
 }
 
 function namesIn(folder: string): string[] {
-	if (!lstatSync(folder, { throwIfNoEntry: false })?.isDirectory()) return [];
+	if (!lookAt(folder)?.isDirectory()) return [];
 	// without an access time: `check` looks here too, and leaves nothing behind
 	const fd = openPath(folder, O.rdonly | O.directory | O.nofollow | O.noatime);
+	if (fd === -ERRNO.EACCES) throw closed(folder);
 	if (fd < 0) return readdirSync(folder);
 	const names: string[] = [];
 	visitEntries(fd, (name) => {
@@ -68,9 +74,25 @@ function namesIn(folder: string): string[] {
 	return names;
 }
 
+/** Undefined: there is nothing. */
+function lookAt(path: string): Stats | undefined {
+	try {
+		return lstatSync(path, { throwIfNoEntry: false });
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code === "EACCES") throw closed(path);
+		throw error;
+	}
+}
+
+function closed(path: string): LayerError {
+	return new LayerError(
+		`Cannot look at ${path}: permission denied. The folder belongs to another user; an upper and work that root has served are root's.`,
+	);
+}
+
 function expectFolder(above: string, name: string, within = above): void {
 	const path = join(above, name);
-	const stat = lstatSync(path, { throwIfNoEntry: false });
+	const stat = lookAt(path);
 	if (stat !== undefined && !stat.isDirectory()) throw odd(within, path, `is ${kindOf(stat)}, where a directory belongs`);
 }
 

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { plant, type TreeDescription } from "./lower-tree.ts";
 import { FileType3, type Nfs3Client, ok, statusName } from "./nfs3-client.ts";
 import type { Scratch } from "./scratch.ts";
-import { type ServerProcess, startServer } from "./server-process.ts";
+import { type OrdinaryUser, type ServerProcess, startServer } from "./server-process.ts";
 
 /** What a client keeps of an object, and what it knows of it. */
 export interface Held {
@@ -29,11 +30,13 @@ export interface HeldTreeOptions {
 	readonly remount?: () => void;
 	/** Makes what a description cannot say, before the first serve. */
 	readonly prepare?: (lowers: readonly string[]) => void;
+	/** Who the server runs as; all layers are given to that user before the first serve. */
+	readonly user?: OrdinaryUser;
 }
 
 /** An export of which every object is known: the paths that must be there, and the handles that must find them. */
 export class HeldTree {
-	readonly server: ServerProcess;
+	server: ServerProcess;
 	readonly upper: string;
 	readonly root: Buffer;
 	readonly #remount: (() => void) | undefined;
@@ -55,10 +58,13 @@ export class HeldTree {
 		const upper = plant(join(base, "upper"), { "./": "", ...options.inUpper });
 		const lowers = trees.map((tree, index) => plant(join(base, `lower${index}`), { "./": "", ...tree }));
 		options.prepare?.(lowers);
+		const state = made.folder("state");
+		if (options.user !== undefined) giveTo(options.user, base, state);
 		const server = await startServer(made, {
 			lowers,
 			upper,
-			args: ["--async", "--state-dir", made.folder("state"), ...(options.args ?? [])],
+			args: ["--async", "--state-dir", state, ...(options.args ?? [])],
+			...(options.user === undefined ? {} : { user: options.user }),
 		});
 		const client = await server.client();
 		const it = new HeldTree(server, upper, client, await client.root(), options.remount);
@@ -77,6 +83,14 @@ export class HeldTree {
 		}
 		await this.server.start();
 		this.client = await this.server.client();
+	}
+
+	/** Goes on with another server, which is not running yet: that of a copy of the layers. */
+	async goOnWith(server: ServerProcess): Promise<void> {
+		this.client.close();
+		this.server = server;
+		if (!server.running) await server.start();
+		this.client = await server.client();
 	}
 
 	/** Takes a handle of everything that is there and is not held yet. */
@@ -261,4 +275,9 @@ export class HeldTree {
 			.filter((rest) => !rest.includes("/"))
 			.sort();
 	}
+}
+
+/** Gives trees to a user who may not take them. */
+export function giveTo(user: OrdinaryUser, ...paths: readonly string[]): void {
+	execFileSync("chown", ["-hR", `${user.uid}:${user.gid}`, ...paths]);
 }

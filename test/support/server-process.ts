@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Nfs3Client } from "./nfs3-client.ts";
@@ -21,6 +21,16 @@ export interface ServerOptions {
 	readonly port?: number;
 	/** Runs ./holdfast instead of the compiled program. */
 	readonly launcher?: string;
+	/** Who it runs as, without any privilege (see `ordinaryUser`); the layers must be this user's. */
+	readonly user?: OrdinaryUser;
+}
+
+/** A user who may do nothing but what everybody may. */
+export interface OrdinaryUser {
+	readonly uid: number;
+	readonly gid: number;
+	/** The compiled program, where this user can read it. */
+	readonly main: string;
 }
 
 const READY_MILLISECONDS = 30_000;
@@ -58,11 +68,13 @@ export class ServerProcess {
 	/** Resolves when clients may come. */
 	async start(): Promise<void> {
 		assert.equal(this.#child, undefined, "the server runs already");
-		const { launcher, env } = this.#options;
-		const command = [...(launcher ? [launcher] : [process.execPath, main]), ...serveArguments(this.#options, this.#port)];
+		const { launcher, env, user } = this.#options;
+		const program = launcher ? [launcher] : [process.execPath, user?.main ?? main];
+		const command = [...program, ...serveArguments(this.#options, this.#port)];
 		const child = spawn(...lastNoLonger(command), {
 			stdio: ["ignore", "pipe", "pipe"],
 			env: { ...process.env, ...env },
+			...(user === undefined ? {} : { cwd: "/", uid: user.uid, gid: user.gid }),
 		});
 		this.#child = child;
 		const exit = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
@@ -139,16 +151,46 @@ export async function startServer(scratch: Scratch, options: ServerOptions): Pro
 /** Runs the program to its end: for commands other than serve, and for a serve that must be refused. */
 export function runHoldfast(
 	args: readonly string[],
-	options: { env?: Readonly<Record<string, string>>; cwd?: string; uid?: number } = {},
+	options: { env?: Readonly<Record<string, string>>; cwd?: string; uid?: number; user?: OrdinaryUser } = {},
 ): { code: number | null; stdout: string; stderr: string } {
-	const run = spawnSync(process.execPath, [main, ...args], {
+	const { user } = options;
+	const run = spawnSync(process.execPath, [user?.main ?? main, ...args], {
 		encoding: "utf8",
 		timeout: 20_000,
 		env: { ...process.env, ...options.env },
 		...(options.cwd === undefined ? {} : { cwd: options.cwd }),
 		...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+		...(user === undefined ? {} : { cwd: "/", uid: user.uid, gid: user.gid }),
 	});
 	return { code: run.status, stdout: run.stdout, stderr: run.stderr };
+}
+
+const NOBODY = 65534;
+
+/**
+ * The user nobody, and the program where that one can read it: a copy where the repository lies in a folder of root's own. The test must be
+ * root's. Node.js gives the child that user's ids and no further groups, as `runuser -u nobody` does.
+ */
+export function ordinaryUser(scratch: Scratch): OrdinaryUser {
+	chmodSync(scratch.path, 0o755);
+	const user = { uid: NOBODY, gid: NOBODY };
+	const starts = (at: string) => spawnSync(process.execPath, [at, "--version"], { cwd: "/", ...user }).status === 0;
+	if (starts(main)) return { ...user, main };
+	const copy = scratch.folder("program");
+	for (const part of ["package.json", "dist/src", ...runtimePackages()]) {
+		cpSync(join(repository, part), join(copy, part), { recursive: true, dereference: true });
+	}
+	const copied = join(copy, "dist/src/cli/main.js");
+	assert.ok(starts(copied), `${NOBODY} cannot run ${process.execPath} ${copied}`);
+	return { ...user, main: copied };
+}
+
+/** What the program needs of node_modules. */
+function runtimePackages(): string[] {
+	const { packages } = JSON.parse(readFileSync(join(repository, "package-lock.json"), "utf8")) as {
+		packages: Record<string, { dev?: boolean }>;
+	};
+	return Object.keys(packages).filter((path) => path !== "" && packages[path]?.dev !== true && existsSync(join(repository, path)));
 }
 
 export function layerArguments(options: Pick<ServerOptions, "directory" | "lowers" | "upper" | "work">): string[] {
