@@ -51,6 +51,7 @@ function format(explanation: HandleExplanation): string {
 		["format", `${explanation.format}`],
 		["provider", explanation.provider],
 		["export", explanation.exportId],
+		...(explanation.exportHandles === undefined ? [] : [["handles", explanation.exportHandles] as [string, string]]),
 		["key", explanation.keyUse === undefined ? `${explanation.keyId}` : `${explanation.keyId} (${KEY_USES[explanation.keyUse]})`],
 		["home", explanation.homeKind === undefined ? `${explanation.home}` : `${explanation.home} (${explanation.homeKind})`],
 		["id", explanation.id === "" ? "none" : `type ${explanation.idType}, ${explanation.id}`],

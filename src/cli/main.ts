@@ -7,6 +7,7 @@ import { addFork } from "./fork.ts";
 import { addHandle } from "./handle.ts";
 import { addKey } from "./key.ts";
 import { addRebase } from "./rebase.ts";
+import { addRebind } from "./rebind.ts";
 import { addRelease } from "./release.ts";
 import { addServe } from "./serve.ts";
 import { addSettle } from "./settle.ts";
@@ -33,7 +34,8 @@ async function main(): Promise<void> {
 		.exitOverride()
 		.configureOutput({ outputError: () => {} })
 		.showSuggestionAfterError();
-	for (const add of [addServe, addHandle, addRelease, addSettle, addAdopt, addUnpack, addCheck, addKey, addFork, addRebase]) add(program);
+	for (const add of [addServe, addHandle, addRelease, addSettle, addAdopt, addUnpack, addCheck, addKey, addFork, addRebase, addRebind])
+		add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
 		await program.parseAsync();

@@ -238,7 +238,7 @@ function describe(addresses: readonly ListenAddress[], name: string, opened: Ope
 			`macOS:  mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,noresvport ${host}:${name} /private/mnt`,
 		);
 	}
-	lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why.replace(/\.$/, "")})`);
+	lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`);
 	if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 	lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
 	return `${lines.join("\n")}\n`;

@@ -22,6 +22,9 @@ import { type SipKey, sipHash, sipHashHi, sipHashLo } from "./sip-hash.ts";
 export const FORMAT_VERSION = 1;
 export const PROVIDER_KERNEL = 1;
 export const PROVIDER_PORTABLE = 2;
+/** Types of portable ids; no file system of the kernel uses them. */
+const PORTABLE_TYPES = 0xe1;
+const PORTABLE_TYPES_END = 0xe5;
 export const HEADER_BYTES = 12;
 export const SIGNATURE_BYTES = 8;
 export const HANDLE_BYTES_MAX = 64;
@@ -46,7 +49,7 @@ export class HandleSigner {
 	readonly #keys: ReadonlyMap<number, SipKey>;
 	readonly #provider: number;
 
-	/** `keys` holds every key that is still good, by its id; `keyId` names the one that signs. `provider`: of the ids that are signed. */
+	/** `keys` holds every key that is still good, by its id; `keyId` names the one that signs. `provider`: of the root, which has no id. */
 	constructor(exportId: number, keys: ReadonlyMap<number, SipKey>, keyId: number, provider: number = PROVIDER_KERNEL) {
 		if (!keys.has(keyId)) throw new RangeError(`There is no key ${keyId} to sign handles with`);
 		this.exportId = exportId;
@@ -64,7 +67,7 @@ export class HandleSigner {
 		const bytes = Buffer.allocUnsafeSlow(end + SIGNATURE_BYTES);
 		bytes[0] = FORMAT_VERSION;
 		bytes[1] = this.keyId;
-		bytes[2] = this.#provider;
+		bytes[2] = type === 0 ? this.#provider : type >= PORTABLE_TYPES && type < PORTABLE_TYPES_END ? PROVIDER_PORTABLE : PROVIDER_KERNEL;
 		bytes[3] = 0;
 		bytes.writeUInt32BE(this.exportId, 4);
 		bytes.writeUInt16BE(home, 8);
@@ -81,7 +84,7 @@ export class HandleSigner {
 	verify(bytes: Uint8Array): boolean {
 		const length = bytes.length;
 		if (length < HEADER_BYTES + SIGNATURE_BYTES || length > HANDLE_BYTES_MAX) return false;
-		if (bytes[0] !== FORMAT_VERSION || bytes[2] !== this.#provider || bytes[3] !== 0) return false;
+		if (bytes[0] !== FORMAT_VERSION || (bytes[2] !== PROVIDER_KERNEL && bytes[2] !== PROVIDER_PORTABLE) || bytes[3] !== 0) return false;
 		const end = length - SIGNATURE_BYTES;
 		if (HEADER_BYTES + bytes[11] !== end) return false;
 		if (u32(bytes, 4) !== this.exportId) return false;

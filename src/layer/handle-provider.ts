@@ -14,10 +14,21 @@ export interface HandleProvider {
 	child(parent: FileHandle, directory: number, name: Uint8Array, stat: Stat): FileHandle | number;
 	/** Makes the link count in `stat`, of the object of this id, the number of its names. */
 	countNames(handle: FileHandle, stat: Stat): void;
+	/** What the file id of an object was made of when it got its id, where its inode number is another since; null: its inode number is as good. */
+	birthOf(handle: FileHandle): Birth | null;
+	/** The place, among the layers of its home, of the one that an object lies in; null where its inode tells. */
+	placeInHome(handle: FileHandle): number | null;
 	/** Opens the inode of an id. -ESTALE: it is gone. */
 	open(handle: FileHandle, flags: number): number;
 	/** As `open`, through another mount of the file system where ids know of mounts. */
 	openOn(mount: number, handle: FileHandle, flags: number): number;
+}
+
+/** The number of an inode space and an inode number in it. */
+export interface Birth {
+	readonly space: number;
+	readonly inoHi: number;
+	readonly inoLo: number;
 }
 
 /** Handles of the kernel: name_to_handle_at(2), open_by_handle_at(2). */
@@ -43,6 +54,14 @@ export class KernelHandles implements HandleProvider {
 	}
 
 	countNames(): void {}
+
+	birthOf(): null {
+		return null;
+	}
+
+	placeInHome(): null {
+		return null;
+	}
 
 	open(handle: FileHandle, flags: number): number {
 		return openByHandle(this.#root, handle, flags);

@@ -58,7 +58,7 @@ export class Layer {
 	readonly outside: number;
 	readonly rootStat: Stat;
 	readonly rootHandle: FileHandle;
-	readonly fileSystem: FileSystem;
+	fileSystem: FileSystem;
 	readonly xattr: OverlayXattrs;
 	/** Names its objects, and finds them again. */
 	handles: HandleProvider;

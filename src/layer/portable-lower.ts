@@ -5,11 +5,13 @@ import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
-import type { HandleProvider } from "./handle-provider.ts";
+import type { Birth, HandleProvider } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
 import { openInTree, searchPath, TOO_FAR } from "./path-search.ts";
-import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT } from "./portable-id.ts";
+import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
 import type { RebaseRows } from "./rebase-rows.ts";
+import type { Rebound } from "./rebound.ts";
+import type { ReboundRow } from "./rebound-rows.ts";
 
 /** Paths that are remembered: what is not costs a search. */
 const PLACES_MAX = 65_536;
@@ -53,6 +55,8 @@ export class PortableLower implements HandleProvider {
 	searchElsewhere: SearchElsewhere | null = null;
 	/** Told the path of an object that is not what it was when its handle was given out. */
 	onChanged: ((path: Buffer) => void) | null = null;
+	/** What is left of the time when the export had kernel handles; null: it never had. */
+	rebound: Rebound | null = null;
 	/** Of files that an image was exchanged under; null: none was. */
 	rows: RebaseRows | null = null;
 	/** Null: each name of a file is an object of its own. */
@@ -72,14 +76,20 @@ export class PortableLower implements HandleProvider {
 	}
 
 	of(fd: number): FileHandle | number {
+		const id = this.ofOwn(fd);
+		return id === NOT_HERE ? (this.rebound?.ofSibling(this, fd) ?? -ERRNO.ESTALE) : id;
+	}
+
+	/** As `of`, of this layer alone. */
+	ofOwn(fd: number): FileHandle | number {
 		const stat = new Stat();
 		const status = fstat(fd, stat);
 		if (status < 0) return status;
 		const names = this.#namesOf(fd, stat);
 		if (typeof names === "number") return names;
 		let id = LOWER_ROOT;
-		for (const [i, name] of names.entries()) id = this.#below(id, name, i === names.length - 1 ? stat : DIRECTORY_STAT);
-		return id;
+		for (const [i, name] of names.entries()) id = this.#pathIdBelow(id, name, i === names.length - 1 ? stat : DIRECTORY_STAT);
+		return names.length === 0 ? id : this.#known(id, stat);
 	}
 
 	at(directory: number, name: Uint8Array | string): FileHandle | number {
@@ -90,16 +100,39 @@ export class PortableLower implements HandleProvider {
 		return id;
 	}
 
-	child(parent: FileHandle, _directory: number, name: Uint8Array, stat: Stat): FileHandle {
-		return this.#below(parent, name, stat);
+	child(parent: FileHandle, _directory: number, name: Uint8Array, stat: Stat): FileHandle | number {
+		const above = this.rebound === null ? parent : this.rebound.pathIdOf(this, parent);
+		return above === null ? -ERRNO.ESTALE : this.#known(this.#pathIdBelow(above, name, stat), stat);
+	}
+
+	/** As it is for an inode below this lower, whatever else its home has. */
+	pathIdOf(path: Buffer): FileHandle {
+		let id = LOWER_ROOT;
+		// what the check says of it counts for nothing here
+		for (const name of namesIn(path)) id = this.#pathIdBelow(id, name, DIRECTORY_STAT);
+		return id;
 	}
 
 	countNames(handle: FileHandle, stat: Stat): void {
-		if (stat.type === DIRECTORY || stat.nlink <= 1) return;
+		if (stat.type === DIRECTORY) return;
+		if (handle.type !== PORTABLE.path) {
+			stat.nlink = this.rebound?.rowOf(handle)?.nlink ?? stat.nlink;
+			return;
+		}
+		if (stat.nlink <= 1) return;
 		stat.nlink = this.links?.get(handle.bytes)?.names ?? 1;
 	}
 
+	birthOf(handle: FileHandle): Birth | null {
+		return handle.type === PORTABLE.path ? null : (this.rebound?.rowOf(handle) ?? null);
+	}
+
+	placeInHome(handle: FileHandle): number | null {
+		return handle.type === PORTABLE.path ? null : (this.rebound?.rowOf(handle)?.layer ?? null);
+	}
+
 	open(handle: FileHandle, flags: number): number {
+		if (handle.type !== PORTABLE.path) return this.rebound?.open(handle, flags) ?? -ERRNO.ESTALE;
 		if (!isPathId(handle)) return -ERRNO.ESTALE;
 		if (depthOf(handle.bytes) === 0) return openAt(this.#root, ".", flags & ~O.nofollow);
 		const place = this.#remembered(handle.bytes);
@@ -111,12 +144,25 @@ export class PortableLower implements HandleProvider {
 			if (names === null) return -ERRNO.ESTALE;
 			fd = this.#openPath(names, flags | O.nofollow);
 		} else fd = openInTree(this.#root, path, flags | O.nofollow);
-		if (fd < 0) return fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.EXDEV || fd === -ERRNO.ELOOP ? -ERRNO.ESTALE : fd;
+		if (fd < 0) return GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const status = fstat(fd, openedStat);
 		if (status === 0 && this.#isAsItWas(handle.bytes, openedStat)) return fd;
 		close(fd);
 		if (status < 0) return status;
-		this.onChanged?.(Buffer.concat((names ?? this.#namesTo(place as PathPlace) ?? []).flatMap((name) => [SEPARATOR, name])));
+		this.onChanged?.(Buffer.concat((names ?? this.#namesTo(place as PathPlace)).flatMap((name) => [SEPARATOR, name])));
+		return -ERRNO.ESTALE;
+	}
+
+	/** Opens what an export with kernel handles knew by another id. */
+	openRow(row: ReboundRow, flags: number): number {
+		const names = namesIn(row.path);
+		const fd = this.#openPath(names, flags | O.nofollow);
+		if (fd < 0) return GONE.has(-fd) ? -ERRNO.ESTALE : fd;
+		const status = fstat(fd, openedStat);
+		if (status === 0 && checkOfStat(openedStat).equals(row.check)) return fd;
+		close(fd);
+		if (status < 0) return status;
+		this.onChanged?.(Buffer.concat([SEPARATOR, row.path]));
 		return -ERRNO.ESTALE;
 	}
 
@@ -145,15 +191,8 @@ export class PortableLower implements HandleProvider {
 			this.#rootPath = pathOf(this.#root);
 			below = this.#belowRoot(path);
 		}
-		if (below === null) return -ERRNO.ESTALE;
-		const names: Buffer[] = [];
-		for (let at = 0; at < below.length; ) {
-			const slash = below.indexOf(SLASH, at);
-			const end = slash < 0 ? below.length : slash;
-			if (end > at) names.push(Buffer.from(below.subarray(at, end)));
-			at = end + 1;
-		}
-		return names;
+		if (below === null) return NOT_HERE;
+		return namesIn(below);
 	}
 
 	/** The same by way of "..": a path can be too long for the kernel to tell. */
@@ -197,18 +236,24 @@ export class PortableLower implements HandleProvider {
 		return path[root.length] === SLASH ? path.subarray(root.length + 1) : null;
 	}
 
-	#below(parent: FileHandle, name: Uint8Array, stat: Stat): FileHandle {
-		let id = this.#idBelow(parent, name, stat);
+	#pathIdBelow(parent: FileHandle, name: Uint8Array, stat: Stat): FileHandle {
+		const id = this.#idBelow(parent, name, stat);
+		this.#remember(id.bytes, parent.bytes, name);
+		return id;
+	}
+
+	/** The id that clients know an object by. */
+	#known(id: FileHandle, stat: Stat): FileHandle {
+		if (this.rebound !== null) return this.rebound.known(this, id);
 		if (this.links !== null && stat.nlink > 1 && stat.type !== DIRECTORY) {
 			const linked = this.links.get(id.bytes);
 			if (linked !== null) {
-				id = LOWER_ROOT;
-				this.learn(linked.path);
-				for (const [i, part] of linked.path.entries()) id = this.#idBelow(id, part, i === linked.path.length - 1 ? stat : DIRECTORY_STAT);
-				return id;
+				let least = LOWER_ROOT;
+				for (const [i, part] of linked.path.entries())
+					least = this.#pathIdBelow(least, part, i === linked.path.length - 1 ? stat : DIRECTORY_STAT);
+				return least;
 			}
 		}
-		this.#remember(id.bytes, parent.bytes, name);
 		return id;
 	}
 
@@ -330,6 +375,9 @@ export class PortableLower implements HandleProvider {
 	}
 }
 
+/** No error of a system call. */
+const NOT_HERE = -100_000;
+const GONE: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EXDEV, ERRNO.ELOOP]);
 const EMPTY = Buffer.alloc(0);
 const SEPARATOR = Buffer.from("/");
 const ROOT_KEY = LOWER_ROOT.bytes.toString("latin1", 0, HASH_BYTES);
@@ -342,4 +390,16 @@ DIRECTORY_STAT.mode = DIRECTORY << 12;
 function pathOf(fd: number): Buffer | null {
 	const path = readLink(-100, descriptorPath(fd));
 	return path !== null && path[0] === SLASH ? path : null;
+}
+
+/** The names in a path without a slash at its beginning. */
+function namesIn(path: Buffer): Buffer[] {
+	const names: Buffer[] = [];
+	for (let at = 0; at < path.length; ) {
+		const slash = path.indexOf(SLASH, at);
+		const end = slash < 0 ? path.length : slash;
+		if (end > at) names.push(Buffer.from(path.subarray(at, end)));
+		at = end + 1;
+	}
+	return names;
 }

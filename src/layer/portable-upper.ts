@@ -6,7 +6,7 @@ import { linkDescriptor, makeDirectory, makeSymlink, readLink, renameName, unlin
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
-import type { HandleProvider } from "./handle-provider.ts";
+import type { Birth, HandleProvider } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { openInTree } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
@@ -71,12 +71,11 @@ export class PortableUpper implements HandleProvider {
 
 	/** -ENODATA: it has none. */
 	of(fd: number): FileHandle | number {
-		const value = getXattr(fd, this.#xattr);
-		if (typeof value !== "number" && value.length === HASH_BYTES + 1) {
-			const id = { type: value[0], bytes: value.subarray(1) };
+		const known = this.#carriedBy(fd);
+		if (known !== null) {
 			// one that was copied along with its inode says nothing
-			if (id.type === PORTABLE.file) return this.#leadsHere(id.bytes, fd) ? id : -ENODATA;
-			return id.type === PORTABLE.directory ? id : -ENODATA;
+			if (known.isDirectory || this.#leadsHere(keyOf(known.id), fd)) return known.id;
+			return -ENODATA;
 		}
 		const status = fstat(fd, scratch);
 		if (status < 0) return status;
@@ -86,7 +85,8 @@ export class PortableUpper implements HandleProvider {
 		const text = readLink(this.#inodes, inodeName(fd, scratch));
 		if (text === null || text.length !== HASH_BYTES * 2) return -ENODATA;
 		const bytes = Buffer.from(text.toString("latin1"), "hex");
-		return bytes.length === HASH_BYTES && this.#leadsHere(bytes, fd) ? { type: PORTABLE.file, bytes } : -ENODATA;
+		const id = { type: PORTABLE.file, bytes };
+		return bytes.length === HASH_BYTES && this.#leadsHere(keyOf(id), fd) ? id : -ENODATA;
 	}
 
 	at(directory: number, name: Uint8Array | string): FileHandle | number {
@@ -102,10 +102,55 @@ export class PortableUpper implements HandleProvider {
 	}
 
 	open(handle: FileHandle, flags: number): number {
-		if (handle.bytes.length !== HASH_BYTES) return -ERRNO.ESTALE;
-		if (handle.type === PORTABLE.file) return this.#openFile(handle.bytes, flags);
-		if (handle.type === PORTABLE.directory) return this.#openDirectory(handle.bytes, flags);
-		return -ERRNO.ESTALE;
+		if (handle.type === PORTABLE.directory) return this.#openDirectory(handle, flags);
+		if (handle.type === PORTABLE.path || handle.type === PORTABLE.entry) return -ERRNO.ESTALE;
+		const fd = this.#openFile(handle, flags);
+		// of an inode that had a kernel handle before `holdfast rebind` the id does not say what it is
+		return fd === -ERRNO.ESTALE && handle.type !== PORTABLE.file ? this.#openDirectory(handle, flags) : fd;
+	}
+
+	birthOf(handle: FileHandle): Birth | null {
+		if (handle.type === PORTABLE.file || handle.type === PORTABLE.directory) return null;
+		const fd = this.open(handle, O.path | O.nofollow);
+		if (fd < 0) return null;
+		const known = this.#carriedBy(fd);
+		close(fd);
+		return known?.birth ?? null;
+	}
+
+	placeInHome(): null {
+		return null;
+	}
+
+	/** Has an inode keep the kernel handle by which clients know it, as its id, and what its file id is made of. 0, or the negated error number. */
+	adoptHandle(fd: number, id: FileHandle, isDirectory: boolean, birth: Birth): number {
+		const value = Buffer.alloc(REBOUND_BYTES + id.bytes.length);
+		value[0] = REBOUND;
+		value[1] = isDirectory ? 1 : 0;
+		value[2] = id.type;
+		value.writeUInt16BE(birth.space, 3);
+		value.writeUInt32BE(birth.inoHi, 5);
+		value.writeUInt32BE(birth.inoLo, 9);
+		value.set(id.bytes, REBOUND_BYTES);
+		const status = setXattr(fd, this.#xattr, value);
+		if (status < 0 || isDirectory) return status;
+		const linked = linkDescriptor(fd, this.#files, keyOf(id));
+		return linked === -ERRNO.EEXIST && this.#leadsHere(keyOf(id), fd) ? 0 : linked;
+	}
+
+	/** What the xattr of an inode says. */
+	#carriedBy(fd: number): Carried | null {
+		const value = getXattr(fd, this.#xattr);
+		if (typeof value === "number") return null;
+		if (value.length === HASH_BYTES + 1 && (value[0] === PORTABLE.file || value[0] === PORTABLE.directory)) {
+			return { id: { type: value[0], bytes: value.subarray(1) }, isDirectory: value[0] === PORTABLE.directory, birth: null };
+		}
+		if (value.length <= REBOUND_BYTES || value[0] !== REBOUND) return null;
+		return {
+			id: { type: value[2], bytes: value.subarray(REBOUND_BYTES) },
+			isDirectory: value[1] === 1,
+			birth: { space: value.readUInt16BE(3), inoHi: value.readUInt32BE(5), inoLo: value.readUInt32BE(9) },
+		};
 	}
 
 	openOn(_mount: number, handle: FileHandle, flags: number): number {
@@ -128,14 +173,14 @@ export class PortableUpper implements HandleProvider {
 			const noted = this.#noteInode(fd, id);
 			if (noted < 0) return noted;
 		} else if (status < 0) return status;
-		const linked = linkDescriptor(fd, this.#files, id.bytes.toString("hex"));
-		return linked === -ERRNO.EEXIST && this.#leadsHere(id.bytes, fd) ? 0 : linked;
+		const linked = linkDescriptor(fd, this.#files, keyOf(id));
+		return linked === -ERRNO.EEXIST && this.#leadsHere(keyOf(id), fd) ? 0 : linked;
 	}
 
 	/** Notes where a directory is. 0, or the negated error number. */
 	place(id: FileHandle, above: FileHandle, name: Uint8Array | string): number {
-		const key = id.bytes.toString("hex");
-		const place = { above: above.bytes.toString("hex"), name: Buffer.from(name as string) };
+		const key = keyOf(id);
+		const place = { above: keyOf(above), name: Buffer.from(name as string) };
 		const status = this.#write(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
 		if (status === 0) this.#rememberPlace(key, place);
 		return status;
@@ -159,13 +204,18 @@ export class PortableUpper implements HandleProvider {
 		}
 	}
 
+	/** Whether an inode has an id with it, wherever that leads. */
+	isCarried(fd: number): boolean {
+		return this.#carriedBy(fd) !== null;
+	}
+
 	/** Sees to it that the id of a file leads to it. */
 	linkAgain(fd: number): "kept" | "linked" | "lost" {
 		const id = this.of(fd);
 		if (typeof id !== "number") return "kept";
-		const value = getXattr(fd, this.#xattr);
-		if (typeof value === "number" || value.length !== HASH_BYTES + 1 || value[0] !== PORTABLE.file) return "lost";
-		const name = value.toString("hex", 1);
+		const known = this.#carriedBy(fd);
+		if (known === null || known.isDirectory) return "lost";
+		const name = keyOf(known.id);
 		unlinkName(this.#files, name);
 		return linkDescriptor(fd, this.#files, name) < 0 ? "lost" : "linked";
 	}
@@ -177,11 +227,11 @@ export class PortableUpper implements HandleProvider {
 
 	/** The inode is gone, or has lost its last name. */
 	forget(id: FileHandle): void {
-		const key = id.bytes.toString("hex");
-		if (id.type === PORTABLE.directory) {
+		const key = keyOf(id);
+		if (id.type !== PORTABLE.file) {
 			this.#places.delete(key);
 			unlinkName(this.#directories, key);
-			return;
+			if (id.type === PORTABLE.directory) return;
 		}
 		const fd = openAt(this.#files, key, O.path | O.nofollow);
 		if (fd < 0) return;
@@ -190,8 +240,8 @@ export class PortableUpper implements HandleProvider {
 		unlinkName(this.#files, key);
 	}
 
-	#leadsHere(id: Buffer, fd: number): boolean {
-		return statAt(this.#files, id.toString("hex"), linkStat) === 0 && fstat(fd, scratch) === 0 && linkStat.sameInode(scratch);
+	#leadsHere(key: string, fd: number): boolean {
+		return statAt(this.#files, key, linkStat) === 0 && fstat(fd, scratch) === 0 && linkStat.sameInode(scratch);
 	}
 
 	#entryId(fd: number): FileHandle | number {
@@ -200,8 +250,8 @@ export class PortableUpper implements HandleProvider {
 		return { type: PORTABLE.entry, bytes: value };
 	}
 
-	#openFile(id: Buffer, flags: number): number {
-		const name = id.toString("hex");
+	#openFile(id: FileHandle, flags: number): number {
+		const name = keyOf(id);
 		const fd = openAt(this.#files, name, flags | O.nofollow);
 		if (fd < 0) return fd === -ERRNO.ENOENT ? -ERRNO.ESTALE : fd;
 		// nothing but this link is left of it
@@ -210,18 +260,18 @@ export class PortableUpper implements HandleProvider {
 		return -ERRNO.ESTALE;
 	}
 
-	#openDirectory(id: Buffer, flags: number): number {
-		if (id.equals(ROOT_BYTES)) return openAt(this.#root, ".", flags & ~O.nofollow);
+	#openDirectory(id: FileHandle, flags: number): number {
+		if (id.bytes.equals(ROOT_BYTES)) return openAt(this.#root, ".", flags & ~O.nofollow);
 		const fd = this.#openPlace(id, flags, true);
 		// what is remembered may be older than a recovery
 		return fd === -ERRNO.ESTALE ? this.#openPlace(id, flags, false) : fd;
 	}
 
-	#openPlace(id: Buffer, flags: number, mayRemember: boolean): number {
+	#openPlace(id: FileHandle, flags: number, mayRemember: boolean): number {
 		const names: Buffer[] = [];
 		const rootKey = ROOT_BYTES.toString("hex");
 		let above = 0;
-		for (let key = id.toString("hex"); key !== rootKey; above++) {
+		for (let key = keyOf(id); key !== rootKey; above++) {
 			const place = (mayRemember ? this.#places.get(key) : undefined) ?? this.#readPlace(key);
 			// records that lead round were not written by us
 			if (place === null || above > NAMES_MAX) return -ERRNO.ESTALE;
@@ -230,8 +280,8 @@ export class PortableUpper implements HandleProvider {
 		}
 		const fd = this.#openNames(names.reverse(), flags);
 		if (fd < 0) return fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.ELOOP || fd === -ERRNO.EXDEV ? -ERRNO.ESTALE : fd;
-		const value = getXattr(fd, this.#xattr);
-		if (typeof value !== "number" && value.length === HASH_BYTES + 1 && value.subarray(1).equals(id)) return fd;
+		const known = this.#carriedBy(fd);
+		if (known?.isDirectory && keyOf(known.id) === keyOf(id)) return fd;
 		close(fd);
 		return -ERRNO.ESTALE;
 	}
@@ -253,9 +303,10 @@ export class PortableUpper implements HandleProvider {
 
 	#readPlace(key: string): DirectoryPlace | null {
 		const text = readLink(this.#directories, key);
-		if (text === null || text.length < 2 * HASH_BYTES + 2) return null;
-		const place = { above: text.toString("latin1", 0, 2 * HASH_BYTES), name: text.subarray(2 * HASH_BYTES + 1) };
-		if (!/^[0-9a-f]+$/.test(place.above) || place.name.includes(0x2f)) return null;
+		const slash = text?.indexOf(0x2f) ?? -1;
+		if (text === null || slash < 0) return null;
+		const place = { above: text.toString("latin1", 0, slash), name: text.subarray(slash + 1) };
+		if (!/^k?[0-9a-f]+$/.test(place.above) || place.name.length === 0 || place.name.includes(0x2f)) return null;
 		this.#rememberPlace(key, place);
 		return place;
 	}
@@ -285,6 +336,22 @@ export class PortableUpper implements HandleProvider {
 		}
 		return status < 0 ? status : renameName(folder, aside, folder, name);
 	}
+}
+
+/** First byte of the xattr of an inode that had a kernel handle: then whether it is a directory, type, space (2), inode number (8), bytes of the handle. */
+const REBOUND = 0xe5;
+const REBOUND_BYTES = 13;
+
+interface Carried {
+	readonly id: FileHandle;
+	readonly isDirectory: boolean;
+	readonly birth: Birth | null;
+}
+
+/** The name of an id in the folders of work. */
+function keyOf({ type, bytes }: FileHandle): string {
+	const hex = bytes.toString("hex");
+	return type === PORTABLE.file || type === PORTABLE.directory ? hex : `k${type.toString(16).padStart(2, "0")}${hex}`;
 }
 
 const SEPARATOR = Buffer.from("/");

@@ -119,10 +119,16 @@ export class KeptRights implements Rights {
 		const isOwned = real.type === REGULAR || real.type === DIRECTORY;
 		if (!isOwned) return mode === undefined ? 0 : changeMode(fd, bits & 0o777);
 		const owner = this.asRoot ? { uid: uid ?? shown.uid, gid: gid ?? shown.gid } : { uid: this.#uid, gid: this.#gid };
+		// an xattr can be set only on what its owner may write to
+		const open = (real.mode & 0o7777) | this.realMode(real.type, 0);
+		if (open !== (real.mode & 0o7777)) {
+			const opened = changeMode(fd, open);
+			if (opened < 0) return opened;
+		}
 		const kept = this.#keep(fd, real, owner, bits, typeSuffix(shown, real));
 		if (kept < 0) return kept;
 		const access = this.realMode(real.type, bits);
-		return (real.mode & 0o7777) === access ? 0 : changeMode(fd, access);
+		return open === access ? 0 : changeMode(fd, access);
 	}
 
 	realMode(type: number, mode: number): number {

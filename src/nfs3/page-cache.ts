@@ -1,7 +1,7 @@
 import type { OverlayOperations } from "../overlay/types.ts";
 
 /** Of all pages of one overlay. */
-const BYTES_MAX = 8 * 1024 * 1024;
+const BYTES_MAX = 16 * 1024 * 1024;
 /** As long as attributes are remembered. */
 const LIFE_MS = 3000;
 

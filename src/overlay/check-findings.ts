@@ -57,7 +57,11 @@ export const FINDING_KINDS = [
 	"data-record-stale",
 	"partial-record-stale",
 ] as const;
-export type FindingKind = (typeof FINDING_KINDS)[number];
+/** What it can find of an export with portable handles, beside some of those. */
+export const PORTABLE_FINDING_KINDS = ["id-missing", "id-not-linked", "id-place-wrong", "id-left-over"] as const;
+export type PortableFindingKind = (typeof PORTABLE_FINDING_KINDS)[number];
+
+export type FindingKind = (typeof FINDING_KINDS)[number] | PortableFindingKind;
 
 /** A note says what is odd but harms nobody. */
 export type Severity = "error" | "note";

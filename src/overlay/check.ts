@@ -6,6 +6,7 @@ import { readIndex } from "./check-index.ts";
 import { type CheckedLayers, type CheckOptions, openLayersForCheck, type UpperState } from "./check-layers.ts";
 import { judgeLinks } from "./check-links.ts";
 import { examinePartial } from "./check-partial.ts";
+import { checkPortable } from "./check-portable.ts";
 import { completeInterruptedChange, hasInterruptedChange } from "./check-recover.ts";
 import { examineStack, hasProvenLowers } from "./check-stack.ts";
 import { walkUpper } from "./check-upper.ts";
@@ -33,6 +34,8 @@ const ROUNDS_MAX = 10;
 
 /** Looks for what is wrong in upper, index and work; with `isRepair` puts right what can be. LayerError: it cannot be looked at. */
 export function checkUpper(options: CheckOptions): CheckReport {
+	const portable = checkPortable(options);
+	if (portable !== null) return portable;
 	const layers = openLayersForCheck(options);
 	try {
 		return options.isRepair ? repair(layers, options) : examine(layers, options);

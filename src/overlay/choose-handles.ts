@@ -1,9 +1,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type HandleKind, LayerError } from "../layer/layer.ts";
+import { close, O, openPath } from "../linux/open.ts";
 import type { OpenOptions } from "./open-options.ts";
-import { workOf } from "./place.ts";
+import { readOnlyFolder, workOf } from "./place.ts";
 import { type Registry, RegistryError, readRegistry } from "./registry.ts";
+import { treeNameOf } from "./stack.ts";
 
 /** Where the ids of an export come from, and why: half a sentence, or the sentence that says why not from the kernel. */
 export interface ChosenHandles {
@@ -23,7 +25,7 @@ export function chooseHandles(options: OpenOptions): { readonly kind: "auto" | H
 				"with holdfast rebind.",
 		);
 	}
-	return { kind: kept, why: "this export has had them from the beginning" };
+	return { kind: kept, why: existing.handlesWhy ?? "this export has had them from its first serve" };
 }
 
 /** Its own marks on files are of the kind that this process may see. */
@@ -34,9 +36,9 @@ export function withXattrs(options: OpenOptions, kind: HandleKind): OpenOptions 
 	return { ...options, userXattrs };
 }
 
-function existingRegistry({ upper, work }: OpenOptions): Registry | null {
-	if (upper === undefined) return null;
-	const folder = join(workOf(upper, work), "holdfast");
+function existingRegistry({ upper, work, lowers, stateFolder }: OpenOptions): Registry | null {
+	const folder = upper === undefined ? portableFolder(lowers, stateFolder) : join(workOf(upper, work), "holdfast");
+	if (folder === null) return null;
 	try {
 		return readRegistry(folder);
 	} catch (error) {
@@ -44,6 +46,19 @@ function existingRegistry({ upper, work }: OpenOptions): Registry | null {
 		if (error instanceof RegistryError) return null;
 		throw error;
 	}
+}
+
+/** Where a read-only export of these lowers with portable handles has its state, if it has any. */
+function portableFolder(lowers: readonly string[], stateFolder: string): string | null {
+	const trees: string[] = [];
+	for (const path of lowers) {
+		const fd = openPath(path, O.rdonly | O.directory);
+		// whoever opens it says what is wrong
+		if (fd < 0) return null;
+		trees.push(treeNameOf(fd, path));
+		close(fd);
+	}
+	return readOnlyFolder(stateFolder, trees);
 }
 
 const CAP_SYS_ADMIN = 21;

@@ -1,4 +1,4 @@
-import { parseHandle, ROOT_HOME } from "../handle/wire-handle.ts";
+import { PROVIDER_KERNEL, PROVIDER_PORTABLE, parseHandle, ROOT_HOME } from "../handle/wire-handle.ts";
 import { attributesOf } from "./attributes.ts";
 import { OverlayError } from "./errors.ts";
 import { type KeyUse, listKeys } from "./keys.ts";
@@ -15,6 +15,8 @@ export interface HandleExplanation {
 	readonly keyId: number;
 	readonly keyUse?: KeyUse | "unknown";
 	readonly provider: string;
+	/** Where the export takes the handles of new objects from, and why. */
+	readonly exportHandles?: string;
 	readonly exportId: string;
 	readonly home: number;
 	readonly homeKind?: string;
@@ -45,6 +47,11 @@ const TYPE_NAMES: ReadonlyMap<FileType, string> = new Map<FileType, string>([
 	[FileType.sock, "socket"],
 ]);
 
+const PROVIDERS: ReadonlyMap<number, string> = new Map([
+	[PROVIDER_KERNEL, "kernel handles"],
+	[PROVIDER_PORTABLE, "portable handles"],
+]);
+
 /** Null when the bytes have not even the shape of a handle. */
 export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null): Promise<HandleExplanation | null> {
 	const fields = parseHandle(bytes);
@@ -52,7 +59,7 @@ export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null)
 	const shape: HandleExplanation = {
 		format: fields.version,
 		keyId: fields.keyId,
-		provider: fields.provider === 1 ? "kernel handles" : `unknown (${fields.provider})`,
+		provider: PROVIDERS.get(fields.provider) ?? `unknown (${fields.provider})`,
 		exportId: fields.exportId.toString(16).padStart(8, "0"),
 		home: fields.home,
 		idType: fields.id.type,
@@ -65,6 +72,7 @@ export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null)
 	const known: HandleExplanation = {
 		...shape,
 		...(home === undefined ? {} : { homeKind: `${home.kind} ${home.uuid}` }),
+		exportHandles: `${opened.handles.kind} (${opened.handles.why})`,
 		keyUse: listKeys(opened.registry).find(({ id }) => id === fields.keyId)?.use ?? "unknown",
 		signature: engine.signer.verify(bytes) ? "good" : "bad",
 	};

@@ -1,5 +1,6 @@
 import { sipHash, sipHashHi, sipHashLo } from "../handle/sip-hash.ts";
 import { CASEFOLD_REASON, isCasefolded } from "../layer/casefold.ts";
+import type { Birth } from "../layer/handle-provider.ts";
 import type { Layer } from "../layer/layer.ts";
 import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
@@ -457,12 +458,7 @@ function upperNode(engine: Engine, found: Found): Node {
 			throw new OverlayError("io", "A directory of upper is merged with lower ones, and the index does not say so: run holdfast check");
 		}
 		const identity = { home: top.layer.home, id: top.handle };
-		return nodeFor(engine, identity, found.stat.type as FileType, found.reals, {
-			real: top,
-			space: top.layer.space,
-			inoHi: top.inoHi,
-			inoLo: top.inoLo,
-		});
+		return nodeFor(engine, identity, found.stat.type as FileType, found.reals, lowerFileid(top));
 	}
 	const node = nodeFor(engine, born, found.stat.type as FileType, found.reals, birthFileid(engine, born));
 	if (node.type !== FileType.dir) readLinkDelta(engine, node);
@@ -493,7 +489,13 @@ interface Fileid {
 	readonly inoLo: number;
 }
 
+function pick({ space, inoHi, inoLo }: Birth): Birth {
+	return { space, inoHi, inoLo };
+}
+
 function lowerFileid(real: Real): Fileid {
+	const birth = real.layer.handles.birthOf(real.handle);
+	if (birth !== null) return { real, ...pick(birth) };
 	return { real, space: real.foreign ? 0 : real.layer.space, inoHi: real.inoHi, inoLo: real.inoLo };
 }
 
@@ -502,7 +504,8 @@ function lowerFileid(real: Real): Fileid {
  * number may be another's, and the object gets a hashed one: what it became is in upper, and is not lost with it.
  */
 function birthFileid(engine: Engine, identity: Identity): Fileid {
-	if (engine.homes.get(identity.home)?.layers[0].handles.isPortable) return { real: null, space: 0, inoHi: 0, inoLo: 0 };
+	const { handles } = (engine.homes.get(identity.home) as Home).layers[0];
+	if (handles.isPortable) return { real: null, ...pick(handles.birthOf(identity.id) ?? { space: 0, inoHi: 0, inoLo: 0 }) };
 	const stat = new Stat();
 	let home: Home;
 	try {
@@ -576,7 +579,8 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 		must(layer.stat(fd, stat), "Cannot read an object");
 		if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed");
 		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, identity);
-		const owner = answer === null ? (layerOf(home, stat) ?? layer) : layer;
+		const place = answer === null ? home.layers[0].handles.placeInHome(identity.id) : null;
+		const owner = place !== null ? home.layers[place] : answer === null ? (layerOf(home, stat) ?? layer) : layer;
 		const real = answer === null ? realOfHandle(owner, identity.id, stat) : realOf(owner, fd, stat);
 		const fileid = answer === null ? lowerFileid(real) : birthFileid(engine, identity);
 		const node = nodeFor(engine, identity, stat.type as FileType, [real], fileid);

@@ -8,7 +8,9 @@ import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { must, type Writable } from "./engine.ts";
 import { writeDurably } from "./registry.ts";
+import { giveId } from "./steps.ts";
 import { FileType } from "./types.ts";
+import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
 /** Where the layers of portable ids were when they were served last: their inodes. */
 const PLACE_FILE = "place";
@@ -46,8 +48,9 @@ export interface MoveReport {
 /**
  * Looks once through an upper that was copied with its work folder. Ids are in xattrs, which go along; what is found by inode numbers is noted
  * anew, and hard links between upper and work that the copy did not keep (it was made in two parts, say) are made again.
+ * With `givesNew` what has no id gets one: an upper that was made elsewhere.
  */
-export function relink(writable: Writable, progress: (directories: number) => void): MoveReport {
+export function relink(writable: Writable, progress: (directories: number) => void, givesNew = false): MoveReport {
 	const { layer, ids, index, work } = writable;
 	if (ids === null) throw new Error("Only portable ids move");
 	const report = { objects: 0, linked: 0, lost: [] as string[] };
@@ -69,16 +72,24 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 			if (child < 0) continue;
 			must(fstat(child, stat), "Cannot read an object of upper");
 			const path = `${at.path}/${name.toString()}`;
-			const isWhiteout =
-				(stat.type === FileType.chr && stat.rdevMajor === 0 && stat.rdevMinor === 0) ||
-				(stat.type === FileType.reg && stat.size === 0 && typeof getXattr(child, layer.xattr.whiteout) !== "number");
+			const isWhiteout = isAnyWhiteout(child, stat, layer.xattr.whiteout);
 			if (stat.type === FileType.dir) {
-				const id = ids.of(child);
+				let id = ids.of(child);
+				if (typeof id === "number" && givesNew) {
+					id = ids.newId(true);
+					giveOwnerAccess(writable, child, stat);
+					giveId(writable, id, child, at.id, name);
+				}
 				if (typeof id === "number") report.lost.push(path);
 				else pending.push({ id, path });
 			} else if (!isWhiteout) {
 				report.objects++;
-				const outcome = ids.linkAgain(child);
+				let outcome = ids.linkAgain(child);
+				if (outcome === "lost" && givesNew) {
+					giveOwnerAccess(writable, child, stat);
+					giveId(writable, ids.newId(false), child, at.id, name);
+					outcome = "linked";
+				}
 				if (outcome === "lost") report.lost.push(path);
 				if (outcome === "linked") report.linked++;
 				const origin = getXattr(child, layer.xattr.origin);
@@ -95,4 +106,15 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 		close(fd);
 	}
 	return report;
+}
+
+/** What an ordinary user may not mark as it is. */
+function giveOwnerAccess({ layer }: Writable, fd: number, stat: Stat): void {
+	if (layer.rights.isKept)
+		must(layer.rights.change(fd, stat.type, { mode: stat.mode & 0o7777 }), "Cannot give the owner access to an object of upper");
+}
+
+/** Whether an object of upper is a whiteout of either form, wherever it stands. */
+export function isAnyWhiteout(fd: number, stat: Stat, xattr: string): boolean {
+	return isWhiteoutStat(stat) || isXattrWhiteout(fd, stat, xattr);
 }

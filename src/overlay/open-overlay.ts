@@ -3,7 +3,6 @@ import { dirname, join, relative } from "node:path";
 import { sipKey } from "../handle/sip-hash.ts";
 import { HandleSigner, PROVIDER_KERNEL, PROVIDER_PORTABLE } from "../handle/wire-handle.ts";
 import {
-	type HandleKind,
 	type Layer,
 	LayerError,
 	LayerOpener,
@@ -20,6 +19,8 @@ import { PortableLower } from "../layer/portable-lower.ts";
 import { PortableUpper } from "../layer/portable-upper.ts";
 import { DescriptorCache, Real } from "../layer/real.ts";
 import { RebaseRows } from "../layer/rebase-rows.ts";
+import { Rebound } from "../layer/rebound.ts";
+import { ReboundRows } from "../layer/rebound-rows.ts";
 import { KeptRights } from "../layer/rights.ts";
 import { syncFileSystem } from "../linux/data.ts";
 import { ERRNO, errnoName } from "../linux/errno.ts";
@@ -51,6 +52,7 @@ import { searchElsewhere } from "./path-searches.ts";
 import { Patience } from "./patience.ts";
 import { indexPath, type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
 import { rowsFolder } from "./rebase.ts";
+import { reboundFolder, refuseRebinding, undoRebinding } from "./rebind.ts";
 import { RecordMap } from "./record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "./registry.ts";
 import { assignNumbers, checkStack, homesOf, newRegistry, type Stack } from "./stack.ts";
@@ -95,25 +97,21 @@ export function openOverlay(options: OpenOptions): OpenedOverlay {
 	setUmask(0);
 	const limit = raiseDescriptorLimit();
 	const choice = chooseHandles(options);
-	if (choice.kind !== "auto")
-		return { ...openAs(withXattrs(options, choice.kind), choice.kind, limit), handles: { kind: choice.kind, why: choice.why } };
+	const { kind, why } = choice;
+	if (kind !== "auto") return openAs(withXattrs(options, kind), { kind, why }, limit);
 	try {
-		return {
-			...openAs(options, "kernel", limit),
-			handles: { kind: "kernel", why: "the layers' file systems and this process allow them" },
-		};
+		return openAs(options, { kind: "kernel", why: "the layers' file systems and this process allow them" }, limit);
 	} catch (error) {
 		if (!(error instanceof UnfitError)) throw error;
-		const opened = openAs(withXattrs(options, "portable"), "portable", limit);
-		return { ...opened, handles: { kind: "portable", why: error.message } };
+		return openAs(withXattrs(options, "portable"), { kind: "portable", why: error.message.replace(/\.$/, "") }, limit);
 	}
 }
 
-function openAs(options: OpenOptions, kind: HandleKind, limit: number): Omit<OpenedOverlay, "handles"> {
+function openAs(options: OpenOptions, handles: ChosenHandles, limit: number): OpenedOverlay {
 	const opened: { close(): void }[] = [];
 	const made: { close(): void }[] = [];
 	try {
-		return open(options, kind, limit, opened, made);
+		return { ...open(options, handles, limit, opened, made), handles };
 	} catch (error) {
 		for (const resource of [...made, ...opened].reverse()) resource.close();
 		throw error;
@@ -124,7 +122,7 @@ type Keep = <T extends { close(): void }>(resource: T) => T;
 
 function open(
 	options: OpenOptions,
-	kind: HandleKind,
+	{ kind, why }: ChosenHandles,
 	descriptorLimit: number,
 	opened: { close(): void }[],
 	made: { close(): void }[],
@@ -150,11 +148,14 @@ function open(
 	if (kind === "kernel") refuseNameless([...layers, ...dataLowers], place.folder);
 	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
 	const existing = readRegistry(place.folder);
+	if (options.purpose !== "rebind") refuseRebinding(place.folder);
+	else if (place.work !== null) undoRebinding(place.work, place.folder);
 	refuseFormerUppers(options, lowers, existing);
 	const stack = { upper, lowers, dataLowers };
-	const { registry, adoption } = openRegistry(options, place, stack, existing);
+	const { registry, adoption } = openRegistry(options, place, stack, existing, why);
 	assignNumbers(registry, stack);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
+	if (registry.rebound !== undefined) openRebound(place, lowers, keep);
 	if (kind === "portable") openLinkNames(options, place, [...lowers, ...dataLowers], registry, existing !== null, keep);
 	const free = descriptorLimit - layers.length * DESCRIPTORS_PER_LAYER;
 	const descriptors = new DescriptorCache(
@@ -170,7 +171,7 @@ function open(
 			registry.exportId,
 			new Map(registry.keys.map((key) => [key.id, sipKey(Buffer.from(key.secret, "hex"))])),
 			registry.signingKey,
-			kind === "portable" ? PROVIDER_PORTABLE : PROVIDER_KERNEL,
+			kind === "portable" && registry.rebound === undefined ? PROVIDER_PORTABLE : PROVIDER_KERNEL,
 		),
 		cookieKey: sipKey(Buffer.from(registry.cookieSecret, "hex")),
 		homes: homesOf(registry, layers),
@@ -238,6 +239,7 @@ function refuseFewDescriptors({ lowers, dataLowers = [] }: OpenOptions, limit: n
 }
 
 function adopt(engine: Engine, writable: Writable, options: OpenOptions, place: Place, adoption: Adoption): UpperReport {
+	if (writable.ids !== null) relink(writable, (directories) => options.onProgress?.(writable.layer.path, directories), true);
 	const report = adoptUpper(engine, adoption === "again", (directories) => options.onProgress?.(writable.layer.path, directories));
 	// what was looked at while the index was not complete
 	engine.nodes.forgetAll();
@@ -288,6 +290,7 @@ function openRegistry(
 	place: Place,
 	stack: Stack,
 	existing: Registry | null,
+	why: string,
 ): { readonly registry: Registry; readonly adoption: Adoption } {
 	const { upper, lowers } = stack;
 	if (existing !== null) checkStack(existing, stack, place);
@@ -295,7 +298,7 @@ function openRegistry(
 	if (existing === null && !isFirst(options)) {
 		throw new LayerError(`Cannot find the registry of this export in ${place.folder}: these layers have not been served yet.`);
 	}
-	const registry = existing ?? newRegistry(stack);
+	const registry = existing ?? { ...newRegistry(stack), handlesWhy: why };
 	if (upper !== null && adoption !== "none") takeUpper(place, upper, lowers, registry, adoption);
 	const written = existing ?? createRegistry(place.folder, registry);
 	if (upper !== null && options.purpose !== "inspect") writePid(place.folder);
@@ -329,6 +332,20 @@ function openSharedTree(upper: string, work: string, isPortable: boolean): Share
 		},
 		close: () => close(root),
 	};
+}
+
+/** Objects of the time when the export had kernel handles. Lowers of one home count as one file system, as they did then. */
+function openRebound(place: Place, lowers: readonly Layer[], keep: Keep): void {
+	const homes = new Map<number, Layer[]>();
+	for (const lower of lowers) homes.set(lower.home, [...(homes.get(lower.home) ?? []), lower]);
+	for (const [home, layers] of homes) {
+		const path = reboundFolder(place.folder, home);
+		if (!existsSync(path)) continue;
+		const providers = layers.map(({ handles }) => handles as PortableLower);
+		const rebound = new Rebound(keep(new ReboundRows(path)), providers);
+		for (const layer of layers) layer.fileSystem = layers[0].fileSystem;
+		for (const provider of providers) provider.rebound = rebound;
+	}
 }
 
 /** Which names of lower files lead to one: asked for at the first serve, and kept, since identity depends on it. */

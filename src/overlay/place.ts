@@ -22,10 +22,7 @@ export interface Place {
 
 function layerName(lowers: readonly Layer[]): string {
 	const hash = createHash("sha256");
-	for (const lower of lowers) {
-		if (lower.handles.isPortable) hash.update(treeName(lower)).update("\n");
-		else hash.update(lower.fileSystem.uuid).update(rootName(lower.rootHandle)).update("\n");
-	}
+	for (const lower of lowers) hash.update(lower.fileSystem.uuid).update(rootName(lower.rootHandle)).update("\n");
 	return hash.digest("hex").slice(0, 24);
 }
 
@@ -37,7 +34,9 @@ export function indexPath(work: string, isPortable: boolean): string {
 /** Found again by the file systems and root ids of the layers, wherever they are mounted. */
 export function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): Place {
 	refuseInside(options.stateFolder, lowers, "the state folder");
-	const folder = join(options.stateFolder, "read-only", layerName(lowers));
+	const isPortable = lowers.some(({ handles }) => handles.isPortable);
+	const names = isPortable ? lowers.map((lower) => treeName(lower)) : [];
+	const folder = isPortable ? readOnlyFolder(options.stateFolder, names) : join(options.stateFolder, "read-only", layerName(lowers));
 	if (isFirst(options)) makeFolder(folder, "the state folder");
 	return { folder, upper: null, work: null, isNewUpper: false };
 }
@@ -46,6 +45,13 @@ export function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): P
 export function workOf(upper: string, work: string | undefined): string {
 	const path = resolve(upper);
 	return resolve(work ?? join(dirname(path), `${basename(path)}.work`));
+}
+
+/** Where the state of an export without upper is, with portable ids: by what its lowers are recognised by (`treeName`). */
+export function readOnlyFolder(stateFolder: string, trees: readonly string[]): string {
+	const hash = createHash("sha256").update("portable\n");
+	for (const tree of trees) hash.update(`${tree}\n`);
+	return join(stateFolder, "read-only", hash.digest("hex").slice(0, 24));
 }
 
 /** Upper and work that `serve DIR` keeps for a tree. */

@@ -40,6 +40,10 @@ export interface Registry {
 	readonly userXattrs?: boolean;
 	/** Where ids come from; absent: kernel handles. */
 	readonly handles?: "portable";
+	/** Why, as it was said at the first serve. */
+	readonly handlesWhy?: string;
+	/** It had kernel handles before (holdfast rebind), and what is from that time keeps them; 16 bytes in hex: the file system of upper then, or zeros. */
+	readonly rebound?: string;
 	/** The uuid of the export that this one was copied from (holdfast fork). */
 	readonly forkedFrom?: string;
 }

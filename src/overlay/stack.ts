@@ -78,12 +78,17 @@ function newPortableRegistry({ upper, lowers, dataLowers }: Stack): Registry {
 
 /** By what a lower is recognised wherever it was copied to: the names in its root. */
 export function treeName(layer: Layer): string {
+	return treeNameOf(layer.root, layer.path);
+}
+
+/** The same of an open directory. */
+export function treeNameOf(root: number, path: string): string {
 	const names: string[] = [];
-	const status = visitEntries(layer.root, (name) => {
+	const status = visitEntries(root, (name) => {
 		names.push(Buffer.from(name).toString("latin1"));
 		return undefined;
 	});
-	if (status < 0) throw new LayerError(`Cannot read the root of ${layer.path}: ${errnoName(status)}.`);
+	if (status < 0) throw new LayerError(`Cannot read the root of ${path}: ${errnoName(status)}.`);
 	const hash = createHash("sha256");
 	for (const name of names.sort()) hash.update(Buffer.from(`${name}/`, "latin1"));
 	return `names:${hash.digest("hex").slice(0, 32)}`;
@@ -162,7 +167,9 @@ function changedLowers(
 export function assignNumbers(registry: Registry, { upper, lowers, dataLowers }: Stack): void {
 	const assign = (layer: Layer, record: LayerRecord) => {
 		layer.home = record.home;
-		if (layer.handles.isPortable)
+		if (layer.handles.isPortable && layer.isUpper && registry.rebound !== undefined) {
+			layer.fileSystem.uuid = Buffer.from(registry.rebound, "hex");
+		} else if (layer.handles.isPortable)
 			layer.fileSystem.uuid = Buffer.from(registry.homes.find(({ number }) => number === record.home)?.uuid ?? "", "hex");
 		layer.isAdopted = record.adopted ?? false;
 		const subvolume = layer.isUpper ? "" : subvolumeOf(layer);

@@ -21,6 +21,8 @@ const FOLDERS = new Set([
 	"directories",
 	"inodes",
 	"link-names",
+	"rebases",
+	"rebound",
 ]);
 /** Far more than anything in there grows to: what is larger is not read. */
 const FILE_BYTES_MAX = 64 * 1024 * 1024;

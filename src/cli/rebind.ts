@@ -1,0 +1,49 @@
+import type { Command } from "commander";
+import { LayerError } from "../layer/layer.ts";
+import { rebind } from "../overlay/rebind.ts";
+import { addLayerOptions, type LayerArguments, layerPaths, openLayers } from "./layer-options.ts";
+import { ProgressLine } from "./progress.ts";
+import { UserError } from "./user-error.ts";
+
+interface RebindArguments extends LayerArguments {
+	readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Example:
+  holdfast rebind --lower /srv/golden --upper /srv/mine
+      Afterwards /srv/golden, /srv/mine and /srv/mine.work may be copied together to another disk or machine (cp -a, rsync -aHAX, tar) and served
+      there, and the handles that clients hold go on. One row is written for each name in the lowers, beside the upper's own state.`;
+
+export function addRebind(program: Command): void {
+	const command = program
+		.command("rebind")
+		.description(
+			"Make handles portable that are the kernel's, before layers are moved. The server must have ended; the old layers must be there.",
+		)
+		.argument("[dir]", "the tree, as given to serve");
+	addLayerOptions(command)
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action((directory: string | undefined, given: RebindArguments) => run(directory, given));
+}
+
+async function run(directory: string | undefined, given: RebindArguments): Promise<void> {
+	const opened = openLayers(directory, given, "rebind", true);
+	if (opened.handles.kind === "portable") {
+		await opened.overlay.close();
+		throw new UserError("The handles of this export are portable already: its layers may be moved as they are.");
+	}
+	const line = new ProgressLine();
+	try {
+		const report = await rebind(opened, layerPaths(directory, given).stateFolder, (names) =>
+			line.show(() => `noting handles: ${names} names`),
+		);
+		line.end();
+		if (given.json) process.stdout.write(`${JSON.stringify({ upper: opened.upper, ...report })}\n`);
+		else process.stdout.write(`portable now: ${report.lowerNames} names in the lowers, ${report.upperObjects} objects of the upper\n`);
+	} catch (error) {
+		if (error instanceof LayerError) throw new UserError(error.message);
+		throw error;
+	}
+}
