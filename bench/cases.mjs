@@ -1,6 +1,8 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { decodeCases } from "./decode.mjs";
 import { growthCases } from "./growth.mjs";
+import { schemeCases } from "./schemes.mjs";
 import { bytesWrittenBy } from "./servers.mjs";
 import { fill, largeFile, spaceOfFiles } from "./trees.mjs";
 import { vmCases } from "./vm-cases.mjs";
@@ -23,6 +25,14 @@ export const units = {
 	s: { of: (result) => result.seconds, better: "less" },
 	ms: { of: (result) => (result.seconds * 1000) / result.ops, better: "less" },
 	MiB: { of: (result) => result.bytes / 2 ** 20, better: "less" },
+	us: { of: ({ number }) => number, better: "less" },
+	"CPU us": { of: ({ number }) => number, better: "less" },
+	inodes: { of: ({ number }) => number, better: "less" },
+	bytes: { of: ({ number }) => number, better: "less" },
+	answers: { of: ({ number }) => number, better: "less" },
+	"of 1000": { of: ({ number }) => number, better: "less" },
+	/** What came of them, in words. */
+	handles: { of: ({ text }) => text, isText: true },
 	"KiB/call": { of: (result) => result.bytes / 1024 / result.ops, better: "less" },
 };
 
@@ -41,6 +51,8 @@ export function allCases(settings) {
 		...processes(),
 		...millions(),
 		...growthCases(settings),
+		...schemeCases(),
+		...decodeCases(settings),
 		...vmCases(),
 	];
 }

@@ -37,3 +37,9 @@ export function makeDisk(kind, { megabytes = 2048, inodes = 200_000 } = {}) {
 		},
 	};
 }
+
+/** Those of the kernel, for the whole machine. */
+export function dropCaches() {
+	must("sync");
+	writeFileSync("/proc/sys/vm/drop_caches", "3");
+}

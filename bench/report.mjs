@@ -1,8 +1,10 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { units } from "./cases.mjs";
+import { decodeNames } from "./decode.mjs";
 import { curves, operations } from "./growth.mjs";
 import { repository } from "./host.mjs";
+import { schemeNames } from "./schemes.mjs";
 import { ratioOf, verdictOf } from "./targets.mjs";
 
 /** A run as text for a terminal, as JSON, and as docs/benchmarks.md. */
@@ -71,6 +73,23 @@ function tablesOf(run) {
 			head: ["case", "unit", "holdfast", "nfs-ganesha", "ratio", "knfsd", "ratio"],
 			rows: run.cases.filter(({ servers }) => servers.knfsd).map(ofRealWork),
 		},
+		{
+			title: "The schemes of 2017",
+			notes: ["What is compared, and the words: [decision 22](decisions/022-the-schemes-of-2017.md).", ""],
+			head: ["case", "unit", ...Object.values(schemeNames)],
+			rows: run.cases.filter(({ name }) => name.startsWith("schemes/")).map((result) => beside(result, schemeNames)),
+		},
+		{
+			title: "What decoding costs",
+			notes: ["Handles of one provider beside those of the other; [handles.md](handles.md) tells what they are.", ""],
+			head: ["case", "unit", ...Object.values(decodeNames), "ratio"],
+			rows: run.cases
+				.filter(({ name }) => name.startsWith("decode/"))
+				.map((result) => [
+					...beside(result, decodeNames),
+					factor(ratioOf(result.servers["portable-handles"].value, result.servers["kernel-handles"]?.value)),
+				]),
+		},
 		...Object.entries(curves).map(([curve, { title }]) => ({
 			title: `Growth: ${title.charAt(0).toLowerCase()}${title.slice(1)}`,
 			notes: ["Microseconds for each call, 16 calls at a time; in brackets of the server's CPU. Holdfast only.", ""],
@@ -106,6 +125,14 @@ function againstMounts({ name, unit, servers }) {
 		factor(ratioOf(servers.holdfast.value, servers[kind].value)),
 	]);
 	return [name, unit, valueCell(servers.holdfast), ...compared];
+}
+
+function beside({ name, unit, servers }, kinds) {
+	return [
+		name,
+		unit,
+		...Object.keys(kinds).map((kind) => servers[kind]?.text || (servers[kind] === undefined ? "" : valueCell(servers[kind]))),
+	];
 }
 
 function ofRealWork({ name, unit, servers: { holdfast, ganesha, knfsd } }) {

@@ -69,6 +69,7 @@ async function runCase(stage, entry, settings, end) {
 			entry.servers.map((kind) => [
 				kind,
 				{
+					...(units[unit]?.isText ? textsOf(unit, measurements[kind], of) : {}),
 					...(curve === undefined ? summaries(unit, measurements[kind], of) : { cells: cellsOf(measurements[kind]) }),
 					failure: failures[kind] ?? null,
 				},
@@ -79,7 +80,7 @@ async function runCase(stage, entry, settings, end) {
 
 function summaries(unit, measurements, of) {
 	return {
-		value: summary(measurements.map((each) => units[unit].of(of(each)))),
+		value: units[unit].isText ? null : summary(measurements.map((each) => units[unit].of(of(each)))),
 		cpu: summary(measurements.map((each) => each.server_cpu_us_per_op)),
 		memory: {
 			resident: summary(measurements.map(({ memory }) => memory?.resident)),
@@ -90,6 +91,11 @@ function summaries(unit, measurements, of) {
 			p99: summary(measurements.map((each) => each.p99_us)),
 		},
 	};
+}
+
+/** Rounds that differ are told each. */
+function textsOf(unit, measurements, of) {
+	return { text: [...new Set(measurements.map((each) => units[unit].of(of(each))))].join(" or ") };
 }
 
 function cellsOf(measurements) {

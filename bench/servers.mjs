@@ -15,7 +15,14 @@ const overlayOptions = "index=on,nfs_export=on,redirect_dir=on";
 let ports = 20_000;
 let started = 0;
 
-export const start = { holdfast, ganesha, kernel, "fuse-overlayfs": fuseOverlayfs };
+export const start = {
+	holdfast,
+	ganesha,
+	kernel,
+	"fuse-overlayfs": fuseOverlayfs,
+	"kernel-handles": (layers) => holdfast(layers, ["--handles", "kernel"]),
+	"portable-handles": (layers) => holdfast(layers, ["--handles", "portable"]),
+};
 
 /** Folders for the layers of one server: an empty upper on `disk`, over lowers. */
 export function newLayers(disk, name, lowers) {
@@ -29,7 +36,7 @@ export function newLayers(disk, name, lowers) {
 	return layers;
 }
 
-async function holdfast({ lowers, upper, work }) {
+async function holdfast({ lowers, upper, work }, more = []) {
 	const port = ++ports;
 	const args = lowers.flatMap((lower) => ["--lower", lower]);
 	return server("holdfast", port, { mountPort: port, exportPath: "/" }, process.execPath, [
@@ -40,6 +47,7 @@ async function holdfast({ lowers, upper, work }) {
 		...args,
 		...["--upper", upper, "--work", join(work, "holdfast"), "--state-dir", join(runFolder(), "state")],
 		...["--listen", `127.0.0.1:${port}`, "--async"],
+		...more,
 	]);
 }
 

@@ -1,8 +1,10 @@
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { nfsload } from "./client.mjs";
-import { makeDisk } from "./disks.mjs";
+import { decodeStage } from "./decode.mjs";
+import { dropCaches, makeDisk } from "./disks.mjs";
 import { must } from "./host.mjs";
+import { schemesStage } from "./schemes.mjs";
 import { newLayers, start } from "./servers.mjs";
 import { onMount } from "./syscalls.mjs";
 import { fill, largeFile, million, nested } from "./trees.mjs";
@@ -20,6 +22,8 @@ export const stages = {
 	"large-ext4": sharedDisk,
 	"large-xfs": sharedDisk,
 	"large-btrfs": sharedDisk,
+	schemes: schemesStage,
+	decode: decodeStage,
 	vm: inMachine,
 };
 
@@ -201,9 +205,4 @@ async function measured(entry, server, layers) {
 async function perform(entry, server, load, folder) {
 	if (server.root === undefined) return nfsload(server, load);
 	return onMount[entry.onMount.act](join(server.root, folder), entry.onMount.bytes);
-}
-
-function dropCaches() {
-	must("sync");
-	writeFileSync("/proc/sys/vm/drop_caches", "3");
 }

@@ -11,12 +11,16 @@ export function openInTree(directory: number, path: Uint8Array | string, flags: 
 	return openBeneath(directory, path, flags, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
 }
 
+/** What listing a directory counts for, beside its names: about as much time as looking at so many. */
+const DIRECTORY_ENTRIES = 16;
+
 /** The search was given up for now: it has looked at as many entries as it might. */
 export const TOO_FAR = "too far";
 
 /**
  * Finds the path of an id below the root of a lower: the directories whose names fit to it are listed one after the other. Null: there is no
- * such path. At worst that is a walk over all directories as deep as the object. `entriesMax`: names that may be looked at.
+ * such path. At worst that is a walk over all directories as deep as the object. `entriesMax`: names that may be looked at, a directory counting
+ * as some of them.
  */
 export function searchPath(root: number, id: Buffer, entriesMax: number): Buffer[] | null | typeof TOO_FAR {
 	const depth = depthOf(id);
@@ -28,6 +32,7 @@ export function searchPath(root: number, id: Buffer, entriesMax: number): Buffer
 		const place = path.length;
 		const isLast = depth !== DEPTH_MAX && place === depth - 1;
 		const mayBeLast = isLast || (depth === DEPTH_MAX && place >= DEPTH_MAX - 1);
+		left -= DIRECTORY_ENTRIES;
 		const candidates: { readonly name: Buffer; readonly isDirectory: boolean }[] = [];
 		const status = visitEntries(directory, (name, type) => {
 			if (--left < 0) return false;

@@ -49,6 +49,7 @@ function cut(bytes: Buffer): Buffer {
 	return hash("sha256", bytes, "buffer").subarray(0, HASH_BYTES);
 }
 
+const checked = Buffer.alloc(17);
 const ROOT_HASH = cut(Buffer.from("holdfast: root of a lower"));
 
 export const LOWER_ROOT: FileHandle = { type: PORTABLE.path, bytes: Buffer.concat([ROOT_HASH, checkOf(DIRECTORY, 0, 0), Buffer.of(0)]) };
@@ -64,25 +65,32 @@ function hintOf(name: Uint8Array): number {
 	return sipHashLo & 0xffff;
 }
 
+/** What shows that an object has changed, as a number. */
+function checkNumber(type: number, size: number, mtimeSec: number): number {
+	checked[0] = type;
+	const isKept = type === REGULAR || type === SYMLINK;
+	checked.writeDoubleLE(isKept ? size : 0, 1);
+	checked.writeDoubleLE(isKept ? mtimeSec : 0, 9);
+	sipHash(NAME_KEY, checked, 0, checked.length);
+	return sipHashLo >>> 0;
+}
+
 function checkOf(type: number, size: number, mtimeSec: number): Buffer {
-	const bytes = Buffer.alloc(17);
-	bytes[0] = type;
-	if (type === REGULAR || type === SYMLINK) {
-		bytes.writeDoubleLE(size, 1);
-		bytes.writeDoubleLE(mtimeSec, 9);
-	}
-	sipHash(NAME_KEY, bytes, 0, bytes.length);
-	const check = Buffer.alloc(4);
-	check.writeUInt32BE(sipHashLo, 0);
+	const check = Buffer.alloc(CHECK_BYTES);
+	check.writeUInt32BE(checkNumber(type, size, mtimeSec), 0);
 	return check;
 }
 
 const chain = Buffer.alloc(HASH_BYTES + 255);
 
+function putAbove(directory: Uint8Array): number {
+	for (let i = 0; i < HASH_BYTES; i++) chain[i] = directory[i];
+	return HASH_BYTES;
+}
+
 /** The first 16 bytes of the id of a name below a directory with these. */
 export function hashBelow(directory: Uint8Array, name: Uint8Array): Buffer {
-	chain.set(directory.subarray(0, HASH_BYTES), 0);
-	chain.set(name, HASH_BYTES);
+	chain.set(name, putAbove(directory));
 	return cut(chain.subarray(0, HASH_BYTES + name.length));
 }
 
@@ -105,8 +113,9 @@ export function idBelow(directory: FileHandle, name: Uint8Array, stat: Stat): Fi
 	const width = widthAt(depth);
 	const hints = Math.min(depth, Math.floor(TRAIL_BITS / width));
 	const bytes = Buffer.alloc(TRAIL_AT + Math.ceil((hints * width) / 8));
-	bytes.set(hashBelow(above, name), 0);
-	bytes.set(checkOf(stat.type, stat.size, stat.mtimeSec), CHECK_AT);
+	chain.set(name, putAbove(above));
+	hash("sha256", chain.subarray(0, HASH_BYTES + name.length), "buffer").copy(bytes, 0, 0, HASH_BYTES);
+	bytes.writeUInt32BE(checkNumber(stat.type, stat.size, stat.mtimeSec), CHECK_AT);
 	bytes[DEPTH_AT] = depth;
 	const widthAbove = depth === 1 ? 0 : widthAt(above[DEPTH_AT]);
 	const known = Math.min(hints, depth - 1);
@@ -123,6 +132,11 @@ export function checkIn(id: Buffer): Buffer {
 /** What an inode with these attributes has for it. */
 export function checkOfStat(stat: Stat): Buffer {
 	return checkOf(stat.type, stat.size, stat.mtimeSec);
+}
+
+/** Whether an inode with these attributes is what it was when the id was made. */
+export function fitsCheck(id: Buffer, stat: Stat): boolean {
+	return id.readUInt32BE(CHECK_AT) === checkNumber(stat.type, stat.size, stat.mtimeSec);
 }
 
 export function depthOf(id: Uint8Array): number {

@@ -1,30 +1,48 @@
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
+import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import type { Birth, HandleProvider } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
 import { openInTree, searchPath, TOO_FAR } from "./path-search.ts";
-import { checkIn, checkOfStat, depthOf, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
+import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
 import type { RebaseRows } from "./rebase-rows.ts";
 import type { Rebound } from "./rebound.ts";
 import type { ReboundRow } from "./rebound-rows.ts";
 
 /** Paths that are remembered: what is not costs a search. */
 const PLACES_MAX = 65_536;
-/** Names that a search looks at before it goes on elsewhere. */
-const INLINE_ENTRIES = 4096;
+/** Names that a search looks at before it goes on elsewhere: a few milliseconds. */
+const INLINE_ENTRIES = 2048;
+/** Ids of which it is known that their search goes on elsewhere. */
+const FAR_MAX = 1024;
 const PATH_BYTES_MAX = 4095;
 const SLASH = 0x2f;
 /** S_IFDIR >> 12. */
 const DIRECTORY = 4;
 
 /** Where an object of a lower is: a name in a directory. */
-interface PathPlace {
-	readonly above: string;
+class PathPlace {
+	/** The first bytes of the id. */
+	readonly key: string;
+	/** Those of the directory. */
+	readonly aboveKey: string;
 	readonly name: Buffer;
+	/** Its place, once somebody has asked for it. */
+	above: PathPlace | null = null;
+	/** Below the root, with a slash at the end: of directories in which something was opened. Empty: it is too long for one call. */
+	path: Buffer | null = null;
+	/** Since eviction looked at it last. */
+	isRecent = true;
+
+	constructor(key: string, aboveKey: string, name: Buffer) {
+		this.key = key;
+		this.aboveKey = aboveKey;
+		this.name = name;
+	}
 }
 
 /** Told where a search takes long: may throw to have it made elsewhere, and the question asked again. */
@@ -47,6 +65,10 @@ export class PortableLower implements HandleProvider {
 	#rootPath: Buffer | null;
 	/** By the first bytes of the id. */
 	readonly #places = new Map<string, PathPlace>();
+	#lastAbove: Buffer | null = null;
+	#lastAboveKey = "";
+	/** Ids that are searched for elsewhere: whoever asks again does not begin anew. */
+	readonly #far = new Set<string>();
 
 	constructor(root: number) {
 		this.#root = root;
@@ -113,15 +135,21 @@ export class PortableLower implements HandleProvider {
 		if (handle.type !== PORTABLE.path) return this.rebound?.open(handle, flags) ?? -ERRNO.ESTALE;
 		if (!isPathId(handle)) return -ERRNO.ESTALE;
 		if (depthOf(handle.bytes) === 0) return openAt(this.#root, ".", flags & ~O.nofollow);
-		const names = this.#remembered(handle.bytes) ?? this.#search(handle.bytes);
-		if (names === null) return -ERRNO.ESTALE;
-		const fd = this.#openPath(names, flags | O.nofollow);
+		const place = this.#remembered(handle.bytes);
+		let names: readonly Buffer[] | null = null;
+		let fd: number;
+		const path = place === null ? null : this.#pathOf(place);
+		if (path === null) {
+			names = place === null ? this.#search(handle.bytes) : this.#namesTo(place);
+			if (names === null) return -ERRNO.ESTALE;
+			fd = this.#openPath(names, flags | O.nofollow);
+		} else fd = openInTree(this.#root, path, flags | O.nofollow);
 		if (fd < 0) return GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const status = fstat(fd, openedStat);
-		if (status === 0 && this.#checkOf(handle.bytes, openedStat).equals(checkIn(handle.bytes))) return fd;
+		if (status === 0 && this.#isAsItWas(handle.bytes, openedStat)) return fd;
 		close(fd);
 		if (status < 0) return status;
-		this.onChanged?.(Buffer.concat(names.flatMap((name) => [Buffer.from("/"), name])));
+		this.onChanged?.(Buffer.concat((names ?? this.#namesTo(place as PathPlace)).flatMap((name) => [SEPARATOR, name])));
 		return -ERRNO.ESTALE;
 	}
 
@@ -210,7 +238,7 @@ export class PortableLower implements HandleProvider {
 
 	#pathIdBelow(parent: FileHandle, name: Uint8Array, stat: Stat): FileHandle {
 		const id = this.#idBelow(parent, name, stat);
-		this.#remember(id.bytes.subarray(0, HASH_BYTES), parent.bytes.subarray(0, HASH_BYTES), name);
+		this.#remember(id.bytes, parent.bytes, name);
 		return id;
 	}
 
@@ -241,36 +269,93 @@ export class PortableLower implements HandleProvider {
 		return this.rows === null || stat.type === DIRECTORY ? check : this.rows.shown(id, check);
 	}
 
+	#isAsItWas(id: Buffer, stat: Stat): boolean {
+		return this.rows === null ? fitsCheck(id, stat) : this.#checkOf(id, stat).equals(checkIn(id));
+	}
+
+	/** `above`: the id of the directory, or its first bytes. */
 	#remember(hash: Buffer, above: Buffer, name: Uint8Array): void {
-		const key = hash.toString("latin1");
-		if (this.#places.has(key)) return;
-		this.#places.set(key, { above: above.toString("latin1"), name: Buffer.from(name) });
-		if (this.#places.size <= PLACES_MAX) return;
-		for (const [oldest] of this.#places) {
-			this.#places.delete(oldest);
+		const key = hash.toString("latin1", 0, HASH_BYTES);
+		// names are mostly looked up in the same directory as the one before
+		if (above !== this.#lastAbove) {
+			this.#lastAbove = above;
+			this.#lastAboveKey = above.toString("latin1", 0, HASH_BYTES);
+		}
+		const directory = this.#places.get(this.#lastAboveKey);
+		if (directory !== undefined) directory.isRecent = true;
+		const known = this.#places.get(key);
+		if (known !== undefined) {
+			known.isRecent = true;
 			return;
+		}
+		const place = new PathPlace(key, directory?.key ?? this.#lastAboveKey, copyBytes(name));
+		place.above = directory ?? null;
+		this.#places.set(key, place);
+		if (this.#places.size > PLACES_MAX) this.#evict();
+	}
+
+	/** The oldest one that was not used since it was looked at last. */
+	#evict(): void {
+		for (const [key, place] of this.#places) {
+			this.#places.delete(key);
+			if (!place.isRecent) return;
+			place.isRecent = false;
+			this.#places.set(key, place);
 		}
 	}
 
-	#remembered(id: Buffer): Buffer[] | null {
-		const names: Buffer[] = [];
-		for (let key = id.toString("latin1", 0, HASH_BYTES); key !== ROOT_KEY; ) {
-			const place = this.#places.get(key);
-			if (place === undefined) return null;
-			// what is used stays
-			this.#places.delete(key);
-			this.#places.set(key, place);
-			names.push(place.name);
-			key = place.above;
+	/** Null: not all names that lead to it are remembered. */
+	#remembered(id: Buffer): PathPlace | null {
+		const place = this.#places.get(id.toString("latin1", 0, HASH_BYTES));
+		if (place === undefined) return null;
+		for (let at = place; ; ) {
+			at.isRecent = true;
+			if (at.aboveKey === ROOT_KEY) return place;
+			at.above ??= this.#places.get(at.aboveKey) ?? null;
+			if (at.above === null) return null;
+			at = at.above;
 		}
+	}
+
+	#namesTo(place: PathPlace): Buffer[] {
+		const names: Buffer[] = [];
+		for (let at: PathPlace | null = place; at !== null; at = at.above) names.push(at.name);
 		return names.reverse();
+	}
+
+	/** In memory of this module, until the next one; null: it is too long for one call. All places above must be known. */
+	#pathOf(place: PathPlace): Uint8Array | null {
+		const directory = place.above;
+		if (directory === null) return place.name;
+		directory.path ??= this.#directoryPath(directory);
+		const length = directory.path.length + place.name.length;
+		if (directory.path.length === 0 || length > PATH_BYTES_MAX) return null;
+		pathMemory.set(directory.path, 0);
+		pathMemory.set(place.name, directory.path.length);
+		return pathMemory.subarray(0, length);
+	}
+
+	#directoryPath(directory: PathPlace): Buffer {
+		const names = this.#namesTo(directory);
+		const length = names.reduce((sum, name) => sum + name.length + 1, 0);
+		return length > PATH_BYTES_MAX ? EMPTY : Buffer.concat(names.flatMap((name) => [name, SEPARATOR]));
 	}
 
 	#search(id: Buffer): Buffer[] | null {
 		const elsewhere = this.searchElsewhere;
-		let names = searchPath(this.#root, id, elsewhere === null ? Number.POSITIVE_INFINITY : INLINE_ENTRIES);
-		if (names === TOO_FAR) names = elsewhere === null ? null : elsewhere(id);
-		if (names !== null) this.learn(names);
+		let names: Buffer[] | null | typeof TOO_FAR = TOO_FAR;
+		if (elsewhere === null) names = searchPath(this.#root, id, Number.POSITIVE_INFINITY);
+		else {
+			const key = id.toString("latin1");
+			if (!this.#far.has(key)) names = searchPath(this.#root, id, INLINE_ENTRIES);
+			if (names === TOO_FAR) {
+				this.#far.add(key);
+				if (this.#far.size > FAR_MAX) this.#far.delete(this.#far.values().next().value as string);
+				names = elsewhere(id);
+			}
+		}
+		if (names === null || names === TOO_FAR) return null;
+		this.learn(names);
 		return names;
 	}
 
@@ -296,6 +381,7 @@ const GONE: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EX
 const EMPTY = Buffer.alloc(0);
 const SEPARATOR = Buffer.from("/");
 const ROOT_KEY = LOWER_ROOT.bytes.toString("latin1", 0, HASH_BYTES);
+const pathMemory = Buffer.alloc(PATH_BYTES_MAX);
 const openedStat = new Stat();
 const DIRECTORY_STAT = new Stat();
 DIRECTORY_STAT.mode = DIRECTORY << 12;
