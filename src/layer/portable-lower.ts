@@ -4,7 +4,7 @@ import type { FileHandle } from "../linux/file-handle.ts";
 import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
-import { fstat, Stat, statAt } from "../linux/stat.ts";
+import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
 import type { Birth, HandleProvider } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
 import { openInTree, searchPath, TOO_FAR } from "./path-search.ts";
@@ -63,6 +63,7 @@ export class PortableLower implements HandleProvider {
 	links: LinkNames | null = null;
 	readonly #root: number;
 	#rootPath: Buffer | null;
+	readonly #mount: number;
 	/** By the first bytes of the id. */
 	readonly #places = new Map<string, PathPlace>();
 	#lastAbove: Buffer | null = null;
@@ -73,6 +74,7 @@ export class PortableLower implements HandleProvider {
 	constructor(root: number) {
 		this.#root = root;
 		this.#rootPath = pathOf(root);
+		this.#mount = mountId(root);
 	}
 
 	of(fd: number): FileHandle | number {
@@ -183,6 +185,8 @@ export class PortableLower implements HandleProvider {
 	/** The names from the root down to an open inode, or the negated error number. */
 	#namesOf(fd: number, stat: Stat): Buffer[] | number {
 		if (stat.nlink === 0) return -ERRNO.ESTALE;
+		// paths on private mounts begin at their roots, and look alike
+		if (this.rebound !== null && mountId(fd) !== this.#mount) return NOT_HERE;
 		const path = pathOf(fd);
 		if (path === null) return stat.type === DIRECTORY ? this.#climb(fd) : -ERRNO.ENAMETOOLONG;
 		let below = this.#belowRoot(path);

@@ -49,6 +49,8 @@ export class PortableUpper implements HandleProvider {
 	readonly #directories: number;
 	readonly #inodes: number;
 	readonly #kept: number[] = [];
+	/** Of what can carry no xattr and had a kernel handle, by the names of their ids; filled where an upper was copied. */
+	readonly #births = new Map<string, Birth>();
 	/** Of directories, by their ids in hex. */
 	readonly #places = new Map<string, DirectoryPlace>();
 
@@ -83,11 +85,8 @@ export class PortableUpper implements HandleProvider {
 		if (scratch.sameInode(this.#rootStat)) return UPPER_ROOT;
 		if (scratch.type === DIRECTORY) return this.#entryId(fd);
 		if (scratch.type === REGULAR) return -ENODATA;
-		const text = readLink(this.#inodes, inodeName(fd, scratch));
-		if (text === null || text.length !== HASH_BYTES * 2) return -ENODATA;
-		const bytes = Buffer.from(text.toString("latin1"), "hex");
-		const id = { type: PORTABLE.file, bytes };
-		return bytes.length === HASH_BYTES && this.#leadsHere(keyOf(id), fd) ? id : -ENODATA;
+		const noted = this.#notedOf(fd);
+		return noted !== null && this.#leadsHere(keyOf(noted.id), fd) ? noted.id : -ENODATA;
 	}
 
 	at(directory: number, name: Uint8Array | string): FileHandle | number {
@@ -114,7 +113,7 @@ export class PortableUpper implements HandleProvider {
 		if (handle.type === PORTABLE.file || handle.type === PORTABLE.directory) return null;
 		const fd = this.open(handle, O.path | O.nofollow);
 		if (fd < 0) return null;
-		const known = this.#carriedBy(fd);
+		const known = this.#carriedBy(fd) ?? (fstat(fd, scratch) === 0 && scratch.type !== DIRECTORY ? this.#notedOf(fd) : null);
 		close(fd);
 		return known?.birth ?? null;
 	}
@@ -133,7 +132,8 @@ export class PortableUpper implements HandleProvider {
 		value.writeUInt32BE(birth.inoHi, 5);
 		value.writeUInt32BE(birth.inoLo, 9);
 		value.set(id.bytes, REBOUND_BYTES);
-		const status = setXattr(fd, this.#xattr, value);
+		let status = setXattr(fd, this.#xattr, value);
+		if (status === -ERRNO.EPERM && !isDirectory) status = this.#noteInode(fd, id, birth);
 		if (status < 0 || isDirectory) return status;
 		const linked = linkDescriptor(fd, this.#files, keyOf(id));
 		return linked === -ERRNO.EEXIST && this.#leadsHere(keyOf(id), fd) ? 0 : linked;
@@ -190,6 +190,7 @@ export class PortableUpper implements HandleProvider {
 
 	/** Notes by their inodes as they are now the ids of what can carry none: numbers are others where an upper was copied to. */
 	noteInodes(): void {
+		this.#readBirths();
 		const names: string[] = [];
 		visitEntries(this.#files, (name) => {
 			names.push(Buffer.from(name).toString("latin1"));
@@ -200,7 +201,8 @@ export class PortableUpper implements HandleProvider {
 			if (fd < 0) continue;
 			const isPlain = fstat(fd, scratch) < 0 || scratch.type === REGULAR || scratch.type === DIRECTORY;
 			if (!isPlain && typeof getXattr(fd, this.#xattr) === "number") {
-				this.#noteInode(fd, { type: PORTABLE.file, bytes: Buffer.from(name, "hex") });
+				const id = idOfKey(name);
+				if (id !== null) this.#noteInode(fd, id, this.#births.get(name) ?? null);
 			}
 			close(fd);
 		}
@@ -222,7 +224,7 @@ export class PortableUpper implements HandleProvider {
 
 	/** Gives what can carry no id the one of a file that was a copy of it. 0, or the negated error number. */
 	linkLost(fd: number, id: FileHandle): number {
-		const noted = this.#noteInode(fd, id);
+		const noted = this.#noteInode(fd, id, this.#births.get(keyOf(id)) ?? null);
 		return noted < 0 ? noted : this.#linkInstead(fd, keyOf(id));
 	}
 
@@ -235,7 +237,8 @@ export class PortableUpper implements HandleProvider {
 		});
 		const found: { readonly id: FileHandle; readonly look: string }[] = [];
 		for (const name of names) {
-			if (known.has(name) || !PLAIN_KEY.test(name)) continue;
+			const id = idOfKey(name);
+			if (known.has(name) || id === null) continue;
 			const fd = openAt(this.#files, name, O.path | O.nofollow);
 			if (fd < 0) continue;
 			if (
@@ -244,7 +247,7 @@ export class PortableUpper implements HandleProvider {
 				scratch.type !== DIRECTORY &&
 				typeof getXattr(fd, this.#xattr) === "number"
 			)
-				found.push({ id: { type: PORTABLE.file, bytes: Buffer.from(name, "hex") }, look: lookOf(fd, scratch) });
+				found.push({ id, look: lookOf(fd, scratch) });
 			close(fd);
 		}
 		return found;
@@ -287,9 +290,9 @@ export class PortableUpper implements HandleProvider {
 		}
 		// a further name of an object that lives
 		if (nlink > 2) return;
-		const text = carried !== null || type === REGULAR ? null : readLink(this.#inodes, inodeName(fd, scratch));
-		const noted = text !== null && text.length === HASH_BYTES * 2 ? Buffer.from(text.toString("latin1"), "hex").toString("hex") : null;
-		const key = carried !== null ? keyOf(carried.id) : noted;
+		const noted = carried !== null || type === REGULAR ? null : this.#notedOf(fd);
+		const known = carried ?? noted;
+		const key = known === null ? null : keyOf(known.id);
 		if (key !== null && this.#leadsHere(key, fd)) unlinkName(this.#files, key);
 		else if (nlink === 2) return;
 		if (type !== REGULAR) this.#forgetInode(fd);
@@ -389,10 +392,31 @@ export class PortableUpper implements HandleProvider {
 		}
 	}
 
-	#noteInode(fd: number, id: FileHandle): number {
+	/** What is noted of an inode that can carry nothing; `scratch`: its attributes. */
+	#notedOf(fd: number): { readonly id: FileHandle; readonly birth: Birth | null } | null {
+		const [key, ...birth] = (readLink(this.#inodes, inodeName(fd, scratch))?.toString("latin1") ?? "").split(":");
+		const id = idOfKey(key);
+		return id === null ? null : { id, birth: birthOf(birth) };
+	}
+
+	#readBirths(): void {
+		const names: string[] = [];
+		visitEntries(this.#inodes, (name) => {
+			names.push(Buffer.from(name).toString("latin1"));
+			return undefined;
+		});
+		for (const name of names) {
+			const [key, ...rest] = (readLink(this.#inodes, name)?.toString("latin1") ?? "").split(":");
+			const birth = birthOf(rest);
+			if (birth !== null) this.#births.set(key, birth);
+		}
+	}
+
+	#noteInode(fd: number, id: FileHandle, birth: Birth | null = null): number {
 		const status = fstat(fd, scratch);
 		if (status < 0) return status;
-		return this.#write(this.#inodes, inodeName(fd, scratch), Buffer.from(id.bytes.toString("hex")));
+		const end = birth === null ? "" : `:${birth.space}:${birth.inoHi}:${birth.inoLo}`;
+		return this.#write(this.#inodes, inodeName(fd, scratch), Buffer.from(keyOf(id) + end));
 	}
 
 	#write(folder: number, name: string, target: Buffer): number {
@@ -416,6 +440,20 @@ interface Carried {
 	readonly id: FileHandle;
 	readonly isDirectory: boolean;
 	readonly birth: Birth | null;
+}
+
+/** The id that has this name in the folders of work, of anything but a directory; null: it is none. */
+function idOfKey(key: string): FileHandle | null {
+	if (PLAIN_KEY.test(key)) return { type: PORTABLE.file, bytes: Buffer.from(key, "hex") };
+	if (!KERNEL_KEY.test(key)) return null;
+	return { type: Number.parseInt(key.slice(1, 3), 16), bytes: Buffer.from(key.slice(3), "hex") };
+}
+
+const KERNEL_KEY = /^k[0-9a-f]{2}(?:[0-9a-f]{2})+$/;
+
+function birthOf(numbers: readonly string[]): Birth | null {
+	const [space, inoHi, inoLo] = numbers.map(Number);
+	return numbers.length === 3 && [space, inoHi, inoLo].every(Number.isInteger) ? { space, inoHi, inoLo } : null;
 }
 
 /** The name of an id in the folders of work. */

@@ -173,7 +173,10 @@ export function assignNumbers(registry: Registry, { upper, lowers, dataLowers }:
 			layer.fileSystem.uuid = Buffer.from(registry.homes.find(({ number }) => number === record.home)?.uuid ?? "", "hex");
 		layer.isAdopted = record.adopted ?? false;
 		const subvolume = layer.isUpper ? "" : subvolumeOf(layer);
-		layer.space = registry.spaces.find((space) => space.home === record.home && space.subvolume === subvolume)?.number ?? 0;
+		// portable ids have hashed file ids, but for those of the time before a rebind, which say themselves what theirs are made of
+		layer.space = layer.handles.isPortable
+			? 0
+			: (registry.spaces.find((space) => space.home === record.home && space.subvolume === subvolume)?.number ?? 0);
 	};
 	for (const [i, lower] of lowers.entries()) assign(lower, registry.lowers[i]);
 	if (upper !== null && registry.upper !== null) assign(upper, registry.upper);
