@@ -5,7 +5,7 @@ import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openPrivateTree }
 import type { PathBytes } from "../linux/libc.ts";
 import { mountOf, openWholeFileSystem } from "../linux/mount-table.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
-import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
+import { fstat, mountId, STATX_ATTR, Stat, statAt } from "../linux/stat.ts";
 import { listXattrs } from "../linux/xattr.ts";
 import { CASEFOLD_REASON, isCasefolded, mayCasefold } from "./casefold.ts";
 import { type HandleProvider, KernelHandles } from "./handle-provider.ts";
@@ -96,11 +96,17 @@ export class Layer {
 		return stat.sameInode(this.rootStat);
 	}
 
+	/** Every inode of erofs says that it is immutable, which is of the image and not of what a copy may be. */
+	#forgiveImage(stat: Stat): void {
+		if (this.fileSystem.name === "erofs") stat.attributes &= ~STATX_ATTR.immutable;
+	}
+
 	/** Attributes of a real object by a descriptor, in upper with the links that are names of it (of a lower `HandleProvider.countNames` says it). 0, or the negated error number. */
 	stat(fd: number, out: Stat): number {
 		const status = fstat(fd, out);
 		if (this.handles.isPortable && status === 0) {
 			this.#countNames(out);
+			this.#forgiveImage(out);
 			this.rights.show(fd, out);
 		}
 		return status;
@@ -111,6 +117,7 @@ export class Layer {
 		const status = statAt(directory, name, out);
 		if (this.handles.isPortable && status === 0) {
 			this.#countNames(out);
+			this.#forgiveImage(out);
 			this.rights.showAt(directory, name, out);
 		}
 		return status;

@@ -126,8 +126,11 @@ class UpperAdopter {
 
 	/** Opens a lower object; negative when it is gone. */
 	#openLower(identity: Identity, stat: Stat): number {
-		const fd = this.#layerOf(identity).layers[0].handles.open(identity.id, O.path | O.nofollow);
-		if (fd >= 0) must(fstat(fd, stat), "Cannot read a lower object");
+		const [layer] = this.#layerOf(identity).layers;
+		const fd = layer.handles.open(identity.id, O.path | O.nofollow);
+		if (fd < 0) return fd;
+		must(layer.stat(fd, stat), "Cannot read a lower object");
+		layer.handles.countNames(identity.id, stat);
 		return fd;
 	}
 
@@ -147,7 +150,7 @@ class UpperAdopter {
 			const fd = openAt(index.fd, entry, O.path | O.nofollow);
 			if (fd < 0) return undefined;
 			try {
-				must(fstat(fd, stat), "Cannot read an index entry");
+				must(this.#writable.layer.stat(fd, stat), "Cannot read an index entry");
 				visit(entry, identity, fd, stat);
 			} finally {
 				close(fd);
@@ -236,7 +239,7 @@ class UpperAdopter {
 		if (fd < 0) return null;
 		try {
 			const stat = new Stat();
-			must(fstat(fd, stat), "Cannot read an object of upper");
+			must(this.#writable.layer.stat(fd, stat), "Cannot read an object of upper");
 			const isWhiteout = isWhiteoutStat(stat) || (parent.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout));
 			if (!isWhiteout && stat.type === FileType.dir) return this.#visitDirectory(reals, name, path);
 			if (lowers.length > 0) this.#covers.push({ parents: lowers, name, shown: null });
@@ -270,7 +273,7 @@ class UpperAdopter {
 		const entry = this.#entryName(birth);
 		const answer = index.ask(entry);
 		const stat = new Stat();
-		must(fstat(fd, stat), "Cannot read a directory of upper");
+		must(this.#writable.layer.stat(fd, stat), "Cannot read a directory of upper");
 		if (answer.kind === "gone") {
 			this.#problem(path, "the index says that the lower directory it is merged with has been removed");
 			return;
@@ -408,7 +411,7 @@ class UpperAdopter {
 			const fd = inodes.length === 1 ? this.#writable.layer.handles.open(inodes[0], O.path | O.nofollow) : -1;
 			if (fd >= 0) {
 				const stat = new Stat();
-				must(fstat(fd, stat), "Cannot read an object of upper");
+				must(this.#writable.layer.stat(fd, stat), "Cannot read an object of upper");
 				this.#adoptCopy(fd, stat.type, birth);
 				close(fd);
 			} else if (this.#isAgain) {
@@ -476,7 +479,7 @@ class UpperAdopter {
 			isFound = true;
 			const fd = this.#writable.layer.handles.open(inode, O.path | O.nofollow);
 			if (fd < 0) throw failed("Cannot open an object of upper", fd);
-			must(fstat(fd, stat), "Cannot read an object of upper");
+			must(this.#writable.layer.stat(fd, stat), "Cannot read an object of upper");
 			const answer = this.#writable.index.ask(this.#entryName(birth));
 			if (answer.kind === "absent" && this.#isShown(home, directory, name, birth)) {
 				this.#problem(path, "its origin shows under its own name too (a crafted origin?); it counts as born in upper");

@@ -9,7 +9,6 @@ import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { must, type Writable } from "./engine.ts";
 import { getMark } from "./marks.ts";
 import { writeDurably } from "./registry.ts";
-import { giveId } from "./steps.ts";
 import { FileType } from "./types.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
 
@@ -49,9 +48,8 @@ export interface MoveReport {
 /**
  * Looks once through an upper that was copied with its work folder. Ids are in xattrs, which go along; what is found by inode numbers is noted
  * anew, and hard links between upper and work that the copy did not keep (it was made in two parts, say) are made again.
- * With `givesNew` what has no id gets one: an upper that was made elsewhere.
  */
-export function relink(writable: Writable, progress: (directories: number) => void, givesNew = false): MoveReport {
+export function relink(writable: Writable, progress: (directories: number) => void): MoveReport {
 	const { layer, ids } = writable;
 	if (ids === null) throw new Error("Only portable ids move");
 	const report = { objects: 0, linked: 0, lost: [] as string[] };
@@ -76,22 +74,12 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 			const path = `${at.path}/${name.toString()}`;
 			const isWhiteout = isAnyWhiteout(child, stat, layer.xattr.whiteout);
 			if (stat.type === FileType.dir) {
-				let id = ids.of(child);
-				if (typeof id === "number" && givesNew) {
-					id = ids.newId(true);
-					giveOwnerAccess(writable, child, stat);
-					giveId(writable, id, child, at.id, name);
-				}
+				const id = ids.of(child);
 				if (typeof id === "number") report.lost.push(path);
 				else pending.push({ id, path });
 			} else if (!isWhiteout) {
 				report.objects++;
-				let outcome = ids.linkAgain(child);
-				if (outcome === "lost" && givesNew) {
-					giveOwnerAccess(writable, child, stat);
-					giveId(writable, ids.newId(false), child, at.id, name);
-					outcome = "linked";
-				}
+				const outcome = ids.linkAgain(child);
 				if (outcome === "linked") report.linked++;
 				if (outcome === "lost") lost.push({ above: at.id, name, path, look: lookOf(child, stat) });
 				else linkEntry(writable, child, stat);
@@ -157,12 +145,6 @@ function linkEntry(writable: Writable, fd: number, stat: Stat): void {
 	must(linkDescriptor(fd, work.temporaries, aside), "Cannot link a file of upper");
 	must(renameName(work.temporaries, aside, index.fd, name), "Cannot link a file of upper");
 	unlinkName(work.temporaries, aside);
-}
-
-/** What an ordinary user may not mark as it is. */
-function giveOwnerAccess({ layer }: Writable, fd: number, stat: Stat): void {
-	if (layer.rights.isKept)
-		must(layer.rights.change(fd, stat.type, { mode: stat.mode & 0o7777 }), "Cannot give the owner access to an object of upper");
 }
 
 /** Whether an object of upper is a whiteout of either form, wherever it stands. */

@@ -34,6 +34,7 @@ import { type ChosenHandles, chooseHandles, mayUseTrusted, withXattrs } from "./
 import { DataFiles } from "./data-files.ts";
 import { Durability } from "./durability.ts";
 import { type Engine, ROOT_HOME, type Writable } from "./engine.ts";
+import { giveIds } from "./give-ids.ts";
 import { IndexDirectory } from "./index-directory.ts";
 import { Journal } from "./journal.ts";
 import { LinkCounts } from "./link-counts.ts";
@@ -251,7 +252,7 @@ function refuseFewDescriptors({ lowers, dataLowers = [] }: OpenOptions, limit: n
 }
 
 function adopt(engine: Engine, writable: Writable, options: OpenOptions, place: Place, adoption: Adoption): UpperReport {
-	if (writable.ids !== null) relink(writable, (directories) => options.onProgress?.(writable.layer.path, directories), true);
+	giveIds(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
 	const report = adoptUpper(engine, adoption === "again", (directories) => options.onProgress?.(writable.layer.path, directories));
 	// what was looked at while the index was not complete
 	engine.nodes.forgetAll();

@@ -44,6 +44,14 @@ export async function release(
 	progress?: (progress: SettleProgress) => void,
 ): Promise<ReleaseReport> {
 	const { engine } = overlay;
+	if (writableOf(engine).ids !== null) {
+		await overlay.close();
+		throw new OverlayError(
+			"inval",
+			"An upper with portable handles cannot be given back to the kernel, whose index knows no such ids. Copy the served tree to where it " +
+				"is needed, or go on serving it",
+		);
+	}
 	if (writableOf(engine).longRedirects.hasAny) {
 		throw new OverlayError(
 			"inval",

@@ -5,7 +5,7 @@ import { interceptChanges } from "../../src/linux/libc.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { setXattr } from "../../src/linux/xattr.ts";
 import type { Node } from "../../src/overlay/node.ts";
-import { openOverlay } from "../../src/overlay/open-overlay.ts";
+import { type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { untilReady } from "../../src/overlay/settle.ts";
 import type { ChangeRequest, Credentials, OverlayObject, Timespec } from "../../src/overlay/types.ts";
@@ -133,6 +133,11 @@ const statOf = (path: string) => lstatSync(path, { bigint: true });
 /** Where ids come from: kernel handles, portable ones, or these as an ordinary user keeps an upper, with owners and modes in xattrs. */
 export type Keeping = "kernel" | "portable" | "ordinary";
 
+/** How an overlay is opened for it. */
+export function keptBy(keeping: Keeping): Pick<OpenOptions, "handles" | "linkNames" | "fakeRoot"> {
+	return keeping === "kernel" ? {} : { handles: "portable", linkNames: true, fakeRoot: keeping === "ordinary" };
+}
+
 /** Upper and work over the lowers, for one run. Built through an overlay, request by request, as its clients would. */
 export class Stage {
 	readonly lowers: Lowers;
@@ -188,7 +193,7 @@ export class Stage {
 			stateFolder: join(this.path, "state"),
 			isSync: this.disk !== null,
 			partialLimits: this.isPartial ? { bytesMin: 1, granuleBytes: 8, fills: false } : {},
-			...(this.keeping === "kernel" ? {} : ({ handles: "portable", linkNames: true, fakeRoot: this.keeping === "ordinary" } as const)),
+			...keptBy(this.keeping),
 		};
 		this.#overlay = workInline(openOverlay({ ...options, purpose: "serve" }).overlay, this.disk !== null);
 		return this.#overlay;

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
+import { TRUSTED_XATTRS, USER_XATTRS } from "../../src/layer/layer.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { getXattr } from "../../src/linux/xattr.ts";
 import { checkUpper } from "../../src/overlay/check.ts";
@@ -11,7 +11,7 @@ import type { Node } from "../../src/overlay/node.ts";
 import { adoptLowers, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { untilReady } from "../../src/overlay/settle.ts";
-import { parentOf, requestOf } from "../crash/stage.ts";
+import { type Keeping, keptBy, parentOf, requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { type Change, perform } from "./change.ts";
 import type { Event } from "./events.ts";
@@ -60,6 +60,9 @@ export class Cell {
 	readonly #made = new Map<string, string>();
 	/** How many changes have been answered. */
 	#answered = 0;
+	/** Where a copy of the layers is served. */
+	#elsewhere: string | null = null;
+	#lowers: readonly string[] | null = null;
 
 	constructor(ground: Ground, kind: Kind, event: Event, options: CellOptions) {
 		this.ground = ground;
@@ -73,11 +76,42 @@ export class Cell {
 	}
 
 	get upper(): string {
-		return join(this.ground.cells, this.#name, "upper");
+		return join(this.#folder, "upper");
 	}
 
 	get work(): string {
-		return join(this.ground.cells, this.#name, "work");
+		return join(this.#folder, "work");
+	}
+
+	/** Of upper, work and state. */
+	get #folder(): string {
+		return join(this.#elsewhere ?? this.ground.cells, this.#name);
+	}
+
+	/** All layers are copied to another file system by a command that is told where from and where to; the originals are away meanwhile. */
+	async moveBy(copy: (from: string, to: string) => void, act: () => Promise<void>): Promise<void> {
+		await this.close();
+		const there = this.ground.place();
+		try {
+			mkdirSync(join(there, this.#name));
+			copy(this.#folder, join(there, this.#name));
+			this.#lowers = this.ground.lowers.map((lower, i) => {
+				const to = join(there, `lower${i}`);
+				mkdirSync(to);
+				copy(lower, to);
+				return to;
+			});
+			this.#elsewhere = there;
+			this.open();
+			await act();
+			await this.close();
+			this.#check();
+		} finally {
+			await this.close();
+			this.#elsewhere = null;
+			this.#lowers = null;
+			rmSync(there, { recursive: true, force: true });
+		}
 	}
 
 	get overlay(): Overlay {
@@ -95,15 +129,16 @@ export class Cell {
 	}
 
 	layers(purpose: OpenOptions["purpose"]): OpenOptions {
-		const { lowers, cells } = this.ground;
+		const lowers = this.#lowers ?? this.ground.lowers;
 		const { isSync = false, isForgetful = false } = this.#options;
 		return {
 			lowers,
 			upper: this.upper,
 			work: this.work,
-			stateFolder: join(cells, this.#name, "state"),
+			stateFolder: join(this.#folder, "state"),
 			isSync,
 			purpose,
+			...keptBy(this.ground.stack.keeping),
 			...(isForgetful ? { nodesMax: 1, descriptorsMax: 2, listingLimits: { ...LISTING_LIMITS, cacheBytes: 0, windowEntries: 2 } } : {}),
 		};
 	}
@@ -125,6 +160,8 @@ export class Cell {
 
 	/** As a kill leaves it: descriptors and lock are gone, and nothing more reaches the disk. */
 	abandon(): void {
+		// a name that keeps other servers away, and lies on no disk
+		this.overlay.engine.writable?.ids?.close();
 		this.#overlay = null;
 		for (const disk of this.ground.disks) disk.closeDescriptors();
 	}
@@ -289,7 +326,8 @@ export class Cell {
 		const { mark } = this.event;
 		if (mark === undefined) return;
 		const path = join(this.upper, mark.at(this.kind));
-		if (!(mark.is === "whiteout" ? isWhiteout(path) : isOpaque(path)))
+		const { keeping } = this.ground.stack;
+		if (!(mark.is === "whiteout" ? isWhiteout(path, keeping) : isOpaque(path, keeping)))
 			throw new Broken(`upper has no ${mark.is} there: this shows nothing`);
 	}
 
@@ -358,15 +396,18 @@ export class Cell {
 	async end(): Promise<void> {
 		await this.close();
 		try {
-			if (this.#options.isChecked === false) return;
-			const { upper, work, ground } = this;
-			const { findings } = checkUpper({ lowers: ground.lowers, upper, work, xattr: TRUSTED_XATTRS, isRepair: false });
-			if (findings.length > 0) {
-				throw new Broken(findings.map(({ kind, path, message }) => `holdfast check: ${kind}: ${path}: ${message}`).join("\n"));
-			}
+			if (this.#options.isChecked !== false) this.#check();
 		} finally {
 			this.remove();
 		}
+	}
+
+	#check(): void {
+		const { upper, work, ground } = this;
+		const xattr = ground.stack.keeping === "ordinary" ? USER_XATTRS : TRUSTED_XATTRS;
+		const { findings } = checkUpper({ lowers: this.#lowers ?? ground.lowers, upper, work, xattr, isRepair: false });
+		if (findings.length === 0) return;
+		throw new Broken(findings.map(({ kind, path, message }) => `holdfast check: ${kind}: ${path}: ${message}`).join("\n"));
 	}
 
 	remove(): void {
@@ -377,14 +418,19 @@ export class Cell {
 const xidOf = (number: number) => 1000 + number;
 const madeBy = (number: number) => `made by change ${number}`;
 
-function isWhiteout(path: string): boolean {
+function isWhiteout(path: string, keeping: Keeping): boolean {
 	const stat = lstatSync(path);
-	return stat.isCharacterDevice() && stat.rdev === 0;
+	if (keeping !== "ordinary") return stat.isCharacterDevice() && stat.rdev === 0;
+	return stat.isFile() && stat.size === 0 && xattrOf(path, "user.overlay.whiteout") !== null;
 }
 
-function isOpaque(path: string): boolean {
+function isOpaque(path: string, keeping: Keeping): boolean {
+	return xattrOf(path, keeping === "ordinary" ? "user.overlay.opaque" : "trusted.overlay.opaque") === "y";
+}
+
+function xattrOf(path: string, name: string): string | null {
 	const fd = openPath(path, O.path | O.nofollow);
-	const value = getXattr(fd, "trusted.overlay.opaque");
+	const value = getXattr(fd, name);
 	close(fd);
-	return typeof value !== "number" && value.toString() === "y";
+	return typeof value === "number" ? null : value.toString();
 }

@@ -1,4 +1,4 @@
-import { allCells, type CellOfMatrix } from "./cells.ts";
+import { type CellOfMatrix, kernelCells } from "./cells.ts";
 import { EVENTS } from "./events.ts";
 import { FAULTS } from "./faults.ts";
 import { KINDS } from "./kinds.ts";
@@ -26,7 +26,7 @@ const FAILED_HEADING = "## Cells that do not hold";
 
 /** docs/matrix.md after a run of every cell, of which those of these names have failed. */
 export function documentOf(failed: ReadonlySet<string>, run: RunFigures): string {
-	const cells = allCells();
+	const cells = kernelCells();
 	const reasons = [...new Set(cells.flatMap(({ impossible }) => (impossible === null ? [] : [impossible])))];
 	const count = { all: cells.length, impossible: cells.filter(({ impossible }) => impossible !== null).length };
 	return `${[

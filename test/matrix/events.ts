@@ -143,7 +143,11 @@ export const EVENTS: readonly Event[] = [
 		// a file is made in place, a symlink in work, as a copy is: xfs takes numbers from near the directory
 		again: (kind, number) => create(`${parent(kind)}/again`, kind.type === "reg" && number % 2 === 0 ? "lnk" : kind.type),
 		impossible: either(notRoot, (_kind, stack) =>
-			stack.upper === "tmpfs" || stack.upper === "btrfs" ? `${stack.upper} counts its inode numbers up while it is mounted` : null,
+			stack.keeping !== "kernel"
+				? "portable handles hold no inode numbers"
+				: stack.upper === "tmpfs" || stack.upper === "btrfs"
+					? `${stack.upper} counts its inode numbers up while it is mounted`
+					: null,
 		),
 	},
 	{

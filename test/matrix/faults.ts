@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openOverlay } from "../../src/overlay/open-overlay.ts";
@@ -206,4 +207,43 @@ export const FAULTS: readonly Fault[] = [
 		},
 		impossible: () => null,
 	},
+];
+
+/** What is younger than a second at most has another time else. */
+const NANOSECONDS = ["--modify-window=-1"];
+
+/** With all modes, owners, links, xattrs, devices and times. */
+const COPIES = {
+	"cp -a": (from: string, to: string) => run("cp", "-a", `${from}/.`, to),
+	"rsync -aHAX": (from: string, to: string) => run("rsync", "-aHAX", ...NANOSECONDS, `${from}/`, `${to}/`),
+	"tar --xattrs": (from: string, to: string) => {
+		const tar = "tar -C \"$1\" --xattrs --xattrs-include='*' --acls -cf - . | tar -C \"$2\" --xattrs --xattrs-include='*' --acls -xpf -";
+		run("bash", "-o", "pipefail", "-c", tar, "copy", from, to);
+	},
+} as const;
+
+function run(command: string, ...args: string[]): void {
+	execFileSync(command, args, { stdio: ["ignore", "ignore", "pipe"] });
+}
+
+/** For portable handles: the kernel goes on with nothing, and layers go anywhere. */
+export const PORTABLE_FAULTS: readonly Fault[] = [
+	...FAULTS.filter(({ name }) => name !== "kernel in between"),
+	...Object.entries(COPIES).map(
+		([name, copy]): Fault => ({
+			name: `copied by ${name}`,
+			about: `before the event all layers are copied to another file system by ${name}, and served there, the event and a restart with them.`,
+			async run(bench) {
+				await withCell(await bench.begin({}), async (cell) => {
+					await cell.moveBy(copy, async () => {
+						await cell.checkAfter(0);
+						await cell.sendRest();
+						await cell.restart();
+						await cell.check();
+					});
+				});
+			},
+			impossible: () => null,
+		}),
+	),
 ];

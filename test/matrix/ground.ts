@@ -1,13 +1,15 @@
 import { execFileSync } from "node:child_process";
 import { lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync } from "node:fs";
 import { join } from "node:path";
+import { sbinPath } from "../support/requirements.ts";
 import type { Scratch } from "../support/scratch.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
 import { Disk } from "./disk.ts";
 import { KINDS } from "./kinds.ts";
-import type { DiskKind, Stack } from "./stacks.ts";
+import type { DiskKind, ImageKind, Stack } from "./stacks.ts";
 
 const IMAGES = "images";
+let serial = 0;
 /** They are sparse. */
 const IMAGES_MEGABYTES = 2048;
 
@@ -28,6 +30,16 @@ export class Disks {
 		return disk;
 	}
 
+	/** Where an image of that kind of a folder is mounted. */
+	mountImageOf(folder: string, kind: ImageKind): string {
+		const name = `${IMAGES}/of${serial++}`;
+		const image = join(this.#made.path, `${name}.img`);
+		const command =
+			kind === "squashfs" ? ["mksquashfs", folder, image, "-quiet", "-no-progress"] : ["mkfs.erofs", "--quiet", image, folder];
+		execFileSync(command[0], command.slice(1), { stdio: "pipe", env: { ...process.env, PATH: sbinPath() } });
+		return this.#made.mountImage(name);
+	}
+
 	/** A folder for what is mounted for a moment. */
 	get mountPoint(): string {
 		return this.#made.folder("mounted");
@@ -43,6 +55,8 @@ export class Ground {
 	readonly #folder: string;
 	readonly #lowersBefore: string;
 	readonly #exactBefore: string;
+	/** Where the images of the lowers are mounted. */
+	#images: readonly string[] | null = null;
 
 	constructor(all: Disks, stack: Stack) {
 		this.stack = stack;
@@ -53,6 +67,8 @@ export class Ground {
 		for (const lower of lowers) mkdirSync(lower, { recursive: true });
 		for (const kind of KINDS) kind.plant(lowers, stack);
 		if (stack.hasRedirect) this.#redirect();
+		const { image } = stack;
+		if (image !== null) this.#images = lowers.map((lower) => all.mountImageOf(lower, image));
 		this.flush();
 		// this one reads files, which may move their access times
 		this.#exactBefore = this.#exact();
@@ -60,12 +76,21 @@ export class Ground {
 	}
 
 	get lowers(): string[] {
+		if (this.#images !== null) return [...this.#images];
 		return this.stack.disks.map((kind, i) => join(this.#all.get(kind).path, this.#folder, `lower${i}`));
 	}
 
 	/** Where the cells have their uppers. */
 	get cells(): string {
 		return join(this.#all.get(this.stack.upper).path, this.#folder, "cells");
+	}
+
+	/** An empty folder on another file system than that of upper. */
+	place(): string {
+		const kind = this.stack.upper === "ext4" ? "tmpfs" : "ext4";
+		const path = join(this.#all.get(kind).path, `place${serial++}`);
+		mkdirSync(path);
+		return path;
 	}
 
 	/** The kernel's overlayfs renames directories; its upper is a lower from then on. */
@@ -110,6 +135,8 @@ export class Ground {
 	}
 
 	#exact(): string {
+		// nobody can write to an image
+		if (this.#images !== null) return this.inodes();
 		return this.lowers
 			.flatMap((path, i) => [...snapshotTree(path, { exact: true })].map(([name, line]) => `${i} ${name} ${line}`))
 			.join("\n");

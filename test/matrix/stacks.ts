@@ -1,3 +1,4 @@
+import type { Keeping } from "../crash/stage.ts";
 import type { FileSystem } from "../support/scratch.ts";
 
 export type DiskKind = Exclude<FileSystem, "root">;
@@ -15,12 +16,26 @@ export interface Stack {
 	readonly hasRedirect: boolean;
 	/** Which one. */
 	readonly redirecting: number;
+	/** Where ids come from. */
+	readonly keeping: Keeping;
+	/** The lowers are images of this kind, made of what was planted. */
+	readonly image: ImageKind | null;
 }
+
+export type ImageKind = "squashfs" | "erofs";
 
 const REDIRECTING = 1;
 
 function stack(name: string, upper: DiskKind, disks: readonly DiskKind[], hasRedirect = false): Stack {
-	return { name, lowers: disks.length, upper, disks, hasRedirect, redirecting: REDIRECTING };
+	return { name, lowers: disks.length, upper, disks, hasRedirect, redirecting: REDIRECTING, keeping: "kernel", image: null };
+}
+
+function portable(name: string, upper: DiskKind, disks: readonly DiskKind[], keeping: Keeping, image: ImageKind | null = null): Stack {
+	return {
+		...stack(`${name}, ${keeping === "portable" ? "portable handles" : "as an ordinary user keeps it"}`, upper, disks),
+		keeping,
+		image,
+	};
 }
 
 const times = (count: number, disk: DiskKind) => Array.from({ length: count }, () => disk);
@@ -36,4 +51,16 @@ export const STACKS: readonly Stack[] = [
 	stack("three lowers, upper on tmpfs, lowers on tmpfs, ext4 and xfs", "tmpfs", ["tmpfs", "ext4", "xfs"]),
 	stack("five lowers with a redirect, ext4", "ext4", times(5, "ext4"), true),
 	stack("five lowers with a redirect, upper on xfs, lowers on ext4 and btrfs", "xfs", ["btrfs", "ext4", "ext4", "btrfs", "ext4"], true),
+];
+
+/** With portable handles. */
+export const PORTABLE_STACKS: readonly Stack[] = [
+	portable("one lower, ext4", "ext4", ["ext4"], "portable"),
+	portable("three lowers, upper on tmpfs, lowers on tmpfs, ext4 and xfs", "tmpfs", ["tmpfs", "ext4", "xfs"], "portable"),
+	portable("three lowers, upper on xfs, lowers on xfs, btrfs and tmpfs", "xfs", ["xfs", "btrfs", "tmpfs"], "portable"),
+	portable("one lower, btrfs", "btrfs", ["btrfs"], "ordinary"),
+	portable("three lowers, ext4", "ext4", times(3, "ext4"), "ordinary"),
+	portable("three lowers, squashfs images, upper on ext4", "ext4", times(3, "ext4"), "portable", "squashfs"),
+	portable("one lower, an erofs image, upper on tmpfs", "tmpfs", ["tmpfs"], "portable", "erofs"),
+	portable("one lower, a squashfs image, upper on ext4", "ext4", ["ext4"], "ordinary", "squashfs"),
 ];
