@@ -41,9 +41,19 @@ export class LinkNames {
 		return Number.isInteger(names) && names > 0 ? { path: namesIn(text.subarray(colon + 1)), names } : null;
 	}
 
+	/** Whether the file of an id, which has several names, is known by another of them. */
+	isOther(id: Buffer): boolean {
+		const linked = this.get(id);
+		return linked !== null && !hashOf(linked.path).equals(id.subarray(0, HASH_BYTES));
+	}
+
 	close(): void {
 		close(this.#fd);
 	}
+}
+
+function hashOf(path: readonly Buffer[]): Buffer {
+	return path.reduce((above, name) => hashBelow(above, name), LOWER_ROOT.bytes.subarray(0, HASH_BYTES));
 }
 
 function namesIn(path: Buffer): Buffer[] {
@@ -61,8 +71,16 @@ export function hasLinkNames(folder: string): boolean {
 	return existsSync(folder);
 }
 
-/** Walks a lower and notes its files of several names in a folder that is there when all are. The number of those files. */
-export function noteLinkNames(root: number, folder: string, progress: (directories: number) => void): number {
+/**
+ * Walks a lower and notes its files of several names in a folder that is there when all are. The number of those files. `isPreferred`: a name
+ * by which clients know a file already, from the image that was here before; it takes precedence over the least one.
+ */
+export function noteLinkNames(
+	root: number,
+	folder: string,
+	progress: (directories: number) => void,
+	isPreferred: (path: Buffer, hash: Buffer) => boolean = () => false,
+): number {
 	const aside = `${folder}.new`;
 	rmSync(aside, { recursive: true, force: true });
 	mkdirSync(aside, { recursive: true, mode: 0o700 });
@@ -101,7 +119,10 @@ export function noteLinkNames(root: number, folder: string, progress: (directori
 	for (const places of found.values()) {
 		if (places.length === 1) continue;
 		files++;
-		const least = places.reduce((one, other) => (Buffer.compare(other.path, one.path) < 0 ? other : one));
+		const preferred = places.filter(({ path, hash }) => isPreferred(path, hash));
+		const least = (preferred.length > 0 ? preferred : places).reduce((one, other) =>
+			Buffer.compare(other.path, one.path) < 0 ? other : one,
+		);
 		const target = Buffer.concat([Buffer.from(`${places.length}:`), least.path]);
 		for (const { hash } of places) {
 			const status = makeSymlink(target, list, hash.toString("hex"));

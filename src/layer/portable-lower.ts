@@ -148,6 +148,11 @@ export class PortableLower implements HandleProvider {
 		} else fd = openInTree(this.#root, path, flags | O.nofollow);
 		if (fd < 0) return GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const status = fstat(fd, openedStat);
+		// since an image was exchanged it has one more name, by which it is known
+		if (status === 0 && openedStat.nlink > 1 && openedStat.type !== DIRECTORY && this.links?.isOther(handle.bytes)) {
+			close(fd);
+			return -ERRNO.ESTALE;
+		}
 		if (status === 0 && this.#isAsItWas(handle.bytes, openedStat)) return fd;
 		close(fd);
 		if (status < 0) return status;

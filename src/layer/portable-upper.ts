@@ -457,7 +457,7 @@ function birthOf(numbers: readonly string[]): Birth | null {
 }
 
 /** The name of an id in the folders of work. */
-function keyOf({ type, bytes }: FileHandle): string {
+export function keyOf({ type, bytes }: FileHandle): string {
 	const hex = bytes.toString("hex");
 	return type === PORTABLE.file || type === PORTABLE.directory ? hex : `k${type.toString(16).padStart(2, "0")}${hex}`;
 }

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { lookOf, type PortableUpper } from "../layer/portable-upper.ts";
+import { keyOf, lookOf, type PortableUpper } from "../layer/portable-upper.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import { linkDescriptor, renameName, unlinkName } from "../linux/names.ts";
@@ -83,7 +83,7 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 				if (outcome === "linked") report.linked++;
 				if (outcome === "lost") lost.push({ above: at.id, name, path, look: lookOf(child, stat) });
 				else linkEntry(writable, child, stat);
-				if (outcome === "kept" && stat.type !== FileType.reg) known.add((ids.of(child) as FileHandle).bytes.toString("hex"));
+				if (outcome === "kept" && stat.type !== FileType.reg) known.add(keyOf(ids.of(child) as FileHandle));
 			}
 			close(child);
 		}

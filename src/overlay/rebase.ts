@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerError, LayerOpener, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
-import { hasLinkNames, noteLinkNames } from "../layer/link-names.ts";
+import { hasLinkNames, LinkNames, noteLinkNames } from "../layer/link-names.ts";
 import { openInTree } from "../layer/path-search.ts";
 import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../layer/portable-id.ts";
 import { RebaseRows } from "../layer/rebase-rows.ts";
@@ -173,15 +173,38 @@ class Comparison {
 			oldRows?.close();
 			newRows.close();
 		}
-		const links = join(this.#folder, "link-names", this.#homeUuids[index] ?? "");
-		if (hasLinkNames(links)) {
-			const aside = `${links}.rebased`;
-			noteLinkNames(now.root, aside, () => {});
-			rmSync(links, { recursive: true });
-			noteLinkNames(now.root, links, () => {});
-			rmSync(aside, { recursive: true });
-		}
+		this.#renewLinkNames(join(this.#folder, "link-names", this.#homeUuids[index] ?? ""), before, now);
 		return { ...record, root: treeName(now), rebases };
+	}
+
+	/** Files keep the names by which clients know them; what has had one name is known by that. */
+	#renewLinkNames(folder: string, before: Layer, now: Layer): void {
+		const [aside, old] = [`${folder}.rebased`, `${folder}.old`];
+		if (!hasLinkNames(folder) && hasLinkNames(old)) renameSync(old, folder);
+		if (!hasLinkNames(folder)) return;
+		const known = new LinkNames(folder);
+		const stat = new Stat();
+		try {
+			noteLinkNames(
+				now.root,
+				aside,
+				() => {},
+				(path, hash) => {
+					if (known.isOther(hash)) return false;
+					const fd = openInTree(before.root, path, O.path | O.nofollow);
+					if (fd < 0) return false;
+					const isThere = fstat(fd, stat) === 0 && stat.type !== FileType.dir;
+					close(fd);
+					return isThere;
+				},
+			);
+		} finally {
+			known.close();
+		}
+		rmSync(old, { recursive: true, force: true });
+		renameSync(folder, old);
+		renameSync(aside, folder);
+		rmSync(old, { recursive: true });
 	}
 
 	#compare(index: number, before: Layer, now: Layer, at: Pair, pending: Pair[], oldRows: RebaseRows | null, newRows: RebaseRows): void {
