@@ -35,8 +35,8 @@ class PathPlace {
 	above: PathPlace | null = null;
 	/** Below the root, with a slash at the end: of directories in which something was opened. Empty: it is too long for one call. */
 	path: Buffer | null = null;
-	/** Since eviction looked at it last. */
-	isRecent = true;
+	/** In which it was used last. */
+	generation = -1;
 
 	constructor(key: string, aboveKey: string, name: Buffer) {
 		this.key = key;
@@ -63,8 +63,10 @@ export class PortableLower implements HandleProvider {
 	links: LinkNames | null = null;
 	readonly #root: number;
 	#rootPath: Buffer | null;
-	/** By the first bytes of the id. */
-	readonly #places = new Map<string, PathPlace>();
+	/** By the first bytes of the id. What was used since the last change of generations, and what in the one before: no place is ever removed. */
+	#young = new Map<string, PathPlace>();
+	#old: ReadonlyMap<string, PathPlace> = new Map();
+	#generation = 0;
 	#lastAbove: Buffer | null = null;
 	#lastAboveKey = "";
 	/** Ids that are searched for elsewhere: whoever asks again does not begin anew. */
@@ -281,37 +283,39 @@ export class PortableLower implements HandleProvider {
 			this.#lastAbove = above;
 			this.#lastAboveKey = above.toString("latin1", 0, HASH_BYTES);
 		}
-		const directory = this.#places.get(this.#lastAboveKey);
-		if (directory !== undefined) directory.isRecent = true;
-		const known = this.#places.get(key);
-		if (known !== undefined) {
-			known.isRecent = true;
-			return;
+		const directory = this.#placeAt(this.#lastAboveKey);
+		if (directory !== undefined) this.#use(directory);
+		let place = this.#placeAt(key);
+		if (place === undefined) {
+			place = new PathPlace(key, directory?.key ?? this.#lastAboveKey, copyBytes(name));
+			place.above = directory ?? null;
 		}
-		const place = new PathPlace(key, directory?.key ?? this.#lastAboveKey, copyBytes(name));
-		place.above = directory ?? null;
-		this.#places.set(key, place);
-		if (this.#places.size > PLACES_MAX) this.#evict();
+		this.#use(place);
 	}
 
-	/** The oldest one that was not used since it was looked at last. */
-	#evict(): void {
-		for (const [key, place] of this.#places) {
-			this.#places.delete(key);
-			if (!place.isRecent) return;
-			place.isRecent = false;
-			this.#places.set(key, place);
+	#placeAt(key: string): PathPlace | undefined {
+		return this.#young.get(key) ?? this.#old.get(key);
+	}
+
+	#use(place: PathPlace): void {
+		if (place.generation === this.#generation) return;
+		if (this.#young.size >= PLACES_MAX / 2) {
+			this.#old = this.#young;
+			this.#young = new Map();
+			this.#generation++;
 		}
+		place.generation = this.#generation;
+		this.#young.set(place.key, place);
 	}
 
 	/** Null: not all names that lead to it are remembered. */
 	#remembered(id: Buffer): PathPlace | null {
-		const place = this.#places.get(id.toString("latin1", 0, HASH_BYTES));
+		const place = this.#placeAt(id.toString("latin1", 0, HASH_BYTES));
 		if (place === undefined) return null;
 		for (let at = place; ; ) {
-			at.isRecent = true;
+			this.#use(at);
 			if (at.aboveKey === ROOT_KEY) return place;
-			at.above ??= this.#places.get(at.aboveKey) ?? null;
+			at.above ??= this.#placeAt(at.aboveKey) ?? null;
 			if (at.above === null) return null;
 			at = at.above;
 		}
