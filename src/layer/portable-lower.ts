@@ -15,8 +15,9 @@ import type { ReboundRow } from "./rebound-rows.ts";
 
 /** Paths that are remembered: what is not costs a search. */
 const PLACES_MAX = 65_536;
-/** Names that a search looks at before it goes on elsewhere: a few milliseconds. */
+/** Names that a search looks at, and how long it takes, before it goes on elsewhere. */
 const INLINE_ENTRIES = 2048;
+const INLINE_MS = 5;
 /** Ids of which it is known that their search goes on elsewhere. */
 const FAR_MAX = 1024;
 const PATH_BYTES_MAX = 4095;
@@ -351,7 +352,7 @@ export class PortableLower implements HandleProvider {
 		if (elsewhere === null) names = searchPath(this.#root, id, Number.POSITIVE_INFINITY);
 		else {
 			const key = id.toString("latin1");
-			if (!this.#far.has(key)) names = searchPath(this.#root, id, INLINE_ENTRIES);
+			if (!this.#far.has(key)) names = searchPath(this.#root, id, INLINE_ENTRIES, INLINE_MS);
 			if (names === TOO_FAR) {
 				this.#far.add(key);
 				if (this.#far.size > FAR_MAX) this.#far.delete(this.#far.values().next().value as string);
