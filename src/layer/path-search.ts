@@ -20,19 +20,26 @@ export const TOO_FAR = "too far";
 /**
  * Finds the path of an id below the root of a lower: the directories whose names fit to it are listed one after the other. Null: there is no
  * such path. At worst that is a walk over all directories as deep as the object. `entriesMax`: names that may be looked at, a directory counting
- * as some of them.
+ * as some of them. `msMax`: how long it may take, but for the directory that is being listed.
  */
-export function searchPath(root: number, id: Buffer, entriesMax: number): Buffer[] | null | typeof TOO_FAR {
+export function searchPath(
+	root: number,
+	id: Buffer,
+	entriesMax: number,
+	msMax = Number.POSITIVE_INFINITY,
+): Buffer[] | null | typeof TOO_FAR {
 	const depth = depthOf(id);
 	const wanted = id.subarray(0, HASH_BYTES);
 	const path: Buffer[] = [];
 	let left = entriesMax;
+	const end = performance.now() + msMax;
 
 	const search = (directory: number, above: Buffer): "found" | "none" | typeof TOO_FAR => {
 		const place = path.length;
 		const isLast = depth !== DEPTH_MAX && place === depth - 1;
 		const mayBeLast = isLast || (depth === DEPTH_MAX && place >= DEPTH_MAX - 1);
 		left -= DIRECTORY_ENTRIES;
+		if (performance.now() > end) return TOO_FAR;
 		const candidates: { readonly name: Buffer; readonly isDirectory: boolean }[] = [];
 		const status = visitEntries(directory, (name, type) => {
 			if (--left < 0) return false;

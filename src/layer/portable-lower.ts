@@ -15,8 +15,9 @@ import type { ReboundRow } from "./rebound-rows.ts";
 
 /** Paths that are remembered: what is not costs a search. */
 const PLACES_MAX = 65_536;
-/** Names that a search looks at before it goes on elsewhere: a few milliseconds. */
+/** Names that a search looks at, and how long it takes, before it goes on elsewhere. */
 const INLINE_ENTRIES = 2048;
+const INLINE_MS = 5;
 /** Ids of which it is known that their search goes on elsewhere. */
 const FAR_MAX = 1024;
 const PATH_BYTES_MAX = 4095;
@@ -35,8 +36,8 @@ class PathPlace {
 	above: PathPlace | null = null;
 	/** Below the root, with a slash at the end: of directories in which something was opened. Empty: it is too long for one call. */
 	path: Buffer | null = null;
-	/** Since eviction looked at it last. */
-	isRecent = true;
+	/** In which it was used last. */
+	generation = -1;
 
 	constructor(key: string, aboveKey: string, name: Buffer) {
 		this.key = key;
@@ -64,8 +65,10 @@ export class PortableLower implements HandleProvider {
 	readonly #root: number;
 	#rootPath: Buffer | null;
 	readonly #mount: number;
-	/** By the first bytes of the id. */
-	readonly #places = new Map<string, PathPlace>();
+	/** By the first bytes of the id. What was used since the last change of generations, and what in the one before: no place is ever removed. */
+	#young = new Map<string, PathPlace>();
+	#old: ReadonlyMap<string, PathPlace> = new Map();
+	#generation = 0;
 	#lastAbove: Buffer | null = null;
 	#lastAboveKey = "";
 	/** Ids that are searched for elsewhere: whoever asks again does not begin anew. */
@@ -290,37 +293,39 @@ export class PortableLower implements HandleProvider {
 			this.#lastAbove = above;
 			this.#lastAboveKey = above.toString("latin1", 0, HASH_BYTES);
 		}
-		const directory = this.#places.get(this.#lastAboveKey);
-		if (directory !== undefined) directory.isRecent = true;
-		const known = this.#places.get(key);
-		if (known !== undefined) {
-			known.isRecent = true;
-			return;
+		const directory = this.#placeAt(this.#lastAboveKey);
+		if (directory !== undefined) this.#use(directory);
+		let place = this.#placeAt(key);
+		if (place === undefined) {
+			place = new PathPlace(key, directory?.key ?? this.#lastAboveKey, copyBytes(name));
+			place.above = directory ?? null;
 		}
-		const place = new PathPlace(key, directory?.key ?? this.#lastAboveKey, copyBytes(name));
-		place.above = directory ?? null;
-		this.#places.set(key, place);
-		if (this.#places.size > PLACES_MAX) this.#evict();
+		this.#use(place);
 	}
 
-	/** The oldest one that was not used since it was looked at last. */
-	#evict(): void {
-		for (const [key, place] of this.#places) {
-			this.#places.delete(key);
-			if (!place.isRecent) return;
-			place.isRecent = false;
-			this.#places.set(key, place);
+	#placeAt(key: string): PathPlace | undefined {
+		return this.#young.get(key) ?? this.#old.get(key);
+	}
+
+	#use(place: PathPlace): void {
+		if (place.generation === this.#generation) return;
+		if (this.#young.size >= PLACES_MAX / 2) {
+			this.#old = this.#young;
+			this.#young = new Map();
+			this.#generation++;
 		}
+		place.generation = this.#generation;
+		this.#young.set(place.key, place);
 	}
 
 	/** Null: not all names that lead to it are remembered. */
 	#remembered(id: Buffer): PathPlace | null {
-		const place = this.#places.get(id.toString("latin1", 0, HASH_BYTES));
+		const place = this.#placeAt(id.toString("latin1", 0, HASH_BYTES));
 		if (place === undefined) return null;
 		for (let at = place; ; ) {
-			at.isRecent = true;
+			this.#use(at);
 			if (at.aboveKey === ROOT_KEY) return place;
-			at.above ??= this.#places.get(at.aboveKey) ?? null;
+			at.above ??= this.#placeAt(at.aboveKey) ?? null;
 			if (at.above === null) return null;
 			at = at.above;
 		}
@@ -356,7 +361,7 @@ export class PortableLower implements HandleProvider {
 		if (elsewhere === null) names = searchPath(this.#root, id, Number.POSITIVE_INFINITY);
 		else {
 			const key = id.toString("latin1");
-			if (!this.#far.has(key)) names = searchPath(this.#root, id, INLINE_ENTRIES);
+			if (!this.#far.has(key)) names = searchPath(this.#root, id, INLINE_ENTRIES, INLINE_MS);
 			if (names === TOO_FAR) {
 				this.#far.add(key);
 				if (this.#far.size > FAR_MAX) this.#far.delete(this.#far.values().next().value as string);
