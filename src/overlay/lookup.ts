@@ -143,7 +143,10 @@ export function isInLowers(engine: Engine, directory: Node, name: Uint8Array): b
 /** Before a whiteout that is an empty file comes into an upper directory: only where this is said are there such. */
 export function expectWhiteouts(engine: Engine, directory: Node): void {
 	const { top } = directory;
-	if (engine.writable?.work.whiteoutXattr == null || top.hasXattrWhiteouts) return;
+	const work = engine.writable?.work;
+	if (work === undefined || work.whiteoutXattr === null) return;
+	work.prepareWhiteout();
+	if (top.hasXattrWhiteouts) return;
 	const fd = engine.descriptors.path(top);
 	if (opaqueMark(engine, fd) === OPAQUE_YES) return;
 	directory.stat = null;

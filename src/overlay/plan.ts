@@ -50,10 +50,14 @@ export class Plan implements Descriptors {
 		return this;
 	}
 
-	/** Behind the step that moves a directory: portable ids lead by its new place. */
-	moved(node: Node, directory: Node, name: Uint8Array): this {
-		if (this.#writable.ids === null || node.type !== FileType.dir) return this;
-		return this.add({ op: "where", inode: node.top.handle, above: this.in(directory), name });
+	/** Before the step that moves a directory, since it can fail for lack of space: portable ids lead by its new place. */
+	moves(node: Node, from: { readonly directory: Node; readonly name: Uint8Array }, to: typeof from): this {
+		const { ids } = this.#writable;
+		if (ids === null || node.type !== FileType.dir) return this;
+		const inode = node.top.handle;
+		return this.add({ op: "where", inode, above: this.in(to.directory), name: to.name }, () =>
+			ids.place(inode, from.directory.top.handle, from.name),
+		);
 	}
 
 	/** Behind the step that takes the last name of an object: nothing leads to it by its portable id any more. */

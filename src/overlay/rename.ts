@@ -1,5 +1,5 @@
 import { ERRNO } from "../linux/errno.ts";
-import { RENAME } from "../linux/names.ts";
+import { RENAME, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat } from "../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
@@ -93,8 +93,9 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Place,
 	const plan = new Plan(engine, writableOf(engine));
 	const [fromPlace, toPlace] = [plan.in(from.directory), plan.in(to.directory)];
 	const flags = RENAME.exchange;
+	plan.moves(source, from, to).moves(target, to, from);
 	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
-	plan.moved(source, to.directory, to.name).moved(target, from.directory, from.name).touch(target).perform();
+	plan.touch(target).perform();
 	for (const [node, place] of [
 		[source, to],
 		[target, from],
@@ -159,10 +160,13 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	// as in removeChild
 	const isLast = target !== null && isLastName(engine, target);
 	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
-	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
+	plan.moves(source, from, to);
+	const undo = target === null ? () => moveBack(engine, from, to, swaps) : null;
+	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags }, undo);
 	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromPlace, name: from.name });
-	if (leavesWhiteout && isFile && !swaps) plan.add({ op: "whiteout", in: fromPlace, name: from.name });
-	plan.moved(source, to.directory, to.name);
+	if (leavesWhiteout && isFile && !swaps) {
+		plan.add({ op: "whiteout", in: fromPlace, name: from.name }, () => unlinkName(engine.descriptors.path(from.directory.top), from.name));
+	}
 	if (target !== null && isLast) plan.lost(target);
 	try {
 		plan.perform();
@@ -170,6 +174,16 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 		if (replaced !== null) writableOf(engine).work.discard(replaced);
 	}
 	loss?.(to.directory, to.name);
+}
+
+/** Takes a move to a free name back, should there be no space for what belongs to it. */
+function moveBack(engine: Engine, from: Place, to: Place, swapped: boolean): void {
+	const [fromFd, toFd] = [engine.descriptors.path(from.directory.top), engine.descriptors.path(to.directory.top)];
+	const status = swapped ? -ERRNO.EEXIST : renameName(toFd, to.name, fromFd, from.name, RENAME.noReplace);
+	if (status !== -ERRNO.EEXIST) return;
+	// the whiteout that the kernel has left there, or that it has changed places with
+	renameName(toFd, to.name, fromFd, from.name, RENAME.exchange);
+	if (!swapped) unlinkName(toFd, to.name);
 }
 
 /** Says where the parts in lowers are, as the kernel does: by the name there if the parent stays, else by their path. Of any length. */

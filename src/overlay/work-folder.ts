@@ -2,6 +2,7 @@ import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { linkName, makeDirectory, makeFile, makeNode, RENAME, removeDirectory, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
+import { Stat, statAt } from "../linux/stat.ts";
 import { setXattr } from "../linux/xattr.ts";
 import { must } from "./engine.ts";
 
@@ -70,6 +71,12 @@ export class WorkFolder {
 		}
 		must(status, "Cannot make a whiteout");
 		return name;
+	}
+
+	/** Has the inode ready that whiteouts are links of, so that one fails for lack of space before anything is changed. */
+	prepareWhiteout(): void {
+		if (statAt(this.own, WHITEOUT_NAME, new Stat()) === 0) return;
+		must(unlinkName(this.temporaries, this.makeWhiteout()), "Cannot make a whiteout");
 	}
 
 	#makeWhiteoutInode(name: string): void {
