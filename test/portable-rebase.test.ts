@@ -441,3 +441,50 @@ test("the report as text, long ones cut short; several lowers; refusals", { skip
 	assert.equal(refusal.code, 1);
 	assert.match(refusal.stderr, /kernel.*rebind/);
 });
+
+test("without --was the image that was served last is compared; where that is gone too, attributes tell", {
+	skip,
+	timeout: 60_000,
+}, async (t) => {
+	const made = scratch(t);
+	const { user, upper, image, serve } = site(made);
+	const tree = { same: "same", changed: "one", removed: "x", "d/same": "d" };
+	plant(made.folder("a"), tree);
+	execFileSync("cp", ["-a", image("a"), image("b")]);
+	writeFileSync(join(image("b"), "changed"), "longer");
+	rmSync(join(image("b"), "removed"));
+	giveTo(user, image("a"), image("b"));
+	let { client, end } = await serve("a");
+	const root = await client.root();
+	const held = new Map<string, Buffer>();
+	for (const path of ["same", "changed", "removed", "d", "d/same"]) held.set(path, await client.walk(root, path));
+	await client.writeFile(held.get("d/same") as Buffer, "D");
+	await end();
+	const rebase = (lower: string, ...args: string[]) =>
+		runHoldfast(["rebase", "--upper", upper, "--lower", image(lower), "--json", ...args], { user });
+	const goesOn = async (lower: string) => {
+		({ client, end } = await serve(lower));
+		for (const [path, handle] of held) {
+			const isStale = path === "changed" || path === "removed";
+			assert.equal(statusName((await client.getattr(handle)).status), isStale ? "stale" : "ok", `${path} over ${lower}`);
+		}
+		await end();
+	};
+	const compared = rebase("b", "--same-by", "content");
+	assert.equal(compared.code, 0, compared.stderr);
+	const { isCompared, changes } = JSON.parse(compared.stdout);
+	assert.equal(isCompared, true);
+	assert.deepEqual(changes.map(({ path, what }: { path: string; what: string }) => `${what} ${path}`).sort(), [
+		"changed /changed",
+		"removed /removed",
+	]);
+	await goesOn("b");
+
+	execFileSync("cp", ["-a", image("b"), image("c")]);
+	rmSync(image("b"), { recursive: true });
+	assert.match(rebase("c", "--same-by", "content").stderr, /Name it with --was/);
+	const trusted = rebase("c");
+	assert.equal(trusted.code, 0, trusted.stderr);
+	assert.deepEqual(JSON.parse(trusted.stdout), { upper, isCompared: false, same: 0, changes: [] });
+	await goesOn("c");
+});

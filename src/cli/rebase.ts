@@ -33,7 +33,7 @@ export function addRebase(program: Command): void {
 		.requiredOption("--upper <dir>", "the upper of the export")
 		.option("--work <dir>", "its work folder (default: UPPER.work beside it)")
 		.option("--lower <dir>", "a lower as it is to be; again for each, from the topmost down", collect, [])
-		.option("--was <dir>", "the lower that was in its place", collect, [])
+		.option("--was <dir>", "the lower that was in its place (default: the one that was served last)", collect, [])
 		.addOption(new Option("--same-by <what>", "when a file is the same").choices(["mtime+size", "content"]).default("mtime+size"))
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
@@ -41,8 +41,7 @@ export function addRebase(program: Command): void {
 }
 
 function run(given: RebaseArguments): void {
-	if (given.lower.length === 0 || given.was.length === 0)
-		throw new UserError("Name each lower as it is to be (--lower) and as it was (--was).", 2);
+	if (given.lower.length === 0) throw new UserError("Name each lower as it is to be (--lower).", 2);
 	const line = new ProgressLine();
 	try {
 		const report = rebase({
@@ -54,9 +53,15 @@ function run(given: RebaseArguments): void {
 			progress: (entries) => line.show(() => `comparing: ${entries} names`),
 		});
 		line.end();
-		const { same, changes } = report;
+		const { isCompared, same, changes } = report;
 		if (given.json) {
-			process.stdout.write(`${JSON.stringify({ upper: given.upper, same, changes })}\n`);
+			process.stdout.write(`${JSON.stringify({ upper: given.upper, isCompared, same, changes })}\n`);
+			return;
+		}
+		if (!isCompared) {
+			process.stdout.write(
+				"rebased; what was there is gone, so nothing was compared: what has the same path, type, size and mtime counts as the same\n",
+			);
 			return;
 		}
 		const counts = (["changed", "removed", "added"] as const).map(

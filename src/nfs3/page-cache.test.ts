@@ -17,9 +17,9 @@ test("a page is had again until something changes, or three seconds are over", (
 test("the oldest pages make room, and one that is written again counts once", () => {
 	const cache = new PageCache();
 	for (let i = 0; i < 100; i++) cache.set("again", 0, 0, Buffer.alloc(1024 * 1024));
-	for (let i = 0; i < 8; i++) cache.set(`page ${i}`, 0, 0, Buffer.alloc(1024 * 1024));
+	for (let i = 0; i < 16; i++) cache.set(`page ${i}`, 0, 0, Buffer.alloc(1024 * 1024));
 	assert.equal(cache.get("again", 0, 0), null);
-	for (let i = 0; i < 8; i++) assert.notEqual(cache.get(`page ${i}`, 0, 0), null);
+	for (let i = 0; i < 16; i++) assert.notEqual(cache.get(`page ${i}`, 0, 0), null);
 	cache.set("one more", 0, 0, Buffer.alloc(1));
 	assert.equal(cache.get("page 0", 0, 0), null);
 	assert.notEqual(cache.get("page 1", 0, 0), null);

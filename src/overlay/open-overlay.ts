@@ -52,7 +52,7 @@ import { PARTIAL_LIMITS, Partials } from "./partials.ts";
 import { searchElsewhere } from "./path-searches.ts";
 import { Patience } from "./patience.ts";
 import { indexPath, type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
-import { rowsFolder } from "./rebase.ts";
+import { noteLowers, rowsFolder } from "./rebase.ts";
 import { reboundFolder, refuseRebinding, undoRebinding } from "./rebind.ts";
 import { RecordMap } from "./record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "./registry.ts";
@@ -207,7 +207,7 @@ function open(
 		if (options.isPatient === true && adoption === "none") writable.work.cleanInBackground();
 		else writable.work.clean();
 	}
-	if (writable !== null && writable.ids !== null && kind === "portable") settlePlace(options, writable, place, existing !== null);
+	if (writable !== null && writable.ids !== null && kind === "portable") settlePlace(options, writable, lowers, place, existing !== null);
 	const adopted = writable === null || adoption === "none" ? null : adopt(engine, writable, options, place, adoption);
 	if (upper !== null) upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	const durability = writable === null || options.purpose === "inspect" ? null : new Durability(engine, writable, options.isSync);
@@ -398,13 +398,14 @@ function ownCredentials(): Credentials {
 }
 
 /** Upper and work may have been copied since they were served last. */
-function settlePlace(options: OpenOptions, writable: Writable, place: Place, isOld: boolean): void {
+function settlePlace(options: OpenOptions, writable: Writable, lowers: readonly Layer[], place: Place, isOld: boolean): void {
 	if (options.purpose === "inspect") return;
 	if (isOld && isMoved(writable, place.folder)) {
 		const report = relink(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
 		options.onMoved?.(report);
 	}
 	notePlace(writable, place.folder);
+	if (options.purpose === "serve") noteLowers(place.folder, lowers);
 }
 
 /** One server for each identity: a copy of an upper that is served beside its original would give the same handles to other files. */

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { type Layer, LayerError, LayerOpener, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
 import { hasLinkNames, LinkNames, noteLinkNames } from "../layer/link-names.ts";
 import { openInTree } from "../layer/path-search.ts";
@@ -17,7 +17,7 @@ import { getXattr } from "../linux/xattr.ts";
 import { decodeRecord } from "./identity.ts";
 import { lockDirectory } from "./ownership.ts";
 import { workOf } from "./place.ts";
-import { type Registry, readRegistry, writeRegistry } from "./registry.ts";
+import { type Registry, readRegistry, writeDurably, writeRegistry } from "./registry.ts";
 import { treeName } from "./stack.ts";
 import { FileType } from "./types.ts";
 
@@ -44,6 +44,8 @@ export interface ImageChange {
 }
 
 export interface RebaseReport {
+	/** False: what was there is gone, and only attributes can tell what is the same. */
+	readonly isCompared: boolean;
 	readonly same: number;
 	readonly changes: readonly ImageChange[];
 }
@@ -82,7 +84,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		[options.lowers, "--lower"],
 		[options.before, "--was"],
 	] as const) {
-		if (stack.length !== count)
+		if (stack.length !== count && (stack.length > 0 || option === "--lower"))
 			throw new LayerError(`Cannot rebase ${options.upper}: it has ${count} lowers, and ${stack.length} were named with ${option}.`);
 	}
 	const xattr = registry.userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
@@ -93,9 +95,9 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		return resource;
 	};
 	try {
-		const before = options.before.map((path) => keep(open(path)));
+		const named = options.before.map((path) => keep(open(path)));
 		const now = options.lowers.map((path) => keep(open(path)));
-		before.forEach((layer, i) => {
+		named.forEach((layer, i) => {
 			if (treeName(layer) === registry.lowers[i].root) return;
 			throw new LayerError(
 				`Cannot rebase ${options.upper}: ${layer.path} is not the lower that was served (number ${i + 1} from the top).`,
@@ -104,14 +106,41 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		const upper = new LayerOpener(xattr, "portable").openUpper(options.upper, openDirectoryOf(options.upper));
 		keep(upper);
 		lockDirectory(upper.root, options.upper, folder);
+		const before = named.length > 0 ? named : lastServed(folder, registry, now, (path) => keep(open(path)));
+		if (before === null && options.sameBy === "content") {
+			throw new LayerError(`Cannot rebase ${options.upper} by content: the image that was there is not found. Name it with --was.`);
+		}
 		const comparison = new Comparison(options, folder, registry);
-		const lowers = now.map((layer, i) => comparison.run(i, before[i], layer));
-		const report = { same: comparison.same, changes: comparison.hidden(upper) };
+		const lowers = now.map((layer, i) => (before === null ? comparison.trust(i, layer) : comparison.run(i, before[i], layer)));
+		const report = { isCompared: before !== null, same: comparison.same, changes: comparison.hidden(upper) };
 		writeRegistry(folder, { ...registry, lowers });
 		comparison.removeOldRows();
 		return report;
 	} finally {
 		for (const resource of opened.reverse()) resource.close();
+	}
+}
+
+const LOWERS_FILE = "lowers";
+
+/** Notes where the lowers are that an upper is served with: a rebase looks there for what was. Paths say nothing else. */
+export function noteLowers(folder: string, lowers: readonly Layer[]): void {
+	const path = join(folder, LOWERS_FILE);
+	const text = `${JSON.stringify(lowers.map(({ path }) => resolve(path)))}\n`;
+	if (!existsSync(path) || readFileSync(path, "utf8") !== text) writeDurably(path, Buffer.from(text));
+}
+
+/** The lowers that were served last, if they are still there and are not those that are to be; else null. */
+function lastServed(folder: string, registry: Registry, now: readonly Layer[], open: (path: string) => Layer): Layer[] | null {
+	try {
+		const paths: unknown = JSON.parse(readFileSync(join(folder, LOWERS_FILE), "utf8"));
+		if (!Array.isArray(paths) || paths.length !== now.length) return null;
+		const before = paths.map((path) => open(String(path)));
+		const isOther = before.every((layer, i) => treeName(layer) === registry.lowers[i].root);
+		const isGone = registry.lowers.length > 0 && before.every((layer, i) => layer.isRoot(now[i].rootStat));
+		return isOther && !isGone ? before : null;
+	} catch {
+		return null;
 	}
 }
 
@@ -155,6 +184,12 @@ class Comparison {
 		this.#homeUuids = registry.lowers.map(({ home }) => registry.homes.find(({ number }) => number === home)?.uuid);
 	}
 
+	/** Takes one lower for what its attributes say. */
+	trust(index: number, now: Layer): Registry["lowers"][number] {
+		this.#renewLinkNames(join(this.#folder, "link-names", this.#homeUuids[index] ?? ""), null, now);
+		return { ...this.#registry.lowers[index], root: treeName(now) };
+	}
+
 	/** Compares one lower with what it was; its record of now. */
 	run(index: number, before: Layer, now: Layer): Registry["lowers"][number] {
 		const record = this.#registry.lowers[index];
@@ -178,7 +213,7 @@ class Comparison {
 	}
 
 	/** Files keep the names by which clients know them; what has had one name is known by that. */
-	#renewLinkNames(folder: string, before: Layer, now: Layer): void {
+	#renewLinkNames(folder: string, before: Layer | null, now: Layer): void {
 		const [aside, old] = [`${folder}.rebased`, `${folder}.old`];
 		if (!hasLinkNames(folder) && hasLinkNames(old)) renameSync(old, folder);
 		if (!hasLinkNames(folder)) return;
@@ -191,6 +226,7 @@ class Comparison {
 				() => {},
 				(path, hash) => {
 					if (known.isOther(hash)) return false;
+					if (before === null) return true;
 					const fd = openInTree(before.root, path, O.path | O.nofollow);
 					if (fd < 0) return false;
 					const isThere = fstat(fd, stat) === 0 && stat.type !== FileType.dir;

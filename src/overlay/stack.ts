@@ -138,7 +138,8 @@ export function checkStack(registry: Registry, { upper, lowers, dataLowers }: St
 	const changed = changedLowers(lowers, registry.lowers, same);
 	if (changed !== null) {
 		throw new LayerError(
-			`Cannot serve these lowers on this upper: ${changed}. Give the same lowers in the same order, or start with a fresh upper and work.`,
+			`Cannot serve these lowers on this upper: ${changed}. Give the same lowers in the same order, ` +
+				`${lowers[0].handles.isPortable ? "put others in their place with holdfast rebase, " : ""}or start with a fresh upper and work.`,
 		);
 	}
 }
