@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
-import { visitEntries } from "../linux/directory.ts";
+import { namesOf } from "../linux/directory.ts";
 import { errnoName } from "../linux/errno.ts";
 import { makeSymlink, readLink } from "../linux/names.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
@@ -93,11 +93,7 @@ export function noteLinkNames(
 		const fd =
 			at.path.length === 0 ? openAt(root, ".", O.rdonly | O.directory) : openInTree(root, at.path, O.rdonly | O.directory | O.noatime);
 		if (fd < 0) continue;
-		const names: Buffer[] = [];
-		visitEntries(fd, (name) => {
-			names.push(Buffer.from(name));
-			return undefined;
-		});
+		const names = namesOf(fd);
 		for (const name of names) {
 			if (statAt(fd, name, stat) < 0) continue;
 			const isDirectory = stat.type === DIRECTORY;

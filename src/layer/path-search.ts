@@ -1,4 +1,5 @@
 import { visitEntries } from "../linux/directory.ts";
+import { ERRNO } from "../linux/errno.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { DEPTH_MAX, depthOf, HASH_BYTES, hashBelow, LOWER_ROOT, mayBe } from "./portable-id.ts";
 
@@ -13,6 +14,28 @@ export function openInTree(directory: number, path: Uint8Array | string, flags: 
 
 /** What listing a directory counts for, beside its names: about as much time as looking at so many. */
 const DIRECTORY_ENTRIES = 16;
+
+/** What openat2(2) says where a path leads to nothing, or out of the tree. */
+export const PATH_GONE: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EXDEV, ERRNO.ELOOP]);
+
+const PATH_BYTES_MAX = 4095;
+const SEPARATOR = Buffer.from("/");
+
+/** Opens a path of any length below a root, as far at a time as one call takes. A descriptor, or the negated error number. */
+export function openNames(root: number, names: readonly Buffer[], flags: number): number {
+	let directory = root;
+	for (let from = 0; ; ) {
+		let length = 0;
+		let to = from;
+		while (to < names.length && length + names[to].length + 1 <= PATH_BYTES_MAX) length += names[to++].length + 1;
+		const path = Buffer.concat(names.slice(from, to).flatMap((name, i) => (i === 0 ? [name] : [SEPARATOR, name])));
+		const fd = openInTree(directory, path, (to === names.length ? flags : O.path | O.directory) | O.nofollow);
+		if (directory !== root) close(directory);
+		if (fd < 0 || to === names.length) return fd;
+		directory = fd;
+		from = to;
+	}
+}
 
 /** The search was given up for now: it has looked at as many entries as it might. */
 export const TOO_FAR = "too far";

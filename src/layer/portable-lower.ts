@@ -7,7 +7,7 @@ import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
 import type { Birth, HandleProvider } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
-import { openInTree, searchPath, TOO_FAR } from "./path-search.ts";
+import { openInTree, openNames, PATH_GONE, searchPath, TOO_FAR } from "./path-search.ts";
 import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
 import type { RebaseRows } from "./rebase-rows.ts";
 import type { Rebound } from "./rebound.ts";
@@ -147,9 +147,9 @@ export class PortableLower implements HandleProvider {
 		if (path === null) {
 			names = place === null ? this.#search(handle.bytes) : this.#namesTo(place);
 			if (names === null) return -ERRNO.ESTALE;
-			fd = this.#openPath(names, flags | O.nofollow);
+			fd = openNames(this.#root, names, flags | O.nofollow);
 		} else fd = openInTree(this.#root, path, flags | O.nofollow);
-		if (fd < 0) return GONE.has(-fd) ? -ERRNO.ESTALE : fd;
+		if (fd < 0) return PATH_GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const status = fstat(fd, openedStat);
 		// since an image was exchanged it has one more name, by which it is known
 		if (status === 0 && openedStat.nlink > 1 && openedStat.type !== DIRECTORY && this.links?.isOther(handle.bytes)) {
@@ -166,8 +166,8 @@ export class PortableLower implements HandleProvider {
 	/** Opens what an export with kernel handles knew by another id. */
 	openRow(row: ReboundRow, flags: number): number {
 		const names = namesIn(row.path);
-		const fd = this.#openPath(names, flags | O.nofollow);
-		if (fd < 0) return GONE.has(-fd) ? -ERRNO.ESTALE : fd;
+		const fd = openNames(this.#root, names, flags | O.nofollow);
+		if (fd < 0) return PATH_GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const status = fstat(fd, openedStat);
 		if (status === 0 && checkOfStat(openedStat).equals(row.check)) return fd;
 		close(fd);
@@ -372,26 +372,10 @@ export class PortableLower implements HandleProvider {
 		this.learn(names);
 		return names;
 	}
-
-	#openPath(names: readonly Buffer[], flags: number): number {
-		let directory = this.#root;
-		for (let from = 0; ; ) {
-			let length = 0;
-			let to = from;
-			while (to < names.length && length + names[to].length + 1 <= PATH_BYTES_MAX) length += names[to++].length + 1;
-			const path = Buffer.concat(names.slice(from, to).flatMap((name, i) => (i === 0 ? [name] : [SEPARATOR, name])));
-			const fd = openInTree(directory, path, to === names.length ? flags : O.path | O.directory | O.nofollow);
-			if (directory !== this.#root) close(directory);
-			if (fd < 0 || to === names.length) return fd;
-			directory = fd;
-			from = to;
-		}
-	}
 }
 
 /** No error of a system call. */
 const NOT_HERE = -100_000;
-const GONE: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EXDEV, ERRNO.ELOOP]);
 const EMPTY = Buffer.alloc(0);
 const SEPARATOR = Buffer.from("/");
 const ROOT_KEY = LOWER_ROOT.bytes.toString("latin1", 0, HASH_BYTES);

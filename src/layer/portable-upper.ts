@@ -8,7 +8,7 @@ import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
 import type { Birth, HandleProvider } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
-import { openInTree } from "./path-search.ts";
+import { openNames, PATH_GONE } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
 
 /** Folders of `work/holdfast`. */
@@ -22,7 +22,6 @@ const REGULAR = 8;
 const SYMLINK = 10;
 
 const NAMES_MAX = 65_536;
-const PATH_BYTES_MAX = 4095;
 const ROOT_BYTES = Buffer.alloc(HASH_BYTES);
 
 export const UPPER_ROOT: FileHandle = { type: PORTABLE.directory, bytes: ROOT_BYTES };
@@ -349,27 +348,12 @@ export class PortableUpper implements HandleProvider {
 			names.push(place.name);
 			key = place.above;
 		}
-		const fd = this.#openNames(names.reverse(), flags);
-		if (fd < 0) return fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.ELOOP || fd === -ERRNO.EXDEV ? -ERRNO.ESTALE : fd;
+		const fd = openNames(this.#root, names.reverse(), flags);
+		if (fd < 0) return PATH_GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const known = this.#carriedBy(fd);
 		if (known?.isDirectory && keyOf(known.id) === keyOf(id)) return fd;
 		close(fd);
 		return -ERRNO.ESTALE;
-	}
-
-	#openNames(names: readonly Buffer[], flags: number): number {
-		let directory = this.#root;
-		for (let from = 0; ; ) {
-			let length = 0;
-			let to = from;
-			while (to < names.length && length + names[to].length + 1 <= PATH_BYTES_MAX) length += names[to++].length + 1;
-			const path = Buffer.concat(names.slice(from, to).flatMap((name, i) => (i === 0 ? [name] : [SEPARATOR, name])));
-			const fd = openInTree(directory, path, to === names.length ? flags | O.nofollow : O.path | O.directory | O.nofollow);
-			if (directory !== this.#root) close(directory);
-			if (fd < 0 || to === names.length) return fd;
-			directory = fd;
-			from = to;
-		}
 	}
 
 	#readPlace(key: string): DirectoryPlace | null {
@@ -465,7 +449,6 @@ export function keyOf({ type, bytes }: FileHandle): string {
 /** Of what was made with portable ids. */
 const PLAIN_KEY = /^[0-9a-f]{32}$/;
 
-const SEPARATOR = Buffer.from("/");
 const scratch = new Stat();
 const linkStat = new Stat();
 

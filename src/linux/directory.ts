@@ -43,3 +43,13 @@ function visitBuffer(bytes: Buffer, entries: DataView, length: number, visit: En
 	}
 	return true;
 }
+
+/** The names of all entries but "." and ".." of a directory opened for reading; those before a failure. */
+export function namesOf(fd: number): Buffer[] {
+	const names: Buffer[] = [];
+	visitEntries(fd, (name) => {
+		names.push(Buffer.from(name));
+		return undefined;
+	});
+	return names;
+}

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerError, LayerOpener, openDirectory, USER_XATTRS } from "../layer/layer.ts";
 import { PortableUpper, UPPER_ROOT } from "../layer/portable-upper.ts";
-import { visitEntries } from "../linux/directory.ts";
+import { namesOf } from "../linux/directory.ts";
 import { ERRNO, errnoName } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { tryLock } from "../linux/file-system.ts";
@@ -141,7 +141,7 @@ class PortableCheck {
 		];
 		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 			this.#options.progress?.("upper", ++this.counts.directories);
-			for (const name of namesIn(at.fd)) {
+			for (const name of namesOf(at.fd)) {
 				const fd = openAt(at.fd, name, O.path | O.nofollow);
 				if (fd < 0) continue;
 				fstat(fd, stat);
@@ -201,7 +201,7 @@ class PortableCheck {
 		const folder = openAt(this.#own, "ids", O.rdonly | O.directory | O.noatime);
 		if (folder < 0) return;
 		const stat = new Stat();
-		for (const name of namesIn(folder)) {
+		for (const name of namesOf(folder)) {
 			if (statAt(folder, name, stat) < 0 || stat.nlink > 1) continue;
 			const message = "Nothing but this link is left of an object: a crash, or a copy of upper alone, has left it.";
 			this.#add("note", "id-left-over", `work/holdfast/ids/${showName(name)}`, message);
@@ -222,7 +222,7 @@ class PortableCheck {
 		}
 		const { whiteout, origin } = this.#upper.xattr;
 		const stat = new Stat();
-		for (const name of namesIn(folder)) {
+		for (const name of namesOf(folder)) {
 			this.#options.progress?.("index", ++this.counts.indexEntries);
 			const text = name.toString("latin1");
 			const shown = `work/holdfast/index/${showName(name)}`;
@@ -251,13 +251,4 @@ class PortableCheck {
 		}
 		close(folder);
 	}
-}
-
-function namesIn(fd: number): Buffer[] {
-	const names: Buffer[] = [];
-	visitEntries(fd, (name) => {
-		names.push(Buffer.from(name));
-		return undefined;
-	});
-	return names;
 }

@@ -1,4 +1,4 @@
-import { visitEntries } from "../linux/directory.ts";
+import { namesOf } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
@@ -35,11 +35,7 @@ export function giveIds(writable: Writable, progress: (directories: number) => v
 		progress(++directories);
 		const { id } = at;
 		const fd = at.fd >= 0 ? at.fd : must(ids.open(id, O.rdonly | O.directory | O.noatime), "Cannot open a directory of upper");
-		const names: Buffer[] = [];
-		visitEntries(fd, (name) => {
-			names.push(Buffer.from(name));
-			return undefined;
-		});
+		const names = namesOf(fd);
 		for (const name of names) {
 			const child = openAt(fd, name, O.path | O.nofollow);
 			if (child < 0) continue;

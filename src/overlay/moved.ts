@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { keyOf, lookOf, type PortableUpper } from "../layer/portable-upper.ts";
-import { visitEntries } from "../linux/directory.ts";
+import { namesOf } from "../linux/directory.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import { linkDescriptor, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
@@ -62,11 +62,7 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 		progress(++directories);
 		const fd = must(ids.open(at.id, O.rdonly | O.directory | O.noatime), "Cannot open a directory of upper");
-		const names: Buffer[] = [];
-		visitEntries(fd, (name) => {
-			names.push(Buffer.from(name));
-			return undefined;
-		});
+		const names = namesOf(fd);
 		for (const name of names) {
 			const child = openAt(fd, name, O.path | O.nofollow);
 			if (child < 0) continue;

@@ -7,7 +7,7 @@ import { openInTree } from "../layer/path-search.ts";
 import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../layer/portable-id.ts";
 import { RebaseRows } from "../layer/rebase-rows.ts";
 import { readInto } from "../linux/data.ts";
-import { visitEntries } from "../linux/directory.ts";
+import { namesOf, visitEntries } from "../linux/directory.ts";
 import { errnoName } from "../linux/errno.ts";
 import { allocate } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
@@ -316,11 +316,7 @@ class Comparison {
 		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 			const fd = openDirectoryIn(upper, at.path);
 			if (fd < 0) continue;
-			const names: Buffer[] = [];
-			visitEntries(fd, (name) => {
-				names.push(Buffer.from(name));
-				return undefined;
-			});
+			const names = namesOf(fd);
 			for (const name of names) {
 				const child = openAt(fd, name, O.path | O.nofollow);
 				if (child < 0) continue;

@@ -5,7 +5,7 @@ import { openInTree } from "../layer/path-search.ts";
 import { checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../layer/portable-id.ts";
 import { PortableUpper, UPPER_ROOT } from "../layer/portable-upper.ts";
 import { ReboundWriter } from "../layer/rebound-rows.ts";
-import { visitEntries } from "../linux/directory.ts";
+import { namesOf } from "../linux/directory.ts";
 import { errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleAt, handleOf } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
@@ -175,12 +175,3 @@ function noteUpper(engine: Engine, writable: Writable): number {
 }
 
 const SLASH = Buffer.from("/");
-
-function namesOf(fd: number): Buffer[] {
-	const names: Buffer[] = [];
-	visitEntries(fd, (name) => {
-		names.push(Buffer.from(name));
-		return undefined;
-	});
-	return names;
-}
