@@ -5,7 +5,7 @@ import { must } from "./host.mjs";
 /** What programs in the virtual machine work on, as archives: the lower, which has a repository, a project and a folder to remove. */
 
 /** How much there is of it all. */
-export const fullSize = { commits: 20, cloned: 500, unpacked: 1000, sources: 40, condemned: 2000, packages: 100 };
+export const fullSize = { commits: 20, cloned: 500, unpacked: 1000, sources: 40, condemned: 2000, packages: 300 };
 export const quickSize = { commits: 5, cloned: 100, unpacked: 200, sources: 40, condemned: 400, packages: 10 };
 const warmSize = { commits: 1, cloned: 20, sources: 2 };
 const FILES_OF_PACKAGE = 100;
