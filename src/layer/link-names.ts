@@ -2,17 +2,16 @@ import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { namesOf } from "../linux/directory.ts";
 import { errnoName } from "../linux/errno.ts";
 import { makeSymlink, readLink } from "../linux/names.ts";
-import { close, O, openAt, openPath } from "../linux/open.ts";
+import { close, O, openPath } from "../linux/open.ts";
 import { Stat, statAt } from "../linux/stat.ts";
 import { LayerError } from "./layer-error.ts";
-import { openInTree } from "./path-search.ts";
+import { namesInPath, openDirectoryIn, pathBelow } from "./path-search.ts";
 import { HASH_BYTES, hashBelow, LOWER_ROOT } from "./portable-id.ts";
 
 /** S_IFDIR >> 12. */
 const DIRECTORY = 4;
 /** What fits into the target of a symlink beside the count. */
 const PATH_BYTES_MAX = 4000;
-const SLASH = 0x2f;
 
 /** A file of a lower that has several names there: the names of the byte-wise least path of them, and how many there are. */
 export interface LinkedFile {
@@ -38,7 +37,7 @@ export class LinkNames {
 		const colon = text?.indexOf(0x3a) ?? -1;
 		if (text === null || colon < 1) return null;
 		const names = Number.parseInt(text.toString("latin1", 0, colon), 10);
-		return Number.isInteger(names) && names > 0 ? { path: namesIn(text.subarray(colon + 1)), names } : null;
+		return Number.isInteger(names) && names > 0 ? { path: namesInPath(text.subarray(colon + 1)), names } : null;
 	}
 
 	/** Whether the file of an id, which has several names, is known by another of them. */
@@ -54,17 +53,6 @@ export class LinkNames {
 
 function hashOf(path: readonly Buffer[]): Buffer {
 	return path.reduce((above, name) => hashBelow(above, name), LOWER_ROOT.bytes.subarray(0, HASH_BYTES));
-}
-
-function namesIn(path: Buffer): Buffer[] {
-	const names: Buffer[] = [];
-	for (let at = 0; at < path.length; ) {
-		const slash = path.indexOf(SLASH, at);
-		const end = slash < 0 ? path.length : slash;
-		names.push(path.subarray(at, end));
-		at = end + 1;
-	}
-	return names;
 }
 
 export function hasLinkNames(folder: string): boolean {
@@ -90,15 +78,14 @@ export function noteLinkNames(
 	let directories = 0;
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 		progress(++directories);
-		const fd =
-			at.path.length === 0 ? openAt(root, ".", O.rdonly | O.directory) : openInTree(root, at.path, O.rdonly | O.directory | O.noatime);
+		const fd = openDirectoryIn(root, at.path);
 		if (fd < 0) continue;
 		const names = namesOf(fd);
 		for (const name of names) {
 			if (statAt(fd, name, stat) < 0) continue;
 			const isDirectory = stat.type === DIRECTORY;
 			if (!isDirectory && stat.nlink === 1) continue;
-			const path = at.path.length === 0 ? name : Buffer.concat([at.path, Buffer.of(SLASH), name]);
+			const path = pathBelow(at.path, name);
 			const place = { path, hash: hashBelow(at.hash, name) };
 			if (isDirectory) pending.push(place);
 			else if (path.length <= PATH_BYTES_MAX) {

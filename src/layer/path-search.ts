@@ -18,8 +18,33 @@ const DIRECTORY_ENTRIES = 16;
 /** What openat2(2) says where a path leads to nothing, or out of the tree. */
 export const PATH_GONE: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EXDEV, ERRNO.ELOOP]);
 
-const PATH_BYTES_MAX = 4095;
-const SEPARATOR = Buffer.from("/");
+/** What one call takes. */
+export const PATH_BYTES_MAX = 4095;
+const SLASH = 0x2f;
+export const SEPARATOR = Buffer.of(SLASH);
+
+/** The names in a path below some root; views of it. */
+export function namesInPath(path: Buffer): Buffer[] {
+	const names: Buffer[] = [];
+	for (let at = 0; at < path.length; ) {
+		const slash = path.indexOf(SLASH, at);
+		const end = slash < 0 ? path.length : slash;
+		if (end > at) names.push(path.subarray(at, end));
+		at = end + 1;
+	}
+	return names;
+}
+
+/** The path of a name in a directory, below the root that `directory` is below; the root itself is empty. */
+export function pathBelow(directory: Buffer, name: Buffer): Buffer {
+	return directory.length === 0 ? name : Buffer.concat([directory, SEPARATOR, name]);
+}
+
+/** Opens a directory below a root to list it. A descriptor, or the negated error number. */
+export function openDirectoryIn(root: number, path: Buffer): number {
+	if (path.length === 0) return openAt(root, ".", O.rdonly | O.directory);
+	return openInTree(root, path, O.rdonly | O.directory | O.nofollow | O.noatime);
+}
 
 /** Opens a path of any length below a root, as far at a time as one call takes. A descriptor, or the negated error number. */
 export function openNames(root: number, names: readonly Buffer[], flags: number): number {

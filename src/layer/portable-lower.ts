@@ -7,7 +7,7 @@ import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
 import type { Birth, HandleProvider } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
-import { openInTree, openNames, PATH_GONE, searchPath, TOO_FAR } from "./path-search.ts";
+import { namesInPath, openInTree, openNames, PATH_BYTES_MAX, PATH_GONE, SEPARATOR, searchPath, TOO_FAR } from "./path-search.ts";
 import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
 import type { RebaseRows } from "./rebase-rows.ts";
 import type { Rebound } from "./rebound.ts";
@@ -20,7 +20,6 @@ const INLINE_ENTRIES = 2048;
 const INLINE_MS = 5;
 /** Ids of which it is known that their search goes on elsewhere. */
 const FAR_MAX = 1024;
-const PATH_BYTES_MAX = 4095;
 const SLASH = 0x2f;
 /** S_IFDIR >> 12. */
 const DIRECTORY = 4;
@@ -114,7 +113,7 @@ export class PortableLower implements HandleProvider {
 	pathIdOf(path: Buffer): FileHandle {
 		let id = LOWER_ROOT;
 		// what the check says of it counts for nothing here
-		for (const name of namesIn(path)) id = this.#pathIdBelow(id, name, DIRECTORY_STAT);
+		for (const name of namesInPath(path)) id = this.#pathIdBelow(id, name, DIRECTORY_STAT);
 		return id;
 	}
 
@@ -165,7 +164,7 @@ export class PortableLower implements HandleProvider {
 
 	/** Opens what an export with kernel handles knew by another id. */
 	openRow(row: ReboundRow, flags: number): number {
-		const names = namesIn(row.path);
+		const names = namesInPath(row.path);
 		const fd = openNames(this.#root, names, flags | O.nofollow);
 		if (fd < 0) return PATH_GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const status = fstat(fd, openedStat);
@@ -204,7 +203,7 @@ export class PortableLower implements HandleProvider {
 			below = this.#belowRoot(path);
 		}
 		if (below === null) return NOT_HERE;
-		return namesIn(below);
+		return namesInPath(below);
 	}
 
 	/** The same by way of "..": a path can be too long for the kernel to tell. */
@@ -377,7 +376,6 @@ export class PortableLower implements HandleProvider {
 /** No error of a system call. */
 const NOT_HERE = -100_000;
 const EMPTY = Buffer.alloc(0);
-const SEPARATOR = Buffer.from("/");
 const ROOT_KEY = LOWER_ROOT.bytes.toString("latin1", 0, HASH_BYTES);
 const pathMemory = Buffer.alloc(PATH_BYTES_MAX);
 const openedStat = new Stat();
@@ -388,16 +386,4 @@ DIRECTORY_STAT.mode = DIRECTORY << 12;
 function pathOf(fd: number): Buffer | null {
 	const path = readLink(-100, descriptorPath(fd));
 	return path !== null && path[0] === SLASH ? path : null;
-}
-
-/** The names in a path without a slash at its beginning. */
-function namesIn(path: Buffer): Buffer[] {
-	const names: Buffer[] = [];
-	for (let at = 0; at < path.length; ) {
-		const slash = path.indexOf(SLASH, at);
-		const end = slash < 0 ? path.length : slash;
-		if (end > at) names.push(Buffer.from(path.subarray(at, end)));
-		at = end + 1;
-	}
-	return names;
 }

@@ -1,5 +1,6 @@
 import { mayShareExtents } from "../layer/copy-data.ts";
 import type { Layer } from "../layer/layer.ts";
+import { namesInPath } from "../layer/path-search.ts";
 import type { Real } from "../layer/real.ts";
 import { OVERRIDE_XATTR } from "../layer/rights.ts";
 import { changeTimes } from "../linux/attributes.ts";
@@ -438,15 +439,9 @@ function isHere(engine: Engine, directory: Node, name: Uint8Array, node: Node): 
 function rememberedPlace(engine: Engine, node: Node): { readonly parent: Node; readonly name: Buffer } | null {
 	const path = readLink(-100, descriptorPath(engine.descriptors.path(node.top)));
 	if (path === null || path[0] !== 0x2f) return null;
-	const names: Buffer[] = [];
-	for (let at = 1; at < path.length; ) {
-		const slash = path.indexOf(0x2f, at);
-		const end = slash < 0 ? path.length : slash;
-		names.push(path.subarray(at, end));
-		at = end + 1;
-	}
+	const names = namesInPath(path);
 	const last = names.pop();
-	if (last === undefined || last.length === 0) return null;
+	if (last === undefined) return null;
 	try {
 		let directory = rootNode(engine);
 		for (const name of names) {

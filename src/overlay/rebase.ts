@@ -1,13 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Layer, LayerError, LayerOpener, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
+import { type Layer, LayerError, LayerOpener, openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
 import { hasLinkNames, LinkNames, noteLinkNames } from "../layer/link-names.ts";
-import { openInTree } from "../layer/path-search.ts";
+import { openDirectoryIn, openInTree, pathBelow, SEPARATOR } from "../layer/path-search.ts";
 import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../layer/portable-id.ts";
 import { RebaseRows } from "../layer/rebase-rows.ts";
 import { readInto } from "../linux/data.ts";
-import { namesOf, visitEntries } from "../linux/directory.ts";
+import { namesOf } from "../linux/directory.ts";
 import { errnoName } from "../linux/errno.ts";
 import { allocate } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
@@ -103,7 +103,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 				`Cannot rebase ${options.upper}: ${layer.path} is not the lower that was served (number ${i + 1} from the top).`,
 			);
 		});
-		const upper = new LayerOpener(xattr, "portable").openUpper(options.upper, openDirectoryOf(options.upper));
+		const upper = new LayerOpener(xattr, "portable").openUpper(options.upper, openDirectory(options.upper, "upper"));
 		keep(upper);
 		lockDirectory(upper.root, options.upper, folder);
 		const before = named.length > 0 ? named : lastServed(folder, registry, now, (path) => keep(open(path)));
@@ -144,12 +144,6 @@ function lastServed(folder: string, registry: Registry, now: readonly Layer[], o
 	}
 }
 
-function openDirectoryOf(path: string): number {
-	const fd = openAt(-100, path, O.rdonly | O.directory);
-	if (fd < 0) throw new LayerError(`Cannot open the upper ${path}: ${errnoName(fd)}.`);
-	return fd;
-}
-
 interface Pair {
 	/** Directories by their paths; null where there is none. */
 	readonly path: Buffer;
@@ -159,7 +153,6 @@ interface Pair {
 }
 
 const EMPTY = Buffer.alloc(0);
-const SLASH = Buffer.from("/");
 
 class Comparison {
 	same = 0;
@@ -244,21 +237,18 @@ class Comparison {
 	}
 
 	#compare(index: number, before: Layer, now: Layer, at: Pair, pending: Pair[], oldRows: RebaseRows | null, newRows: RebaseRows): void {
-		const oldFd = at.isInOld ? openDirectoryIn(before, at.path) : -1;
-		const newFd = at.isInNew ? openDirectoryIn(now, at.path) : -1;
+		const oldFd = at.isInOld ? openDirectoryIn(before.root, at.path) : -1;
+		const newFd = at.isInNew ? openDirectoryIn(now.root, at.path) : -1;
 		const names = new Map<string, Buffer>();
 		for (const fd of [oldFd, newFd]) {
 			if (fd < 0) continue;
-			visitEntries(fd, (name) => {
-				names.set(Buffer.from(name).toString("latin1"), Buffer.from(name));
-				return undefined;
-			});
+			for (const name of namesOf(fd)) names.set(name.toString("latin1"), name);
 		}
 		const oldStat = new Stat();
 		const newStat = new Stat();
 		for (const name of names.values()) {
 			this.#options.progress(++this.#entries);
-			const path = at.path.length === 0 ? name : Buffer.concat([at.path, SLASH, name]);
+			const path = pathBelow(at.path, name);
 			const hash = hashBelow(at.hash, name);
 			const wasThere = oldFd >= 0 && statAt(oldFd, name, oldStat) === 0;
 			const isThere = newFd >= 0 && statAt(newFd, name, newStat) === 0;
@@ -314,15 +304,15 @@ class Comparison {
 		const pending: { readonly path: Buffer; readonly below: Buffer | null }[] = [{ path: EMPTY, below: EMPTY }];
 		const stat = new Stat();
 		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-			const fd = openDirectoryIn(upper, at.path);
+			const fd = openDirectoryIn(upper.root, at.path);
 			if (fd < 0) continue;
 			const names = namesOf(fd);
 			for (const name of names) {
 				const child = openAt(fd, name, O.path | O.nofollow);
 				if (child < 0) continue;
 				fstat(child, stat);
-				const path = joined(at.path, name);
-				const place = at.below === null ? null : joined(at.below, name);
+				const path = pathBelow(at.path, name);
+				const place = at.below === null ? null : pathBelow(at.below, name);
 				const shown = `/${path.toString()}`;
 				if (stat.type === FileType.dir) pending.push({ path, below: noteDirectory(hiders, upper, child, shown, at.below, place) });
 				else {
@@ -379,21 +369,17 @@ function noteDirectory(
 	}
 	if (isOpaque) return null;
 	if (typeof redirect === "number") return place;
-	const isAbsolute = redirect[0] === SLASH[0];
-	const target = isAbsolute ? redirect.subarray(1) : above === null ? null : joined(above, redirect);
+	const isAbsolute = redirect[0] === SEPARATOR[0];
+	const target = isAbsolute ? redirect.subarray(1) : above === null ? null : pathBelow(above, redirect);
 	if (target !== null) hiders.moved.add(target.toString("latin1"));
 	return target;
-}
-
-function joined(directory: Buffer, name: Buffer): Buffer {
-	return directory.length === 0 ? name : Buffer.concat([directory, SLASH, name]);
 }
 
 /** What of upper has the place of a path, or of a directory above it. */
 function hiderOf(hiders: Hiders, path: Buffer, isDirectory: boolean): string | null {
 	const exact = isDirectory ? undefined : hiders.directories.get(path.toString("latin1"));
 	if (exact !== undefined) return exact;
-	for (let end = path.length; end > 0; end = path.lastIndexOf(SLASH, end - 1)) {
+	for (let end = path.length; end > 0; end = path.lastIndexOf(SEPARATOR, end - 1)) {
 		const name = path.toString("latin1", 0, end);
 		if (hiders.moved.has(name)) return null;
 		const hider = hiders.objects.get(name) ?? hiders.ends.get(name);
@@ -406,11 +392,6 @@ function hiderOf(hiders: Hiders, path: Buffer, isDirectory: boolean): string | n
 function hasSameTime(one: Stat, other: Stat): boolean {
 	if (one.mtimeSec !== other.mtimeSec) return false;
 	return one.mtimeNsec === other.mtimeNsec || one.mtimeNsec === 0 || other.mtimeNsec === 0;
-}
-
-function openDirectoryIn(layer: Layer, path: Buffer): number {
-	if (path.length === 0) return openAt(layer.root, ".", O.rdonly | O.directory);
-	return openInTree(layer.root, path, O.rdonly | O.directory | O.nofollow | O.noatime);
 }
 
 const BUFFER_BYTES = 1024 * 1024;

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerError, USER_XATTRS } from "../layer/layer.ts";
-import { openInTree } from "../layer/path-search.ts";
+import { openDirectoryIn, pathBelow } from "../layer/path-search.ts";
 import { checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../layer/portable-id.ts";
 import { PortableUpper, UPPER_ROOT } from "../layer/portable-upper.ts";
 import { ReboundWriter } from "../layer/rebound-rows.ts";
@@ -104,15 +104,12 @@ function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress:
 	];
 	const stat = new Stat();
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-		const fd =
-			at.path.length === 0
-				? openAt(layer.root, ".", O.rdonly | O.directory)
-				: openInTree(layer.root, at.path, O.rdonly | O.directory | O.nofollow | O.noatime);
+		const fd = openDirectoryIn(layer.root, at.path);
 		if (fd < 0) throw new LayerError(`Cannot read ${layer.path}/${at.path.toString()}: ${errnoName(fd)}.`);
 		for (const name of namesOf(fd)) {
 			const handle = statAt(fd, name, stat) < 0 ? -1 : handleAt(fd, name);
 			if (typeof handle === "number") continue;
-			const path = at.path.length === 0 ? name : Buffer.concat([at.path, SLASH, name]);
+			const path = pathBelow(at.path, name);
 			const hash = hashBelow(at.hash, name);
 			const isForeign = stat.devMajor !== layer.rootStat.devMajor || stat.devMinor !== layer.rootStat.devMinor;
 			const { nlink, inoHi, inoLo } = stat;
@@ -173,5 +170,3 @@ function noteUpper(engine: Engine, writable: Writable): number {
 	}
 	return count;
 }
-
-const SLASH = Buffer.from("/");
