@@ -10,6 +10,7 @@ import type { Birth, HandleProvider } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { openNames, PATH_GONE } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
+import { setRecent } from "./recent.ts";
 
 /** Folders of `work/holdfast`. */
 const FILES = "ids";
@@ -183,7 +184,7 @@ export class PortableUpper implements HandleProvider {
 		const key = keyOf(id);
 		const place = { above: keyOf(above), name: Buffer.from(name as string) };
 		const status = this.#write(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
-		if (status === 0) this.#rememberPlace(key, place);
+		if (status === 0) setRecent(this.#places, key, place, NAMES_MAX);
 		return status;
 	}
 
@@ -362,18 +363,8 @@ export class PortableUpper implements HandleProvider {
 		if (text === null || slash < 0) return null;
 		const place = { above: text.toString("latin1", 0, slash), name: text.subarray(slash + 1) };
 		if (!/^k?[0-9a-f]+$/.test(place.above) || place.name.length === 0 || place.name.includes(0x2f)) return null;
-		this.#rememberPlace(key, place);
+		setRecent(this.#places, key, place, NAMES_MAX);
 		return place;
-	}
-
-	#rememberPlace(key: string, place: DirectoryPlace): void {
-		this.#places.delete(key);
-		this.#places.set(key, place);
-		if (this.#places.size <= NAMES_MAX) return;
-		for (const [oldest] of this.#places) {
-			this.#places.delete(oldest);
-			return;
-		}
 	}
 
 	/** What is noted of an inode that can carry nothing; `scratch`: its attributes. */

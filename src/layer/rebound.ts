@@ -3,6 +3,7 @@ import type { FileHandle } from "../linux/file-handle.ts";
 import { checkIn, PORTABLE } from "./portable-id.ts";
 import type { PortableLower } from "./portable-lower.ts";
 import type { ReboundRow, ReboundRows } from "./rebound-rows.ts";
+import { setRecent } from "./recent.ts";
 
 const KNOWN_MAX = 65_536;
 
@@ -32,7 +33,7 @@ export class Rebound {
 		const row = this.#rows.byPath(this.#layers.indexOf(layer), id.bytes);
 		// another object is in its place now, which the old handles do not name
 		if (row === null || !row.check.equals(checkIn(id.bytes))) return id;
-		this.#remember(row.handle, { row, pathId: id });
+		setRecent(this.#known, keyOf(row.handle), { row, pathId: id }, KNOWN_MAX);
 		return row.handle;
 	}
 
@@ -70,19 +71,8 @@ export class Rebound {
 		const row = this.#rows.byHandle(handle);
 		if (row === null) return null;
 		const found = { row, pathId: null };
-		this.#remember(handle, found);
+		setRecent(this.#known, key, found, KNOWN_MAX);
 		return found;
-	}
-
-	#remember(handle: FileHandle, known: Known): void {
-		const key = keyOf(handle);
-		this.#known.delete(key);
-		this.#known.set(key, known);
-		if (this.#known.size <= KNOWN_MAX) return;
-		for (const [oldest] of this.#known) {
-			this.#known.delete(oldest);
-			return;
-		}
 	}
 }
 

@@ -1,5 +1,6 @@
 import type { Layer } from "../layer/layer.ts";
 import { PortableLower } from "../layer/portable-lower.ts";
+import { setRecent } from "../layer/recent.ts";
 import type { Engine } from "./engine.ts";
 import { OverlayError, Pending } from "./errors.ts";
 import type { FoundPath } from "./offload.ts";
@@ -35,14 +36,7 @@ export function searchElsewhere(engine: Engine, lowers: readonly Layer[]): void 
 					(result) => {
 						const { names } = result as FoundPath;
 						if (names !== null) handles.learn(names.map((name) => Buffer.from(name)));
-						else {
-							absent.delete(key);
-							absent.set(key, performance.now() + ABSENT_MS);
-							for (const [oldest] of absent) {
-								if (absent.size <= ABSENT_MAX) break;
-								absent.delete(oldest);
-							}
-						}
+						else setRecent(absent, key, performance.now() + ABSENT_MS, ABSENT_MAX);
 					},
 					() => {},
 				);

@@ -1,4 +1,5 @@
 import type { Layer } from "../layer/layer.ts";
+import { setRecent } from "../layer/recent.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { Pending } from "./errors.ts";
 import { type Job, Offload } from "./offload.ts";
@@ -118,12 +119,7 @@ export class Patience {
 			.catch(() => {})
 			.then(() => {
 				this.#asked.delete(key);
-				this.#warm.delete(key);
-				this.#warm.set(key, this.#clock() + WARM_MS);
-				for (const [oldest] of this.#warm) {
-					if (this.#warm.size <= WARM_MAX) break;
-					this.#warm.delete(oldest);
-				}
+				setRecent(this.#warm, key, this.#clock() + WARM_MS, WARM_MAX);
 			});
 		this.#asked.set(key, ready);
 		throw new Pending(ready);
