@@ -1,5 +1,6 @@
 import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
 import type { PathBytes } from "../linux/libc.ts";
+import { close, O, openAt } from "../linux/open.ts";
 import type { Stat } from "../linux/stat.ts";
 
 /** Where the ids of a layer's real objects come from, and how an object is found again by its id. Ids have the form of kernel handles. */
@@ -22,6 +23,15 @@ export interface HandleProvider {
 	open(handle: FileHandle, flags: number): number;
 	/** As `open`, through another mount of the file system where ids know of mounts. */
 	openOn(mount: number, handle: FileHandle, flags: number): number;
+}
+
+/** `HandleProvider.at` where an id is asked for by a descriptor. */
+export function idOfName(provider: HandleProvider, directory: number, name: PathBytes): FileHandle | number {
+	const fd = openAt(directory, name, O.path | O.nofollow);
+	if (fd < 0) return fd;
+	const id = provider.of(fd);
+	close(fd);
+	return id;
 }
 
 /** The number of an inode space and an inode number in it. */

@@ -1,11 +1,12 @@
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
+import type { PathBytes } from "../linux/libc.ts";
 import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
-import type { Birth, HandleProvider } from "./handle-provider.ts";
+import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
 import { namesInPath, openInTree, openNames, PATH_BYTES_MAX, PATH_GONE, SEPARATOR, searchPath, TOO_FAR } from "./path-search.ts";
 import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
@@ -96,12 +97,8 @@ export class PortableLower implements HandleProvider {
 		return names.length === 0 ? id : this.#known(id, stat);
 	}
 
-	at(directory: number, name: Uint8Array | string): FileHandle | number {
-		const fd = openAt(directory, name, O.path | O.nofollow);
-		if (fd < 0) return fd;
-		const id = this.of(fd);
-		close(fd);
-		return id;
+	at(directory: number, name: PathBytes): FileHandle | number {
+		return idOfName(this, directory, name);
 	}
 
 	child(parent: FileHandle, _directory: number, name: Uint8Array, stat: Stat): FileHandle | number {
@@ -128,7 +125,7 @@ export class PortableLower implements HandleProvider {
 	}
 
 	birthOf(handle: FileHandle): Birth | null {
-		return handle.type === PORTABLE.path ? null : (this.rebound?.rowOf(handle) ?? null);
+		return handle.type === PORTABLE.path ? null : (this.rebound?.rowOf(handle)?.birth ?? null);
 	}
 
 	placeInHome(handle: FileHandle): number | null {

@@ -1,12 +1,13 @@
 import { randomBytes } from "node:crypto";
-import { visitEntries } from "../linux/directory.ts";
+import { namesOf } from "../linux/directory.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
+import type { PathBytes } from "../linux/libc.ts";
 import { linkDescriptor, makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, setXattr } from "../linux/xattr.ts";
-import type { Birth, HandleProvider } from "./handle-provider.ts";
+import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { openNames, PATH_GONE } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
@@ -89,12 +90,8 @@ export class PortableUpper implements HandleProvider {
 		return noted !== null && this.#leadsHere(keyOf(noted.id), fd) ? noted.id : -ENODATA;
 	}
 
-	at(directory: number, name: Uint8Array | string): FileHandle | number {
-		const fd = openAt(directory, name, O.path | O.nofollow);
-		if (fd < 0) return fd;
-		const id = this.of(fd);
-		close(fd);
-		return id;
+	at(directory: number, name: PathBytes): FileHandle | number {
+		return idOfName(this, directory, name);
 	}
 
 	child(_parent: FileHandle, directory: number, name: Uint8Array): FileHandle | number {
@@ -132,9 +129,15 @@ export class PortableUpper implements HandleProvider {
 		value.writeUInt32BE(birth.inoHi, 5);
 		value.writeUInt32BE(birth.inoLo, 9);
 		value.set(id.bytes, REBOUND_BYTES);
+		return this.#carry(fd, id, isDirectory, value, birth);
+	}
+
+	/** Has an inode carry an id, or notes it where it can carry none; a file gets the link by which it is found. 0, or the negated error number. */
+	#carry(fd: number, id: FileHandle, isDirectory: boolean, value: Buffer, birth: Birth | null): number {
 		let status = setXattr(fd, this.#xattr, value);
-		if (status === -ERRNO.EPERM && !isDirectory) status = this.#noteInode(fd, id, birth);
-		if (status < 0 || isDirectory) return status;
+		if (isDirectory) return status;
+		if (status === -ERRNO.EPERM) status = this.#noteInode(fd, id, birth);
+		if (status < 0) return status;
 		const linked = linkDescriptor(fd, this.#files, keyOf(id));
 		return linked === -ERRNO.EEXIST && this.#leadsHere(keyOf(id), fd) ? 0 : linked;
 	}
@@ -169,14 +172,7 @@ export class PortableUpper implements HandleProvider {
 
 	/** Gives an inode its id, and a file the link by which it is found; a directory has to be placed too. 0, or the negated error number. */
 	assign(fd: number, id: FileHandle): number {
-		const status = setXattr(fd, this.#xattr, Buffer.concat([Buffer.of(id.type), id.bytes]));
-		if (id.type === PORTABLE.directory) return status;
-		if (status === -ERRNO.EPERM) {
-			const noted = this.#noteInode(fd, id);
-			if (noted < 0) return noted;
-		} else if (status < 0) return status;
-		const linked = linkDescriptor(fd, this.#files, keyOf(id));
-		return linked === -ERRNO.EEXIST && this.#leadsHere(keyOf(id), fd) ? 0 : linked;
+		return this.#carry(fd, id, id.type === PORTABLE.directory, Buffer.concat([Buffer.of(id.type), id.bytes]), null);
 	}
 
 	/** Notes where a directory is. 0, or the negated error number. */
@@ -191,19 +187,18 @@ export class PortableUpper implements HandleProvider {
 	/** Notes by their inodes as they are now the ids of what can carry none: numbers are others where an upper was copied to. */
 	noteInodes(): void {
 		this.#readBirths();
-		const names: string[] = [];
-		visitEntries(this.#files, (name) => {
-			names.push(Buffer.from(name).toString("latin1"));
-			return undefined;
-		});
-		for (const name of names) {
-			const fd = openAt(this.#files, name, O.path | O.nofollow);
-			if (fd < 0) continue;
+		this.#visitBare((fd, id, key) => this.#noteInode(fd, id, this.#births.get(key) ?? null));
+	}
+
+	/** Visits the files that can carry no id: a descriptor that is closed afterwards, with attributes in `scratch`, the id, and its name in `ids`. */
+	#visitBare(visit: (fd: number, id: FileHandle, key: string) => void): void {
+		for (const name of namesOf(this.#files)) {
+			const key = name.toString("latin1");
+			const id = idOfKey(key);
+			const fd = id === null ? -1 : openAt(this.#files, name, O.path | O.nofollow);
+			if (id === null || fd < 0) continue;
 			const isPlain = fstat(fd, scratch) < 0 || scratch.type === REGULAR || scratch.type === DIRECTORY;
-			if (!isPlain && typeof getXattr(fd, this.#xattr) === "number") {
-				const id = idOfKey(name);
-				if (id !== null) this.#noteInode(fd, id, this.#births.get(name) ?? null);
-			}
+			if (!isPlain && typeof getXattr(fd, this.#xattr) === "number") visit(fd, id, key);
 			close(fd);
 		}
 	}
@@ -230,31 +225,15 @@ export class PortableUpper implements HandleProvider {
 
 	/** Ids of what can carry none, but for those that are known, with what their inodes look like (`lookOf`). */
 	others(known: ReadonlySet<string>): { readonly id: FileHandle; readonly look: string }[] {
-		const names: string[] = [];
-		visitEntries(this.#files, (name) => {
-			names.push(Buffer.from(name).toString("latin1"));
-			return undefined;
-		});
 		const found: { readonly id: FileHandle; readonly look: string }[] = [];
-		for (const name of names) {
-			const id = idOfKey(name);
-			if (known.has(name) || id === null) continue;
-			const fd = openAt(this.#files, name, O.path | O.nofollow);
-			if (fd < 0) continue;
-			if (
-				fstat(fd, scratch) === 0 &&
-				scratch.type !== REGULAR &&
-				scratch.type !== DIRECTORY &&
-				typeof getXattr(fd, this.#xattr) === "number"
-			)
-				found.push({ id, look: lookOf(fd, scratch) });
-			close(fd);
-		}
+		this.#visitBare((fd, id, key) => {
+			if (!known.has(key)) found.push({ id, look: lookOf(fd, scratch) });
+		});
 		return found;
 	}
 
 	#linkInstead(fd: number, name: string): number {
-		const aside = `${name}.new`;
+		const aside = asideName(name);
 		unlinkName(this.#files, aside);
 		const linked = linkDescriptor(fd, this.#files, aside);
 		return linked < 0 ? linked : renameName(this.#files, aside, this.#files, name);
@@ -375,12 +354,7 @@ export class PortableUpper implements HandleProvider {
 	}
 
 	#readBirths(): void {
-		const names: string[] = [];
-		visitEntries(this.#inodes, (name) => {
-			names.push(Buffer.from(name).toString("latin1"));
-			return undefined;
-		});
-		for (const name of names) {
+		for (const name of namesOf(this.#inodes)) {
 			const [key, ...rest] = (readLink(this.#inodes, name)?.toString("latin1") ?? "").split(":");
 			const birth = birthOf(rest);
 			if (birth !== null) this.#births.set(key, birth);

@@ -13,9 +13,7 @@ const rowOf = (i: number): ReboundRow => ({
 	handle: { type: 1, bytes: hash("sha256", `inode ${i - (i % 10 === 1 ? 1 : 0)}`, "buffer").subarray(0, 8 + (i % 2) * 12) },
 	check: Buffer.from([i & 0xff, 1, 2, 3]),
 	nlink: 1 + (i % 5),
-	space: 7,
-	inoHi: 0x1234,
-	inoLo: 0xfedcba98 - i,
+	birth: { space: 7, inoHi: 0x1234, inoLo: 0xfedcba98 - i },
 	path: Buffer.from(`directory ${i % 7}/\xff name ${i}`, "latin1"),
 });
 

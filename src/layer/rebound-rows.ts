@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { readInto } from "../linux/data.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
+import type { Birth } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { CHECK_BYTES, HASH_BYTES } from "./portable-id.ts";
 
@@ -20,9 +21,7 @@ export interface ReboundRow {
 	readonly handle: FileHandle;
 	readonly check: Buffer;
 	readonly nlink: number;
-	readonly space: number;
-	readonly inoHi: number;
-	readonly inoLo: number;
+	readonly birth: Birth;
 	readonly path: Buffer;
 }
 
@@ -59,9 +58,9 @@ export class ReboundWriter {
 		putHandle(bytes.subarray(HANDLE_AT), row.handle);
 		row.check.copy(bytes, 64, 0, CHECK_BYTES);
 		bytes.writeUInt32BE(row.nlink, 68);
-		bytes.writeUInt16BE(row.space, 72);
-		bytes.writeUInt32BE(row.inoHi, 74);
-		bytes.writeUInt32BE(row.inoLo, 78);
+		bytes.writeUInt16BE(row.birth.space, 72);
+		bytes.writeUInt32BE(row.birth.inoHi, 74);
+		bytes.writeUInt32BE(row.birth.inoLo, 78);
 		bytes.writeUIntBE(this.#pathsEnd, 82, 6);
 		bytes.writeUInt32BE(row.path.length, 88);
 		for (let done = 0; done < row.path.length; ) done += writeSync(this.#paths, row.path, done);
@@ -181,9 +180,7 @@ export class ReboundRows {
 			handle: { type: bytes[HANDLE_AT], bytes: bytes.subarray(HANDLE_AT + 2, HANDLE_AT + 2 + bytes[HANDLE_AT + 1]) },
 			check: bytes.subarray(64, 64 + CHECK_BYTES),
 			nlink: bytes.readUInt32BE(68),
-			space: bytes.readUInt16BE(72),
-			inoHi: bytes.readUInt32BE(74),
-			inoLo: bytes.readUInt32BE(78),
+			birth: { space: bytes.readUInt16BE(72), inoHi: bytes.readUInt32BE(74), inoLo: bytes.readUInt32BE(78) },
 			path: Buffer.from(this.#memory.bytes.subarray(0, Math.min(length, PATH_BYTES_MAX))),
 		};
 	}

@@ -1,6 +1,5 @@
 import { sipHash, sipHashHi, sipHashLo } from "../handle/sip-hash.ts";
 import { CASEFOLD_REASON, isCasefolded } from "../layer/casefold.ts";
-import type { Birth } from "../layer/handle-provider.ts";
 import type { Layer } from "../layer/layer.ts";
 import { type Real, realKey } from "../layer/real.ts";
 import { visitEntries } from "../linux/directory.ts";
@@ -492,13 +491,9 @@ interface Fileid {
 	readonly inoLo: number;
 }
 
-function pick({ space, inoHi, inoLo }: Birth): Birth {
-	return { space, inoHi, inoLo };
-}
-
 function lowerFileid(real: Real): Fileid {
 	const birth = real.layer.handles.birthOf(real.handle);
-	if (birth !== null) return { real, ...pick(birth) };
+	if (birth !== null) return { real, ...birth };
 	return { real, space: real.foreign ? 0 : real.layer.space, inoHi: real.inoHi, inoLo: real.inoLo };
 }
 
@@ -508,7 +503,7 @@ function lowerFileid(real: Real): Fileid {
  */
 function birthFileid(engine: Engine, identity: Identity): Fileid {
 	const { handles } = (engine.homes.get(identity.home) as Home).layers[0];
-	if (handles.isPortable) return { real: null, ...pick(handles.birthOf(identity.id) ?? { space: 0, inoHi: 0, inoLo: 0 }) };
+	if (handles.isPortable) return { real: null, ...(handles.birthOf(identity.id) ?? { space: 0, inoHi: 0, inoLo: 0 }) };
 	const stat = new Stat();
 	let home: Home;
 	try {

@@ -113,7 +113,8 @@ function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress:
 			const hash = hashBelow(at.hash, name);
 			const isForeign = stat.devMajor !== layer.rootStat.devMajor || stat.devMinor !== layer.rootStat.devMinor;
 			const { nlink, inoHi, inoLo } = stat;
-			writer.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, space: isForeign ? 0 : layer.space, inoHi, inoLo, path });
+			const birth = { space: isForeign ? 0 : layer.space, inoHi, inoLo };
+			writer.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, birth, path });
 			progress();
 			if (stat.type === FileType.dir && !isForeign) pending.push({ path, hash });
 		}
