@@ -125,8 +125,6 @@ export class Layer {
 
 	/** By portable ids a file of upper has a link by which it is found, which is no name. */
 	#countNames(stat: Stat): void {
-		// erofs says of all its files that they are immutable
-		if (this.fileSystem.name === "erofs") stat.attributes = 0;
 		if (this.isUpper && stat.type !== DIRECTORY) stat.nlink--;
 	}
 }
