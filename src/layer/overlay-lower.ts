@@ -102,7 +102,7 @@ function checkReal(mount: Mount, directory: number, layers: readonly number[], r
 			}. Name its layers instead, or copy the tree to ext4, xfs, btrfs or tmpfs.`,
 		);
 	}
-	const onOneDevice = stats.every((stat) => stat.devMajor === stats[0].devMajor && stat.devMinor === stats[0].devMinor);
+	const onOneDevice = stats.every((stat) => stat.sameDevice(stats[0]));
 	if (!onOneDevice && optionValue(mount, "xino") !== "on") {
 		throw refusal("whose layers are on two file systems, so that the inode numbers of directories change. Mount it with xino=on.");
 	}

@@ -47,7 +47,12 @@ export class Stat {
 	}
 
 	sameInode(other: Stat): boolean {
-		return this.inoLo === other.inoLo && this.inoHi === other.inoHi && this.devMinor === other.devMinor && this.devMajor === other.devMajor;
+		return this.inoLo === other.inoLo && this.inoHi === other.inoHi && this.sameDevice(other);
+	}
+
+	/** Of the same file system: on btrfs of the same subvolume. */
+	sameDevice(other: Stat): boolean {
+		return this.devMinor === other.devMinor && this.devMajor === other.devMajor;
 	}
 }
 

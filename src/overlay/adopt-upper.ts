@@ -17,7 +17,7 @@ import type { IndexAnswer } from "./index-directory.ts";
 import { directoryOfReal, findInStack } from "./lookup.ts";
 import { getMark, setMark } from "./marks.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+import { isWhiteoutInode, isWhiteoutStat } from "./whiteout.ts";
 
 /** In `work/holdfast`: what was in the way and could be data. */
 const LOST_AND_FOUND = "lost+found";
@@ -240,7 +240,7 @@ class UpperAdopter {
 		try {
 			const stat = new Stat();
 			must(this.#writable.layer.stat(fd, stat), "Cannot read an object of upper");
-			const isWhiteout = isWhiteoutStat(stat) || (parent.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout));
+			const isWhiteout = isWhiteoutInode(fd, stat, parent.hasXattrWhiteouts ? engine.xattr.whiteout : null);
 			if (!isWhiteout && stat.type === FileType.dir) return this.#visitDirectory(reals, name, path);
 			if (lowers.length > 0) this.#covers.push({ parents: lowers, name, shown: null });
 			if (!isWhiteout) this.#adoptFile(parent, lowers, name, fd, stat, path);

@@ -14,11 +14,11 @@ import type { CheckCounts } from "./check-context.ts";
 import { type Finding, type FindingKind, showName } from "./check-findings.ts";
 import type { CheckOptions } from "./check-layers.ts";
 import { decodeRecord } from "./identity.ts";
-import { isAnyWhiteout } from "./moved.ts";
 import { indexPath, workOf } from "./place.ts";
 import { type Registry, RegistryError, readRegistry } from "./registry.ts";
 import { treeName } from "./stack.ts";
 import { FileType } from "./types.ts";
+import { isWhiteoutInode } from "./whiteout.ts";
 
 /** Looks for what is wrong with the ids and the index of an export with portable handles. Null: it has kernel handles, or was never ours. */
 export function checkPortable(options: CheckOptions): CheckReport | null {
@@ -146,7 +146,7 @@ class PortableCheck {
 				if (fd < 0) continue;
 				fstat(fd, stat);
 				const path = `${at.path}/${showName(name)}`;
-				if (isAnyWhiteout(fd, stat, whiteout)) this.counts.whiteouts++;
+				if (isWhiteoutInode(fd, stat, whiteout)) this.counts.whiteouts++;
 				else {
 					const isDirectory = stat.type === FileType.dir;
 					if (!isDirectory) this.counts.files++;
@@ -234,7 +234,7 @@ class PortableCheck {
 			const fd = openAt(folder, name, O.path | O.nofollow);
 			if (fd < 0) continue;
 			fstat(fd, stat);
-			if (isAnyWhiteout(fd, stat, whiteout)) this.counts.tombstones++;
+			if (isWhiteoutInode(fd, stat, whiteout)) this.counts.tombstones++;
 			else if (stat.type === FileType.reg || stat.type === FileType.dir) {
 				const value = getXattr(fd, stat.type === FileType.dir ? this.#upper.xattr.upper : origin);
 				const isRight =

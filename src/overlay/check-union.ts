@@ -10,7 +10,7 @@ import { showName } from "./check-findings.ts";
 import { failed, must } from "./engine.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+import { isWhiteoutInode } from "./whiteout.ts";
 
 const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
 const SLASH = 0x2f;
@@ -145,14 +145,13 @@ export class LowerUnion {
 	#examine(fd: number, layer: number, hasXattrWhiteouts: boolean, search: Search): "end" | LowerFile | FoundDirectory {
 		const stat = new Stat();
 		must(fstat(fd, stat), "Cannot read attributes in a lower");
-		if (isWhiteoutStat(stat) || (hasXattrWhiteouts && isXattrWhiteout(fd, stat, this.xattr.whiteout))) return "end";
+		if (isWhiteoutInode(fd, stat, hasXattrWhiteouts ? this.xattr.whiteout : null)) return "end";
 		if (stat.type !== FileType.dir) {
 			const isMetacopy = stat.type === FileType.reg && typeof getXattr(fd, this.xattr.metacopy) !== "number";
 			return { kind: "file", layer, stat, isMetacopy };
 		}
-		const { devMajor, devMinor } = this.lowers[layer].rootStat;
 		// a subvolume is shown as an empty directory, and not entered
-		if (stat.devMajor !== devMajor || stat.devMinor !== devMinor) return "end";
+		if (!stat.sameDevice(this.lowers[layer].rootStat)) return "end";
 		const marks = this.#marks(fd);
 		const directory = { layer, handle: handle(this.lowers[layer], fd), key: inodeKey(stat), hasXattrWhiteouts: marks.hasXattrWhiteouts };
 		const isEnd = marks.isOpaque || (marks.redirect !== null && !turn(search, marks.redirect, []));
@@ -237,7 +236,7 @@ export class LowerUnion {
 		const path = readLink(-100, descriptorPath(fd));
 		const last = path?.subarray(path.lastIndexOf(SLASH) + 1);
 		if (last !== undefined && last.length > 0 && isName(last)) return last;
-		const lower = this.lowers.find((one) => one.rootStat.devMajor === stat.devMajor && one.rootStat.devMinor === stat.devMinor);
+		const lower = this.lowers.find((one) => one.rootStat.sameDevice(stat));
 		if (lower === undefined) return null;
 		// by way of the private mount, where reading leaves no access time
 		const list = lower.handles.open(handle(lower, parent), O.rdonly | O.directory);

@@ -299,7 +299,7 @@ class UpperWalk {
 		const { upper, xattr } = this.#check.layers;
 		const id = handle(this.#check.layers.upper, fd);
 		const entry = this.#marks(here, child);
-		if (stat.devMajor !== upper.rootStat.devMajor || stat.devMinor !== upper.rootStat.devMinor) return;
+		if (!stat.sameDevice(upper.rootStat)) return;
 		const long = longRedirectOf(this.#check, id);
 		const redirect = long ?? (marks.has("redirect") ? getXattr(fd, xattr.redirect) : null);
 		const own = redirect === null || typeof redirect === "number" ? null : redirect;

@@ -153,8 +153,7 @@ export function realOfName(parent: Real, directory: number, name: Uint8Array, st
 
 export function realOfHandle(layer: Layer, handle: FileHandle, stat: Stat): Real {
 	if (!layer.isUpper) layer.handles.countNames(handle, stat);
-	const foreign = stat.devMinor !== layer.rootStat.devMinor || stat.devMajor !== layer.rootStat.devMajor;
-	return new Real(layer, handle, stat.inoHi, stat.inoLo, foreign);
+	return new Real(layer, handle, stat.inoHi, stat.inoLo, !stat.sameDevice(layer.rootStat));
 }
 
 /** The record of a real object, which as the `origin` of a copy, as the name of an index entry and in our tables is its name. */

@@ -4,8 +4,8 @@ import type { FileHandle } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { must, type Writable } from "./engine.ts";
-import { isAnyWhiteout } from "./moved.ts";
 import { FileType } from "./types.ts";
+import { isWhiteoutInode } from "./whiteout.ts";
 
 /** Sees to it that all that an upper holds has a portable id: it may have been made elsewhere, or what leads from ids to it is lost. */
 export function giveIds(writable: Writable, progress: (directories: number) => void): void {
@@ -40,8 +40,7 @@ export function giveIds(writable: Writable, progress: (directories: number) => v
 			const child = openAt(fd, name, O.path | O.nofollow);
 			if (child < 0) continue;
 			must(fstat(child, stat), "Cannot read an object of upper");
-			const isForeign = stat.devMajor !== layer.rootStat.devMajor || stat.devMinor !== layer.rootStat.devMinor;
-			if (isForeign || isAnyWhiteout(child, stat, layer.xattr.whiteout)) {
+			if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) {
 				close(child);
 				continue;
 			}

@@ -8,7 +8,7 @@ import { getXattr } from "../linux/xattr.ts";
 import { must } from "./engine.ts";
 import { decodeRecord, encodeRecord } from "./identity.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+import { isWhiteoutInode } from "./whiteout.ts";
 import type { WorkFolder } from "./work-folder.ts";
 
 /** What an index says of a lower object. */
@@ -52,7 +52,7 @@ export class IndexDirectory {
 		if (status < 0) close(fd);
 		must(status, "Cannot read an index entry");
 		const { whiteoutXattr } = this.#work;
-		if (isWhiteoutStat(stat) || (whiteoutXattr !== null && isXattrWhiteout(fd, stat, whiteoutXattr))) {
+		if (isWhiteoutInode(fd, stat, whiteoutXattr)) {
 			close(fd);
 			return GONE;
 		}

@@ -35,7 +35,7 @@ import { isDot, isDotDot, NAME_BYTES_MAX } from "./names.ts";
 import { identityKey, Node } from "./node.ts";
 import { childKey } from "./node-cache.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutName, isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+import { isWhiteoutInode, isWhiteoutName, isWhiteoutStat } from "./whiteout.ts";
 
 const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
 
@@ -234,7 +234,7 @@ function findReals(engine: Engine, directory: { readonly reals: readonly Real[] 
 			}
 			const stat = known ?? new Stat();
 			if (known === null) must(parent.layer.stat(fd, stat), "Cannot read attributes in a layer");
-			const isWhiteout = isWhiteoutStat(stat) || (hit.hasXattrWhiteouts && isXattrWhiteout(fd, stat, engine.xattr.whiteout));
+			const isWhiteout = isWhiteoutInode(fd, stat, hit.hasXattrWhiteouts ? engine.xattr.whiteout : null);
 			if (parent.layer.isUpper) engine.memory.upperEntry = isWhiteout ? "whiteout" : "object";
 			if (isWhiteout) break;
 			if (stat.type !== FileType.dir) {
@@ -528,7 +528,7 @@ function birthStat(engine: Engine, identity: Identity, stat: Stat): Home {
 
 /** The layer of a home that shares its device with an inode: on btrfs each subvolume has its own. */
 function layerOf(home: Home, stat: Stat): Layer | undefined {
-	return home.layers.find((layer) => layer.rootStat.devMinor === stat.devMinor && layer.rootStat.devMajor === stat.devMajor);
+	return home.layers.find((layer) => layer.rootStat.sameDevice(stat));
 }
 
 /** The one Node of an identity: the live one, or a new one over these real objects. */

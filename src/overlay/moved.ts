@@ -10,7 +10,7 @@ import { must, type Writable } from "./engine.ts";
 import { getMark } from "./marks.ts";
 import { writeDurably } from "./registry.ts";
 import { FileType } from "./types.ts";
-import { isWhiteoutStat, isXattrWhiteout } from "./whiteout.ts";
+import { isWhiteoutInode } from "./whiteout.ts";
 
 /** Where the layers of portable ids were when they were served last: their inodes. */
 const PLACE_FILE = "place";
@@ -68,7 +68,7 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 			if (child < 0) continue;
 			must(fstat(child, stat), "Cannot read an object of upper");
 			const path = `${at.path}/${name.toString()}`;
-			const isWhiteout = isAnyWhiteout(child, stat, layer.xattr.whiteout);
+			const isWhiteout = isWhiteoutInode(child, stat, layer.xattr.whiteout);
 			if (stat.type === FileType.dir) {
 				const id = ids.of(child);
 				if (typeof id === "number") report.lost.push(path);
@@ -141,9 +141,4 @@ function linkEntry(writable: Writable, fd: number, stat: Stat): void {
 	must(linkDescriptor(fd, work.temporaries, aside), "Cannot link a file of upper");
 	must(renameName(work.temporaries, aside, index.fd, name), "Cannot link a file of upper");
 	unlinkName(work.temporaries, aside);
-}
-
-/** Whether an object of upper is a whiteout of either form, wherever it stands. */
-export function isAnyWhiteout(fd: number, stat: Stat, xattr: string): boolean {
-	return isWhiteoutStat(stat) || isXattrWhiteout(fd, stat, xattr);
 }

@@ -151,7 +151,7 @@ function checkWork(upper: string, work: string, lowers: readonly Layer[]): void 
 		fstat(workFd, workStat);
 		if (upperStat.sameInode(workStat))
 			throw new LayerError(`Cannot use ${upper} as both upper and work: they are the same directory. Give work one of its own.`);
-		if (upperStat.devMajor !== workStat.devMajor || upperStat.devMinor !== workStat.devMinor || !onOneMount(upperFd, workFd)) {
+		if (!upperStat.sameDevice(workStat) || !onOneMount(upperFd, workFd)) {
 			throw new LayerError(`Cannot use the work folder ${work}: it must be on the same file system and mount as the upper ${upper}.`);
 		}
 		for (const lower of lowers) {
@@ -218,8 +218,7 @@ export function refuseNameless(layers: readonly Layer[], folder: string): void {
 	}
 	for (const layer of layers) {
 		if (layer.fileSystem.uuid.some((byte) => byte !== 0)) continue;
-		const { devMajor, devMinor } = layer.rootStat;
-		if (devMajor === stat.devMajor && devMinor === stat.devMinor) continue;
+		if (layer.rootStat.sameDevice(stat)) continue;
 		throw new UnfitError(
 			`Cannot recognise the file system (${layer.fileSystem.name}) of ${layer.path} again: it has no uuid. ` +
 				"Give it one (tune2fs -U random), or keep the work or state folder on that same file system.",

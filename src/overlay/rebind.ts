@@ -11,12 +11,13 @@ import { type FileHandle, handleAt, handleOf } from "../linux/file-handle.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import type { Engine, Writable } from "./engine.ts";
-import { isAnyWhiteout, notePlace } from "./moved.ts";
+import { notePlace } from "./moved.ts";
 import type { OpenedOverlay } from "./open-overlay.ts";
 import { indexPath, readOnlyFolder } from "./place.ts";
 import { flushFolder, type Registry, writeDurably, writeRegistry } from "./registry.ts";
 import { rootName, treeName } from "./stack.ts";
 import { FileType } from "./types.ts";
+import { isWhiteoutInode } from "./whiteout.ts";
 
 /** What was written so that handles go on without the kernel's. */
 export interface RebindReport {
@@ -111,7 +112,7 @@ function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress:
 			if (typeof handle === "number") continue;
 			const path = pathBelow(at.path, name);
 			const hash = hashBelow(at.hash, name);
-			const isForeign = stat.devMajor !== layer.rootStat.devMajor || stat.devMinor !== layer.rootStat.devMinor;
+			const isForeign = !stat.sameDevice(layer.rootStat);
 			const { nlink, inoHi, inoLo } = stat;
 			const birth = { space: isForeign ? 0 : layer.space, inoHi, inoLo };
 			writer.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, birth, path });
@@ -143,7 +144,7 @@ function noteUpper(engine: Engine, writable: Writable): number {
 				if (fd < 0) continue;
 				fstat(fd, stat);
 				const handle = handleOf(fd);
-				if (typeof handle !== "number" && !isAnyWhiteout(fd, stat, engine.xattr.whiteout)) {
+				if (typeof handle !== "number" && !isWhiteoutInode(fd, stat, engine.xattr.whiteout)) {
 					const isDirectory = stat.type === FileType.dir;
 					adopt(fd, handle, isDirectory);
 					if (isDirectory) {
@@ -162,7 +163,7 @@ function noteUpper(engine: Engine, writable: Writable): number {
 			if (fd < 0) continue;
 			fstat(fd, stat);
 			const handle = handleOf(fd);
-			const isFile = stat.type !== FileType.dir && !isAnyWhiteout(fd, stat, engine.xattr.whiteout);
+			const isFile = stat.type !== FileType.dir && !isWhiteoutInode(fd, stat, engine.xattr.whiteout);
 			if (isFile && typeof handle !== "number" && typeof ids.of(fd) === "number") adopt(fd, handle, false);
 			close(fd);
 		}

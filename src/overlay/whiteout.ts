@@ -13,6 +13,11 @@ export function isXattrWhiteout(fd: number, stat: Stat, xattr: string): boolean 
 	return stat.type === FileType.reg && stat.size === 0 && typeof getXattr(fd, xattr) !== "number";
 }
 
+/** Whether an open inode is a whiteout of either form, with the attributes that were read of it; `xattr` as in isWhiteoutEntry. */
+export function isWhiteoutInode(fd: number, stat: Stat, xattr: string | null): boolean {
+	return isWhiteoutStat(stat) || (xattr !== null && isXattrWhiteout(fd, stat, xattr));
+}
+
 /** Whether a name of upper is a whiteout of either form, with the attributes that were read of it; `xattr` as in isWhiteoutEntry. */
 export function isWhiteoutName(directory: number, name: Uint8Array | string, stat: Stat, xattr: string | null): boolean {
 	if (isWhiteoutStat(stat)) return true;
