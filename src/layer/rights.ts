@@ -113,8 +113,7 @@ export class KeptRights implements Rights {
 		const real = new Stat();
 		const status = fstat(fd, real);
 		if (status < 0) return status;
-		const shown = new Stat();
-		fstat(fd, shown);
+		const shown = Object.assign(new Stat(), real);
 		this.show(fd, shown);
 		if (real.type === SYMLINK) {
 			if (this.asRoot) this.links?.set(fd, Buffer.from(`${uid ?? shown.uid}:${gid ?? shown.gid}:0777`));

@@ -17,12 +17,12 @@ export interface ChosenHandles {
 export function chooseHandles(options: OpenOptions): {
 	readonly kind: "auto" | HandleKind;
 	readonly why: string;
-	/** It is the kind of an export that exists. */
-	readonly isKept: boolean;
+	/** Of an export that exists: the kind is the one that it keeps. */
+	readonly existing: Registry | null;
 } {
 	const asked = options.handles ?? "auto";
 	const existing = existingRegistry(options);
-	if (existing === null) return { kind: asked, why: "they were asked for", isKept: false };
+	if (existing === null) return { kind: asked, why: "they were asked for", existing };
 	const kept = existing.handles ?? "kernel";
 	if (asked !== "auto" && asked !== kept) {
 		throw new LayerError(
@@ -30,13 +30,12 @@ export function chooseHandles(options: OpenOptions): {
 				"with holdfast rebind.",
 		);
 	}
-	return { kind: kept, why: existing.handlesWhy ?? "this export has had them from its first serve", isKept: true };
+	return { kind: kept, why: existing.handlesWhy ?? "this export has had them from its first serve", existing };
 }
 
 /** Its own marks on files are of the kind that this process may see. */
-export function withXattrs(options: OpenOptions, kind: HandleKind): OpenOptions {
+export function withXattrs(options: OpenOptions, kind: HandleKind, existing: Registry | null): OpenOptions {
 	if (kind === "kernel" || options.userXattrs) return options;
-	const existing = existingRegistry(options);
 	const userXattrs = existing === null ? options.fakeRoot === true || !mayUseTrusted() : (existing.userXattrs ?? false);
 	return { ...options, userXattrs };
 }

@@ -52,7 +52,7 @@ import { PARTIAL_LIMITS, Partials } from "./partials.ts";
 import { searchElsewhere } from "./path-searches.ts";
 import { Patience } from "./patience.ts";
 import { indexPath, type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
-import { noteLowers, rowsFolder } from "./rebase.ts";
+import { linkNamesFolder, noteLowers, rowsFolder } from "./rebase.ts";
 import { reboundFolder, refuseRebinding, undoRebinding } from "./rebind.ts";
 import { RecordMap } from "./record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "./registry.ts";
@@ -97,22 +97,21 @@ export function openOverlay(options: OpenOptions): OpenedOverlay {
 	if (options.lowers.length === 0) throw new LayerError("Name at least one lower directory to serve.");
 	setUmask(0);
 	const limit = raiseDescriptorLimit();
-	const choice = chooseHandles(options);
-	const { kind, why } = choice;
-	if (kind !== "auto") return openKind(options, { kind, why }, choice.isKept, limit);
+	const { kind, why, existing } = chooseHandles(options);
+	if (kind !== "auto") return openKind(options, { kind, why }, existing, limit);
 	try {
 		return openAs(options, { kind: "kernel", why: "the layers' file systems and this process allow them" }, limit);
 	} catch (error) {
 		if (!(error instanceof UnfitError)) throw error;
-		return openAs(withXattrs(options, "portable"), { kind: "portable", why: error.message.replace(/\.$/, "") }, limit);
+		return openAs(withXattrs(options, "portable", existing), { kind: "portable", why: error.message.replace(/\.$/, "") }, limit);
 	}
 }
 
-function openKind(options: OpenOptions, handles: ChosenHandles, isKept: boolean, limit: number): OpenedOverlay {
+function openKind(options: OpenOptions, handles: ChosenHandles, existing: Registry | null, limit: number): OpenedOverlay {
 	try {
-		return openAs(withXattrs(options, handles.kind), handles, limit);
+		return openAs(withXattrs(options, handles.kind, existing), handles, limit);
 	} catch (error) {
-		if (!(error instanceof UnfitError) || !isKept) throw error;
+		if (!(error instanceof UnfitError) || existing === null) throw error;
 		throw new LayerError(
 			`${error.message.split(". Run holdfast as root")[0].replace(/\.$/, "")}. This export has kernel handles: run holdfast as root, or make them portable, as root, with holdfast rebind.`,
 		);
@@ -144,7 +143,7 @@ function open(
 		return resource;
 	};
 	refuseFewDescriptors(options, descriptorLimit);
-	const rights = kind === "portable" && (options.fakeRoot || !mayUseTrusted()) ? keptRights(options.fakeRoot ?? false) : null;
+	const isKeeping = kind === "portable" && (options.fakeRoot || !mayUseTrusted());
 	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, kind);
 	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
@@ -155,8 +154,8 @@ function open(
 	const tree = place.upper === null || place.work === null ? null : keep(openSharedTree(place.upper, place.work, kind === "portable"));
 	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
 	const layers = upper === null ? lowers : [upper, ...lowers];
-	if (rights !== null && upper !== null) refuseOthersUpper(upper);
-	if (rights !== null) for (const layer of [...layers, ...dataLowers]) layer.rights = layer.isUpper ? rights() : rights();
+	if (isKeeping && upper !== null) refuseOthersUpper(upper);
+	if (isKeeping) for (const layer of [...layers, ...dataLowers]) layer.rights = keptRights(options.fakeRoot ?? false);
 	if (upper !== null) refuseOverlaps([...layers, ...dataLowers]);
 	if (kind === "kernel") refuseNameless([...layers, ...dataLowers], place.folder);
 	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
@@ -169,7 +168,7 @@ function open(
 	assignNumbers(registry, stack);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
 	if (registry.rebound !== undefined) openRebound(place, lowers, keep);
-	if (kind === "portable") openLinkNames(options, place, [...lowers, ...dataLowers], registry, existing !== null, keep);
+	if (kind === "portable") openPortableLowers(options, place, [...lowers, ...dataLowers], registry, existing !== null, keep);
 	const free = descriptorLimit - layers.length * DESCRIPTORS_PER_LAYER;
 	const descriptors = new DescriptorCache(
 		options.descriptorsMax ?? Math.min(Math.max(Math.floor((free - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
@@ -223,8 +222,8 @@ function open(
 		engine.patience = patience;
 		descriptors.beforeOpen = (real) => patience.guard(real.layer, real.handle, null, "inode");
 	}
-	const actsAs = rights === null || options.fakeRoot ? null : ownCredentials();
-	const foreignLowers = rights === null ? [] : lowers.filter((lower) => lower.rootStat.uid !== process.geteuid?.()).map(({ path }) => path);
+	const actsAs = !isKeeping || options.fakeRoot ? null : ownCredentials();
+	const foreignLowers = !isKeeping ? [] : lowers.filter((lower) => lower.rootStat.uid !== process.geteuid?.()).map(({ path }) => path);
 	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, adopted, actsAs, foreignLowers };
 }
 
@@ -361,26 +360,42 @@ function openRebound(place: Place, lowers: readonly Layer[], keep: Keep): void {
 	}
 }
 
+/** What is known of lowers whose ids are paths: what was exchanged under them, and which of their files have several names. */
+function openPortableLowers(
+	options: OpenOptions,
+	place: Place,
+	lowers: readonly Layer[],
+	registry: Registry,
+	isOld: boolean,
+	keep: Keep,
+): void {
+	noteAllLinkNames(options, place, lowers, isOld);
+	for (const lower of lowers) {
+		if (!(lower.handles instanceof PortableLower)) continue;
+		lower.handles.onChanged = (name) => options.onChanged?.(join(lower.path, name.toString()));
+		const rows = rowsFolder(place.folder, registry, lower);
+		if (rows !== null && existsSync(rows)) lower.handles.rows = keep(new RebaseRows(rows));
+		const links = linkNamesOf(place, lower);
+		if (hasLinkNames(links)) lower.handles.links = keep(new LinkNames(links));
+	}
+}
+
+function linkNamesOf(place: Place, lower: Layer): string {
+	return linkNamesFolder(place.folder, lower.fileSystem.uuid.toString("hex"));
+}
+
 /** Which names of lower files lead to one: asked for at the first serve, and kept, since identity depends on it. */
-function openLinkNames(options: OpenOptions, place: Place, lowers: readonly Layer[], registry: Registry, isOld: boolean, keep: Keep): void {
-	const folder = (lower: Layer) => join(place.folder, "link-names", lower.fileSystem.uuid.toString("hex"));
-	const isUnknown = lowers.some((lower) => !hasLinkNames(folder(lower)));
-	if (options.linkNames && isOld && isUnknown) {
+function noteAllLinkNames(options: OpenOptions, place: Place, lowers: readonly Layer[], isOld: boolean): void {
+	if (!options.linkNames) return;
+	if (isOld && lowers.some((lower) => !hasLinkNames(linkNamesOf(place, lower)))) {
 		throw new LayerError(
 			"Cannot begin to follow the names of lower files (--link-names): this export has been served without, and handles that clients hold " +
 				"would name other objects. Begin anew with a fresh upper and work.",
 		);
 	}
-	for (const lower of lowers) {
-		if (!(lower.handles instanceof PortableLower)) continue;
-		lower.handles.onChanged = (name) => options.onChanged?.(join(lower.path, name.toString()));
-		const path = folder(lower);
-		if (!isOld && options.linkNames && isFirst(options))
-			noteLinkNames(lower.root, path, (directories) => options.onProgress?.(lower.path, directories));
-		const rows = rowsFolder(place.folder, registry, lower);
-		if (rows !== null && existsSync(rows)) lower.handles.rows = keep(new RebaseRows(rows));
-		if (hasLinkNames(path)) lower.handles.links = keep(new LinkNames(path));
-	}
+	if (isOld || !isFirst(options)) return;
+	for (const lower of lowers)
+		noteLinkNames(lower.root, linkNamesOf(place, lower), (directories) => options.onProgress?.(lower.path, directories));
 }
 
 /** Root marks its uppers in ways that others do not see. */
@@ -423,9 +438,8 @@ function takeIdentity(upper: Layer, registry: Registry, ids: PortableUpper): voi
 }
 
 /** How an ordinary user keeps what only the superuser may say of real files. */
-function keptRights(asRoot: boolean): () => KeptRights {
-	const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
-	return () => new KeptRights(asRoot, uid, gid);
+function keptRights(asRoot: boolean): KeptRights {
+	return new KeptRights(asRoot, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
 }
 
 /** Owners of symlinks are kept by the ids of those. */

@@ -60,6 +60,11 @@ function rowsPath(folder: string, home: number, rebases: number): string {
 	return join(folder, "rebases", `${home}-${rebases}`);
 }
 
+/** Where the names of a lower's files are noted (`LinkNames`), by the uuid of its home. */
+export function linkNamesFolder(folder: string, uuid: string): string {
+	return join(folder, "link-names", uuid);
+}
+
 /**
  * Puts other images in the place of an export's lowers. Handles of objects that are the same by path, type and `sameBy` go on, all others are
  * stale. What was there and what is there now are compared file by file; nothing is written to either. LayerError.
@@ -179,7 +184,7 @@ class Comparison {
 
 	/** Takes one lower for what its attributes say. */
 	trust(index: number, now: Layer): Registry["lowers"][number] {
-		this.#renewLinkNames(join(this.#folder, "link-names", this.#homeUuids[index] ?? ""), null, now);
+		this.#renewLinkNames(linkNamesFolder(this.#folder, this.#homeUuids[index] ?? ""), null, now);
 		return { ...this.#registry.lowers[index], root: treeName(now) };
 	}
 
@@ -201,7 +206,7 @@ class Comparison {
 			oldRows?.close();
 			newRows.close();
 		}
-		this.#renewLinkNames(join(this.#folder, "link-names", this.#homeUuids[index] ?? ""), before, now);
+		this.#renewLinkNames(linkNamesFolder(this.#folder, this.#homeUuids[index] ?? ""), before, now);
 		return { ...record, root: treeName(now), rebases };
 	}
 

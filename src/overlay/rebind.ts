@@ -80,7 +80,6 @@ export async function rebind(
 		upper: registry.upper === null ? null : { ...registry.upper, root: rootName(UPPER_ROOT) },
 		...(lowers[0].xattr === USER_XATTRS ? { userXattrs: true } : {}),
 	};
-	const names = lowers.map((lower) => treeName(lower));
 	await overlay.close();
 	if (work !== null) {
 		const [theirs, ours] = [indexPath(work, false), indexPath(work, true)];
@@ -91,7 +90,10 @@ export async function rebind(
 	rmSync(join(folder, REBINDING_FILE));
 	flushFolder(folder);
 	if (work === null) {
-		const place = readOnlyFolder(stateFolder, names);
+		const place = readOnlyFolder(
+			stateFolder,
+			bound.lowers.map(({ root }) => root),
+		);
 		if (existsSync(place))
 			throw new LayerError(`Cannot keep the state of this export in ${place}: there is another one's. Move that away.`);
 		renameSync(folder, place);

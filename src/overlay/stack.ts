@@ -78,8 +78,13 @@ function newPortableRegistry({ upper, lowers, dataLowers }: Stack): Registry {
 
 /** By what a lower is recognised wherever it was copied to: the names in its root. */
 export function treeName(layer: Layer): string {
-	return treeNameOf(layer.root, layer.path);
+	const known = treeNames.get(layer) ?? treeNameOf(layer.root, layer.path);
+	treeNames.set(layer, known);
+	return known;
 }
+
+/** A root may hold a million names: it is listed once. */
+const treeNames = new WeakMap<Layer, string>();
 
 /** The same of an open directory. */
 export function treeNameOf(root: number, path: string): string {
