@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { assertSame, describe, plantOddities, plantRealFiles, type Tree } from "./support/real-image.ts";
+import { assertSame, assertSameFind, describe, plantOddities, plantRealFiles, type Tree } from "./support/real-image.ts";
 import { needs, sbinPath } from "./support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "./support/scratch.ts";
 import { layerArguments, runHoldfast, startServer } from "./support/server-process.ts";
-import { runVm } from "./support/virtual-machine.ts";
+import { assertQuiet, runVm } from "./support/virtual-machine.ts";
 
 /**
  * A tree of 20,000 real files of this machine, and all that a tree may hold besides, is copied up entirely by the Linux client's
@@ -86,28 +86,11 @@ test("a tree of 20,000 real files, copied up by chown -R of the Linux client, eq
 		timeoutSeconds: 360,
 		writable: [results],
 	});
-	for (const [, what, milliseconds] of vm.output.matchAll(/^@end (.*) (\d+)$/gm))
-		t.diagnostic(`${what}: ${(Number(milliseconds) / 1000).toFixed(1)} s`);
-	assert.equal(vm.status, 0, `${vm.output}\n${server.stderr.slice(-2000)}`);
-	assert.deepEqual(
-		vm.output.split("\n").filter((line) => line !== "" && !line.startsWith("@")),
-		[],
-		"programs complained",
-	);
+	assertQuiet(t, vm, server.stderr);
 	t.diagnostic(`${expected.size} objects; virtual machine: ${vm.seconds.toFixed(1)} s`);
 	await server.terminate();
 
-	const list = (text: string) =>
-		text
-			.split("\0")
-			.map((line) => line.replace(/^(d \S+ \d+ \d+) \d+ \d+/, "$1"))
-			.sort();
-	const local = execFileSync("find", [".", "-printf", "%y %m %U %G %n %s\\t%P\\0"], {
-		cwd: reference,
-		encoding: "latin1",
-		maxBuffer: 1 << 28,
-	});
-	assert.deepEqual(list(readFileSync(join(results, "find"), "latin1")), list(local), "find on the client and in the reference");
+	assertSameFind(join(results, "find"), reference, "%y %m %U %G %n %s\\t%P\\0", "find on the client and in the reference");
 
 	const released = runHoldfast(["release", ...layerArguments(options), ...state]);
 	assert.equal(released.code, 0, released.stderr);

@@ -6,12 +6,12 @@ import { test } from "node:test";
 import { giveTo } from "./support/held-tree.ts";
 import { plant } from "./support/lower-tree.ts";
 import { FileType3, type Nfs3Client, ok, refused, statusName } from "./support/nfs3-client.ts";
-import { assertSame, describe, plantOddities, plantRealFiles, type Tree } from "./support/real-image.ts";
+import { assertSame, assertSameFind, describe, plantOddities, plantRealFiles, type Tree } from "./support/real-image.ts";
 import { full, needs } from "./support/requirements.ts";
 import { type Scratch, scratch } from "./support/scratch.ts";
 import { ordinaryUser, runHoldfast, startServer } from "./support/server-process.ts";
 import { readXattrs } from "./support/tree-snapshot.ts";
-import { runVm } from "./support/virtual-machine.ts";
+import { assertQuiet, runVm } from "./support/virtual-machine.ts";
 
 /** --fake-root: an ordinary user serves what only the superuser may make, to clients who say that they are root. */
 
@@ -262,28 +262,11 @@ test(`cp -a of an image of ${files} files by the Linux client into a --fake-root
 		memory: full ? "3G" : "1G",
 		writable: [results],
 	});
-	for (const [, what, milliseconds] of vm.output.matchAll(/^@end (.*) (\d+)$/gm))
-		t.diagnostic(`${what}: ${(Number(milliseconds) / 1000).toFixed(1)} s`);
-	assert.equal(vm.status, 0, `${vm.output}\n${server.stderr.slice(-2000)}`);
-	assert.deepEqual(
-		vm.output.split("\n").filter((line) => line !== "" && !line.startsWith("@")),
-		[],
-		"programs complained",
-	);
+	assertQuiet(t, vm, server.stderr);
 	t.diagnostic(`${before.size} objects; virtual machine: ${vm.seconds.toFixed(1)} s`);
 	await server.terminate();
 
-	const list = (text: string) =>
-		text
-			.split("\0")
-			.map((line) => line.replace(/^(d \S+ \d+ \d+) \d+ \d+/, "$1"))
-			.sort();
-	const local = execFileSync("find", [".", "-printf", "%y %m %U %G %n %s %T@ %l\t%P\\0"], {
-		cwd: image,
-		encoding: "latin1",
-		maxBuffer: 1 << 28,
-	});
-	assert.deepEqual(list(readFileSync(join(results, "find"), "latin1")), list(local), "find on the client and in the image");
+	assertSameFind(join(results, "find"), image, "%y %m %U %G %n %s %T@ %l\t%P\\0", "find on the client and in the image");
 
 	const out = join(memory, "out");
 	mkdirSync(out);

@@ -158,3 +158,17 @@ export function assertSame(expected: Tree, actual: Tree, what: string): void {
 	for (const [path, line] of actual) if (!expected.has(path)) lines.push(`${JSON.stringify(path)}\n    unexpected: ${line}`);
 	assert.equal(lines.length, 0, `${what}: ${lines.length} differences\n${lines.slice(0, 20).join("\n")}`);
 }
+
+/**
+ * Compares what find(1) printed on a client, each object ended by a NUL, with what it prints of a folder
+ * here. `format` begins with type, mode, owner, group, link count and size; the last two are a directory's own affair.
+ */
+export function assertSameFind(found: string, top: string, format: string, what: string): void {
+	const list = (text: string) =>
+		text
+			.split("\0")
+			.map((line) => line.replace(/^(d \S+ \d+ \d+) \d+ \d+/, "$1"))
+			.sort();
+	const local = execFileSync("find", [".", "-printf", format], { cwd: top, encoding: "latin1", maxBuffer: 1 << 28 });
+	assert.deepEqual(list(readFileSync(found, "latin1")), list(local), what);
+}

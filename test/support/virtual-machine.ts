@@ -1,6 +1,8 @@
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import type { TestContext } from "node:test";
 import { repository } from "./requirements.ts";
 import type { Scratch } from "./scratch.ts";
 
@@ -54,4 +56,16 @@ export function runVm(scratch: Scratch, script: string, options: VmOptions = {})
 		child.on("error", reject);
 		child.on("close", (status) => resolve({ status, output, seconds: (Date.now() - started) / 1000 }));
 	});
+}
+
+/** What a script may print where nothing goes wrong are lines that begin with "@"; "@end WHAT MILLISECONDS" are told to who runs the tests. `stderr`: of the server. */
+export function assertQuiet(t: TestContext, vm: VmResult, stderr: string): void {
+	for (const [, what, milliseconds] of vm.output.matchAll(/^@end (.*) (\d+)$/gm))
+		t.diagnostic(`${what}: ${(Number(milliseconds) / 1000).toFixed(1)} s`);
+	assert.equal(vm.status, 0, `${vm.output}\n${stderr.slice(-2000)}`);
+	assert.deepEqual(
+		vm.output.split("\n").filter((line) => line !== "" && !line.startsWith("@")),
+		[],
+		"programs complained",
+	);
 }
