@@ -208,6 +208,46 @@ test("fake-root stays with its export", { skip }, async (t) => {
 	await server.terminate();
 });
 
+test("what stands in for a device in a lower keeps its handle: after a restart, and copied up", {
+	skip: skip || needs("setfattr"),
+}, async (t) => {
+	const made = scratch(t);
+	const { user, options, lower } = place(made);
+	const kept = { tty: "3:4:0620:char-5-0", disk: "0:6:0660:block-8-1", pipe: "0:0:0600:pipe", file: "7:8:04755" };
+	for (const [name, value] of Object.entries(kept)) {
+		plant(lower, { [`standing in/${name}`]: "" });
+		execFileSync("setfattr", ["-n", "user.containers.override_stat", "-v", value, join(lower, "standing in", name)]);
+	}
+	giveTo(user, join(lower, "standing in"));
+	const server = await startServer(made, options);
+	let client = await server.client();
+	const shown = async (handle: Buffer) => {
+		const { type, mode, uid, gid, rdev, fileid } = await client.attributesOf(handle);
+		return { type, mode: mode & 0o7777, uid, gid, rdev: rdev.join(":"), fileid };
+	};
+	const handles = new Map<string, Buffer>();
+	const before = new Map<string, unknown>();
+	for (const name of Object.keys(kept)) {
+		const handle = await client.walk(await client.root(), `standing in/${name}`);
+		handles.set(name, handle);
+		before.set(name, await shown(handle));
+	}
+	assert.deepEqual(
+		Object.values(Object.fromEntries(before)).map((attributes) => (attributes as { type: number }).type),
+		[FileType3.chr, FileType3.blk, FileType3.fifo, FileType3.reg],
+	);
+	client.close();
+	await server.restart();
+	client = await server.client();
+	for (const [name, handle] of handles) assert.deepEqual(await shown(handle), before.get(name), name);
+	for (const [name, handle] of handles) {
+		await ok(client.setattr(handle, { gid: 99 }), name);
+		assert.deepEqual(await shown(handle), { ...(before.get(name) as object), gid: 99, ...(name === "file" ? { mode: 0o755 } : {}) }, name);
+	}
+	client.close();
+	await server.terminate();
+});
+
 /** Without xattrs, which NFS version 3 does not carry, and links between devices, which tar does not. */
 function withoutXattrs(tree: Tree): Tree {
 	return new Map(

@@ -13,6 +13,7 @@ import { DEPTH_MAX, depthOf, idBelow, isPathId, LOWER_ROOT, mayBe } from "./port
 function statOf(type: number, size = 0, mtimeSec = 0): Stat {
 	const stat = new Stat();
 	stat.mode = type << 12;
+	stat.realType = type;
 	stat.sizeLo = size;
 	stat.mtimeSec = mtimeSec;
 	return stat;

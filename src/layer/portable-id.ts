@@ -115,7 +115,7 @@ export function idBelow(directory: FileHandle, name: Uint8Array, stat: Stat): Fi
 	const bytes = Buffer.alloc(TRAIL_AT + Math.ceil((hints * width) / 8));
 	chain.set(name, putAbove(above));
 	hash("sha256", chain.subarray(0, HASH_BYTES + name.length), "buffer").copy(bytes, 0, 0, HASH_BYTES);
-	bytes.writeUInt32BE(checkNumber(stat.type, stat.size, stat.mtimeSec), CHECK_AT);
+	bytes.writeUInt32BE(checkNumber(stat.realType, stat.size, stat.mtimeSec), CHECK_AT);
 	bytes[DEPTH_AT] = depth;
 	const widthAbove = depth === 1 ? 0 : widthAt(above[DEPTH_AT]);
 	const known = Math.min(hints, depth - 1);
@@ -131,12 +131,12 @@ export function checkIn(id: Buffer): Buffer {
 
 /** What an inode with these attributes has for it. */
 export function checkOfStat(stat: Stat): Buffer {
-	return checkOf(stat.type, stat.size, stat.mtimeSec);
+	return checkOf(stat.realType, stat.size, stat.mtimeSec);
 }
 
 /** Whether an inode with these attributes is what it was when the id was made. */
 export function fitsCheck(id: Buffer, stat: Stat): boolean {
-	return id.readUInt32BE(CHECK_AT) === checkNumber(stat.type, stat.size, stat.mtimeSec);
+	return id.readUInt32BE(CHECK_AT) === checkNumber(stat.realType, stat.size, stat.mtimeSec);
 }
 
 export function depthOf(id: Uint8Array): number {

@@ -17,6 +17,8 @@ export class Stat {
 	/** Low half of stx_attributes: see STATX_ATTR. */
 	attributes = 0;
 	mode = 0;
+	/** S_IFMT >> 12 as the file system says it, also where `mode` was replaced by what the inode stands for. */
+	realType = 0;
 	nlink = 0;
 	uid = 0;
 	gid = 0;
@@ -63,6 +65,7 @@ function take(out: Stat): void {
 	out.uid = w[WORD + 5];
 	out.gid = w[WORD + 6];
 	out.mode = w[WORD + 7] & 0xffff;
+	out.realType = out.mode >> 12;
 	out.inoLo = w[WORD + 8];
 	out.inoHi = w[WORD + 9];
 	out.sizeLo = w[WORD + 10];
