@@ -80,108 +80,127 @@ test("cached requests stay fast while other clients wait for disks", {
 	timeout: full ? 2_400_000 : 900_000,
 }, async (t) => {
 	const rig = await Rig.make(scratch(t));
-
-	await t.test("while others read files that are in no cache", (t) =>
-		compare(t, rig, async (stand) => {
-			const before = stand.bytesFromDisk();
-			const readers = [0, 1].map((number) => stand.readCold(number, LOAD_MILLISECONDS));
-			const bytes = (await Promise.all(readers)).reduce((sum, read) => sum + read);
-			return { note: `${Math.round(bytes / MEBIBYTE)} MiB read, ${Math.round((stand.bytesFromDisk() - before) / MEBIBYTE)} from the disk` };
-		}),
-	);
-
-	await t.test(`while a file of ${BIG_MEBIBYTES / 1024} GiB is copied up`, (t) =>
-		compare(t, rig, async (stand) => {
-			const begun = performance.now();
-			const written = rig.bytesWritten();
-			const client = await stand.client();
-			const file = stand.handle("fast/big");
-			await ok(
-				patiently(() => client.write(file, 0n, Buffer.from("changed"))),
-				"WRITE that copies up",
-			);
-			const answered = performance.now() - begun;
-			// the server may answer before all is copied
-			const copied = () => rig.bytesWritten() - written;
-			while (copied() < BIG_MEBIBYTES * MEBIBYTE && performance.now() < begun + COPY_MILLISECONDS_MAX) await sleep(100);
-			return {
-				note: `answered after ${Math.round(answered)} ms, ${Math.round(copied() / MEBIBYTE)} MiB copied after ${Math.round(performance.now() - begun)}`,
-			};
-		}),
-	);
-
-	await t.test("while others write much and commit it", (t) =>
-		compare(t, rig, async (stand) => {
-			const writers = [0, 1].map((number) => stand.writeAndCommit(number, LOAD_MILLISECONDS));
-			const bytes = (await Promise.all(writers)).reduce((sum, written) => sum + written);
-			return { note: `${Math.round(bytes / MEBIBYTE)} MiB written` };
-		}),
-	);
-
-	await t.test(`while others ask for what lies on a disk that takes ${SLOW_MILLISECONDS} ms for each call`, (t) =>
-		compare(t, rig, async (stand) => {
-			await rig.disk.setDelay(SLOW_MILLISECONDS);
-			const { calls } = await rig.disk.state();
-			const until = performance.now() + LOAD_MILLISECONDS;
-			let asked = 0;
-			const clients = Array.from({ length: SLOW_CLIENTS }, async (_, number) => {
-				for (let turn = number; performance.now() < until; turn += SLOW_CLIENTS) {
-					await stand.askSlow(turn);
-					asked++;
-				}
-			});
-			const changers = [0, 1].map(async (number) => {
-				for (let turn = number; turn < CHANGED_DIRECTORIES && performance.now() < until; turn += 2) {
-					await stand.changeSlow(turn);
-					asked++;
-				}
-			});
-			await Promise.all([...clients, ...changers]);
-			const reads = (await rig.disk.state()).calls - calls;
-			assert.ok(reads > 10, `the disk was read only ${reads} times`);
-			return { note: `${asked} requests answered, ${reads} reads of the disk`, check: () => stand.checkChanges() };
-		}),
-	);
-
-	await t.test(`while a disk hangs for ${HANG_MILLISECONDS} ms with requests in it`, (t) =>
-		compare(t, rig, async (stand) => {
-			await rig.disk.setDelay("hang");
-			const begun = performance.now();
-			let answered = 0;
-			const hanging = [
-				...Array.from({ length: 12 }, (_, turn) => stand.askSlow(turn)),
-				...Array.from({ length: CHANGES }, (_, turn) => stand.changeSlow(turn)),
-			].map((asked) => asked.then(() => answered++));
-			const all = Promise.all(hanging);
-			all.catch(() => {});
-			await sleep(200);
-			const untouched = stand.askUntouched();
-			untouched.catch(() => {});
-			await sleep(HANG_MILLISECONDS - (performance.now() - begun));
-			const { waiting } = await rig.disk.state();
-			const answeredMeanwhile = answered;
-			await rig.disk.setDelay(0);
-			await all;
-			const others = await untouched;
-			assert.ok(waiting > 0, "no request was in the disk");
-			for (const [what, milliseconds] of others) {
-				if (milliseconds > UNTOUCHED_MILLISECONDS_MAX) stand.faults.push(`${what} took ${Math.round(milliseconds)} ms`);
-			}
-			return {
-				note: `${waiting} reads hung, ${answeredMeanwhile} of ${hanging.length} requests were answered meanwhile; ${others
-					.map(([what, milliseconds]) => `${what} ${Math.round(milliseconds)} ms`)
-					.join(", ")}`,
-				check: () => stand.checkChanges(),
-			};
-		}),
-	);
+	for (const situation of [COLD_READS, COPY_UP, COMMITS, SLOW_DISK, HANGING_DISK]) await beside(t, rig, situation);
+	// threads look for objects in another way
+	rig.handles = "portable";
+	for (const situation of [COLD_READS, SLOW_DISK, HANGING_DISK]) await beside(t, rig, situation);
 });
+
+/** What other clients do, and wait for. */
+interface Situation {
+	readonly name: string;
+	readonly load: Load;
+}
+
+const COLD_READS: Situation = {
+	name: "while others read files that are in no cache",
+	load: async (stand) => {
+		const before = stand.bytesFromDisk();
+		const readers = [0, 1].map((number) => stand.readCold(number, LOAD_MILLISECONDS));
+		const bytes = (await Promise.all(readers)).reduce((sum, read) => sum + read);
+		return { note: `${Math.round(bytes / MEBIBYTE)} MiB read, ${Math.round((stand.bytesFromDisk() - before) / MEBIBYTE)} from the disk` };
+	},
+};
+
+const COPY_UP: Situation = {
+	name: `while a file of ${BIG_MEBIBYTES / 1024} GiB is copied up`,
+	load: async (stand, rig) => {
+		const begun = performance.now();
+		const written = rig.bytesWritten();
+		const client = await stand.client();
+		const file = stand.handle("fast/big");
+		await ok(
+			patiently(() => client.write(file, 0n, Buffer.from("changed"))),
+			"WRITE that copies up",
+		);
+		const answered = performance.now() - begun;
+		// the server may answer before all is copied
+		const copied = () => rig.bytesWritten() - written;
+		while (copied() < BIG_MEBIBYTES * MEBIBYTE && performance.now() < begun + COPY_MILLISECONDS_MAX) await sleep(100);
+		return {
+			note: `answered after ${Math.round(answered)} ms, ${Math.round(copied() / MEBIBYTE)} MiB copied after ${Math.round(performance.now() - begun)}`,
+		};
+	},
+};
+
+const COMMITS: Situation = {
+	name: "while others write much and commit it",
+	load: async (stand) => {
+		const writers = [0, 1].map((number) => stand.writeAndCommit(number, LOAD_MILLISECONDS));
+		const bytes = (await Promise.all(writers)).reduce((sum, written) => sum + written);
+		return { note: `${Math.round(bytes / MEBIBYTE)} MiB written` };
+	},
+};
+
+const SLOW_DISK: Situation = {
+	name: `while others ask for what lies on a disk that takes ${SLOW_MILLISECONDS} ms for each call`,
+	load: async (stand, rig) => {
+		await rig.disk.setDelay(SLOW_MILLISECONDS);
+		const { calls } = await rig.disk.state();
+		const until = performance.now() + LOAD_MILLISECONDS;
+		let asked = 0;
+		const clients = Array.from({ length: SLOW_CLIENTS }, async (_, number) => {
+			for (let turn = number; performance.now() < until; turn += SLOW_CLIENTS) {
+				await stand.askSlow(turn);
+				asked++;
+			}
+		});
+		const changers = [0, 1].map(async (number) => {
+			for (let turn = number; turn < CHANGED_DIRECTORIES && performance.now() < until; turn += 2) {
+				await stand.changeSlow(turn);
+				asked++;
+			}
+		});
+		await Promise.all([...clients, ...changers]);
+		const reads = (await rig.disk.state()).calls - calls;
+		assert.ok(reads > 10, `the disk was read only ${reads} times`);
+		return { note: `${asked} requests answered, ${reads} reads of the disk`, check: () => stand.checkChanges() };
+	},
+};
+
+const HANGING_DISK: Situation = {
+	name: `while a disk hangs for ${HANG_MILLISECONDS} ms with requests in it`,
+	load: async (stand, rig) => {
+		await rig.disk.setDelay("hang");
+		const begun = performance.now();
+		let answered = 0;
+		const hanging = [
+			...Array.from({ length: 12 }, (_, turn) => stand.askSlow(turn)),
+			...Array.from({ length: CHANGES }, (_, turn) => stand.changeSlow(turn)),
+		].map((asked) => asked.then(() => answered++));
+		const all = Promise.all(hanging);
+		all.catch(() => {});
+		await sleep(200);
+		const untouched = stand.askUntouched();
+		untouched.catch(() => {});
+		await sleep(HANG_MILLISECONDS - (performance.now() - begun));
+		const { waiting } = await rig.disk.state();
+		const answeredMeanwhile = answered;
+		await rig.disk.setDelay(0);
+		await all;
+		const others = await untouched;
+		assert.ok(waiting > 0, "no request was in the disk");
+		for (const [what, milliseconds] of others) {
+			if (milliseconds > UNTOUCHED_MILLISECONDS_MAX) stand.faults.push(`${what} took ${Math.round(milliseconds)} ms`);
+		}
+		return {
+			note: `${waiting} reads hung, ${answeredMeanwhile} of ${hanging.length} requests were answered meanwhile; ${others
+				.map(([what, milliseconds]) => `${what} ${Math.round(milliseconds)} ms`)
+				.join(", ")}`,
+			check: () => stand.checkChanges(),
+		};
+	},
+};
+
+function beside(t: TestContext, rig: Rig, { name, load }: Situation): Promise<void> {
+	return t.test(`${name}${rig.handles === "portable" ? ", with portable handles" : ""}`, (t) => compare(t, rig, load));
+}
 
 /** Of requests that are sent twice: servers remember them over restarts. */
 let lastXid = 0x0100_0000;
 
 /** `check` comes when nothing is measured any more. */
-type Load = (stand: Stand) => Promise<{ readonly note: string; readonly check?: () => Promise<void> }>;
+type Load = (stand: Stand, rig: Rig) => Promise<{ readonly note: string; readonly check?: () => Promise<void> }>;
 
 /** Runs the load on a server whose caches are cold, until the probe does not notice it, or `ATTEMPTS` times. Wrong answers fail at once. */
 async function compare(t: TestContext, rig: Rig, load: Load): Promise<void> {
@@ -192,7 +211,7 @@ async function compare(t: TestContext, rig: Rig, load: Load): Promise<void> {
 			const without = await rig.probe.measure(() => sleep(BASELINE_MILLISECONDS));
 			let done: Awaited<ReturnType<Load>> | undefined;
 			const under = await rig.probe.measure(async () => {
-				done = await load(stand);
+				done = await load(stand, rig);
 			});
 			await rig.disk.setDelay(0);
 			await done?.check?.();
@@ -268,6 +287,7 @@ class Rig {
 	readonly probe: Probe;
 	readonly held: ReadonlyMap<string, Held>;
 	readonly fast: string;
+	handles: "kernel" | "portable" = "kernel";
 	#uppers = 0;
 
 	private constructor(made: Scratch, disk: SlowDisk, held: ReadonlyMap<string, Held>, fast: string) {
@@ -294,7 +314,12 @@ class Rig {
 		const number = ++this.#uppers;
 		const upper = join(this.fast, `upper-${number}`);
 		const work = join(this.fast, `work-${number}`);
-		const server = await startServer(this.made, { lowers: [join(this.fast, "lower"), this.disk.path], upper, work, args: ["--async"] });
+		const server = await startServer(this.made, {
+			lowers: [join(this.fast, "lower"), this.disk.path],
+			upper,
+			work,
+			args: ["--async", "--handles", this.handles],
+		});
 		// a server whose threads hang in the disk could not be ended
 		this.made.beforeRemoval(() => this.disk.setDelay(0));
 		const client = await server.client();

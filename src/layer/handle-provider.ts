@@ -19,10 +19,18 @@ export interface HandleProvider {
 	birthOf(handle: FileHandle): Birth | null;
 	/** The place, among the layers of its home, of the one that an object lies in; null where its inode tells. */
 	placeInHome(handle: FileHandle): number | null;
+	/** How another thread finds an object where that is by its path; null: by its id, or it takes a search. */
+	trail(handle: FileHandle): Trail | null;
 	/** Opens the inode of an id. -ESTALE: it is gone. */
 	open(handle: FileHandle, flags: number): number;
 	/** As `open`, through another mount of the file system where ids know of mounts. */
 	openOn(mount: number, handle: FileHandle, flags: number): number;
+}
+
+/** The names that lead from a directory to an object; none: to itself. */
+export interface Trail {
+	readonly root: number;
+	readonly names: readonly Buffer[];
 }
 
 /** `HandleProvider.at` where an id is asked for by a descriptor. */
@@ -70,6 +78,10 @@ export class KernelHandles implements HandleProvider {
 	}
 
 	placeInHome(): null {
+		return null;
+	}
+
+	trail(): null {
 		return null;
 	}
 

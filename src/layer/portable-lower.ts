@@ -6,7 +6,7 @@ import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
-import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts";
+import { type Birth, type HandleProvider, idOfName, type Trail } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
 import { namesInPath, openInTree, openNames, PATH_BYTES_MAX, PATH_GONE, SEPARATOR, searchPath, TOO_FAR } from "./path-search.ts";
 import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
@@ -46,14 +46,19 @@ class PathPlace {
 	}
 }
 
-/** Told where a search takes long: may throw to have it made elsewhere, and the question asked again. */
-export type SearchElsewhere = (id: Buffer) => Buffer[] | null;
+/**
+ * Told where a search takes long, or may: may throw to have it made elsewhere, and the question asked again. `entriesMax`: names that it may look
+ * at; where it takes more, `noteFar` is to be told.
+ */
+export type SearchElsewhere = (id: Buffer, entriesMax: number) => Buffer[] | null;
 
 /** Portable ids of a lower: each object is its path, and what leads from an id to its path is remembered or searched for. */
 export class PortableLower implements HandleProvider {
 	readonly isPortable = true;
 	/** Null: searches are made at once, however long they take. */
 	searchElsewhere: SearchElsewhere | null = null;
+	/** Whether a search may have to wait for a disk: a short one is made elsewhere too then. */
+	mayWait: (() => boolean) | null = null;
 	/** Told the path of an object that is not what it was when its handle was given out. */
 	onChanged: ((path: Buffer) => void) | null = null;
 	/** What is left of the time when the export had kernel handles; null: it never had. */
@@ -159,6 +164,18 @@ export class PortableLower implements HandleProvider {
 		return -ERRNO.ESTALE;
 	}
 
+	trail(handle: FileHandle): Trail | null {
+		if (handle.type !== PORTABLE.path) return this.rebound?.trail(handle) ?? null;
+		if (!isPathId(handle)) return null;
+		if (depthOf(handle.bytes) === 0) return this.trailOf([]);
+		const place = this.#remembered(handle.bytes);
+		return place === null ? null : this.trailOf(this.#namesTo(place));
+	}
+
+	trailOf(names: readonly Buffer[]): Trail {
+		return { root: this.#root, names };
+	}
+
 	/** Opens what an export with kernel handles knew by another id. */
 	openRow(row: ReboundRow, flags: number): number {
 		const names = namesInPath(row.path);
@@ -174,6 +191,12 @@ export class PortableLower implements HandleProvider {
 
 	openOn(_mount: number, handle: FileHandle, flags: number): number {
 		return this.open(handle, flags);
+	}
+
+	/** It takes a long search. */
+	noteFar(id: Buffer): void {
+		this.#far.add(id.toString("latin1"));
+		if (this.#far.size > FAR_MAX) this.#far.delete(this.#far.values().next().value as string);
 	}
 
 	/** What a search has found. */
@@ -356,13 +379,11 @@ export class PortableLower implements HandleProvider {
 		let names: Buffer[] | null | typeof TOO_FAR = TOO_FAR;
 		if (elsewhere === null) names = searchPath(this.#root, id, Number.POSITIVE_INFINITY);
 		else {
-			const key = id.toString("latin1");
-			if (!this.#far.has(key)) names = searchPath(this.#root, id, INLINE_ENTRIES, INLINE_MS);
-			if (names === TOO_FAR) {
-				this.#far.add(key);
-				if (this.#far.size > FAR_MAX) this.#far.delete(this.#far.values().next().value as string);
-				names = elsewhere(id);
+			if (!this.#far.has(id.toString("latin1"))) {
+				names = this.mayWait?.() === true ? elsewhere(id, INLINE_ENTRIES) : searchPath(this.#root, id, INLINE_ENTRIES, INLINE_MS);
+				if (names === TOO_FAR) this.noteFar(id);
 			}
+			if (names === TOO_FAR) names = elsewhere(id, Number.POSITIVE_INFINITY);
 		}
 		if (names === null || names === TOO_FAR) return null;
 		this.learn(names);

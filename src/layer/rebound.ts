@@ -1,5 +1,7 @@
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
+import type { Trail } from "./handle-provider.ts";
+import { namesInPath } from "./path-search.ts";
 import { checkIn, PORTABLE } from "./portable-id.ts";
 import type { PortableLower } from "./portable-lower.ts";
 import type { ReboundRow, ReboundRows } from "./rebound-rows.ts";
@@ -53,6 +55,11 @@ export class Rebound {
 	open(handle: FileHandle, flags: number): number {
 		const row = this.rowOf(handle);
 		return row === null ? -ERRNO.ESTALE : this.#layers[row.layer].openRow(row, flags);
+	}
+
+	trail(handle: FileHandle): Trail | null {
+		const row = this.rowOf(handle);
+		return row === null ? null : this.#layers[row.layer].trailOf(namesInPath(row.path));
 	}
 
 	/** The id of an inode that may lie in another layer of the home. */

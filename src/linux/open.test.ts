@@ -5,7 +5,7 @@ import { type TestContext, test } from "node:test";
 import { needs } from "../../test/support/requirements.ts";
 import { scratch } from "../../test/support/scratch.ts";
 import { ERRNO } from "./errno.ts";
-import { close, descriptorPath, O, openAt, openBeneath, openPath, RESOLVE } from "./open.ts";
+import { close, descriptorPath, duplicate, O, openAt, openBeneath, openPath, RESOLVE } from "./open.ts";
 import { fstat, Stat } from "./stat.ts";
 
 /** A folder with its descriptor, and a way to open things in it that are closed again when the test ends. */
@@ -125,4 +125,18 @@ test("openBeneath takes names of any bytes and answers with negated error number
 	assert.equal(openBeneath(directory, Buffer.alloc(256, "n"), O.rdonly, RESOLVE.beneath), -ERRNO.ENAMETOOLONG);
 	assert.equal(openBeneath(directory, "x", O.rdonly, 1 << 20), -ERRNO.EINVAL);
 	assert.equal(openBeneath(-1, "x", O.rdonly, RESOLVE.beneath), -ERRNO.EBADF);
+});
+
+test("duplicate gives another descriptor of the same open file, which outlives the first and is not inherited", (t) => {
+	const { folder, keep } = fixture(t);
+	const first = openPath(folder.file("f", "0123456789"), O.rdonly);
+	const second = keep(duplicate(first));
+	assert.notEqual(second, first);
+	const text = () => readFileSync(second, "latin1");
+	close(first);
+	assert.match(readFileSync(`/proc/self/fdinfo/${second}`, "latin1"), /^flags:\s*0?2[0-7]{6}$/m);
+	assert.equal(text(), "0123456789");
+	// one offset for both
+	assert.equal(text(), "");
+	assert.equal(duplicate(999_999), -ERRNO.EBADF);
 });

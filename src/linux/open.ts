@@ -32,6 +32,8 @@ const HOW_BYTES = 24;
 const syscall5 = declare("syscall", "long", ["long", "int", "pointer", "pointer", "size_t"]);
 const openatCall = declare("openat", "int", ["int", "pointer", "int", "uint"]);
 const closeCall = declare("close", "int", ["int"]);
+const fcntlCall = declare("fcntl", "int", ["int", "int", "int"]);
+const F_DUPFD_CLOEXEC = 1030;
 
 /** Opens a path, which may be absolute and may hold links: for what the user of this server names, never for what a client names. */
 export function openPath(path: PathBytes, flags: number, mode = 0): number {
@@ -66,6 +68,11 @@ function isForOwners(fd: number, flags: number): boolean {
 /** The path by which the kernel lets an open descriptor be used where a call takes only paths. */
 export function descriptorPath(fd: number): string {
 	return `/proc/self/fd/${fd}`;
+}
+
+/** Another descriptor of the same open file (fcntl(2), F_DUPFD_CLOEXEC), or the negated error number. */
+export function duplicate(fd: number): number {
+	return result(fcntlCall(fd, F_DUPFD_CLOEXEC, 0));
 }
 
 export function close(fd: number): void {

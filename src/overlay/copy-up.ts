@@ -19,6 +19,7 @@ import { liveNode, lookupChild, rootNode, upperEntry } from "./lookup.ts";
 import { getMark, setMark } from "./marks.ts";
 import type { CopyUpJob, Node } from "./node.ts";
 import type { Job } from "./offload.ts";
+import { threadsFor } from "./patience.ts";
 import { Plan } from "./plan.ts";
 import { keepProtection } from "./protection.ts";
 import { giveId, type Step } from "./steps.ts";
@@ -328,10 +329,12 @@ export function startCopy(engine: Engine, node: Node, temporary: string | null, 
 		temporary === null
 			? { kind: "fill", from: source, to: fd, ranges: [[0, size]], flush }
 			: { kind: "copy", from: source, to: fd, size, flush };
-	job.ready = engine.offload.run(work).then(
-		(status) => end((status as number) < 0 ? failed("Cannot copy a file up", status as number) : null),
-		(error) => end(new OverlayError("io", (error as Error).message)),
-	);
+	job.ready = threadsFor(engine, dataOf(engine, node).layer)
+		.run(work)
+		.then(
+			(status) => end((status as number) < 0 ? failed("Cannot copy a file up", status as number) : null),
+			(error) => end(new OverlayError("io", (error as Error).message)),
+		);
 	node.copyUp = job;
 	return job.ready;
 }

@@ -1,3 +1,4 @@
+import type { Layer } from "../layer/layer.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
@@ -6,6 +7,7 @@ import { OverlayError, Pending } from "./errors.ts";
 import { childrenOf, lookupChild } from "./lookup.ts";
 import type { Node } from "./node.ts";
 import { childKey, forgetChild } from "./node-cache.ts";
+import { threadsFor } from "./patience.ts";
 import {
 	HASH_BITS,
 	hashName,
@@ -245,10 +247,10 @@ export class Listings {
 		let isOffloaded = false;
 		try {
 			const { patience } = this.#engine;
-			const mayWait = patience !== null && directory.reals.some((real) => !patience.isTrusted(real.layer));
-			if (mayWait || directorySize(request) > this.limits.inlineBytes) {
+			const slow = directory.reals.find((real) => patience?.isTrusted(real.layer) === false);
+			if (slow !== undefined || directorySize(request) > this.limits.inlineBytes) {
 				isOffloaded = true;
-				throw new Pending(this.#startJob(key, request));
+				throw new Pending(this.#startJob(key, request, (slow ?? directory.top).layer));
 			}
 			return this.#keep(key, request, mustScan(scan(request)));
 		} finally {
@@ -290,13 +292,13 @@ export class Listings {
 		else listing.insert(hi, lo, patch.name, patch.child.fileidHi, patch.child.fileidLo);
 	}
 
-	#startJob(key: string, request: ScanRequest): Promise<void> {
+	#startJob(key: string, request: ScanRequest, layer: Layer): Promise<void> {
 		const patches: Patch[] = [];
 		const take = (result: ScanResult | number) => {
 			const listing = this.#keep(key, request, mustScan(result));
 			for (const patch of patches) this.#apply(listing, patch);
 		};
-		const ready = this.#engine.offload
+		const ready = threadsFor(this.#engine, layer)
 			.run({ kind: "scan", ...request })
 			.then((result) => take(result as ScanResult | number))
 			.catch((error: Error) => {

@@ -1,8 +1,7 @@
 import { parentPort } from "node:worker_threads";
 import { copyData, copyRanges } from "../layer/copy-data.ts";
-import { searchPath } from "../layer/path-search.ts";
 import { syncFile, syncFileSystem, writeOut } from "../linux/data.ts";
-import type { Job, JobResult } from "./offload.ts";
+import { findPath, type Job, type JobResult } from "./offload.ts";
 import { scan } from "./scan.ts";
 import { warm } from "./warm.ts";
 
@@ -26,10 +25,8 @@ function run(job: Job): JobResult {
 			return scan(job);
 		case "warm":
 			return warm(job);
-		case "search": {
-			const names = searchPath(job.root, Buffer.from(job.id), Number.POSITIVE_INFINITY);
-			return { names: Array.isArray(names) ? names : null };
-		}
+		case "search":
+			return findPath(job);
 	}
 }
 

@@ -217,8 +217,8 @@ function open(
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
 	// only now: what is done before the first request waits for its answers
 	if (options.isPatient === true && options.purpose === "serve") {
-		if (kind === "portable") searchElsewhere(engine, [...lowers, ...dataLowers]);
 		const patience = new Patience(() => performance.now());
+		if (kind === "portable") searchElsewhere(patience, [...lowers, ...dataLowers]);
 		engine.patience = patience;
 		descriptors.beforeOpen = (real) => patience.guard(real.layer, real.handle, null, "inode");
 	}

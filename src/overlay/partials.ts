@@ -15,6 +15,7 @@ import type { Node } from "./node.ts";
 import type { PartialLimits } from "./open-options.ts";
 import { emptyBits, type Flight, PartialFile } from "./partial-file.ts";
 import { granuleBytesFor, type PartialRecords } from "./partial-record.ts";
+import { threadsFor } from "./patience.ts";
 import { readData } from "./read-data.ts";
 import type { Timespec } from "./types.ts";
 
@@ -479,10 +480,12 @@ export class Partials {
 		};
 		file.flights.push(flight);
 		flight.ready = this.#track(
-			this.#engine.offload.run({ kind: "fill", from, to, ranges, flush: false }).then(
-				(status) => end((status as number) < 0 ? failed("Cannot copy a file up", status as number) : null),
-				(error) => end(new OverlayError("io", (error as Error).message)),
-			),
+			threadsFor(this.#engine, data.layer)
+				.run({ kind: "fill", from, to, ranges, flush: false })
+				.then(
+					(status) => end((status as number) < 0 ? failed("Cannot copy a file up", status as number) : null),
+					(error) => end(new OverlayError("io", (error as Error).message)),
+				),
 		);
 		return flight;
 	}

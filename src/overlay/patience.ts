@@ -1,8 +1,12 @@
 import type { Layer } from "../layer/layer.ts";
+import { SEPARATOR } from "../layer/path-search.ts";
+import type { Real } from "../layer/real.ts";
 import { setRecent } from "../layer/recent.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
+import { close, duplicate } from "../linux/open.ts";
+import type { Engine } from "./engine.ts";
 import { Pending } from "./errors.ts";
-import { type Job, Offload } from "./offload.ts";
+import { type FoundPath, type Job, Offload, type PathRequest } from "./offload.ts";
 import type { WarmRequest } from "./warm.ts";
 
 /** Calls on a file system that were quick, one after the other, before it is trusted. */
@@ -13,7 +17,7 @@ const SLOW_MS = 10;
 /** How long, and of how many calls, it is known that they need not wait. */
 const WARM_MS = 10_000;
 const WARM_MAX = 65_536;
-/** Threads for each file system: one that hangs takes no more. */
+/** Threads for each file system: one that hangs takes no more. As many again for what takes long even where it is quick. */
 const THREADS = 4;
 /** For the threads to end. */
 const CLOSE_MS = 1000;
@@ -21,7 +25,10 @@ const CLOSE_MS = 1000;
 type What = WarmRequest["what"];
 
 interface State {
-	readonly offload: Offload;
+	/** Questions that hold up a request each. */
+	readonly quick: Offload;
+	/** Searches, listings, copies. */
+	readonly long: Offload;
 	streak: number;
 	isTrusted: boolean;
 }
@@ -33,7 +40,8 @@ interface State {
  */
 export class Patience {
 	readonly #clock: () => number;
-	readonly #states = new Map<number, State>();
+	/** By the device of the file system. */
+	readonly #states = new Map<string, State>();
 	/** Until when, by what was asked. */
 	readonly #warm = new Map<string, number>();
 	/** Questions under way. */
@@ -61,9 +69,33 @@ export class Patience {
 		return isQuick(layer) || this.#stateOf(layer).isTrusted;
 	}
 
-	/** Content that is not in memory, of any layer; returns when it was read a moment ago, and has been lost again. */
-	data(layer: Layer, handle: FileHandle, offset: number, length: number): void {
-		this.#ask(this.#stateOf(layer), layer, handle, null, "data", this.#clock(), offset, length);
+	/** Content that is not in memory, of any layer, of a file that is open; returns when it was read a moment ago, and has been lost again. */
+	data({ layer, handle }: Real, fd: number, offset: number, length: number): void {
+		this.#ask(this.#stateOf(layer), layer, handle, null, "data", this.#clock(), fd, offset, length);
+	}
+
+	/** As `guard`, for content on a file system that does not say whether it is in memory. */
+	guardData({ layer, handle }: Real, fd: number, offset: number, length: number): void {
+		if (isQuick(layer)) return;
+		const now = this.#clock();
+		this.#judge(now);
+		const state = this.#stateOf(layer);
+		if (!state.isTrusted) this.#ask(state, layer, handle, null, "data", now, fd, offset, length);
+		this.#current = state;
+		this.#since = now;
+	}
+
+	/** A short search, in the threads for questions: it shows how quick the file system is. */
+	async searchNear(layer: Layer, request: PathRequest): Promise<FoundPath> {
+		const state = this.#stateOf(layer);
+		const found = (await state.quick.run({ kind: "search", ...request })) as FoundPath;
+		this.#learn(state, "inode", found.milliseconds);
+		return found;
+	}
+
+	/** Threads for what takes long on the file system of a lower. */
+	threads(layer: Layer): Pick<Offload, "run"> {
+		return this.#stateOf(layer).long;
 	}
 
 	/** No call is under way. */
@@ -74,7 +106,7 @@ export class Patience {
 
 	/** Threads that hang are left to the end of the process. */
 	async close(): Promise<void> {
-		const closed = Promise.all([...this.#states.values()].map(({ offload }) => offload.close()));
+		const closed = Promise.all([...this.#states.values()].map(({ quick, long }) => Promise.all([quick.close(), long.close()])));
 		await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
 	}
 
@@ -87,24 +119,41 @@ export class Patience {
 	}
 
 	#stateOf({ fileSystem }: Layer): State {
-		let state = this.#states.get(fileSystem.number);
+		let state = this.#states.get(fileSystem.device);
 		if (state === undefined) {
-			state = { offload: new Offload(THREADS), streak: 0, isTrusted: false };
-			this.#states.set(fileSystem.number, state);
+			state = { quick: new Offload(THREADS), long: new Offload(THREADS), streak: 0, isTrusted: false };
+			this.#states.set(fileSystem.device, state);
 		}
 		return state;
 	}
 
-	#ask(state: State, layer: Layer, handle: FileHandle, name: Uint8Array | null, what: What, now: number, offset = 0, length = 0): void {
+	#ask(
+		state: State,
+		layer: Layer,
+		handle: FileHandle,
+		name: Uint8Array | null,
+		what: What,
+		now: number,
+		file = -1,
+		offset = 0,
+		length = 0,
+	): void {
 		const id = `${layer.fileSystem.number}:${handle.type}:${handle.bytes.toString("latin1")}`;
 		const key = `${what}:${id}:${offset}:${length}:${name === null ? "" : Buffer.from(name.buffer, name.byteOffset, name.length).toString("latin1")}`;
 		const warm = this.#warm.get(key);
 		if (warm !== undefined && warm > now) return;
 		const asked = this.#asked.get(key);
 		if (asked !== undefined) throw new Pending(asked);
+		const trail = layer.handles.trail(handle);
+		// what is to be searched for is asked for when it has been found
+		if (file < 0 && trail === null && layer.handles.isPortable) return;
+		const fd = file < 0 ? -1 : duplicate(file);
+		if (file >= 0 && fd < 0) return;
 		const job: Job = {
 			kind: "warm",
-			root: layer.root,
+			fd,
+			root: trail?.root ?? layer.root,
+			path: trail === null ? null : new Uint8Array(Buffer.concat(trail.names.flatMap((part) => [SEPARATOR, part]))),
 			type: handle.type,
 			handle: Buffer.from(handle.bytes),
 			name: name === null ? null : Buffer.from(name),
@@ -113,11 +162,12 @@ export class Patience {
 			length,
 			xattrs: [layer.xattr.opaque, layer.xattr.redirect, layer.xattr.metacopy],
 		};
-		const ready = state.offload
+		const ready = state.quick
 			.run(job)
 			.then((took) => this.#learn(state, what, took as number))
 			.catch(() => {})
 			.then(() => {
+				if (fd >= 0) close(fd);
 				this.#asked.delete(key);
 				setRecent(this.#warm, key, this.#clock() + WARM_MS, WARM_MAX);
 			});
@@ -134,6 +184,11 @@ export class Patience {
 }
 
 /** An upper that does not answer cannot serve, and what lies in memory always answers. */
-function isQuick({ isUpper, fileSystem, handles }: Layer): boolean {
-	return isUpper || fileSystem.name === "tmpfs" || handles.isPortable;
+function isQuick({ isUpper, fileSystem }: Layer): boolean {
+	return isUpper || fileSystem.name === "tmpfs";
+}
+
+/** Where work on an object of a layer is done that takes long: what waits for a lower holds up nobody who waits for another, or for upper. */
+export function threadsFor({ patience, offload }: Pick<Engine, "patience" | "offload">, layer: Layer): Pick<Offload, "run"> {
+	return patience === null || layer.isUpper ? offload : patience.threads(layer);
 }

@@ -9,7 +9,8 @@ export function readData({ patience, descriptors }: Engine, file: Real, address:
 	if (patience !== null) {
 		const got = readVector(fd, address, length, offset, RWF_NOWAIT);
 		if (got !== -ERRNO.EAGAIN && got !== -ERRNO.EOPNOTSUPP) return must(got, "Cannot read a file");
-		if (got === -ERRNO.EAGAIN) patience.data(file.layer, file.handle, offset, length);
+		if (got === -ERRNO.EAGAIN) patience.data(file, fd, offset, length);
+		else patience.guardData(file, fd, offset, length);
 	}
 	return must(readInto(fd, address, length, offset), "Cannot read a file");
 }

@@ -1,3 +1,4 @@
+import { namesInPath, openNames } from "../layer/path-search.ts";
 import { readAhead, readInto } from "../linux/data.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { openByHandle } from "../linux/file-handle.ts";
@@ -8,10 +9,14 @@ import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { FileType } from "./types.ts";
 
-/** What a thread looks at so that the kernel has it in memory: an inode by its handle, or an entry of it. */
+/** What a thread looks at so that the kernel has it in memory: an inode by its handle, its path or a descriptor, or an entry of it. */
 export interface WarmRequest {
-	/** A descriptor on the file system. */
+	/** Open already, for its content; else -1. */
+	readonly fd: number;
+	/** A descriptor on the file system, or where the path begins. */
 	readonly root: number;
+	/** Names, with slashes between them; null: it is found by its handle. */
+	readonly path: Uint8Array | null;
 	readonly type: number;
 	readonly handle: Uint8Array;
 	readonly name: Uint8Array | null;
@@ -31,15 +36,22 @@ let buffer: ReturnType<typeof allocate> | null = null;
 /** The milliseconds that it took, whatever came of it: whoever waits for it asks again and sees. */
 export function warm(request: WarmRequest): number {
 	const begun = performance.now();
-	const handle = { type: request.type, bytes: Buffer.from(request.handle) };
-	const isData = request.what === "data";
-	const flags = isData || request.what === "list" ? O.rdonly | O.noatime | O.nonblock : O.path;
-	const fd = openByHandle(request.root, handle, flags | O.nofollow);
-	if (fd >= 0) {
-		look(fd, request);
-		close(fd);
+	if (request.fd >= 0) look(request.fd, request);
+	else {
+		const fd = open(request);
+		if (fd >= 0) {
+			look(fd, request);
+			close(fd);
+		}
 	}
 	return performance.now() - begun;
+}
+
+function open({ what, root, path, type, handle }: WarmRequest): number {
+	const flags = (what === "list" ? O.rdonly | O.noatime | O.nonblock : O.path) | O.nofollow;
+	if (path === null) return openByHandle(root, { type, bytes: Buffer.from(handle) }, flags);
+	if (path.length === 0) return openAt(root, ".", flags & ~O.nofollow);
+	return openNames(root, namesInPath(Buffer.from(path)), flags);
 }
 
 function look(fd: number, request: WarmRequest): void {
@@ -65,7 +77,7 @@ function look(fd: number, request: WarmRequest): void {
 			return;
 		case "data":
 			buffer ??= allocate(BUFFER_BYTES);
-			// each question opens the file anew, so the kernel does not see that one goes on where the other ended
+			// the kernel does not see that one question goes on where the other ended
 			readAhead(fd, offset, length + AHEAD_BYTES);
 			for (let at = offset; at < offset + length; ) {
 				const got = readInto(fd, buffer.address, Math.min(BUFFER_BYTES, offset + length - at), at);

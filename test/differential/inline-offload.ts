@@ -1,8 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
-import { searchPath } from "../../src/layer/path-search.ts";
 import { syncFile, syncFileSystem } from "../../src/linux/data.ts";
-import type { Job, JobResult, Offload } from "../../src/overlay/offload.ts";
+import { findPath, type Job, type JobResult, type Offload } from "../../src/overlay/offload.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { scan } from "../../src/overlay/scan.ts";
 import { warm } from "../../src/overlay/warm.ts";
@@ -28,10 +27,8 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 				return scan(job);
 			case "warm":
 				return warm(job);
-			case "search": {
-				const names = searchPath(job.root, Buffer.from(job.id), Number.POSITIVE_INFINITY);
-				return { names: Array.isArray(names) ? names : null };
-			}
+			case "search":
+				return findPath(job);
 		}
 	}
 
