@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { appendFileSync, chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -462,6 +462,50 @@ test("a lower that was changed although it must not: stale, and named in the log
 	client.close();
 	await server.terminate();
 });
+
+/** Why an ordinary user has no user namespace of that kind here; false where there is one. */
+function cannotUnshare(...options: readonly string[]): string | false {
+	if (skip !== false) return skip;
+	const { status } = spawnSync("unshare", [...options, "true"], { uid: 65534, gid: 65534, stdio: "ignore" });
+	return status === 0 ? false : `this kernel lets no user unshare ${options.join(" ")}`;
+}
+
+for (const [what, ...options] of [
+	["without mappings", "-U"],
+	["in which it is user 0", "-U", "-r"],
+] as const) {
+	test(`a server in a user namespace ${what} keeps everything but owners, which it refuses to change`, {
+		skip: cannotUnshare(...options),
+	}, async (t) => {
+		const made = scratch(t);
+		const { options: layers } = unprivileged(made, { "dir/file": "contents", "dir/secret": "more" });
+		const server = await startServer(made, { ...layers, within: ["unshare", ...options] });
+		assert.match(server.stdout, /^Handles: portable/m);
+		let client = await server.client();
+		const root = await client.root();
+		const handles = [
+			await client.walk(root, "dir/file"),
+			await client.walk(root, "dir/secret"),
+			await client.createFile(root, "new", "made"),
+		];
+		for (const handle of handles) {
+			const { uid, gid } = await client.attributesOf(handle);
+			for (const who of [client, client.as(0, 0)]) {
+				await refused(who.setattr(handle, { uid: 12 }), "perm", "chown");
+				await refused(who.setattr(handle, { gid: 12 }), "perm", "chgrp");
+			}
+			await ok(client.setattr(handle, { uid, gid, mode: 0 }), "chown to the same owner, and chmod");
+		}
+		const shown = () => Promise.all(handles.map(async (handle) => [await client.attributesOf(handle), await client.readFile(handle)]));
+		const before = await shown();
+		client.close();
+		await server.restart();
+		client = await server.client();
+		assert.deepEqual(await shown(), before);
+		client.close();
+		await server.terminate();
+	});
+}
 
 test("--link-names: all names of a lower file are one object", { skip }, async (t) => {
 	const made = scratch(t);

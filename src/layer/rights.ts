@@ -34,6 +34,8 @@ export interface RightsChange {
 export interface Rights {
 	/** Some of it is kept beside the inode. */
 	readonly isKept: boolean;
+	/** An object can be given to another user or group. */
+	readonly keepsOwners: boolean;
 	/** What clients see of an inode whose attributes were just read. */
 	show(fd: number, stat: Stat): void;
 	showAt(directory: number, name: Uint8Array | string, stat: Stat): void;
@@ -50,6 +52,7 @@ export interface Rights {
 /** For who may change everything: real owners, modes and types. */
 export const REAL_RIGHTS: Rights = {
 	isKept: false,
+	keepsOwners: true,
 	show() {},
 	showAt() {},
 	change(fd, type, { uid, gid, mode }) {
@@ -79,11 +82,13 @@ export class KeptRights implements Rights {
 	readonly isKept = true;
 	readonly asRoot: boolean;
 	links: LinkOwners | null = null;
+	readonly keepsOwners: boolean;
 	readonly #uid: number;
 	readonly #gid: number;
 
 	constructor(asRoot: boolean, uid: number, gid: number) {
 		this.asRoot = asRoot;
+		this.keepsOwners = asRoot;
 		this.#uid = uid;
 		this.#gid = gid;
 	}

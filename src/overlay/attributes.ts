@@ -100,7 +100,11 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 		throw new OverlayError("notsync", "The object was changed meanwhile");
 	}
 	if (Object.keys(change).length === 0) return;
-	writableOf(engine);
+	const { rights } = writableOf(engine).layer;
+	if (!rights.keepsOwners && isGivenAway(stat, change)) {
+		// in a user namespace even a server that is user 0 there
+		throw new OverlayError("perm", "This server cannot give objects to others; with --fake-root it keeps owners beside them");
+	}
 	checkChange(engine, node, stat, who, change);
 	const isTouch = Object.entries(change).every(([key, value]) => (key === "atime" || key === "mtime") && value === "now");
 	refuseProtected(engine, node, stat, isTouch ? PROTECTION.immutable : undefined);
@@ -113,6 +117,10 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 	preparePartial(engine, node, stat.size, change);
 	changeUpper(engine, node, effective);
 	notePartial(engine, node, change);
+}
+
+function isGivenAway(stat: Stat, { uid = stat.uid, gid = stat.gid }: SetAttributes): boolean {
+	return uid !== stat.uid || gid !== stat.gid;
 }
 
 function checkChange(engine: Engine, node: Node, stat: Stat, who: Credentials, change: SetAttributes): void {

@@ -19,6 +19,8 @@ export interface ServerOptions {
 	readonly env?: Readonly<Record<string, string>>;
 	/** Kept over restarts; 0, the default, lets the system choose once. */
 	readonly port?: number;
+	/** A command that runs the program, "unshare -U" for instance. */
+	readonly within?: readonly string[];
 	/** Runs ./holdfast instead of the compiled program. */
 	readonly launcher?: string;
 	/** Who it runs as, without any privilege (see `ordinaryUser`); the layers must be this user's. */
@@ -68,10 +70,10 @@ export class ServerProcess {
 	/** Resolves when clients may come. */
 	async start(): Promise<void> {
 		assert.equal(this.#child, undefined, "the server runs already");
-		const { launcher, env, user } = this.#options;
+		const { launcher, env, user, within = [] } = this.#options;
 		const program = launcher ? [launcher] : [process.execPath, user?.main ?? main];
-		const command = [...program, ...serveArguments(this.#options, this.#port)];
-		const child = spawn(...lastNoLonger(command), {
+		const command = [...within, ...program, ...serveArguments(this.#options, this.#port)];
+		const child = spawn(...diesWithParent(command), {
 			stdio: ["ignore", "pipe", "pipe"],
 			env: { ...process.env, ...env },
 			...(user === undefined ? {} : { cwd: "/", uid: user.uid, gid: user.gid }),
@@ -165,24 +167,29 @@ export function runHoldfast(
 	return { code: run.status, stdout: run.stdout, stderr: run.stderr };
 }
 
-const NOBODY = 65534;
+export const NOBODY = 65534;
 
 /**
  * The user nobody, and the program where that one can read it: a copy where the repository lies in a folder of root's own. The test must be
  * root's. Node.js gives the child that user's ids and no further groups, as `runuser -u nobody` does.
  */
 export function ordinaryUser(scratch: Scratch): OrdinaryUser {
+	return { uid: NOBODY, gid: NOBODY, main: ordinaryPath(scratch, "dist/src/cli/main.js") };
+}
+
+/** Where nobody can run a compiled program of the repository: there, or in a copy, which has the parts too that are named. */
+export function ordinaryPath(scratch: Scratch, path: string, parts: readonly string[] = []): string {
 	chmodSync(scratch.path, 0o755);
 	const user = { uid: NOBODY, gid: NOBODY };
-	const starts = (at: string) => spawnSync(process.execPath, [at, "--version"], { cwd: "/", ...user }).status === 0;
-	if (starts(main)) return { ...user, main };
+	const starts = (at: string) => spawnSync(process.execPath, ["--check", at], { cwd: "/", ...user }).status === 0;
+	if (starts(join(repository, path))) return join(repository, path);
 	const copy = scratch.folder("program");
-	for (const part of ["package.json", "dist/src", ...runtimePackages()]) {
+	for (const part of ["package.json", "dist/src", ...parts, ...runtimePackages()]) {
 		cpSync(join(repository, part), join(copy, part), { recursive: true, dereference: true });
 	}
-	const copied = join(copy, "dist/src/cli/main.js");
+	const copied = join(copy, path);
 	assert.ok(starts(copied), `${NOBODY} cannot run ${process.execPath} ${copied}`);
-	return { ...user, main: copied };
+	return copied;
 }
 
 /** What the program needs of node_modules. */
@@ -207,8 +214,8 @@ function serveArguments(options: ServerOptions, port: number): string[] {
 	return ["serve", ...layerArguments(options), ...listen, ...(options.args ?? [])];
 }
 
-/** The server must not outlive a test process that is killed. setpriv becomes the program, so its pid is the program's. */
-function lastNoLonger(command: string[]): [string, string[]] {
+/** A process must not outlive a test process that is killed. setpriv becomes the program, so its pid is the program's. */
+export function diesWithParent(command: string[]): [string, string[]] {
 	if (missing("setpriv") || !existsSync("/proc")) return [command[0] as string, command.slice(1)];
 	return ["setpriv", ["--pdeathsig", "KILL", "--", ...command]];
 }
