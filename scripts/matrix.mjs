@@ -1,12 +1,13 @@
 // Runs the matrix: kinds of objects x events x faults x stacks, every cell a test of the contract of handles. See docs/development.md.
 //
-//   npm run matrix -- [--seconds N] [--stride N] [--seed S] [--only WORD]... [--jobs N] [--write]
+//   npm run matrix -- [--handles kernel|portable] [--seconds N] [--stride N] [--seed S] [--only WORD]... [--jobs N] [--write]
 //   npm run matrix -- --cell "KIND/EVENT/FAULT/STACK"
 //
 // A cell of kills is many runs, one for each system call. --stride N makes one of N of them, chosen by the seed: 1 (all of them) as long as there
 // is no --seconds, then 32.
 // Runs the cells whose names contain all the words, in the random order of the seed, until all have run or the time is over. Prints every
-// failure with what replays it, and ends with counts. --write makes docs/matrix.md of a run of all cells. Exits 1 if a cell has failed.
+// failure with what replays it, and ends with counts. --write makes docs/matrix.md and
+// docs/matrix-portable.md of a run of all their cells. Exits 1 if a cell has failed.
 
 import { fork, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -23,6 +24,7 @@ const TRIES_MAX = 5;
 const WRITE_STRIDE_MAX = 8;
 const { values } = parseArgs({
 	options: {
+		handles: { type: "string" },
 		seconds: { type: "string" },
 		stride: { type: "string" },
 		seed: { type: "string" },
@@ -34,8 +36,8 @@ const { values } = parseArgs({
 });
 if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
 
-const { allCells, shuffled } = await import(join(root, "dist/test/matrix/cells.js"));
-const { cannotRun } = await import(join(root, "dist/test/matrix/runner.js"));
+const { cannotImage, cellsOf, PARTS, shuffled } = await import(join(root, "dist/test/matrix/cells.js"));
+const { cannotRun } = await import(join(root, "dist/test/matrix/cannot-run.js"));
 const { documentOf } = await import(join(root, "dist/test/matrix/document.js"));
 
 const reason = cannotRun();
@@ -43,7 +45,10 @@ if (reason !== false) {
 	console.error(`matrix: cannot run: ${reason}`);
 	process.exit(2);
 }
-const all = allCells();
+const parts = PARTS.filter(({ handles }) => values.handles === undefined || handles === values.handles);
+const lacking = parts.flatMap(({ stacks }) => stacks).filter((stack) => cannotImage(stack) !== null);
+for (const stack of lacking) console.error(`matrix: not run: ${stack.name}: ${cannotImage(stack)}`);
+const all = parts.flatMap((part) => cellsOf(part)).filter(({ stack }) => !lacking.includes(stack));
 const isChosen = ({ name }) => (values.cell === undefined ? values.only.every((word) => name.includes(word)) : name === values.cell);
 const chosen = all.filter(isChosen);
 const impossible = chosen.filter((cell) => cell.impossible !== null);
@@ -65,11 +70,11 @@ const queue = shuffled(
 const possible = queue.length;
 const begun = Date.now();
 const failed = new Set();
-const crashPoints = new Set();
+/** By the names of cells. */
+const results = new Map();
 /** Of cells that somebody else on this host has kept from being run. */
 const tries = new Map();
 let run = 0;
-let processes = 0;
 let lowersChanged = 0;
 const share = stride === 1 ? "every call of a cell of kills" : `one of ${stride} calls of a cell of kills`;
 console.log(`matrix: seed ${seed}, ${possible} cells, ${share}`);
@@ -77,8 +82,9 @@ await Promise.all(Array.from({ length: Math.min(Number(values.jobs), possible) }
 
 const took = ((Date.now() - begun) / 1000).toFixed(0);
 if (run < possible) console.log(`matrix: the time was over with ${possible - run} cells left`);
+const total = figuresOf([...results.keys()]);
 console.log(
-	`matrix: ${crashPoints.size} distinct crash points hit (a cell and a system call of it), ${processes} processes killed by SIGKILL`,
+	`matrix: ${total.crashPoints} distinct crash points hit (a cell and a system call of it), ${total.processes} processes killed by SIGKILL`,
 );
 console.log(`matrix: seed ${seed}, ${took} s`);
 console.log(
@@ -124,10 +130,9 @@ function oneProcess() {
 	});
 }
 
-function finish({ name, failure, crashPoints: points, kills }) {
+function finish({ name, failure, crashPoints, kills }) {
 	run++;
-	processes += kills;
-	for (const point of points) crashPoints.add(`${name} ${point}`);
+	results.set(name, { crashPoints, kills });
 	if (run % 500 === 0) console.log(`matrix: ${run} of ${possible}, ${failed.size} failed, ${((Date.now() - begun) / 1000).toFixed(0)} s`);
 	if (failure === null) return;
 	failed.add(name);
@@ -137,10 +142,24 @@ function finish({ name, failure, crashPoints: points, kills }) {
 }
 
 function write() {
-	if (run < all.length - impossible.length || chosen.length < all.length || stride > WRITE_STRIDE_MAX) {
-		console.error(`matrix: docs/matrix.md is written of a run of all cells only, and of one call of ${WRITE_STRIDE_MAX} at least`);
+	if (lacking.length > 0 || run < all.length - impossible.length || chosen.length < all.length || stride > WRITE_STRIDE_MAX) {
+		console.error(`matrix: documents are written of a run of all cells only, and of one call of ${WRITE_STRIDE_MAX} at least`);
 		process.exit(2);
 	}
-	writeFileSync(join(root, "docs/matrix.md"), documentOf(failed, { stride, crashPoints: crashPoints.size, processes }));
-	console.log("matrix: docs/matrix.md written");
+	for (const part of parts) {
+		const figures = figuresOf(cellsOf(part).map(({ name }) => name));
+		writeFileSync(join(root, part.document), documentOf(part, failed, { stride, ...figures }));
+		console.log(`matrix: ${part.document} written`);
+	}
+}
+
+/** Of the cells of these names: how many distinct points the world was stopped at, and how many processes were killed. */
+function figuresOf(names) {
+	let points = 0;
+	let kills = 0;
+	for (const result of names.map((name) => results.get(name))) {
+		points += new Set(result?.crashPoints).size;
+		kills += result?.kills ?? 0;
+	}
+	return { crashPoints: points, processes: kills };
 }

@@ -2,18 +2,18 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { type CellOfMatrix, cannotImage, kernelCells, portableCells, shuffled } from "./matrix/cells.ts";
+import { cannotRun } from "./matrix/cannot-run.ts";
+import { type CellOfMatrix, cannotImage, cellsOf, PARTS, type Part, shuffled } from "./matrix/cells.ts";
 import { documentOf, failedIn, figuresIn } from "./matrix/document.ts";
 import { EVENTS } from "./matrix/events.ts";
-import { FAULTS, PORTABLE_FAULTS } from "./matrix/faults.ts";
 import { KINDS } from "./matrix/kinds.ts";
-import { cannotRun, Runner } from "./matrix/runner.ts";
-import { PORTABLE_STACKS } from "./matrix/stacks.ts";
+import { Runner } from "./matrix/runner.ts";
 import { repository } from "./support/requirements.ts";
 
 /** A sample of the matrix; `npm run matrix` runs all of it. */
 
 const SECONDS = 30;
+const [KERNEL, PORTABLE] = PARTS as [Part, Part];
 const STACKS = new Set(["one lower, tmpfs", "one lower, ext4", "three lowers, ext4", "five lowers with a redirect, ext4"]);
 
 /** Cells that have every kind, every event and every fault among them, in the order of the seed; behind them the others. */
@@ -63,9 +63,9 @@ const seedOfRun = () => Number(process.env.HOLDFAST_TEST_SEED ?? Date.now() & 0x
 
 test("handles hold in a sample of the matrix of kinds, events, faults and stacks", { skip: cannotRun(), timeout: 600_000 }, async (t) => {
 	const seed = seedOfRun();
-	const needed = [...KINDS, ...EVENTS, ...FAULTS];
+	const needed = [...KINDS, ...EVENTS, ...KERNEL.faults];
 	const cells = sample(
-		kernelCells().filter(({ impossible, stack }) => impossible === null && STACKS.has(stack.name)),
+		cellsOf(KERNEL).filter(({ impossible, stack }) => impossible === null && STACKS.has(stack.name)),
 		seed,
 		needed,
 	);
@@ -77,21 +77,21 @@ test("portable handles hold in a sample of their matrix, copies of the layers an
 	timeout: 600_000,
 }, async (t) => {
 	const seed = seedOfRun();
-	const stacks = PORTABLE_STACKS.filter((stack) => {
+	const stacks = PORTABLE.stacks.filter((stack) => {
 		const reason = cannotImage(stack);
 		if (reason !== null) t.diagnostic(`not run: ${stack.name}: ${reason}`);
 		return reason === null;
 	});
-	const possible = portableCells().filter(({ impossible }) => impossible === null);
+	const possible = cellsOf(PORTABLE).filter(({ impossible, stack }) => impossible === null && stacks.includes(stack));
 	const kinds = KINDS.filter((kind) => possible.some((cell) => cell.kind === kind));
 	const events = EVENTS.filter((event) => possible.some((cell) => cell.event === event));
-	const needed = [...kinds, ...events, ...PORTABLE_FAULTS, ...stacks];
+	const needed = [...kinds, ...events, ...PORTABLE.faults, ...stacks];
 	await runSample(t, sample(possible, seed, needed), seed, new Set(needed), SECONDS);
 });
 
-const DOCUMENT = join(repository, "docs/matrix.md");
-
-test("docs/matrix.md was generated of the present tables", () => {
-	const document = readFileSync(DOCUMENT, "utf8");
-	assert.equal(document, documentOf(failedIn(document), figuresIn(document)), "run `npm run matrix -- --write`");
-});
+for (const part of PARTS) {
+	test(`${part.document} was generated of the present tables`, () => {
+		const document = readFileSync(join(repository, part.document), "utf8");
+		assert.equal(document, documentOf(part, failedIn(document), figuresIn(document)), "run `npm run matrix -- --write`");
+	});
+}

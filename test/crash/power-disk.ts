@@ -14,7 +14,7 @@ const NO_LOG_FLUSH = 2;
 const COPIES_MAX = 50;
 const RELEASE_MS = 20_000;
 
-/** Somebody else on this host has kept a test from being made: it says nothing. */
+/** Something that is nobody's fault here, as somebody else on this host, has kept a test from being made: it says nothing. */
 export class Inconclusive extends Error {}
 
 /**
@@ -58,15 +58,13 @@ export class PowerDisk {
 
 	/** Everything, content too, is on the disk. */
 	flush(): void {
-		const root = openSync(this.#path, "r");
-		syncFileSystem(root);
-		closeSync(root);
+		flushFileSystem(this.#path);
 	}
 
 	/** From here on nothing reaches the disk. */
 	cut(): void {
 		// a file system that is shut down does not even say whose a descriptor is
-		this.#open = descriptorsOn(statSync(this.#path).dev);
+		this.#open = descriptorsOn(this.#path);
 		if (this.kind === "btrfs") {
 			this.#copyImage();
 			return;
@@ -136,7 +134,16 @@ function isAttached(image: string): boolean {
 	});
 }
 
-function descriptorsOn(device: number): number[] {
+/** All of the file system that a path lies on is on the disk. */
+export function flushFileSystem(path: string): void {
+	const root = openSync(path, "r");
+	syncFileSystem(root);
+	closeSync(root);
+}
+
+/** What this process has open on the file system that a path lies on. */
+export function descriptorsOn(path: string): number[] {
+	const device = statSync(path).dev;
 	return readdirSync("/proc/self/fd")
 		.map(Number)
 		.filter((fd) => {

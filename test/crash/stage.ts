@@ -150,6 +150,8 @@ export class Stage {
 	readonly isPartial: boolean;
 	readonly keeping: Keeping;
 	#overlay: Overlay | null = null;
+	/** Open before the overlay was. */
+	#openBefore = new Set<string>();
 	#xid = 0;
 
 	constructor(lowers: Lowers, name: string, disk: PowerDisk | null = null, isPartial = false, keeping: Keeping = "kernel") {
@@ -185,6 +187,7 @@ export class Stage {
 	}
 
 	open(): Overlay {
+		this.#openBefore = new Set(openDescriptors());
 		const { paths } = this.lowers;
 		const options = {
 			lowers: paths,
@@ -225,6 +228,12 @@ export class Stage {
 		const { overlay } = this;
 		this.#overlay = null;
 		abandon(overlay);
+		// of private mounts and of folders that only the overlay knows of
+		for (const fd of openDescriptors()) {
+			if (this.#openBefore.has(fd)) continue;
+			const path = pathOfDescriptor(fd);
+			if (path === "/" || path === "/ (deleted)" || path?.startsWith(this.path)) close(Number(fd));
+		}
 	}
 
 	remove(): void {
@@ -329,6 +338,19 @@ export async function counting<T>(
 		return { calls, value };
 	} finally {
 		interceptChanges(null);
+	}
+}
+
+function openDescriptors(): string[] {
+	return readdirSync("/proc/self/fd");
+}
+
+function pathOfDescriptor(fd: string): string | null {
+	try {
+		return readlinkSync(`/proc/self/fd/${fd}`);
+	} catch {
+		// the descriptor of the listing itself
+		return null;
 	}
 }
 

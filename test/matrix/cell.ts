@@ -11,9 +11,11 @@ import type { Node } from "../../src/overlay/node.ts";
 import { adoptLowers, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { untilReady } from "../../src/overlay/settle.ts";
+import { Inconclusive } from "../crash/power-disk.ts";
 import { type Keeping, keptBy, parentOf, requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { type Change, perform } from "./change.ts";
+import { type CopyName, copyTree } from "./copies.ts";
 import type { Event } from "./events.ts";
 import { type Ground, inodesBelow } from "./ground.ts";
 import type { Kind } from "./kinds.ts";
@@ -88,19 +90,14 @@ export class Cell {
 		return join(this.#elsewhere ?? this.ground.cells, this.#name);
 	}
 
-	/** All layers are copied to another file system by a command that is told where from and where to; the originals are away meanwhile. */
-	async moveBy(copy: (from: string, to: string) => void, act: () => Promise<void>): Promise<void> {
+	/** All layers are copied to another file system; the originals are away meanwhile. */
+	async moveBy(copy: CopyName, act: () => Promise<void>): Promise<void> {
 		await this.close();
 		const there = this.ground.place();
 		try {
 			mkdirSync(join(there, this.#name));
-			copy(this.#folder, join(there, this.#name));
-			this.#lowers = this.ground.lowers.map((lower, i) => {
-				const to = join(there, `lower${i}`);
-				mkdirSync(to);
-				copy(lower, to);
-				return to;
-			});
+			copyTree(copy, this.#folder, join(there, this.#name));
+			this.#lowers = this.ground.copyLowers(copy, there);
 			this.#elsewhere = there;
 			this.open();
 			await act();
@@ -110,7 +107,7 @@ export class Cell {
 			await this.close();
 			this.#elsewhere = null;
 			this.#lowers = null;
-			rmSync(there, { recursive: true, force: true });
+			this.ground.remove(there);
 		}
 	}
 
@@ -163,7 +160,7 @@ export class Cell {
 		// a name that keeps other servers away, and lies on no disk
 		this.overlay.engine.writable?.ids?.close();
 		this.#overlay = null;
-		for (const disk of this.ground.disks) disk.closeDescriptors();
+		this.ground.closeDescriptors();
 	}
 
 	/** Another process does all changes, until it is killed before its call of that number. */
@@ -305,7 +302,7 @@ export class Cell {
 
 	#appendAgain(): void {
 		const number = this.#changes.length;
-		if (number > AGAIN_MAX) throw new Broken(`no inode number came again in ${AGAIN_MAX} tries: this shows nothing`);
+		if (number > AGAIN_MAX) throw new Inconclusive(`no inode number came again in ${AGAIN_MAX} tries: this shows nothing`);
 		const change = this.event.again?.(this.kind, number) as Change;
 		this.#changes.push({ ...change, path: `${change.path}${number}` });
 		this.#models.push(this.#models[number].after(this.#changes[number], madeBy(number)));

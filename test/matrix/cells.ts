@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { generator } from "../crash/actor.ts";
 import { missing } from "../support/requirements.ts";
 import { EVENTS, type Event } from "./events.ts";
@@ -13,34 +13,41 @@ export interface CellOfMatrix {
 	readonly event: Event;
 	readonly fault: Fault;
 	readonly stack: Stack;
-	/** Why it cannot exist; null where it can. */
+	/** Why it cannot exist anywhere; null where it can. */
 	readonly impossible: string | null;
 }
 
+/** A part of the matrix, with a document of its own. */
+export interface Part {
+	readonly handles: "kernel" | "portable";
+	readonly stacks: readonly Stack[];
+	readonly faults: readonly Fault[];
+	/** Below the repository. */
+	readonly document: string;
+}
+
+export const PARTS: readonly Part[] = [
+	{ handles: "kernel", stacks: STACKS, faults: FAULTS, document: "docs/matrix.md" },
+	{ handles: "portable", stacks: PORTABLE_STACKS, faults: PORTABLE_FAULTS, document: "docs/matrix-portable.md" },
+];
+
 /** The whole matrix. */
 export function allCells(): CellOfMatrix[] {
-	return [...kernelCells(), ...portableCells()];
-}
-
-/** Of kernel handles. */
-export function kernelCells(): CellOfMatrix[] {
-	return cellsOf(STACKS, FAULTS);
-}
-
-export function portableCells(): CellOfMatrix[] {
-	return cellsOf(PORTABLE_STACKS, PORTABLE_FAULTS);
+	return PARTS.flatMap((part) => cellsOf(part));
 }
 
 /** Why images of a stack cannot be made and mounted here. */
 export function cannotImage({ image }: Stack): string | null {
 	if (image === null) return null;
-	const maker = image === "squashfs" ? "mksquashfs" : "mkfs.erofs";
-	if (missing(maker)) return `${maker} is missing`;
+	const programs = { squashfs: ["mksquashfs"], erofs: ["mkfs.erofs"], fuse: ["bindfs"] }[image];
+	const lacking = programs.find(missing);
+	if (lacking !== undefined) return `${lacking} is missing`;
+	if (image === "fuse" && !existsSync("/dev/fuse")) return "there is no /dev/fuse";
 	const isKnown = readFileSync("/proc/filesystems", "latin1").split(/\s+/).includes(image);
 	return isKnown ? null : `this kernel has no ${image}`;
 }
 
-function cellsOf(stacks: readonly Stack[], faults: readonly Fault[]): CellOfMatrix[] {
+export function cellsOf({ stacks, faults }: Pick<Part, "stacks" | "faults">): CellOfMatrix[] {
 	return stacks.flatMap((stack) =>
 		KINDS.flatMap((kind) =>
 			EVENTS.flatMap((event) =>
@@ -50,7 +57,7 @@ function cellsOf(stacks: readonly Stack[], faults: readonly Fault[]): CellOfMatr
 					event,
 					fault,
 					stack,
-					impossible: cannotImage(stack) ?? kind.impossible(stack) ?? event.impossible(kind, stack) ?? fault.impossible(kind, event, stack),
+					impossible: kind.impossible(stack) ?? event.impossible(kind, stack) ?? fault.impossible(kind, event, stack),
 				})),
 			),
 		),

@@ -1,13 +1,29 @@
 import { execFileSync } from "node:child_process";
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { syncFileSystem } from "../../src/linux/data.ts";
-import { PowerDisk } from "../crash/power-disk.ts";
+import { descriptorsOn, flushFileSystem, PowerDisk } from "../crash/power-disk.ts";
 import type { Scratch } from "../support/scratch.ts";
 import type { DiskKind } from "./stacks.ts";
 
 /** A file system for layers, that can lose its power and be mounted elsewhere. */
-export class Disk {
+export interface Disk {
+	readonly kind: DiskKind;
+	readonly path: string;
+	/** Everything is on the disk. */
+	flush(): void;
+	/** From here on nothing reaches the disk; with `isCommitted` all metadata changed so far has, as by somebody else's fsync. */
+	cut(isCommitted: boolean): void;
+	/** The power is back. What is still open is closed. */
+	restore(): void;
+	/** Closes whatever this process has open there, as its end would. */
+	closeDescriptors(): void;
+	/** Mounts it at another path. Nothing may be open there. */
+	move(): void;
+	moveBack(): void;
+}
+
+/** Made and mounted by this process, which is root's. Any user may have files there. */
+export class MountedDisk implements Disk {
 	readonly kind: DiskKind;
 	readonly #made: Scratch;
 	readonly #name: string;
@@ -23,43 +39,31 @@ export class Disk {
 		this.#power = kind === "tmpfs" ? null : new PowerDisk(made, kind, this.#name);
 		this.#home = this.#power?.path ?? made.mount(kind, this.#name);
 		this.#path = this.#home;
+		chmodSync(this.#home, 0o777);
+		this.flush();
 	}
 
 	get path(): string {
 		return this.#path;
 	}
 
-	/** Everything is on the disk. */
 	flush(): void {
-		const root = openSync(this.#path, "r");
-		syncFileSystem(root);
-		closeSync(root);
+		flushFileSystem(this.#path);
 	}
 
-	/** From here on nothing reaches the disk; with `isCommitted` all metadata changed so far has, as by somebody else's fsync. */
 	cut(isCommitted: boolean): void {
 		if (isCommitted) this.#power?.commit();
 		this.#power?.cut();
 	}
 
-	/** The power is back. What is still open is closed. */
 	restore(): void {
 		this.#power?.restore();
 	}
 
-	/** Closes whatever this process has open there, as its end would. */
 	closeDescriptors(): void {
-		const device = statSync(this.#path).dev;
-		for (const fd of readdirSync("/proc/self/fd").map(Number)) {
-			try {
-				if (fstatSync(fd).dev === device) closeSync(fd);
-			} catch {
-				// the descriptor of the listing itself
-			}
-		}
+		for (const fd of descriptorsOn(this.#path)) closeSync(fd);
 	}
 
-	/** Mounts it at another path. Nothing may be open there. */
 	move(): void {
 		const there = join(this.#made.path, "elsewhere", this.#name);
 		mkdirSync(there, { recursive: true });

@@ -41,6 +41,7 @@ const emptying = ({ below }: Kind) => below.map(({ path, type }) => removal(path
 /** Takes away all its names. */
 const removing = (kind: Kind) => [...emptying(kind), removal(kind.path, kind.type), ...kind.names.map((name) => remove(name))];
 const inside = ({ path }: Kind, name: string) => (path === "" ? name : `${path}/${name}`);
+const isFileOrDirectory = (type: MadeType) => type === "reg" || type === "dir";
 const isDirectory = ({ type }: Kind) => type === "dir";
 
 export const EVENTS: readonly Event[] = [
@@ -60,10 +61,9 @@ export const EVENTS: readonly Event[] = [
 	},
 	{
 		name: "setxattr",
-		changes: ({ path, type }) => [
-			{ does: "setxattr", path, name: type === "reg" || type === "dir" ? "user.a" : "trusted.a", value: "value" },
-		],
-		impossible: always,
+		changes: ({ path, type }) => [{ does: "setxattr", path, name: isFileOrDirectory(type) ? "user.a" : "trusted.a", value: "value" }],
+		impossible: ({ type }, { keeping }) =>
+			keeping === "ordinary" && !isFileOrDirectory(type) ? "an ordinary user sets no xattrs on symlinks and devices" : null,
 	},
 	{
 		name: "names come and go in it",
@@ -143,11 +143,7 @@ export const EVENTS: readonly Event[] = [
 		// a file is made in place, a symlink in work, as a copy is: xfs takes numbers from near the directory
 		again: (kind, number) => create(`${parent(kind)}/again`, kind.type === "reg" && number % 2 === 0 ? "lnk" : kind.type),
 		impossible: either(notRoot, (_kind, stack) =>
-			stack.keeping !== "kernel"
-				? "portable handles hold no inode numbers"
-				: stack.upper === "tmpfs" || stack.upper === "btrfs"
-					? `${stack.upper} counts its inode numbers up while it is mounted`
-					: null,
+			stack.upper === "tmpfs" || stack.upper === "btrfs" ? `${stack.upper} counts its inode numbers up while it is mounted` : null,
 		),
 	},
 	{

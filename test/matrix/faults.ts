@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openOverlay } from "../../src/overlay/open-overlay.ts";
@@ -7,6 +6,7 @@ import { Inconclusive } from "../crash/power-disk.ts";
 import { CrashError, counting } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { Broken, type Cell, type CellOptions } from "./cell.ts";
+import { COPY_NAMES } from "./copies.ts";
 import type { Event } from "./events.ts";
 import type { Kind } from "./kinds.ts";
 import type { Stack } from "./stacks.ts";
@@ -209,33 +209,16 @@ export const FAULTS: readonly Fault[] = [
 	},
 ];
 
-/** What is younger than a second at most has another time else. */
-const NANOSECONDS = ["--modify-window=-1"];
-
-/** With all modes, owners, links, xattrs, devices and times. */
-const COPIES = {
-	"cp -a": (from: string, to: string) => run("cp", "-a", `${from}/.`, to),
-	"rsync -aHAX": (from: string, to: string) => run("rsync", "-aHAX", ...NANOSECONDS, `${from}/`, `${to}/`),
-	"tar --xattrs": (from: string, to: string) => {
-		const tar = "tar -C \"$1\" --xattrs --xattrs-include='*' --acls -cf - . | tar -C \"$2\" --xattrs --xattrs-include='*' --acls -xpf -";
-		run("bash", "-o", "pipefail", "-c", tar, "copy", from, to);
-	},
-} as const;
-
-function run(command: string, ...args: string[]): void {
-	execFileSync(command, args, { stdio: ["ignore", "ignore", "pipe"] });
-}
-
 /** For portable handles: the kernel goes on with nothing, and layers go anywhere. */
 export const PORTABLE_FAULTS: readonly Fault[] = [
 	...FAULTS.filter(({ name }) => name !== "kernel in between"),
-	...Object.entries(COPIES).map(
-		([name, copy]): Fault => ({
+	...COPY_NAMES.map(
+		(name): Fault => ({
 			name: `copied by ${name}`,
 			about: `before the event all layers are copied to another file system by ${name}, and served there, the event and a restart with them.`,
 			async run(bench) {
 				await withCell(await bench.begin({}), async (cell) => {
-					await cell.moveBy(copy, async () => {
+					await cell.moveBy(name, async () => {
 						await cell.checkAfter(0);
 						await cell.sendRest();
 						await cell.restart();
@@ -243,7 +226,7 @@ export const PORTABLE_FAULTS: readonly Fault[] = [
 					});
 				});
 			},
-			impossible: () => null,
+			impossible: (_kind, event) => (event.again === undefined ? null : "where copies lie, inode numbers seldom come again"),
 		}),
 	),
 ];

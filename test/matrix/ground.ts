@@ -1,107 +1,120 @@
 import { execFileSync } from "node:child_process";
-import { lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync } from "node:fs";
+import { closeSync, lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import { sbinPath } from "../support/requirements.ts";
-import type { Scratch } from "../support/scratch.ts";
+import { type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
+import { untilReady } from "../../src/overlay/settle.ts";
+import { descriptorsOn } from "../crash/power-disk.ts";
+import { keptBy, requestOf } from "../crash/stage.ts";
+import { workInline } from "../differential/inline-offload.ts";
+import { walk } from "../in-process/walk.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
-import { Disk } from "./disk.ts";
+import { type Change, perform, rename } from "./change.ts";
+import { type CopyName, copyTree } from "./copies.ts";
+import type { Disk } from "./disk.ts";
 import { KINDS } from "./kinds.ts";
-import type { DiskKind, ImageKind, Stack } from "./stacks.ts";
+import { type Place, RootPlace } from "./place.ts";
+import { copyDisk, type Stack } from "./stacks.ts";
 
-const IMAGES = "images";
 let serial = 0;
-/** They are sparse. */
-const IMAGES_MEGABYTES = 2048;
-
-/** The file systems of one process, each made when it is first needed. */
-export class Disks {
-	readonly #made: Scratch;
-	readonly #disks = new Map<DiskKind, Disk>();
-
-	constructor(made: Scratch) {
-		this.#made = made;
-	}
-
-	get(kind: DiskKind): Disk {
-		// in memory: a flush costs nothing there, and what a power failure leaves is decided above
-		if (this.#disks.size === 0) this.#made.mount("tmpfs", IMAGES, IMAGES_MEGABYTES);
-		const disk = this.#disks.get(kind) ?? new Disk(this.#made, kind, IMAGES);
-		this.#disks.set(kind, disk);
-		return disk;
-	}
-
-	/** Where an image of that kind of a folder is mounted. */
-	mountImageOf(folder: string, kind: ImageKind): string {
-		const name = `${IMAGES}/of${serial++}`;
-		const image = join(this.#made.path, `${name}.img`);
-		const command =
-			kind === "squashfs" ? ["mksquashfs", folder, image, "-quiet", "-no-progress"] : ["mkfs.erofs", "--quiet", image, folder];
-		execFileSync(command[0], command.slice(1), { stdio: "pipe", env: { ...process.env, PATH: sbinPath() } });
-		return this.#made.mountImage(name);
-	}
-
-	/** A folder for what is mounted for a moment. */
-	get mountPoint(): string {
-		return this.#made.folder("mounted");
-	}
-}
 
 /** The lowers of one stack, planted once for all its cells: nothing may ever change in them. */
 export class Ground {
 	readonly stack: Stack;
 	/** That of upper and work first. */
 	readonly disks: readonly Disk[];
-	readonly #all: Disks;
+	readonly #place: Place;
 	readonly #folder: string;
-	readonly #lowersBefore: string;
-	readonly #exactBefore: string;
-	/** Where the images of the lowers are mounted. */
-	#images: readonly string[] | null = null;
+	#lowersBefore = "";
+	#exactBefore = "";
+	/** Where the lowers are mounted that lie on none of the disks. */
+	#mounted: readonly string[] | null = null;
+	/** What is shown there by a file system in user space. */
+	#behind: readonly string[] | null = null;
 
-	constructor(all: Disks, stack: Stack) {
+	private constructor(place: Place, stack: Stack) {
 		this.stack = stack;
-		this.#all = all;
-		this.disks = [...new Set([stack.upper, ...stack.disks])].map((kind) => all.get(kind));
+		this.#place = place;
+		this.disks = [...new Set([stack.upper, ...stack.disks])].map((kind) => place.disk(kind));
 		this.#folder = stack.name.replaceAll(/[^a-z0-9]+/g, "-");
-		const { lowers } = this;
-		for (const lower of lowers) mkdirSync(lower, { recursive: true });
-		for (const kind of KINDS) kind.plant(lowers, stack);
-		if (stack.hasRedirect) this.#redirect();
-		const { image } = stack;
-		if (image !== null) this.#images = lowers.map((lower) => all.mountImageOf(lower, image));
-		this.flush();
+	}
+
+	static async make(place: Place, stack: Stack): Promise<Ground> {
+		const ground = new Ground(place, stack);
+		await ground.#plant();
+		ground.flush();
 		// this one reads files, which may move their access times
-		this.#exactBefore = this.#exact();
-		this.#lowersBefore = this.inodes();
+		ground.#exactBefore = ground.#exact();
+		ground.#lowersBefore = ground.inodes();
+		return ground;
+	}
+
+	async #plant(): Promise<void> {
+		const { stack } = this;
+		if (stack.image === "squashfs" || stack.image === "erofs") {
+			this.#mounted = this.#place.imagesOf(stack);
+			return;
+		}
+		const planted = stack.image === null ? this.lowers : stack.disks.map((_, i) => join(this.#place.folder(), `lower${i}`));
+		for (const lower of planted) mkdirSync(lower, { recursive: true });
+		for (const kind of KINDS) kind.plant(planted, stack);
+		if (stack.hasRedirect) await this.#redirect();
+		if (stack.image === null) return;
+		this.#behind = planted;
+		this.#mounted = planted.map((folder) => this.#place.showByFuse(folder));
 	}
 
 	get lowers(): string[] {
-		if (this.#images !== null) return [...this.#images];
-		return this.stack.disks.map((kind, i) => join(this.#all.get(kind).path, this.#folder, `lower${i}`));
+		if (this.#mounted !== null) return [...this.#mounted];
+		return this.stack.disks.map((kind, i) => join(this.#place.disk(kind).path, this.#folder, `lower${i}`));
 	}
 
 	/** Where the cells have their uppers. */
 	get cells(): string {
-		return join(this.#all.get(this.stack.upper).path, this.#folder, "cells");
+		return join(this.#place.disk(this.stack.upper).path, this.#folder, "cells");
 	}
 
 	/** An empty folder on another file system than that of upper. */
 	place(): string {
-		const kind = this.stack.upper === "ext4" ? "tmpfs" : "ext4";
-		const path = join(this.#all.get(kind).path, `place${serial++}`);
+		const path = join(this.#place.disk(copyDisk(this.stack.upper)).path, `place${serial++}`);
 		mkdirSync(path);
 		return path;
 	}
 
-	/** The kernel's overlayfs renames directories; its upper is a lower from then on. */
-	#redirect(): void {
+	/** Whoever made the lowers copies them. */
+	copyLowers(name: CopyName, to: string): string[] {
+		return this.lowers.map((lower, i) => {
+			const copy = join(to, `lower${i}`);
+			mkdirSync(copy);
+			if (this.#mounted !== null && this.#behind === null) this.#place.copyAsRoot(name, lower, copy);
+			else copyTree(name, lower, copy);
+			return copy;
+		});
+	}
+
+	/** With all that is in it, whoever made it. */
+	remove(path: string): void {
+		this.#place.remove(path);
+	}
+
+	/** Directories are renamed in an overlay whose upper is a lower from then on: the kernel's, or that of an ordinary user, one of ours. */
+	async #redirect(): Promise<void> {
 		const { lowers, stack } = this;
 		const upper = lowers[stack.redirecting];
 		const below = lowers.slice(stack.redirecting + 1);
 		const work = `${upper}.work`;
 		mkdirSync(work);
+		const tops = KINDS.filter((kind) => kind.plantsBelowRedirect).map(({ top }) => top);
+		if (stack.keeping === "ordinary") {
+			const changes = tops.flatMap((top) => [
+				rename(`${top}0/g/p`, `${top}0/o/p`),
+				rename(`${top}0`, top),
+				rename(`${top}/o/p`, `${top}/g/p`),
+			]);
+			await this.#change({ lowers: below, upper, work, stateFolder: `${upper}.state` }, changes);
+			return;
+		}
 		this.kernel(`lowerdir=${below.join(":")},upperdir=${upper},workdir=${work},redirect_dir=on,index=on`, (tree) => {
-			for (const { top } of KINDS.filter((kind) => kind.plantsBelowRedirect)) {
+			for (const top of tops) {
 				renameSync(join(tree, `${top}0/g/p`), join(tree, `${top}0/o/p`));
 				renameSync(join(tree, `${top}0`), join(tree, top));
 				renameSync(join(tree, `${top}/o/p`), join(tree, `${top}/g/p`));
@@ -109,9 +122,21 @@ export class Ground {
 		});
 	}
 
+	async #change(layers: Pick<OpenOptions, "lowers" | "upper" | "work" | "stateFolder">, changes: readonly Change[]): Promise<void> {
+		const overlay = workInline(openOverlay({ ...layers, purpose: "serve", isSync: false, ...keptBy(this.stack.keeping) }).overlay);
+		for (const [i, change] of changes.entries()) {
+			await untilReady(() => {
+				overlay.request = requestOf("before", i);
+				perform(overlay, change, (path) => overlay.decode(walk(overlay, path).handle));
+			});
+		}
+		await overlay.close();
+	}
+
 	/** Lets the kernel's overlayfs work; `act` gets the mounted tree. */
 	kernel(options: string, act: (tree: string) => void): void {
-		const at = this.#all.mountPoint;
+		if (!(this.#place instanceof RootPlace)) throw new Error("only root mounts the kernel's overlayfs here");
+		const at = this.#place.mountPoint;
 		execFileSync("mount", ["-t", "overlay", "overlay", "-o", options, at], { stdio: "pipe" });
 		try {
 			act(at);
@@ -120,13 +145,19 @@ export class Ground {
 		}
 	}
 
+	/** Whatever this process has open in the layers, as its end would. */
+	closeDescriptors(): void {
+		for (const disk of this.disks) disk.closeDescriptors();
+		for (const at of this.#mounted ?? []) for (const fd of descriptorsOn(at)) closeSync(fd);
+	}
+
 	flush(): void {
 		for (const disk of this.disks) disk.flush();
 	}
 
 	/** Numbers, link counts, sizes, owners, modes and times of all inodes of the lowers. */
 	inodes(): string {
-		return this.lowers.map((lower) => inodesBelow(lower)).join("\n");
+		return (this.#behind ?? this.lowers).map((lower) => inodesBelow(lower)).join("\n");
 	}
 
 	/** What has happened to the lowers; null when nothing has. */
@@ -136,8 +167,8 @@ export class Ground {
 
 	#exact(): string {
 		// nobody can write to an image
-		if (this.#images !== null) return this.inodes();
-		return this.lowers
+		if (this.#mounted !== null && this.#behind === null) return this.inodes();
+		return (this.#behind ?? this.lowers)
 			.flatMap((path, i) => [...snapshotTree(path, { exact: true })].map(([name, line]) => `${i} ${name} ${line}`))
 			.join("\n");
 	}

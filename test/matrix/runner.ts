@@ -1,12 +1,11 @@
 import { createHash } from "node:crypto";
 import { generator } from "../crash/actor.ts";
 import { Inconclusive } from "../crash/power-disk.ts";
-import { cannotCompare } from "../differential/campaign.ts";
-import { needs } from "../support/requirements.ts";
-import { cannotMount, Scratch } from "../support/scratch.ts";
 import { Cell } from "./cell.ts";
 import type { CellOfMatrix } from "./cells.ts";
-import { Disks, Ground } from "./ground.ts";
+import { Ground } from "./ground.ts";
+import { OrdinaryProcess } from "./ordinary-process.ts";
+import { type Place, RootPlace } from "./place.ts";
 import type { Stack } from "./stacks.ts";
 
 export interface CellResult {
@@ -22,29 +21,31 @@ export interface CellResult {
 	readonly milliseconds: number;
 }
 
-/** Runs cells one after another, on file systems of its own. */
+/** Runs cells one after another, on file systems of its own. Those of an ordinary user run in a process of that user. */
 export class Runner {
-	#made = new Scratch();
-	#disks = new Disks(this.#made);
+	readonly #place: Place;
 	readonly #grounds = new Map<Stack, Ground>();
 	readonly #stride: number;
 	readonly #seed: number;
+	#ordinary: OrdinaryProcess | null = null;
 
 	/** `stride`: of the crash points of a cell one of so many, chosen by the seed. */
-	constructor(stride: number, seed: number) {
+	constructor(stride: number, seed: number, place: Place = new RootPlace()) {
+		this.#place = place;
 		this.#stride = stride;
 		this.#seed = seed;
 	}
 
 	/** A cell that can exist. */
 	async run({ name, kind, event, fault, stack }: CellOfMatrix): Promise<CellResult> {
+		if (stack.keeping === "ordinary" && process.getuid?.() === 0) return this.#ofOrdinaryUser(name);
 		const begun = performance.now();
 		const crashPoints: string[] = [];
 		let kills = 0;
 		let failure: string | null = null;
 		let isInconclusive = false;
 		try {
-			const ground = this.#grounds.get(stack) ?? new Ground(this.#disks, stack);
+			const ground = this.#grounds.get(stack) ?? (await Ground.make(this.#place, stack));
 			this.#grounds.set(stack, ground);
 			await fault.run({
 				async begin(options = {}) {
@@ -67,24 +68,30 @@ export class Runner {
 		return { name, failure, isInconclusive, crashPoints, kills, milliseconds: performance.now() - begun };
 	}
 
+	async #ofOrdinaryUser(name: string): Promise<CellResult> {
+		this.#ordinary ??= new OrdinaryProcess(this.#stride, this.#seed);
+		try {
+			return await this.#ordinary.run(name);
+		} catch (error) {
+			await this.#ordinary.close();
+			this.#ordinary = null;
+			return { name, failure: String(error), isInconclusive: false, crashPoints: [], kills: 0, milliseconds: 0 };
+		}
+	}
+
 	/** Nobody knows what a failure has left on the disks. */
 	async #startAnew(): Promise<void> {
 		this.#grounds.clear();
-		await this.#made.close();
-		this.#made = new Scratch();
-		this.#disks = new Disks(this.#made);
+		await this.#place.startAnew();
 	}
 
 	/** Stacks whose lowers are not what they were, byte for byte; then everything is removed. */
 	async end(): Promise<string[]> {
 		const changed = [...this.#grounds.values()].filter((ground) => ground.changed(true) !== null).map(({ stack }) => stack.name);
+		changed.push(...((await this.#ordinary?.end()) ?? []));
+		this.#ordinary = null;
 		this.#grounds.clear();
-		await this.#made.close();
+		await this.#place.close();
 		return changed;
 	}
-}
-
-/** Why nothing of the matrix can run here; false when it can. */
-export function cannotRun(): string | false {
-	return needs("root") || cannotMount("ext4") || cannotMount("xfs") || cannotMount("btrfs") || cannotCompare();
 }

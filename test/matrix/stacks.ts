@@ -18,11 +18,11 @@ export interface Stack {
 	readonly redirecting: number;
 	/** Where ids come from. */
 	readonly keeping: Keeping;
-	/** The lowers are images of this kind, made of what was planted. */
+	/** The lowers are images of this kind, or shown by a FUSE file system, with what was planted. */
 	readonly image: ImageKind | null;
 }
 
-export type ImageKind = "squashfs" | "erofs";
+export type ImageKind = "squashfs" | "erofs" | "fuse";
 
 const REDIRECTING = 1;
 
@@ -30,12 +30,9 @@ function stack(name: string, upper: DiskKind, disks: readonly DiskKind[], hasRed
 	return { name, lowers: disks.length, upper, disks, hasRedirect, redirecting: REDIRECTING, keeping: "kernel", image: null };
 }
 
-function portable(name: string, upper: DiskKind, disks: readonly DiskKind[], keeping: Keeping, image: ImageKind | null = null): Stack {
-	return {
-		...stack(`${name}, ${keeping === "portable" ? "portable handles" : "as an ordinary user keeps it"}`, upper, disks),
-		keeping,
-		image,
-	};
+/** With portable handles, as root keeps an upper, or an ordinary user, who is one. */
+function portable(keeping: "portable" | "ordinary", of: Stack, image: ImageKind | null = null): Stack {
+	return { ...of, name: `${of.name}, ${keeping === "portable" ? "portable handles" : "ordinary user"}`, keeping, image };
 }
 
 const times = (count: number, disk: DiskKind) => Array.from({ length: count }, () => disk);
@@ -53,14 +50,26 @@ export const STACKS: readonly Stack[] = [
 	stack("five lowers with a redirect, upper on xfs, lowers on ext4 and btrfs", "xfs", ["btrfs", "ext4", "ext4", "btrfs", "ext4"], true),
 ];
 
+/** The file system that layers are copied to: another one. */
+export const copyDisk = (upper: DiskKind): DiskKind => (upper === "ext4" ? "tmpfs" : "ext4");
+
+const FIVE = ["xfs", "ext4", "ext4", "btrfs", "tmpfs"] as const;
+
 /** With portable handles. */
 export const PORTABLE_STACKS: readonly Stack[] = [
-	portable("one lower, ext4", "ext4", ["ext4"], "portable"),
-	portable("three lowers, upper on tmpfs, lowers on tmpfs, ext4 and xfs", "tmpfs", ["tmpfs", "ext4", "xfs"], "portable"),
-	portable("three lowers, upper on xfs, lowers on xfs, btrfs and tmpfs", "xfs", ["xfs", "btrfs", "tmpfs"], "portable"),
-	portable("one lower, btrfs", "btrfs", ["btrfs"], "ordinary"),
-	portable("three lowers, ext4", "ext4", times(3, "ext4"), "ordinary"),
-	portable("three lowers, squashfs images, upper on ext4", "ext4", times(3, "ext4"), "portable", "squashfs"),
-	portable("one lower, an erofs image, upper on tmpfs", "tmpfs", ["tmpfs"], "portable", "erofs"),
-	portable("one lower, a squashfs image, upper on ext4", "ext4", ["ext4"], "ordinary", "squashfs"),
+	portable("portable", stack("one lower, ext4", "ext4", ["ext4"])),
+	portable("portable", stack("three lowers, upper on xfs, lowers on xfs, btrfs and tmpfs", "xfs", ["xfs", "btrfs", "tmpfs"])),
+	portable("portable", stack("five lowers with a redirect, ext4", "ext4", times(5, "ext4"), true)),
+	portable("portable", stack("three lowers, squashfs images, upper on ext4", "ext4", times(3, "ext4")), "squashfs"),
+	portable("ordinary", stack("one lower, ext4", "ext4", ["ext4"])),
+	portable("ordinary", stack("one lower, xfs", "xfs", ["xfs"])),
+	portable("ordinary", stack("one lower, btrfs", "btrfs", ["btrfs"])),
+	portable("ordinary", stack("one lower, tmpfs", "tmpfs", ["tmpfs"])),
+	portable("ordinary", stack("three lowers, ext4", "ext4", times(3, "ext4"))),
+	portable("ordinary", stack("three lowers, upper on tmpfs, lowers on tmpfs, ext4 and xfs", "tmpfs", ["tmpfs", "ext4", "xfs"])),
+	portable("ordinary", stack("five lowers with a redirect, upper on xfs, lowers on all", "xfs", FIVE, true)),
+	portable("ordinary", stack("one lower, a squashfs image, upper on ext4", "ext4", ["ext4"]), "squashfs"),
+	portable("ordinary", stack("three lowers, erofs images, upper on btrfs", "btrfs", times(3, "btrfs")), "erofs"),
+	portable("ordinary", stack("one lower by FUSE, upper on tmpfs", "tmpfs", ["tmpfs"]), "fuse"),
+	portable("ordinary", stack("three lowers by FUSE, upper on ext4", "ext4", times(3, "ext4")), "fuse"),
 ];
