@@ -483,7 +483,7 @@ function assertRefused(made: Scratch, lower: string, sentence: RegExp): void {
 	assert.deepEqual(readdirSync(place), [], "something was left behind");
 }
 
-const UNTIL = "with portable handles \\(--handles portable\\) it can be served.*[Cc]opy the tree to";
+const UNTIL = "With portable handles \\(--handles portable\\) it can be served.*[Cc]opy the tree to";
 
 /** As `auto` serves what kernel handles cannot. */
 async function assertServedPortably(made: Scratch, lower: string): Promise<void> {

@@ -8,8 +8,13 @@ export class LayerError extends Error {
 
 /** A layer cannot be used with kernel handles; with portable ones it might. */
 export class UnfitError extends LayerError {
-	constructor(message: string) {
-		super(message);
+	/** What was tried and what is wrong, without a full stop. */
+	readonly problem: string;
+
+	/** `remedy`: whole sentences that say what to do, or nothing. */
+	constructor(problem: string, remedy: string) {
+		super(remedy === "" ? `${problem}.` : `${problem}. ${remedy}`);
 		this.name = "UnfitError";
+		this.problem = problem;
 	}
 }

@@ -164,8 +164,8 @@ export class LayerOpener {
 			if (typeof handle === "number") {
 				close(root);
 				throw new UnfitError(
-					`Cannot serve the ${role} ${path}: its file system (${fileSystem.name}) gives no file handles (${errnoName(handle)}). ` +
-						"Portable handles (--handles portable) need none.",
+					`Cannot serve the ${role} ${path}: its file system (${fileSystem.name}) gives no file handles (${errnoName(handle)})`,
+					"Portable handles (--handles portable) need none.",
 				);
 			}
 			try {
@@ -200,7 +200,7 @@ export class LayerOpener {
 			const figures = fileSystemFigures(directory);
 			if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${errnoName(figures)}.`);
 			const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
-			if (isMadeUp(name)) throw new LayerError(`Cannot serve the ${role} ${path}: ${whyUnfit(name, name, role)}`);
+			if (isMadeUp(name)) throw unfit(path, role, name, name);
 			root = role === "lower" ? openPrivateTree(directory, true) : -ERRNO.EPERM;
 			if (root < 0) root = openAt(directory, ".", O.rdonly | O.directory);
 			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(root)}.`);
@@ -242,25 +242,24 @@ export class LayerOpener {
 		const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
 		if (name === "overlay" && role === "lower") checkOverlayLower(directory, path);
 		else if (!WITH_GENERATIONS.has(name)) {
-			const sentence = `Cannot serve the ${role} ${path}: ${whyUnfit(name, mountOf(directory)?.type ?? name, role)}`;
-			throw isMadeUp(name) ? new LayerError(sentence) : new UnfitError(sentence);
+			throw unfit(path, role, name, mountOf(directory)?.type ?? name);
 		}
 		const stat = new Stat();
 		fstat(directory, stat);
 		const uuid = fileSystemUuid(directory, name);
 		if (typeof uuid === "number") {
-			throw new UnfitError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}.`);
+			throw new UnfitError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}`, "");
 		}
 		if (name === "overlay" && uuid.every((byte) => byte === 0)) {
 			throw new UnfitError(
-				`Cannot recognise the overlay of ${path} again: it has no uuid. Mount it once with uuid=on, which keeps one on its upper ` +
-					"(Linux 6.9 or newer), or name its layers instead.",
+				`Cannot recognise the overlay of ${path} again: it has no uuid`,
+				"Mount it once with uuid=on, which keeps one on its upper (Linux 6.9 or newer), or name its layers instead.",
 			);
 		}
 		if (name === "btrfs" && hasTemporaryId(uuid)) {
 			throw new UnfitError(
-				`Cannot recognise the file system (btrfs) of ${path} again: it is mounted under a temporary id, because a clone of it is mounted ` +
-					"too. Unmount the clone and mount it again, or give one of the two an id of its own (btrfstune -u).",
+				`Cannot recognise the file system (btrfs) of ${path} again: it is mounted under a temporary id, because a clone of it is mounted too`,
+				"Unmount the clone and mount it again, or give one of the two an id of its own (btrfstune -u).",
 			);
 		}
 		// subvolumes of one btrfs have a device number each, but one uuid and one space of handles
@@ -270,13 +269,15 @@ export class LayerOpener {
 		const twin = this.#fileSystems.find((other) => other.fileSystem.uuid.equals(uuid));
 		if (twin !== undefined && uuid.every((byte) => byte === 0)) {
 			throw new UnfitError(
-				`Cannot tell the file systems of ${twin.path} and ${path} apart: neither has a uuid. Give them one each (tune2fs -U random).`,
+				`Cannot tell the file systems of ${twin.path} and ${path} apart: neither has a uuid`,
+				"Give them one each (tune2fs -U random).",
 			);
 		}
 		if (twin !== undefined) {
 			throw new UnfitError(
 				`Cannot tell the file systems of ${twin.path} and ${path} apart: both have the uuid ${uuid.toString("hex")}, and clones ` +
-					"give equal handles for different files. Give one of them a new uuid (tune2fs -U random, xfs_admin -U generate, btrfstune -u).",
+					"give equal handles for different files",
+				"Give one of them a new uuid (tune2fs -U random, xfs_admin -U generate, btrfstune -u).",
 			);
 		}
 		const fileSystem = { number: this.#fileSystems.length, name, uuid, mayCasefold: mayCasefold(directory, name), device };
@@ -297,6 +298,13 @@ export function openDirectory(path: string, role: string): number {
 function openFailure(error: number): string {
 	if (error !== -ERRNO.EMFILE) return errnoName(error);
 	return "EMFILE, too many open files. Each layer takes two descriptors, and up to three more while names are looked up; raise the limit (ulimit -Hn)";
+}
+
+/** `kind`: the file system's name by its magic number, `name`: what the mount table says. */
+function unfit(path: string, role: "lower" | "upper", kind: string, name: string): LayerError {
+	const { fact, remedy } = whyUnfit(kind, name, role);
+	const error = new UnfitError(`Cannot serve the ${role} ${path}: ${fact}`, remedy);
+	return isMadeUp(kind) ? new LayerError(error.message) : error;
 }
 
 /** Whether the kernel (6.7 and newer) has given a btrfs another id for this mount than it has on disk. */
@@ -323,15 +331,17 @@ export function privateTree(directory: number, path: string, readOnly: boolean):
 	const root = openPrivateTree(directory, readOnly);
 	if (root === -ERRNO.EPERM) {
 		throw new UnfitError(
-			`Cannot make a private mount of ${path}: the privilege CAP_SYS_ADMIN is missing. Run holdfast as root, or with --handles portable.`,
+			`Cannot make a private mount of ${path}: the privilege CAP_SYS_ADMIN is missing`,
+			"Run holdfast as root, or with --handles portable.",
 		);
 	}
 	if (root === -ERRNO.ENOSYS) {
-		throw new UnfitError(`Cannot make a private mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer.`);
+		throw new UnfitError(`Cannot make a private mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer`, "");
 	}
 	if (root === -ERRNO.EINVAL) {
 		throw new UnfitError(
-			`Cannot make a private mount of ${path}: its mount is unbindable or of another mount namespace. Name it by another mount.`,
+			`Cannot make a private mount of ${path}: its mount is unbindable or of another mount namespace`,
+			"Name it by another mount.",
 		);
 	}
 	return root;
@@ -341,7 +351,8 @@ function checkHandles(root: number, handle: FileHandle, path: string, role: stri
 	if (handle.bytes.length > KERNEL_HANDLE_BYTES_MAX) {
 		throw new UnfitError(
 			`Cannot serve the ${role} ${path}: its file handles have ${handle.bytes.length} bytes, and an NFS handle has room for ` +
-				`${KERNEL_HANDLE_BYTES_MAX}. Portable handles (--handles portable) are shorter.`,
+				`${KERNEL_HANDLE_BYTES_MAX}`,
+			"Portable handles (--handles portable) are shorter.",
 		);
 	}
 	const again = openByHandle(root, handle, O.path);
@@ -351,11 +362,11 @@ function checkHandles(root: number, handle: FileHandle, path: string, role: stri
 	}
 	if (again === -ERRNO.EPERM) {
 		throw new UnfitError(
-			`Cannot open objects of the ${role} ${path} by their handles: the privilege CAP_DAC_READ_SEARCH is missing. Run holdfast as root, ` +
-				"or with --handles portable.",
+			`Cannot open objects of the ${role} ${path} by their handles: the privilege CAP_DAC_READ_SEARCH is missing`,
+			"Run holdfast as root, or with --handles portable.",
 		);
 	}
-	throw new UnfitError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}.`);
+	throw new UnfitError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}`, "");
 }
 
 /** Tells inodes of all mounted file systems apart. */

@@ -103,7 +103,7 @@ export function openOverlay(options: OpenOptions): OpenedOverlay {
 		return openAs(options, { kind: "kernel", why: "the layers' file systems and this process allow them" }, limit);
 	} catch (error) {
 		if (!(error instanceof UnfitError)) throw error;
-		return openAs(withXattrs(options, "portable", existing), { kind: "portable", why: error.message.replace(/\.$/, "") }, limit);
+		return openAs(withXattrs(options, "portable", existing), { kind: "portable", why: error.problem }, limit);
 	}
 }
 
@@ -113,7 +113,7 @@ function openKind(options: OpenOptions, handles: ChosenHandles, existing: Regist
 	} catch (error) {
 		if (!(error instanceof UnfitError) || existing === null) throw error;
 		throw new LayerError(
-			`${error.message.split(". Run holdfast as root")[0].replace(/\.$/, "")}. This export has kernel handles: run holdfast as root, or make them portable, as root, with holdfast rebind.`,
+			`${error.problem}. This export has kernel handles: run holdfast as root, or make them portable, as root, with holdfast rebind.`,
 		);
 	}
 }

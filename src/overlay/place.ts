@@ -220,8 +220,8 @@ export function refuseNameless(layers: readonly Layer[], folder: string): void {
 		if (layer.fileSystem.uuid.some((byte) => byte !== 0)) continue;
 		if (layer.rootStat.sameDevice(stat)) continue;
 		throw new UnfitError(
-			`Cannot recognise the file system (${layer.fileSystem.name}) of ${layer.path} again: it has no uuid. ` +
-				"Give it one (tune2fs -U random), or keep the work or state folder on that same file system.",
+			`Cannot recognise the file system (${layer.fileSystem.name}) of ${layer.path} again: it has no uuid`,
+			"Give it one (tune2fs -U random), or keep the work or state folder on that same file system.",
 		);
 	}
 }
