@@ -71,7 +71,7 @@ export class Cell {
 		this.kind = kind;
 		this.event = event;
 		this.#options = options;
-		this.#changes = [...(options.changes ?? event.changes(kind))];
+		this.#changes = [...(options.changes ?? event.changes(kind, ground.stack))];
 		mkdirSync(this.upper, { recursive: true });
 		// an overlay in this process has set the umask to 0
 		chmodSync(this.upper, 0o755);
@@ -136,6 +136,7 @@ export class Cell {
 			isSync,
 			purpose,
 			...keptBy(this.ground.stack.keeping),
+			...(this.ground.stack.isPlain ? { fakeRoot: false } : {}),
 			...(isForgetful ? { nodesMax: 1, descriptorsMax: 2, listingLimits: { ...LISTING_LIMITS, cacheBytes: 0, windowEntries: 2 } } : {}),
 		};
 	}
@@ -221,7 +222,7 @@ export class Cell {
 			ground.disks[0].flush();
 		}
 		this.#before = await this.observe();
-		this.#models.push(Model.of(this.#before));
+		this.#models.push(Model.of(this.#before, ground.stack.isPlain ? `${process.getuid?.()}:${process.getgid?.()}` : "0:0"));
 		for (const [i, change] of this.#changes.entries()) this.#models.push(this.#models[i].after(change, madeBy(i)));
 		for (const [path, { handle, type }] of this.#before) {
 			if (type === "dir" && this.#isInside(path)) this.#cookies.set(handle, await this.#settle(() => cookiesOf(this.overlay, handle)));

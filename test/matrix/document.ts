@@ -28,8 +28,8 @@ const TITLES: Readonly<Record<Part["handles"], readonly string[]>> = {
 		"# The matrix of portable handles",
 		"",
 		"[The matrix](matrix.md) over stacks whose handles are [portable](portable.md). Where it says *ordinary user*, the overlay works in a process of",
-		"the user nobody, with `--fake-root` and without any privilege: root makes the disks and the images, mounts them, cuts their power and copies what is",
-		"root's, and nothing else. Those lowers that are no images are that user's own files.",
+		"the user nobody, with `--fake-root` where it does not say otherwise, and without any privilege: root makes the disks and the images, mounts",
+		"them, cuts their power and copies what is root's, and nothing else. Those lowers that are no images are that user's own files.",
 	],
 };
 

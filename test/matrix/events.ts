@@ -1,3 +1,4 @@
+import type { SetAttributes } from "../../src/overlay/types.ts";
 import { type Change, create, link, type MadeType, remove, rename, rmdir, setattr, write } from "./change.ts";
 import type { Kind } from "./kinds.ts";
 import type { Stack } from "./stacks.ts";
@@ -6,7 +7,7 @@ import type { Stack } from "./stacks.ts";
 export interface Event {
 	readonly name: string;
 	/** What a client asks for, one request after another. None: it only looks and reads. */
-	changes(kind: Kind): readonly Change[];
+	changes(kind: Kind, stack: Stack): readonly Change[];
 	/** After these: `again` is asked for under other names until a new object has the inode number of one that is gone. */
 	readonly again?: (kind: Kind, number: number) => Change;
 	/** What upper must show, or the event was not what its name says. */
@@ -44,6 +45,10 @@ const inside = ({ path }: Kind, name: string) => (path === "" ? name : `${path}/
 const isFileOrDirectory = (type: MadeType) => type === "reg" || type === "dir";
 const isDirectory = ({ type }: Kind) => type === "dir";
 
+const keepsOwners: Reason = (_kind, { isPlain }) => (isPlain ? "an ordinary user gives nothing away without --fake-root" : null);
+/** Owners where they can be changed, else something that every object has. */
+const given = ({ isPlain }: Stack, owner: SetAttributes): SetAttributes => (isPlain ? { mtime: { sec: 1_000_000_000, nsec: 5 } } : owner);
+
 export const EVENTS: readonly Event[] = [
 	{ name: "reading", changes: () => [], impossible: always },
 	{ name: "write", changes: ({ path }) => [write(path)], impossible: fileOnly },
@@ -53,7 +58,7 @@ export const EVENTS: readonly Event[] = [
 		changes: ({ path }) => [setattr(path, { mode: 0o711 })],
 		impossible: ({ type }) => (type === "lnk" ? "a symlink has no mode of its own" : null),
 	},
-	{ name: "chown", changes: ({ path }) => [setattr(path, { uid: 12, gid: 34 })], impossible: always },
+	{ name: "chown", changes: ({ path }) => [setattr(path, { uid: 12, gid: 34 })], impossible: keepsOwners },
 	{
 		name: "utimes",
 		changes: ({ path }) => [setattr(path, { atime: { sec: 1_234_567_890, nsec: 9 }, mtime: { sec: 1_234_567_891, nsec: 8 } })],
@@ -73,12 +78,12 @@ export const EVENTS: readonly Event[] = [
 	{ name: "link", changes: (kind) => [link(kind.path, `${other(kind)}/linked`)], impossible: noDirectory },
 	{
 		name: "the same object through two names",
-		changes: (kind) => {
+		changes: (kind, stack) => {
 			const { path, names, type } = kind;
 			const second = names[0] ?? `${other(kind)}/linked`;
 			return [
 				...(names.length > 0 ? [] : [link(path, second)]),
-				setattr(second, { gid: 7 }),
+				setattr(second, given(stack, { gid: 7 })),
 				...(type === "reg" ? [write(path), write(second, "second")] : []),
 			];
 		},
@@ -103,10 +108,10 @@ export const EVENTS: readonly Event[] = [
 	},
 	{
 		name: "rename of a merged directory three above it, then copy up",
-		changes: ({ top, path }) => [
+		changes: ({ top, path }, stack) => [
 			create(`${top}/mine`),
 			rename(top, "elsewhere"),
-			setattr(`elsewhere${path.slice(top.length)}`, { uid: 12 }),
+			setattr(`elsewhere${path.slice(top.length)}`, given(stack, { uid: 12 })),
 		],
 		impossible: notRoot,
 	},
@@ -139,7 +144,7 @@ export const EVENTS: readonly Event[] = [
 	{
 		name: "remove and create with the inode number used again",
 		// what lies in a lower alone keeps its number: the number of the copy comes again
-		changes: (kind) => [setattr(kind.path, { gid: 5 }), ...removing(kind), create(kind.path, kind.type)],
+		changes: (kind, stack) => [setattr(kind.path, given(stack, { gid: 5 })), ...removing(kind), create(kind.path, kind.type)],
 		// a file is made in place, a symlink in work, as a copy is: xfs takes numbers from near the directory
 		again: (kind, number) => create(`${parent(kind)}/again`, kind.type === "reg" && number % 2 === 0 ? "lnk" : kind.type),
 		impossible: either(notRoot, (_kind, stack) =>

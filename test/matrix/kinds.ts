@@ -121,6 +121,7 @@ export const KINDS: readonly Kind[] = [
 		name: "device",
 		top: "device",
 		type: "chr",
+		impossible: ({ isPlain }) => (isPlain ? "an ordinary user has devices only with --fake-root" : null),
 		main: { "device/g/p/s": { node: ["c", String(DEVICE.major), String(DEVICE.minor)] } },
 	}),
 	kind({

@@ -22,19 +22,24 @@ export class Model {
 	/** Every object that there ever was, by id. */
 	readonly #known: ReadonlyMap<string, string>;
 
-	private constructor(paths: Map<string, Expected>, known: ReadonlyMap<string, string>) {
+	/** Of what is made. */
+	readonly #maker: string;
+
+	private constructor(paths: Map<string, Expected>, known: ReadonlyMap<string, string>, maker: string) {
 		this.#paths = paths;
 		this.#known = known;
+		this.#maker = maker;
 	}
 
-	static of(tree: Tree): Model {
+	/** `maker`: user and group that new objects belong to. */
+	static of(tree: Tree, maker: string): Model {
 		const paths = new Map<string, Expected>();
 		const known = new Map<string, string>();
 		for (const [path, { handle, type, mode, owner, nlink, content, xattrs, mtime }] of tree) {
 			paths.set(path, { id: handle, type, mode, owner, nlink: type === "dir" ? null : nlink, content, xattrs, mtime });
 			if (!known.has(handle)) known.set(handle, path);
 		}
-		return new Model(paths, known);
+		return new Model(paths, known, maker);
 	}
 
 	get paths(): ReadonlyMap<string, unknown> {
@@ -64,7 +69,7 @@ export class Model {
 
 	/** A new model, after the change. `id` is what a made object is known by. */
 	after(change: Change, id: string): Model {
-		const next = new Model(new Map(this.#paths), this.#known);
+		const next = new Model(new Map(this.#paths), this.#known, this.#maker);
 		next.#apply(change, id);
 		return next;
 	}
@@ -112,7 +117,7 @@ export class Model {
 				this.#touch(path);
 				break;
 			case "create":
-				this.#paths.set(path, made(change.type, id));
+				this.#paths.set(path, made(change.type, id, this.#maker));
 				this.#touch(path);
 				break;
 		}
@@ -189,8 +194,8 @@ function differencesOf(path: string, expected: Expected, seen: Seen): string[] {
 	});
 }
 
-function made(type: MadeType, id: string): Expected {
+function made(type: MadeType, id: string, owner: string): Expected {
 	const content = { reg: "", dir: "", lnk: TARGET, chr: `${DEVICE.major}:${DEVICE.minor}` }[type];
 	const mode = { reg: 0o644, dir: 0o755, lnk: null, chr: 0o644 }[type];
-	return { id, type, mode, owner: "0:0", nlink: type === "dir" ? null : 1, content, xattrs: "", mtime: null };
+	return { id, type, mode, owner, nlink: type === "dir" ? null : 1, content, xattrs: "", mtime: null };
 }

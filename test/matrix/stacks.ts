@@ -18,6 +18,8 @@ export interface Stack {
 	readonly redirecting: number;
 	/** Where ids come from. */
 	readonly keeping: Keeping;
+	/** Without `--fake-root`: an ordinary user has nobody's files but their own. */
+	readonly isPlain: boolean;
 	/** The lowers are images of this kind, or shown by a FUSE file system, with what was planted. */
 	readonly image: ImageKind | null;
 }
@@ -27,12 +29,27 @@ export type ImageKind = "squashfs" | "erofs" | "fuse";
 const REDIRECTING = 1;
 
 function stack(name: string, upper: DiskKind, disks: readonly DiskKind[], hasRedirect = false): Stack {
-	return { name, lowers: disks.length, upper, disks, hasRedirect, redirecting: REDIRECTING, keeping: "kernel", image: null };
+	return {
+		name,
+		lowers: disks.length,
+		upper,
+		disks,
+		hasRedirect,
+		redirecting: REDIRECTING,
+		keeping: "kernel",
+		isPlain: false,
+		image: null,
+	};
 }
 
 /** With portable handles, as root keeps an upper, or an ordinary user, who is one. */
 function portable(keeping: "portable" | "ordinary", of: Stack, image: ImageKind | null = null): Stack {
 	return { ...of, name: `${of.name}, ${keeping === "portable" ? "portable handles" : "ordinary user"}`, keeping, image };
+}
+
+/** As `portable`, of an ordinary user without `--fake-root`. */
+function plain(of: Stack): Stack {
+	return { ...portable("ordinary", of), name: `${of.name}, ordinary user without --fake-root`, isPlain: true };
 }
 
 const times = (count: number, disk: DiskKind) => Array.from({ length: count }, () => disk);
@@ -72,4 +89,6 @@ export const PORTABLE_STACKS: readonly Stack[] = [
 	portable("ordinary", stack("three lowers, erofs images, upper on btrfs", "btrfs", times(3, "btrfs")), "erofs"),
 	portable("ordinary", stack("one lower by FUSE, upper on tmpfs", "tmpfs", ["tmpfs"]), "fuse"),
 	portable("ordinary", stack("three lowers by FUSE, upper on ext4", "ext4", times(3, "ext4")), "fuse"),
+	plain(stack("one lower, ext4", "ext4", ["ext4"])),
+	plain(stack("three lowers, upper on xfs, lowers on xfs, btrfs and tmpfs", "xfs", ["xfs", "btrfs", "tmpfs"])),
 ];
