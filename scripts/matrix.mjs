@@ -74,13 +74,13 @@ const failed = new Set();
 const results = new Map();
 /** Of cells that somebody else on this host has kept from being run. */
 const tries = new Map();
-let run = 0;
 let lowersChanged = 0;
 const share = stride === 1 ? "every call of a cell of kills" : `one of ${stride} calls of a cell of kills`;
 console.log(`matrix: seed ${seed}, ${possible} cells, ${share}`);
 await Promise.all(Array.from({ length: Math.min(Number(values.jobs), possible) }, () => worker()));
 
 const took = ((Date.now() - begun) / 1000).toFixed(0);
+const run = results.size;
 if (run < possible) console.log(`matrix: the time was over with ${possible - run} cells left`);
 const total = figuresOf([...results.keys()]);
 console.log(
@@ -107,7 +107,7 @@ function oneProcess() {
 			clearTimeout(timer);
 			current = Date.now() < end ? (queue.shift() ?? null) : null;
 			timer = setTimeout(() => child.kill("SIGKILL"), LIMIT_MS);
-			child.send(current);
+			child.send({ cell: current });
 		};
 		child.on("message", ({ result, changed }) => {
 			if (changed !== undefined) {
@@ -131,8 +131,8 @@ function oneProcess() {
 }
 
 function finish({ name, failure, crashPoints, kills }) {
-	run++;
 	results.set(name, { crashPoints, kills });
+	const run = results.size;
 	if (run % 500 === 0) console.log(`matrix: ${run} of ${possible}, ${failed.size} failed, ${((Date.now() - begun) / 1000).toFixed(0)} s`);
 	if (failure === null) return;
 	failed.add(name);

@@ -8,7 +8,7 @@ import { plant, type TreeDescription } from "./support/lower-tree.ts";
 import { Access3, FileType3, ok, refused } from "./support/nfs3-client.ts";
 import { full, needs } from "./support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "./support/scratch.ts";
-import { layerArguments, type OrdinaryUser, ordinaryUser, runHoldfast, startServer } from "./support/server-process.ts";
+import { layerArguments, NOBODY, type OrdinaryUser, ordinaryUser, runHoldfast, startServer } from "./support/server-process.ts";
 import { assertSameTree, readXattrs, snapshotTree } from "./support/tree-snapshot.ts";
 
 /** A server that an ordinary user runs, with handles that need no privilege and no kernel handles. */
@@ -466,7 +466,7 @@ test("a lower that was changed although it must not: stale, and named in the log
 /** Why an ordinary user has no user namespace of that kind here; false where there is one. */
 function cannotUnshare(...options: readonly string[]): string | false {
 	if (skip !== false) return skip;
-	const { status } = spawnSync("unshare", [...options, "true"], { uid: 65534, gid: 65534, stdio: "ignore" });
+	const { status } = spawnSync("unshare", [...options, "true"], { uid: NOBODY, gid: NOBODY, stdio: "ignore" });
 	return status === 0 ? false : `this kernel lets no user unshare ${options.join(" ")}`;
 }
 

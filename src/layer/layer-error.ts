@@ -12,7 +12,7 @@ export class UnfitError extends LayerError {
 	readonly problem: string;
 
 	/** `remedy`: whole sentences that say what to do, or nothing. */
-	constructor(problem: string, remedy: string) {
+	constructor(problem: string, remedy = "") {
 		super(remedy === "" ? `${problem}.` : `${problem}. ${remedy}`);
 		this.name = "UnfitError";
 		this.problem = problem;

@@ -248,7 +248,7 @@ export class LayerOpener {
 		fstat(directory, stat);
 		const uuid = fileSystemUuid(directory, name);
 		if (typeof uuid === "number") {
-			throw new UnfitError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}`, "");
+			throw new UnfitError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}`);
 		}
 		if (name === "overlay" && uuid.every((byte) => byte === 0)) {
 			throw new UnfitError(
@@ -303,8 +303,8 @@ function openFailure(error: number): string {
 /** `kind`: the file system's name by its magic number, `name`: what the mount table says. */
 function unfit(path: string, role: "lower" | "upper", kind: string, name: string): LayerError {
 	const { fact, remedy } = whyUnfit(kind, name, role);
-	const error = new UnfitError(`Cannot serve the ${role} ${path}: ${fact}`, remedy);
-	return isMadeUp(kind) ? new LayerError(error.message) : error;
+	const problem = `Cannot serve the ${role} ${path}: ${fact}`;
+	return isMadeUp(kind) ? new LayerError(`${problem}. ${remedy}`) : new UnfitError(problem, remedy);
 }
 
 /** Whether the kernel (6.7 and newer) has given a btrfs another id for this mount than it has on disk. */
@@ -336,7 +336,7 @@ export function privateTree(directory: number, path: string, readOnly: boolean):
 		);
 	}
 	if (root === -ERRNO.ENOSYS) {
-		throw new UnfitError(`Cannot make a private mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer`, "");
+		throw new UnfitError(`Cannot make a private mount of ${path}: open_tree(2) and mount_setattr(2) need Linux 5.12 or newer`);
 	}
 	if (root === -ERRNO.EINVAL) {
 		throw new UnfitError(
@@ -366,7 +366,7 @@ function checkHandles(root: number, handle: FileHandle, path: string, role: stri
 			"Run holdfast as root, or with --handles portable.",
 		);
 	}
-	throw new UnfitError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}`, "");
+	throw new UnfitError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}`);
 }
 
 /** Tells inodes of all mounted file systems apart. */

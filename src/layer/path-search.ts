@@ -46,8 +46,9 @@ export function openDirectoryIn(root: number, path: Buffer): number {
 	return openInTree(root, path, O.rdonly | O.directory | O.nofollow | O.noatime);
 }
 
-/** Opens a path of any length below a root, as far at a time as one call takes. A descriptor, or the negated error number. */
+/** Opens a path of any length below a root, or the root, as far at a time as one call takes. A descriptor, or the negated error number. */
 export function openNames(root: number, names: readonly Buffer[], flags: number): number {
+	if (names.length === 0) return openAt(root, ".", flags & ~O.nofollow);
 	let directory = root;
 	for (let from = 0; ; ) {
 		let length = 0;

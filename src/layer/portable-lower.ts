@@ -13,6 +13,7 @@ import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelo
 import type { RebaseRows } from "./rebase-rows.ts";
 import type { Rebound } from "./rebound.ts";
 import type { ReboundRow } from "./rebound-rows.ts";
+import { setRecent } from "./recent.ts";
 
 /** Paths that are remembered: what is not costs a search. */
 const PLACES_MAX = 65_536;
@@ -46,19 +47,22 @@ class PathPlace {
 	}
 }
 
-/**
- * Told where a search takes long, or may: may throw to have it made elsewhere, and the question asked again. `entriesMax`: names that it may look
- * at; where it takes more, `noteFar` is to be told.
- */
-export type SearchElsewhere = (id: Buffer, entriesMax: number) => Buffer[] | null;
+/** Has searches made in other threads. */
+export interface SearchElsewhere {
+	/** Whether a search may have to wait for a disk: a short one is made elsewhere too then. */
+	mayWait(): boolean;
+	/**
+	 * Throws, so that the question is asked again when the search has ended, and returns where it is known that there is no such path.
+	 * `entriesMax`: names that it may look at; where it takes more, `noteFar` is told.
+	 */
+	search(id: Buffer, entriesMax: number): void;
+}
 
 /** Portable ids of a lower: each object is its path, and what leads from an id to its path is remembered or searched for. */
 export class PortableLower implements HandleProvider {
 	readonly isPortable = true;
 	/** Null: searches are made at once, however long they take. */
 	searchElsewhere: SearchElsewhere | null = null;
-	/** Whether a search may have to wait for a disk: a short one is made elsewhere too then. */
-	mayWait: (() => boolean) | null = null;
 	/** Told the path of an object that is not what it was when its handle was given out. */
 	onChanged: ((path: Buffer) => void) | null = null;
 	/** What is left of the time when the export had kernel handles; null: it never had. */
@@ -77,7 +81,7 @@ export class PortableLower implements HandleProvider {
 	#lastAbove: Buffer | null = null;
 	#lastAboveKey = "";
 	/** Ids that are searched for elsewhere: whoever asks again does not begin anew. */
-	readonly #far = new Set<string>();
+	readonly #far = new Map<string, true>();
 
 	constructor(root: number) {
 		this.#root = root;
@@ -140,7 +144,7 @@ export class PortableLower implements HandleProvider {
 	open(handle: FileHandle, flags: number): number {
 		if (handle.type !== PORTABLE.path) return this.rebound?.open(handle, flags) ?? -ERRNO.ESTALE;
 		if (!isPathId(handle)) return -ERRNO.ESTALE;
-		if (depthOf(handle.bytes) === 0) return openAt(this.#root, ".", flags & ~O.nofollow);
+		if (depthOf(handle.bytes) === 0) return openNames(this.#root, [], flags);
 		const place = this.#remembered(handle.bytes);
 		let names: readonly Buffer[] | null = null;
 		let fd: number;
@@ -195,8 +199,7 @@ export class PortableLower implements HandleProvider {
 
 	/** It takes a long search. */
 	noteFar(id: Buffer): void {
-		this.#far.add(id.toString("latin1"));
-		if (this.#far.size > FAR_MAX) this.#far.delete(this.#far.values().next().value as string);
+		setRecent(this.#far, id.toString("latin1"), true, FAR_MAX);
 	}
 
 	/** What a search has found. */
@@ -376,17 +379,19 @@ export class PortableLower implements HandleProvider {
 
 	#search(id: Buffer): Buffer[] | null {
 		const elsewhere = this.searchElsewhere;
-		let names: Buffer[] | null | typeof TOO_FAR = TOO_FAR;
-		if (elsewhere === null) names = searchPath(this.#root, id, Number.POSITIVE_INFINITY);
-		else {
-			if (!this.#far.has(id.toString("latin1"))) {
-				names = this.mayWait?.() === true ? elsewhere(id, INLINE_ENTRIES) : searchPath(this.#root, id, INLINE_ENTRIES, INLINE_MS);
-				if (names === TOO_FAR) this.noteFar(id);
-			}
-			if (names === TOO_FAR) names = elsewhere(id, Number.POSITIVE_INFINITY);
+		const isFar = this.#far.has(id.toString("latin1"));
+		if (elsewhere !== null && (isFar || elsewhere.mayWait())) {
+			elsewhere.search(id, isFar ? Number.POSITIVE_INFINITY : INLINE_ENTRIES);
+			return null;
 		}
-		if (names === null || names === TOO_FAR) return null;
-		this.learn(names);
+		const names =
+			elsewhere === null ? searchPath(this.#root, id, Number.POSITIVE_INFINITY) : searchPath(this.#root, id, INLINE_ENTRIES, INLINE_MS);
+		if (names === TOO_FAR) {
+			this.noteFar(id);
+			elsewhere?.search(id, Number.POSITIVE_INFINITY);
+			return null;
+		}
+		if (names !== null) this.learn(names);
 		return names;
 	}
 }

@@ -82,15 +82,17 @@ export class KeptRights implements Rights {
 	readonly isKept = true;
 	readonly asRoot: boolean;
 	links: LinkOwners | null = null;
-	readonly keepsOwners: boolean;
 	readonly #uid: number;
 	readonly #gid: number;
 
 	constructor(asRoot: boolean, uid: number, gid: number) {
 		this.asRoot = asRoot;
-		this.keepsOwners = asRoot;
 		this.#uid = uid;
 		this.#gid = gid;
+	}
+
+	get keepsOwners(): boolean {
+		return this.asRoot;
 	}
 
 	show(fd: number, stat: Stat): void {

@@ -1,7 +1,8 @@
 import { parentPort } from "node:worker_threads";
 import { copyData, copyRanges } from "../layer/copy-data.ts";
 import { syncFile, syncFileSystem, writeOut } from "../linux/data.ts";
-import { findPath, type Job, type JobResult } from "./offload.ts";
+import { findPath } from "./find-path.ts";
+import type { Job, JobResult } from "./offload.ts";
 import { scan } from "./scan.ts";
 import { warm } from "./warm.ts";
 

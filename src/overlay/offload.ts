@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import type { Ranges } from "../layer/copy-data.ts";
-import { searchPath } from "../layer/path-search.ts";
+import type { FoundPath, PathRequest } from "./find-path.ts";
 import type { ScanRequest, ScanResult } from "./scan.ts";
 import type { WarmRequest } from "./warm.ts";
 
@@ -14,27 +14,6 @@ export type Job =
 	| ({ readonly kind: "warm" } & WarmRequest)
 	/** The path of a portable id below the root of its lower. */
 	| ({ readonly kind: "search" } & PathRequest);
-
-/** Of the directories that the object may lie in. */
-export interface PathRequest {
-	readonly root: number;
-	readonly id: Uint8Array;
-	/** Names that may be looked at. */
-	readonly entriesMax: number;
-}
-
-/** What a search for a path has found. */
-export interface FoundPath {
-	/** Null: there is none. */
-	readonly names: readonly Uint8Array[] | null | "too far";
-	readonly milliseconds: number;
-}
-
-export function findPath({ root, id, entriesMax }: PathRequest): FoundPath {
-	const begun = performance.now();
-	const names = searchPath(root, Buffer.from(id), entriesMax);
-	return { names, milliseconds: performance.now() - begun };
-}
 
 /** A negated error number, 0, or what a scan or a search found. */
 export type JobResult = number | ScanResult | FoundPath;

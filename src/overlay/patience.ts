@@ -6,8 +6,9 @@ import type { FileHandle } from "../linux/file-handle.ts";
 import { close, duplicate } from "../linux/open.ts";
 import type { Engine } from "./engine.ts";
 import { Pending } from "./errors.ts";
-import { type FoundPath, type Job, Offload, type PathRequest } from "./offload.ts";
-import type { WarmRequest } from "./warm.ts";
+import type { FoundPath, PathRequest } from "./find-path.ts";
+import { type Job, Offload } from "./offload.ts";
+import type { WarmPlace, WarmRequest } from "./warm.ts";
 
 /** Calls on a file system that were quick, one after the other, before it is trusted. */
 const STREAK = 32;
@@ -22,7 +23,13 @@ const THREADS = 4;
 /** For the threads to end. */
 const CLOSE_MS = 1000;
 
-type What = WarmRequest["what"];
+/** What may have to wait. */
+interface Question extends Pick<WarmRequest, "what" | "name" | "offset" | "length"> {
+	readonly layer: Layer;
+	readonly handle: FileHandle;
+	/** Of the file whose content is asked for; else -1. */
+	readonly fd: number;
+}
 
 interface State {
 	/** Questions that hold up a request each. */
@@ -54,14 +61,18 @@ export class Patience {
 	}
 
 	/** To be called before a call that may wait for the disk of a lower. Throws Pending where it has to be made elsewhere first. */
-	guard(layer: Layer, handle: FileHandle, name: Uint8Array | null, what: What): void {
-		if (isQuick(layer)) return;
-		const now = this.#clock();
-		this.#judge(now);
-		const state = this.#stateOf(layer);
-		if (!state.isTrusted) this.#ask(state, layer, handle, name, what, now);
-		this.#current = state;
-		this.#since = now;
+	guard(layer: Layer, handle: FileHandle, name: Uint8Array | null, what: Exclude<WarmRequest["what"], "data">): void {
+		this.#guard({ layer, handle, name, what, fd: -1, offset: 0, length: 0 });
+	}
+
+	/** As `guard`, before content is read of an open file, on a file system that does not say whether it is in memory. */
+	guardData({ layer, handle }: Real, fd: number, offset: number, length: number): void {
+		this.#guard({ layer, handle, name: null, what: "data", fd, offset, length });
+	}
+
+	/** Content of an open file that is not in memory, of any layer; returns when it was read a moment ago, and has been lost again. */
+	data({ layer, handle }: Real, fd: number, offset: number, length: number): void {
+		this.#ask(this.#stateOf(layer), { layer, handle, name: null, what: "data", fd, offset, length }, this.#clock());
 	}
 
 	/** Whether this may take longer than a file system in memory does, so that a long list is read elsewhere. */
@@ -69,27 +80,11 @@ export class Patience {
 		return isQuick(layer) || this.#stateOf(layer).isTrusted;
 	}
 
-	/** Content that is not in memory, of any layer, of a file that is open; returns when it was read a moment ago, and has been lost again. */
-	data({ layer, handle }: Real, fd: number, offset: number, length: number): void {
-		this.#ask(this.#stateOf(layer), layer, handle, null, "data", this.#clock(), fd, offset, length);
-	}
-
-	/** As `guard`, for content on a file system that does not say whether it is in memory. */
-	guardData({ layer, handle }: Real, fd: number, offset: number, length: number): void {
-		if (isQuick(layer)) return;
-		const now = this.#clock();
-		this.#judge(now);
+	/** A search for a path, in a thread; how long a short one takes shows how quick the file system is. */
+	async search(layer: Layer, request: PathRequest, isShort: boolean): Promise<FoundPath> {
 		const state = this.#stateOf(layer);
-		if (!state.isTrusted) this.#ask(state, layer, handle, null, "data", now, fd, offset, length);
-		this.#current = state;
-		this.#since = now;
-	}
-
-	/** A short search, in the threads for questions: it shows how quick the file system is. */
-	async searchNear(layer: Layer, request: PathRequest): Promise<FoundPath> {
-		const state = this.#stateOf(layer);
-		const found = (await state.quick.run({ kind: "search", ...request })) as FoundPath;
-		this.#learn(state, "inode", found.milliseconds);
+		const found = (await (isShort ? state.quick : state.long).run({ kind: "search", ...request })) as FoundPath;
+		if (isShort) this.#learn(state, found.milliseconds);
 		return found;
 	}
 
@@ -110,6 +105,16 @@ export class Patience {
 		await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
 	}
 
+	#guard(question: Question): void {
+		if (isQuick(question.layer)) return;
+		const now = this.#clock();
+		this.#judge(now);
+		const state = this.#stateOf(question.layer);
+		if (!state.isTrusted) this.#ask(state, question, now);
+		this.#current = state;
+		this.#since = now;
+	}
+
 	#judge(now: number): void {
 		if (this.#current !== null && now - this.#since > SLOW_MS) {
 			this.#current.isTrusted = false;
@@ -127,35 +132,18 @@ export class Patience {
 		return state;
 	}
 
-	#ask(
-		state: State,
-		layer: Layer,
-		handle: FileHandle,
-		name: Uint8Array | null,
-		what: What,
-		now: number,
-		file = -1,
-		offset = 0,
-		length = 0,
-	): void {
-		const id = `${layer.fileSystem.number}:${handle.type}:${handle.bytes.toString("latin1")}`;
-		const key = `${what}:${id}:${offset}:${length}:${name === null ? "" : Buffer.from(name.buffer, name.byteOffset, name.length).toString("latin1")}`;
+	#ask(state: State, question: Question, now: number): void {
+		const { layer, name, what, offset, length } = question;
+		const key = keyOf(question);
 		const warm = this.#warm.get(key);
 		if (warm !== undefined && warm > now) return;
 		const asked = this.#asked.get(key);
 		if (asked !== undefined) throw new Pending(asked);
-		const trail = layer.handles.trail(handle);
-		// what is to be searched for is asked for when it has been found
-		if (file < 0 && trail === null && layer.handles.isPortable) return;
-		const fd = file < 0 ? -1 : duplicate(file);
-		if (file >= 0 && fd < 0) return;
+		const place = placeOf(question);
+		if (place === null) return;
 		const job: Job = {
 			kind: "warm",
-			fd,
-			root: trail?.root ?? layer.root,
-			path: trail === null ? null : new Uint8Array(Buffer.concat(trail.names.flatMap((part) => [SEPARATOR, part]))),
-			type: handle.type,
-			handle: Buffer.from(handle.bytes),
+			place,
 			name: name === null ? null : Buffer.from(name),
 			what,
 			offset,
@@ -164,10 +152,13 @@ export class Patience {
 		};
 		const ready = state.quick
 			.run(job)
-			.then((took) => this.#learn(state, what, took as number))
+			.then((took) => {
+				// how much there is to read says nothing of how quick it is
+				if (what !== "data" && what !== "list") this.#learn(state, took as number);
+			})
 			.catch(() => {})
 			.then(() => {
-				if (fd >= 0) close(fd);
+				if (place.by === "descriptor") close(place.fd);
 				this.#asked.delete(key);
 				setRecent(this.#warm, key, this.#clock() + WARM_MS, WARM_MAX);
 			});
@@ -175,12 +166,27 @@ export class Patience {
 		throw new Pending(ready);
 	}
 
-	#learn(state: State, what: What, took: number): void {
-		// how much there is to read says nothing of how quick it is
-		if (what === "data" || what === "list") return;
+	#learn(state: State, took: number): void {
 		state.streak = took < QUICK_MS ? state.streak + 1 : 0;
 		state.isTrusted = state.streak >= STREAK;
 	}
+}
+
+function keyOf({ layer, handle, name, what, offset, length }: Question): string {
+	const id = `${layer.fileSystem.number}:${handle.type}:${handle.bytes.toString("latin1")}`;
+	return `${what}:${id}:${offset}:${length}:${name === null ? "" : Buffer.from(name.buffer, name.byteOffset, name.length).toString("latin1")}`;
+}
+
+/** Where a thread finds what is asked about; null: it does not, as what is to be searched for first. A descriptor is the thread's own. */
+function placeOf({ layer, handle, fd }: Question): WarmPlace | null {
+	if (fd >= 0) {
+		const own = duplicate(fd);
+		return own < 0 ? null : { by: "descriptor", fd: own };
+	}
+	if (!layer.handles.isPortable) return { by: "handle", mount: layer.root, type: handle.type, bytes: Buffer.from(handle.bytes) };
+	const trail = layer.handles.trail(handle);
+	if (trail === null) return null;
+	return { by: "path", root: trail.root, path: new Uint8Array(Buffer.concat(trail.names.flatMap((name) => [SEPARATOR, name]))) };
 }
 
 /** An upper that does not answer cannot serve, and what lies in memory always answers. */

@@ -1,24 +1,23 @@
-import { namesInPath, openNames } from "../layer/path-search.ts";
+import { namesInPath, openInTree, openNames } from "../layer/path-search.ts";
 import { readAhead, readInto } from "../linux/data.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { openByHandle } from "../linux/file-handle.ts";
 import { allocate } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
-import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
+import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { FileType } from "./types.ts";
 
-/** What a thread looks at so that the kernel has it in memory: an inode by its handle, its path or a descriptor, or an entry of it. */
+/** Where a thread finds an inode: open already, by its handle, or by names with slashes between them below a directory. */
+export type WarmPlace =
+	| { readonly by: "descriptor"; readonly fd: number }
+	| { readonly by: "handle"; readonly mount: number; readonly type: number; readonly bytes: Uint8Array }
+	| { readonly by: "path"; readonly root: number; readonly path: Uint8Array };
+
+/** What a thread looks at so that the kernel has it in memory: an inode, or an entry of it. */
 export interface WarmRequest {
-	/** Open already, for its content; else -1. */
-	readonly fd: number;
-	/** A descriptor on the file system, or where the path begins. */
-	readonly root: number;
-	/** Names, with slashes between them; null: it is found by its handle. */
-	readonly path: Uint8Array | null;
-	readonly type: number;
-	readonly handle: Uint8Array;
+	readonly place: WarmPlace;
 	readonly name: Uint8Array | null;
 	/** The inode with its attributes; all directories above it too; its entries; or its content. */
 	readonly what: "inode" | "climb" | "list" | "data";
@@ -36,9 +35,10 @@ let buffer: ReturnType<typeof allocate> | null = null;
 /** The milliseconds that it took, whatever came of it: whoever waits for it asks again and sees. */
 export function warm(request: WarmRequest): number {
 	const begun = performance.now();
-	if (request.fd >= 0) look(request.fd, request);
+	const { place } = request;
+	if (place.by === "descriptor") look(place.fd, request);
 	else {
-		const fd = open(request);
+		const fd = open(place, (request.what === "list" ? O.rdonly | O.noatime | O.nonblock : O.path) | O.nofollow);
 		if (fd >= 0) {
 			look(fd, request);
 			close(fd);
@@ -47,11 +47,9 @@ export function warm(request: WarmRequest): number {
 	return performance.now() - begun;
 }
 
-function open({ what, root, path, type, handle }: WarmRequest): number {
-	const flags = (what === "list" ? O.rdonly | O.noatime | O.nonblock : O.path) | O.nofollow;
-	if (path === null) return openByHandle(root, { type, bytes: Buffer.from(handle) }, flags);
-	if (path.length === 0) return openAt(root, ".", flags & ~O.nofollow);
-	return openNames(root, namesInPath(Buffer.from(path)), flags);
+function open(place: Exclude<WarmPlace, { readonly by: "descriptor" }>, flags: number): number {
+	if (place.by === "path") return openNames(place.root, namesInPath(Buffer.from(place.path)), flags);
+	return openByHandle(place.mount, { type: place.type, bytes: Buffer.from(place.bytes) }, flags);
 }
 
 function look(fd: number, request: WarmRequest): void {
@@ -63,7 +61,7 @@ function look(fd: number, request: WarmRequest): void {
 				return;
 			}
 			{
-				const entry = openBeneath(fd, name, O.path | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
+				const entry = openInTree(fd, name, O.path | O.nofollow);
 				if (entry < 0) return;
 				attributes(entry, request.xattrs);
 				close(entry);

@@ -109,13 +109,7 @@ export class PowerDisk {
 
 	/** The power is back: the journal is replayed. What was still open here is closed, as with a process that has ended. */
 	restore(): void {
-		for (const fd of this.#open) {
-			try {
-				closeSync(fd);
-			} catch {
-				// whoever had it open has closed it
-			}
-		}
+		closeAll(this.#open);
 		this.#made.unmount(this.#path);
 		this.#untilReleased();
 		if (this.kind === "btrfs") renameSync(`${this.#image}.cut`, this.#image);
@@ -139,6 +133,16 @@ export function flushFileSystem(path: string): void {
 	const root = openSync(path, "r");
 	syncFileSystem(root);
 	closeSync(root);
+}
+
+export function closeAll(descriptors: readonly number[]): void {
+	for (const fd of descriptors) {
+		try {
+			closeSync(fd);
+		} catch {
+			// whoever had it open has closed it
+		}
+	}
 }
 
 /** What this process has open on the file system that a path lies on. */

@@ -1,7 +1,8 @@
 import { setImmediate } from "node:timers/promises";
 import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
 import { syncFile, syncFileSystem } from "../../src/linux/data.ts";
-import { findPath, type Job, type JobResult, type Offload } from "../../src/overlay/offload.ts";
+import { findPath } from "../../src/overlay/find-path.ts";
+import type { Job, JobResult, Offload } from "../../src/overlay/offload.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { scan } from "../../src/overlay/scan.ts";
 import { warm } from "../../src/overlay/warm.ts";

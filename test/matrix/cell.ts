@@ -11,7 +11,7 @@ import type { Node } from "../../src/overlay/node.ts";
 import { adoptLowers, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import { untilReady } from "../../src/overlay/settle.ts";
-import { Inconclusive } from "../crash/power-disk.ts";
+import { flushFileSystem, Inconclusive } from "../crash/power-disk.ts";
 import { type Keeping, keptBy, parentOf, requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { type Change, perform } from "./change.ts";
@@ -219,7 +219,7 @@ export class Cell {
 		}
 		if (this.#options.isSync) {
 			await this.overlay.stable();
-			ground.disks[0].flush();
+			flushFileSystem(ground.disks[0].path);
 		}
 		this.#before = await this.observe();
 		this.#models.push(Model.of(this.#before, ground.stack.isPlain ? `${process.getuid?.()}:${process.getgid?.()}` : "0:0"));

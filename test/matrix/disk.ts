@@ -1,22 +1,17 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, closeSync, mkdirSync } from "node:fs";
+import { chmodSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { descriptorsOn, flushFileSystem, PowerDisk } from "../crash/power-disk.ts";
+import { flushFileSystem, PowerDisk } from "../crash/power-disk.ts";
 import type { Scratch } from "../support/scratch.ts";
 import type { DiskKind } from "./stacks.ts";
 
 /** A file system for layers, that can lose its power and be mounted elsewhere. */
 export interface Disk {
-	readonly kind: DiskKind;
 	readonly path: string;
-	/** Everything is on the disk. */
-	flush(): void;
 	/** From here on nothing reaches the disk; with `isCommitted` all metadata changed so far has, as by somebody else's fsync. */
 	cut(isCommitted: boolean): void;
 	/** The power is back. What is still open is closed. */
 	restore(): void;
-	/** Closes whatever this process has open there, as its end would. */
-	closeDescriptors(): void;
 	/** Mounts it at another path. Nothing may be open there. */
 	move(): void;
 	moveBack(): void;
@@ -24,7 +19,7 @@ export interface Disk {
 
 /** Made and mounted by this process, which is root's. Any user may have files there. */
 export class MountedDisk implements Disk {
-	readonly kind: DiskKind;
+	readonly #kind: DiskKind;
 	readonly #made: Scratch;
 	readonly #name: string;
 	readonly #power: PowerDisk | null;
@@ -33,22 +28,18 @@ export class MountedDisk implements Disk {
 
 	/** Its image lies in the folder `images` of `made`. */
 	constructor(made: Scratch, kind: DiskKind, images: string) {
-		this.kind = kind;
+		this.#kind = kind;
 		this.#made = made;
 		this.#name = `${images}/disk-${kind}`;
 		this.#power = kind === "tmpfs" ? null : new PowerDisk(made, kind, this.#name);
 		this.#home = this.#power?.path ?? made.mount(kind, this.#name);
 		this.#path = this.#home;
 		chmodSync(this.#home, 0o777);
-		this.flush();
+		flushFileSystem(this.#home);
 	}
 
 	get path(): string {
 		return this.#path;
-	}
-
-	flush(): void {
-		flushFileSystem(this.#path);
 	}
 
 	cut(isCommitted: boolean): void {
@@ -60,14 +51,10 @@ export class MountedDisk implements Disk {
 		this.#power?.restore();
 	}
 
-	closeDescriptors(): void {
-		for (const fd of descriptorsOn(this.#path)) closeSync(fd);
-	}
-
 	move(): void {
 		const there = join(this.#made.path, "elsewhere", this.#name);
 		mkdirSync(there, { recursive: true });
-		if (this.kind === "tmpfs") execFileSync("mount", ["--bind", this.#home, there]);
+		if (this.#kind === "tmpfs") execFileSync("mount", ["--bind", this.#home, there]);
 		else {
 			this.#made.unmount(this.#home);
 			execFileSync("mount", ["-o", "loop", join(this.#made.path, `${this.#name}.img`), there]);
@@ -78,7 +65,7 @@ export class MountedDisk implements Disk {
 	moveBack(): void {
 		if (this.#path === this.#home) return;
 		execFileSync("umount", [this.#path]);
-		if (this.kind !== "tmpfs") this.#made.mountImage(this.#name);
+		if (this.#kind !== "tmpfs") this.#made.mountImage(this.#name);
 		this.#path = this.#home;
 	}
 }

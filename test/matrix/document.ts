@@ -38,7 +38,7 @@ export function documentOf(part: Part, failed: ReadonlySet<string>, run: RunFigu
 	const { stacks, faults, handles } = part;
 	const cells = cellsOf(part);
 	const reasons = [...new Set(cells.flatMap(({ impossible }) => (impossible === null ? [] : [impossible])))];
-	const failing = cells.filter(({ name }) => failed.has(name)).length;
+	const failing = cells.flatMap(({ name }) => (failed.has(name) ? [name] : [])).sort();
 	const count = { all: cells.length, impossible: cells.filter(({ impossible }) => impossible !== null).length };
 	return `${[
 		...TITLES[handles],
@@ -51,7 +51,7 @@ export function documentOf(part: Part, failed: ReadonlySet<string>, run: RunFigu
 		"writes nothing; lowers stay as they are; `holdfast check` finds nothing. After a crash a change has happened or has not, and the request",
 		"that comes again gets its answer. [development.md](development.md) tells how the cells are made and run.",
 		"",
-		`${count.all} cells: ${count.all - count.impossible - failing} hold, ${failing} do not, ${count.impossible} cannot exist.`,
+		`${count.all} cells: ${count.all - count.impossible - failing.length} hold, ${failing.length} do not, ${count.impossible} cannot exist.`,
 		`In this run the world was stopped before ${run.crashPoints} system calls, ${run.stride === 1 ? "all" : `one of ${run.stride}`} of each cell of kills, and ${run.processes} processes were killed.`,
 		"",
 		"## Events and kinds",
@@ -81,18 +81,7 @@ export function documentOf(part: Part, failed: ReadonlySet<string>, run: RunFigu
 		"## Why cells cannot exist",
 		"",
 		...reasons.map((reason, i) => `- ${letter(i)}: ${reason}`),
-		...(failing === 0
-			? []
-			: [
-					"",
-					FAILED_HEADING,
-					"",
-					...cells
-						.filter(({ name }) => failed.has(name))
-						.map(({ name }) => name)
-						.sort()
-						.map((name) => `- \`${name}\``),
-				]),
+		...(failing.length === 0 ? [] : ["", FAILED_HEADING, "", ...failing.map((name) => `- \`${name}\``)]),
 	].join("\n")}\n`;
 
 	function number(some: readonly CellOfMatrix[]): string {

@@ -1,9 +1,9 @@
 import { execFileSync } from "node:child_process";
-import { closeSync, lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
 import { untilReady } from "../../src/overlay/settle.ts";
-import { descriptorsOn } from "../crash/power-disk.ts";
+import { closeAll, descriptorsOn, flushFileSystem } from "../crash/power-disk.ts";
 import { keptBy, requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { walk } from "../in-process/walk.ts";
@@ -147,12 +147,11 @@ export class Ground {
 
 	/** Whatever this process has open in the layers, as its end would. */
 	closeDescriptors(): void {
-		for (const disk of this.disks) disk.closeDescriptors();
-		for (const at of this.#mounted ?? []) for (const fd of descriptorsOn(at)) closeSync(fd);
+		for (const at of [...this.disks.map(({ path }) => path), ...(this.#mounted ?? [])]) closeAll(descriptorsOn(at));
 	}
 
 	flush(): void {
-		for (const disk of this.disks) disk.flush();
+		for (const { path } of this.disks) flushFileSystem(path);
 	}
 
 	/** Numbers, link counts, sizes, owners, modes and times of all inodes of the lowers. */

@@ -9,6 +9,7 @@ import type { CopyName } from "./copies.ts";
 import { RootPlace } from "./place.ts";
 import type { CellResult } from "./runner.ts";
 import { type DiskKind, PORTABLE_STACKS } from "./stacks.ts";
+import type { Asked, Told } from "./worker.ts";
 
 /**
  * What the process of an ordinary user asks root for, one line of JSON each: the name of a function and what it is given. It waits for the
@@ -32,7 +33,7 @@ export class OrdinaryProcess {
 	#wait: { readonly resolve: (message: unknown) => void; readonly reject: (error: Error) => void } | null = null;
 
 	constructor(stride: number, seed: number) {
-		const worker = ordinaryPath(this.#program, "dist/test/matrix/ordinary-worker.js", ["dist/test"]);
+		const worker = ordinaryPath(this.#program, "dist/test/matrix/worker.js", ["dist/test"]);
 		this.#process = spawn(...diesWithParent([process.execPath, worker, String(stride), String(seed)]), {
 			stdio: ["ignore", "inherit", "inherit", "pipe", "ipc"],
 			cwd: "/",
@@ -50,14 +51,14 @@ export class OrdinaryProcess {
 
 	/** One cell. */
 	async run(name: string): Promise<CellResult> {
-		return (await this.#ask(name)) as CellResult;
+		return ((await this.#ask(name)) as Told).result as CellResult;
 	}
 
 	/** Stacks whose lowers have changed. */
 	async end(): Promise<string[]> {
-		const changed = (await this.#ask(null)) as string[];
+		const { changed } = (await this.#ask(null)) as Told;
 		await this.close();
-		return changed;
+		return changed as string[];
 	}
 
 	async close(): Promise<void> {
@@ -69,7 +70,7 @@ export class OrdinaryProcess {
 	#ask(cell: string | null): Promise<unknown> {
 		return new Promise((resolve, reject) => {
 			this.#wait = { resolve, reject };
-			this.#process.send({ cell }, (error) => {
+			this.#process.send({ cell } satisfies Asked, (error) => {
 				if (error !== null) this.#take()?.reject(error);
 			});
 		});
@@ -83,7 +84,7 @@ export class OrdinaryProcess {
 
 	async #answer(request: string): Promise<Answer> {
 		try {
-			const [name, ...given] = JSON.parse(request) as [keyof ReturnType<typeof servicesOf>, ...never[]];
+			const [name, ...given] = JSON.parse(request) as [keyof Services, ...never[]];
 			const service = servicesOf(this.#place)[name] as (...given: never[]) => unknown;
 			return { value: (await service(...given)) ?? null };
 		} catch (error) {
@@ -100,17 +101,11 @@ export function servicesOf(place: RootPlace) {
 	return {
 		disk: (kind: DiskKind) => place.disk(kind).path,
 		cut: (kind: DiskKind, isCommitted: boolean) => place.disk(kind).cut(isCommitted),
-		restore(kind: DiskKind) {
-			place.disk(kind).restore();
-			return place.disk(kind).path;
-		},
-		move(kind: DiskKind) {
-			place.disk(kind).move();
-			return place.disk(kind).path;
-		},
-		moveBack(kind: DiskKind) {
-			place.disk(kind).moveBack();
-			return place.disk(kind).path;
+		/** Where it is then. */
+		mountAgain(kind: DiskKind, how: "restore" | "move" | "moveBack") {
+			const disk = place.disk(kind);
+			disk[how]();
+			return disk.path;
 		},
 		imagesOf(name: string) {
 			const stack = PORTABLE_STACKS.find((one) => one.name === name);

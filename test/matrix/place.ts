@@ -37,15 +37,9 @@ export class RootPlace implements Place {
 	#serial = 0;
 
 	disk(kind: DiskKind): Disk {
-		this.#mountImages();
 		const disk = this.#disks.get(kind) ?? new MountedDisk(this.#made, kind, IMAGES);
 		this.#disks.set(kind, disk);
 		return disk;
-	}
-
-	/** In memory: a flush costs nothing there, and what a power failure leaves is decided above. */
-	#mountImages(): void {
-		if (this.#disks.size === 0 && this.#serial === 0) this.#made.mount("tmpfs", IMAGES, IMAGES_MEGABYTES);
 	}
 
 	imagesOf(stack: Stack): readonly string[] {
@@ -63,7 +57,6 @@ export class RootPlace implements Place {
 	}
 
 	folder(): string {
-		this.#mountImages();
 		return this.#made.folder(`${IMAGES}/folder${this.#serial++}`);
 	}
 
@@ -89,7 +82,6 @@ export class RootPlace implements Place {
 	async startAnew(): Promise<void> {
 		await this.close();
 		this.#disks.clear();
-		this.#serial = 0;
 		this.#made = openScratch();
 	}
 
@@ -98,9 +90,10 @@ export class RootPlace implements Place {
 	}
 }
 
-/** Every user may pass. */
+/** Every user may pass. Images lie in memory: a flush costs nothing there, and what a power failure leaves is decided above. */
 function openScratch(): Scratch {
 	const made = new Scratch();
 	chmodSync(made.path, 0o755);
+	made.mount("tmpfs", IMAGES, IMAGES_MEGABYTES);
 	return made;
 }

@@ -1,5 +1,5 @@
-import { closeSync, readSync, writeSync } from "node:fs";
-import { descriptorsOn, flushFileSystem, Inconclusive } from "../crash/power-disk.ts";
+import { readSync, writeSync } from "node:fs";
+import { closeAll, descriptorsOn, Inconclusive } from "../crash/power-disk.ts";
 import type { CopyName } from "./copies.ts";
 import type { Disk } from "./disk.ts";
 import { type Answer, LINE_FD, type Services } from "./ordinary-process.ts";
@@ -28,12 +28,12 @@ function readLine(): string {
 
 /** A file system that another process mounts, while this one has files open there. */
 class ServedDisk implements Disk {
-	readonly kind: DiskKind;
+	readonly #kind: DiskKind;
 	#path: string;
 	#open: readonly number[] = [];
 
 	constructor(kind: DiskKind) {
-		this.kind = kind;
+		this.#kind = kind;
 		this.#path = ask("disk", kind);
 	}
 
@@ -41,37 +41,23 @@ class ServedDisk implements Disk {
 		return this.#path;
 	}
 
-	flush(): void {
-		flushFileSystem(this.#path);
-	}
-
 	cut(isCommitted: boolean): void {
 		// a file system that is shut down does not even say whose a descriptor is
 		this.#open = descriptorsOn(this.#path);
-		ask("cut", this.kind, isCommitted);
+		ask("cut", this.#kind, isCommitted);
 	}
 
 	restore(): void {
-		for (const fd of this.#open) {
-			try {
-				closeSync(fd);
-			} catch {
-				// whoever had it open has closed it
-			}
-		}
-		this.#path = ask("restore", this.kind);
-	}
-
-	closeDescriptors(): void {
-		for (const fd of descriptorsOn(this.#path)) closeSync(fd);
+		closeAll(this.#open);
+		this.#path = ask("mountAgain", this.#kind, "restore");
 	}
 
 	move(): void {
-		this.#path = ask("move", this.kind);
+		this.#path = ask("mountAgain", this.#kind, "move");
 	}
 
 	moveBack(): void {
-		this.#path = ask("moveBack", this.kind);
+		this.#path = ask("mountAgain", this.#kind, "moveBack");
 	}
 }
 
