@@ -203,6 +203,7 @@ const badNames: [what: string, name: string | Buffer, status: keyof typeof Nfs3S
 	["a name of 256 bytes", "n".repeat(256), "nametoolong"],
 	["a name of 4,000 bytes", "n".repeat(4000), "nametoolong"],
 ];
+
 for (const [what, name, status] of badNames) {
 	test(`${what} is refused by every procedure that takes one`, { skip }, async () => {
 		const file = await client.walk(root, "file");

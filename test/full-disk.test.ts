@@ -4,12 +4,12 @@ import { linkSync, mkdirSync, statfsSync, unlinkSync, writeFileSync } from "node
 import { join } from "node:path";
 import { test } from "node:test";
 import { TRUSTED_XATTRS } from "../src/layer/layer.ts";
-import { checkUpper } from "../src/overlay/check.ts";
-import { OverlayError } from "../src/overlay/errors.ts";
-import { openOverlay } from "../src/overlay/open-overlay.ts";
-import type { Overlay } from "../src/overlay/overlay.ts";
-import { untilReady } from "../src/overlay/settle.ts";
-import { FileType, type OverlayObject } from "../src/overlay/types.ts";
+import { checkUpper } from "../src/overlay/check/check.ts";
+import { openOverlay } from "../src/overlay/opening/open-overlay.ts";
+import type { Overlay } from "../src/overlay/operations/overlay.ts";
+import { untilReady } from "../src/overlay/operations/until-ready.ts";
+import { OverlayError } from "../src/vfs/errors.ts";
+import { FileType, type OverlayObject } from "../src/vfs/operations.ts";
 import { ROOT, walk } from "./in-process/walk.ts";
 import { needs } from "./support/requirements.ts";
 import { cannotMount, scratch } from "./support/scratch.ts";

@@ -13,11 +13,12 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { LayerError } from "../src/layer/layer.ts";
-import { changeKeys, holdKeys, KeyError, withNewKey } from "../src/overlay/keys.ts";
-import type { OpenOptions } from "../src/overlay/open-options.ts";
-import { type OpenedOverlay, openOverlay } from "../src/overlay/open-overlay.ts";
-import { type Registry, RegistryError } from "../src/overlay/registry.ts";
+import { LayerError } from "../src/layer/layer-error.ts";
+import type { OpenOptions } from "../src/overlay/opening/open-options.ts";
+import { openOverlay } from "../src/overlay/opening/open-overlay.ts";
+import type { OpenedOverlay } from "../src/overlay/opening/opened-overlay.ts";
+import { changeKeys, holdKeys, KeyError, withNewKey } from "../src/overlay/upkeep/keys.ts";
+import { type Registry, RegistryError } from "../src/overlay/work/registry.ts";
 import { plant } from "./support/lower-tree.ts";
 import { ok, statusName } from "./support/nfs3-client.ts";
 import { needs } from "./support/requirements.ts";

@@ -26,6 +26,7 @@ const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(Math.random() *
 const lanes = full ? 2 : 1;
 const rounds = full ? 5 : 2;
 const workloads = ["move_directories", "link_trees", "backups", "git_links", "package_tree", "archive"];
+
 /** From one start of the server to its end, the least and the most. */
 const [leastMilliseconds, mostMilliseconds] = (process.env.HOLDFAST_TEST_KILL_AFTER_MS ?? "3000-6000").split("-").map(Number) as [
 	number,

@@ -13,6 +13,7 @@ import { repository } from "./support/requirements.ts";
 /** A sample of the matrix; `npm run matrix` runs all of it. */
 
 const SECONDS = 30;
+
 const [KERNEL, PORTABLE] = PARTS as [Part, Part];
 const STACKS = new Set(["one lower, tmpfs", "one lower, ext4", "three lowers, ext4", "five lowers with a redirect, ext4"]);
 

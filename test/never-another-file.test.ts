@@ -14,14 +14,15 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { LayerError } from "../src/layer/layer.ts";
-import { allocateMemory } from "../src/linux/libc.ts";
-import { OverlayError } from "../src/overlay/errors.ts";
-import { changeKeys, withNewestSigning, withoutKey } from "../src/overlay/keys.ts";
-import { type OpenedOverlay, openOverlay } from "../src/overlay/open-overlay.ts";
-import type { Overlay } from "../src/overlay/overlay.ts";
-import { settle } from "../src/overlay/settle.ts";
-import { FileType, type OverlayObject } from "../src/overlay/types.ts";
+import { LayerError } from "../src/layer/layer-error.ts";
+import { allocate } from "../src/linux/memory.ts";
+import { openOverlay } from "../src/overlay/opening/open-overlay.ts";
+import type { OpenedOverlay } from "../src/overlay/opening/opened-overlay.ts";
+import type { Overlay } from "../src/overlay/operations/overlay.ts";
+import { settle } from "../src/overlay/operations/until-ready.ts";
+import { changeKeys, withNewestSigning, withoutKey } from "../src/overlay/upkeep/keys.ts";
+import { OverlayError } from "../src/vfs/errors.ts";
+import { FileType, type OverlayObject } from "../src/vfs/operations.ts";
 import { plant } from "./support/lower-tree.ts";
 import { needs } from "./support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "./support/scratch.ts";
@@ -148,7 +149,7 @@ class Export {
 			while (cursor.next()) names.push(Buffer.from(cursor.name).toString());
 			return [overlay.getattr(object).uid, ...names.sort()].join(" ");
 		}
-		const memory = allocateMemory(4096);
+		const memory = allocate(4096);
 		const { count } = overlay.read(object, ROOT, 0, 4096, memory, 0);
 		return Buffer.from(memory.bytes.subarray(0, count)).toString();
 	}

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
-import type { UpperReport } from "../overlay/adopt-upper.ts";
-import type { LayerReport } from "../overlay/adoption.ts";
-import { adoptLowers } from "../overlay/open-overlay.ts";
+import type { LayerReport } from "../overlay/adopt/adopt-lower.ts";
+import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
+import { adoptLowers } from "../overlay/opening/open-overlay.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { ProgressLine } from "./progress.ts";
 
@@ -10,7 +10,9 @@ interface AdoptArguments extends LayerArguments {
 }
 
 const EXAMPLES = `
+
 Example:
+
   holdfast adopt --lower /srv/former-upper --lower /srv/golden --upper /srv/mine
       Afterwards serve takes the same layers.`;
 

@@ -1,7 +1,10 @@
 import type { Command } from "commander";
-import { LayerError, TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
-import { type CheckReport, checkUpper, type Finding } from "../overlay/check.ts";
-import { OverlayError } from "../overlay/errors.ts";
+import { TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
+import { LayerError } from "../layer/layer-error.ts";
+import { checkUpper } from "../overlay/check/check.ts";
+import type { Finding } from "../overlay/check/findings.ts";
+import type { CheckReport } from "../overlay/check/report.ts";
+import { OverlayError } from "../vfs/errors.ts";
 import { addLayerOptions, type LayerArguments, layerPaths } from "./layer-options.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
@@ -15,9 +18,11 @@ interface CheckArguments extends LayerArguments {
 const EXIT = { corrected: 1, uncorrected: 4, failure: 8, usage: 16 } as const;
 
 const EXAMPLES = `
+
 Exit status, the sum of: 0 nothing is wrong, 1 something was repaired, 4 errors are left, 8 the check could not be made, 16 wrong usage.
 
 Example:
+
   holdfast check --lower /srv/golden --upper /srv/mine
       Only looks, also beside a running server.
   holdfast check --lower /srv/golden --upper /srv/mine --repair`;

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
-import { LayerError } from "../layer/layer.ts";
-import { forkExport } from "../overlay/fork.ts";
-import { RegistryError } from "../overlay/registry.ts";
+import { LayerError } from "../layer/layer-error.ts";
+import { forkExport } from "../overlay/upkeep/fork.ts";
+import { RegistryError } from "../overlay/work/registry.ts";
 import { UserError } from "./user-error.ts";
 
 interface ForkArguments {
@@ -11,7 +11,9 @@ interface ForkArguments {
 }
 
 const EXAMPLES = `
+
 Example:
+
   cp -a /srv/mine /srv/mine.work /srv/copy/ && holdfast fork --upper /srv/copy/mine
       Both can be served at once then, each with its own changes. Clients of the original go on with that one; the copy is mounted anew.`;
 

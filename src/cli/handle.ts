@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { explainHandle, type HandleExplanation } from "../overlay/explain.ts";
+import { explainHandle, type HandleExplanation } from "../overlay/upkeep/explain.ts";
 import { addLayerOptions, type LayerArguments, namesLayers, openLayers } from "./layer-options.ts";
 import { UserError } from "./user-error.ts";
 
@@ -8,7 +8,9 @@ interface HandleArguments extends LayerArguments {
 }
 
 const EXAMPLES = `
+
 Examples:
+
   holdfast handle 0101010059ae26d800010108e8f70300000000004f2ba1c1d2b5a8f0
       What the bytes say.
   holdfast handle 0101010059ae26d800010108e8f70300000000004f2ba1c1d2b5a8f0 /srv/golden

@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError } from "commander";
-import { LayerError } from "../layer/layer.ts";
-import { changeKeys, KeyError, listKeys, withNewestSigning, withNewKey, withoutKey } from "../overlay/keys.ts";
-import type { OpenedOverlay } from "../overlay/open-overlay.ts";
-import { KEY_ID_MAX, type Registry, RegistryError } from "../overlay/registry.ts";
+import { LayerError } from "../layer/layer-error.ts";
+import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
+import { changeKeys, KeyError, listKeys, withNewestSigning, withNewKey, withoutKey } from "../overlay/upkeep/keys.ts";
+import { KEY_ID_MAX, type Registry, RegistryError } from "../overlay/work/registry.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { UserError } from "./user-error.ts";
 
@@ -12,10 +12,13 @@ interface KeyArguments extends LayerArguments {
 }
 
 const ROTATE_HELP = `
+
 Without --now no client notices anything: the new key verifies, and the one that signs stays, since a client that gets other bytes for
+
 an object takes it for another one. With --now they do. See "Keys" in docs/operations.md.
 
 Examples:
+
   holdfast key rotate --lower /srv/golden --upper /srv/mine
       A new key, which every server of this export knows before anything is signed with it.
   holdfast key rotate --now --lower /srv/golden --upper /srv/mine

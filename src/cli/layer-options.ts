@@ -1,10 +1,13 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { type Command, Option } from "commander";
-import { type HandleKind, LayerError } from "../layer/layer.ts";
-import { type OpenedOverlay, type OpenOptions, openOverlay } from "../overlay/open-overlay.ts";
-import { defaultUpper } from "../overlay/place.ts";
-import { RegistryError } from "../overlay/registry.ts";
+import type { HandleKind } from "../layer/layer.ts";
+import { LayerError } from "../layer/layer-error.ts";
+import type { OpenOptions } from "../overlay/opening/open-options.ts";
+import { openOverlay } from "../overlay/opening/open-overlay.ts";
+import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
+import { defaultUpper } from "../overlay/opening/place.ts";
+import { RegistryError } from "../overlay/work/registry.ts";
 import { UserError } from "./user-error.ts";
 
 /** The options by which every command names an export's layers. */

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { OverlayError } from "../overlay/errors.ts";
+import { OverlayError } from "../vfs/errors.ts";
 import { addAdopt } from "./adopt.ts";
 import { addCheck } from "./check.ts";
 import { addFork } from "./fork.ts";

@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
-import { LayerError } from "../layer/layer.ts";
-import { rebase, type SameBy } from "../overlay/rebase.ts";
-import { RegistryError } from "../overlay/registry.ts";
+import { LayerError } from "../layer/layer-error.ts";
+import { rebase, type SameBy } from "../overlay/upkeep/rebase.ts";
+import { RegistryError } from "../overlay/work/registry.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -15,7 +15,9 @@ interface RebaseArguments {
 }
 
 const EXAMPLES = `
+
 Example:
+
   holdfast rebase --lower /srv/image-b --was /srv/image-a --upper /srv/mine --same-by content
       Afterwards /srv/mine is served over /srv/image-b. Handles of what is the same in both go on, those of all else are stale.
       With --same-by mtime+size (the default) nothing is read of the files. Both images have to be there, and neither is written to.`;

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import { LayerError } from "../layer/layer.ts";
-import { rebind } from "../overlay/rebind.ts";
+import { LayerError } from "../layer/layer-error.ts";
+import { rebind } from "../overlay/upkeep/rebind.ts";
 import { addLayerOptions, type LayerArguments, layerPaths, openLayers } from "./layer-options.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
@@ -10,7 +10,9 @@ interface RebindArguments extends LayerArguments {
 }
 
 const EXAMPLES = `
+
 Example:
+
   holdfast rebind --lower /srv/golden --upper /srv/mine
       Afterwards /srv/golden, /srv/mine and /srv/mine.work may be copied together to another disk or machine (cp -a, rsync -aHAX, tar) and served
       there, and the handles that clients hold go on. One row is written for each name in the lowers, beside the upper's own state.`;

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { release } from "../overlay/release.ts";
+import { release } from "../overlay/upkeep/release.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { ProgressLine } from "./progress.ts";
 import { showOn } from "./settle.ts";
@@ -11,7 +11,9 @@ interface ReleaseArguments extends LayerArguments {
 }
 
 const EXAMPLES = `
+
 Example:
+
   holdfast release --lower /srv/golden --upper /srv/mine
       Afterwards: mount -t overlay -o lowerdir=/srv/golden,upperdir=/srv/mine,workdir=/srv/mine.work,index=on,nfs_export=on overlay /mnt`;
 

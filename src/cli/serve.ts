@@ -4,12 +4,12 @@ import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import { allocate } from "../linux/memory.ts";
-import type { UpperReport } from "../overlay/adopt-upper.ts";
-import { holdKeys, KeyError } from "../overlay/keys.ts";
-import { LISTING_LIMITS } from "../overlay/listing.ts";
-import type { MoveReport } from "../overlay/moved.ts";
-import type { OpenedOverlay } from "../overlay/open-overlay.ts";
-import { RegistryError, writeDurably } from "../overlay/registry.ts";
+import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
+import type { MoveReport } from "../overlay/adopt/moved.ts";
+import { LISTING_LIMITS } from "../overlay/listing/listing.ts";
+import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
+import { holdKeys, KeyError } from "../overlay/upkeep/keys.ts";
+import { RegistryError, writeDurably } from "../overlay/work/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
 import { NfsServer } from "../server/nfs-server.ts";
 import { adoptionOn } from "./adopt.ts";
@@ -37,7 +37,9 @@ interface ServeArguments extends LayerArguments {
 }
 
 const EXAMPLES = `
+
 Examples:
+
   holdfast serve /srv/golden
       Serve a tree; changes are kept in the state folder, the tree itself is never written.
   holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine --listen 127.0.0.1:20490

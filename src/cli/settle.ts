@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { type SettleProgress, settleData } from "../overlay/settle-data.ts";
+import { type SettleProgress, settleData } from "../overlay/upkeep/settle-data.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
@@ -10,7 +10,9 @@ interface SettleArguments extends LayerArguments {
 }
 
 const EXAMPLES = `
+
 Example:
+
   holdfast settle --lower /srv/golden --upper /srv/mine
       Afterwards no file of /srv/mine needs a lower for its data. The server does the same by itself, in the background, for files
       that were written to; files of which only attributes or names were changed stay without data until they are settled.`;

@@ -6,11 +6,15 @@ import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
 const EXAMPLES = `
+
 Layers are numbered from the base: the first archive is unpacked to DIR/1, the second to DIR/2 and so on, in the order of an image's
+
 manifest. Whiteouts (.wh.NAME, .wh..wh..opq) become those of overlayfs. DIR is made if it is not there; nothing is overwritten, and after
+
 an error nothing is left.
 
 Examples:
+
   holdfast unpack base.tar.gz app.tar.gz /srv/image
       Afterwards: holdfast serve --lower /srv/image/2 --lower /srv/image/1 --upper /srv/image/upper
   curl https://example.org/layer.tar.gz | holdfast unpack - /srv/image`;

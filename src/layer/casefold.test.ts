@@ -9,7 +9,8 @@ import { ERRNO } from "../linux/errno.ts";
 import { inodeFlags } from "../linux/file-system.ts";
 import { close, O, openPath } from "../linux/open.ts";
 import { hasCasefoldFeature, isCasefolded, mayCasefold } from "./casefold.ts";
-import { LayerError, LayerOpener } from "./layer.ts";
+import { LayerOpener } from "./layer.ts";
+import { LayerError } from "./layer-error.ts";
 
 const CASEFOLD = 0x40000000;
 const NODUMP = 0x40;

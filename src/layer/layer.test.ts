@@ -8,7 +8,8 @@ import { cannotMount, type Scratch, scratch } from "../../test/support/scratch.t
 import { ERRNO } from "../linux/errno.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { setXattr } from "../linux/xattr.ts";
-import { type Layer, LayerError, LayerOpener, onOneMount, overlayXattrs, refuseOverlaps, TRUSTED_XATTRS } from "./layer.ts";
+import { type Layer, LayerOpener, onOneMount, overlayXattrs, refuseOverlaps, TRUSTED_XATTRS } from "./layer.ts";
+import { LayerError } from "./layer-error.ts";
 
 const ROOT = { skip: needs("root") };
 

@@ -403,7 +403,9 @@ const ROOT_KEY = LOWER_ROOT.bytes.toString("latin1", 0, HASH_BYTES);
 const pathMemory = Buffer.alloc(PATH_BYTES_MAX);
 const openedStat = new Stat();
 const DIRECTORY_STAT = new Stat();
+
 DIRECTORY_STAT.mode = DIRECTORY << 12;
+
 DIRECTORY_STAT.realType = DIRECTORY;
 
 /** The path that the kernel knows of an open inode; null where it is too long for it. */

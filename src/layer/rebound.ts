@@ -3,11 +3,18 @@ import type { FileHandle } from "../linux/file-handle.ts";
 import type { Trail } from "./handle-provider.ts";
 import { namesInPath } from "./path-search.ts";
 import { checkIn, PORTABLE } from "./portable-id.ts";
-import type { PortableLower } from "./portable-lower.ts";
 import type { ReboundRow, ReboundRows } from "./rebound-rows.ts";
 import { setRecent } from "./recent.ts";
 
 const KNOWN_MAX = 65_536;
+
+/** What of a lower whose ids are paths it takes to go on with the ids of before. */
+export interface PathLower {
+	pathIdOf(path: Buffer): FileHandle;
+	openRow(row: ReboundRow, flags: number): number;
+	trailOf(names: readonly Buffer[]): Trail;
+	ofOwn(fd: number): FileHandle | number;
+}
 
 interface Known {
 	readonly row: ReboundRow;
@@ -21,17 +28,17 @@ interface Known {
  */
 export class Rebound {
 	readonly #rows: ReboundRows;
-	readonly #layers: readonly PortableLower[];
+	readonly #layers: readonly PathLower[];
 	/** By id. */
 	readonly #known = new Map<string, Known>();
 
-	constructor(rows: ReboundRows, layers: readonly PortableLower[]) {
+	constructor(rows: ReboundRows, layers: readonly PathLower[]) {
 		this.#rows = rows;
 		this.#layers = layers;
 	}
 
 	/** The id of an object with this path. */
-	known(layer: PortableLower, id: FileHandle): FileHandle {
+	known(layer: PathLower, id: FileHandle): FileHandle {
 		const row = this.#rows.byPath(this.#layers.indexOf(layer), id.bytes);
 		// another object is in its place now, which the old handles do not name
 		if (row === null || !row.check.equals(checkIn(id.bytes))) return id;
@@ -40,7 +47,7 @@ export class Rebound {
 	}
 
 	/** Of a directory of this layer; null: there is none of this id. */
-	pathIdOf(layer: PortableLower, handle: FileHandle): FileHandle | null {
+	pathIdOf(layer: PathLower, handle: FileHandle): FileHandle | null {
 		if (handle.type === PORTABLE.path) return handle;
 		const known = this.#find(handle);
 		if (known === null || this.#layers[known.row.layer] !== layer) return null;
@@ -63,7 +70,7 @@ export class Rebound {
 	}
 
 	/** The id of an inode that may lie in another layer of the home. */
-	ofSibling(layer: PortableLower, fd: number): FileHandle | number {
+	ofSibling(layer: PathLower, fd: number): FileHandle | number {
 		for (const other of this.#layers) {
 			const id = other === layer ? -ERRNO.ESTALE : other.ofOwn(fd);
 			if (typeof id !== "number") return id;

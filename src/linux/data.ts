@@ -21,6 +21,7 @@ const SEEK_HOLE = 4;
 const FICLONE = 0x40049409;
 /** fallocate(2) modes. */
 export const FALLOCATE = { keepSize: 1, punchHole: 2 } as const;
+
 /** sync_file_range(2). */
 const [WAIT_BEFORE, WRITE, WAIT_AFTER] = [1, 2, 4];
 /** preadv2(2): answer from the page cache or say EAGAIN. */

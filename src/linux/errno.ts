@@ -6,6 +6,7 @@ export const ERRNO = constants.errno;
 export const ENODATA = 61;
 
 const names = new Map<number, string>();
+
 for (const [name, value] of Object.entries(ERRNO)) if (!names.has(value)) names.set(value, name);
 
 /** "ENOENT" for -2 or 2. */

@@ -1,5 +1,5 @@
 import koffi from "koffi";
-import type { AddressedBytes } from "./memory.ts";
+import { allocate } from "./memory.ts";
 
 /**
  * The C library through FFI. Every call of the program into C is declared in this folder, because a wrong signature is a crash.
@@ -44,14 +44,8 @@ export function result(value: number): number {
 	return value < 0 ? -errnoView[0] : value;
 }
 
-/** Memory that C may fill and that never moves; held by the returned object. */
-export function allocateMemory(size: number): AddressedBytes {
-	const bytes = Buffer.from(new ArrayBuffer(size));
-	return { bytes, address: Number(koffi.address(bytes)) };
-}
-
 const ARENA_BYTES = 256 * 1024;
-const arenaMemory = allocateMemory(ARENA_BYTES);
+const arenaMemory = allocate(ARENA_BYTES);
 export const arena: Buffer = arenaMemory.bytes;
 export const arenaAddress: number = arenaMemory.address;
 export const arenaWords = new Uint32Array(arena.buffer, arena.byteOffset, ARENA_BYTES / 4);

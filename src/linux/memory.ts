@@ -1,4 +1,4 @@
-import { allocateMemory } from "./libc.ts";
+import koffi from "koffi";
 
 /** Memory that system calls can fill and that never moves: `address` is that of `bytes[0]`. */
 export interface AddressedBytes {
@@ -8,7 +8,8 @@ export interface AddressedBytes {
 
 /** Memory with a known address, for buffers that system calls fill and sockets send. It lives as long as `bytes` does. */
 export function allocate(size: number): AddressedBytes {
-	return allocateMemory(size);
+	const bytes = Buffer.from(new ArrayBuffer(size));
+	return { bytes, address: Number(koffi.address(bytes)) };
 }
 
 /** A copy of a few bytes that live long: on the heap of objects, where it costs half of what other memory does, and keeps nothing else alive. */

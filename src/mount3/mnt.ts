@@ -1,7 +1,7 @@
-import { OverlayError } from "../overlay/errors.ts";
-import { type Credentials, FileType, type OverlayObject, type OverlayOperations } from "../overlay/types.ts";
 import type { Procedure } from "../rpc/program.ts";
 import { AuthFlavor } from "../rpc/rpc-message.ts";
+import { OverlayError } from "../vfs/errors.ts";
+import { type Credentials, FileType, type OverlayObject, type OverlayOperations } from "../vfs/operations.ts";
 import type { MountList } from "./mount-list.ts";
 import { MNT3_OK, MOUNT_STATUS, PATH_BYTES_MAX } from "./protocol.ts";
 

@@ -1,4 +1,4 @@
-import type { OverlayErrorCode } from "../overlay/errors.ts";
+import type { OverlayErrorCode } from "../vfs/errors.ts";
 
 /** The numbers of RFC 1813 appendix I, MOUNT version 3. */
 export const MOUNT_PROGRAM = 100005;

@@ -1,4 +1,4 @@
-import { Access } from "../overlay/types.ts";
+import { Access } from "../vfs/operations.ts";
 import { writeFirstAttributes, writeObjectAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX } from "./protocol.ts";

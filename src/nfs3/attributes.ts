@@ -1,5 +1,5 @@
-import { OverlayError } from "../overlay/errors.ts";
-import type { Attributes, OverlayObject, SetAttributes, Timespec } from "../overlay/types.ts";
+import { OverlayError } from "../vfs/errors.ts";
+import type { Attributes, OverlayObject, SetAttributes, Timespec } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { SAFE_HI_MAX, TimeHow } from "./protocol.ts";

@@ -1,5 +1,5 @@
-import type { CreateHow } from "../overlay/types.ts";
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
+import type { CreateHow } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import { readSetAttributes, writeCreated, writeFirstWccData } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

@@ -1,5 +1,5 @@
-import { OverlayError, Pending } from "../overlay/errors.ts";
-import type { Attributes, ListCursor } from "../overlay/types.ts";
+import { OverlayError, Pending } from "../vfs/errors.ts";
+import type { Attributes, ListCursor } from "../vfs/operations.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 
 /** Behind the entries: "no more entries here" and eof. */

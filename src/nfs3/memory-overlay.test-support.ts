@@ -1,7 +1,7 @@
-import { OverlayError, type OverlayErrorCode, Pending } from "../overlay/errors.ts";
+import type { AddressedBytes } from "../linux/memory.ts";
+import { OverlayError, type OverlayErrorCode, Pending } from "../vfs/errors.ts";
 import {
 	Access,
-	type AddressedBytes,
 	type Attributes,
 	type ChangeRequest,
 	type CreateHow,
@@ -14,7 +14,7 @@ import {
 	type ReadResult,
 	type SetAttributes,
 	type Timespec,
-} from "../overlay/types.ts";
+} from "../vfs/operations.ts";
 
 /** An object of the overlay in memory. */
 export interface MemoryObject extends OverlayObject {

@@ -1,6 +1,6 @@
-import { OverlayError } from "../overlay/errors.ts";
-import { FileType, type SetAttributes } from "../overlay/types.ts";
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
+import { OverlayError } from "../vfs/errors.ts";
+import { FileType, type SetAttributes } from "../vfs/operations.ts";
 import { XdrError } from "../xdr/xdr-error.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import { readSetAttributes, writeCreated, writeFirstWccData } from "./attributes.ts";

@@ -1,5 +1,5 @@
-import type { OverlayOperations } from "../overlay/types.ts";
 import { NULL_PROCEDURE, type Program } from "../rpc/program.ts";
+import type { OverlayOperations } from "../vfs/operations.ts";
 import { access } from "./access.ts";
 import { commit } from "./commit.ts";
 import { create } from "./create.ts";

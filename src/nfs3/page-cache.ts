@@ -1,4 +1,4 @@
-import type { OverlayOperations } from "../overlay/types.ts";
+import type { OverlayOperations } from "../vfs/operations.ts";
 
 /** Of all pages of one overlay. */
 const BYTES_MAX = 16 * 1024 * 1024;

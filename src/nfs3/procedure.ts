@@ -1,7 +1,7 @@
-import { OverlayError } from "../overlay/errors.ts";
-import type { ChangeRequest } from "../overlay/types.ts";
 import type { RequestIdentity } from "../rpc/duplicate-requests.ts";
 import type { EncodeResults, Procedure } from "../rpc/program.ts";
+import { OverlayError } from "../vfs/errors.ts";
+import type { ChangeRequest } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { Nfs3Request } from "./request.ts";

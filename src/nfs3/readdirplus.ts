@@ -1,5 +1,5 @@
-import { OverlayError } from "../overlay/errors.ts";
-import type { Attributes, ListCursor, OverlayObject } from "../overlay/types.ts";
+import { OverlayError } from "../vfs/errors.ts";
+import type { Attributes, ListCursor, OverlayObject } from "../vfs/operations.ts";
 import { ATTRIBUTES_BYTES, writeFirstAttributes, writePostAttributes } from "./attributes.ts";
 import { entryBytes, LISTING_END_BYTES, writeEntry, writeList } from "./listing.ts";
 import { pagesOf } from "./page-cache.ts";

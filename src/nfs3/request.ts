@@ -1,5 +1,5 @@
-import { OverlayError, Pending } from "../overlay/errors.ts";
-import type { Attributes, ChangeRequest, Credentials, OverlayObject, OverlayOperations } from "../overlay/types.ts";
+import { OverlayError, Pending } from "../vfs/errors.ts";
+import type { Attributes, ChangeRequest, Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
 
 /** An overlay that is served, with its file system number (fsid, RFC 1813 section 2.6). */
 export interface ServedOverlay {

@@ -1,4 +1,4 @@
-import type { OverlayErrorCode } from "../overlay/errors.ts";
+import type { OverlayErrorCode } from "../vfs/errors.ts";
 
 export const NFS3_OK = 0;
 

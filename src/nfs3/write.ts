@@ -1,6 +1,6 @@
-import { OverlayError } from "../overlay/errors.ts";
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import type { EncodeResults } from "../rpc/program.ts";
+import { OverlayError } from "../vfs/errors.ts";
 import { writeFirstWccData, writeWccData } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX, SAFE_HI_MAX, StableHow } from "./protocol.ts";

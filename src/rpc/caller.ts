@@ -1,4 +1,4 @@
-import type { Credentials } from "../overlay/types.ts";
+import type { Credentials } from "../vfs/operations.ts";
 import { XdrError } from "../xdr/xdr-error.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";
 import { AuthFlavor } from "./rpc-message.ts";

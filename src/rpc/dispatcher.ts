@@ -1,4 +1,4 @@
-import { Pending } from "../overlay/errors.ts";
+import { Pending } from "../vfs/errors.ts";
 import { XdrError } from "../xdr/xdr-error.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";
 import type { Caller, CallerCache } from "./caller.ts";

@@ -1,4 +1,4 @@
-import type { AddressedBytes } from "../overlay/types.ts";
+import type { AddressedBytes } from "../linux/memory.ts";
 import { Slab } from "../xdr/xdr-writer.ts";
 import { LARGE_SLAB_BYTES, SMALL_SLAB_BYTES } from "./limits.ts";
 

@@ -1,9 +1,9 @@
 import { createServer, isIP, type Server, type Socket } from "node:net";
+import type { AddressedBytes } from "../linux/memory.ts";
 import { mount3Program } from "../mount3/mount3-program.ts";
 import { MOUNT_PROGRAM, MOUNT_VERSION_3 } from "../mount3/protocol.ts";
 import { nfs3Program } from "../nfs3/nfs3-program.ts";
 import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
-import type { AddressedBytes, OverlayOperations } from "../overlay/types.ts";
 import { CallerCache, DEFAULT_SQUASH, type SquashOptions } from "../rpc/caller.ts";
 import { Connection } from "../rpc/connection.ts";
 import { Dispatcher, type ReplyChannel } from "../rpc/dispatcher.ts";
@@ -13,6 +13,7 @@ import { LargeBuffers } from "../rpc/record-receiver.ts";
 import { ReplyWriter } from "../rpc/reply-writer.ts";
 import { RPCBIND_ADDRESSES, type RpcbindMapping, registerWithRpcbind, unregisterFromRpcbind } from "../rpc/rpcbind.ts";
 import { SlabPool } from "../rpc/slab-pool.ts";
+import type { OverlayOperations } from "../vfs/operations.ts";
 import { formatListenAddress, type ListenAddress, listenAt } from "./listen-address.ts";
 
 /** How long a connection that was shut down is read on until the peer closes it. */

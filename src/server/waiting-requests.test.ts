@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { OverlayError } from "../overlay/errors.ts";
 import { results } from "../rpc/rpc-client.test-support.ts";
+import { OverlayError } from "../vfs/errors.ts";
 import { bytes, Nfs, NO_CHANGE, nfs, nfsRecord, postAttributes, startServer, wccData } from "./test-server.test-support.ts";
 
 const NO_SATTR = { raw: NO_CHANGE };

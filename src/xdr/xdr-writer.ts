@@ -1,4 +1,4 @@
-import type { AddressedBytes } from "../overlay/types.ts";
+import type { AddressedBytes } from "../linux/memory.ts";
 
 /** A piece of addressed memory with the view through which integers are stored. Made once, used for many replies. */
 export class Slab {

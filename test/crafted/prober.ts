@@ -1,12 +1,15 @@
-import { LayerError, TRUSTED_XATTRS, USER_XATTRS } from "../../src/layer/layer.ts";
+import { TRUSTED_XATTRS, USER_XATTRS } from "../../src/layer/layer.ts";
+import { LayerError } from "../../src/layer/layer-error.ts";
 import { allocate } from "../../src/linux/memory.ts";
-import { checkUpper } from "../../src/overlay/check.ts";
-import { OverlayError } from "../../src/overlay/errors.ts";
-import { adoptLowers, type OpenedOverlay, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
-import type { Overlay } from "../../src/overlay/overlay.ts";
-import { RegistryError } from "../../src/overlay/registry.ts";
-import { settle } from "../../src/overlay/settle.ts";
-import { type Attributes, FileType, type OverlayObject } from "../../src/overlay/types.ts";
+import { checkUpper } from "../../src/overlay/check/check.ts";
+import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
+import { adoptLowers, openOverlay } from "../../src/overlay/opening/open-overlay.ts";
+import type { OpenedOverlay } from "../../src/overlay/opening/opened-overlay.ts";
+import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import { settle } from "../../src/overlay/operations/until-ready.ts";
+import { RegistryError } from "../../src/overlay/work/registry.ts";
+import { OverlayError } from "../../src/vfs/errors.ts";
+import { type Attributes, FileType, type OverlayObject } from "../../src/vfs/operations.ts";
 
 /**
  * A process that looks at an overlay for a test: everything by its path, everything by its handle after a restart with three objects in

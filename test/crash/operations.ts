@@ -1,6 +1,6 @@
-import { Pending } from "../../src/overlay/errors.ts";
-import type { Node } from "../../src/overlay/node.ts";
-import { type CreateHow, FileType, type SetAttributes } from "../../src/overlay/types.ts";
+import type { Node } from "../../src/overlay/nodes/node.ts";
+import { Pending } from "../../src/vfs/errors.ts";
+import { type CreateHow, FileType, type SetAttributes } from "../../src/vfs/operations.ts";
 import { type Act, bytes, nameOf, parentOf, ROOT, type Run, type Stage } from "./stage.ts";
 
 /** One request, of a world in which the stage's layers are being served. */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { allocate } from "../../src/linux/memory.ts";
-import type { Node } from "../../src/overlay/node.ts";
-import { type Attributes, FileType } from "../../src/overlay/types.ts";
+import type { Node } from "../../src/overlay/nodes/node.ts";
+import { type Attributes, FileType } from "../../src/vfs/operations.ts";
 import { ROOT, type Stage } from "./stage.ts";
 
 /** What a client sees of one name. */

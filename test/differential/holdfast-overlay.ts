@@ -1,9 +1,11 @@
 import { allocate } from "../../src/linux/memory.ts";
-import { OverlayError, type OverlayErrorCode, Pending } from "../../src/overlay/errors.ts";
-import { adoptLowers, type OpenedOverlay, type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
-import type { Overlay } from "../../src/overlay/overlay.ts";
-import { type ReleaseReport, release } from "../../src/overlay/release.ts";
-import { type Attributes, type Credentials, FileType, type OverlayObject } from "../../src/overlay/types.ts";
+import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
+import { adoptLowers, openOverlay } from "../../src/overlay/opening/open-overlay.ts";
+import type { OpenedOverlay } from "../../src/overlay/opening/opened-overlay.ts";
+import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import { type ReleaseReport, release } from "../../src/overlay/upkeep/release.ts";
+import { OverlayError, type OverlayErrorCode, Pending } from "../../src/vfs/errors.ts";
+import { type Attributes, type Credentials, FileType, type OverlayObject } from "../../src/vfs/operations.ts";
 import { workInline } from "./inline-offload.ts";
 import type { Model } from "./model.ts";
 import { digest, type Observed, showTime, showXattrs, TYPE_NAMES } from "./observed.ts";

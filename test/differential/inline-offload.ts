@@ -1,11 +1,11 @@
 import { setImmediate } from "node:timers/promises";
 import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
 import { syncFile, syncFileSystem } from "../../src/linux/data.ts";
-import { findPath } from "../../src/overlay/find-path.ts";
-import type { Job, JobResult, Offload } from "../../src/overlay/offload.ts";
-import type { Overlay } from "../../src/overlay/overlay.ts";
-import { scan } from "../../src/overlay/scan.ts";
-import { warm } from "../../src/overlay/warm.ts";
+import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import { findPath } from "../../src/overlay/threads/find-path.ts";
+import type { Job, JobResult, Offload } from "../../src/overlay/threads/offload.ts";
+import { scan } from "../../src/overlay/threads/scan.ts";
+import { warm } from "../../src/overlay/threads/warm.ts";
 
 /** Does the work of the threads on this one, in a later turn: to start threads takes longer than a whole scenario. */
 class InlineOffload implements Pick<Offload, "run" | "close"> {

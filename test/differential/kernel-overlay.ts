@@ -16,7 +16,7 @@ import {
 import { close, descriptorPath, O, openAt, openPath } from "../../src/linux/open.ts";
 import { fstat, Stat } from "../../src/linux/stat.ts";
 import { removeXattr } from "../../src/linux/xattr.ts";
-import { FileType } from "../../src/overlay/types.ts";
+import { FileType } from "../../src/vfs/operations.ts";
 import { namesIn, observeDescriptor, observeTree, type Tree } from "./observed.ts";
 import { openWalk } from "./plant.ts";
 import type { LayerPaths } from "./rig.ts";

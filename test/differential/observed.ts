@@ -6,7 +6,7 @@ import { readLink } from "../../src/linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../../src/linux/open.ts";
 import { fstat, Stat } from "../../src/linux/stat.ts";
 import { getXattr, listXattrs } from "../../src/linux/xattr.ts";
-import { FileType } from "../../src/overlay/types.ts";
+import { FileType } from "../../src/vfs/operations.ts";
 
 /** What a tree shows of an object, for comparison. */
 export interface Observed {

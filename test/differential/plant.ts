@@ -7,8 +7,8 @@ import { linkDescriptor, makeDirectory, makeNode, makeSymlink } from "../../src/
 import { close, O, openAt, openPath } from "../../src/linux/open.ts";
 import { fstat, Stat } from "../../src/linux/stat.ts";
 import { setXattr } from "../../src/linux/xattr.ts";
-import { FileType } from "../../src/overlay/types.ts";
-import { isWhiteoutStat } from "../../src/overlay/whiteout.ts";
+import { isWhiteoutStat } from "../../src/overlay/format/whiteout.ts";
+import { FileType } from "../../src/vfs/operations.ts";
 import { namesIn } from "./observed.ts";
 import type { Mark, Path, PlantStep } from "./scenario.ts";
 import { CAPABILITY, posixAcl } from "./xattr-values.ts";

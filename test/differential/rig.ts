@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { OpenOptions } from "../../src/overlay/open-options.ts";
+import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
 import { cannotMount, type Scratch } from "../support/scratch.ts";
 import { plantLowers } from "./plant.ts";
 import { FILE_SYSTEMS, type FileSystemName, type MountKind, type PlantStep, type Scenario } from "./scenario.ts";

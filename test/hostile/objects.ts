@@ -1,9 +1,9 @@
 import { join } from "node:path";
-import type { OpenedOverlay } from "../../src/overlay/open-overlay.ts";
-import { openOverlay } from "../../src/overlay/open-overlay.ts";
-import type { Overlay } from "../../src/overlay/overlay.ts";
-import { settle } from "../../src/overlay/settle.ts";
-import { FileType, type OverlayObject } from "../../src/overlay/types.ts";
+import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
+import type { OpenedOverlay } from "../../src/overlay/opening/opened-overlay.ts";
+import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import { settle } from "../../src/overlay/operations/until-ready.ts";
+import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
 import { plant } from "../support/lower-tree.ts";
 
 const ROOT = { uid: 0, gid: 0, gids: [] };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { Overlay } from "../../src/overlay/overlay.ts";
-import type { Credentials, OverlayObject } from "../../src/overlay/types.ts";
+import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import type { Credentials, OverlayObject } from "../../src/vfs/operations.ts";
 
 /** For tests that have the overlay in their own process. */
 export const ROOT: Credentials = { uid: 0, gid: 0, gids: [] };

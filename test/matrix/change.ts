@@ -1,6 +1,6 @@
-import type { Node } from "../../src/overlay/node.ts";
-import type { Overlay } from "../../src/overlay/overlay.ts";
-import { FileType, type OverlayObject, type SetAttributes } from "../../src/overlay/types.ts";
+import type { Node } from "../../src/overlay/nodes/node.ts";
+import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import { FileType, type OverlayObject, type SetAttributes } from "../../src/vfs/operations.ts";
 import { bytes, nameOf, parentOf, ROOT } from "../crash/stage.ts";
 
 /** One request of a client, as data: it is done in this process or in another, and to the model of what must come of it. */

@@ -1,4 +1,4 @@
-import type { SetAttributes } from "../../src/overlay/types.ts";
+import type { SetAttributes } from "../../src/vfs/operations.ts";
 import { type Change, create, link, type MadeType, remove, rename, rmdir, setattr, write } from "./change.ts";
 import type { Kind } from "./kinds.ts";
 import type { Stack } from "./stacks.ts";

@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openOverlay } from "../../src/overlay/open-overlay.ts";
-import { release } from "../../src/overlay/release.ts";
+import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
+import { release } from "../../src/overlay/upkeep/release.ts";
 import { Inconclusive } from "../crash/power-disk.ts";
 import { CrashError, counting } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";

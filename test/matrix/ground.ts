@@ -1,8 +1,9 @@
 import { execFileSync } from "node:child_process";
 import { lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import { type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
-import { untilReady } from "../../src/overlay/settle.ts";
+import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
+import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
+import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { closeAll, descriptorsOn, flushFileSystem } from "../crash/power-disk.ts";
 import { keptBy, requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";

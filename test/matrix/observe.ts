@@ -1,7 +1,7 @@
 import { allocate } from "../../src/linux/memory.ts";
-import type { Node } from "../../src/overlay/node.ts";
-import type { Overlay } from "../../src/overlay/overlay.ts";
-import { type Attributes, FileType } from "../../src/overlay/types.ts";
+import type { Node } from "../../src/overlay/nodes/node.ts";
+import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import { type Attributes, FileType } from "../../src/vfs/operations.ts";
 import { bytes, ROOT } from "../crash/stage.ts";
 
 /** What a client sees of one object. */

@@ -1,7 +1,8 @@
 import { writeSync } from "node:fs";
 import { interceptChanges } from "../../src/linux/libc.ts";
-import { type OpenOptions, openOverlay } from "../../src/overlay/open-overlay.ts";
-import { settle } from "../../src/overlay/settle.ts";
+import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
+import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
+import { settle } from "../../src/overlay/operations/until-ready.ts";
 import { requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { type Change, perform } from "./change.ts";

@@ -24,7 +24,9 @@ let last: Promise<unknown> = Promise.resolve();
 process.on("message", ({ cell }: Asked) => {
 	last = last.then(() => (cell === null ? end() : run(cell)));
 });
+
 process.on("disconnect", () => process.exit(1));
+
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => process.exit(1));
 
 async function run(name: string): Promise<void> {

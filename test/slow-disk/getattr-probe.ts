@@ -117,6 +117,7 @@ process.on("message", async (command: ProbeCommand) => {
 		process.send?.("connected");
 	}
 });
+
 process.on("disconnect", () => process.exit());
 
 async function measure(): Promise<Waits> {

@@ -55,13 +55,16 @@ const mount = spawn(
 	["-i", "-n", "-t", "fuse", "-o", "ro,fd=3,rootmode=40000,user_id=0,group_id=0,max_read=1048576", "holdfast-slow-disk", mountpoint],
 	{ stdio: ["ignore", "ignore", "inherit", device] },
 );
+
 mount.on("close", (code) => {
 	if (code !== 0) end();
 	tell();
 });
+
 createInterface({ input: process.stdin })
 	.on("line", command)
 	.on("close", () => end());
+
 serve();
 
 function command(line: string): void {

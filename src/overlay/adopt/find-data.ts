@@ -1,0 +1,61 @@
+import type { Layer } from "../../layer/layer.ts";
+import type { Real } from "../../layer/real.ts";
+import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
+import { fstat, Stat } from "../../linux/stat.ts";
+import { getXattr } from "../../linux/xattr.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
+import type { Engine } from "../engine/engine.ts";
+import { redirectNames } from "../format/redirect.ts";
+import { findInStack } from "../lookup/stack-search.ts";
+import { realOf } from "../nodes/reals.ts";
+
+const SLASH = 0x2f;
+
+/**
+ * What a metacopy file takes its data from, by its path as the kernel does: `layer` is its own, `parents` are the parts of its
+ * directory in the layers below, `fd` is the file. It may be a metacopy file again. Null when there is nothing.
+ */
+export function findData(engine: Engine, layer: Layer, parents: readonly Real[], name: Uint8Array, fd: number): Real | null {
+	const redirect = getXattr(fd, engine.xattr.redirect);
+	if (typeof redirect === "number") return regular(findInStack(engine, parents, name));
+	const names = redirectNames(redirect);
+	if (redirect[0] !== SLASH) return regular(findInStack(engine, parents, names[0]));
+	const roots = engine.nodes.root.reals.slice(engine.layers.indexOf(layer) + 1);
+	return followPath(engine, roots, names) ?? inDataLayers(engine, names);
+}
+
+function regular(found: { readonly reals: readonly Real[]; readonly stat: Stat } | null): Real | null {
+	return found !== null && found.stat.type === FileType.reg ? found.reals[0] : null;
+}
+
+function followPath(engine: Engine, roots: readonly Real[], names: readonly Buffer[]): Real | null {
+	let parents = roots;
+	for (const name of names.slice(0, -1)) {
+		const found = findInStack(engine, parents, name);
+		if (found === null || found.stat.type !== FileType.dir) return null;
+		parents = found.reals;
+	}
+	return regular(findInStack(engine, parents, names[names.length - 1]));
+}
+
+function inDataLayers(engine: Engine, names: readonly Buffer[]): Real | null {
+	const stat = new Stat();
+	for (const layer of engine.dataFiles.layers) {
+		let fd = openAt(layer.root, ".", O.path | O.directory);
+		for (const name of names) {
+			if (fd < 0) break;
+			const next = openBeneath(fd, name, O.path | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
+			close(fd);
+			fd = next;
+		}
+		if (fd < 0) continue;
+		try {
+			must(fstat(fd, stat), "Cannot read a file of a data layer");
+			if (stat.type === FileType.reg) return realOf(layer, fd, stat);
+		} finally {
+			close(fd);
+		}
+	}
+	return null;
+}

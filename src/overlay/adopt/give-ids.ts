@@ -1,0 +1,63 @@
+import { namesOf } from "../../linux/directory.ts";
+import { ERRNO } from "../../linux/errno.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { fstat, Stat } from "../../linux/stat.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
+import { isWhiteoutInode } from "../format/whiteout.ts";
+import type { Writable } from "../journal/writable.ts";
+
+/** Sees to it that all that an upper holds has a portable id: it may have been made elsewhere, or what leads from ids to it is lost. */
+export function giveIds(writable: Writable, progress: (directories: number) => void): void {
+	const { layer, ids } = writable;
+	if (ids === null) return;
+	const stat = new Stat();
+	const found = new Stat();
+	const place = (fd: number, above: FileHandle, name: Buffer): FileHandle => {
+		const known = ids.of(fd);
+		const hasId = ids.isCarried(fd) && typeof known !== "number";
+		const at = hasId ? ids.open(known, O.path) : -ERRNO.ENODATA;
+		const isHere = at >= 0 && fstat(at, found) === 0 && found.sameInode(stat);
+		if (at >= 0) close(at);
+		if (hasId && isHere) return known;
+		// one that leads to another directory was copied along with this one
+		const id = hasId && at === -ERRNO.ESTALE ? known : ids.newId(true);
+		if (id !== known) giveOwnerAccess(writable, fd, stat);
+		if (id !== known) must(ids.assign(fd, id), "Cannot give an object its id");
+		must(ids.place(id, above, name), "Cannot note where a directory is");
+		return id;
+	};
+	const pending: { readonly fd: number; readonly id: FileHandle }[] = [
+		{ fd: must(openAt(layer.root, ".", O.rdonly | O.directory | O.noatime), "Cannot open upper"), id: layer.rootHandle },
+	];
+	let directories = 0;
+	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+		progress(++directories);
+		const { id } = at;
+		const fd = at.fd >= 0 ? at.fd : must(ids.open(id, O.rdonly | O.directory | O.noatime), "Cannot open a directory of upper");
+		const names = namesOf(fd);
+		for (const name of names) {
+			const child = openAt(fd, name, O.path | O.nofollow);
+			if (child < 0) continue;
+			must(fstat(child, stat), "Cannot read an object of upper");
+			if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) {
+				close(child);
+				continue;
+			}
+			if (stat.type === FileType.dir) pending.push({ fd: -1, id: place(child, id, name) });
+			else if (typeof ids.of(child) === "number") {
+				giveOwnerAccess(writable, child, stat);
+				must(ids.assign(child, ids.newId(false)), "Cannot give an object its id");
+			}
+			close(child);
+		}
+		close(fd);
+	}
+}
+
+/** What an ordinary user may not mark as it is. */
+function giveOwnerAccess({ layer }: Writable, fd: number, stat: Stat): void {
+	if (layer.rights.isKept)
+		must(layer.rights.change(fd, stat.type, { mode: stat.mode & 0o7777 }), "Cannot give the owner access to an object of upper");
+}

@@ -1,0 +1,145 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { keyOf, lookOf, type PortableUpper } from "../../layer/portable-upper.ts";
+import { namesOf } from "../../linux/directory.ts";
+import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
+import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
+import { isWhiteoutInode } from "../format/whiteout.ts";
+import type { Writable } from "../journal/writable.ts";
+import { getMark } from "../work/marks.ts";
+import { writeDurably } from "../work/registry.ts";
+
+/** Where the layers of portable ids were when they were served last: their inodes. */
+const PLACE_FILE = "place";
+
+function placeOf({ layer, work }: Writable): string {
+	const inode = (fd: number) => {
+		const stat = new Stat();
+		fstat(fd, stat);
+		const handle = handleOf(fd);
+		const name = typeof handle === "number" ? "" : `${handle.type}:${handle.bytes.toString("hex")}`;
+		return `${stat.inoHi}:${stat.inoLo}:${name}`;
+	};
+	return `${inode(layer.root)} ${inode(work.own)}\n`;
+}
+
+export function notePlace(writable: Writable, folder: string): void {
+	writeDurably(join(folder, PLACE_FILE), Buffer.from(placeOf(writable)));
+}
+
+/** Whether upper and work are copies of those that were served last, so that inode numbers, and perhaps links between the two, are others. */
+export function isMoved(writable: Writable, folder: string): boolean {
+	const path = join(folder, PLACE_FILE);
+	return !existsSync(path) || readFileSync(path, "utf8") !== placeOf(writable);
+}
+
+/** What a look through a copied upper has found. */
+export interface MoveReport {
+	readonly objects: number;
+	/** Links from ids to their files that the copy did not keep, and that were made again. */
+	readonly linked: number;
+	/** Paths of objects whose id is lost: of symlinks and the like, where links were not kept. */
+	readonly lost: readonly string[];
+}
+
+/**
+ * Looks once through an upper that was copied with its work folder. Ids are in xattrs, which go along; what is found by inode numbers is noted
+ * anew, and hard links between upper and work that the copy did not keep (it was made in two parts, say) are made again.
+ */
+export function relink(writable: Writable, progress: (directories: number) => void): MoveReport {
+	const { layer, ids } = writable;
+	if (ids === null) throw new Error("Only portable ids move");
+	const report = { objects: 0, linked: 0, lost: [] as string[] };
+	ids.noteInodes();
+	const stat = new Stat();
+	const lost: Lost[] = [];
+	const known = new Set<string>();
+	const pending: { readonly id: FileHandle; readonly path: string }[] = [{ id: layer.rootHandle, path: "" }];
+	let directories = 0;
+	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+		progress(++directories);
+		const fd = must(ids.open(at.id, O.rdonly | O.directory | O.noatime), "Cannot open a directory of upper");
+		const names = namesOf(fd);
+		for (const name of names) {
+			const child = openAt(fd, name, O.path | O.nofollow);
+			if (child < 0) continue;
+			must(fstat(child, stat), "Cannot read an object of upper");
+			const path = `${at.path}/${name.toString()}`;
+			const isWhiteout = isWhiteoutInode(child, stat, layer.xattr.whiteout);
+			if (stat.type === FileType.dir) {
+				const id = ids.of(child);
+				if (typeof id === "number") report.lost.push(path);
+				else pending.push({ id, path });
+			} else if (!isWhiteout) {
+				report.objects++;
+				const outcome = ids.linkAgain(child);
+				if (outcome === "linked") report.linked++;
+				if (outcome === "lost") lost.push({ above: at.id, name, path, look: lookOf(child, stat) });
+				else linkEntry(writable, child, stat);
+				if (outcome === "kept" && stat.type !== FileType.reg) known.add(keyOf(ids.of(child) as FileHandle));
+			}
+			close(child);
+		}
+		close(fd);
+	}
+	if (lost.length > 0) findLost(writable, ids, lost, ids.others(known), report);
+	return report;
+}
+
+/** An object of upper that its id does not lead to any more, and that carries none. */
+interface Lost {
+	readonly above: FileHandle;
+	readonly name: Buffer;
+	readonly path: string;
+	readonly look: string;
+}
+
+/**
+ * A symlink, fifo or socket whose hard link was not kept has a copy behind its id: where just one of each looks like that, it is the one. The
+ * others are new objects from now on.
+ */
+function findLost(
+	writable: Writable,
+	ids: PortableUpper,
+	lost: readonly Lost[],
+	others: readonly { readonly id: FileHandle; readonly look: string }[],
+	report: { linked: number; readonly lost: string[] },
+): void {
+	const stat = new Stat();
+	for (const { above, name, path, look } of lost) {
+		const directory = ids.open(above, O.path | O.directory);
+		const fd = directory < 0 ? directory : openAt(directory, name, O.path | O.nofollow);
+		if (directory >= 0) close(directory);
+		must(fd, "Cannot open an object of upper");
+		must(fstat(fd, stat), "Cannot read an object of upper");
+		const alike = others.filter((other) => other.look === look);
+		const isOne = alike.length === 1 && lost.filter((other) => other.look === look).length === 1 && stat.type !== FileType.reg;
+		if (isOne) {
+			must(ids.linkLost(fd, alike[0].id), "Cannot link an object of upper");
+			linkEntry(writable, fd, stat);
+			report.linked++;
+		} else {
+			must(ids.assign(fd, ids.newId(false)), "Cannot give an object an id");
+			report.lost.push(path);
+		}
+		close(fd);
+	}
+}
+
+/** What was copied up is found by an entry of the index, which is a link to it. */
+function linkEntry(writable: Writable, fd: number, stat: Stat): void {
+	const { layer, index, work } = writable;
+	const origin = getMark(writable, fd, stat.type, layer.xattr.origin);
+	if (typeof origin === "number") return;
+	const entry = new Stat();
+	const name = origin.toString("hex");
+	if (statAt(index.fd, name, entry) < 0 || entry.type === FileType.dir || entry.sameInode(stat)) return;
+	const aside = work.temporaryName();
+	must(linkDescriptor(fd, work.temporaries, aside), "Cannot link a file of upper");
+	must(renameName(work.temporaries, aside, index.fd, name), "Cannot link a file of upper");
+	unlinkName(work.temporaries, aside);
+}

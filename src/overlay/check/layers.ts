@@ -1,0 +1,199 @@
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, join, relative, resolve } from "node:path";
+import { type Layer, LayerOpener, type OverlayXattrs, openDirectory, privateTree, refuseOverlaps } from "../../layer/layer.ts";
+import { LayerError } from "../../layer/layer-error.ts";
+import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { tryLock } from "../../linux/file-system.ts";
+import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
+import { fstat, Stat } from "../../linux/stat.ts";
+import { RecordMap } from "../work/record-map.ts";
+import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
+import { refuseOddWork } from "../work/work-shape.ts";
+
+export interface CheckOptions {
+	/** From the topmost down; at least one. */
+	readonly lowers: readonly string[];
+	/** Layers below them that only hold data of metacopy files. */
+	readonly dataLowers?: readonly string[];
+	readonly upper: string;
+	/** By default a sibling of upper. */
+	readonly work?: string | undefined;
+	/** Names of the overlay's own xattrs in this stack. */
+	readonly xattr: OverlayXattrs;
+	readonly isRepair: boolean;
+	/** Told now and then how far the check is. */
+	readonly progress?: (stage: string, count: number) => void;
+}
+
+/** Whose the upper is: ours from the first serve to release (the marker stands), given back, or the kernel's that was never ours. */
+export type UpperState = "in service" | "released" | "of the kernel";
+
+/** The layers of an overlay, opened as they lie: nothing of the engine, so that what it refuses can be looked at too. */
+export interface CheckedLayers {
+	readonly xattr: OverlayXattrs;
+	readonly upper: Layer;
+	/** From the topmost down. */
+	readonly lowers: readonly Layer[];
+	readonly dataLowers: readonly Layer[];
+	/** Descriptors in work; negative where there is none. */
+	readonly work: number;
+	readonly temporaries: number;
+	readonly index: number;
+	/** `work/holdfast`. */
+	readonly own: number;
+	/** Xattrs of ours on upper objects that can have none. */
+	readonly marks: RecordMap;
+	readonly workPath: string;
+	readonly state: UpperState;
+	/** Entries of `work/work/incompat` that are not ours. */
+	readonly incompatible: readonly string[];
+	readonly registry: Registry | null;
+	/** Why there is a registry that cannot be read. */
+	readonly registryFailure: string | null;
+	/** Somebody serves or mounts the upper at this moment: what is found may be gone the next. */
+	readonly isLive: boolean;
+	close(): void;
+}
+
+const MARKER = "holdfast";
+
+/** LayerError: it cannot even be looked at, or not repaired now. */
+export function openLayersForCheck(options: CheckOptions): CheckedLayers {
+	const opened: { close(): void }[] = [];
+	try {
+		return open(options, opened);
+	} catch (error) {
+		for (const resource of opened.reverse()) resource.close();
+		throw error;
+	}
+}
+
+function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers {
+	const upperPath = resolve(options.upper);
+	const workPath = resolve(options.work ?? join(dirname(upperPath), `${basename(upperPath)}.work`));
+	const opener = new LayerOpener(options.xattr);
+	const keep = <T extends { close(): void }>(resource: T): T => {
+		opened.push(resource);
+		return resource;
+	};
+	const keepFd = (fd: number): number => {
+		if (fd >= 0) opened.push({ close: () => close(fd) });
+		return fd;
+	};
+	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
+	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
+	for (const [path, role] of [
+		[upperPath, "upper"],
+		[workPath, "work folder"],
+	] as const) {
+		close(openDirectory(path, role));
+	}
+	refuseOddWork(workPath);
+	const tree = openTree(upperPath, workPath, !options.isRepair, keepFd);
+	const upper = keep(opener.openUpper(upperPath, tree(upperPath)));
+	refuseOverlaps([upper, ...lowers, ...dataLowers]);
+	const work = keepFd(tree(workPath));
+	const folder = (name: string) => {
+		const fd = keepFd(openAt(work, name, O.rdonly | O.directory | O.nofollow));
+		if (fd < 0 && fd !== -ERRNO.ENOENT) throw new LayerError(`Cannot open ${join(workPath, name)}: ${errnoName(fd)}.`);
+		return fd;
+	};
+	const ownPath = join(workPath, "holdfast");
+	const isServed = !lock(upper, options.isRepair, ownPath, keepFd);
+	const isMounted = isMountedUpper(upper);
+	if (isMounted && options.isRepair) {
+		throw new LayerError(`Cannot repair the upper ${upper.path}: the kernel's overlayfs has it mounted. Unmount it first.`);
+	}
+	const own = folder("holdfast");
+	const incompat = incompatible(folder("work/incompat"));
+	const { registry, failure } = registryOf(own, ownPath);
+	return {
+		xattr: options.xattr,
+		upper,
+		lowers,
+		dataLowers,
+		work,
+		temporaries: folder("work"),
+		index: folder("index"),
+		own,
+		marks: keep(new RecordMap(own < 0 ? ownPath : descriptorPath(own), "marks")),
+		workPath,
+		state: incompat.includes(MARKER) ? "in service" : registry !== null || failure !== null ? "released" : "of the kernel",
+		incompatible: incompat.filter((name) => name !== MARKER),
+		registry,
+		registryFailure: failure,
+		isLive: isServed || isMounted,
+		close() {
+			for (const resource of opened.reverse()) resource.close();
+		},
+	};
+}
+
+/** Opens folders of the private mount of the lowest one that holds both: a rename does not leave a mount, and reading leaves no access times. */
+function openTree(upper: string, work: string, isReadOnly: boolean, keepFd: (fd: number) => number): (path: string) => number {
+	const [a, b] = [realpathSync(upper), realpathSync(work)];
+	let base = a;
+	while (base !== "/" && b !== base && !b.startsWith(`${base}/`)) base = dirname(base);
+	const directory = openDirectory(base, "folder");
+	const root = keepFd(privateTree(directory, base, isReadOnly));
+	close(directory);
+	if (root < 0) throw new LayerError(`Cannot make a private mount of ${base}: ${errnoName(root)}.`);
+	return (path) => {
+		const inside = relative(base, realpathSync(path));
+		const fd = openAt(root, inside === "" ? "." : inside, O.rdonly | O.directory);
+		const stat = new Stat();
+		if (fd >= 0 && fstat(fd, stat) === 0 && String(stat.inoHi * 0x100000000 + stat.inoLo) === String(statSync(path).ino)) return fd;
+		if (fd >= 0) close(fd);
+		throw new LayerError(`Cannot open ${path}: upper and work must be on the same file system and mount.`);
+	};
+}
+
+/**
+ * Whether nobody else serves the upper. A repair keeps the lock that a server would take; without one it is asked for and given back at
+ * once, so that a server may start meanwhile.
+ */
+function lock(upper: Layer, isRepair: boolean, ownPath: string, keepFd: (fd: number) => number): boolean {
+	const fd = openAt(upper.root, ".", O.rdonly | O.directory);
+	const status = tryLock(fd);
+	if (isRepair) keepFd(fd);
+	else close(fd);
+	if (status >= 0) return true;
+	if (status !== -ERRNO.EWOULDBLOCK) throw new LayerError(`Cannot lock the upper ${upper.path}: ${errnoName(status)}.`);
+	if (!isRepair) return false;
+	const pidPath = join(ownPath, "pid");
+	const pid = existsSync(pidPath) ? readFileSync(pidPath, "utf8").trim() : "";
+	throw new LayerError(
+		`Cannot repair the upper ${upper.path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
+	);
+}
+
+/** Whether an overlay that this process can see has the directory for its upper. */
+function isMountedUpper(upper: Layer): boolean {
+	const { inoHi, inoLo } = upper.rootStat;
+	const device = statSync(upper.path).dev;
+	return readFileSync("/proc/self/mountinfo", "utf8")
+		.split("\n")
+		.filter((line) => line.includes(" - overlay "))
+		.map((line) => /[ ,]upperdir=((?:[^\\, ]|\\.)*)/.exec(line)?.[1])
+		.some((path) => {
+			const at = path?.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
+			if (at === undefined || !existsSync(at)) return false;
+			const stat = statSync(at);
+			return stat.dev === device && stat.ino === inoHi * 0x100000000 + inoLo;
+		});
+}
+
+function incompatible(folder: number): string[] {
+	return folder < 0 ? [] : readdirSync(descriptorPath(folder));
+}
+
+/** By way of the descriptor, where reading leaves no access time. */
+function registryOf(own: number, path: string): { readonly registry: Registry | null; readonly failure: string | null } {
+	if (own < 0) return { registry: null, failure: null };
+	try {
+		return { registry: readRegistry(descriptorPath(own)), failure: null };
+	} catch (error) {
+		if (!(error instanceof RegistryError)) throw error;
+		return { registry: null, failure: error.message.replace(descriptorPath(own), path) };
+	}
+}

@@ -1,0 +1,256 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer/layer.ts";
+import { LayerError } from "../../layer/layer-error.ts";
+import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
+import { namesOf } from "../../linux/directory.ts";
+import { ERRNO, errnoName } from "../../linux/errno.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
+import { tryLock } from "../../linux/file-system.ts";
+import { close, O, openAt, openPath } from "../../linux/open.ts";
+import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { getXattr } from "../../linux/xattr.ts";
+import { showName } from "../../vfs/names.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { decodeRecord } from "../format/identity.ts";
+import { isWhiteoutInode } from "../format/whiteout.ts";
+import { treeName } from "../opening/layer-names.ts";
+import { indexPath, workOf } from "../opening/place.ts";
+import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
+import type { CheckCounts } from "./context.ts";
+import type { Finding, FindingKind } from "./findings.ts";
+import type { CheckOptions } from "./layers.ts";
+import type { CheckReport } from "./report.ts";
+
+/** Looks for what is wrong with the ids and the index of an export with portable handles. Null: it has kernel handles, or was never ours. */
+export function checkPortable(options: CheckOptions): CheckReport | null {
+	const work = workOf(options.upper, options.work);
+	const folder = join(work, "holdfast");
+	let registry: Registry | null;
+	try {
+		registry = readRegistry(folder);
+	} catch (error) {
+		if (!(error instanceof RegistryError)) throw error;
+		return existsSync(join(folder, "ids")) ? unreadable(options.upper, work, error.message) : null;
+	}
+	if (registry?.handles !== "portable") return null;
+	if (registry.userXattrs !== undefined && options.xattr !== USER_XATTRS) return checkPortable({ ...options, xattr: USER_XATTRS });
+	const opener = new LayerOpener(options.xattr, "portable");
+	const opened: { close(): void }[] = [];
+	const keep = <T extends { close(): void }>(resource: T): T => {
+		opened.push(resource);
+		return resource;
+	};
+	try {
+		const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
+		const upper = keep(opener.openUpper(options.upper, openDirectory(options.upper, "upper")));
+		const status = tryLock(upper.root);
+		const isLive = status === -ERRNO.EWOULDBLOCK;
+		if (isLive && options.isRepair) throw new LayerError(`Cannot repair ${options.upper}: it is being served. Stop the server first.`);
+		const check = new PortableCheck(options, registry, upper, lowers, folder);
+		try {
+			check.run(indexPath(work, true), registry);
+		} finally {
+			check.close();
+		}
+		return { upper: options.upper, work, state: "in service", isLive, findings: check.findings, omitted: 0, counts: check.counts };
+	} finally {
+		for (const resource of opened.reverse()) resource.close();
+	}
+}
+
+/** Without a registry nothing can be said of handles. */
+function unreadable(upper: string, work: string, message: string): CheckReport {
+	const finding: Finding = {
+		kind: "registry-unreadable",
+		severity: "error",
+		path: "work/holdfast/registry",
+		message,
+		repair: null,
+		outcome: "found",
+	};
+	const counts = { directories: 0, files: 0, whiteouts: 0, indexEntries: 0, tombstones: 0, copiedUp: 0 };
+	return { upper, work, state: "in service", isLive: false, findings: [finding], omitted: 0, counts };
+}
+
+class PortableCheck {
+	readonly findings: Finding[] = [];
+	readonly counts: CheckCounts = { directories: 0, files: 0, whiteouts: 0, indexEntries: 0, tombstones: 0, copiedUp: 0 };
+	readonly #options: CheckOptions;
+	readonly #upper: Layer;
+	readonly #lowers: readonly Layer[];
+	readonly #own: number;
+	readonly #ids: PortableUpper;
+	readonly #homes: readonly Buffer[];
+
+	constructor(options: CheckOptions, registry: Registry, upper: Layer, lowers: readonly Layer[], folder: string) {
+		this.#options = options;
+		this.#upper = upper;
+		this.#lowers = lowers;
+		this.#own = openPath(folder, O.rdonly | O.directory | O.noatime);
+		this.#ids = new PortableUpper(upper.root, this.#own, upper.xattr.identity, upper.xattr.upper);
+		this.#homes = registry.homes.map(({ uuid }) => Buffer.from(uuid, "hex"));
+	}
+
+	close(): void {
+		this.#ids.close();
+		close(this.#own);
+	}
+
+	run(index: string, registry: Registry): void {
+		const mark = getXattr(this.#upper.root, this.#upper.xattr.identity);
+		if (typeof mark === "number" || mark.toString("hex") !== registry.uuid) {
+			this.#add("error", "upper-differs", "upper", "The work folder belongs to another upper. Name the right --work.");
+		}
+		const isOther =
+			registry.lowers.length !== this.#lowers.length || this.#lowers.some((lower, i) => treeName(lower) !== registry.lowers[i].root);
+		if (isOther) {
+			this.#add(
+				"error",
+				"lowers-differ",
+				"work/holdfast/registry",
+				"The lowers are not those that this upper was served with, in that order. Name those, or put new ones in their place with holdfast rebase.",
+			);
+		}
+		this.#walk();
+		this.#examineIds();
+		this.#examineIndex(index);
+	}
+
+	#add(
+		severity: "error" | "note",
+		kind: FindingKind,
+		path: string,
+		message: string,
+		repair: string | null = null,
+		fix?: () => number,
+	): void {
+		let outcome: Finding["outcome"] = "found";
+		let failure: string | undefined;
+		if (fix !== undefined && this.#options.isRepair) {
+			const status = fix();
+			outcome = status < 0 ? "failed" : "repaired";
+			if (status < 0) failure = errnoName(status);
+		}
+		this.findings.push({ kind, severity, path, message, repair, outcome, ...(failure === undefined ? {} : { failure }) });
+	}
+
+	#walk(): void {
+		const { whiteout, origin } = this.#upper.xattr;
+		const stat = new Stat();
+		const pending: { readonly fd: number; readonly id: FileHandle; readonly path: string }[] = [
+			{ fd: openAt(this.#upper.root, ".", O.rdonly | O.directory | O.noatime), id: UPPER_ROOT, path: "upper" },
+		];
+		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+			this.#options.progress?.("upper", ++this.counts.directories);
+			for (const name of namesOf(at.fd)) {
+				const fd = openAt(at.fd, name, O.path | O.nofollow);
+				if (fd < 0) continue;
+				fstat(fd, stat);
+				const path = `${at.path}/${showName(name)}`;
+				if (isWhiteoutInode(fd, stat, whiteout)) this.counts.whiteouts++;
+				else {
+					const isDirectory = stat.type === FileType.dir;
+					if (!isDirectory) this.counts.files++;
+					if (typeof getXattr(fd, origin) !== "number") this.counts.copiedUp++;
+					const id = this.#examine(fd, path);
+					if (isDirectory && id !== null) this.#examinePlace(fd, id, at.id, name, path);
+					if (isDirectory) {
+						const list = openAt(at.fd, name, O.rdonly | O.directory | O.nofollow | O.noatime);
+						if (list >= 0) pending.push({ fd: list, id: id ?? UPPER_ROOT, path });
+					}
+				}
+				close(fd);
+			}
+			close(at.fd);
+		}
+	}
+
+	/** The id of an object of upper, or null. */
+	#examine(fd: number, path: string): FileHandle | null {
+		const id = this.#ids.of(fd);
+		if (typeof id !== "number") return id;
+		const fix = () => (this.#ids.linkAgain(fd) === "lost" ? -ERRNO.ENOENT : 0);
+		const carried = this.#ids.isCarried(fd);
+		if (carried) {
+			this.#add(
+				"error",
+				"id-not-linked",
+				path,
+				"The object has an id that does not lead back to it: the link was lost, or the object is a copy with its xattrs.",
+				"links it again",
+				fix,
+			);
+		} else {
+			const message = "The object has no id: it was made behind the server's back, or its id was lost in a copy. No handle leads to it.";
+			this.#add("error", "id-missing", path, message);
+		}
+		return null;
+	}
+
+	#examinePlace(fd: number, id: FileHandle, above: FileHandle, name: Buffer, path: string): void {
+		const found = this.#ids.open(id, O.path);
+		const stat = new Stat();
+		const other = new Stat();
+		const leads = found >= 0 && fstat(found, other) === 0 && fstat(fd, stat) === 0 && stat.sameInode(other);
+		if (found >= 0) close(found);
+		if (leads) return;
+		const message = "What is noted of the place of this directory leads elsewhere: it was moved behind the server's back, or copied.";
+		this.#add("error", "id-place-wrong", path, message, "notes its place", () => this.#ids.place(id, above, name));
+	}
+
+	#examineIds(): void {
+		const folder = openAt(this.#own, "ids", O.rdonly | O.directory | O.noatime);
+		if (folder < 0) return;
+		const stat = new Stat();
+		for (const name of namesOf(folder)) {
+			if (statAt(folder, name, stat) < 0 || stat.nlink > 1) continue;
+			const message = "Nothing but this link is left of an object: a crash, or a copy of upper alone, has left it.";
+			this.#add("note", "id-left-over", `work/holdfast/ids/${showName(name)}`, message);
+		}
+		close(folder);
+	}
+
+	#examineIndex(path: string): void {
+		const folder = openPath(path, O.rdonly | O.directory | O.noatime);
+		if (folder < 0) {
+			this.#add(
+				"error",
+				"index-upper-gone",
+				"work/holdfast/index",
+				"The index is not there: copied up objects are not found. Restore it from a backup.",
+			);
+			return;
+		}
+		const { whiteout, origin } = this.#upper.xattr;
+		const stat = new Stat();
+		for (const name of namesOf(folder)) {
+			this.#options.progress?.("index", ++this.counts.indexEntries);
+			const text = name.toString("latin1");
+			const shown = `work/holdfast/index/${showName(name)}`;
+			const record = /^([0-9a-f]{2})+$/.test(text) ? Buffer.from(text, "hex") : null;
+			if (record === null || !this.#homes.some((uuid) => decodeRecord(record, uuid) !== null)) {
+				this.#add("error", "index-foreign", shown, "The entry is named for an object of none of these lowers.");
+				continue;
+			}
+			const fd = openAt(folder, name, O.path | O.nofollow);
+			if (fd < 0) continue;
+			fstat(fd, stat);
+			if (isWhiteoutInode(fd, stat, whiteout)) this.counts.tombstones++;
+			else if (stat.type === FileType.reg || stat.type === FileType.dir) {
+				const value = getXattr(fd, stat.type === FileType.dir ? this.#upper.xattr.upper : origin);
+				const isRight =
+					stat.type === FileType.dir ? typeof value !== "number" : typeof value !== "number" && value.toString("hex") === text;
+				if (!isRight)
+					this.#add(
+						"error",
+						"index-names-another",
+						shown,
+						"The entry leads to an object that does not say that it was copied up from there.",
+					);
+			}
+			close(fd);
+		}
+		close(folder);
+	}
+}

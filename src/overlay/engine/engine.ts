@@ -1,0 +1,110 @@
+import type { SipKey } from "../../handle/sip-hash.ts";
+import { type HandleSigner, ROOT_HOME } from "../../handle/wire-handle.ts";
+import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
+import type { DescriptorCache } from "../../layer/real.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import type { ChangeRequest } from "../../vfs/operations.ts";
+import type { DataFiles } from "../data/data-files.ts";
+import type { Partials } from "../data/partials.ts";
+import { decodeRecord, type Identity } from "../format/identity.ts";
+import type { Writable } from "../journal/writable.ts";
+import { identityKey, type Node } from "../nodes/node.ts";
+import type { NodeCache } from "../nodes/node-cache.ts";
+import type { Offload } from "../threads/offload.ts";
+import type { Patience } from "../threads/patience.ts";
+import type { RecordMap } from "../work/record-map.ts";
+
+/** What of an export can be written, or "rofs". */
+export function writableOf(engine: Engine): Writable {
+	if (engine.writable === null) throw new OverlayError("rofs", "This export has no upper: it is read-only");
+	return engine.writable;
+}
+
+/** The name of the object's index entry, or null for what was born in upper. */
+export function entryOf(engine: Engine, node: Node): string | null {
+	const home = engine.homes.get(node.home);
+	if (home === undefined || home.isUpper || engine.writable === null) return null;
+	return engine.writable.index.entryName(home.uuid, node.id);
+}
+
+/** What every part of the engine works on: the stack, the caches and the registry's numbers. One for each export. */
+export interface Engine {
+	/** From the topmost down; upper first where there is one. */
+	readonly layers: readonly Layer[];
+	/** Names of the overlay's own xattrs, the same in all layers. */
+	readonly xattr: OverlayXattrs;
+	readonly writable: Writable | null;
+	readonly signer: HandleSigner;
+	readonly cookieKey: SipKey;
+	/** Homes in the present stack, by number. */
+	readonly homes: ReadonlyMap<number, Home>;
+	readonly nodes: NodeCache;
+	readonly descriptors: DescriptorCache;
+	readonly offload: Offload;
+	/** The reverse of the redirects of lowers that once were uppers: from a lower directory to the one that takes it along. */
+	readonly redirects: RecordMap;
+	readonly dataFiles: DataFiles;
+	/** Null where nothing can be written. */
+	partials: Partials | null;
+	/** See OverlayOperations.request. */
+	request: ChangeRequest | null;
+	readonly memory: Memory;
+	/** Null: whoever asks waits. */
+	patience: Patience | null;
+}
+
+/**
+ * Until when what is remembered of real objects holds. Nobody but us changes an upper that is served, and nobody a lower; still nothing is
+ * believed for ever, so that a lower that somebody did change is found out.
+ */
+export interface Memory {
+	/** Milliseconds, from any moment on. */
+	clock: () => number;
+	/** Of a clock of TICK_MS, at the beginning of the present request: a small integer for years, which costs nothing to keep and compare. */
+	now: number;
+	/** Counts changes of upper. */
+	changes: number;
+	/** What upper held under the name that was looked up last and not found in memory. */
+	upperEntry: "none" | "whiteout" | "object";
+	/** Counts failures that left names in doubt. */
+	doubts: number;
+}
+
+/** How long attributes of real objects are remembered, and what names lead to: a name of something that was removed from its lower is found out by its attributes. */
+export const TICK_MS = 64;
+export const ATTRIBUTES_TICKS = 3000 / TICK_MS;
+export const NAMES_TICKS = 30_000 / TICK_MS;
+
+export interface Home {
+	readonly number: number;
+	readonly uuid: Buffer;
+	/** Layers whose objects were born here; any of them opens its handles. */
+	readonly layers: readonly Layer[];
+	readonly isUpper: boolean;
+	/** One descriptor for each mount that the layers were named on, for climbing by "..". */
+	readonly mounts: readonly number[];
+}
+
+/** The identity that the record of a lower object is; null where it is of no file system of the lowers. */
+export function identityOfRecord(engine: Engine, record: Buffer): Identity | null {
+	for (const home of engine.homes.values()) {
+		const id = home.isUpper ? null : decodeRecord(record, home.uuid);
+		if (id !== null) return { home: home.number, id: { type: id.type, bytes: Buffer.from(id.bytes) } };
+	}
+	return null;
+}
+
+/** The wire handle of an identity. */
+export function handleFor(engine: Engine, identity: Identity): Buffer {
+	try {
+		return engine.signer.encode(identity.home, identity.id.type, identity.id.bytes);
+	} catch (error) {
+		throw new OverlayError("io", (error as Error).message);
+	}
+}
+
+export function rootNode(engine: Engine): Node {
+	return engine.nodes.get(ROOT_KEY) as Node;
+}
+
+export const ROOT_KEY = identityKey(ROOT_HOME, { type: 0, bytes: Buffer.alloc(0) });

@@ -1,0 +1,41 @@
+import { close, O, openAt } from "../../linux/open.ts";
+import { type Stat, statAt } from "../../linux/stat.ts";
+import { getXattr, getXattrAt } from "../../linux/xattr.ts";
+import { FileType } from "../../vfs/operations.ts";
+
+/** The common form of a whiteout: a character device 0:0. */
+export function isWhiteoutStat(stat: Stat): boolean {
+	return stat.type === FileType.chr && stat.rdevMajor === 0 && stat.rdevMinor === 0;
+}
+
+/** The form for who may not make devices: an empty file with the xattr of this name, honoured only inside a directory with opaque "x". */
+export function isXattrWhiteout(fd: number, stat: Stat, xattr: string): boolean {
+	return stat.type === FileType.reg && stat.size === 0 && typeof getXattr(fd, xattr) !== "number";
+}
+
+/** Whether an open inode is a whiteout of either form, with the attributes that were read of it; `xattr` as in isWhiteoutEntry. */
+export function isWhiteoutInode(fd: number, stat: Stat, xattr: string | null): boolean {
+	return isWhiteoutStat(stat) || (xattr !== null && isXattrWhiteout(fd, stat, xattr));
+}
+
+/** Whether a name of upper is a whiteout of either form, with the attributes that were read of it; `xattr` as in isWhiteoutEntry. */
+export function isWhiteoutName(directory: number, name: Uint8Array | string, stat: Stat, xattr: string | null): boolean {
+	if (isWhiteoutStat(stat)) return true;
+	return xattr !== null && stat.type === FileType.reg && stat.size === 0 && typeof getXattrAt(directory, name, xattr) !== "number";
+}
+
+/**
+ * Whether an entry of a directory, with the type that its listing gives (0: unknown), is a whiteout of either form. `xattr`: the name of
+ * the one that marks them, or null where the directory has none of those. `stat` is scratch.
+ */
+export function isWhiteoutEntry(directory: number, name: Uint8Array, type: number, xattr: string | null, stat: Stat): boolean {
+	const mayBe = type === FileType.chr || type === 0 || (type === FileType.reg && xattr !== null);
+	if (!mayBe || statAt(directory, name, stat) < 0) return false;
+	if (isWhiteoutStat(stat)) return true;
+	if (xattr === null || stat.type !== FileType.reg) return false;
+	const fd = openAt(directory, name, O.path | O.nofollow);
+	if (fd < 0) return false;
+	const found = isXattrWhiteout(fd, stat, xattr);
+	close(fd);
+	return found;
+}

@@ -1,0 +1,455 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { needs } from "../../../test/support/requirements.ts";
+import { scratch } from "../../../test/support/scratch.ts";
+import { KernelHandles } from "../../layer/handle-provider.ts";
+import { type Layer, TRUSTED_XATTRS } from "../../layer/layer.ts";
+import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
+import { interceptChanges } from "../../linux/libc.ts";
+import { close, O, openPath } from "../../linux/open.ts";
+import { getXattr } from "../../linux/xattr.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import type { ChangeRequest } from "../../vfs/operations.ts";
+import { LinkCounts } from "../work/link-counts.ts";
+import { WorkFolder } from "../work/work-folder.ts";
+import { type Answer, Journal } from "./journal.ts";
+import type { Descriptors, Step } from "./steps.ts";
+import type { Writable } from "./writable.ts";
+
+const ROOT = { skip: needs("root") };
+const RECORD_BYTES = 128;
+const RETENTION_MS = 15 * 60 * 1000;
+const START = 1_700_000_000_000;
+
+function request(xid: number, changes: Partial<ChangeRequest> = {}): ChangeRequest {
+	return {
+		client: "192.0.2.1",
+		xid,
+		program: 100003,
+		version: 3,
+		procedure: 8,
+		length: 128,
+		checksumHi: 0x89abcdef,
+		checksumLo: 0xfedcba98,
+		...changes,
+	};
+}
+
+function good(handle: FileHandle | number): FileHandle {
+	assert.ok(typeof handle !== "number");
+	return handle;
+}
+
+/** An upper with a file in work, and journals over one folder: each `open` is as a new start of the server. */
+function fixture(context: TestContext) {
+	const folder = scratch(context);
+	const path = folder.mount("tmpfs", "tmpfs", 16);
+	for (const name of ["work", "holdfast", "upper"]) mkdirSync(join(path, name));
+	writeFileSync(join(path, "work/#0"), "content");
+	const open = (name: string, flags: number) => {
+		const fd = openPath(join(path, name), flags);
+		assert.ok(fd >= 0);
+		folder.beforeRemoval(() => close(fd));
+		return fd;
+	};
+	const upper = open("upper", O.rdonly | O.directory);
+	const file = open("work/#0", O.path);
+	const directory = O.rdonly | O.directory;
+	const work = new WorkFolder(openPath(join(path, "work"), directory), openPath(join(path, "holdfast"), directory), join(path, "holdfast"));
+	folder.beforeRemoval(() => work.close());
+	const linkCounts = new LinkCounts(work.own);
+	folder.beforeRemoval(() => linkCounts.close());
+	const layer = {
+		root: upper,
+		xattr: TRUSTED_XATTRS,
+		fileSystem: { name: "tmpfs" },
+		handles: new KernelHandles(upper),
+	} as unknown as Layer;
+	const writable = { layer, work, linkCounts } as unknown as Writable;
+	const places = { upper: good(handleOf(upper)), file: good(handleOf(file)) };
+	const descriptors: Descriptors = {
+		place: (place) => (place === "work" ? work.temporaries : upper),
+		inode: () => file,
+		isRecovery: false,
+		keep: close,
+	};
+	let now = START;
+	let journal: Journal | null = null;
+	folder.beforeRemoval(() => journal?.close());
+	/** Two steps, each of which shows: the file gets a name of arbitrary bytes, and then an xattr. */
+	const name = Buffer.from([0x66, 0xff, 0x0a, 0x22, 0x80]);
+	const steps: Step[] = [
+		{ op: "move", inode: places.file, from: "work", fromName: "#0", to: places.upper, toName: name, flags: 0 },
+		{ op: "xattr", inode: places.file, name: "trusted.overlay.test", value: Buffer.from([0, 0xff, 1]) },
+	];
+	return {
+		folder: join(path, "holdfast"),
+		descriptors,
+		steps,
+		work,
+		/** How far the steps are. */
+		state(): "none" | "moved" | "done" {
+			if (existsSync(join(path, "work/#0"))) return "none";
+			assert.deepEqual(readdirSync(join(path, "upper"), { encoding: "buffer" }), [name]);
+			const value = getXattr(file, "trusted.overlay.test");
+			return Buffer.isBuffer(value) && value.equals(Buffer.from([0, 0xff, 1])) ? "done" : "moved";
+		},
+		setTime(time: number) {
+			now = time;
+		},
+		start(): Journal {
+			journal?.close();
+			journal = new Journal(
+				join(path, "holdfast"),
+				() => writable,
+				() => now,
+			);
+			journal.recover();
+			return journal;
+		},
+	};
+}
+
+/** Runs `change` and stops for ever before the system call number `count` that changes something, as a kill does. */
+function killBefore(count: number, change: () => void): boolean {
+	let calls = 0;
+	interceptChanges(() => {
+		if (++calls >= count) throw new Error("killed");
+	});
+	try {
+		change();
+		return false;
+	} catch {
+		return true;
+	} finally {
+		interceptChanges(null);
+	}
+}
+
+function ringFiles(folder: string): string[] {
+	return readdirSync(join(folder, "requests")).map((name) => join(folder, "requests", name));
+}
+
+const ANSWERS: readonly Answer[] = [
+	{ error: null, handle: Buffer.from("handle \xff\0 of 64 bytes, ".padEnd(64, "."), "latin1") },
+	{ error: null, handle: null },
+	{ error: "noent", handle: null },
+	{ error: "noattr", handle: null },
+];
+
+test("a request is answered again as it was answered first, before and after a restart", ROOT, (t) => {
+	const { start } = fixture(t);
+	let journal = start();
+	ANSWERS.forEach((answer, i) => {
+		assert.equal(journal.answered(request(i)), null);
+		journal.answer(request(i), answer);
+	});
+	for (let i = 0; i < 3; i++) {
+		ANSWERS.forEach((answer, xid) => {
+			assert.deepEqual(journal.answered(request(xid)), answer);
+		});
+		journal = start();
+	}
+	journal.answer(request(1000), ANSWERS[0]);
+	journal = start();
+	assert.deepEqual(journal.answered(request(1000)), ANSWERS[0]);
+	assert.deepEqual(journal.answered(request(2)), ANSWERS[2]);
+});
+
+test("a request that differs in any one number, or comes from another client, is another one", ROOT, (t) => {
+	const { start } = fixture(t);
+	let journal = start();
+	const known = request(0xffffffff);
+	journal.answer(known, ANSWERS[1]);
+	const others: Partial<ChangeRequest>[] = [
+		{ client: "192.0.2.2" },
+		{ xid: 0 },
+		{ program: 1 },
+		{ version: 4 },
+		{ procedure: 9 },
+		{ length: 132 },
+		{ checksumHi: 0 },
+		{ checksumLo: 0 },
+	];
+	for (let i = 0; i < 2; i++) {
+		assert.deepEqual(journal.answered(known), ANSWERS[1]);
+		for (const other of others) assert.equal(journal.answered({ ...known, ...other }), null, JSON.stringify(other));
+		journal = start();
+	}
+});
+
+test("requests that are found in one place are told apart, and forgotten one by one as their ring comes round", ROOT, (t) => {
+	const { start } = fixture(t);
+	// the exclusive or of the two is the same for all
+	const together = [7, 5, 0, 2, 3].map((xid) => request(xid, { checksumLo: xid ^ 2 }));
+	let journal = start();
+	together.forEach((one, i) => {
+		journal.answer(one, ANSWERS[i % ANSWERS.length]);
+	});
+	const left = () => together.map((one) => journal.answered(one));
+	const all = together.map((_, i) => ANSWERS[i % ANSWERS.length]);
+	assert.deepEqual(left(), all);
+	journal.answer(together[2], ANSWERS[0]);
+	all[2] = ANSWERS[0];
+	assert.deepEqual(left(), all);
+	journal = start();
+	assert.deepEqual(left(), all);
+	// the third one has a newer place behind the other four
+	const SLOTS = 8192;
+	for (let i = together.length + 1; i < SLOTS; i++) journal.answer(request(1_000_000 + i), ANSWERS[1]);
+	assert.deepEqual(left(), all);
+	for (const gone of [0, 1, null, 3, 4, 2]) {
+		journal.answer(request(2_000_000 + (gone ?? 9)), ANSWERS[1]);
+		if (gone === null) continue;
+		assert.equal(journal.answered(together[gone]), null);
+		assert.equal(left().filter((answer) => answer !== null).length, [0, 1, 3, 4, 2].length - 1 - [0, 1, 3, 4, 2].indexOf(gone));
+	}
+	assert.deepEqual(journal.answered(request(2_000_000)), ANSWERS[1]);
+});
+
+test("answers are kept for a quarter of an hour, before and after a restart, and then their file goes", ROOT, (t) => {
+	const { start, setTime, folder } = fixture(t);
+	let journal = start();
+	journal.answer(request(1), ANSWERS[0]);
+	setTime(START + RETENTION_MS - 1);
+	assert.deepEqual(journal.answered(request(1)), ANSWERS[0]);
+	journal = start();
+	assert.deepEqual(journal.answered(request(1)), ANSWERS[0]);
+	journal.answer(request(2), ANSWERS[1]);
+	setTime(START + RETENTION_MS + 1);
+	assert.equal(journal.answered(request(1)), null);
+	journal = start();
+	assert.equal(journal.answered(request(1)), null);
+	assert.deepEqual(journal.answered(request(2)), ANSWERS[1]);
+	setTime(START + 3 * RETENTION_MS);
+	start();
+	assert.deepEqual(ringFiles(folder), []);
+});
+
+test("a client's ring goes round: its newest requests are known, those before are forgotten, over a restart too", ROOT, (t) => {
+	const { start, folder } = fixture(t);
+	let journal = start();
+	const handleOfRequest = (xid: number) => Buffer.from([xid & 0xff, xid >> 8]);
+	let next = 0;
+	const fill = (count: number) => {
+		for (; count > 0; count--, next++) journal.answer(request(next), { error: null, handle: handleOfRequest(next) });
+	};
+	const records = () => statSync(ringFiles(folder)[0]).size / RECORD_BYTES;
+	do fill(1000);
+	while (next === records());
+	const bound = records();
+	assert.ok(bound >= 4096 && bound <= 65536, `${bound}`);
+	const expectNewest = () => {
+		assert.equal(records(), bound);
+		for (let xid = 0; xid < next; xid++) {
+			const answer = journal.answered(request(xid));
+			if (xid < next - bound) assert.equal(answer, null, `${xid} of ${next}`);
+			else assert.ok(answer?.handle?.equals(handleOfRequest(xid)), `${xid} of ${next}`);
+		}
+	};
+	expectNewest();
+	journal = start();
+	expectNewest();
+	// it goes on behind the newest, not at its beginning
+	fill(5);
+	expectNewest();
+	// and the last slot is no edge
+	fill(bound - (next % bound));
+	journal = start();
+	expectNewest();
+	fill(1);
+	journal = start();
+	expectNewest();
+});
+
+test("a record with any byte wrong, or cut, is forgotten, and no other one", ROOT, (t) => {
+	const { start, folder } = fixture(t);
+	const journal = start();
+	for (let xid = 0; xid < 3; xid++) journal.answer(request(xid), ANSWERS[xid]);
+	const [path] = ringFiles(folder);
+	const whole = readFileSync(path);
+	for (let at = 0; at < RECORD_BYTES; at++) {
+		const bytes = Buffer.from(whole);
+		bytes[RECORD_BYTES + at] ^= 0x10;
+		writeFileSync(path, bytes);
+		const again = start();
+		assert.deepEqual(again.answered(request(0)), ANSWERS[0], `byte ${at}`);
+		assert.equal(again.answered(request(1)), null, `byte ${at}`);
+		assert.deepEqual(again.answered(request(2)), ANSWERS[2], `byte ${at}`);
+	}
+	writeFileSync(path, whole);
+	truncateSync(path, 3 * RECORD_BYTES - 1);
+	const again = start();
+	assert.deepEqual([again.answered(request(0)), again.answered(request(1)), again.answered(request(2))], [ANSWERS[0], ANSWERS[1], null]);
+	// the next record takes the place of the one that was cut
+	again.answer(request(9), ANSWERS[3]);
+	assert.deepEqual(start().answered(request(9)), ANSWERS[3]);
+});
+
+test(
+	"a change that a kill stops before any of its calls is after the next start done or not begun, and answered if it is done",
+	ROOT,
+	(t) => {
+		let kills = 0;
+		for (let count = 1; ; count++) {
+			const { start, steps, descriptors, state } = fixture(t);
+			const handle = ANSWERS[0].handle;
+			let journal = start();
+			const change = () => {
+				journal.perform(steps, descriptors, request(7), handle);
+				journal.answer(request(7), ANSWERS[0]);
+			};
+			const wasKilled = killBefore(count, change);
+			if (wasKilled) kills++;
+			journal = start();
+			const isBegun = count > 1;
+			assert.equal(state(), isBegun ? "done" : "none", `killed before call ${count}`);
+			assert.deepEqual(journal.answered(request(7)), isBegun ? ANSWERS[0] : null, `killed before call ${count}`);
+			// a further start finds nothing to do
+			start();
+			assert.equal(state(), isBegun ? "done" : "none", `second start, killed before call ${count}`);
+			if (!wasKilled) break;
+		}
+		// the intent, two steps, the answer
+		assert.equal(kills, 4);
+	},
+);
+
+test("a change that only prepares one is completed too, and answers nobody", ROOT, (t) => {
+	const { start, steps, descriptors, state } = fixture(t);
+	const journal = start();
+	assert.ok(killBefore(3, () => journal.perform(steps, descriptors, null, null)));
+	assert.equal(state(), "moved");
+	start();
+	assert.equal(state(), "done");
+});
+
+test("an intent that was not written whole, or has any byte wrong, was never begun", ROOT, (t) => {
+	const { start, steps, descriptors, state, folder } = fixture(t);
+	let journal = start();
+	assert.ok(killBefore(2, () => journal.perform(steps, descriptors, request(7), null)));
+	const whole = readFileSync(join(folder, "intent"));
+	for (let length = 0; length < whole.length; length++) {
+		writeFileSync(join(folder, "intent"), whole.subarray(0, length));
+		journal = start();
+		assert.equal(state(), "none", `cut to ${length}`);
+		assert.equal(journal.answered(request(7)), null);
+	}
+	for (let at = 0; at < whole.length; at++) {
+		// whether it was given up, and two bytes that mean nothing
+		if (at >= 1 && at <= 3) continue;
+		const bytes = Buffer.from(whole);
+		bytes[at] ^= 0x04;
+		writeFileSync(join(folder, "intent"), bytes);
+		start();
+		assert.equal(state(), "none", `byte ${at}`);
+	}
+	writeFileSync(join(folder, "intent"), whole);
+	start();
+	assert.equal(state(), "done");
+});
+
+test("a shorter intent over a longer one is understood", ROOT, (t) => {
+	const { start, steps, descriptors, state } = fixture(t);
+	const journal = start();
+	const long: Step = { op: "count", entry: "e".repeat(200), value: 3 };
+	journal.perform([long, long, long, long], descriptors, null, null);
+	assert.ok(killBefore(3, () => journal.perform(steps, descriptors, null, null)));
+	start();
+	assert.equal(state(), "done");
+});
+
+test("a change that fails is given up: what is behind the failed step is not made at the next start either", ROOT, (t) => {
+	const { start, steps, descriptors, state } = fixture(t);
+	const journal = start();
+	const failing: Step = { op: "unlinkWhiteout", in: "work", name: "nothing" };
+	assert.throws(
+		() => journal.perform([failing, ...steps], descriptors, request(7), null),
+		(error) => error instanceof OverlayError && error.code === "noent",
+	);
+	assert.equal(state(), "none");
+	assert.equal(start().answered(request(7)), null);
+	assert.equal(state(), "none");
+	// the next change is again one that a kill does not undo
+	const again = start();
+	assert.ok(killBefore(3, () => again.perform(steps, descriptors, request(8), null)));
+	start();
+	assert.equal(state(), "done");
+});
+
+test("a change whose answer was noted is not made again", ROOT, (t) => {
+	const { start, descriptors, work } = fixture(t);
+	let journal = start();
+	const set = (value: number): Step => ({ op: "count", entry: "entry", value });
+	const counts = new LinkCounts(work.own);
+	t.after(() => counts.close());
+	journal.perform([set(5)], descriptors, request(7), null);
+	journal.answer(request(7), ANSWERS[1]);
+	// as if done by something that leaves no intent
+	counts.set("entry", 6);
+	journal = start();
+	assert.equal(counts.get("entry"), 6);
+	assert.deepEqual(journal.answered(request(7)), ANSWERS[1]);
+});
+
+test("a further client has to wait while all others may still ask, and then takes the place of a silent one", ROOT, (t) => {
+	const { start, setTime, folder } = fixture(t);
+	let journal = start();
+	const from = (client: number) => request(1, { client: `192.0.2.${client}` });
+	const tryAgain = (error: unknown) => error instanceof OverlayError && error.code === "tryagain";
+	let clients = 0;
+	try {
+		for (; ; clients++) {
+			setTime(START + clients);
+			journal.answer(from(clients), ANSWERS[1]);
+		}
+	} catch (error) {
+		assert.ok(tryAgain(error));
+	}
+	assert.ok(clients >= 16 && clients <= 256, `${clients}`);
+	for (let i = 0; i < 2; i++) {
+		assert.throws(() => journal.answer(from(1000), ANSWERS[1]), tryAgain);
+		assert.throws(
+			() => journal.perform([], { place: () => -1, inode: () => -1, isRecovery: false, keep: close }, from(1000), null),
+			tryAgain,
+		);
+		for (let client = 0; client < clients; client++) assert.deepEqual(journal.answered(from(client)), ANSWERS[1]);
+		journal = start();
+	}
+	// the one that has been silent for longest, and no other
+	setTime(START + RETENTION_MS);
+	journal.answer(from(1000), ANSWERS[2]);
+	assert.deepEqual(journal.answered(from(1000)), ANSWERS[2]);
+	assert.equal(journal.answered(from(0)), null);
+	for (let client = 1; client < clients; client++) assert.deepEqual(journal.answered(from(client)), ANSWERS[1]);
+	assert.equal(ringFiles(folder).length, clients);
+	assert.throws(() => journal.answer(from(1001), ANSWERS[1]), tryAgain);
+});
+
+test("an answer that a recovery noted is still known after a second restart", ROOT, (t) => {
+	const { start, steps, descriptors } = fixture(t);
+	const journal = start();
+	assert.ok(killBefore(3, () => journal.perform(steps, descriptors, request(7), null)));
+	assert.deepEqual(start().answered(request(7)), ANSWERS[1]);
+	assert.deepEqual(start().answered(request(7)), ANSWERS[1]);
+});
+
+test("a request number that a client came to again is known by its newer answer until that is overwritten", ROOT, (t) => {
+	const { start, setTime, folder } = fixture(t);
+	let journal = start();
+	journal.answer(request(7), ANSWERS[2]);
+	setTime(START + RETENTION_MS + 1);
+	journal.answer(request(7), ANSWERS[1]);
+	assert.deepEqual(journal.answered(request(7)), ANSWERS[1]);
+	journal = start();
+	assert.deepEqual(journal.answered(request(7)), ANSWERS[1]);
+	// the slot of the older one is used again
+	let next = 1000;
+	do journal.answer(request(next++), ANSWERS[1]);
+	while (next - 1000 + 2 === statSync(ringFiles(folder)[0]).size / RECORD_BYTES);
+	assert.deepEqual(journal.answered(request(7)), ANSWERS[1]);
+	journal.answer(request(next++), ANSWERS[1]);
+	assert.equal(journal.answered(request(7)), null);
+});

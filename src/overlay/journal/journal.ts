@@ -1,0 +1,623 @@
+import { createHash } from "node:crypto";
+import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, unlinkSync } from "node:fs";
+import { join } from "node:path";
+import { allocateRange, FALLOCATE, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
+import { ERRNO } from "../../linux/errno.ts";
+import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
+import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
+import type { ChangeRequest } from "../../vfs/operations.ts";
+import { failed, must } from "../../vfs/system-errors.ts";
+import { crc32 } from "../format/crc32.ts";
+import type { UpperState } from "../work/upper-state.ts";
+import { decodeCompact, encodeCompact } from "./compact.ts";
+import { completeSteps, type Descriptors, runStep, type Step } from "./steps.ts";
+
+/** What a request was answered: an error, or success with the handle of what it made. */
+export interface Answer {
+	readonly error: OverlayErrorCode | null;
+	readonly handle: Buffer | null;
+}
+
+const INTENT_FILE = "intent";
+const REQUESTS_FOLDER = "requests";
+/** The newest answers of all clients once more, in one file: what the shared flush makes stable. */
+const LOG_FILE = "answers";
+const LOG_RECORDS = 32768;
+
+/** Requests remembered for each client: many more than it can have in flight, since all who come from one address are one client. */
+const RECORDS_PER_CLIENT = 8192;
+const RECORD_BYTES = 128;
+/** Clients remembered at a time; another one has to wait until one has been silent for the retention time. */
+const CLIENTS_MAX = 128;
+const RETENTION_MS = 15 * 60 * 1000;
+
+/** File systems that commit all metadata in the order in which it was changed, whoever asks for a commit. */
+const IN_ORDER = new Set(["ext4", "xfs", "btrfs", "f2fs"]);
+/** What of an intent every one of them takes as an xattr, beside what is there already. */
+const XATTR_BYTES_MAX = 2048;
+
+/**
+ * Makes changes happen exactly once, over a kill and over a power failure. The engine makes one change at a time, so one intent is enough:
+ * its steps are written down before the first of them, and a start completes what stands there. It is an xattr of `work/holdfast/intent`,
+ * metadata as the steps are, so that no state of the disk has a step without it; a long one is the content of that file, flushed at once.
+ * The answer to each request is kept in a ring for its client, so that a request that comes again after a restart gets the answer it had.
+ */
+export class Journal {
+	readonly #writable: () => UpperState;
+	readonly #folder: string;
+	readonly #clock: () => number;
+	#intent = -1;
+	/** Name of the xattr that holds the intent; null where it is written to the file (tmpfs: nothing outlives a power failure). */
+	#xattr: string | null = null;
+	/** Where the present intent stands. */
+	#isInFile = true;
+	/** The disk does not say yet that the present intent has ended. */
+	#isOpen = false;
+	/** Ends that were written, and those of them that a flush has covered. */
+	#ends = 0;
+	#endsFlushed = 0;
+	#log = -1;
+	#logNext = 0;
+	/** Rings written to since the log was at its half or its beginning. */
+	readonly #dirty = new Set<Ring>();
+	/** Told to flush these files in the background, before the log comes round to what is only in there. */
+	onFilling: ((files: readonly number[]) => void) | null = null;
+	/** By client. */
+	readonly #rings = new Map<string, Ring>();
+	/** By name: rings of an earlier run whose client has not come again. */
+	readonly #loaded = new Map<string, Ring>();
+	#sequence = 1;
+
+	constructor(folder: string, writable: () => UpperState, clock: () => number = Date.now) {
+		this.#folder = folder;
+		this.#writable = writable;
+		this.#clock = clock;
+	}
+
+	/**
+	 * Completes a change that a crash interrupted, and learns the answers given before. Looks at records and at nothing else. `isOurs` is
+	 * false where somebody else may have changed upper since: then nothing is completed. Without `isSync` no answer has to outlive a power failure.
+	 */
+	recover(isOurs = true, isSync = true): void {
+		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
+		this.#intent = openFile(join(this.#folder, INTENT_FILE));
+		// so that a full disk does not keep anybody from removing something
+		allocateRange(this.#intent, FALLOCATE.keepSize, 0, INTENT_BYTES_RESERVED);
+		const { layer } = this.#writable();
+		if (IN_ORDER.has(layer.fileSystem.name)) this.#xattr = layer.xattr.prefix.startsWith("user.") ? USER_XATTR : TRUSTED_XATTR;
+		const { last: lastInRings, silent } = this.#loadRings();
+		const last = Math.max(lastInRings, isFlushedByJournal(layer.fileSystem.name) ? this.#loadLog() : 0);
+		if (!isSync && this.#log >= 0) {
+			// nobody waits for a flush, and what is in memory outlives a kill
+			closeSync(this.#log);
+			this.#log = -1;
+		}
+		const intent = readIntent(this.#folder, this.#intent);
+		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
+		this.#isInFile = intent?.isInFile ?? false;
+		if (intent !== null && !intent.hasEnded) {
+			if (isOurs && intent.sequence > last) {
+				const made = completeSteps(this.#writable(), intent.steps);
+				if (intent.request !== null) {
+					this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle ?? made });
+					// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
+					const file = this.#log >= 0 ? this.#log : this.#ring(intent.request.client).file;
+					if (this.#xattr !== null) must(syncFileData(file), "Cannot flush the journal");
+				}
+			}
+			this.#endIntent();
+		}
+		// only now: that the intent was carried out may be known from one of these alone
+		const inUse = new Set([...this.#rings.values()].map((ring) => join(this.#folder, REQUESTS_FOLDER, ring.name)));
+		for (const path of silent) if (!inUse.has(path)) unlinkSync(path);
+	}
+
+	/** The file whose fsync makes answers stable with all that was changed before; negative where there is none. */
+	get log(): number {
+		return this.#log;
+	}
+
+	/** The file of the intent. */
+	get intent(): number {
+		return this.#intent;
+	}
+
+	/** No start looks at the steps of the present intent again, whatever rings are there then. */
+	#endIntent(): void {
+		this.#isOpen = false;
+		this.#ends++;
+		if (!this.#isInFile && this.#xattr !== null) {
+			// it takes the place of a longer value, so there is room
+			must(setXattrOfOpen(this.#intent, this.#xattr, encodeEnd(this.#sequence)), "Cannot write to the journal");
+			return;
+		}
+		writeAt(this.#intent, ENDED, ENDED_AT);
+		if (this.#xattr !== null) must(syncFileData(this.#intent), "Cannot flush the journal");
+	}
+
+	/**
+	 * To be called before content is written: from here on the last change must not be repeated, for it may have been a truncation. The
+	 * disk learns it first; `needsFlush` says whether it has.
+	 */
+	settle(): void {
+		if (this.#isOpen) this.#endIntent();
+	}
+
+	/** Flushing this before content keeps the order; `flushed` is to be called with the number afterwards. 0: nothing to flush. */
+	get endToFlush(): number {
+		return this.#xattr !== null && this.#endsFlushed < this.#ends ? this.#ends : 0;
+	}
+
+	flushed(end: number): void {
+		this.#endsFlushed = Math.max(this.#endsFlushed, end);
+	}
+
+	#writeIntent(bytes: Buffer): void {
+		this.#isOpen = true;
+		if (this.#xattr !== null && bytes.length <= XATTR_BYTES_MAX) {
+			const status = setXattrOfOpen(this.#intent, this.#xattr, bytes);
+			this.#isInFile = false;
+			if (status === 0) return;
+			if (!NO_ROOM.has(-status)) throw failed("Cannot write to the journal", status);
+		}
+		writeAt(this.#intent, bytes, 0);
+		this.#isInFile = true;
+		if (this.#xattr !== null) must(syncFileData(this.#intent), "Cannot flush the journal");
+	}
+
+	/** The answer that this request got, in this run or before the last start, if it is one that comes again. */
+	answered(request: ChangeRequest): Answer | null {
+		const ring = this.#rings.get(request.client) ?? this.#loaded.get(ringName(request.client));
+		const known = ring === undefined ? undefined : knownIn(ring, request);
+		// a client may come to the same number again; nobody repeats a request that long
+		return known === undefined || known.time < this.#clock() - RETENTION_MS ? null : known.answer;
+	}
+
+	/**
+	 * Makes a change of one or more steps. `request` is the one that is done with it, null for what only prepares one;
+	 * `handle` is that of the object it makes. When a step fails, the ones before it are taken back by `undos`, which has an entry for each, and
+	 * the ones behind it are not made, now or later.
+	 */
+	perform(
+		steps: readonly Step[],
+		descriptors: Descriptors,
+		request: ChangeRequest | null,
+		handle: Buffer | null,
+		undos: readonly ((() => unknown) | null)[] = [],
+	): void {
+		if (request !== null) this.#ring(request.client);
+		this.#writeIntent(encodeIntent({ sequence: this.#sequence, request, handle, steps }));
+		let made = 0;
+		try {
+			const writable = this.#writable();
+			for (const step of steps) {
+				runStep(writable, step, descriptors);
+				made++;
+			}
+		} catch (error) {
+			if (error instanceof OverlayError) for (const undo of undos.slice(0, made).reverse()) undo?.();
+			this.#endIntent();
+			throw error;
+		} finally {
+			if (request === null) this.#sequence++;
+		}
+	}
+
+	/**
+	 * Notes the answer of a request, whether it changed something or not. Where there is no room for it the change stands all the same:
+	 * it is only not known any more after a restart.
+	 */
+	answer(request: ChangeRequest, answer: Answer): void {
+		const sequence = this.#sequence++;
+		try {
+			this.#remember(request, sequence, answer);
+		} catch (error) {
+			if (!(error instanceof OverlayError) || error.code === "tryagain") throw error;
+			this.#endIntent();
+		}
+	}
+
+	close(): void {
+		for (const file of [this.#intent, this.#log]) if (file >= 0) closeSync(file);
+		for (const ring of [...this.#rings.values(), ...this.#loaded.values()]) closeSync(ring.file);
+		this.#rings.clear();
+		this.#loaded.clear();
+	}
+
+	#remember(request: ChangeRequest, sequence: number, answer: Answer): void {
+		const ring = this.#ring(request.client);
+		ring.used = this.#clock();
+		const slot = ring.next % RECORDS_PER_CLIENT;
+		const record = encodeRecord(ring.bytes, request, sequence, ring.used, answer);
+		writeAt(ring.file, record, slot * RECORD_BYTES);
+		learn(ring, slot, request, answer, ring.used);
+		ring.next++;
+		if (this.#log < 0) return;
+		this.#dirty.add(ring);
+		writeAt(this.#log, record, this.#logNext * RECORD_BYTES);
+		this.#logNext = (this.#logNext + 1) % LOG_RECORDS;
+		if (this.#logNext % (LOG_RECORDS / 2) !== 0) return;
+		this.onFilling?.([...this.#dirty].map(({ file }) => file));
+		this.#dirty.clear();
+	}
+
+	#ring(client: string): Ring {
+		const known = this.#rings.get(client);
+		if (known !== undefined) return known;
+		const name = ringName(client);
+		const loaded = this.#loaded.get(name);
+		if (loaded === undefined && this.#rings.size + this.#loaded.size >= CLIENTS_MAX) this.#dropSilent();
+		const file = loaded?.file ?? openFile(join(this.#folder, REQUESTS_FOLDER, name));
+		const ring = loaded ?? newRing(name, file, this.#clock());
+		this.#loaded.delete(name);
+		this.#rings.set(client, ring);
+		return ring;
+	}
+
+	/** A full store delays a new client, and forgets nobody who may still ask. */
+	#dropSilent(): void {
+		const limit = this.#clock() - RETENTION_MS;
+		for (const rings of [this.#loaded, this.#rings]) {
+			for (const [key, ring] of rings) {
+				if (ring.used > limit) continue;
+				this.#endIntent();
+				this.#dirty.delete(ring);
+				closeSync(ring.file);
+				unlinkSync(join(this.#folder, REQUESTS_FOLDER, ring.name));
+				rings.delete(key);
+				return;
+			}
+		}
+		throw new OverlayError("tryagain", "Too many clients make changes at once");
+	}
+
+	/** Puts the answers of the log that the rings have lost in a power failure back into them. The highest sequence number in it. */
+	#loadLog(): number {
+		this.#log = openFile(join(this.#folder, LOG_FILE));
+		allocateRange(this.#log, 0, 0, LOG_RECORDS * RECORD_BYTES);
+		const limit = this.#clock() - RETENTION_MS;
+		let last = 0;
+		const lost: AnswerRecord[] = [];
+		for (const { position, bytes } of writtenParts(this.#log)) {
+			for (let at = (RECORD_BYTES - (position % RECORD_BYTES)) % RECORD_BYTES; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
+				if (bytes[at] !== RECORD_MAGIC) continue;
+				const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
+				if (record === null) continue;
+				if (record.sequence > last) {
+					last = record.sequence;
+					this.#logNext = ((position + at) / RECORD_BYTES + 1) % LOG_RECORDS;
+				}
+				const ring = this.#loaded.get(record.ring);
+				const known = ring === undefined ? undefined : knownIn(ring, record.request);
+				if (record.time > limit && (known === undefined || known.time < record.time)) lost.push(record);
+			}
+		}
+		for (const record of lost.sort((a, b) => a.sequence - b.sequence)) this.#restore(record);
+		return last;
+	}
+
+	#restore(record: AnswerRecord): void {
+		const { ring: name, request, sequence, time, answer } = record;
+		let ring = this.#loaded.get(name);
+		if (ring === undefined) {
+			ring = newRing(name, openFile(join(this.#folder, REQUESTS_FOLDER, name)), time);
+			this.#loaded.set(name, ring);
+		}
+		const slot = ring.next % RECORDS_PER_CLIENT;
+		writeAt(ring.file, encodeRecord(ring.bytes, request, sequence, time, answer), slot * RECORD_BYTES);
+		learn(ring, slot, request, answer, time);
+		ring.next++;
+		ring.used = Math.max(ring.used, time);
+	}
+
+	/** Reads all rings: the highest sequence number in them, and the files of clients that have been silent for long. */
+	#loadRings(): { readonly last: number; readonly silent: readonly string[] } {
+		const folder = join(this.#folder, REQUESTS_FOLDER);
+		const limit = this.#clock() - RETENTION_MS;
+		const silent: string[] = [];
+		let last = 0;
+		for (const name of readdirSync(folder)) {
+			const path = join(folder, name);
+			const bytes = readPlainFile(path);
+			const ring = newRing(name, openFile(path), 0);
+			let used = 0;
+			let newest = -1;
+			let newestSequence = 0;
+			for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
+				const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
+				if (record === null) continue;
+				last = Math.max(last, record.sequence);
+				used = Math.max(used, record.time);
+				if (record.sequence > newestSequence) {
+					newestSequence = record.sequence;
+					newest = at / RECORD_BYTES;
+				}
+				if (record.time > limit) learn(ring, at / RECORD_BYTES, record.request, record.answer, record.time);
+			}
+			ring.next = newest + 1;
+			ring.used = used;
+			if (used > limit) {
+				this.#loaded.set(name, ring);
+				continue;
+			}
+			closeSync(ring.file);
+			silent.push(path);
+		}
+		return { last, silent };
+	}
+}
+
+/** Whether an fsync of one file commits everything that was changed before. */
+export function isFlushedByJournal(fileSystem: string): boolean {
+	return fileSystem === "ext4" || fileSystem === "xfs";
+}
+
+const NO_ROOM: ReadonlySet<number> = new Set([ERRNO.ENOSPC, ERRNO.E2BIG, ERRNO.ERANGE, ERRNO.EDQUOT]);
+const TRUSTED_XATTR = "trusted.holdfast.intent";
+const USER_XATTR = "user.holdfast.intent";
+
+/** Whether a change was begun that the next start will complete. Looks at the records and writes nothing. */
+export function isInterrupted(folder: string): boolean {
+	const path = join(folder, INTENT_FILE);
+	// a fifo there would never be opened
+	if (!lstatSync(path, { throwIfNoEntry: false })?.isFile()) return false;
+	const file = openSync(path, "r");
+	const intent = readIntent(folder, file);
+	closeSync(file);
+	if (intent === null || intent.hasEnded) return false;
+	const rings = join(folder, REQUESTS_FOLDER);
+	const files = existsSync(rings) ? readdirSync(rings).map((name) => join(rings, name)) : [];
+	for (const file of [...files, join(folder, LOG_FILE)]) {
+		if (!existsSync(file)) continue;
+		const bytes = readPlainFile(file);
+		for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
+			const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
+			if (record !== null && record.sequence >= intent.sequence) return false;
+		}
+	}
+	return true;
+}
+
+const INTENT_BYTES_RESERVED = 64 * 1024;
+/** Far more than an intent or a ring ever has. */
+const FILE_BYTES_MAX = 64 * 1024 * 1024;
+
+interface Ring {
+	/** Of its file. */
+	readonly name: string;
+	/** The same in bytes. */
+	readonly bytes: Buffer;
+	readonly file: number;
+	/** Of the requests in its slots. */
+	readonly slots: (Known | undefined)[];
+	/** By `keyOf`: the first of a list. */
+	readonly answers: Map<number, Known>;
+	/** The slot of the next record, counted on and on. */
+	next: number;
+	/** Milliseconds since the epoch. */
+	used: number;
+}
+
+function newRing(name: string, file: number, used: number): Ring {
+	return { name, bytes: Buffer.from(name, "hex"), file, next: 0, used, slots: [], answers: new Map() };
+}
+
+function openFile(path: string): number {
+	try {
+		return openSync(path, "r+", 0o600);
+	} catch {
+		return openSync(path, "w+", 0o600);
+	}
+}
+
+/** Empty for what was planted there: a fifo would never be read to its end, and a link leads elsewhere. */
+function readPlainFile(path: string): Buffer {
+	const stat = lstatSync(path);
+	return stat.isFile() && stat.size <= FILE_BYTES_MAX ? readFileSync(path) : Buffer.alloc(0);
+}
+
+/** What of a file was ever written: allocated space that was not counts as a hole, so that a start reads no more than it has to. */
+function* writtenParts(file: number): Generator<{ readonly position: number; readonly bytes: Buffer }> {
+	for (let at = 0; ; ) {
+		const position = seekData(file, at);
+		if (position < 0) return;
+		at = seekHole(file, position);
+		const bytes = Buffer.alloc(Math.max(0, at - position));
+		yield { position, bytes: bytes.subarray(0, readSync(file, bytes, 0, bytes.length, position)) };
+	}
+}
+
+function writeAt(file: number, bytes: Uint8Array, position: number): void {
+	for (let done = 0; done < bytes.length; ) {
+		done += must(writeFrom(file, done === 0 ? bytes : bytes.subarray(done), position + done), "Cannot write to the journal");
+	}
+}
+
+/** 96 bits of a hash, which a record of 128 bytes has room for. */
+const RING_NAME_CHARS = 24;
+
+function ringName(client: string): string {
+	return createHash("sha256").update(client).digest("hex").slice(0, RING_NAME_CHARS);
+}
+
+type RequestNumbers = Omit<ChangeRequest, "client">;
+
+/** A request whose answer a ring has in this slot. */
+interface Known extends RequestNumbers {
+	readonly answer: Answer;
+	readonly time: number;
+	readonly slot: number;
+	/** Another one with its key. */
+	next: Known | undefined;
+}
+
+/** A small integer, which a Map finds at once; requests that agree in it by accident stand in one list. */
+function keyOf({ xid, checksumLo }: RequestNumbers): number {
+	return xid ^ checksumLo;
+}
+
+function isSameRequest(a: RequestNumbers, b: RequestNumbers): boolean {
+	return (
+		a.xid === b.xid &&
+		a.checksumLo === b.checksumLo &&
+		a.checksumHi === b.checksumHi &&
+		a.length === b.length &&
+		a.procedure === b.procedure &&
+		a.program === b.program &&
+		a.version === b.version
+	);
+}
+
+function knownIn(ring: Ring, request: RequestNumbers): Known | undefined {
+	let known = ring.answers.get(keyOf(request));
+	while (known !== undefined && !isSameRequest(known, request)) known = known.next;
+	return known;
+}
+
+function forget(ring: Ring, known: Known): void {
+	ring.slots[known.slot] = undefined;
+	const key = keyOf(known);
+	const first = ring.answers.get(key);
+	if (first !== known) {
+		let before = first;
+		while (before !== undefined && before.next !== known) before = before.next;
+		if (before !== undefined) before.next = known.next;
+	} else if (known.next === undefined) ring.answers.delete(key);
+	else ring.answers.set(key, known.next);
+}
+
+function learn(ring: Ring, slot: number, request: RequestNumbers, answer: Answer, time: number): void {
+	const older = knownIn(ring, request);
+	// rings are read slot by slot, not in the order of time
+	if (older !== undefined && older.time > time) return;
+	if (older !== undefined) forget(ring, older);
+	const former = ring.slots[slot];
+	if (former !== undefined) forget(ring, former);
+	const { xid, program, version, procedure, length, checksumHi, checksumLo } = request;
+	const key = keyOf(request);
+	const next = ring.answers.get(key);
+	const known = { xid, program, version, procedure, length, checksumHi, checksumLo, answer, time, slot, next };
+	ring.slots[slot] = known;
+	ring.answers.set(key, known);
+}
+
+/**
+ * A record of 128 bytes, little-endian: magic, status (0, or 1 + place in OVERLAY_ERROR_CODES), length of the handle, then at 4 seven
+ * numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 112 the name of the ring (12 bytes), at 124 a CRC of all before it.
+ */
+const RECORD_MAGIC = 0xa7;
+const RECORD_CRC_AT = RECORD_BYTES - 4;
+const RECORD_HANDLE_AT = 48;
+const RECORD_RING_AT = 112;
+
+interface AnswerRecord {
+	readonly ring: string;
+	readonly request: RequestNumbers;
+	readonly sequence: number;
+	readonly time: number;
+	readonly answer: Answer;
+}
+
+const recordBytes = Buffer.alloc(RECORD_BYTES);
+
+/** A view of memory that the next one uses again. `ring`: the bytes of its name. */
+function encodeRecord(ring: Buffer, request: RequestNumbers, sequence: number, time: number, answer: Answer): Buffer {
+	const bytes = recordBytes.fill(0);
+	bytes[0] = RECORD_MAGIC;
+	bytes[1] = answer.error === null ? 0 : OVERLAY_ERROR_CODES.indexOf(answer.error) + 1;
+	bytes[2] = answer.handle?.length ?? 0;
+	bytes.writeUInt32LE(request.xid >>> 0, 4);
+	bytes.writeUInt32LE(request.program >>> 0, 8);
+	bytes.writeUInt32LE(request.version >>> 0, 12);
+	bytes.writeUInt32LE(request.procedure >>> 0, 16);
+	bytes.writeUInt32LE(request.length >>> 0, 20);
+	bytes.writeUInt32LE(request.checksumHi >>> 0, 24);
+	bytes.writeUInt32LE(request.checksumLo >>> 0, 28);
+	bytes.writeDoubleLE(sequence, 32);
+	bytes.writeDoubleLE(time, 40);
+	answer.handle?.copy(bytes, RECORD_HANDLE_AT);
+	bytes.set(ring, RECORD_RING_AT);
+	bytes.writeUInt32LE(crc32(bytes, 0, RECORD_CRC_AT), RECORD_CRC_AT);
+	return bytes;
+}
+
+function decodeRecord(bytes: Buffer): AnswerRecord | null {
+	if (bytes[0] !== RECORD_MAGIC || crc32(bytes, 0, RECORD_CRC_AT) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
+	const number = (i: number) => bytes.readUInt32LE(4 + 4 * i);
+	const length = bytes[2];
+	return {
+		ring: bytes.toString("hex", RECORD_RING_AT, RECORD_CRC_AT),
+		request: {
+			xid: number(0),
+			program: number(1),
+			version: number(2),
+			procedure: number(3),
+			length: number(4),
+			checksumHi: number(5),
+			checksumLo: number(6),
+		},
+		sequence: bytes.readDoubleLE(32),
+		time: bytes.readDoubleLE(40),
+		answer: {
+			error: bytes[1] === 0 ? null : (OVERLAY_ERROR_CODES[bytes[1] - 1] ?? "io"),
+			handle: length === 0 ? null : Buffer.from(bytes.subarray(RECORD_HANDLE_AT, RECORD_HANDLE_AT + length)),
+		},
+	};
+}
+
+interface Intent {
+	readonly sequence: number;
+	readonly request: ChangeRequest | null;
+	readonly handle: Buffer | null;
+	readonly steps: readonly Step[];
+}
+
+/** An intent as it is found. */
+interface FoundIntent extends Intent {
+	readonly hasEnded: boolean;
+	readonly isInFile: boolean;
+}
+
+/**
+ * The intent: magic, a byte that says that it was carried out, or given up, 2 unused, at 4 the length of the rest, at 8 its CRC, at 12 the
+ * compact form of an Intent. As an xattr an ended one is without steps.
+ */
+const INTENT_MAGIC = 0x1e;
+const INTENT_AT = 12;
+const ENDED_AT = 1;
+const ENDED = Uint8Array.of(1);
+
+/** A view of memory that the next one uses again. */
+function encodeIntent(intent: Intent): Buffer {
+	const bytes = encodeCompact(intent, INTENT_AT);
+	bytes.fill(0, 0, 4);
+	bytes[0] = INTENT_MAGIC;
+	bytes.writeUInt32LE(bytes.length - INTENT_AT, 4);
+	bytes.writeUInt32LE(crc32(bytes, INTENT_AT), 8);
+	return bytes;
+}
+
+function encodeEnd(sequence: number): Buffer {
+	const bytes = encodeIntent({ sequence, request: null, handle: null, steps: [] });
+	bytes[ENDED_AT] = ENDED[0];
+	return bytes;
+}
+
+/** Null when it was not written whole: then nothing of it was begun. */
+function decodeIntent(bytes: Buffer, isInFile: boolean): FoundIntent | null {
+	if (bytes.length < INTENT_AT || bytes[0] !== INTENT_MAGIC) return null;
+	const length = bytes.readUInt32LE(4);
+	if (length > bytes.length - INTENT_AT || crc32(bytes, INTENT_AT, INTENT_AT + length) !== bytes.readUInt32LE(8)) return null;
+	const intent = decodeCompact(bytes.subarray(0, INTENT_AT + length), INTENT_AT) as Intent;
+	return { ...intent, hasEnded: bytes[ENDED_AT] === ENDED[0], isInFile };
+}
+
+/** The newest intent, wherever it stands; null when there is none. */
+function readIntent(folder: string, file: number): FoundIntent | null {
+	const found = [decodeIntent(readFileSync(join(folder, INTENT_FILE)), true)];
+	for (const name of [TRUSTED_XATTR, USER_XATTR]) {
+		const value = getXattrOfOpen(file, name);
+		if (typeof value !== "number") found.push(decodeIntent(value, false));
+	}
+	return found.reduce((newest, one) => (one !== null && (newest === null || one.sequence > newest.sequence) ? one : newest), null);
+}

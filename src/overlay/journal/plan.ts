@@ -1,0 +1,128 @@
+import type { DescriptorCache, Real } from "../../layer/real.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
+import type { Stat } from "../../linux/stat.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import { type ChangeRequest, FileType } from "../../vfs/operations.ts";
+import type { Node } from "../nodes/node.ts";
+import type { Descriptors, Place, Step } from "./steps.ts";
+import type { Writable } from "./writable.ts";
+
+/** What of an engine a change works with. */
+export interface PlanContext {
+	readonly descriptors: DescriptorCache;
+	readonly request: ChangeRequest | null;
+	readonly memory: { changes: number; doubts: number };
+}
+
+/** The steps of one change, as they are put together, with the descriptors that are open for them. */
+export class Plan implements Descriptors {
+	readonly steps: Step[] = [];
+	readonly isRecovery = false;
+	readonly #undos: ((() => unknown) | null)[] = [];
+	readonly #engine: PlanContext;
+	readonly #writable: Writable;
+	/** The inodes that steps work on; few, and a Map for each change costs more than to look through them. */
+	readonly #reals: Real[] = [];
+	#built: { readonly inode: FileHandle; readonly fd: number } | null = null;
+	readonly #touched: Node[] = [];
+	#made: { readonly fd: number; readonly stat: Stat } | null = null;
+
+	constructor(engine: PlanContext, writable: Writable) {
+		this.#engine = engine;
+		this.#writable = writable;
+	}
+
+	/** `undo` takes the step back when a later one fails, as for lack of space. */
+	add(step: Step, undo: (() => unknown) | null = null): this {
+		this.steps.push(step);
+		this.#undos.push(undo);
+		return this;
+	}
+
+	/** The upper directory of a node, as a place for steps. */
+	in(directory: Node): Place {
+		return this.of(directory);
+	}
+
+	/** The upper inode of a node. */
+	of(node: Node): FileHandle {
+		this.touch(node);
+		this.#reals.push(node.top);
+		return node.top.handle;
+	}
+
+	/** Its attributes are not what they were when the steps have been made. */
+	touch(node: Node): this {
+		this.#touched.push(node);
+		return this;
+	}
+
+	/** Before the step that moves a directory, since it can fail for lack of space: portable ids lead by its new place. */
+	moves(node: Node, from: { readonly directory: Node; readonly name: Uint8Array }, to: typeof from): this {
+		const { ids } = this.#writable;
+		if (ids === null || node.type !== FileType.dir) return this;
+		const inode = node.top.handle;
+		return this.add({ op: "where", inode, above: this.in(to.directory), name: to.name }, () =>
+			ids.place(inode, from.directory.top.handle, from.name),
+		);
+	}
+
+	/** Behind the step that takes the last name of an object: nothing leads to it by its portable id any more. */
+	lost(node: Node): this {
+		if (this.#writable.ids === null || !node.isUpper || node.uses > 0) return this;
+		return this.add({ op: "forget", inode: node.top.handle });
+	}
+
+	/** Makes a change of this one step: the new object, open, with its attributes. */
+	make(step: Extract<Step, { op: "make" }>): { readonly fd: number; readonly stat: Stat } {
+		this.add(step).perform();
+		if (this.#made === null) throw new OverlayError("io", "A step has made nothing");
+		return this.#made;
+	}
+
+	keep(fd: number, stat: Stat): void {
+		this.#made = { fd, stat };
+	}
+
+	/** An inode in work that is open here. */
+	built(real: Real, fd: number): FileHandle {
+		this.#built = { inode: real.handle, fd };
+		return real.handle;
+	}
+
+	place(place: Place): number {
+		if (place === "work") return this.#writable.work.temporaries;
+		if (place === "index") return this.#writable.index.fd;
+		if (place === "orphans") return this.#writable.work.orphans;
+		return this.inode(place, false);
+	}
+
+	inode(inode: FileHandle, forData: boolean): number {
+		if (this.#built?.inode === inode) return this.#built.fd;
+		const real = this.#reals.find(({ handle }) => handle === inode);
+		if (real === undefined) throw new OverlayError("io", "A step works on an inode that is not open");
+		return forData ? this.#engine.descriptors.data(real, true) : this.#engine.descriptors.path(real);
+	}
+
+	/** Makes a change that the present request is done with; `handle` is that of the object it makes. */
+	perform(handle: Buffer | null = null): void {
+		this.#run(this.#engine.request, handle);
+	}
+
+	/** Makes a change that only prepares one, and that no client sees. */
+	prepare(): void {
+		this.#run(null, null);
+	}
+
+	#run(request: ChangeRequest | null, handle: Buffer | null): void {
+		try {
+			this.#writable.journal.perform(this.steps, this, request, handle, this.#undos);
+		} catch (error) {
+			this.#engine.memory.doubts++;
+			throw error;
+		} finally {
+			this.#engine.memory.changes++;
+			for (const node of this.#touched) node.stat = null;
+		}
+	}
+}

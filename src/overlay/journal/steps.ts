@@ -1,0 +1,373 @@
+import { PORTABLE } from "../../layer/portable-id.ts";
+import { changeTimes } from "../../linux/attributes.ts";
+import { truncateFile } from "../../linux/data.ts";
+import { ENODATA, ERRNO } from "../../linux/errno.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
+import { linkDescriptor, makeDirectory, makeFile, RENAME, removeDirectory, renameName, unlinkName } from "../../linux/names.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { removeXattr, setXattr, setXattrOfOpen } from "../../linux/xattr.ts";
+import { FileType, type SetAttributes, type Timespec } from "../../vfs/operations.ts";
+import { failed, must } from "../../vfs/system-errors.ts";
+import { ACL_ACCESS } from "../format/posix-acl.ts";
+import { isWhiteoutName } from "../format/whiteout.ts";
+import { setMark } from "../work/marks.ts";
+import type { UpperState } from "../work/upper-state.ts";
+
+/** A directory that a step works in: a fixed one of work, or one of upper by its kernel handle. */
+export type Place = "work" | "index" | "orphans" | FileHandle;
+
+/**
+ * One change on disk that is a single system call, or can be repeated. A change of several steps is written down whole before its
+ * first one, so that a start after a crash can go on behind the last step that was made: every operation happens or does not.
+ */
+export type Step =
+	/** Renames an inode; done when it is there. With `exchange` what was there comes back in its place. */
+	| {
+			readonly op: "move";
+			readonly inode: FileHandle;
+			readonly from: Place;
+			readonly fromName: PathName;
+			readonly to: Place;
+			readonly toName: PathName;
+			readonly flags: number;
+	  }
+	/**
+	 * Makes a regular file or directory under a name that nothing has, with its attributes: whatever has the name after a crash was made by it.
+	 * Its handle is known only then. `isOpaque`: hides what lowers have under that name.
+	 */
+	| {
+			readonly op: "make";
+			readonly in: Place;
+			readonly name: PathName;
+			readonly type: typeof FileType.reg | typeof FileType.dir;
+			readonly mode: number;
+			readonly uid: number;
+			readonly gid: number;
+			readonly size: number;
+			readonly atime: Timespec | "now" | null;
+			readonly mtime: Timespec | "now" | null;
+			readonly isOpaque: boolean;
+			/** Where ids do not come from the kernel: the one that it gets. */
+			readonly id: FileHandle | null;
+	  }
+	/** Gives an inode a further name. */
+	| { readonly op: "link"; readonly inode: FileHandle; readonly to: Place; readonly toName: PathName }
+	/** Puts a whiteout in the place of nothing, a file, or a directory that the overlay shows as empty. */
+	| { readonly op: "whiteout"; readonly in: Place; readonly name: PathName }
+	/** Removes a name of this inode; a directory with all whiteouts in it. */
+	| { readonly op: "unlink"; readonly in: Place; readonly name: PathName; readonly inode: FileHandle }
+	| { readonly op: "unlinkWhiteout"; readonly in: Place; readonly name: PathName }
+	| { readonly op: "xattr"; readonly inode: FileHandle; readonly name: string; readonly value: Uint8Array }
+	| { readonly op: "attributes"; readonly inode: FileHandle; readonly type: FileType; readonly change: ObjectChange }
+	| { readonly op: "times"; readonly inode: FileHandle; readonly atime: Timespec; readonly mtime: Timespec }
+	/** Names left of a lower file; null: no record. */
+	| { readonly op: "count"; readonly entry: string; readonly value: number | null }
+	| { readonly op: "unnamed"; readonly entry: string; readonly value: boolean }
+	/** Notes where a directory is now, where ids are portable. */
+	| { readonly op: "where"; readonly inode: FileHandle; readonly above: Place; readonly name: PathName }
+	/** Forgets what leads from a portable id to its inode, which has lost its last name. */
+	| { readonly op: "forget"; readonly inode: FileHandle };
+
+/** A change of attributes, of an extended one too: set, or removed where its value is null. */
+export interface ObjectChange extends SetAttributes {
+	xattr?: { readonly name: Uint8Array; readonly value: Uint8Array | null };
+}
+
+export type PathName = Uint8Array | string;
+
+/** Descriptors of places. In normal running the engine has them open; a recovery opens them by their handles. */
+export interface Descriptors {
+	/** Negative when the place is gone. */
+	place(place: Place): number;
+	/** O_PATH, or readable and writable for `data`. Negative when the inode is gone. */
+	inode(inode: FileHandle, forData: boolean): number;
+	/** What a step makes may be there already, as a crash has left it. */
+	readonly isRecovery: boolean;
+	/** Takes over the descriptor of an object that was made, with its attributes. */
+	keep(fd: number, stat: Stat): void;
+}
+
+/** Makes one step. Throws OverlayError. */
+export function runStep(writable: UpperState, step: Step, descriptors: Descriptors): void {
+	switch (step.op) {
+		case "make": {
+			const stat = new Stat();
+			descriptors.keep(makeObject(writable, step, descriptors.place(step.in), descriptors.isRecovery, stat), stat);
+			return;
+		}
+		case "move":
+			must(
+				renameName(descriptors.place(step.from), step.fromName, descriptors.place(step.to), step.toName, step.flags),
+				"Cannot move an object to its name",
+			);
+			return;
+		case "link":
+			must(linkDescriptor(descriptors.inode(step.inode, false), descriptors.place(step.to), step.toName), "Cannot make a further name");
+			return;
+		case "whiteout":
+			placeWhiteout(writable, descriptors.place(step.in), step.name);
+			return;
+		case "unlink":
+			unlink(writable, descriptors.place(step.in), step.name);
+			return;
+		case "unlinkWhiteout":
+			must(unlinkName(descriptors.place(step.in), step.name), "Cannot remove a whiteout");
+			return;
+		case "xattr":
+			must(setMark(writable, descriptors.inode(step.inode, false), step.name, step.value), `Cannot set ${step.name}`);
+			return;
+		case "attributes":
+			applyChange(writable, step.type, step.change, step.inode, descriptors);
+			return;
+		case "times":
+			// a directory's times that are not set back lose nothing
+			changeTimes(descriptors.inode(step.inode, false), step.atime, step.mtime);
+			return;
+		case "count":
+			if (step.value === null) writable.linkCounts.delete(step.entry);
+			else writable.linkCounts.set(step.entry, step.value);
+			return;
+		case "unnamed":
+			if (step.value) writable.linkCounts.noteUnnamed(step.entry);
+			else writable.linkCounts.noteNamed(step.entry);
+			return;
+		case "where":
+			if (typeof step.above !== "string")
+				must(writable.ids?.place(step.inode, step.above, step.name) ?? 0, "Cannot note where a directory is");
+			return;
+		case "forget":
+			writable.ids?.forget(step.inode);
+	}
+}
+
+type Make = Extract<Step, { op: "make" }>;
+
+const UMASKED = 0o7777;
+
+/**
+ * The new object, open for reading and writing if it is a file. With `isAgain` it may be there already, as a crash left it. What was made is
+ * removed again when it cannot be given its attributes.
+ */
+function makeObject(writable: UpperState, step: Make, directory: number, isAgain: boolean, stat: Stat): number {
+	const isFile = step.type === FileType.reg;
+	// the process has no umask; a group may come from a set-group-id directory, so a foreign owner is set in any case
+	const { rights } = writable.layer;
+	const realMode = rights.realMode(step.type, step.mode);
+	let status = isFile ? makeFile(directory, step.name, realMode) : makeDirectory(directory, step.name, realMode);
+	if (status === -ERRNO.EEXIST && isAgain) status = isFile ? openAt(directory, step.name, O.rdwr | O.nofollow) : 0;
+	must(status, "Cannot make an object");
+	const fd = isFile
+		? status
+		: must(openAt(directory, step.name, O.rdonly | O.directory | O.nofollow | O.noatime), "Cannot open a new directory");
+	try {
+		must(fstat(fd, stat), "Cannot read a new object");
+		rights.show(fd, stat);
+		const isOwned = stat.uid === step.uid && stat.gid === step.gid;
+		const hasMode = (stat.mode & UMASKED) === step.mode;
+		if (!isOwned) must(rights.change(fd, step.type, { uid: step.uid, gid: step.gid }), "Cannot set the owner of a new object");
+		// a change of owner takes set-user-id bits away
+		if (!hasMode || !isOwned) must(rights.change(fd, step.type, { mode: step.mode }), "Cannot set the mode of a new object");
+		if (step.size > 0) must(truncateFile(fd, step.size), "Cannot set the size of a new file");
+		if (step.isOpaque) must(setXattrOfOpen(fd, writable.layer.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
+		if (step.atime !== null || step.mtime !== null) {
+			must(changeTimes(fd, step.atime ?? undefined, step.mtime ?? undefined), "Cannot set the times of a new object");
+		}
+		const isAsItWas = isOwned && hasMode && step.size === 0 && !step.isOpaque && step.atime === null && step.mtime === null;
+		if (step.id !== null && typeof step.in !== "string") giveId(writable, step.id, fd, step.in, step.name);
+		if (!isAsItWas || step.id !== null) must(writable.layer.stat(fd, stat), "Cannot read a new object");
+		return fd;
+	} catch (error) {
+		close(fd);
+		if (step.id !== null) writable.ids?.forget(step.id);
+		if (isFile) unlinkName(directory, step.name);
+		else removeDirectory(directory, step.name);
+		throw error;
+	}
+}
+
+/** Gives a new object in work, or under its name, the id by which it is found again: `above` and `name` are where it is, or will be. */
+export function giveId({ ids }: UpperState, id: FileHandle, fd: number, above: FileHandle, name: PathName): void {
+	if (ids === null) return;
+	must(ids.assign(fd, id), "Cannot give an object its id");
+	if (id.type === PORTABLE.directory) must(ids.place(id, above, name), "Cannot note where a directory is");
+}
+
+/** First byte of the kernel handle of what a recovery has made, which stands for a handle of ours that is not signed yet: a type and the bytes follow. */
+export const UNSIGNED = 0;
+
+/** Size, owner, mode (which a change of owner clears bits of), times, and last an extended attribute: an ACL changes the mode. */
+function applyChange(
+	{ layer: { rights } }: UpperState,
+	type: FileType,
+	change: ObjectChange,
+	inode: FileHandle,
+	descriptors: Descriptors,
+): void {
+	if (change.size !== undefined) must(truncateFile(descriptors.inode(inode, true), change.size), "Cannot set the size of a file");
+	const fd = descriptors.inode(inode, false);
+	if (change.uid !== undefined || change.gid !== undefined) {
+		must(rights.change(fd, type, { uid: change.uid, gid: change.gid }), "Cannot change the owner");
+	}
+	if (change.mode !== undefined && type !== FileType.lnk) must(rights.change(fd, type, { mode: change.mode }), "Cannot change the mode");
+	if (change.atime !== undefined || change.mtime !== undefined) {
+		must(changeTimes(fd, change.atime, change.mtime), "Cannot change the times");
+	}
+	if (change.xattr === undefined) return;
+	applyXattr(fd, change.xattr.name, change.xattr.value);
+	// an ACL has changed the mode of the real file, and what is kept beside it says otherwise
+	if (
+		!rights.isKept ||
+		change.xattr.value === null ||
+		Buffer.from(change.xattr.name).toString("latin1") !== ACL_ACCESS ||
+		fstat(fd, scratch) < 0
+	)
+		return;
+	const bits = scratch.mode & 0o777;
+	rights.show(fd, scratch);
+	must(rights.change(fd, type, { mode: (scratch.mode & 0o7000) | bits }), "Cannot change the mode");
+}
+
+function applyXattr(fd: number, name: Uint8Array, value: Uint8Array | null): void {
+	if (value !== null) {
+		must(setXattr(fd, name, value), "Cannot set an extended attribute");
+		return;
+	}
+	const status = removeXattr(fd, name);
+	// it was there before the first step: who removed it then is a process that was killed behind it
+	if (status !== -ENODATA) must(status, "Cannot remove an extended attribute");
+}
+
+function placeWhiteout(writable: UpperState, directory: number, name: PathName): void {
+	const { work } = writable;
+	if (work.placeWhiteout(directory, name)) return;
+	const temporary = work.makeWhiteout();
+	let status = renameName(work.temporaries, temporary, directory, name);
+	if (status === -ERRNO.EISDIR) status = renameName(work.temporaries, temporary, directory, name, RENAME.exchange);
+	// what is in work now is the directory that was there; on failure it is the whiteout
+	if (status < 0 || isThere(work.temporaries, temporary)) work.discard(temporary);
+	if (status < 0) throw failed("Cannot make a whiteout", status);
+}
+
+function unlink(writable: UpperState, directory: number, name: PathName): void {
+	const { work } = writable;
+	let status = unlinkName(directory, name);
+	if (status === -ERRNO.EISDIR || status === -ERRNO.EPERM) {
+		status = removeDirectory(directory, name);
+		if (status === -ERRNO.ENOTEMPTY) {
+			const temporary = work.temporaryName();
+			status = renameName(directory, name, work.temporaries, temporary);
+			if (status === 0) work.discard(temporary);
+		}
+	}
+	must(status, "Cannot remove a name");
+}
+
+const scratch = new Stat();
+
+function isWhiteout({ work }: UpperState, directory: number, name: PathName): boolean {
+	return statAt(directory, name, scratch) === 0 && isWhiteoutName(directory, name, scratch, work.whiteoutXattr);
+}
+
+function isThere(directory: number, name: PathName): boolean {
+	return statAt(directory, name, scratch) === 0;
+}
+
+/** Whether a name leads to this very inode. */
+function leadsTo(writable: UpperState, directory: number, name: PathName, inode: FileHandle): boolean {
+	if (directory < 0) return false;
+	const found = writable.layer.handles.at(directory, name);
+	return typeof found !== "number" && found.type === inode.type && found.bytes.equals(inode.bytes);
+}
+
+/** Whether the disk shows that a step was made; undefined where it cannot show it, and the step can be repeated. */
+function isDone(writable: UpperState, step: Step, descriptors: Descriptors): boolean | undefined {
+	switch (step.op) {
+		case "move":
+			return leadsTo(writable, descriptors.place(step.to), step.toName, step.inode);
+		case "link":
+			return leadsTo(writable, descriptors.place(step.to), step.toName, step.inode);
+		case "whiteout": {
+			const directory = descriptors.place(step.in);
+			return directory < 0 || isWhiteout(writable, directory, step.name);
+		}
+		case "unlink": {
+			const directory = descriptors.place(step.in);
+			return directory < 0 || !leadsTo(writable, directory, step.name, step.inode);
+		}
+		default:
+			return undefined;
+	}
+}
+
+/** Whether a step that is next in a recovery has nothing to do. That says nothing of the steps before it: it may be so from the start. */
+function isNeedless(writable: UpperState, step: Step, descriptors: Descriptors): boolean {
+	switch (step.op) {
+		case "unlinkWhiteout": {
+			const directory = descriptors.place(step.in);
+			return directory < 0 || !isWhiteout(writable, directory, step.name);
+		}
+		case "times": {
+			// to set them would change nothing but the ctime, which clients see
+			const fd = descriptors.inode(step.inode, false);
+			return fd < 0 || (fstat(fd, scratch) === 0 && scratch.mtimeSec === step.mtime.sec && scratch.mtimeNsec === step.mtime.nsec);
+		}
+		default:
+			return false;
+	}
+}
+
+/** Opens what a recovery needs, for as long as it takes. */
+class RecoveryDescriptors implements Descriptors {
+	readonly isRecovery = true;
+	/** The handle of what a step has made by its name, as UNSIGNED; null: none has. */
+	made: Buffer | null = null;
+	readonly #writable: UpperState;
+	readonly #open: number[] = [];
+
+	constructor(writable: UpperState) {
+		this.#writable = writable;
+	}
+
+	place(place: Place): number {
+		if (place === "work") return this.#writable.work.temporaries;
+		if (place === "index") return this.#writable.index.fd;
+		if (place === "orphans") return this.#writable.work.orphans;
+		return this.#keep(this.#writable.layer.handles.open(place, O.path | O.directory));
+	}
+
+	inode(inode: FileHandle, forData: boolean): number {
+		return this.#keep(this.#writable.layer.handles.open(inode, (forData ? O.rdwr : O.path) | O.nofollow));
+	}
+
+	keep(fd: number): void {
+		this.#keep(fd);
+		const handle = this.#writable.layer.handles.of(fd);
+		if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+		this.made = Buffer.concat([Buffer.of(UNSIGNED, handle.type), handle.bytes]);
+	}
+
+	close(): void {
+		for (const fd of this.#open.splice(0)) close(fd);
+	}
+
+	#keep(fd: number): number {
+		if (fd >= 0) this.#open.push(fd);
+		return fd;
+	}
+}
+
+/** Completes a change that a crash interrupted: goes on behind the last step that the disk shows to be made. Gives the handle of what it made by name, as UNSIGNED. */
+export function completeSteps(writable: UpperState, steps: readonly Step[]): Buffer | null {
+	const descriptors = new RecoveryDescriptors(writable);
+	try {
+		let next = 0;
+		steps.forEach((step, i) => {
+			if (isDone(writable, step, descriptors) === true) next = i + 1;
+		});
+		for (const step of steps.slice(next)) if (!isNeedless(writable, step, descriptors)) runStep(writable, step, descriptors);
+		return descriptors.made;
+	} finally {
+		descriptors.close();
+	}
+}

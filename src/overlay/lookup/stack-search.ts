@@ -1,0 +1,263 @@
+import { CASEFOLD_REASON, isCasefolded } from "../../layer/casefold.ts";
+import type { Layer } from "../../layer/layer.ts";
+import type { Real } from "../../layer/real.ts";
+import { ERRNO } from "../../linux/errno.ts";
+import { close, O, openBeneath, RESOLVE } from "../../linux/open.ts";
+import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
+import { type Engine, rootNode } from "../engine/engine.ts";
+import { redirectNames, SLASH } from "../format/redirect.ts";
+import { isWhiteoutInode, isWhiteoutName, isWhiteoutStat } from "../format/whiteout.ts";
+import type { Node } from "../nodes/node.ts";
+import { realOf, realOfName } from "../nodes/reals.ts";
+
+const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
+
+/** What stands under one name in the stack of a directory: the topmost real object, and below a directory those it is merged with. */
+export interface Found {
+	readonly reals: Real[];
+	/** Open on each of them, O_PATH. */
+	readonly fds: number[];
+	/** Of the topmost. */
+	readonly stat: Stat;
+}
+
+/** Whether a lower of this directory shows the name, so that removing it from upper alone would bring that back. */
+export function isInLowers(engine: Engine, directory: Node, name: Uint8Array): boolean {
+	const found = findReals(engine, directory, name, directory.isUpper ? 1 : 0);
+	if (found === null) return false;
+	closeAll(found);
+	return true;
+}
+
+/** Before a whiteout that is an empty file comes into an upper directory: only where this is said are there such. */
+export function expectWhiteouts(engine: Engine, directory: Node): void {
+	const { top } = directory;
+	const work = engine.writable?.work;
+	if (work === undefined || work.whiteoutXattr === null) return;
+	work.prepareWhiteout();
+	if (top.hasXattrWhiteouts) return;
+	const fd = engine.descriptors.path(top);
+	if (opaqueMark(engine, fd) === OPAQUE_YES) return;
+	directory.stat = null;
+	must(setXattr(fd, engine.xattr.opaque, Buffer.from("x")), "Cannot say that a directory has whiteouts");
+	top.hasXattrWhiteouts = true;
+}
+
+/** What the upper directory itself holds under a name: nothing, a whiteout, or an object. */
+export function upperEntry(engine: Engine, directory: Node, name: Uint8Array): "none" | "whiteout" | "object" {
+	if (!directory.isUpper) return "none";
+	const stat = new Stat();
+	const status = statAt(engine.descriptors.path(directory.top), name, stat);
+	if (status === -ERRNO.ENOENT) return "none";
+	must(status, "Cannot look into a directory of upper");
+	return isWhiteoutName(engine.descriptors.path(directory.top), name, stat, directory.top.hasXattrWhiteouts ? engine.xattr.whiteout : null)
+		? "whiteout"
+		: "object";
+}
+
+export function closeAll(found: Found): void {
+	for (const fd of found.fds) if (fd >= 0) close(fd);
+}
+
+/** Where the look-up of a name goes on in the layers below: in the same parents, or, behind an absolute redirect, by a path from their roots. */
+interface Search {
+	name: Uint8Array;
+	path: readonly Buffer[] | null;
+}
+
+/** The stack of real directories under a name, from those of its parent; null when there is none, or something else than a directory. */
+export function findInReals(engine: Engine, parents: readonly Real[], name: Uint8Array): Real[] | null {
+	const found = findReals(engine, { reals: parents }, name, 0);
+	if (found === null) return null;
+	closeAll(found);
+	return found.stat.type === FileType.dir ? found.reals : null;
+}
+
+/** As findInReals, of any type, with the attributes of the topmost. */
+export function findInStack(
+	engine: Engine,
+	parents: readonly Real[],
+	name: Uint8Array,
+): { readonly reals: Real[]; readonly stat: Stat } | null {
+	const found = findReals(engine, { reals: parents }, name, 0);
+	if (found !== null) closeAll(found);
+	return found;
+}
+
+/** Of the look-up under way. */
+let seen = new Stat();
+
+export function findReals(engine: Engine, directory: { readonly reals: readonly Real[] }, name: Uint8Array, from: number): Found | null {
+	const search: Search = { name, path: null };
+	const reals: Real[] = [];
+	const fds: number[] = [];
+	let top: Stat | null = null;
+	let parents = directory.reals;
+	let fd = -1;
+	try {
+		for (let i = from; i < parents.length; i++) {
+			const parent = parents[i];
+			if (parent.foreign) continue;
+			if (search.path === null) engine.patience?.guard(parent.layer, parent.handle, search.name, "inode");
+			let known: Stat | null = null;
+			if (search.path === null && !parent.hasXattrWhiteouts) {
+				// most names are those of files, or are not there: no descriptor is opened for that
+				const path = engine.descriptors.path(parent);
+				const status = parent.layer.statAt(path, search.name, seen);
+				if (parent.layer.isUpper) engine.memory.upperEntry = status < 0 ? "none" : isWhiteoutStat(seen) ? "whiteout" : "object";
+				if (status === -ERRNO.ENOENT) continue;
+				must(status, "Cannot look a name of a layer up");
+				if (isWhiteoutStat(seen)) break;
+				if (seen.type !== FileType.dir && top !== null) break;
+				known = seen;
+				seen = new Stat();
+				if (known.type !== FileType.dir && !parent.layer.isUpper) {
+					return { reals: [realOfName(parent, path, search.name, known)], fds: [-1], stat: known };
+				}
+			}
+			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search, search.path);
+			fd = hit.fd;
+			if (parent.layer.isUpper && fd < 0) engine.memory.upperEntry = "none";
+			if (fd < 0) {
+				if (hit.isEnd) break;
+				continue;
+			}
+			const stat = known ?? new Stat();
+			if (known === null) must(parent.layer.stat(fd, stat), "Cannot read attributes in a layer");
+			const isWhiteout = isWhiteoutInode(fd, stat, hit.hasXattrWhiteouts ? engine.xattr.whiteout : null);
+			if (parent.layer.isUpper) engine.memory.upperEntry = isWhiteout ? "whiteout" : "object";
+			if (isWhiteout) break;
+			if (stat.type !== FileType.dir) {
+				if (top !== null) break;
+				const found = { reals: [realOfHit(parent, search, fd, stat)], fds: [fd], stat };
+				fd = -1;
+				return found;
+			}
+			const real = realOfHit(parent, search, fd, stat);
+			refuseCasefold(real, fd);
+			const isEnd = readDirectoryMarks(engine, real, fd, search) || hit.isEnd;
+			top ??= stat;
+			reals.push(real);
+			fds.push(fd);
+			fd = -1;
+			if (isEnd) break;
+			if (search.path !== null && parents === directory.reals) {
+				parents = rootNode(engine).reals;
+				i = parents.findIndex((root) => root.layer === parent.layer);
+			}
+		}
+		if (fd >= 0) close(fd);
+		return top === null ? null : { reals, fds, stat: top };
+	} catch (error) {
+		if (fd >= 0) close(fd);
+		for (const open of fds) close(open);
+		throw error;
+	}
+}
+
+/** By portable ids what the name leads to in a lower is known without asking the kernel where it is. */
+function realOfHit(parent: Real, { name, path }: Search, fd: number, stat: Stat): Real {
+	const { layer } = parent;
+	return layer.handles.isPortable && !layer.isUpper && path === null ? realOfName(parent, fd, name, stat) : realOf(layer, fd, stat);
+}
+
+function refuseCasefold(real: Real, fd: number): void {
+	if (real.layer.fileSystem.mayCasefold && isCasefolded(fd)) {
+		throw new OverlayError("io", `Cannot show a directory of ${real.layer.path}: ${CASEFOLD_REASON}`);
+	}
+}
+
+/** What a step of the search found in one layer: `isEnd`: nothing further down counts any more. */
+interface Hit {
+	/** O_PATH, or negative. */
+	readonly fd: number;
+	readonly isEnd: boolean;
+	readonly hasXattrWhiteouts: boolean;
+}
+
+const NOTHING: Hit = { fd: -1, isEnd: false, hasXattrWhiteouts: false };
+const HIDDEN: Hit = { fd: -1, isEnd: true, hasXattrWhiteouts: false };
+
+function openName(engine: Engine, parent: Real, name: Uint8Array): Hit {
+	const fd = openBeneath(engine.descriptors.path(parent), name, O.path | O.nofollow, BENEATH);
+	if (fd === -ERRNO.ENOENT) return NOTHING;
+	return { fd: must(fd, "Cannot open a name of a layer"), isEnd: false, hasXattrWhiteouts: parent.hasXattrWhiteouts };
+}
+
+/** Follows the path of an absolute redirect from a layer's root, name by name, since each may be a whiteout, opaque, or redirect on. */
+function openPathInLayer(engine: Engine, root: Real, search: Search, path: readonly Buffer[]): Hit {
+	const stat = new Stat();
+	let at = engine.descriptors.path(root);
+	let hasXattrWhiteouts = root.hasXattrWhiteouts;
+	let isEnd = false;
+	for (let i = 0; i < path.length; i++) {
+		const fd = openBeneath(at, path[i], O.path | O.nofollow, BENEATH);
+		if (i > 0) close(at);
+		if (fd === -ERRNO.ENOENT) return isEnd ? HIDDEN : NOTHING;
+		at = must(fd, "Cannot open a name of a layer");
+		if (i === path.length - 1) break;
+		try {
+			must(fstat(fd, stat), "Cannot read attributes in a layer");
+			if (stat.type !== FileType.dir) {
+				close(fd);
+				return HIDDEN;
+			}
+			const opaque = opaqueMark(engine, fd);
+			hasXattrWhiteouts = opaque === OPAQUE_XATTR;
+			if (opaque === OPAQUE_YES) isEnd = true;
+			else readRedirect(engine, root.layer, fd, search, path.slice(i + 1));
+		} catch (error) {
+			close(fd);
+			throw error;
+		}
+	}
+	return { fd: at, isEnd, hasXattrWhiteouts };
+}
+
+const OPAQUE_YES = 0x79;
+const OPAQUE_XATTR = 0x78;
+
+/** "y", "x" or 0: what the `opaque` xattr of a directory says. */
+function opaqueMark(engine: Engine, fd: number): number {
+	const opaque = getXattr(fd, engine.xattr.opaque);
+	return typeof opaque !== "number" && opaque.length === 1 ? opaque[0] : 0;
+}
+
+/** Whether the directory hides those below it; a redirect says under which name or path they are. */
+function readDirectoryMarks(engine: Engine, real: Real, fd: number, search: Search): boolean {
+	const opaque = opaqueMark(engine, fd);
+	if (opaque === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
+	if (opaque === OPAQUE_YES) return true;
+	readRedirect(engine, real.layer, fd, search, []);
+	return false;
+}
+
+/** The redirect that a real directory carries, or null. */
+export function redirectOf(engine: Engine, layer: Layer, fd: number): Buffer | null {
+	const long = layer.isUpper ? (engine.writable?.longRedirects.get(fd) ?? null) : null;
+	if (long !== null) return long;
+	const redirect = getXattr(fd, engine.xattr.redirect);
+	return typeof redirect === "number" ? null : redirect;
+}
+
+/** Turns the search to where a directory's redirect leads; `rest` is what of the present path lies behind that directory. */
+function readRedirect(engine: Engine, layer: Layer, fd: number, search: Search, rest: readonly Buffer[]): void {
+	const redirect = redirectOf(engine, layer, fd);
+	if (redirect === null) return;
+	if (!layer.isUpper && !layer.isAdopted) {
+		throw new OverlayError("io", "A directory of a lower carries a redirect of overlayfs, and that layer has not been adopted");
+	}
+	const names = redirectNames(redirect);
+	if (redirect[0] === SLASH) search.path = [...names, ...rest];
+	else if (search.path === null) search.name = names[0];
+	else search.path = [...search.path.slice(0, search.path.length - rest.length - 1), names[0], ...rest];
+}
+
+/** Marks of the root of a layer that count. */
+export function readRootMarks(engine: Engine, root: Real): void {
+	root.hasXattrWhiteouts = opaqueMark(engine, root.layer.root) === OPAQUE_XATTR;
+}

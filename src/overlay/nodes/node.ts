@@ -1,0 +1,93 @@
+import type { Real } from "../../layer/real.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
+import type { Stat } from "../../linux/stat.ts";
+import type { FileType, OverlayObject } from "../../vfs/operations.ts";
+
+/** An object of the overlay that is in memory. There is at most one Node for an identity at any time. */
+export class Node implements OverlayObject {
+	readonly type: FileType;
+	readonly handle: Buffer;
+	/** What of the handle tells objects apart: see `identityKey`. */
+	readonly key: string;
+	readonly home: number;
+	readonly id: FileHandle;
+	readonly fileidHi: number;
+	readonly fileidLo: number;
+	/** Real objects from the topmost down: one for anything but a directory. */
+	reals: Real[];
+	/** For a directory (the root aside) where it is; for anything else a name that was seen last, to be checked before use. */
+	parent: Node | null = null;
+	name: Buffer | null = null;
+	/** Copied up, not a directory: union link count relative to the upper inode's own, as the `nlink` xattr keeps it. */
+	nlinkDelta = 0;
+	isIndexed = false;
+	/** Names left of a lower file, where that is not its inode's own count; -1: not asked yet. */
+	lowerLinks = -1;
+	/** See protectionOf; -1: not asked yet. */
+	protection = -1;
+	/** The last name is gone; whoever still holds this Node must not change anything through it. */
+	isDead = false;
+	/** No longer in the cache: another Node may stand for the same object. */
+	isEvicted = false;
+	/** Used since the cache last looked (second chance). */
+	isRecent = true;
+	/** Front ends that hold the object open. */
+	uses = 0;
+	/** Its last name is gone and it lives in the orphan folder until its last use ends. */
+	isOrphan = false;
+	/** The file that holds its data, once asked for (see dataOf). */
+	data: Real | null = null;
+	/** A copy up of data that goes on off the main thread. */
+	copyUp: CopyUpJob | null = null;
+	/** Attributes of `top`, and the moment (see Memory) at which they were read; null as soon as they may have changed. */
+	stat: Stat | null = null;
+	statTime = 0;
+	/** The default ACL of an upper directory; undefined: not asked yet. */
+	defaultAcl: Buffer | null | undefined = undefined;
+	/** Where a listing remembers this object. */
+	listedIn: (Node | undefined)[] | null = null;
+	listedAt = 0;
+	/** What names of a directory led to, since when, and after how many doubts. */
+	children: Map<string, Node> | null = null;
+	childrenTime = 0;
+	/** Another number whenever `children` begins anew. */
+	childrenSerial = 0;
+	childrenDoubt = 0;
+
+	constructor(fields: Pick<Node, "type" | "handle" | "key" | "home" | "id" | "fileidHi" | "fileidLo" | "reals">) {
+		this.type = fields.type;
+		this.handle = fields.handle;
+		this.key = fields.key;
+		this.home = fields.home;
+		this.id = fields.id;
+		this.fileidHi = fields.fileidHi;
+		this.fileidLo = fields.fileidLo;
+		this.reals = fields.reals;
+	}
+
+	/** What the object shows: its topmost real object. */
+	get top(): Real {
+		return this.reals[0];
+	}
+
+	get isUpper(): boolean {
+		return this.reals[0].layer.isUpper;
+	}
+}
+
+/** Data on its way to upper: `temporary` is its name in work, `fd` the open file. */
+export interface CopyUpJob {
+	/** Null: into the upper file itself. */
+	readonly temporary: string | null;
+	readonly fd: number;
+	/** Attributes before the copy. */
+	readonly before: Stat;
+	readonly ready: Promise<void>;
+	state: "running" | "done" | "failed";
+	error: Error | null;
+}
+
+/** Home and id as they stand in the wire handle: bytes 8 up to the signature. */
+export function identityKey(home: number, id: FileHandle): string {
+	return String.fromCharCode(home >>> 8, home & 0xff, id.type, id.bytes.length) + id.bytes.toString("latin1");
+}

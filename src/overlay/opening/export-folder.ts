@@ -1,0 +1,49 @@
+import { existsSync, readFileSync, renameSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { Layer } from "../../layer/layer.ts";
+import { LayerError } from "../../layer/layer-error.ts";
+import { type Registry, writeDurably } from "../work/registry.ts";
+import { indexPath } from "./place.ts";
+
+/** Where the rows of a lower are; null as long as its image was never exchanged. */
+export function rowsFolder(folder: string, registry: Registry, lower: Layer): string | null {
+	const record = registry.lowers.find(({ home }) => home === lower.home);
+	return record?.rebases === undefined ? null : rowsPath(folder, lower.home, record.rebases);
+}
+
+export function rowsPath(folder: string, home: number, rebases: number): string {
+	return join(folder, "rebases", `${home}-${rebases}`);
+}
+
+/** Where the names of a lower's files are noted (`LinkNames`), by the uuid of its home. */
+export function linkNamesFolder(folder: string, uuid: string): string {
+	return join(folder, "link-names", uuid);
+}
+
+export const LOWERS_FILE = "lowers";
+
+/** Notes where the lowers are that an upper is served with: a rebase looks there for what was. Paths say nothing else. */
+export function noteLowers(folder: string, lowers: readonly Layer[]): void {
+	const path = join(folder, LOWERS_FILE);
+	const text = `${JSON.stringify(lowers.map(({ path }) => resolve(path)))}\n`;
+	if (!existsSync(path) || readFileSync(path, "utf8") !== text) writeDurably(path, Buffer.from(text));
+}
+
+/** In the export's folder while a rebind is under way. */
+export const REBINDING_FILE = "rebinding";
+
+export function reboundFolder(folder: string, home: number): string {
+	return join(folder, "rebound", String(home));
+}
+
+/** A start before the rebind has ended would serve neither kind. LayerError. */
+export function refuseRebinding(folder: string): void {
+	if (!existsSync(join(folder, REBINDING_FILE))) return;
+	throw new LayerError(`Cannot serve this export: a rebind was interrupted (${join(folder, REBINDING_FILE)}). Run holdfast rebind again.`);
+}
+
+/** What an interrupted rebind has moved already goes back to where kernel handles have it. */
+export function undoRebinding(work: string, folder: string): void {
+	const [theirs, ours] = [indexPath(work, false), indexPath(work, true)];
+	if (existsSync(join(folder, REBINDING_FILE)) && !existsSync(theirs) && existsSync(ours)) renameSync(ours, theirs);
+}

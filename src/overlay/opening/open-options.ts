@@ -1,0 +1,46 @@
+import type { HandleKind } from "../../layer/layer.ts";
+import type { MoveReport } from "../adopt/moved.ts";
+import type { PartialLimits } from "../data/partials.ts";
+import type { ListingLimits } from "../listing/listing.ts";
+
+export interface OpenOptions {
+	/** Directories, from the topmost down; at least one. */
+	readonly lowers: readonly string[];
+	/** Layers below them that hold only the data of metacopy files, from the topmost down (`::` of the kernel). */
+	readonly dataLowers?: readonly string[];
+	/** The overlay's own xattrs are `user.overlay.*`, as of the kernel's `userxattr`. */
+	readonly userXattrs?: boolean;
+	/** Where ids come from; "auto" (the default): kernel handles where everything allows them. An export that exists keeps its kind. */
+	readonly handles?: "auto" | HandleKind;
+	/** With portable ids, at the first serve: lower files of several names are walked for, so that they stay one object. */
+	readonly linkNames?: boolean;
+	/** With portable ids: this user is the superuser of the export; owners, modes and devices are kept in an xattr. */
+	readonly fakeRoot?: boolean;
+	/** Absent for a read-only export. */
+	readonly upper?: string | undefined;
+	/** By default a sibling of upper. */
+	readonly work?: string | undefined;
+	/** Where exports without an upper keep their registry, and `serve DIR` its changes. */
+	readonly stateFolder: string;
+	/** Answer a change only when it is stable. */
+	readonly isSync: boolean;
+	/** `inspect` reads what is there, beside a running server, and changes nothing. */
+	readonly purpose: "serve" | "inspect" | "release" | "adopt" | "rebind";
+	/** Told now and then how many directories of a layer an adoption has seen. */
+	readonly onProgress?: (layer: string, directories: number) => void;
+	/** Told what was found where upper and work were copied since the last time. */
+	readonly onMoved?: (report: MoveReport) => void;
+	/** Told the path of an object of a lower that has changed although it must not. */
+	readonly onChanged?: (path: string) => void;
+	/** Calls that may wait for the disk of a lower are made in other threads, and answered by Pending: for those who serve many at once. */
+	readonly isPatient?: boolean;
+	readonly nodesMax?: number;
+	readonly descriptorsMax?: number;
+	readonly listingLimits?: ListingLimits;
+	readonly partialLimits?: Partial<PartialLimits>;
+}
+
+/** May make an export of layers that were never one. */
+export function isFirst(options: OpenOptions): boolean {
+	return options.purpose === "serve" || options.purpose === "adopt";
+}

@@ -1,0 +1,23 @@
+import type { Credentials } from "../../vfs/operations.ts";
+import type { UpperReport } from "../adopt/adopt-upper.ts";
+import type { Overlay } from "../operations/overlay.ts";
+import type { Registry } from "../work/registry.ts";
+import type { ChosenHandles } from "./choose-handles.ts";
+
+/** An overlay, and what its user should be told about it. */
+export interface OpenedOverlay {
+	readonly overlay: Overlay;
+	readonly registry: Registry;
+	/** The folder of the export's own state: registry, saved replies. */
+	readonly folder: string;
+	readonly upper: string | null;
+	readonly work: string | null;
+	/** What had to be adopted of upper before it could be served. */
+	readonly adopted: UpperReport | null;
+	/** Where ids come from, and why. */
+	readonly handles: ChosenHandles;
+	/** An ordinary user, whose rights are those of every client; null: clients are who they say. */
+	readonly actsAs: Credentials | null;
+	/** Lowers that belong to somebody else, by their paths. */
+	readonly foreignLowers: readonly string[];
+}

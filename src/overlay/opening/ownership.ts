@@ -1,0 +1,182 @@
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Layer } from "../../layer/layer.ts";
+import { LayerError } from "../../layer/layer-error.ts";
+import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { tryLock } from "../../linux/file-system.ts";
+import { close, O, openPath } from "../../linux/open.ts";
+import { isMountedUpper } from "../../linux/overlay-mount.ts";
+import { fstat, Stat } from "../../linux/stat.ts";
+import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { copyMetadata } from "../copy-up/copy-up.ts";
+import { flushFolder, type Registry, registryPath, writeDurably } from "../work/registry.ts";
+import { mayUseTrusted } from "./choose-handles.ts";
+import { checkUpper } from "./foreign-upper.ts";
+import { isFirst, type OpenOptions } from "./open-options.ts";
+import { indexPath, makeFolder, type Place } from "./place.ts";
+
+/** One server for an upper; the lock ends with the process. Its pid is kept beside the registry. */
+export function lockUpper(upper: Layer, folder: string): void {
+	lockDirectory(upper.root, upper.path, folder);
+}
+
+/** As lockUpper; the lock ends with the descriptor. */
+export function lockDirectory(fd: number, path: string, folder: string): void {
+	const pidPath = join(folder, "pid");
+	const status = tryLock(fd);
+	if (status === -ERRNO.EWOULDBLOCK) {
+		const pid = existsSync(pidPath) ? readFileSync(pidPath, "utf8").trim() : "";
+		throw new LayerError(
+			`Cannot lock the upper ${path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
+		);
+	}
+	if (status < 0) throw new LayerError(`Cannot lock the upper ${path}: ${errnoName(status)}.`);
+}
+
+export function writePid(folder: string): void {
+	const file = openSync(join(folder, "pid"), "w", 0o600);
+	writeSync(file, `${process.pid}\n`);
+	closeSync(file);
+}
+
+/** The marker stands in `work/work/incompat` from the first serve until release: the kernel refuses to mount while it does. */
+export const MARKER = "holdfast";
+
+export function markerFolder(work: string): string {
+	return join(work, "work", "incompat");
+}
+
+function incompatible(work: string): string[] {
+	const fd = openPath(markerFolder(work), O.rdonly | O.directory);
+	if (fd < 0) return [];
+	close(fd);
+	return readFolder(markerFolder(work));
+}
+
+function readFolder(path: string): string[] {
+	return existsSync(path) ? readdirSync(path) : [];
+}
+
+/**
+ * Whether what upper holds must be adopted before a handle is given: `first`, it may have been made elsewhere; `again`, it is ours and
+ * somebody else may have changed it, so that handles which are out must be asked about.
+ */
+export type Adoption = "none" | "first" | "again";
+
+/** In the export's folder while an adoption is under way: its content says which. */
+const ADOPTING_FILE = "adopting";
+
+function adoptionUnderWay(folder: string): Adoption {
+	const path = join(folder, ADOPTING_FILE);
+	if (!existsSync(path)) return "none";
+	return readFileSync(path, "latin1").trim() === "first" ? "first" : "again";
+}
+
+/** All that the adoption has written is durable. */
+export function endAdoption(folder: string): void {
+	unlinkSync(join(folder, ADOPTING_FILE));
+	flushFolder(folder);
+}
+
+/** What is not ours, or not surely as we left it, is not touched. Throws LayerError, or says what is to be adopted. */
+export function claimUpper(
+	options: OpenOptions,
+	place: Place,
+	upper: Layer,
+	lowers: readonly Layer[],
+	existing: Registry | null,
+): Adoption {
+	const work = place.work as string;
+	const entries = incompatible(work);
+	refuseIncompatible(work, entries);
+	const hasMarker = entries.includes(MARKER);
+	const mark = getXattr(upper.root, upper.xattr.identity);
+	const owner = typeof mark === "number" ? null : mark.toString("hex");
+	const underWay = adoptionUnderWay(place.folder);
+	if (existing !== null) {
+		if (owner !== existing.uuid) {
+			throw new LayerError(
+				`Cannot serve ${upper.path} with the work folder ${work}: that one belongs to another upper. Name the right --work.`,
+			);
+		}
+		if (hasMarker && underWay === "none") return "none";
+		if (!isFirst(options)) {
+			throw new LayerError(
+				`Cannot say what the upper ${upper.path} holds: it was released, or its marker in ${markerFolder(work)} was removed, and the kernel ` +
+					"may have changed it since. Serve it (or run holdfast adopt) first: that looks through it and takes it back.",
+			);
+		}
+		if (mayUseTrusted()) refuseMounted(upper, lowers);
+		if (underWay !== "none") return underWay;
+		checkUpper(upper, lowers, work, "ours");
+		return "again";
+	}
+	// between its marker and its registry a first serve leaves a note
+	if (hasMarker && underWay !== "first" && options.purpose !== "adopt") {
+		throw new LayerError(
+			`Cannot find the registry of the upper ${upper.path}: it was served before, but ${registryPath(place.folder)} is not there, and the ` +
+				"keys of the handles that clients hold are in it. Restore it from a backup. If there is none, run holdfast adopt: it makes new " +
+				"keys, and those handles are bad from then on.",
+		);
+	}
+	if (!isFirst(options)) return "none";
+	const isAsked = options.purpose === "adopt" || underWay !== "none";
+	if (owner !== null && !hasMarker && !isAsked) {
+		throw new LayerError(
+			`Cannot serve the upper ${upper.path} with the work folder ${work}: the upper was served with another one. Name that with --work, ` +
+				"or, if it is lost, run holdfast adopt; handles that were given out then are stale.",
+		);
+	}
+	if (mayUseTrusted()) refuseMounted(upper, lowers);
+	checkUpper(upper, lowers, work, isAsked ? "adopted" : hasMarker ? "startedOver" : "new");
+	return "first";
+}
+
+function refuseIncompatible(work: string, entries: readonly string[]): void {
+	const others = entries.filter((name) => name !== MARKER);
+	if (others.length === 0) return;
+	throw new LayerError(
+		`Cannot use the work folder ${work}: work/incompat says that another program keeps it in a state of its own (${others.join(", ")}; ` +
+			'"volatile" means that a crash may have lost data). Look at the upper; if you take it as it is, remove that entry and run holdfast ' +
+			"adopt, else start with a fresh upper and work.",
+	);
+}
+
+/** A kernel mount that is running does not notice the marker. */
+function refuseMounted(upper: Layer, lowers: readonly Layer[]): void {
+	if (!isMountedUpper(upper.path, lowers[0].path)) return;
+	throw new LayerError(
+		`Cannot serve the upper ${upper.path}: it is the upper of a kernel overlay that is mounted now (perhaps in another mount namespace). ` +
+			"Unmount that first; both would write to it.",
+	);
+}
+
+/** The marker and what belongs to it, made durable; behind them nobody but us changes the upper. */
+export function takeUpper(place: Place, upper: Layer, lowers: readonly Layer[], registry: Registry, adoption: Adoption): void {
+	const work = place.work as string;
+	makeFolder(markerFolder(work), "the marker's folder");
+	makeFolder(place.folder, "the folder");
+	makeFolder(indexPath(work, upper.handles.isPortable), "the index");
+	// before the marker: with that in place a start believes that all is as we left it
+	if (adoption !== "none") writeDurably(join(place.folder, ADOPTING_FILE), Buffer.from(`${adoption}\n`));
+	makeFolder(join(markerFolder(work), MARKER), "the marker");
+	for (const folder of [markerFolder(work), join(work, "work"), place.folder, work, dirname(work)]) flushFolder(folder);
+	if (place.isNewUpper) {
+		const stat = new Stat();
+		lowers[0].stat(lowers[0].root, stat);
+		copyMetadata(upper, lowers[0].root, upper.root, stat);
+		fstat(upper.root, upper.rootStat);
+	}
+	const status = setXattr(upper.root, upper.xattr.identity, Buffer.from(registry.uuid, "hex"));
+	if (status === -ERRNO.EPERM) {
+		throw new LayerError(
+			`Cannot mark the upper ${upper.path}: trusted extended attributes need the privilege CAP_SYS_ADMIN. Run holdfast as root, ` +
+				"or with --userxattr.",
+		);
+	}
+	if (status < 0) {
+		throw new LayerError(
+			`Cannot mark the upper ${upper.path}: its file system (${upper.fileSystem.name}) refuses extended attributes (${errnoName(status)}).`,
+		);
+	}
+}

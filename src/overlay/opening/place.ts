@@ -1,0 +1,228 @@
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, realpathSync, rmdirSync, statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { type Layer, LayerOpener, onOneMount, USER_XATTRS } from "../../layer/layer.ts";
+import { LayerError, UnfitError } from "../../layer/layer-error.ts";
+import { errnoName } from "../../linux/errno.ts";
+import { handleOf } from "../../linux/file-handle.ts";
+import { fileSystemUuid } from "../../linux/file-system.ts";
+import { close, O, openAt, openPath } from "../../linux/open.ts";
+import { fstat, Stat } from "../../linux/stat.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { rootName, treeName } from "./layer-names.ts";
+import { isFirst, type OpenOptions } from "./open-options.ts";
+
+/** Where the changeable parts of an export are. */
+export interface Place {
+	readonly folder: string;
+	readonly upper: string | null;
+	readonly work: string | null;
+	/** Upper was made just now, so it takes the look of the topmost lower. */
+	readonly isNewUpper: boolean;
+}
+
+function layerName(lowers: readonly Layer[]): string {
+	const hash = createHash("sha256");
+	for (const lower of lowers) hash.update(lower.fileSystem.uuid).update(rootName(lower.rootHandle)).update("\n");
+	return hash.digest("hex").slice(0, 24);
+}
+
+/** Entries of portable ids do not lie in the kernel's index, which refuses names that it does not know. */
+export function indexPath(work: string, isPortable: boolean): string {
+	return isPortable ? join(work, "holdfast", "index") : join(work, "index");
+}
+
+/** Found again by the file systems and root ids of the layers, wherever they are mounted. */
+export function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): Place {
+	refuseInside(options.stateFolder, lowers, "the state folder");
+	const isPortable = lowers.some(({ handles }) => handles.isPortable);
+	const names = isPortable ? lowers.map((lower) => treeName(lower)) : [];
+	const folder = isPortable ? readOnlyFolder(options.stateFolder, names) : join(options.stateFolder, "read-only", layerName(lowers));
+	if (isFirst(options)) makeFolder(folder, "the state folder");
+	return { folder, upper: null, work: null, isNewUpper: false };
+}
+
+/** The work folder of an upper: the one that was named, or its sibling. */
+export function workOf(upper: string, work: string | undefined): string {
+	const path = resolve(upper);
+	return resolve(work ?? join(dirname(path), `${basename(path)}.work`));
+}
+
+/** Where the state of an export without upper is, with portable ids: by what its lowers are recognised by (`treeName`). */
+export function readOnlyFolder(stateFolder: string, trees: readonly string[]): string {
+	const hash = createHash("sha256").update("portable\n");
+	for (const tree of trees) hash.update(`${tree}\n`);
+	return join(stateFolder, "read-only", hash.digest("hex").slice(0, 24));
+}
+
+/** Upper and work that `serve DIR` keeps for a tree. */
+export function defaultUpper(stateFolder: string, lower: string): { readonly upper: string; readonly work: string } {
+	const { layer, name } = openForName(lower);
+	try {
+		refuseInside(stateFolder, [layer], "the state folder, where the changes would be kept,");
+		const folder = join(stateFolder, "changes", name);
+		return { upper: join(folder, "upper"), work: join(folder, "work") };
+	} finally {
+		layer.close();
+	}
+}
+
+/** A tree, and what it is known by on this machine. Where kernel handles cannot be used they still tell one directory from another. */
+function openForName(lower: string): { readonly layer: Layer; readonly name: string } {
+	try {
+		const layer = new LayerOpener().openLower(lower);
+		return { layer, name: layerName([layer]) };
+	} catch (error) {
+		if (!(error instanceof UnfitError)) throw error;
+	}
+	const layer = new LayerOpener(USER_XATTRS, "portable").openLower(lower);
+	const { devMajor, devMinor, inoHi, inoLo } = layer.rootStat;
+	const uuid = fileSystemUuid(layer.root, layer.fileSystem.name);
+	const handle = handleOf(layer.outside);
+	const hash = createHash("sha256").update("portable\n");
+	hash.update(typeof uuid === "number" || uuid.every((byte) => byte === 0) ? `${devMajor}:${devMinor}\n` : uuid);
+	hash.update(typeof handle === "number" ? `${inoHi}:${inoLo}\n` : rootName(handle));
+	return { layer, name: hash.digest("hex").slice(0, 24) };
+}
+
+export function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly Layer[], opened: { close(): void }[]): Place {
+	const upper = resolve(upperPath);
+	const work = workOf(upper, options.work);
+	refuseInside(upper, lowers, "the upper");
+	refuseInside(work, lowers, "the work folder");
+	const isNewUpper = !existsSync(upper);
+	const folder = join(work, "holdfast");
+	if (isFirst(options)) {
+		// a parent that is not there is a typing error more often than a wish
+		for (const made of [
+			makeFolder(upper, "the upper", dirname(upper).startsWith(resolve(options.stateFolder))),
+			makeFolder(work, "the work folder", false),
+		]) {
+			if (made !== undefined) opened.push({ close: () => removeEmpty(made) });
+		}
+	} else if (isNewUpper || !existsSync(folder)) {
+		throw new LayerError(`Cannot find what holdfast keeps of ${upper}: there is no ${isNewUpper ? upper : folder}.`);
+	}
+	checkWork(upper, work, lowers);
+	return { folder, upper, work, isNewUpper };
+}
+
+/** What was made for an export that then could not be served goes again. */
+function removeEmpty(path: string): void {
+	try {
+		rmdirSync(path);
+	} catch {
+		// it is in use, or has been removed already
+	}
+}
+
+/** The folder itself if it was made, undefined if it was there. */
+export function makeFolder(path: string, what: string, withParents = true): string | undefined {
+	try {
+		if (withParents) return mkdirSync(path, { recursive: true, mode: 0o700 });
+		mkdirSync(path, { mode: 0o700 });
+		return path;
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === "EEXIST" && isDirectory(path)) return undefined;
+		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
+		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : code}.`);
+	}
+}
+
+/** False also where a symlink leads nowhere, or round. */
+function isDirectory(path: string): boolean {
+	try {
+		return statSync(path).isDirectory();
+	} catch {
+		return false;
+	}
+}
+
+/** Work and upper must allow rename(2) between them, and neither may lie in the other. */
+function checkWork(upper: string, work: string, lowers: readonly Layer[]): void {
+	const upperFd = openPath(upper, O.rdonly | O.directory);
+	const workFd = openPath(work, O.rdonly | O.directory);
+	try {
+		if (upperFd < 0) throw new LayerError(`Cannot open the upper ${upper}: ${errnoName(upperFd)}.`);
+		if (workFd < 0) throw new LayerError(`Cannot open the work folder ${work}: ${errnoName(workFd)}.`);
+		const upperStat = new Stat();
+		const workStat = new Stat();
+		fstat(upperFd, upperStat);
+		fstat(workFd, workStat);
+		if (upperStat.sameInode(workStat))
+			throw new LayerError(`Cannot use ${upper} as both upper and work: they are the same directory. Give work one of its own.`);
+		if (!upperStat.sameDevice(workStat) || !onOneMount(upperFd, workFd)) {
+			throw new LayerError(`Cannot use the work folder ${work}: it must be on the same file system and mount as the upper ${upper}.`);
+		}
+		for (const lower of lowers) {
+			if (!lower.isRoot(workStat) && !isBelow(lower.outside, workStat)) continue;
+			throw new LayerError(`Cannot use the work folder ${work}: the lower ${lower.path} lies inside it. Choose another --work.`);
+		}
+		if (isBelow(workFd, upperStat)) throw new LayerError(`Cannot use the work folder ${work}: it lies inside the upper ${upper}.`);
+		if (isBelow(upperFd, workStat)) throw new LayerError(`Cannot use the upper ${upper}: it lies inside the work folder ${work}.`);
+	} finally {
+		if (upperFd >= 0) close(upperFd);
+		if (workFd >= 0) close(workFd);
+	}
+}
+
+/** Whether a directory lies below another, up to the root of its mounts. */
+function isBelow(fd: number, ancestor: Stat): boolean {
+	const stat = new Stat();
+	const before = new Stat();
+	fstat(fd, before);
+	let at = openAt(fd, "..", O.path);
+	for (;;) {
+		if (at < 0) return false;
+		fstat(at, stat);
+		if (stat.sameInode(ancestor) || stat.sameInode(before)) break;
+		fstat(at, before);
+		const next = openAt(at, "..", O.path);
+		close(at);
+		at = next;
+	}
+	close(at);
+	return stat.sameInode(ancestor);
+}
+
+/** What holdfast writes must not lie in a tree that it serves and never writes. Checked before anything is made. */
+function refuseInside(path: string, lowers: readonly Layer[], what: string): void {
+	let existing = resolve(path);
+	while (!existsSync(existing)) existing = dirname(existing);
+	const fd = openPath(realpathSync(existing), O.path);
+	if (fd < 0) throw new LayerError(`Cannot open ${existing}: ${errnoName(fd)}.`);
+	try {
+		const stat = new Stat();
+		fstat(fd, stat);
+		for (const lower of lowers) {
+			if (!lower.isRoot(stat) && !(stat.type === FileType.dir && isBelow(fd, lower.rootStat))) continue;
+			throw new LayerError(
+				`Cannot keep ${what} in ${path}: it lies inside the lower ${lower.path}, which is never written to. ` +
+					"Choose another place with --upper and --work, or with --state-dir.",
+			);
+		}
+	} finally {
+		close(fd);
+	}
+}
+
+/** A file system without a uuid is recognised again only where the registry itself lies on it. */
+export function refuseNameless(layers: readonly Layer[], folder: string): void {
+	const stat = new Stat();
+	let existing = folder;
+	while (!existsSync(existing)) existing = dirname(existing);
+	const fd = openPath(existing, O.path);
+	if (fd >= 0) {
+		fstat(fd, stat);
+		close(fd);
+	}
+	for (const layer of layers) {
+		if (layer.fileSystem.uuid.some((byte) => byte !== 0)) continue;
+		if (layer.rootStat.sameDevice(stat)) continue;
+		throw new UnfitError(
+			`Cannot recognise the file system (${layer.fileSystem.name}) of ${layer.path} again: it has no uuid`,
+			"Give it one (tune2fs -U random), or keep the work or state folder on that same file system.",
+		);
+	}
+}

@@ -1,0 +1,531 @@
+import { randomFillSync } from "node:crypto";
+import { parseHandle, SIGNATURE_BYTES } from "../../handle/wire-handle.ts";
+import { RealObjectError } from "../../layer/real.ts";
+import { writeFrom } from "../../linux/data.ts";
+import { ERRNO } from "../../linux/errno.ts";
+import { fileSystemFigures } from "../../linux/file-system.ts";
+import type { AddressedBytes } from "../../linux/memory.ts";
+import { readLink } from "../../linux/names.ts";
+import { close, O } from "../../linux/open.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import { checkName, isDot, isDotDot } from "../../vfs/names.ts";
+import {
+	type Attributes,
+	type ChangeRequest,
+	type CreateHow,
+	type Credentials,
+	type FileSystemStatus,
+	FileType,
+	type ListCursor,
+	type OverlayObject,
+	type OverlayOperations,
+	type ReadResult,
+	type SetAttributes,
+	type Timespec,
+} from "../../vfs/operations.ts";
+import { failed, must } from "../../vfs/system-errors.ts";
+import { ensureUpper } from "../copy-up/copy-up.ts";
+import { prepareWrite, readMetacopy } from "../copy-up/partial-access.ts";
+import { dataOf } from "../data/data-files.ts";
+import type { Partials } from "../data/partials.ts";
+import { demand, grantedAccess, MAY, permitted } from "../engine/access.ts";
+import { type Engine, handleFor, rootNode, TICK_MS, writableOf } from "../engine/engine.ts";
+import { refuseProtectedWrite } from "../engine/protection.ts";
+import type { Answer } from "../journal/journal.ts";
+import { UNSIGNED } from "../journal/steps.ts";
+import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, Listings } from "../listing/listing.ts";
+import { loadNode, parentOf } from "../lookup/by-handle.ts";
+import { lookupChild } from "../lookup/objects.ts";
+import { statOf } from "../lookup/stat.ts";
+import { Node } from "../nodes/node.ts";
+import { asOverlayError } from "../nodes/reals.ts";
+import { readData } from "../threads/read-data.ts";
+import { attributesOf, clearPrivilege, setAttributes } from "./attributes.ts";
+import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
+import type { Durability } from "./durability.ts";
+import {
+	getExtendedAttribute,
+	listExtendedAttributes,
+	removeExtendedAttribute,
+	type SetXattrMode,
+	setExtendedAttribute,
+} from "./extended-attributes.ts";
+import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
+import { exchangeObjects, renameObject } from "./rename.ts";
+
+/** Time stamps of an exclusive create hold the verifier; the sign bit is left out, so that every file system can keep them. */
+const VERIFIER_MASK = 0x7fffffff;
+
+/** One export: the union of its layers, as its front ends see it. */
+export class Overlay implements OverlayOperations {
+	readonly writeVerifier: Buffer = randomFillSync(Buffer.alloc(8));
+	readonly engine: Engine;
+	readonly listings: Listings;
+	readonly #durability: Durability | null;
+	readonly #close: () => void;
+	#lastDecoded: Node | null = null;
+	#isClosed = false;
+
+	constructor(engine: Engine, durability: Durability | null, close: () => void, limits: ListingLimits = LISTING_LIMITS) {
+		this.engine = engine;
+		this.listings = new Listings(engine, limits);
+		this.#durability = durability;
+		this.#close = close;
+	}
+
+	get root(): Node {
+		return rootNode(this.engine);
+	}
+
+	get request(): ChangeRequest | null {
+		return this.engine.request;
+	}
+
+	set request(request: ChangeRequest | null) {
+		this.engine.request = request;
+	}
+
+	get readOnly(): boolean {
+		return this.engine.writable === null;
+	}
+
+	get changes(): number {
+		return this.engine.memory.changes;
+	}
+
+	decode(bytes: Uint8Array): Node {
+		return this.#run(() => this.#decode(bytes));
+	}
+
+	getattr(object: OverlayObject): Attributes {
+		return this.#run(() => attributesOf(this.engine, object as Node));
+	}
+
+	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec): void {
+		this.#change(FileType.reg, () => {
+			setAttributes(this.engine, object as Node, who, change, guard);
+			return null;
+		});
+	}
+
+	lookup(directory: OverlayObject, name: Uint8Array, who: Credentials): Node | null {
+		return this.#run(() => {
+			const node = directoryOf(directory);
+			demand(this.engine, node, statOf(this.engine, node), who, MAY.execute);
+			if (isDot(name)) return node;
+			if (isDotDot(name)) return parentOf(this.engine, node);
+			checkName(name);
+			return lookupChild(this.engine, node, name);
+		});
+	}
+
+	access(object: OverlayObject, who: Credentials, wanted: number): number {
+		return this.#run(() => {
+			const node = object as Node;
+			return grantedAccess(this.engine, node, statOf(this.engine, node), who, wanted, this.readOnly);
+		});
+	}
+
+	readlink(object: OverlayObject): Buffer {
+		return this.#run(() => {
+			const node = object as Node;
+			if (node.type !== FileType.lnk) throw new OverlayError("inval", "This is not a symlink");
+			const target = readLink(this.engine.descriptors.path(node.top), "");
+			if (target === null) throw new OverlayError("io", "Cannot read the symlink");
+			return target;
+		});
+	}
+
+	read(object: OverlayObject, who: Credentials, offset: number, length: number, into: AddressedBytes, at: number): ReadResult {
+		return this.#run(() => {
+			const node = regularFile(object);
+			const stat = statOf(this.engine, node);
+			// there is no open in NFSv3: the owner may go on reading what they have open, and a program that may be run must be read to run
+			const { engine } = this;
+			if (who.uid !== stat.uid && !permitted(engine, node, stat, who, MAY.read)) demand(engine, node, stat, who, MAY.execute);
+			const { size } = stat;
+			if (offset >= size || length === 0) return { count: 0, eof: offset >= size };
+			if (node.isUpper && node.top.layer.mayHoldMetacopies) {
+				const count = readMetacopy(engine, node, offset, Math.min(length, size - offset), into, at);
+				if (count >= 0) return { count, eof: offset + count >= size };
+			}
+			const data = dataOf(engine, node);
+			let count = 0;
+			const wanted = Math.min(length, size - offset);
+			while (count < wanted) {
+				const got = readData(engine, data, into.address + at + count, wanted - count, offset + count);
+				// the data of a crafted metacopy file may be shorter than it says: no client must ask for the rest for ever
+				if (got === 0) return { count, eof: true };
+				count += got;
+			}
+			return { count, eof: offset + count >= size };
+		});
+	}
+
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array): void {
+		this.#run(() => {
+			const node = regularFile(object);
+			writableOf(this.engine);
+			const stat = statOf(this.engine, node);
+			if (who.uid !== stat.uid) demand(this.engine, node, stat, who, MAY.write);
+			refuseProtectedWrite(this.engine, node, stat, offset);
+			if (data.length === 0) return;
+			ensureUpper(this.engine, node);
+			const partial = prepareWrite(this.engine, node, stat.size, offset, data.length);
+			writableOf(this.engine).journal.settle();
+			clearPrivilege(this.engine, node, stat, who);
+			const fd = this.engine.descriptors.data(node.top, true);
+			node.stat = null;
+			this.engine.memory.changes++;
+			for (let done = 0; done < data.length; ) {
+				done += must(writeFrom(fd, done === 0 ? data : data.subarray(done), offset + done), "Cannot write a file");
+			}
+			if (partial !== null) this.engine.partials?.noteWritten(partial, offset, data.length);
+		});
+	}
+
+	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): Node {
+		return this.#made(FileType.reg, () => {
+			const node = directoryOf(directory);
+			checkName(name);
+			demand(this.engine, node, statOf(this.engine, node), who, MAY.execute);
+			const isLookedUp = how.mode !== "guarded" && !isDot(name) && !isDotDot(name);
+			const existing = isLookedUp ? lookupChild(this.engine, node, name) : null;
+			if (existing !== null) return this.#createExisting(existing, who, how);
+			const attributes = how.mode === "exclusive" ? exclusiveAttributes(how.verifier) : how.attributes;
+			return createObject(this.engine, this.listings, node, name, who, { type: FileType.reg }, attributes, isLookedUp);
+		});
+	}
+
+	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes): Node {
+		return this.#make(directory, name, who, { type: FileType.dir }, attributes);
+	}
+
+	symlink(directory: OverlayObject, name: Uint8Array, who: Credentials, target: Uint8Array, attributes: SetAttributes): Node {
+		if (target.length === 0 || target.includes(0)) throw new OverlayError("inval", "A symlink needs a target without NUL");
+		if (target.length > SYMLINK_BYTES_MAX) throw new OverlayError("nametoolong", `A symlink has at most ${SYMLINK_BYTES_MAX} bytes`);
+		return this.#make(directory, name, who, { type: FileType.lnk, target }, attributes);
+	}
+
+	mknod(
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		type: FileType,
+		major: number,
+		minor: number,
+		attributes: SetAttributes,
+	): Node {
+		const isDevice = type === FileType.chr || type === FileType.blk;
+		if (!isDevice && type !== FileType.fifo && type !== FileType.sock) throw new OverlayError("badtype", "No such node can be made");
+		if (isDevice && who.uid !== 0) throw new OverlayError("perm", "Only the superuser may make devices");
+		if (type === FileType.chr && major === 0 && minor === 0) return this.#refuseWhiteout(directory, name, who);
+		if (major > MAJOR_MAX || minor > MINOR_MAX) throw new OverlayError("inval", "The device number is too large");
+		return this.#make(directory, name, who, isDevice ? { type, major, minor } : { type, major: 0, minor: 0 }, attributes);
+	}
+
+	/** The kernel too says first what else is wrong with it. */
+	#refuseWhiteout(directory: OverlayObject, name: Uint8Array, who: Credentials): Node {
+		return this.#made(FileType.chr, () => {
+			const node = directoryOf(directory);
+			checkCreate(this.engine, node, name, who);
+			if (lookupChild(this.engine, node, name) !== null) throw new OverlayError("exist", "The name exists");
+			throw new OverlayError("perm", "A character device 0:0 is a whiteout and cannot be made");
+		});
+	}
+
+	remove(directory: OverlayObject, name: Uint8Array, who: Credentials): void {
+		this.#change(FileType.reg, () => {
+			removeName(this.engine, this.listings, directoryOf(directory), name, who);
+			return null;
+		});
+	}
+
+	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials): void {
+		this.#change(FileType.dir, () => {
+			removeDirectoryName(this.engine, this.listings, directoryOf(directory), name, who);
+			return null;
+		});
+	}
+
+	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
+		this.#change(FileType.reg, () => {
+			const source = { directory: directoryOf(from), name: fromName };
+			renameObject(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who);
+			return null;
+		});
+	}
+
+	/** Lets two names change places (RENAME_EXCHANGE). NFS has no such request: for front ends that do. */
+	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
+		this.#change(FileType.reg, () => {
+			const source = { directory: directoryOf(from), name: fromName };
+			exchangeObjects(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who);
+			return null;
+		});
+	}
+
+	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void {
+		this.#change(FileType.reg, () => {
+			linkObject(this.engine, this.listings, object as Node, directoryOf(directory), name, who);
+			return null;
+		});
+	}
+
+	/** The value of an extended attribute; "noattr" when there is none. NFSv3 has no requests for these: for front ends that do. */
+	getxattr(object: OverlayObject, who: Credentials, name: Uint8Array): Buffer {
+		return this.#run(() => getExtendedAttribute(this.engine, object as Node, who, name));
+	}
+
+	/** Names of all extended attributes that the caller may see. */
+	listxattr(object: OverlayObject, who: Credentials): Buffer[] {
+		return this.#run(() => listExtendedAttributes(this.engine, object as Node, who));
+	}
+
+	/** Sets an extended attribute, or an ACL in the form that Linux keeps it in (`system.posix_acl_access`, `_default`). */
+	setxattr(object: OverlayObject, who: Credentials, name: Uint8Array, value: Uint8Array, mode: SetXattrMode = "any"): void {
+		this.#change(FileType.reg, () => {
+			setExtendedAttribute(this.engine, object as Node, who, name, value, mode);
+			return null;
+		});
+	}
+
+	/** "noattr" when there is none. */
+	removexattr(object: OverlayObject, who: Credentials, name: Uint8Array): void {
+		this.#change(FileType.reg, () => {
+			removeExtendedAttribute(this.engine, object as Node, who, name);
+			return null;
+		});
+	}
+
+	list(directory: OverlayObject, who: Credentials, cookieHi: number, cookieLo: number): ListCursor {
+		return this.#run(() => {
+			const node = directoryOf(directory);
+			demand(this.engine, node, statOf(this.engine, node), who, MAY.read);
+			return new DirectoryCursor(this.engine, this.listings, node, parentOf(this.engine, node), cookieHi, cookieLo);
+		});
+	}
+
+	statfs(object: OverlayObject): FileSystemStatus {
+		return this.#run(() => {
+			const layer = this.engine.writable?.layer ?? (object as Node).top.layer;
+			const figures = fileSystemFigures(layer.root);
+			if (typeof figures === "number") throw failed("Cannot read the state of the file system", figures);
+			return {
+				totalBytes: figures.blocks * figures.blockBytes,
+				freeBytes: figures.freeBlocks * figures.blockBytes,
+				availableBytes: figures.availableBlocks * figures.blockBytes,
+				totalFiles: figures.files,
+				freeFiles: figures.freeFiles,
+			};
+		});
+	}
+
+	commit(object: OverlayObject): Promise<void> {
+		const node = object as Node;
+		if (!node.isUpper || node.type !== FileType.reg || node.top.layer.fileSystem.name === "tmpfs") return Promise.resolve();
+		// a descriptor of its own: the cached one may be closed while another thread flushes
+		const fd = node.top.layer.handles.open(node.top.handle, O.rdonly | O.noatime);
+		if (fd < 0) {
+			if (fd !== -ERRNO.ESTALE) this.#renewVerifier();
+			return Promise.reject(failed("Cannot open a file to flush it", fd));
+		}
+		const partial = this.engine.partials?.of(node) ?? null;
+		const stabilised = partial === null ? null : (this.engine.partials as Partials).stabilise(partial);
+		const flushed = (this.#durability as Durability).content(fd).then((status) => {
+			close(fd);
+			return stabilised === null ? status : stabilised(status);
+		});
+		return flushed.then((status) => {
+			if (status === 0) return;
+			this.#renewVerifier();
+			throw failed("Cannot flush a file", status);
+		});
+	}
+
+	stable(): Promise<void> | null {
+		const flush = this.#durability?.stable() ?? null;
+		return flush === null
+			? null
+			: flush.catch((error) => {
+					this.#renewVerifier();
+					throw error;
+				});
+	}
+
+	/** Flushes made so far for `stable`. */
+	get flushes(): number {
+		return this.#durability?.flushes ?? 0;
+	}
+
+	/** The object stays readable and writable by its handle after its last name has gone, until `letGo` was called as often. */
+	hold(object: OverlayObject): void {
+		retain(object as Node);
+	}
+
+	/** Ends one `hold`. */
+	letGo(object: OverlayObject): void {
+		release(this.engine, object as Node);
+	}
+
+	/** Flushes what `stable` has to flush and closes every descriptor. No operation may follow. */
+	async close(): Promise<void> {
+		if (this.#isClosed) return;
+		this.#isClosed = true;
+		try {
+			// nothing is left to be completed at the next start
+			if (this.#durability !== null) this.engine.writable?.journal.settle();
+			await this.engine.partials?.close();
+			await this.#durability?.flush();
+			await Promise.all([this.engine.offload.close(), this.engine.patience?.close()]);
+		} finally {
+			this.engine.descriptors.dropAll();
+			this.#close();
+		}
+	}
+
+	/** Caches are bounded here, between two operations, so that nothing is closed under one; a request's first object stays for its second. */
+	trim(): void {
+		this.engine.nodes.trim(this.#lastDecoded);
+		this.engine.descriptors.trim();
+	}
+
+	#run<T>(operation: () => T): T {
+		try {
+			return operation();
+		} catch (error) {
+			throw error instanceof RealObjectError ? asOverlayError(error) : error;
+		} finally {
+			this.engine.patience?.pause();
+		}
+	}
+
+	/** Every request begins with a handle, which makes this the place where no operation is under way. */
+	#decode(bytes: Uint8Array): Node {
+		const { memory } = this.engine;
+		memory.now = (memory.clock() / TICK_MS) | 0;
+		this.trim();
+		const node = this.#find(bytes);
+		this.#lastDecoded = node;
+		return node;
+	}
+
+	#find(bytes: Uint8Array): Node {
+		const { engine } = this;
+		const length = bytes.length;
+		const key = Buffer.from(bytes.buffer, bytes.byteOffset, length).toString("latin1", 8, Math.max(8, length - SIGNATURE_BYTES));
+		const live = engine.nodes.get(key);
+		if (live !== undefined && isSame(live.handle, bytes)) return live;
+		if (!engine.signer.verify(bytes)) throw new OverlayError("badhandle", "This is no handle of this export");
+		const fields = parseHandle(bytes);
+		if (fields === null) throw new OverlayError("badhandle", "This is no handle");
+		return live ?? loadNode(engine, fields.home, { home: fields.home, id: fields.id });
+	}
+
+	#make(directory: OverlayObject, name: Uint8Array, who: Credentials, maker: Maker, attributes: SetAttributes): Node {
+		return this.#made(maker.type, () => createObject(this.engine, this.listings, directoryOf(directory), name, who, maker, attributes));
+	}
+
+	#made(type: FileType, operation: () => Node): Node {
+		return this.#change(type, operation) as Node;
+	}
+
+	/**
+	 * Runs a change once: a request that was answered before the last restart gets that answer again. `type` is that of the object
+	 * it makes, if it makes one.
+	 */
+	#change(type: FileType, operation: () => Node | null): Node | null {
+		const { request, writable } = this.engine;
+		if (request === null || writable === null) return this.#run(operation);
+		const { journal } = writable;
+		const before = journal.answered(request);
+		if (before !== null) return this.#answerAgain(before, type);
+		try {
+			const node = this.#run(operation);
+			journal.answer(request, { error: null, handle: node?.handle ?? null });
+			return node;
+		} catch (error) {
+			if (error instanceof OverlayError && error.code !== "tryagain") journal.answer(request, { error: error.code, handle: null });
+			throw error;
+		}
+	}
+
+	#answerAgain(before: Answer, type: FileType): Node | null {
+		if (before.error !== null) throw new OverlayError(before.error, "As this request was answered before the restart");
+		if (before.handle === null) return null;
+		const handle = this.#signed(before.handle);
+		try {
+			return this.decode(handle);
+		} catch (error) {
+			if (!(error instanceof OverlayError)) throw error;
+			return goneNode(type, handle);
+		}
+	}
+
+	/** A recovery knows the inode that it made, and has no key. */
+	#signed(handle: Buffer): Buffer {
+		if (handle[0] !== UNSIGNED) return handle;
+		const { layer } = writableOf(this.engine);
+		return handleFor(this.engine, { home: layer.home, id: { type: handle[1], bytes: handle.subarray(2) } });
+	}
+
+	#createExisting(existing: Node, who: Credentials, how: CreateHow): Node {
+		writableOf(this.engine);
+		if (how.mode === "exclusive") {
+			const stat = statOf(this.engine, existing);
+			const { atime, mtime } = exclusiveAttributes(how.verifier) as { atime: Timespec; mtime: Timespec };
+			if (existing.type === FileType.reg && stat.atimeSec === atime.sec && stat.mtimeSec === mtime.sec) return existing;
+			throw new OverlayError("exist", "The name exists");
+		}
+		if (existing.type === FileType.dir) throw new OverlayError("isdir", "The name exists and is a directory");
+		if (existing.type !== FileType.reg) throw new OverlayError("exist", "The name exists and is no regular file");
+		if (how.mode === "unchecked" && how.attributes.size !== undefined) {
+			setAttributes(this.engine, existing, who, { size: how.attributes.size }, undefined);
+		}
+		return existing;
+	}
+
+	#renewVerifier(): void {
+		randomFillSync(this.writeVerifier);
+	}
+}
+
+const SYMLINK_BYTES_MAX = 4095;
+/** Limits of dev_t in the kernel: 12 and 20 bits. */
+const MAJOR_MAX = 0xfff;
+const MINOR_MAX = 0xfffff;
+
+/** Stands for an object that a request made before a restart, and that somebody has removed since. */
+function goneNode(type: FileType, handle: Buffer): Node {
+	const id = { type: 0, bytes: Buffer.alloc(0) };
+	const node = new Node({ type, handle, key: "", home: -1, id, fileidHi: 0, fileidLo: 0, reals: [] });
+	node.isDead = true;
+	return node;
+}
+
+function directoryOf(object: OverlayObject): Node {
+	if (object.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+	return object as Node;
+}
+
+function regularFile(object: OverlayObject): Node {
+	if (object.type === FileType.dir) throw new OverlayError("isdir", "This is a directory");
+	if (object.type !== FileType.reg) throw new OverlayError("inval", "This is not a regular file");
+	return object as Node;
+}
+
+function exclusiveAttributes(verifier: Uint8Array): SetAttributes {
+	const bytes = Buffer.from(verifier);
+	return {
+		atime: { sec: bytes.readUInt32BE(0) & VERIFIER_MASK, nsec: 0 },
+		mtime: { sec: bytes.readUInt32BE(4) & VERIFIER_MASK, nsec: 0 },
+	};
+}
+
+/** Compares all bytes, however early they differ: the signature is among them. */
+function isSame(handle: Buffer, bytes: Uint8Array): boolean {
+	if (handle.length !== bytes.length) return false;
+	let difference = 0;
+	for (let i = 0; i < handle.length; i++) difference |= handle[i] ^ bytes[i];
+	return difference === 0;
+}

@@ -1,0 +1,226 @@
+import { visitEntries } from "../../linux/directory.ts";
+import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { Stat } from "../../linux/stat.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import { checkOldName } from "../../vfs/names.ts";
+import { type Credentials, FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
+import { abandonCopy } from "../copy-up/copy-job.ts";
+import { ensureUpper, linkDelta } from "../copy-up/copy-up.ts";
+import { demand, isSuperuser, MAY } from "../engine/access.ts";
+import { type Engine, entryOf, writableOf } from "../engine/engine.ts";
+import { PROTECTION, refuseProtected } from "../engine/protection.ts";
+import { nlinkValue } from "../format/link-delta.ts";
+import { isWhiteoutEntry } from "../format/whiteout.ts";
+import { Plan } from "../journal/plan.ts";
+import type { Listings } from "../listing/listing.ts";
+import { lookupChild } from "../lookup/objects.ts";
+import { expectWhiteouts, isInLowers, upperEntry } from "../lookup/stack-search.ts";
+import { linkCount, statOf } from "../lookup/stat.ts";
+import type { Node } from "../nodes/node.ts";
+import { setMark } from "../work/marks.ts";
+
+const S_ISVTX = 0o1000;
+
+/** Write and search permission on the directory, and in a sticky one ownership of it or of the object. */
+export function demandDelete(engine: Engine, directory: Node, node: Node, who: Credentials): void {
+	const stat = statOf(engine, directory);
+	demand(engine, directory, stat, who, MAY.write | MAY.execute);
+	refuseProtected(engine, directory, stat, PROTECTION.append);
+	refuseProtected(engine, node, statOf(engine, node));
+	if ((stat.mode & S_ISVTX) === 0 || isSuperuser(who) || who.uid === stat.uid) return;
+	if (who.uid !== statOf(engine, node).uid) throw new OverlayError("perm", "The directory is sticky and the object is somebody else's");
+}
+
+function childOf(engine: Engine, directory: Node, name: Uint8Array, who: Credentials): Node {
+	writableOf(engine);
+	if (directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+	checkOldName(name);
+	demand(engine, directory, statOf(engine, directory), who, MAY.execute);
+	const node = lookupChild(engine, directory, name);
+	if (node === null) throw new OverlayError("noent", "There is no such name");
+	return node;
+}
+
+/** Removes a name of anything but a directory. An untouched lower file is not copied for that. */
+export function removeName(engine: Engine, listings: Listings, directory: Node, name: Uint8Array, who: Credentials): void {
+	const node = childOf(engine, directory, name, who);
+	if (node.type === FileType.dir) throw new OverlayError("isdir", "This is a directory");
+	demandDelete(engine, directory, node, who);
+	removeChild(engine, listings, directory, name, node);
+}
+
+/** Removes an empty directory: whiteouts do not count as content. */
+export function removeDirectoryName(engine: Engine, listings: Listings, directory: Node, name: Uint8Array, who: Credentials): void {
+	const node = childOf(engine, directory, name, who);
+	if (node.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+	demandDelete(engine, directory, node, who);
+	if (!isEmpty(engine, node)) throw new OverlayError("notempty", "The directory is not empty");
+	removeChild(engine, listings, directory, name, node);
+	listings.forget(node);
+}
+
+/** Takes a name away, leaving a whiteout where a lower has it, and settles what that means for the object. */
+function removeChild(engine: Engine, listings: Listings, directory: Node, name: Uint8Array, node: Node): void {
+	ensureUpper(engine, directory);
+	// what was born in upper is nowhere else, and what a name of upper would hide is not seen
+	const isBornThere = !node.isIndexed && node.type !== FileType.dir;
+	const hadUpper = node.isUpper && (isBornThere || upperEntry(engine, directory, name) === "object");
+	const plan = new Plan(engine, writableOf(engine));
+	planOrphan(engine, plan, node);
+	// what can be taken back comes first, should there be no space for the rest
+	const isLast = isLastName(engine, node);
+	const loss = planLoss(engine, plan, node, hadUpper);
+	if (hadUpper && !isInLowers(engine, directory, name)) {
+		plan.add({ op: "unlink", in: plan.in(directory), name, inode: plan.of(node) });
+	} else {
+		expectWhiteouts(engine, directory);
+		plan.add({ op: "whiteout", in: plan.in(directory), name });
+	}
+	if (isLast) plan.lost(node);
+	plan.perform();
+	listings.noteRemoved(directory, name);
+	loss(directory, name);
+}
+
+/** Whether the object goes with the name that it is about to lose. */
+export function isLastName(engine: Engine, node: Node): boolean {
+	return node.type === FileType.dir || linkCount(engine, node, statOf(engine, node)) <= 1;
+}
+
+/** An object that is held open outlives its last name: before that goes, it gets one among the orphans. */
+export function planOrphan(engine: Engine, plan: Plan, node: Node): void {
+	if (node.uses === 0 || node.type === FileType.dir || !node.isUpper) return;
+	if (linkCount(engine, node, statOf(engine, node)) > 1) return;
+	const undo = () => unlinkName(writableOf(engine).work.orphans, orphanName(node));
+	plan.add({ op: "link", inode: plan.of(node), to: "orphans", toName: orphanName(node) }, undo);
+}
+
+function orphanName(node: Node): string {
+	return Buffer.from(node.key, "latin1").toString("hex");
+}
+
+/** Somebody holds the object open. */
+export function retain(node: Node): void {
+	node.uses++;
+}
+
+/** One use of the object has ended; with the last one an orphan is gone. */
+export function release(engine: Engine, node: Node): void {
+	node.uses--;
+	if (node.uses > 0 || !node.isOrphan) return;
+	if (node.isUpper) {
+		const { work, ids } = writableOf(engine);
+		unlinkName(work.orphans, orphanName(node));
+		ids?.forget(node.top.handle);
+	}
+	engine.nodes.bury(node);
+}
+
+/** What is to be done in memory once the steps have been made. */
+type Settle = (directory: Node, name: Uint8Array) => void;
+
+/**
+ * Adds the steps for an object that loses one name. `hadUpper`: the name is one of the upper inode's own. When it is the last, the
+ * object is gone, and the index says so for as long as its lower is in the stack.
+ */
+export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boolean): Settle {
+	const entry = entryOf(engine, node);
+	plan.touch(node);
+	const bury: Settle = () => {
+		abandonCopy(engine, node);
+		node.parent = null;
+		node.name = null;
+		if (node.uses > 0) {
+			node.isOrphan = true;
+			return;
+		}
+		engine.nodes.bury(node);
+	};
+	const tombstone = () => {
+		if (entry === null) return;
+		plan.add({ op: "whiteout", in: "index", name: entry }, () => {
+			const { index, work } = writableOf(engine);
+			unlinkName(index.fd, entry);
+			if (!node.isUpper) return;
+			if (node.type !== FileType.dir) linkDescriptor(engine.descriptors.path(node.top), index.fd, entry);
+			else renameName(work.temporaries, index.buildDirectoryEntry(node.top.handle), index.fd, entry);
+		});
+	};
+	const count = (value: number | null) => {
+		if (entry === null) return;
+		const { linkCounts } = writableOf(engine);
+		const before = linkCounts.get(entry);
+		plan.add({ op: "count", entry, value }, () => (before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before)));
+	};
+	if (node.type === FileType.dir) {
+		tombstone();
+		return bury;
+	}
+	const stat = statOf(engine, node);
+	const left = linkCount(engine, node, stat) - 1;
+	const forgetName: Settle = (directory, name) => {
+		if (node.parent !== directory || !node.name?.equals(name)) return;
+		node.parent = null;
+		node.name = null;
+	};
+	if (!node.isUpper) {
+		if (left > 0) {
+			count(left);
+			return (directory, name) => {
+				node.lowerLinks = left;
+				forgetName(directory, name);
+			};
+		}
+		tombstone();
+		if (stat.nlink > 1) count(null);
+		return bury;
+	}
+	if (!node.isIndexed) return left > 0 ? forgetName : bury;
+	// a name that only a lower shows is one of the union's, not of the inode's
+	const delta = hadUpper ? node.nlinkDelta : node.nlinkDelta - 1;
+	if (left > 0) {
+		if (!hadUpper) {
+			const before = nlinkValue(node.nlinkDelta);
+			plan.add(linkDelta(engine, plan.of(node), delta), () =>
+				setMark(writableOf(engine), engine.descriptors.path(node.top), engine.xattr.nlink, before),
+			);
+		}
+		return (directory, name) => {
+			node.nlinkDelta = delta;
+			forgetName(directory, name);
+		};
+	}
+	tombstone();
+	if (entry !== null) {
+		const { linkCounts } = writableOf(engine);
+		const wasUnnamed = linkCounts.isUnnamed(entry);
+		plan.add({ op: "unnamed", entry, value: false }, () => wasUnnamed && linkCounts.noteUnnamed(entry));
+	}
+	return bury;
+}
+
+/** Whether the overlay shows nothing in this directory. */
+export function isEmpty(engine: Engine, node: Node): boolean {
+	const hidden = new Set<string>();
+	const stat = new Stat();
+	for (const real of node.reals) {
+		if (real.foreign) continue;
+		engine.patience?.guard(real.layer, real.handle, null, "list");
+		const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory for reading");
+		let isFree = true;
+		const status = visitEntries(fd, (name, type) => {
+			const key = Buffer.from(name).toString("latin1");
+			if (hidden.has(key)) return undefined;
+			hidden.add(key);
+			if (isWhiteoutEntry(fd, name, type, real.hasXattrWhiteouts ? engine.xattr.whiteout : null, stat)) return undefined;
+			isFree = false;
+			return false;
+		});
+		close(fd);
+		must(status, "Cannot read a directory");
+		if (!isFree) return false;
+	}
+	return true;
+}

@@ -1,0 +1,260 @@
+import { ROOT_HOME } from "../../handle/wire-handle.ts";
+import { ERRNO } from "../../linux/errno.ts";
+import { RENAME, renameName, unlinkName } from "../../linux/names.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { fstat } from "../../linux/stat.ts";
+import { getXattr, removeXattr, setXattr } from "../../linux/xattr.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import { checkOldName } from "../../vfs/names.ts";
+import { type Credentials, FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
+import { ensureNamed, ensureUpper, markImpure } from "../copy-up/copy-up.ts";
+import { notePartial } from "../copy-up/partial-access.ts";
+import { keepData } from "../data/data-files.ts";
+import { demand, isSuperuser, MAY } from "../engine/access.ts";
+import { type Engine, writableOf } from "../engine/engine.ts";
+import { Plan } from "../journal/plan.ts";
+import type { Listings } from "../listing/listing.ts";
+import { upwards } from "../lookup/by-handle.ts";
+import { lookupChild } from "../lookup/objects.ts";
+import { expectWhiteouts, isInLowers, redirectOf, upperEntry } from "../lookup/stack-search.ts";
+import { statOf } from "../lookup/stat.ts";
+import type { Node } from "../nodes/node.ts";
+import { realOf } from "../nodes/reals.ts";
+import { demandDelete, isEmpty, isLastName, planLoss, planOrphan } from "./remove.ts";
+
+/** One side of a rename: a name in a directory, and what it leads to. */
+interface Place {
+	readonly directory: Node;
+	readonly name: Uint8Array;
+}
+
+/** Moves a name, as rename(2). Of a directory with parts in lowers only the directory itself is copied up: a redirect says where they are. */
+export function renameObject(engine: Engine, listings: Listings, from: Place, to: Place, who: Credentials): void {
+	writableOf(engine);
+	for (const place of [from, to]) {
+		if (place.directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+		checkOldName(place.name);
+		demand(engine, place.directory, statOf(engine, place.directory), who, MAY.write | MAY.execute);
+	}
+	const source = lookupChild(engine, from.directory, from.name);
+	if (source === null) throw new OverlayError("noent", "There is no such name");
+	const target = lookupChild(engine, to.directory, to.name);
+	// two names of one object, or the same name: nothing to do, says POSIX
+	if (target === source) return;
+	// the look-up of the target may have seen another name of the source last
+	demandDelete(engine, from.directory, source, who);
+	if (target !== null) demandDelete(engine, to.directory, target, who);
+	checkKinds(engine, from, to, source, target, who);
+	ensureUpper(engine, from.directory);
+	ensureUpper(engine, to.directory);
+	withPlace(source, from);
+	if (source.type === FileType.dir) ensureUpper(engine, source);
+	else ensureNamed(engine, source, from.directory, from.name);
+	keepData(engine, source);
+	move(engine, from, to, source, target);
+	notePartial(engine, source, {});
+	listings.noteRemoved(from.directory, from.name);
+	if (target !== null) listings.noteRemoved(to.directory, to.name);
+	source.parent = to.directory;
+	source.name = Buffer.from(to.name);
+	listings.noteAdded(to.directory, to.name, source);
+	if (target?.type === FileType.dir) listings.forget(target);
+}
+
+/** Lets two names change places, as renameat2(2) with RENAME_EXCHANGE. Both must exist; they may be of any kinds. */
+export function exchangeObjects(engine: Engine, listings: Listings, from: Place, to: Place, who: Credentials): void {
+	const objects: Node[] = [];
+	for (const place of [from, to]) {
+		if (place.directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
+		checkOldName(place.name);
+		const node = lookupChild(engine, place.directory, place.name);
+		if (node === null) throw new OverlayError("noent", "There is no such name");
+		demandDelete(engine, place.directory, node, who);
+		objects.push(node);
+	}
+	const [source, target] = objects;
+	if (source === target) return;
+	for (const [node, place] of [
+		[source, to],
+		[target, from],
+	] as const) {
+		if (node.type === FileType.dir && isWithin(engine, place.directory, node)) {
+			throw new OverlayError("inval", "A directory cannot be moved into itself");
+		}
+	}
+	ensureUpper(engine, from.directory);
+	ensureUpper(engine, to.directory);
+	for (const [node, place, other] of [
+		[source, from, to],
+		[target, to, from],
+	] as const) {
+		withPlace(node, place);
+		if (node.type === FileType.dir) ensureUpper(engine, node);
+		else ensureNamed(engine, node, place.directory, place.name);
+		keepData(engine, node);
+		prepareMove(engine, place, other, node, node === source ? target : source);
+	}
+	const plan = new Plan(engine, writableOf(engine));
+	const [fromPlace, toPlace] = [plan.in(from.directory), plan.in(to.directory)];
+	const flags = RENAME.exchange;
+	plan.moves(source, from, to).moves(target, to, from);
+	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
+	plan.touch(target).perform();
+	for (const [node, place] of [
+		[source, to],
+		[target, from],
+	] as const) {
+		listings.noteRemoved(place.directory, place.name);
+		withPlace(node, place);
+		listings.noteAdded(place.directory, place.name, node);
+	}
+}
+
+/** Marks what moves to another place so that it shows there what it showed before, and nothing of what a lower has there. */
+function prepareMove(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
+	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
+	if (source.type !== FileType.dir) return;
+	if (source.reals.length > 1) setRedirect(engine, from, to, source);
+	else prepareDirectory(engine, to, source, target);
+}
+
+function withPlace(node: Node, place: Place): Node {
+	node.parent = place.directory;
+	node.name = Buffer.from(place.name);
+	return node;
+}
+
+function checkKinds(engine: Engine, from: Place, to: Place, source: Node, target: Node | null, who: Credentials): void {
+	if (source.type === FileType.dir) {
+		if (isWithin(engine, to.directory, source)) throw new OverlayError("inval", "A directory cannot be moved into itself");
+		if (target !== null && target.type !== FileType.dir) throw new OverlayError("notdir", "A directory cannot take the place of a file");
+		// its ".." changes, which is a write to the directory itself
+		if (from.directory !== to.directory && !isSuperuser(who)) demand(engine, source, statOf(engine, source), who, MAY.write);
+	} else if (target !== null && target.type === FileType.dir) {
+		throw new OverlayError("isdir", "A file cannot take the place of a directory");
+	}
+	if (target === null || target.type !== FileType.dir) return;
+	if (isWithin(engine, from.directory, target) || !isEmpty(engine, target)) {
+		throw new OverlayError("notempty", "The directory to be replaced is not empty");
+	}
+}
+
+/** Whether `node` is `ancestor` or lies below it. */
+function isWithin(engine: Engine, node: Node, ancestor: Node): boolean {
+	for (const at of upwards(engine, node)) if (at === ancestor) return true;
+	return false;
+}
+
+function move(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
+	const leavesWhiteout = isInLowers(engine, from.directory, from.name);
+	const targetEntry = upperEntry(engine, to.directory, to.name);
+	const isDirectory = source.type === FileType.dir;
+	prepareMove(engine, from, to, source, target);
+	const plan = new Plan(engine, writableOf(engine));
+	const fromPlace = plan.in(from.directory);
+	const toPlace = plan.in(to.directory);
+	if (target !== null) planOrphan(engine, plan, target);
+	const replaced = target?.type === FileType.dir && targetEntry === "object" ? planClearing(engine, plan, to, target) : null;
+	// a directory cannot be renamed over a device: they change places
+	const swaps = isDirectory && targetEntry === "whiteout";
+	// the kernel leaves a device
+	const isFile = writableOf(engine).work.whiteoutXattr !== null;
+	const flags = swaps ? RENAME.exchange : leavesWhiteout && !isFile ? RENAME.whiteout : 0;
+	if (leavesWhiteout) expectWhiteouts(engine, from.directory);
+	// as in removeChild
+	const isLast = target !== null && isLastName(engine, target);
+	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
+	plan.moves(source, from, to);
+	const undo = target === null ? () => moveBack(engine, from, to, swaps) : null;
+	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags }, undo);
+	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromPlace, name: from.name });
+	if (leavesWhiteout && isFile && !swaps) {
+		plan.add({ op: "whiteout", in: fromPlace, name: from.name }, () => unlinkName(engine.descriptors.path(from.directory.top), from.name));
+	}
+	if (target !== null && isLast) plan.lost(target);
+	try {
+		plan.perform();
+	} finally {
+		if (replaced !== null) writableOf(engine).work.discard(replaced);
+	}
+	loss?.(to.directory, to.name);
+}
+
+/** Takes a move to a free name back, should there be no space for what belongs to it. */
+function moveBack(engine: Engine, from: Place, to: Place, swapped: boolean): void {
+	const [fromFd, toFd] = [engine.descriptors.path(from.directory.top), engine.descriptors.path(to.directory.top)];
+	const status = swapped ? -ERRNO.EEXIST : renameName(toFd, to.name, fromFd, from.name, RENAME.noReplace);
+	if (status !== -ERRNO.EEXIST) return;
+	// the whiteout that the kernel has left there, or that it has changed places with
+	renameName(toFd, to.name, fromFd, from.name, RENAME.exchange);
+	if (!swapped) unlinkName(toFd, to.name);
+}
+
+/** Says where the parts in lowers are, as the kernel does: by the name there if the parent stays, else by their path. Of any length. */
+function setRedirect(engine: Engine, from: Place, to: Place, source: Node): void {
+	const fd = engine.descriptors.path(source.top);
+	const known = redirectOf(engine, source.top.layer, fd);
+	source.stat = null;
+	const staysInside = from.directory === to.directory;
+	if (known !== null && (staysInside || known[0] === SLASH)) return;
+	const redirect = staysInside ? Buffer.from(from.name) : lowerPath(engine, source);
+	const status = redirect.length > XATTR_BYTES_MAX ? -ERRNO.E2BIG : setXattr(fd, engine.xattr.redirect, redirect);
+	if (redirect.length <= SHORT_BYTES_MAX || (status !== -ERRNO.ENOSPC && status !== -ERRNO.E2BIG && status !== -ERRNO.ERANGE)) {
+		must(status, "Cannot set the redirect of a directory");
+		return;
+	}
+	writableOf(engine).longRedirects.set(source.top.handle, redirect);
+	if (known !== null) must(removeXattr(fd, engine.xattr.redirect), "Cannot replace the redirect of a directory");
+}
+
+/** XATTR_SIZE_MAX of Linux. */
+const XATTR_BYTES_MAX = 65536;
+/** What the xattrs of every file system hold: where one this short does not fit, the disk is full. */
+const SHORT_BYTES_MAX = 512;
+
+const SLASH = 0x2f;
+
+/** The path, from the root of the lowers, under which the lower parts of a directory are found. */
+function lowerPath(engine: Engine, directory: Node): Buffer {
+	const parts: Buffer[] = [];
+	for (const at of upwards(engine, directory)) {
+		if (at.home === ROOT_HOME) break;
+		const redirect = at.isUpper ? redirectOf(engine, at.top.layer, engine.descriptors.path(at.top)) : null;
+		if (redirect?.[0] === SLASH) {
+			parts.unshift(redirect);
+			break;
+		}
+		parts.unshift(Buffer.from("/"), redirect ?? (at.name as Buffer));
+	}
+	return Buffer.concat(parts);
+}
+
+/** A directory that takes the place of one that a lower has must hide it. */
+function prepareDirectory(engine: Engine, to: Place, source: Node, target: Node | null): void {
+	if (target === null && to.directory.reals.length === 1) return;
+	source.stat = null;
+	const fd = engine.descriptors.path(source.top);
+	if (typeof getXattr(fd, engine.xattr.opaque) !== "number") return;
+	must(setXattr(fd, engine.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
+}
+
+/** A really empty directory for the place of one that holds only whiteouts, so that rename(2) may replace it. Its name in work. */
+function planClearing(engine: Engine, plan: Plan, to: Place, target: Node): string {
+	const { work, layer, ids } = writableOf(engine);
+	const stat = statOf(engine, target);
+	const temporary = work.makeTemporaryDirectory(0o700);
+	const fd = must(openAt(work.temporaries, temporary, O.path | O.directory), "Cannot open a directory in work");
+	try {
+		// the same rights as what it stands in for, should the rename behind it fail
+		layer.rights.change(fd, FileType.dir, { uid: stat.uid, gid: stat.gid, mode: stat.mode & 0o7777 });
+		setXattr(fd, engine.xattr.opaque, Buffer.from("y"));
+		must(fstat(fd, stat), "Cannot read a directory in work");
+		if (ids !== null) must(ids.assign(fd, ids.newId(true)), "Cannot give an object its id");
+		const inode = realOf(layer, fd, stat).handle;
+		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: plan.in(to.directory), toName: to.name, flags: RENAME.exchange });
+		return temporary;
+	} finally {
+		close(fd);
+	}
+}

@@ -1,0 +1,41 @@
+import { parentPort } from "node:worker_threads";
+import { copyData, copyRanges } from "../../layer/copy-data.ts";
+import { syncFile, syncFileSystem, writeOut } from "../../linux/data.ts";
+import { findPath } from "./find-path.ts";
+import type { Job, JobResult } from "./offload.ts";
+import { scan } from "./scan.ts";
+import { warm } from "./warm.ts";
+
+function run(job: Job): JobResult {
+	switch (job.kind) {
+		case "copy": {
+			const status = copyData(job.from, job.to, job.size);
+			return status < 0 || !job.flush ? status : syncFile(job.to);
+		}
+		case "fill": {
+			const status = copyRanges(job.from, job.to, job.ranges);
+			if (status < 0) return status;
+			if (job.flush) return syncFile(job.to);
+			// what is not written out by now a client's COMMIT would have to wait for
+			for (const [start, end] of job.ranges) writeOut(job.to, start, end - start);
+			return 0;
+		}
+		case "sync":
+			return job.scope === "file" ? syncFile(job.fd) : syncFileSystem(job.fd);
+		case "scan":
+			return scan(job);
+		case "warm":
+			return warm(job);
+		case "search":
+			return findPath(job);
+	}
+}
+
+parentPort?.on("message", (job: Job) => {
+	const result = run(job);
+	const buffers =
+		typeof result === "number" || "names" in result
+			? []
+			: Object.values(result.entries).flatMap((v) => (ArrayBuffer.isView(v) ? [v.buffer] : []));
+	parentPort?.postMessage(result, buffers as ArrayBuffer[]);
+});

@@ -1,0 +1,123 @@
+import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { tryLock } from "../../linux/file-system.ts";
+import { close, O, openPath } from "../../linux/open.ts";
+import type { OpenedOverlay } from "../opening/opened-overlay.ts";
+import { lockUpper } from "../opening/ownership.ts";
+import { KEY_ID_MAX, keyLockPath, newKey, type Registry, readRegistry, writeDurably, writeRegistry } from "../work/registry.ts";
+
+/** A change of the keys that cannot be made, or not now: one sentence for the user. */
+export class KeyError extends Error {
+	constructor(message: string) {
+		super(message);
+		this.name = "KeyError";
+	}
+}
+
+/** `waits`: it was made and has signed nothing yet. `verifies`: what it has signed is still good. */
+export type KeyUse = "signs" | "verifies" | "waits";
+
+/** What may be told of a key. */
+export interface KeyDescription {
+	readonly id: number;
+	readonly use: KeyUse;
+	/** ISO 8601. */
+	readonly made: string | null;
+}
+
+/** By their numbers. No secrets. */
+export function listKeys({ keys, signingKey }: Registry): KeyDescription[] {
+	return keys
+		.map(({ id, made }) => ({ id, use: id === signingKey ? "signs" : id < signingKey ? "verifies" : "waits", made: made ?? null }) as const)
+		.sort((a, b) => a.id - b.id);
+}
+
+/**
+ * With a new key that verifies and does not sign: whatever handles a client holds, the bytes of each object's stay the same.
+ * Numbers rise, and only a key above the one that signs can have been dropped unused, so none that has signed is given twice.
+ */
+export function withNewKey(registry: Registry): Registry {
+	const id = Math.max(...registry.keys.map((key) => key.id)) + 1;
+	if (id <= KEY_ID_MAX) return { ...registry, keys: [...registry.keys, newKey(id)] };
+	const waiting = registry.signingKey < KEY_ID_MAX;
+	throw new KeyError(
+		`Cannot make a further key: its number is one byte of a handle, numbers are not used again, and ${KEY_ID_MAX} is taken. ` +
+			(waiting
+				? `Drop key ${KEY_ID_MAX}, which has signed nothing, or sign with it (holdfast key rotate --now).`
+				: "Only an export that is made anew, with a fresh upper and work, begins with key 1."),
+	);
+}
+
+/** Signs with the newest key, a new one if none waits: the bytes of every handle change, and the former ones stay good. */
+export function withNewestSigning(registry: Registry): Registry {
+	const hasWaiting = registry.keys.some(({ id }) => id > registry.signingKey);
+	const { keys } = hasWaiting ? registry : withNewKey(registry);
+	return { ...registry, keys, signingKey: Math.max(...keys.map(({ id }) => id)) };
+}
+
+/** Without a key: what it has signed is a bad handle. */
+export function withoutKey(registry: Registry, id: number): Registry {
+	if (!registry.keys.some((key) => key.id === id)) {
+		const there = listKeys(registry).map((key) => key.id);
+		throw new KeyError(
+			`Cannot drop key ${id}: there is no such key. ${there.length === 1 ? "There is" : "There are"} ${there.join(", ")}.`,
+		);
+	}
+	if (id === registry.signingKey) {
+		throw new KeyError(
+			`Cannot drop key ${id}: it signs the handles of this export. Let another one sign first (holdfast key rotate --now), and mount the ` +
+				"clients again.",
+		);
+	}
+	return { ...registry, keys: registry.keys.filter((key) => key.id !== id) };
+}
+
+/**
+ * Changes the keys of an export that was opened to inspect it, while no server serves it: a server reads them when it starts. KeyError,
+ * LayerError: one runs.
+ */
+export function changeKeys(opened: OpenedOverlay, change: (registry: Registry) => Registry): Registry {
+	const { folder } = opened;
+	const upper = opened.overlay.engine.layers.find((layer) => layer.isUpper);
+	const lock = upper === undefined ? lockReadOnly(folder, false) : -1;
+	if (upper !== undefined) lockUpper(upper, folder);
+	try {
+		// what was read before the lock may be older
+		const changed = change(readRegistry(folder) as Registry);
+		writeRegistry(folder, changed);
+		return changed;
+	} finally {
+		if (lock >= 0) close(lock);
+	}
+}
+
+/**
+ * For a server of a read-only export, of which there may be several: nobody changes its keys until the function that is returned is
+ * called, or the process ends.
+ */
+export function holdKeys({ folder, registry }: OpenedOverlay): () => void {
+	const lock = lockReadOnly(folder, true);
+	const now = readRegistry(folder);
+	if (JSON.stringify(now) === JSON.stringify(registry)) return () => close(lock);
+	close(lock);
+	throw new KeyError(`Cannot serve with the keys in ${folder}: they were changed at this moment. Start the server again.`);
+}
+
+/** An upper has one server, which locks that; without an upper this file is locked. The descriptor that holds the lock. */
+function lockReadOnly(folder: string, isShared: boolean): number {
+	const path = keyLockPath(folder);
+	let file = openPath(path, O.rdonly);
+	if (file === -ERRNO.ENOENT) {
+		writeDurably(path, Buffer.alloc(0));
+		file = openPath(path, O.rdonly);
+	}
+	if (file < 0) throw new KeyError(`Cannot open ${path}: ${errnoName(file)}.`);
+	const status = tryLock(file, isShared);
+	if (status === 0) return file;
+	close(file);
+	if (status !== -ERRNO.EWOULDBLOCK) throw new KeyError(`Cannot lock ${path}: ${errnoName(status)}.`);
+	throw new KeyError(
+		isShared
+			? `Cannot serve with the keys in ${folder}: they are being changed at this moment. Start the server again.`
+			: "Cannot change the keys of this read-only export: it is being served. Stop every server of it first.",
+	);
+}

@@ -1,0 +1,399 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { type Layer, LayerOpener, openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
+import { LayerError } from "../../layer/layer-error.ts";
+import { hasLinkNames, LinkNames, noteLinkNames } from "../../layer/link-names.ts";
+import { openDirectoryIn, openInTree, pathBelow, SEPARATOR } from "../../layer/path-search.ts";
+import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../../layer/portable-id.ts";
+import { RebaseRows } from "../../layer/rebase-rows.ts";
+import { readInto } from "../../linux/data.ts";
+import { namesOf } from "../../linux/directory.ts";
+import { errnoName } from "../../linux/errno.ts";
+import { allocate } from "../../linux/memory.ts";
+import { readLink } from "../../linux/names.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { getXattr } from "../../linux/xattr.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { decodeRecord } from "../format/identity.ts";
+import { LOWERS_FILE, linkNamesFolder, rowsPath } from "../opening/export-folder.ts";
+import { treeName } from "../opening/layer-names.ts";
+import { lockDirectory } from "../opening/ownership.ts";
+import { workOf } from "../opening/place.ts";
+import { type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
+
+/** By what a file of the new image counts as the one that was there. */
+export type SameBy = "mtime+size" | "content";
+
+export interface RebaseOptions {
+	/** The stack as it is to be, and as it was, from the topmost down. */
+	readonly lowers: readonly string[];
+	readonly before: readonly string[];
+	readonly upper: string;
+	readonly work?: string | undefined;
+	readonly sameBy: SameBy;
+	readonly progress: (entries: number) => void;
+}
+
+/** Something of an image that is not what it was; paths begin at the root of their layer. */
+export interface ImageChange {
+	readonly lower: number;
+	readonly path: string;
+	readonly what: "changed" | "removed" | "added";
+	/** Path of what in upper hides it from clients, or null. */
+	readonly hiddenBy: string | null;
+}
+
+export interface RebaseReport {
+	/** False: what was there is gone, and only attributes can tell what is the same. */
+	readonly isCompared: boolean;
+	readonly same: number;
+	readonly changes: readonly ImageChange[];
+}
+
+/**
+ * Puts other images in the place of an export's lowers. Handles of objects that are the same by path, type and `sameBy` go on, all others are
+ * stale. What was there and what is there now are compared file by file; nothing is written to either. LayerError.
+ */
+export function rebase(options: RebaseOptions): RebaseReport {
+	const folder = join(workOf(options.upper, options.work), "holdfast");
+	const registry = readRegistry(folder);
+	if (registry === null) throw new LayerError(`Cannot rebase ${options.upper}: it has not been served yet.`);
+	if (registry.handles !== "portable") {
+		throw new LayerError(
+			`Cannot rebase ${options.upper}: its handles are the kernel's, which name inodes of the images that are there. Run holdfast rebind first.`,
+		);
+	}
+	for (const name of ["data", "partial"]) {
+		if (!existsSync(join(folder, name)) || readdirSync(join(folder, name)).length === 0) continue;
+		throw new LayerError(
+			`Cannot rebase ${options.upper}: some of its files have data in a lower that is not copied up yet. Run holdfast settle first.`,
+		);
+	}
+	const count = registry.lowers.length;
+	for (const [stack, option] of [
+		[options.lowers, "--lower"],
+		[options.before, "--was"],
+	] as const) {
+		if (stack.length !== count && (stack.length > 0 || option === "--lower"))
+			throw new LayerError(`Cannot rebase ${options.upper}: it has ${count} lowers, and ${stack.length} were named with ${option}.`);
+	}
+	const xattr = registry.userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
+	const open = (path: string) => new LayerOpener(xattr, "portable").openLower(path);
+	const opened: { close(): void }[] = [];
+	const keep = <T extends { close(): void }>(resource: T): T => {
+		opened.push(resource);
+		return resource;
+	};
+	try {
+		const named = options.before.map((path) => keep(open(path)));
+		const now = options.lowers.map((path) => keep(open(path)));
+		named.forEach((layer, i) => {
+			if (treeName(layer) === registry.lowers[i].root) return;
+			throw new LayerError(
+				`Cannot rebase ${options.upper}: ${layer.path} is not the lower that was served (number ${i + 1} from the top).`,
+			);
+		});
+		const upper = new LayerOpener(xattr, "portable").openUpper(options.upper, openDirectory(options.upper, "upper"));
+		keep(upper);
+		lockDirectory(upper.root, options.upper, folder);
+		const before = named.length > 0 ? named : lastServed(folder, registry, now, (path) => keep(open(path)));
+		if (before === null && options.sameBy === "content") {
+			throw new LayerError(`Cannot rebase ${options.upper} by content: the image that was there is not found. Name it with --was.`);
+		}
+		const comparison = new Comparison(options, folder, registry);
+		const lowers = now.map((layer, i) => (before === null ? comparison.trust(i, layer) : comparison.run(i, before[i], layer)));
+		const report = { isCompared: before !== null, same: comparison.same, changes: comparison.hidden(upper) };
+		writeRegistry(folder, { ...registry, lowers });
+		comparison.removeOldRows();
+		return report;
+	} finally {
+		for (const resource of opened.reverse()) resource.close();
+	}
+}
+
+/** The lowers that were served last, if they are still there and are not those that are to be; else null. */
+function lastServed(folder: string, registry: Registry, now: readonly Layer[], open: (path: string) => Layer): Layer[] | null {
+	try {
+		const paths: unknown = JSON.parse(readFileSync(join(folder, LOWERS_FILE), "utf8"));
+		if (!Array.isArray(paths) || paths.length !== now.length) return null;
+		const before = paths.map((path) => open(String(path)));
+		const isOther = before.every((layer, i) => treeName(layer) === registry.lowers[i].root);
+		const isGone = registry.lowers.length > 0 && before.every((layer, i) => layer.isRoot(now[i].rootStat));
+		return isOther && !isGone ? before : null;
+	} catch {
+		return null;
+	}
+}
+
+interface Pair {
+	/** Directories by their paths; null where there is none. */
+	readonly path: Buffer;
+	readonly hash: Buffer;
+	readonly isInOld: boolean;
+	readonly isInNew: boolean;
+}
+
+const EMPTY = Buffer.alloc(0);
+
+class Comparison {
+	same = 0;
+	readonly #changes: {
+		readonly lower: number;
+		readonly path: Buffer;
+		readonly hash: string;
+		readonly what: ImageChange["what"];
+		readonly isDirectory: boolean;
+	}[] = [];
+	readonly #options: RebaseOptions;
+	readonly #folder: string;
+	readonly #registry: Registry;
+	readonly #oldRows: string[] = [];
+	readonly #homeUuids: (string | undefined)[];
+	#entries = 0;
+
+	constructor(options: RebaseOptions, folder: string, registry: Registry) {
+		this.#options = options;
+		this.#folder = folder;
+		this.#registry = registry;
+		this.#homeUuids = registry.lowers.map(({ home }) => registry.homes.find(({ number }) => number === home)?.uuid);
+	}
+
+	/** Takes one lower for what its attributes say. */
+	trust(index: number, now: Layer): Registry["lowers"][number] {
+		this.#renewLinkNames(linkNamesFolder(this.#folder, this.#homeUuids[index] ?? ""), null, now);
+		return { ...this.#registry.lowers[index], root: treeName(now) };
+	}
+
+	/** Compares one lower with what it was; its record of now. */
+	run(index: number, before: Layer, now: Layer): Registry["lowers"][number] {
+		const record = this.#registry.lowers[index];
+		const rebases = (record.rebases ?? 0) + 1;
+		const target = rowsPath(this.#folder, record.home, rebases);
+		rmSync(target, { recursive: true, force: true });
+		mkdirSync(target, { recursive: true, mode: 0o700 });
+		const oldPath = record.rebases === undefined ? null : rowsPath(this.#folder, record.home, record.rebases);
+		if (oldPath !== null) this.#oldRows.push(oldPath);
+		const oldRows = oldPath !== null && existsSync(oldPath) ? new RebaseRows(oldPath) : null;
+		const newRows = new RebaseRows(target);
+		try {
+			const pending: Pair[] = [{ path: EMPTY, hash: LOWER_ROOT.bytes.subarray(0, HASH_BYTES), isInOld: true, isInNew: true }];
+			for (let at = pending.pop(); at !== undefined; at = pending.pop()) this.#compare(index, before, now, at, pending, oldRows, newRows);
+		} finally {
+			oldRows?.close();
+			newRows.close();
+		}
+		this.#renewLinkNames(linkNamesFolder(this.#folder, this.#homeUuids[index] ?? ""), before, now);
+		return { ...record, root: treeName(now), rebases };
+	}
+
+	/** Files keep the names by which clients know them; what has had one name is known by that. */
+	#renewLinkNames(folder: string, before: Layer | null, now: Layer): void {
+		const [aside, old] = [`${folder}.rebased`, `${folder}.old`];
+		if (!hasLinkNames(folder) && hasLinkNames(old)) renameSync(old, folder);
+		if (!hasLinkNames(folder)) return;
+		const known = new LinkNames(folder);
+		const stat = new Stat();
+		try {
+			noteLinkNames(
+				now.root,
+				aside,
+				() => {},
+				(path, hash) => {
+					if (known.isOther(hash)) return false;
+					if (before === null) return true;
+					const fd = openInTree(before.root, path, O.path | O.nofollow);
+					if (fd < 0) return false;
+					const isThere = fstat(fd, stat) === 0 && stat.type !== FileType.dir;
+					close(fd);
+					return isThere;
+				},
+			);
+		} finally {
+			known.close();
+		}
+		rmSync(old, { recursive: true, force: true });
+		renameSync(folder, old);
+		renameSync(aside, folder);
+		rmSync(old, { recursive: true });
+	}
+
+	#compare(index: number, before: Layer, now: Layer, at: Pair, pending: Pair[], oldRows: RebaseRows | null, newRows: RebaseRows): void {
+		const oldFd = at.isInOld ? openDirectoryIn(before.root, at.path) : -1;
+		const newFd = at.isInNew ? openDirectoryIn(now.root, at.path) : -1;
+		const names = new Map<string, Buffer>();
+		for (const fd of [oldFd, newFd]) {
+			if (fd < 0) continue;
+			for (const name of namesOf(fd)) names.set(name.toString("latin1"), name);
+		}
+		const oldStat = new Stat();
+		const newStat = new Stat();
+		for (const name of names.values()) {
+			this.#options.progress(++this.#entries);
+			const path = pathBelow(at.path, name);
+			const hash = hashBelow(at.hash, name);
+			const wasThere = oldFd >= 0 && statAt(oldFd, name, oldStat) === 0;
+			const isThere = newFd >= 0 && statAt(newFd, name, newStat) === 0;
+			const wasDirectory = wasThere && oldStat.type === FileType.dir;
+			const isDirectory = isThere && newStat.type === FileType.dir;
+			if (wasDirectory || isDirectory) pending.push({ path, hash, isInOld: wasDirectory, isInNew: isDirectory });
+			const note = (what: ImageChange["what"]) =>
+				this.#changes.push({ lower: index, path, hash: hash.toString("latin1"), what, isDirectory: isThere ? isDirectory : wasDirectory });
+			const hasType = wasThere && isThere && oldStat.type === newStat.type;
+			const isSame = hasType && (isDirectory || this.#isSame(oldFd, newFd, name, oldStat, newStat));
+			if (isSame) this.same++;
+			else note(!wasThere ? "added" : isThere ? "changed" : "removed");
+			if (!isThere || isDirectory) continue;
+			const newCheck = checkOfStat(newStat);
+			if (isSame) {
+				const oldCheck = checkOfStat(oldStat);
+				const shown = oldRows?.shown(hash, oldCheck) ?? oldCheck;
+				if (!newCheck.equals(shown)) newRows.add(hash, shown, newCheck);
+			} else {
+				// some image before may have had another file there with the attributes of this one
+				newRows.add(hash, randomBytes(CHECK_BYTES), newCheck);
+			}
+		}
+		if (oldFd >= 0) close(oldFd);
+		if (newFd >= 0) close(newFd);
+	}
+
+	#isSame(oldFd: number, newFd: number, name: Buffer, before: Stat, now: Stat): boolean {
+		if (before.type === FileType.lnk) {
+			if (this.#options.sameBy === "mtime+size" && !hasSameTime(before, now)) return false;
+			const [was, is] = [readLink(oldFd, name), readLink(newFd, name)];
+			return was !== null && is !== null && was.equals(is);
+		}
+		if (before.type !== FileType.reg) return before.rdevMajor === now.rdevMajor && before.rdevMinor === now.rdevMinor;
+		if (before.size !== now.size) return false;
+		return this.#options.sameBy === "content" ? isSameContent(oldFd, newFd, name) : hasSameTime(before, now);
+	}
+
+	/** Looks through upper for what hides the changes: copies of what has changed, and names that stand before what was added. */
+	hidden(upper: Layer): ImageChange[] {
+		const hiders = this.#hidersIn(upper);
+		return this.#changes.map(({ lower, path, hash, what, isDirectory }) => {
+			const uuid = this.#homeUuids[lower] ?? "";
+			const hiddenBy = hiders.copies.get(`${uuid}:${hash}`) ?? hiderOf(hiders, path, isDirectory);
+			return { lower, path: `/${path.toString()}`, what, hiddenBy };
+		});
+	}
+
+	#hidersIn(upper: Layer): Hiders {
+		const hiders: Hiders = { copies: new Map(), objects: new Map(), directories: new Map(), ends: new Map(), moved: new Set() };
+		const { xattr } = upper;
+		// `below`: by what path its content goes on in lowers
+		const pending: { readonly path: Buffer; readonly below: Buffer | null }[] = [{ path: EMPTY, below: EMPTY }];
+		const stat = new Stat();
+		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+			const fd = openDirectoryIn(upper.root, at.path);
+			if (fd < 0) continue;
+			const names = namesOf(fd);
+			for (const name of names) {
+				const child = openAt(fd, name, O.path | O.nofollow);
+				if (child < 0) continue;
+				fstat(child, stat);
+				const path = pathBelow(at.path, name);
+				const place = at.below === null ? null : pathBelow(at.below, name);
+				const shown = `/${path.toString()}`;
+				if (stat.type === FileType.dir) pending.push({ path, below: noteDirectory(hiders, upper, child, shown, at.below, place) });
+				else {
+					if (place !== null) hiders.objects.set(place.toString("latin1"), shown);
+					const origin = getXattr(child, xattr.origin);
+					for (const uuid of this.#homeUuids) {
+						if (uuid === undefined || typeof origin === "number") continue;
+						const id = decodeRecord(origin, Buffer.from(uuid, "hex"));
+						if (id !== null) hiders.copies.set(`${uuid}:${id.bytes.toString("latin1", 0, HASH_BYTES)}`, shown);
+					}
+				}
+				close(child);
+			}
+			close(fd);
+		}
+		return hiders;
+	}
+
+	/** They count no more: the registry names others. */
+	removeOldRows(): void {
+		for (const path of this.#oldRows) rmSync(path, { recursive: true, force: true });
+	}
+}
+
+/** What of upper stands before something of a lower; all by paths there, but for `copies`. */
+interface Hiders {
+	/** Files that were copied up, by the uuid of the home and the first bytes of the id. */
+	readonly copies: Map<string, string>;
+	/** Names of anything but directories, whiteouts among it. */
+	readonly objects: Map<string, string>;
+	/** Directories, which hide what is none. */
+	readonly directories: Map<string, string>;
+	/** Directories that do not go on under this path: opaque, or moved here. */
+	readonly ends: Map<string, string>;
+	/** Paths of directories that clients see elsewhere. */
+	readonly moved: Set<string>;
+}
+
+/** By what path the content of a directory of upper goes on in lowers; null: it does not. */
+function noteDirectory(
+	hiders: Hiders,
+	{ xattr }: Layer,
+	fd: number,
+	shown: string,
+	above: Buffer | null,
+	place: Buffer | null,
+): Buffer | null {
+	const redirect = getXattr(fd, xattr.redirect);
+	const opaque = getXattr(fd, xattr.opaque);
+	const isOpaque = typeof opaque !== "number" && opaque.toString("latin1") === "y";
+	if (place !== null) {
+		hiders.directories.set(place.toString("latin1"), shown);
+		if (isOpaque || typeof redirect !== "number") hiders.ends.set(place.toString("latin1"), shown);
+	}
+	if (isOpaque) return null;
+	if (typeof redirect === "number") return place;
+	const isAbsolute = redirect[0] === SEPARATOR[0];
+	const target = isAbsolute ? redirect.subarray(1) : above === null ? null : pathBelow(above, redirect);
+	if (target !== null) hiders.moved.add(target.toString("latin1"));
+	return target;
+}
+
+/** What of upper has the place of a path, or of a directory above it. */
+function hiderOf(hiders: Hiders, path: Buffer, isDirectory: boolean): string | null {
+	const exact = isDirectory ? undefined : hiders.directories.get(path.toString("latin1"));
+	if (exact !== undefined) return exact;
+	for (let end = path.length; end > 0; end = path.lastIndexOf(SEPARATOR, end - 1)) {
+		const name = path.toString("latin1", 0, end);
+		if (hiders.moved.has(name)) return null;
+		const hider = hiders.objects.get(name) ?? hiders.ends.get(name);
+		if (hider !== undefined) return hider;
+	}
+	return null;
+}
+
+/** Archives often keep whole seconds only. */
+function hasSameTime(one: Stat, other: Stat): boolean {
+	if (one.mtimeSec !== other.mtimeSec) return false;
+	return one.mtimeNsec === other.mtimeNsec || one.mtimeNsec === 0 || other.mtimeNsec === 0;
+}
+
+const BUFFER_BYTES = 1024 * 1024;
+
+function isSameContent(oldFd: number, newFd: number, name: Buffer): boolean {
+	const [a, b] = [openAt(oldFd, name, O.rdonly | O.nofollow | O.noatime), openAt(newFd, name, O.rdonly | O.nofollow | O.noatime)];
+	try {
+		if (a < 0 || b < 0) throw new LayerError(`Cannot read ${name.toString()} to compare it: ${errnoName(a < 0 ? a : b)}.`);
+		const [bufferA, bufferB] = [allocate(BUFFER_BYTES), allocate(BUFFER_BYTES)];
+		for (let at = 0; ; ) {
+			const [countA, countB] = [readInto(a, bufferA.address, BUFFER_BYTES, at), readInto(b, bufferB.address, BUFFER_BYTES, at)];
+			if (countA < 0 || countB < 0)
+				throw new LayerError(`Cannot read ${name.toString()} to compare it: ${errnoName(Math.min(countA, countB))}.`);
+			if (countA !== countB || !bufferA.bytes.subarray(0, countA).equals(bufferB.bytes.subarray(0, countB))) return false;
+			if (countA === 0) return true;
+			at += countA;
+		}
+	} finally {
+		if (a >= 0) close(a);
+		if (b >= 0) close(b);
+	}
+}

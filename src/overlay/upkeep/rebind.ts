@@ -1,0 +1,160 @@
+import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { type Layer, USER_XATTRS } from "../../layer/layer.ts";
+import { LayerError } from "../../layer/layer-error.ts";
+import { openDirectoryIn, pathBelow } from "../../layer/path-search.ts";
+import { checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../../layer/portable-id.ts";
+import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
+import { ReboundWriter } from "../../layer/rebound-rows.ts";
+import { namesOf } from "../../linux/directory.ts";
+import { errnoName } from "../../linux/errno.ts";
+import { type FileHandle, handleAt, handleOf } from "../../linux/file-handle.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { notePlace } from "../adopt/moved.ts";
+import type { Engine } from "../engine/engine.ts";
+import { isWhiteoutInode } from "../format/whiteout.ts";
+import type { Writable } from "../journal/writable.ts";
+import { REBINDING_FILE, reboundFolder } from "../opening/export-folder.ts";
+import { rootName, treeName } from "../opening/layer-names.ts";
+import type { OpenedOverlay } from "../opening/opened-overlay.ts";
+import { indexPath, readOnlyFolder } from "../opening/place.ts";
+import { flushFolder, type Registry, writeDurably, writeRegistry } from "../work/registry.ts";
+
+/** What was written so that handles go on without the kernel's. */
+export interface RebindReport {
+	/** Rows, one for each name in the lowers. */
+	readonly lowerNames: number;
+	readonly upperObjects: number;
+}
+
+/**
+ * Makes an export with kernel handles one with portable handles: all that it has now keeps the handles that clients hold, wherever its layers are
+ * copied to. The overlay must have been opened for it, and is closed. May be run again after a crash. LayerError.
+ */
+export async function rebind(
+	{ overlay, registry, folder, work }: OpenedOverlay,
+	stateFolder: string,
+	progress: (names: number) => void,
+): Promise<RebindReport> {
+	const { engine } = overlay;
+	const { writable } = engine;
+	writable?.journal.settle();
+	writeDurably(join(folder, REBINDING_FILE), Buffer.from("\n"));
+	let lowerNames = 0;
+	for (const home of engine.homes.values()) {
+		if (home.isUpper) continue;
+		const target = reboundFolder(folder, home.number);
+		rmSync(target, { recursive: true, force: true });
+		mkdirSync(target, { recursive: true, mode: 0o700 });
+		const writer = new ReboundWriter(target);
+		for (const [place, layer] of home.layers.entries()) noteLower(layer, place, writer, () => progress(++lowerNames));
+		writer.finish();
+	}
+	const upperObjects = writable === null ? 0 : noteUpper(engine, writable);
+	if (writable !== null) notePlace(writable, folder);
+	const lowers = engine.layers.filter(({ isUpper }) => !isUpper);
+	const bound: Registry = {
+		...registry,
+		handles: "portable",
+		handlesWhy: "made portable by holdfast rebind",
+		rebound: writable?.layer.fileSystem.uuid.toString("hex") ?? "0".repeat(32),
+		lowers: registry.lowers.map((record, i) => ({ ...record, root: treeName(lowers[i]) })),
+		upper: registry.upper === null ? null : { ...registry.upper, root: rootName(UPPER_ROOT) },
+		...(lowers[0].xattr === USER_XATTRS ? { userXattrs: true } : {}),
+	};
+	await overlay.close();
+	if (work !== null) {
+		const [theirs, ours] = [indexPath(work, false), indexPath(work, true)];
+		renameSync(theirs, ours);
+		flushFolder(folder);
+	}
+	writeRegistry(folder, bound);
+	rmSync(join(folder, REBINDING_FILE));
+	flushFolder(folder);
+	if (work === null) {
+		const place = readOnlyFolder(
+			stateFolder,
+			bound.lowers.map(({ root }) => root),
+		);
+		if (existsSync(place))
+			throw new LayerError(`Cannot keep the state of this export in ${place}: there is another one's. Move that away.`);
+		renameSync(folder, place);
+	}
+	return { lowerNames, upperObjects };
+}
+
+function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress: () => void): void {
+	const pending: { readonly path: Buffer; readonly hash: Buffer }[] = [
+		{ path: Buffer.alloc(0), hash: LOWER_ROOT.bytes.subarray(0, HASH_BYTES) },
+	];
+	const stat = new Stat();
+	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+		const fd = openDirectoryIn(layer.root, at.path);
+		if (fd < 0) throw new LayerError(`Cannot read ${layer.path}/${at.path.toString()}: ${errnoName(fd)}.`);
+		for (const name of namesOf(fd)) {
+			const handle = statAt(fd, name, stat) < 0 ? -1 : handleAt(fd, name);
+			if (typeof handle === "number") continue;
+			const path = pathBelow(at.path, name);
+			const hash = hashBelow(at.hash, name);
+			const isForeign = !stat.sameDevice(layer.rootStat);
+			const { nlink, inoHi, inoLo } = stat;
+			const birth = { space: isForeign ? 0 : layer.space, inoHi, inoLo };
+			writer.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, birth, path });
+			progress();
+			if (stat.type === FileType.dir && !isForeign) pending.push({ path, hash });
+		}
+		close(fd);
+	}
+}
+
+/** Every inode of upper keeps its kernel handle as its id. The number of them. */
+function noteUpper(engine: Engine, writable: Writable): number {
+	const { layer, work, index } = writable;
+	const ids = new PortableUpper(layer.root, work.own, layer.xattr.identity, layer.xattr.upper);
+	const stat = new Stat();
+	let count = 0;
+	const adopt = (fd: number, handle: FileHandle, isDirectory: boolean) => {
+		const status = ids.adoptHandle(fd, handle, isDirectory, { space: layer.space, inoHi: stat.inoHi, inoLo: stat.inoLo });
+		if (status < 0) throw new LayerError(`Cannot note the handle of an object of ${layer.path}: ${errnoName(status)}.`);
+		count++;
+	};
+	try {
+		const pending: { readonly fd: number; readonly id: FileHandle }[] = [
+			{ fd: openAt(layer.root, ".", O.rdonly | O.directory), id: UPPER_ROOT },
+		];
+		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+			for (const name of namesOf(at.fd)) {
+				const fd = openAt(at.fd, name, O.path | O.nofollow);
+				if (fd < 0) continue;
+				fstat(fd, stat);
+				const handle = handleOf(fd);
+				if (typeof handle !== "number" && !isWhiteoutInode(fd, stat, engine.xattr.whiteout)) {
+					const isDirectory = stat.type === FileType.dir;
+					adopt(fd, handle, isDirectory);
+					if (isDirectory) {
+						const status = ids.place(handle, at.id, name);
+						if (status < 0) throw new LayerError(`Cannot note where a directory of ${layer.path} is: ${errnoName(status)}.`);
+						pending.unshift({ fd: openAt(at.fd, name, O.rdonly | O.directory | O.nofollow | O.noatime), id: handle });
+					}
+				}
+				close(fd);
+			}
+			close(at.fd);
+		}
+		// files that were copied up through a handle alone
+		for (const name of namesOf(index.fd)) {
+			const fd = openAt(index.fd, name, O.path | O.nofollow);
+			if (fd < 0) continue;
+			fstat(fd, stat);
+			const handle = handleOf(fd);
+			const isFile = stat.type !== FileType.dir && !isWhiteoutInode(fd, stat, engine.xattr.whiteout);
+			if (isFile && typeof handle !== "number" && typeof ids.of(fd) === "number") adopt(fd, handle, false);
+			close(fd);
+		}
+	} finally {
+		ids.close();
+	}
+	return count;
+}

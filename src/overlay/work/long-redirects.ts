@@ -1,0 +1,66 @@
+import { lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Layer } from "../../layer/layer.ts";
+import { visitEntries } from "../../linux/directory.ts";
+import { ERRNO } from "../../linux/errno.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
+import { makeDirectory } from "../../linux/names.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import { failed, must } from "../../vfs/system-errors.ts";
+
+const FOLDER = "long-redirects";
+/** Deeper trees than anyone has. */
+const REDIRECT_BYTES_MAX = 16 * 1024 * 1024;
+
+/**
+ * Redirects too long for an xattr of upper's file system (ext4 ends below 4 KiB): a file for each in `work/holdfast`, named by the
+ * kernel handle of the upper directory. Its generation number keeps a later directory of the same inode number from taking one over.
+ */
+export class LongRedirects {
+	readonly #path: string;
+	readonly #upper: Layer;
+	#hasAny = false;
+
+	constructor(own: number, ownPath: string, upper: Layer) {
+		this.#upper = upper;
+		const status = makeDirectory(own, FOLDER, 0o700);
+		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of long redirects");
+		this.#path = join(ownPath, FOLDER);
+		const folder = must(openAt(own, FOLDER, O.rdonly | O.directory), "Cannot open the folder of long redirects");
+		visitEntries(folder, () => {
+			this.#hasAny = true;
+			return false;
+		});
+		close(folder);
+	}
+
+	/** Whether some directory has one: if none has, look-ups need not ask. */
+	get hasAny(): boolean {
+		return this.#hasAny;
+	}
+
+	/** The redirect of the upper directory behind a descriptor, or null. */
+	get(fd: number): Buffer | null {
+		if (!this.#hasAny) return null;
+		const handle = this.#upper.handles.of(fd);
+		if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+		const path = this.#file(handle);
+		const stat = lstatSync(path, { throwIfNoEntry: false });
+		if (stat === undefined) return null;
+		if (!stat.isFile() || stat.size > REDIRECT_BYTES_MAX) throw new OverlayError("io", `${path} is no redirect`);
+		return readFileSync(path);
+	}
+
+	set(handle: FileHandle, redirect: Uint8Array): void {
+		this.#hasAny = true;
+		const path = this.#file(handle);
+		// never into what a link there leads to
+		rmSync(path, { force: true });
+		writeFileSync(path, redirect, { mode: 0o600, flag: "wx", flush: true });
+	}
+
+	#file(handle: FileHandle): string {
+		return join(this.#path, `${handle.type}-${handle.bytes.toString("hex")}`);
+	}
+}

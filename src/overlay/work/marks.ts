@@ -1,0 +1,37 @@
+import { ENODATA, ERRNO } from "../../linux/errno.ts";
+import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { failed } from "../../vfs/system-errors.ts";
+import type { UpperState } from "./upper-state.ts";
+
+type Marked = Pick<UpperState, "layer" | "marks">;
+
+/**
+ * The overlay's own xattrs on objects of upper. Linux keeps user.* attributes on regular files and directories only; what another object of
+ * an overlay with `userxattr` would carry lies in `work/holdfast/marks`, by the object's kernel handle and the name of the xattr.
+ */
+function keyOf({ layer }: Marked, fd: number, name: string): Buffer {
+	const handle = layer.handles.of(fd);
+	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	return Buffer.concat([Buffer.from([handle.type]), handle.bytes, Buffer.from(name)]);
+}
+
+/** The value of an xattr of an upper object, or the negated error number (-ENODATA: none). */
+export function getMark(writable: Marked, fd: number, type: number, name: string): Buffer | number {
+	if (type === FileType.reg || type === FileType.dir || writable.marks.isEmpty) return getXattr(fd, name);
+	const value = getXattr(fd, name);
+	return typeof value === "number" ? (writable.marks.get(keyOf(writable, fd, shortOf(writable, name))) ?? -ENODATA) : value;
+}
+
+/** Sets it; 0, or the negated error number. */
+export function setMark(writable: Marked, fd: number, name: string, value: Uint8Array): number {
+	const status = setXattr(fd, name, value);
+	const { prefix } = writable.layer.xattr;
+	if (status !== -ERRNO.EPERM || !prefix.startsWith("user.") || !name.startsWith(prefix)) return status;
+	writable.marks.set(keyOf(writable, fd, shortOf(writable, name)), Buffer.from(value));
+	return 0;
+}
+
+function shortOf(writable: Marked, name: string): string {
+	return name.slice(writable.layer.xattr.prefix.length);
+}

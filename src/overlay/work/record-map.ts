@@ -1,0 +1,92 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { visitEntries } from "../../linux/directory.ts";
+import { ERRNO } from "../../linux/errno.ts";
+import { makeSymlink, readLink, renameName, unlinkName } from "../../linux/names.ts";
+import { close, O, openPath } from "../../linux/open.ts";
+import { failed, must } from "../../vfs/system-errors.ts";
+
+/**
+ * A table on disk from the record of a real object to that of another: a folder of symlinks, each named by the first in hex and with the
+ * second for a target. What is absent costs one system call, and nothing where the table is empty.
+ */
+export class RecordMap {
+	readonly #path: string;
+	/** Negative as long as there is no folder. */
+	#fd: number;
+	#isEmpty = true;
+
+	constructor(folder: string, name: string) {
+		this.#path = join(folder, name);
+		this.#fd = openPath(this.#path, O.rdonly | O.directory);
+		if (this.#fd < 0 && this.#fd !== -ERRNO.ENOENT) throw failed(`Cannot open ${this.#path}`, this.#fd);
+		if (this.#fd < 0) return;
+		const status = visitEntries(this.#fd, () => {
+			this.#isEmpty = false;
+			return false;
+		});
+		must(status, `Cannot read ${this.#path}`);
+	}
+
+	get isEmpty(): boolean {
+		return this.#isEmpty;
+	}
+
+	/** The record that this one leads to; empty where it is known to lead nowhere; null when nothing is known of it. */
+	get(record: Buffer): Buffer | null {
+		if (this.#isEmpty) return null;
+		const value = readLink(this.#fd, record.toString("hex"));
+		return value === null ? null : Buffer.from(value.toString("latin1"), "hex");
+	}
+
+	/** Whether `set` was told to mark the entry. */
+	isMarked(record: Buffer): boolean {
+		return !this.#isEmpty && (readLink(this.#fd, record.toString("hex"))?.toString("latin1").endsWith(MARK) ?? false);
+	}
+
+	/** The records that have an entry. */
+	list(): Buffer[] {
+		const records: Buffer[] = [];
+		if (this.#fd < 0) return records;
+		const status = visitEntries(this.#fd, (name) => {
+			const text = Buffer.from(name).toString("latin1");
+			if (!text.endsWith(".new")) records.push(Buffer.from(text, "hex"));
+			return undefined;
+		});
+		must(status, `Cannot read ${this.#path}`);
+		return records;
+	}
+
+	delete(record: Buffer): void {
+		if (!this.#isEmpty) unlinkName(this.#fd, record.toString("hex"));
+	}
+
+	/** An empty `to` says that it leads nowhere. */
+	set(from: Buffer, to: Buffer, isMarked = false): void {
+		if (this.#fd < 0) {
+			mkdirSync(this.#path, { recursive: true, mode: 0o700 });
+			this.#fd = must(openPath(this.#path, O.rdonly | O.directory), `Cannot open ${this.#path}`);
+		}
+		const name = from.toString("hex");
+		const aside = `${name.slice(0, 200)}.new`;
+		const target = (to.length === 0 ? NOWHERE : to.toString("hex")) + (isMarked ? MARK : "");
+		let status = makeSymlink(target, this.#fd, aside);
+		if (status === -ERRNO.EEXIST) {
+			unlinkName(this.#fd, aside);
+			status = makeSymlink(target, this.#fd, aside);
+		}
+		must(status, `Cannot write to ${this.#path}`);
+		must(renameName(this.#fd, aside, this.#fd, name), `Cannot write to ${this.#path}`);
+		this.#isEmpty = false;
+	}
+
+	close(): void {
+		if (this.#fd >= 0) close(this.#fd);
+		this.#fd = -1;
+	}
+}
+
+/** Behind the hex of a marked entry; `Buffer.from` ends before it. */
+const MARK = "+";
+/** No symlink may be empty; this is no hex. */
+const NOWHERE = "-";

@@ -1,0 +1,20 @@
+import type { Layer } from "../../layer/layer.ts";
+import type { PortableUpper } from "../../layer/portable-upper.ts";
+import type { IndexDirectory } from "./index-directory.ts";
+import type { LinkCounts } from "./link-counts.ts";
+import type { LongRedirects } from "./long-redirects.ts";
+import type { RecordMap } from "./record-map.ts";
+import type { WorkFolder } from "./work-folder.ts";
+
+/** What of an export can be written: its upper, and all that lies in work. */
+export interface UpperState {
+	readonly layer: Layer;
+	readonly work: WorkFolder;
+	readonly index: IndexDirectory;
+	readonly linkCounts: LinkCounts;
+	readonly longRedirects: LongRedirects;
+	/** See getMark. */
+	readonly marks: RecordMap;
+	/** Portable ids of upper; null: kernel handles. */
+	readonly ids: PortableUpper | null;
+}

@@ -1,0 +1,187 @@
+import { visitEntries } from "../../linux/directory.ts";
+import { ERRNO } from "../../linux/errno.ts";
+import { linkName, makeDirectory, makeFile, makeNode, RENAME, removeDirectory, renameName, unlinkName } from "../../linux/names.ts";
+import { close, O, openAt } from "../../linux/open.ts";
+import { Stat, statAt } from "../../linux/stat.ts";
+import { setXattr } from "../../linux/xattr.ts";
+import { must } from "../../vfs/system-errors.ts";
+
+const S_IFCHR = 0o020000;
+const WHITEOUT_NAME = "whiteout";
+const ORPHANS = "orphans";
+
+/**
+ * The work folder of an upper: `work/` holds what is being built (flat, cleaned at start, as the kernel does), `holdfast/` what is ours.
+ */
+export class WorkFolder {
+	/** Descriptor of `work/work`. */
+	readonly temporaries: number;
+	/** Descriptor of `work/holdfast`. */
+	readonly own: number;
+	/** Path of `work/holdfast`, for what is read and written once. */
+	readonly ownPath: string;
+	/** Descriptor of `work/holdfast/orphans`: objects without a name that somebody holds open. */
+	readonly orphans: number;
+	/** Told the descriptor of what is removed from here for good. */
+	onRemoval: ((fd: number) => void) | null = null;
+	/** The xattr that makes an empty file a whiteout, which goes wherever a user copies it; null: character devices. */
+	whiteoutXattr: string | null = null;
+	#next = 0;
+	#cleaning: NodeJS.Immediate | null = null;
+
+	constructor(temporaries: number, own: number, ownPath: string) {
+		this.temporaries = temporaries;
+		this.own = own;
+		this.ownPath = ownPath;
+		const status = makeDirectory(own, ORPHANS, 0o700);
+		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of orphans");
+		this.orphans = must(openAt(own, ORPHANS, O.rdonly | O.directory), "Cannot open the folder of orphans");
+		// a recovery makes new names beside those that the interrupted change still needs
+		for (const name of leftIn(temporaries)) {
+			const number = /^#([0-9a-f]+)$/.exec(name.toString("latin1"))?.[1];
+			if (number !== undefined) this.#next = Math.max(this.#next, Number.parseInt(number, 16) + 1);
+		}
+	}
+
+	/** A name in `work/work` that nothing has. */
+	temporaryName(): string {
+		return `#${(this.#next++).toString(16)}`;
+	}
+
+	makeTemporaryDirectory(mode: number): string {
+		const name = this.temporaryName();
+		must(makeDirectory(this.temporaries, name, mode), "Cannot make a directory in work");
+		return name;
+	}
+
+	setTemporaryXattr(temporary: string, xattr: string, value: Uint8Array): void {
+		const fd = must(openAt(this.temporaries, temporary, O.path | O.nofollow), "Cannot open an object in work");
+		const status = setXattr(fd, xattr, value);
+		close(fd);
+		must(status, `Cannot set ${xattr}`);
+	}
+
+	/** A whiteout in `work/work`; all share one inode until the file system allows it no more links. */
+	makeWhiteout(): string {
+		const name = this.temporaryName();
+		let status = linkName(this.own, WHITEOUT_NAME, this.temporaries, name);
+		if (status === -ERRNO.ENOENT || status === -ERRNO.EMLINK) {
+			this.#makeWhiteoutInode(name);
+			status = this.#share(name);
+		}
+		must(status, "Cannot make a whiteout");
+		return name;
+	}
+
+	/** Has the inode ready that whiteouts are links of, so that one fails for lack of space before anything is changed. */
+	prepareWhiteout(): void {
+		if (statAt(this.own, WHITEOUT_NAME, new Stat()) === 0) return;
+		must(unlinkName(this.temporaries, this.makeWhiteout()), "Cannot make a whiteout");
+	}
+
+	#makeWhiteoutInode(name: string): void {
+		if (this.whiteoutXattr === null) {
+			must(makeNode(this.temporaries, name, S_IFCHR, 0, 0), "Cannot make a whiteout");
+			return;
+		}
+		const fd = must(makeFile(this.temporaries, name, 0o600), "Cannot make a whiteout");
+		const status = setXattr(fd, this.whiteoutXattr, Buffer.from("y"));
+		close(fd);
+		must(status, "Cannot make a whiteout");
+	}
+
+	/** Puts a whiteout under a name that nothing has yet; false when something has it. */
+	placeWhiteout(directory: number, name: Uint8Array | string): boolean {
+		let status = linkName(this.own, WHITEOUT_NAME, directory, name);
+		if (status === -ERRNO.ENOENT || status === -ERRNO.EMLINK) {
+			const temporary = this.makeWhiteout();
+			status = renameName(this.temporaries, temporary, directory, name, RENAME.noReplace);
+			if (status < 0) unlinkName(this.temporaries, temporary);
+		}
+		if (status === -ERRNO.EEXIST) return false;
+		must(status, "Cannot make a whiteout");
+		return true;
+	}
+
+	/** Makes a fresh whiteout the one that later ones are linked to. */
+	#share(name: string): number {
+		const spare = this.temporaryName();
+		const status = linkName(this.temporaries, name, this.temporaries, spare);
+		if (status < 0) return status;
+		return renameName(this.temporaries, spare, this.own, WHITEOUT_NAME);
+	}
+
+	/** Removes a temporary and, should it be a directory, the flat content that a replaced upper directory can have. */
+	discard(temporary: string): void {
+		this.#tell(this.temporaries, temporary);
+		const status = unlinkName(this.temporaries, temporary);
+		if (status === -ERRNO.EISDIR || status === -ERRNO.EPERM) removeTree(this.temporaries, temporary);
+	}
+
+	/** Removes what an earlier run has left. */
+	clean(): void {
+		for (const folder of [this.temporaries, this.orphans]) {
+			for (const name of leftIn(folder)) this.#removeLeft(folder, name);
+		}
+	}
+
+	/** The same, little by little between other work: nothing that is made from now on has one of these names. */
+	cleanInBackground(): void {
+		for (const name of leftIn(this.orphans)) this.#removeLeft(this.orphans, name);
+		const names = leftIn(this.temporaries);
+		const go = () => {
+			for (const name of names.splice(-CLEANED_AT_ONCE)) this.#removeLeft(this.temporaries, name);
+			this.#cleaning = names.length === 0 ? null : setImmediate(go).unref();
+		};
+		if (names.length > 0) this.#cleaning = setImmediate(go).unref();
+	}
+
+	#removeLeft(folder: number, name: Buffer): void {
+		this.#tell(folder, name);
+		if (unlinkName(folder, name) < 0) removeTree(folder, name);
+	}
+
+	#tell(folder: number, name: Buffer | string): void {
+		if (this.onRemoval === null) return;
+		const fd = openAt(folder, name, O.path | O.nofollow);
+		if (fd < 0) return;
+		this.onRemoval(fd);
+		close(fd);
+	}
+
+	close(): void {
+		if (this.#cleaning !== null) clearImmediate(this.#cleaning);
+		close(this.temporaries);
+		close(this.own);
+		close(this.orphans);
+	}
+}
+
+/** Leftovers that are removed in one turn. */
+const CLEANED_AT_ONCE = 32;
+
+/** Names in a folder of work, without what is the kernel's. */
+function leftIn(folder: number): Buffer[] {
+	const names: Buffer[] = [];
+	const directory = must(openAt(folder, ".", O.rdonly | O.directory), "Cannot open work");
+	visitEntries(directory, (name) => {
+		if (Buffer.from(name).toString() !== "incompat") names.push(Buffer.from(name));
+		return undefined;
+	});
+	close(directory);
+	return names;
+}
+
+/** Removes a directory of work with all that is in it. Only ever used on what the overlay no longer shows. */
+function removeTree(directory: number, name: Buffer | string): void {
+	const fd = openAt(directory, name, O.rdonly | O.directory | O.nofollow);
+	if (fd < 0) return;
+	const children: Buffer[] = [];
+	visitEntries(fd, (child) => {
+		children.push(Buffer.from(child));
+		return undefined;
+	});
+	for (const child of children) if (unlinkName(fd, child) < 0) removeTree(fd, child);
+	close(fd);
+	removeDirectory(directory, name);
+}

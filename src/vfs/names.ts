@@ -1,0 +1,45 @@
+import { OverlayError } from "./errors.ts";
+
+/** A name for people: what is no UTF-8, or would upset a terminal, stands as \xNN. */
+export function showName(name: Uint8Array): string {
+	const bytes = Buffer.from(name.buffer, name.byteOffset, name.length);
+	const text = bytes.toString("utf8");
+	const isPlain = Buffer.from(text, "utf8").equals(bytes);
+	// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+	const odd = isPlain ? /[\x00-\x1f\x7f-\x9f\\]/g : /[^\x20-\x5b\x5d-\x7e]/g;
+	return (isPlain ? text : bytes.toString("latin1")).replace(odd, (one) => `\\x${one.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}
+
+/** NAME_MAX of every file system that a layer may lie on. */
+export const NAME_BYTES_MAX = 255;
+const SLASH = 0x2f;
+const DOT = 0x2e;
+
+export function isDot(name: Uint8Array): boolean {
+	return name.length === 1 && name[0] === DOT;
+}
+
+export function isDotDot(name: Uint8Array): boolean {
+	return name.length === 2 && name[0] === DOT && name[1] === DOT;
+}
+
+/** Refuses what can be no single name. "." and ".." are left to the caller. */
+export function checkName(name: Uint8Array): void {
+	if (name.length === 0) throw new OverlayError("inval", "A name must not be empty");
+	if (name.length > NAME_BYTES_MAX) throw new OverlayError("nametoolong", `A name has at most ${NAME_BYTES_MAX} bytes`);
+	for (let i = 0; i < name.length; i++) {
+		if (name[i] === SLASH || name[i] === 0) throw new OverlayError("inval", "A name must not hold a slash or NUL");
+	}
+}
+
+/** A name for an object that is to be made. */
+export function checkNewName(name: Uint8Array): void {
+	checkName(name);
+	if (isDot(name) || isDotDot(name)) throw new OverlayError("exist", "The names . and .. exist in every directory");
+}
+
+/** A name that is to be removed or moved. */
+export function checkOldName(name: Uint8Array): void {
+	checkName(name);
+	if (isDot(name) || isDotDot(name)) throw new OverlayError("inval", "The names . and .. cannot be removed or moved");
+}

@@ -1,0 +1,186 @@
+import type { AddressedBytes } from "../linux/memory.ts";
+
+export type { AddressedBytes } from "../linux/memory.ts";
+
+/** The vocabulary between the overlay and its front ends. File names are bytes; 64-bit values are two unsigned 32-bit halves. */
+
+/** File types, with the numbers of S_IFMT >> 12 (inode(7)). */
+export const FileType = {
+	fifo: 1,
+	chr: 2,
+	dir: 4,
+	blk: 6,
+	reg: 8,
+	lnk: 10,
+	sock: 12,
+} as const;
+export type FileType = (typeof FileType)[keyof typeof FileType];
+
+/** Seconds since the epoch (may be negative) and nanoseconds 0 .. 999,999,999. */
+export interface Timespec {
+	readonly sec: number;
+	readonly nsec: number;
+}
+
+/** Attributes of an object at one instant, as its overlay shows them. */
+export interface Attributes {
+	readonly type: FileType;
+	/** Permission bits with setuid, setgid and sticky: 07777. */
+	readonly mode: number;
+	readonly nlink: number;
+	readonly uid: number;
+	readonly gid: number;
+	readonly sizeHi: number;
+	readonly sizeLo: number;
+	/** Allocated space in units of 512 bytes. */
+	readonly blocks: number;
+	readonly rdevMajor: number;
+	readonly rdevMinor: number;
+	readonly fileidHi: number;
+	readonly fileidLo: number;
+	readonly atime: Timespec;
+	readonly mtime: Timespec;
+	readonly ctime: Timespec;
+}
+
+/** What a caller wants changed; what is absent stays. `now` is the server's clock. */
+export interface SetAttributes {
+	mode?: number;
+	uid?: number;
+	gid?: number;
+	/** Bytes; at most Number.MAX_SAFE_INTEGER, a front end answers "too big" beyond. */
+	size?: number;
+	atime?: Timespec | "now";
+	mtime?: Timespec | "now";
+}
+
+/** On whose behalf an operation runs, after squashing. `gids` holds the supplementary groups. */
+export interface Credentials {
+	readonly uid: number;
+	readonly gid: number;
+	readonly gids: readonly number[];
+}
+
+/** What tells one request of a client from all others, so that a repetition over a restart is known. All numbers are 32 bits. */
+export interface ChangeRequest {
+	/** The peer's address without port, or "unix". */
+	readonly client: string;
+	readonly xid: number;
+	readonly program: number;
+	readonly version: number;
+	readonly procedure: number;
+	/** Of the record, and two halves of a checksum over it. */
+	readonly length: number;
+	readonly checksumHi: number;
+	readonly checksumLo: number;
+}
+
+/** Access bits as in RFC 1813 section 3.3.4. */
+export const Access = { read: 1, lookup: 2, modify: 4, extend: 8, delete: 16, execute: 32 } as const;
+
+export type CreateHow =
+	| { readonly mode: "unchecked"; readonly attributes: SetAttributes }
+	| { readonly mode: "guarded"; readonly attributes: SetAttributes }
+	/** Eight bytes of the client's; kept in atime and mtime until the client sets them (RFC 1813 section 3.3.8). */
+	| { readonly mode: "exclusive"; readonly verifier: Uint8Array };
+
+export interface ReadResult {
+	readonly count: number;
+	readonly eof: boolean;
+}
+
+/** Bytes and inodes; Numbers, since no file system here reaches 2^53 bytes. */
+export interface FileSystemStatus {
+	readonly totalBytes: number;
+	readonly freeBytes: number;
+	readonly availableBytes: number;
+	readonly totalFiles: number;
+	readonly freeFiles: number;
+}
+
+/** An object of the overlay: what a client sees, whatever real inodes are behind it. */
+export interface OverlayObject {
+	readonly type: FileType;
+	/** The wire handle: the same bytes for the object's whole life (at most 64). Never written to. */
+	readonly handle: Buffer;
+}
+
+/**
+ * A place in a listing. `next()` moves to the next entry after the cookie and says whether there is one; the fields
+ * then describe it. Cookies are 1 for ".", 2 for "..", and a keyed hash of the name in 3 .. 2^63-1 for all else.
+ */
+export interface ListCursor {
+	next(): boolean;
+	/** A view that is valid until the next call of `next()`. */
+	readonly name: Uint8Array;
+	readonly cookieHi: number;
+	readonly cookieLo: number;
+	/** Costs a look-up for some entries of copied-up directories; equal to `Attributes.fileid*` of the object. */
+	fileid(): { readonly hi: number; readonly lo: number };
+	/** The object, or null if it has gone since or cannot be shown. */
+	object(): OverlayObject | null;
+}
+
+/**
+ * The overlay as its front ends see it. Every operation is synchronous, and either changes nothing and throws
+ * (`OverlayError`, or `Pending`: wait, then run it again from the start) or is complete.
+ *
+ * Names are checked here: empty or with "/" or NUL: "inval"; longer than 255 bytes: "nametoolong"; "." and ".." are
+ * accepted by lookup only ("exist" from create, mkdir, symlink, mknod, link; "inval" from remove, rmdir, rename).
+ */
+export interface OverlayOperations {
+	readonly root: OverlayObject;
+	readonly readOnly: boolean;
+	/** Eight bytes, new at every start (and after a flush that failed). */
+	readonly writeVerifier: Buffer;
+	/** Counts changes: as long as it stays the same, nothing was changed through this overlay. */
+	readonly changes: number;
+	/**
+	 * The request that the next change is made for, or null: set before it, in the same synchronous pass. A request that was answered
+	 * before a restart is not run again: it gets the status that it got then, and the same object.
+	 */
+	request: ChangeRequest | null;
+
+	/** From wire bytes to the object: "badhandle" without any system call when the signature is wrong, "stale" when it is gone. */
+	decode(bytes: Uint8Array): OverlayObject;
+	getattr(object: OverlayObject): Attributes;
+	/** With `guard`: "notsync" unless the object's ctime is exactly that. */
+	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec): void;
+	/** Null when there is no such name. */
+	lookup(directory: OverlayObject, name: Uint8Array, who: Credentials): OverlayObject | null;
+	/** Of the bits asked for (`Access`), those that are granted. */
+	access(object: OverlayObject, who: Credentials, wanted: number): number;
+	readlink(object: OverlayObject): Buffer;
+	/** Reads up to `length` bytes at `offset` into `into.bytes` from index `at` on. */
+	read(object: OverlayObject, who: Credentials, offset: number, length: number, into: AddressedBytes, at: number): ReadResult;
+	/** Writes all of `data` or throws. */
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array): void;
+	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): OverlayObject;
+	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes): OverlayObject;
+	symlink(directory: OverlayObject, name: Uint8Array, who: Credentials, target: Uint8Array, attributes: SetAttributes): OverlayObject;
+	/** fifo, sock, chr, blk; major and minor are for the last two. */
+	mknod(
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		type: FileType,
+		major: number,
+		minor: number,
+		attributes: SetAttributes,
+	): OverlayObject;
+	remove(directory: OverlayObject, name: Uint8Array, who: Credentials): void;
+	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials): void;
+	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void;
+	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void;
+	/** Entries after the cookie, in cookie order, "." and ".." first. */
+	list(directory: OverlayObject, who: Credentials, cookieHi: number, cookieLo: number): ListCursor;
+	statfs(object: OverlayObject): FileSystemStatus;
+
+	/** Resolves when all data and attributes of the object are on stable storage; rejects with OverlayError. */
+	commit(object: OverlayObject): Promise<void>;
+	/**
+	 * Call after a change. Null when the reply may go out now (`async` exports, or a file system without storage);
+	 * else resolves when every change made so far is stable. One flush is shared by all who wait.
+	 */
+	stable(): Promise<void> | null;
+}
