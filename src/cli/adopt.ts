@@ -1,3 +1,5 @@
+// `holdfast adopt`: takes over an upper of another overlay, and lowers that once were uppers.
+
 import type { Command } from "commander";
 import type { LayerReport } from "../overlay/adopt/adopt-lower.ts";
 import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";

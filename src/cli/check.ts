@@ -1,3 +1,5 @@
+// `holdfast check`: reports what is wrong in an upper, its index and its work folder, and repairs it on request.
+
 import type { Command } from "commander";
 import { TRUSTED_XATTRS, USER_XATTRS } from "../layer/layer.ts";
 import { LayerError } from "../layer/layer-error.ts";

@@ -1,3 +1,5 @@
+// `holdfast fork`: gives a copied upper an identity of its own.
+
 import type { Command } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import { forkExport } from "../overlay/upkeep/fork.ts";

@@ -1,3 +1,5 @@
+// `holdfast handle`: explains a file handle that a client shows.
+
 import type { Command } from "commander";
 import { explainHandle, type HandleExplanation } from "../overlay/upkeep/explain.ts";
 import { addLayerOptions, type LayerArguments, namesLayers, openLayers } from "./layer-options.ts";

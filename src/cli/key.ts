@@ -1,3 +1,5 @@
+// `holdfast key`: lists, rotates and drops the keys that sign an export's handles.
+
 import { type Command, InvalidArgumentError } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";

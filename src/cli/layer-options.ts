@@ -1,3 +1,5 @@
+// The options by which every command names an export's layers, and how they become an opened overlay.
+
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { type Command, Option } from "commander";

@@ -1,3 +1,5 @@
+// The program: puts the commands together, runs one of them, and turns its errors into a sentence and an exit status.
+
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { OverlayError } from "../vfs/errors.ts";

@@ -1,3 +1,5 @@
+// The progress line that commands which take long show at a terminal.
+
 const REDRAW_MS = 200;
 
 /** One line that says how far long work is, for a person at a terminal; elsewhere nothing. */

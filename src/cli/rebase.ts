@@ -1,3 +1,5 @@
+// `holdfast rebase`: puts other images in the place of an export's lowers.
+
 import { type Command, Option } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import { rebase, type SameBy } from "../overlay/upkeep/rebase.ts";

@@ -1,3 +1,5 @@
+// `holdfast rebind`: turns an export with kernel handles into one with portable handles.
+
 import type { Command } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import { rebind } from "../overlay/upkeep/rebind.ts";

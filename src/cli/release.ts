@@ -1,3 +1,5 @@
+// `holdfast release`: gives an upper back to the kernel's overlayfs.
+
 import type { Command } from "commander";
 import { release } from "../overlay/upkeep/release.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";

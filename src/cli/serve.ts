@@ -1,3 +1,5 @@
+// `holdfast serve`: opens an export, serves it until a signal comes, and saves what the next start needs.
+
 import { subscribe } from "node:diagnostics_channel";
 import { existsSync, readFileSync } from "node:fs";
 import { isIPv6 } from "node:net";

@@ -1,3 +1,5 @@
+// `holdfast settle`: copies up what is missing of large files.
+
 import type { Command } from "commander";
 import { type SettleProgress, settleData } from "../overlay/upkeep/settle-data.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";

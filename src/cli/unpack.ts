@@ -1,3 +1,5 @@
+// `holdfast unpack`: makes lowers of the layers of a container image.
+
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { UnpackError } from "../unpack/unpack-error.ts";

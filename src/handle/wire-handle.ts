@@ -1,3 +1,5 @@
+// File handles as clients hold them: their layout, and how they are signed and checked.
+
 import type { FileHandle } from "../linux/file-handle.ts";
 import { type SipKey, sipHash, sipHashHi, sipHashLo } from "./sip-hash.ts";
 

@@ -1,3 +1,5 @@
+// Finds directories that ignore the case of names, which cannot be served.
+
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { inodeFlags } from "../linux/file-system.ts";
 import { mountOf } from "../linux/mount-table.ts";

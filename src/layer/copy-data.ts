@@ -1,3 +1,5 @@
+// Copies the content of files between layers: cloned where possible, holes kept.
+
 import { allocateRange, cloneFile, copyRange, FALLOCATE, readInto, seekData, seekHole, truncateFile, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";

@@ -1,3 +1,5 @@
+// The contract between a layer and the source of its objects' ids, and the source that asks the kernel.
+
 import { type FileHandle, handleAt, handleOf, openByHandle } from "../linux/file-handle.ts";
 import type { PathBytes } from "../linux/libc.ts";
 import { close, O, openAt } from "../linux/open.ts";

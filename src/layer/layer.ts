@@ -1,3 +1,5 @@
+// Opens layers: their private mounts, their file systems, and the refusals of what cannot be served.
+
 import { readFileSync } from "node:fs";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";

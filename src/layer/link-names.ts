@@ -1,3 +1,5 @@
+// Records which names in a lower lead to one file, for ids that are made of paths.
+
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { namesOf } from "../linux/directory.ts";
 import { errnoName } from "../linux/errno.ts";

@@ -1,3 +1,5 @@
+// Decides whether a mounted kernel overlay may be a lower, and says what to do where it may not.
+
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";

@@ -1,3 +1,5 @@
+// Opens paths below a root, and searches a lower for the path behind a portable id.
+
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";

@@ -1,3 +1,5 @@
+// The layout of portable ids, and how the id of a lower object is computed from its path.
+
 import { hash } from "node:crypto";
 import { type SipKey, sipHash, sipHashLo, sipKey } from "../handle/sip-hash.ts";
 import type { FileHandle } from "../linux/file-handle.ts";

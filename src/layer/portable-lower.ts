@@ -1,3 +1,5 @@
+// Portable ids in a lower: from path to id, and from id back to path.
+
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";

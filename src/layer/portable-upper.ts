@@ -1,3 +1,5 @@
+// Portable ids in an upper: an xattr on each object, and links in work that lead back to it.
+
 import { randomBytes } from "node:crypto";
 import { namesOf } from "../linux/directory.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";

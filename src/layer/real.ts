@@ -1,3 +1,5 @@
+// Inodes of layers, and the cache of their descriptors.
+
 import { ERRNO, errnoName } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { close, O } from "../linux/open.ts";

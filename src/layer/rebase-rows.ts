@@ -1,3 +1,5 @@
+// Records which files `holdfast rebase` has found changed, or unchanged, against what their attributes say.
+
 import { errnoName } from "../linux/errno.ts";
 import { makeSymlink, readLink } from "../linux/names.ts";
 import { close, O, openPath } from "../linux/open.ts";

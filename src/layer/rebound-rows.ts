@@ -1,3 +1,5 @@
+// The table on disk that leads from paths to the kernel handles of before a rebind, and back.
+
 import { closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { readInto } from "../linux/data.ts";

@@ -1,3 +1,5 @@
+// Keeps the ids that objects of lowers had before their export was rebound.
+
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import type { Trail } from "./handle-provider.ts";

@@ -1,3 +1,5 @@
+// How owner, mode and type of an object are kept: on the inode itself, or in an xattr where the server is no superuser.
+
 import { changeMode, changeOwner } from "../linux/attributes.ts";
 import { ENODATA } from "../linux/errno.ts";
 import { close, O, openAt } from "../linux/open.ts";

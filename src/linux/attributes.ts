@@ -1,3 +1,5 @@
+// chmod(2), chown(2) and utimensat(2) on open inodes.
+
 import { arenaAddress, arenaView, declareChange, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 import { descriptorPath } from "./open.ts";
 

@@ -1,3 +1,5 @@
+// Reading, writing, copying, cutting and flushing the content of open files.
+
 import { arenaAddress, arenaView, declare, declareChange, PLACE, result } from "./libc.ts";
 
 const preadCall = declare("pread", "long", ["int", "pointer", "size_t", "int64_t"]);

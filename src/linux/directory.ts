@@ -1,3 +1,5 @@
+// Lists directories with getdents64(2).
+
 import { declare, result } from "./libc.ts";
 import { type AddressedBytes, allocate } from "./memory.ts";
 

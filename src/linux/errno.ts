@@ -1,3 +1,5 @@
+// Error numbers, their names, and the error for a system call that should not have failed.
+
 import { constants } from "node:os";
 
 /** Error numbers of this machine; calls in this folder return them negated. */

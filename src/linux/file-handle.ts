@@ -1,3 +1,5 @@
+// The kernel's file handles: name_to_handle_at(2) and open_by_handle_at(2).
+
 import { arena, arenaAddress, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 import { copyBytes } from "./memory.ts";
 import { O } from "./open.ts";

@@ -1,3 +1,5 @@
+// Whole file systems: their names, figures and uuids, private mounts of a tree, locks, and the umask.
+
 import { ERRNO } from "./errno.ts";
 import { arena, arenaAddress, arenaView, declare, PLACE, putPath, result } from "./libc.ts";
 import { close, O, openAt } from "./open.ts";

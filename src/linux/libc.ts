@@ -1,3 +1,5 @@
+// The way into the C library: how calls are declared, and the memory in which their arguments lie.
+
 import koffi from "koffi";
 import { allocate } from "./memory.ts";
 

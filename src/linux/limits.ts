@@ -1,3 +1,5 @@
+// The limit of open descriptors: getrlimit(2) and setrlimit(2).
+
 import { arenaAddress, arenaView, declare, PLACE, result } from "./libc.ts";
 
 const getrlimitCall = declare("getrlimit", "int", ["int", "pointer"]);

@@ -1,3 +1,5 @@
+// Memory whose address is known, for buffers that system calls fill.
+
 import koffi from "koffi";
 
 /** Memory that system calls can fill and that never moves: `address` is that of `bytes[0]`. */

@@ -1,3 +1,5 @@
+// Reads /proc/self/mountinfo: which mount a descriptor belongs to, and its options.
+
 import { readFileSync } from "node:fs";
 import { close, O, openPath } from "./open.ts";
 import { fstat, mountId, Stat } from "./stat.ts";

@@ -1,3 +1,5 @@
+// Makes, moves, links and removes names in open directories.
+
 import { ERRNO } from "./errno.ts";
 import { arena, arenaAddress, declare, declareChange, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
 import { descriptorPath, O } from "./open.ts";

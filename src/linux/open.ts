@@ -1,3 +1,5 @@
+// Opens and closes descriptors: openat(2), openat2(2) and their flags.
+
 import { constants } from "node:fs";
 import { ERRNO } from "./errno.ts";
 import { arenaAddress, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";

@@ -1,3 +1,5 @@
+// Asks the kernel whether a directory is the upper of a mounted overlay.
+
 import { ERRNO } from "./errno.ts";
 import { openPrivateTree } from "./file-system.ts";
 import { declare, PLACE, putPath, result } from "./libc.ts";

@@ -1,3 +1,5 @@
+// send(2) on a socket that Node holds.
+
 import { declare, result } from "./libc.ts";
 
 const sendCall = declare("send", "long", ["int", "pointer", "size_t", "int"]);

@@ -1,3 +1,5 @@
+// statx(2): the attributes of an inode, and the id of a mount.
+
 import { arenaAddress, arenaView, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 
 const statxCall = declare("statx", "int", ["int", "pointer", "int", "uint", "pointer"]);

@@ -1,3 +1,5 @@
+// Abstract Unix socket names, as locks that no disk keeps.
+
 import { arena, arenaAddress, declare, PLACE, result } from "./libc.ts";
 
 const socketCall = declare("socket", "int", ["int", "int", "int"]);

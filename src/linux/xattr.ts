@@ -1,3 +1,5 @@
+// Extended attributes of inodes and of names.
+
 import { arena, arenaAddress, declare, declareChange, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
 import { descriptorPath } from "./open.ts";
 

@@ -1,3 +1,5 @@
+// MOUNTPROC3_DUMP: who has mounted what.
+
 import type { Procedure } from "../rpc/program.ts";
 import type { MountList } from "./mount-list.ts";
 

@@ -1,3 +1,5 @@
+// MOUNTPROC3_EXPORT: the list of exports.
+
 import type { Procedure } from "../rpc/program.ts";
 import type { NamedOverlay } from "./mnt.ts";
 

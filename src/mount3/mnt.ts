@@ -1,3 +1,5 @@
+// MOUNTPROC3_MNT: from the path of an export, or below it, to a file handle.
+
 import type { Procedure } from "../rpc/program.ts";
 import { AuthFlavor } from "../rpc/rpc-message.ts";
 import { OverlayError } from "../vfs/errors.ts";

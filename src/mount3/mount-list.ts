@@ -1,3 +1,5 @@
+// The list of mounts that DUMP answers from.
+
 /** Entries beyond it push out the oldest: DUMP is for people to look at, nothing depends on it. */
 const ENTRIES_MAX = 1024;
 

@@ -1,3 +1,5 @@
+// The MOUNT version 3 program: its procedures by number.
+
 import { NULL_PROCEDURE, type Program } from "../rpc/program.ts";
 import { dump } from "./dump.ts";
 import { exportList } from "./export.ts";

@@ -1,6 +1,7 @@
+// Numbers and bounds of MOUNT version 3 (RFC 1813 appendix I), and its status for each error of the overlay.
+
 import type { OverlayErrorCode } from "../vfs/errors.ts";
 
-/** The numbers of RFC 1813 appendix I, MOUNT version 3. */
 export const MOUNT_PROGRAM = 100005;
 export const MOUNT_VERSION_3 = 3;
 

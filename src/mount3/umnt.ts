@@ -1,3 +1,5 @@
+// MOUNTPROC3_UMNT: takes one entry off the list of mounts.
+
 import type { Procedure } from "../rpc/program.ts";
 import type { MountList } from "./mount-list.ts";
 import { PATH_BYTES_MAX } from "./protocol.ts";

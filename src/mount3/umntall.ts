@@ -1,3 +1,5 @@
+// MOUNTPROC3_UMNTALL: takes all entries of a client off the list of mounts.
+
 import type { Procedure } from "../rpc/program.ts";
 import type { MountList } from "./mount-list.ts";
 

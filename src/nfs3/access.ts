@@ -1,3 +1,5 @@
+// ACCESS: which of the asked permissions the caller has.
+
 import { Access } from "../vfs/operations.ts";
 import { writeFirstAttributes, writeObjectAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

@@ -1,3 +1,5 @@
+// Attributes on the wire: fattr3, post_op_attr, wcc_data and sattr3.
+
 import { OverlayError } from "../vfs/errors.ts";
 import type { Attributes, OverlayObject, SetAttributes, Timespec } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";

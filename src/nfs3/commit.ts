@@ -1,3 +1,5 @@
+// COMMIT: makes unstable writes to a file stable.
+
 import { writeFirstWccData, writeWccData } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX } from "./protocol.ts";

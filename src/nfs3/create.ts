@@ -1,3 +1,5 @@
+// CREATE: makes a regular file, unchecked, guarded or exclusive.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import type { CreateHow } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";

@@ -1,3 +1,5 @@
+// FSINFO: the sizes and properties that clients should know.
+
 import { TRANSFER_BYTES_MAX } from "../rpc/limits.ts";
 import { writeFirstAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

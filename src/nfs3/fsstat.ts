@@ -1,3 +1,5 @@
+// FSSTAT: free and used space.
+
 import { writeFirstAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX } from "./protocol.ts";

@@ -1,3 +1,5 @@
+// GETATTR: the attributes of an object.
+
 import { writeAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX } from "./protocol.ts";

@@ -1,3 +1,5 @@
+// LINK: gives a file another name.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { writeObjectAttributes, writeSecondWccData } from "./attributes.ts";

@@ -1,3 +1,5 @@
+// What READDIR and READDIRPLUS share: entries on the wire, and the list that ends at a bound.
+
 import { OverlayError, Pending } from "../vfs/errors.ts";
 import type { Attributes, ListCursor } from "../vfs/operations.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";

@@ -1,3 +1,5 @@
+// LOOKUP: from a name in a directory to a handle.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import { writeFirstAttributes, writeObjectAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

@@ -1,3 +1,5 @@
+// An overlay in memory for tests of front ends, with knobs for what is hard to bring about in a real one.
+
 import type { AddressedBytes } from "../linux/memory.ts";
 import { OverlayError, type OverlayErrorCode, Pending } from "../vfs/errors.ts";
 import {

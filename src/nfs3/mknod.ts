@@ -1,3 +1,5 @@
+// MKNOD: makes a device, a fifo or a socket.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import { FileType, type SetAttributes } from "../vfs/operations.ts";

@@ -1,3 +1,5 @@
+// The NFS version 3 program: its procedures by number.
+
 import { NULL_PROCEDURE, type Program } from "../rpc/program.ts";
 import type { OverlayOperations } from "../vfs/operations.ts";
 import { access } from "./access.ts";

@@ -1,3 +1,5 @@
+// Keeps READDIRPLUS replies for as long as the directory has not changed.
+
 import type { OverlayOperations } from "../vfs/operations.ts";
 
 /** Of all pages of one overlay. */

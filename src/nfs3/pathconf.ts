@@ -1,3 +1,5 @@
+// PATHCONF: limits on names and links.
+
 import { writeFirstAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX } from "./protocol.ts";

@@ -1,3 +1,5 @@
+// Runs an NFSv3 procedure as a remote one: request, reply, failure, and waiting for stable storage.
+
 import type { RequestIdentity } from "../rpc/duplicate-requests.ts";
 import type { EncodeResults, Procedure } from "../rpc/program.ts";
 import { OverlayError } from "../vfs/errors.ts";

@@ -1,3 +1,5 @@
+// READ: bytes of a file, read straight into the reply.
+
 import { TRANSFER_BYTES_MAX } from "../rpc/limits.ts";
 import { ATTRIBUTES_BYTES, writeFirstAttributes, writeObjectAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

@@ -1,3 +1,5 @@
+// READDIR: the names in a directory.
+
 import { ATTRIBUTES_BYTES, writeFirstAttributes } from "./attributes.ts";
 import { entryBytes, LISTING_END_BYTES, writeEntry, writeList } from "./listing.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

@@ -1,3 +1,5 @@
+// READDIRPLUS: the names in a directory with attributes and handles.
+
 import { OverlayError } from "../vfs/errors.ts";
 import type { Attributes, ListCursor, OverlayObject } from "../vfs/operations.ts";
 import { ATTRIBUTES_BYTES, writeFirstAttributes, writePostAttributes } from "./attributes.ts";

@@ -1,3 +1,5 @@
+// READLINK: the target of a symlink.
+
 import { writeFirstAttributes, writeObjectAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX } from "./protocol.ts";

@@ -1,3 +1,5 @@
+// REMOVE: removes a name that is not a directory's.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import { writeFirstWccData } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

@@ -1,3 +1,5 @@
+// RENAME: moves a name.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { writeFirstWccData, writeSecondWccData } from "./attributes.ts";

@@ -1,3 +1,5 @@
+// One NFSv3 request in work: its caller, and the objects that its handles name.
+
 import { OverlayError, Pending } from "../vfs/errors.ts";
 import type { Attributes, ChangeRequest, Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
 

@@ -1,3 +1,5 @@
+// RMDIR: removes an empty directory.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import { writeFirstWccData } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

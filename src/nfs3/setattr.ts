@@ -1,3 +1,5 @@
+// SETATTR: changes attributes, if the guard allows it.
+
 import { readSetAttributes, readTime, writeFirstWccData } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX } from "./protocol.ts";

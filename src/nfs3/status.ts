@@ -1,3 +1,5 @@
+// The nfsstat3 for each error of the overlay.
+
 import type { OverlayErrorCode } from "../vfs/errors.ts";
 
 export const NFS3_OK = 0;

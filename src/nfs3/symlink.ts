@@ -1,3 +1,5 @@
+// SYMLINK: makes a symlink.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import { readSetAttributes, writeCreated, writeFirstWccData } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";

@@ -1,3 +1,5 @@
+// WRITE: writes bytes to a file.
+
 import { RECORD_BYTES_MAX } from "../rpc/limits.ts";
 import type { EncodeResults } from "../rpc/program.ts";
 import { OverlayError } from "../vfs/errors.ts";

@@ -1,3 +1,5 @@
+// Who calls: credentials of AUTH_SYS, squashed and cached.
+
 import type { Credentials } from "../vfs/operations.ts";
 import { XdrError } from "../xdr/xdr-error.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";

@@ -1,3 +1,5 @@
+// One connection: reads records, has them executed, sends replies, and holds back a peer that does not read.
+
 import { Socket } from "node:net";
 import { sendFrom } from "../linux/socket.ts";
 import type { Slab } from "../xdr/xdr-writer.ts";

@@ -1,3 +1,5 @@
+// Executes calls: decodes them, runs procedures, waits where they wait, and sees to one reply each.
+
 import { Pending } from "../vfs/errors.ts";
 import { XdrError } from "../xdr/xdr-error.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";

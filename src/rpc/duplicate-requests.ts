@@ -1,3 +1,5 @@
+// The duplicate request cache.
+
 import { createHash, timingSafeEqual } from "node:crypto";
 import { XdrReader } from "../xdr/xdr-reader.ts";
 import { XdrWriter } from "../xdr/xdr-writer.ts";

@@ -1,3 +1,5 @@
+// Bounds on what peers can make a server hold, and the sizes that follow from the largest transfer.
+
 /** The most that one READ or WRITE moves. */
 export const TRANSFER_BYTES_MAX = 1024 * 1024;
 

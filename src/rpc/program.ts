@@ -1,3 +1,5 @@
+// What a remote program is to the dispatcher.
+
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import type { Caller } from "./caller.ts";

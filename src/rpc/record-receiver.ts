@@ -1,3 +1,5 @@
+// Cuts the byte stream of a connection into records.
+
 import { RECORD_BYTES_MAX, RECORD_FRAGMENTS_MAX } from "./limits.ts";
 
 /** The bytes of a connection are no records (RFC 5531 section 11), or records beyond the bounds: it cannot be followed further. */

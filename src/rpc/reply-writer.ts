@@ -1,3 +1,5 @@
+// Where the replies of a connection are written.
+
 import { Slab, XdrWriter } from "../xdr/xdr-writer.ts";
 import { AcceptStatus, type AuthStatus, MessageType, RejectStatus, ReplyStatus, RPC_VERSION } from "./rpc-message.ts";
 import type { SlabPool } from "./slab-pool.ts";

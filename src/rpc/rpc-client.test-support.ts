@@ -1,3 +1,5 @@
+// An RPC client for tests that shows the very bytes.
+
 import { connect, type NetConnectOpts, type Socket } from "node:net";
 import { XdrReader } from "../xdr/xdr-reader.ts";
 import { XdrWriter } from "../xdr/xdr-writer.ts";

@@ -1,3 +1,5 @@
+// The diagnostics channel for what a procedure throws and should not.
+
 import { channel } from "node:diagnostics_channel";
 
 /** What is published on `holdfast:rpc:failure` when a procedure throws what it should not. The server lives on. */

@@ -1,3 +1,5 @@
+// Registers programs with rpcbind (RFC 1833).
+
 import { connect, type NetConnectOpts, type Socket } from "node:net";
 import { XdrReader } from "../xdr/xdr-reader.ts";
 import { XdrWriter } from "../xdr/xdr-writer.ts";

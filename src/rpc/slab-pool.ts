@@ -1,3 +1,5 @@
+// The pool of memory for replies.
+
 import type { AddressedBytes } from "../linux/memory.ts";
 import { Slab } from "../xdr/xdr-writer.ts";
 import { LARGE_SLAB_BYTES, SMALL_SLAB_BYTES } from "./limits.ts";

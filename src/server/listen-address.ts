@@ -1,3 +1,5 @@
+// Addresses that a server listens at: TCP, and Unix sockets.
+
 import { lstatSync, unlinkSync } from "node:fs";
 import { connect, type Server } from "node:net";
 

@@ -1,3 +1,5 @@
+// The server: listeners, connections, registration with rpcbind, and an orderly end.
+
 import { createServer, isIP, type Server, type Socket } from "node:net";
 import type { AddressedBytes } from "../linux/memory.ts";
 import { mount3Program } from "../mount3/mount3-program.ts";

@@ -1,3 +1,5 @@
+// A server over an overlay in memory, and calls to it, for tests.
+
 import type { TestContext } from "node:test";
 import { allocate } from "../linux/memory.ts";
 import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";

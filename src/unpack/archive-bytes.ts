@@ -1,3 +1,5 @@
+// Opens an archive and decompresses its bytes.
+
 import { closeSync, createReadStream, fstatSync, openSync } from "node:fs";
 import { addAbortSignal, pipeline, Readable } from "node:stream";
 import * as zlib from "node:zlib";

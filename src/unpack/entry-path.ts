@@ -1,3 +1,5 @@
+// Names in an archive: split, checked, and told from whiteouts.
+
 import { EntryError, quoteName } from "./unpack-error.ts";
 
 /** Names of a layer, and what its whiteouts say (OCI image specification, "Image Layer Filesystem Changeset", "Whiteouts"). */

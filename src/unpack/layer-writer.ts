@@ -1,3 +1,5 @@
+// Writes the entries of an archive to a directory, as a lower.
+
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
 import { writeFrom } from "../linux/data.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";

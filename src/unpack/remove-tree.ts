@@ -1,3 +1,5 @@
+// Removes a tree without leaving its directory.
+
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { removeDirectory, unlinkName } from "../linux/names.ts";

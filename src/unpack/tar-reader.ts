@@ -1,3 +1,5 @@
+// Reads the entries of a tar archive, with the bytes of names and xattrs kept.
+
 import { extract } from "tar-stream";
 import type { ArchiveBytes } from "./archive-bytes.ts";
 import { EntryError, UnpackError } from "./unpack-error.ts";

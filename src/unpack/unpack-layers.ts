@@ -1,3 +1,5 @@
+// Unpacks the archives of an image to layers that all appear at the end.
+
 import { mkdirSync, rmdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { syncFileSystem } from "../linux/data.ts";

@@ -1,3 +1,5 @@
+// Names of files: the checks that all front ends share, and names as people see them.
+
 import { OverlayError } from "./errors.ts";
 
 /** A name for people: what is no UTF-8, or would upset a terminal, stands as \xNN. */

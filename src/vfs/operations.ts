@@ -1,3 +1,5 @@
+// The contract between the overlay and its front ends.
+
 import type { AddressedBytes } from "../linux/memory.ts";
 
 export type { AddressedBytes } from "../linux/memory.ts";

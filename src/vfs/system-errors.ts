@@ -1,3 +1,5 @@
+// From error numbers of Linux to errors of the overlay.
+
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
 

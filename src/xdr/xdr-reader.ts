@@ -1,3 +1,5 @@
+// Reads XDR items (RFC 4506).
+
 import { XdrError } from "./xdr-error.ts";
 
 /**

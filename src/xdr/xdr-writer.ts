@@ -1,3 +1,5 @@
+// Writes XDR items (RFC 4506).
+
 import type { AddressedBytes } from "../linux/memory.ts";
 
 /** A piece of addressed memory with the view through which integers are stored. Made once, used for many replies. */

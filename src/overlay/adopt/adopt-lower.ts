@@ -1,3 +1,5 @@
+// Adopts a lower that was an upper once: notes where its redirects lead from, and where the data of its metacopy files is.
+
 import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";

@@ -1,3 +1,5 @@
+// Adopts an upper that a kernel may have written: gives every copied up object its identity and its index entry.
+
 import type { Layer } from "../../layer/layer.ts";
 import { type Real, realKey } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";

@@ -1,3 +1,5 @@
+// Finds the data of a metacopy file by its path, as the kernel does.
+
 import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";

@@ -1,3 +1,5 @@
+// Gives every object of an upper the portable id that it lacks.
+
 import { namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";

@@ -1,3 +1,5 @@
+// Puts right what a copy to another place or disk has changed in upper and work: portable ids, and index entries that were links.
+
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { keyOf, lookOf, type PortableUpper } from "../../layer/portable-upper.ts";

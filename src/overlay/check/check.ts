@@ -1,3 +1,5 @@
+// `holdfast check`, in rounds: look, repair, look again, until nothing can be repaired any more.
+
 import { syncFileSystem } from "../../linux/data.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { Check } from "./context.ts";

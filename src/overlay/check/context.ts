@@ -1,3 +1,5 @@
+// One pass of a check: the layers, the findings, and the counts.
+
 import { visitEntries } from "../../linux/directory.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";

@@ -1,3 +1,5 @@
+// Judges which lower directories are merged into which directories of upper.
+
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import type { Check } from "./context.ts";

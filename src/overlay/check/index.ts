@@ -1,3 +1,5 @@
+// Reads and judges the index.
+
 import type { Layer } from "../../layer/layer.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";

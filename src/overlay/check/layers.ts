@@ -1,3 +1,5 @@
+// Opens the layers that a check looks at, without the engine.
+
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { type Layer, LayerOpener, type OverlayXattrs, openDirectory, privateTree, refuseOverlaps } from "../../layer/layer.ts";

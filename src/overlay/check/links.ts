@@ -1,3 +1,5 @@
+// Judges link counts and the records of them.
+
 import type { Layer } from "../../layer/layer.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { close, O, openAt } from "../../linux/open.ts";

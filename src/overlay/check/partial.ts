@@ -1,3 +1,5 @@
+// Judges the records of files without, or with a part of, their data.
+
 import { closeSync, readSync } from "node:fs";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { readLink } from "../../linux/names.ts";

@@ -1,3 +1,5 @@
+// The check of an export with portable handles: ids, and what leads from them to objects.
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer/layer.ts";

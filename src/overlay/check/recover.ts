@@ -1,3 +1,5 @@
+// Completes the change that a killed server has left, before a check looks.
+
 import { join } from "node:path";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
 import { must } from "../../vfs/system-errors.ts";

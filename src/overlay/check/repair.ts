@@ -1,3 +1,5 @@
+// The changes that repairs are made of.
+
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { linkDescriptor, makeDirectory, makeNode, makeSymlink, RENAME, renameName, unlinkName } from "../../linux/names.ts";

@@ -1,3 +1,5 @@
+// What a check tells its caller.
+
 import type { CheckCounts } from "./context.ts";
 import type { Finding } from "./findings.ts";
 import type { UpperState } from "./layers.ts";

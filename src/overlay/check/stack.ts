@@ -1,3 +1,5 @@
+// Judges whether upper, work and lowers belong together.
+
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { getXattr } from "../../linux/xattr.ts";

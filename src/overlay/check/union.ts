@@ -1,3 +1,5 @@
+// The union as a check sees it: a second implementation of look-up, without caches, that judges the engine's.
+
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";

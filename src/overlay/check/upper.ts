@@ -1,3 +1,5 @@
+// Walks upper and judges each object by itself and by the index.
+
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";

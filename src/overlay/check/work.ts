@@ -1,3 +1,5 @@
+// Judges the work folder apart from the index.
+
 import { closeSync, readFileSync } from "node:fs";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { readLink } from "../../linux/names.ts";

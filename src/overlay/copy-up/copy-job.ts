@@ -1,3 +1,5 @@
+// Copies the data of a file to upper in another thread, and gives up copies that nobody claims.
+
 import { close } from "../../linux/open.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";

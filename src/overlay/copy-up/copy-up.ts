@@ -1,3 +1,5 @@
+// Copies an object up: builds it in work and publishes it in the index and under its name in one step.
+
 import { mayShareExtents } from "../../layer/copy-data.ts";
 import type { Layer } from "../../layer/layer.ts";
 import { namesInPath } from "../../layer/path-search.ts";

@@ -1,3 +1,5 @@
+// Fills a metacopy file with its data.
+
 import { changeTimes } from "../../linux/attributes.ts";
 import { close, O } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";

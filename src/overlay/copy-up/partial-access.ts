@@ -1,3 +1,5 @@
+// Reads, writes and cuts files of upper that do not have all of their data yet.
+
 import type { AddressedBytes } from "../../linux/memory.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType, type SetAttributes } from "../../vfs/operations.ts";

@@ -1,3 +1,5 @@
+// Finds the real file that holds the data of a metacopy file, from the notes in `work/holdfast/data`.
+
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
 import { type DescriptorCache, Real } from "../../layer/real.ts";
 import { ENODATA } from "../../linux/errno.ts";

@@ -1,3 +1,5 @@
+// One partial file in memory: which of its granules are present in upper, and which are on their way.
+
 import type { Real } from "../../layer/real.ts";
 import type { OverlayError } from "../../vfs/errors.ts";
 import type { Timespec } from "../../vfs/operations.ts";

@@ -1,3 +1,5 @@
+// All partial files of an export: made, written to, filled in the background, completed, and found again at a start.
+
 import { mayShareExtents } from "../../layer/copy-data.ts";
 import { Real } from "../../layer/real.ts";
 import { changeTimes } from "../../linux/attributes.ts";

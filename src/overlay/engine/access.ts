@@ -1,3 +1,5 @@
+// Who may do what: permission bits, ACLs and the access bits of NFS.
+
 import type { Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";

@@ -1,3 +1,5 @@
+// The type of the state that all parts of the overlay work on.
+
 import type { SipKey } from "../../handle/sip-hash.ts";
 import { type HandleSigner, ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";

@@ -1,3 +1,5 @@
+// Immutable and append-only objects of lowers, which stay so for every client.
+
 import { STATX_ATTR, type Stat } from "../../linux/stat.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";

@@ -1,3 +1,5 @@
+// The overlay format's record of a real object, and our own xattr with the identity of a copied-up one.
+
 import { KERNEL_HANDLE_BYTES_MAX } from "../../layer/layer.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 

@@ -1,3 +1,5 @@
+// The value of a `redirect` xattr as names.
+
 import { OverlayError } from "../../vfs/errors.ts";
 import { isDot, isDotDot, NAME_BYTES_MAX } from "../../vfs/names.ts";
 

@@ -1,3 +1,5 @@
+// Tells whiteouts of either form from other objects.
+
 import { close, O, openAt } from "../../linux/open.ts";
 import { type Stat, statAt } from "../../linux/stat.ts";
 import { getXattr, getXattrAt } from "../../linux/xattr.ts";

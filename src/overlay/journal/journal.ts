@@ -1,3 +1,5 @@
+// Makes changes exactly once over a kill or a power failure: the intent, and the answers to requests.
+
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// Puts the steps of one change together and has the journal make them.
+
 import type { DescriptorCache, Real } from "../../layer/real.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import type { Stat } from "../../linux/stat.ts";

@@ -1,3 +1,5 @@
+// The steps that changes consist of: how each is made, and how a recovery sees whether it was.
+
 import { PORTABLE } from "../../layer/portable-id.ts";
 import { changeTimes } from "../../linux/attributes.ts";
 import { truncateFile } from "../../linux/data.ts";

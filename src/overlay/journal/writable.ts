@@ -1,3 +1,5 @@
+// The part of an export that can be written, with the journal through which it is changed.
+
 import type { UpperState } from "../work/upper-state.ts";
 import type { Journal } from "./journal.ts";
 

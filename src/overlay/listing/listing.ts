@@ -1,3 +1,5 @@
+// Listings of directories in memory, and the cursors that walk them.
+
 import type { Layer } from "../../layer/layer.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";

@@ -1,3 +1,5 @@
+// Finds the object of a handle: climbs from the real directory to a known one, and descends by names.
+
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import { realKey } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";

@@ -1,3 +1,5 @@
+// From real objects under a name to the Node of their identity.
+
 import { sipHash, sipHashHi, sipHashLo } from "../../handle/sip-hash.ts";
 import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";

@@ -1,3 +1,5 @@
+// Finds one name in a stack of real directories: whiteouts, opaque directories and redirects.
+
 import { CASEFOLD_REASON, isCasefolded } from "../../layer/casefold.ts";
 import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";

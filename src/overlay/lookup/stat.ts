@@ -1,3 +1,5 @@
+// The attributes and link count of an object.
+
 import { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";

@@ -1,3 +1,5 @@
+// The bounded cache of objects in memory.
+
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { DescriptorCache } from "../../layer/real.ts";
 import { FileType } from "../../vfs/operations.ts";

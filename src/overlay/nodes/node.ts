@@ -1,3 +1,5 @@
+// One object of the overlay in memory.
+
 import type { Real } from "../../layer/real.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import type { Stat } from "../../linux/stat.ts";

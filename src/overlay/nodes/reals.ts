@@ -1,3 +1,5 @@
+// Makes Reals of what was opened or looked up, and names them by records and file ids.
+
 import type { Layer } from "../../layer/layer.ts";
 import { Real, RealObjectError } from "../../layer/real.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";

@@ -1,3 +1,5 @@
+// Decides between kernel and portable handles for an export.
+
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { HandleKind } from "../../layer/layer.ts";

@@ -1,3 +1,5 @@
+// The names in an export's own folder that only some commands write, and an interrupted rebind undone.
+
 import { existsSync, readFileSync, renameSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Layer } from "../../layer/layer.ts";

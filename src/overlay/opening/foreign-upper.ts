@@ -1,3 +1,5 @@
+// Refuses an upper that somebody else has made or uses, before it is served.
+
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, overlayXattrs, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";

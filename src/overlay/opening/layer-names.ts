@@ -1,3 +1,5 @@
+// The names by which layers are recognised: by root handle, and by the names in the root.
+
 import { createHash } from "node:crypto";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";

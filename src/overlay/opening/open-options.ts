@@ -1,3 +1,5 @@
+// What a caller may ask of `openOverlay`.
+
 import type { HandleKind } from "../../layer/layer.ts";
 import type { MoveReport } from "../adopt/moved.ts";
 import type { PartialLimits } from "../data/partials.ts";

@@ -1,3 +1,5 @@
+// Opens an export: layers, place, registry, engine, recovery and adoption, in this order.
+
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { sipKey } from "../../handle/sip-hash.ts";

@@ -1,3 +1,5 @@
+// What `openOverlay` gives: the overlay, and what its user should be told.
+
 import type { Credentials } from "../../vfs/operations.ts";
 import type { UpperReport } from "../adopt/adopt-upper.ts";
 import type { Overlay } from "../operations/overlay.ts";

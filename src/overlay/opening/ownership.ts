@@ -1,3 +1,5 @@
+// Whose an upper is: the lock, the marker that keeps the kernel away, and whether it must be adopted.
+
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";

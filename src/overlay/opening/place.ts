@@ -1,3 +1,5 @@
+// Where upper, work and state of an export lie, and the folders made for a new one.
+
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, realpathSync, rmdirSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";

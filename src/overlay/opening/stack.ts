@@ -1,3 +1,5 @@
+// The layers of an export against its registry: homes, inode spaces, and whether they are those of before.
+
 import { randomBytes } from "node:crypto";
 import { type Layer, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";

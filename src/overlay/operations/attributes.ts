@@ -1,3 +1,5 @@
+// GETATTR and SETATTR of the overlay: attributes as clients see them, and changes as chmod(2), chown(2) and truncate(2) make them.
+
 import { fstat, Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { type Attributes, type Credentials, FileType, type SetAttributes, type Timespec } from "../../vfs/operations.ts";

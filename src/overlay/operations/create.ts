@@ -1,3 +1,5 @@
+// Makes new objects and new names of objects.
+
 import { changeTimes } from "../../linux/attributes.ts";
 import { truncateFile } from "../../linux/data.ts";
 import { linkDescriptor, makeSymlink, RENAME, unlinkName } from "../../linux/names.ts";

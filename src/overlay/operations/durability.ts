@@ -1,3 +1,5 @@
+// The shared flush that makes changes of names and attributes stable.
+
 import { changeTimes } from "../../linux/attributes.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { failed } from "../../vfs/system-errors.ts";

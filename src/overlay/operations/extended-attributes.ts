@@ -1,3 +1,5 @@
+// Extended attributes and ACLs, as the xattr system calls treat them.
+
 import type { OverlayXattrs } from "../../layer/layer.ts";
 import { OVERRIDE_XATTR } from "../../layer/rights.ts";
 import { ERRNO } from "../../linux/errno.ts";

@@ -1,3 +1,5 @@
+// The overlay as front ends see it: every operation checks, does its one change, and answers.
+
 import { randomFillSync } from "node:crypto";
 import { parseHandle, SIGNATURE_BYTES } from "../../handle/wire-handle.ts";
 import { RealObjectError } from "../../layer/real.ts";

@@ -1,3 +1,5 @@
+// Removes names, and settles what that means for the object.
+
 import { visitEntries } from "../../linux/directory.ts";
 import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";

@@ -1,3 +1,5 @@
+// Moves and exchanges names, with the redirects that directories need.
+
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { RENAME, renameName, unlinkName } from "../../linux/names.ts";

@@ -1,3 +1,5 @@
+// Runs operations that may have to wait, for callers that are not servers.
+
 import { Pending } from "../../vfs/errors.ts";
 import type { Overlay } from "./overlay.ts";
 

@@ -1,3 +1,5 @@
+// The job that searches a lower for the path of a portable id.
+
 import { searchPath, type TOO_FAR } from "../../layer/path-search.ts";
 
 /** Of the directories that the object of a portable id may lie in. */

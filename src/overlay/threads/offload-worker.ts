@@ -1,3 +1,5 @@
+// The worker thread: runs one job after the other.
+
 import { parentPort } from "node:worker_threads";
 import { copyData, copyRanges } from "../../layer/copy-data.ts";
 import { syncFile, syncFileSystem, writeOut } from "../../linux/data.ts";

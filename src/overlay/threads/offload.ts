@@ -1,3 +1,5 @@
+// A pool of worker threads for what may wait long for a disk.
+
 import { Worker } from "node:worker_threads";
 import type { Ranges } from "../../layer/copy-data.ts";
 import type { FoundPath, PathRequest } from "./find-path.ts";

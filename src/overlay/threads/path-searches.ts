@@ -1,3 +1,5 @@
+// Searches for the paths of portable ids that are made in other threads, at most so many at a time.
+
 import type { Layer } from "../../layer/layer.ts";
 import { TOO_FAR } from "../../layer/path-search.ts";
 import { PortableLower, type SearchElsewhere } from "../../layer/portable-lower.ts";

@@ -1,3 +1,5 @@
+// Keeps the main thread from waiting for the disk of a slow lower.
+
 import type { Layer } from "../../layer/layer.ts";
 import { SEPARATOR } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";

@@ -1,3 +1,5 @@
+// Reads file content that the kernel has in memory, or waits for a thread that fetches it.
+
 import type { DescriptorCache, Real } from "../../layer/real.ts";
 import { RWF_NOWAIT, readInto, readVector } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";

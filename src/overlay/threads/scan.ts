@@ -1,3 +1,5 @@
+// Lists the union of real directories in the order of cookies.
+
 import { type SipKey, sipHash, sipHashHi, sipHashLo } from "../../handle/sip-hash.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { Stat } from "../../linux/stat.ts";

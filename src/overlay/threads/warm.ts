@@ -1,3 +1,5 @@
+// The job that has the kernel read metadata or content into memory.
+
 import { namesInPath, openInTree, openNames } from "../../layer/path-search.ts";
 import { readAhead, readInto } from "../../linux/data.ts";
 import { visitEntries } from "../../linux/directory.ts";

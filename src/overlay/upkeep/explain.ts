@@ -1,3 +1,5 @@
+// Explains a handle: its fields, its object and its paths.
+
 import { PROVIDER_KERNEL, PROVIDER_PORTABLE, parseHandle, ROOT_HOME } from "../../handle/wire-handle.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";

@@ -1,3 +1,5 @@
+// Gives a copied upper an identity of its own.
+
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";

@@ -1,3 +1,5 @@
+// Adds, rotates and drops the keys that sign handles.
+
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openPath } from "../../linux/open.ts";

@@ -1,3 +1,5 @@
+// Compares new images with those that an export has, so that handles of unchanged files go on.
+
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";

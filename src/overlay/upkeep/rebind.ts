@@ -1,3 +1,5 @@
+// Turns an export with kernel handles into one with portable handles that keeps them.
+
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, USER_XATTRS } from "../../layer/layer.ts";

@@ -1,3 +1,5 @@
+// Makes an upper what the kernel's overlayfs expects, and gives it back.
+
 import { rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { USER_XATTRS } from "../../layer/layer.ts";

@@ -1,3 +1,5 @@
+// Completes all files that were copied up without some of their data.
+
 import { Real } from "../../layer/real.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { readLink } from "../../linux/names.ts";

@@ -1,3 +1,5 @@
+// The index: from a lower object to its copy in upper.
+
 import type { Layer } from "../../layer/layer.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";

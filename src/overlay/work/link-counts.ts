@@ -1,3 +1,5 @@
+// Records of how many names of a lower file were removed, and how many names of a copy lie in the index alone.
+
 import { visitEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../../linux/names.ts";

@@ -1,3 +1,5 @@
+// Redirects that are too long for an xattr, as files in work.
+
 import { lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";

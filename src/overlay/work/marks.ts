@@ -1,3 +1,5 @@
+// The overlay's marks on inodes that can have no xattr, kept in work.
+
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";

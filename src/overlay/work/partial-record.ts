@@ -1,3 +1,5 @@
+// The record on disk of which granules of a partial file are present.
+
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

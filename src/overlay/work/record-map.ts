@@ -1,3 +1,5 @@
+// A map on disk between real objects.
+
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { visitEntries } from "../../linux/directory.ts";

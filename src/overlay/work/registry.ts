@@ -1,3 +1,5 @@
+// The registry: identity, secrets and numbers of an export, kept for ever.
+
 import { randomBytes } from "node:crypto";
 import {
 	closeSync,

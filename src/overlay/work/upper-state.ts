@@ -1,3 +1,5 @@
+// The part of an export that can be written, without its journal.
+
 import type { Layer } from "../../layer/layer.ts";
 import type { PortableUpper } from "../../layer/portable-upper.ts";
 import type { IndexDirectory } from "./index-directory.ts";

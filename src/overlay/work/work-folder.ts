@@ -1,3 +1,5 @@
+// The work folder: temporary names, orphans, and their removal.
+
 import { visitEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { linkName, makeDirectory, makeFile, makeNode, RENAME, removeDirectory, renameName, unlinkName } from "../../linux/names.ts";

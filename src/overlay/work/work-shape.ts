@@ -1,3 +1,5 @@
+// Refuses a work folder in which something odd stands where an overlay keeps its own.
+
 import { lstatSync, readdirSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { LayerError } from "../../layer/layer-error.ts";
