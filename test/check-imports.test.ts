@@ -17,7 +17,9 @@ function check(top: string, files: Record<string, string>) {
 const base = {
 	"src/overlay/operations/overlay.ts": 'import type { Layer } from "../../layer/layer.ts";\n',
 	"src/layer/layer.ts": "export type Layer = number;\n",
-	"src/nfs3/read.ts": 'import { a } from "../overlay/operations/overlay.ts";\n',
+	"src/vfs/operations.ts": "",
+	"src/nfs3/read.ts": 'import { a } from "../vfs/operations.ts";\n',
+	"src/server/server.ts": 'import { a } from "../overlay/operations/overlay.ts";\n',
 	"src/mount3/mnt.ts": "",
 	"test/support/client.ts": "",
 };
@@ -43,6 +45,53 @@ const cases: [name: string, files: Record<string, string>, complaint: RegExp | n
 		"an upward import between rooms of the overlay",
 		{ "src/overlay/format/x.ts": 'import "../operations/overlay.ts";\n' },
 		/overlay\/operations is above overlay\/format/,
+	],
+	[
+		"a front end that imports the overlay",
+		{ "src/nfs3/x.ts": 'import "../overlay/operations/overlay.ts";\n' },
+		/nfs3 knows the contract in vfs/,
+	],
+	[
+		"a front end that imports a layer",
+		{ "src/mount3/x.ts": 'import type { A } from "../layer/layer.ts";\n' },
+		/mount3 knows the contract in vfs/,
+	],
+	["a test of a front end may make an overlay", { "src/nfs3/x.test.ts": 'import "../overlay/operations/overlay.ts";\n' }, null],
+	[
+		"claims that know the wire",
+		{ "src/claims/x.ts": 'import "../xdr/reader.ts";\n', "src/xdr/reader.ts": "" },
+		/claims knows the contract in vfs/,
+	],
+	["a room above the front ends' own", { "src/exports/x.ts": 'import "../nfs3/read.ts";\n' }, /nfs3 is above exports/],
+	[
+		"a room for changes, between upkeep and opening",
+		{
+			"src/overlay/changes/x.ts": 'import "../opening/y.ts";\n',
+			"src/overlay/opening/y.ts": "",
+			"src/overlay/upkeep/z.ts": 'import "../changes/x.ts";\n',
+		},
+		null,
+	],
+	[
+		"a circle of two files",
+		{ "src/layer/a.ts": 'import "./b.ts";\n', "src/layer/b.ts": '\nimport type { A } from "./a.ts";\n' },
+		/^src\/layer\/b.ts:2: closes a circle: src\/layer\/a.ts -> src\/layer\/b.ts -> src\/layer\/a.ts$/m,
+	],
+	[
+		"a circle of three files that is entered from outside",
+		{
+			"src/cli/main.ts": 'import "../layer/b.ts";\n',
+			"src/layer/a.ts": 'import "./b.ts";\n',
+			"src/layer/b.ts": 'export * from "./c.ts";\n',
+			"src/layer/c.ts": 'import type { A } from "./a.ts";\n',
+		},
+		/closes a circle: src\/layer\/b.ts -> src\/layer\/c.ts -> src\/layer\/a.ts -> src\/layer\/b.ts/,
+	],
+	["a file that imports itself", { "src/layer/a.ts": 'import type { A } from "./a.ts";\n' }, /src\/layer\/a.ts -> src\/layer\/a.ts/],
+	[
+		"two ways to one file are no circle",
+		{ "src/layer/a.ts": 'import "./b.ts";\nimport "./c.ts";\n', "src/layer/b.ts": 'import "./c.ts";\n', "src/layer/c.ts": "" },
+		null,
 	],
 	["rooms of one row", { "src/nfs3/x.ts": 'import "../mount3/mnt.ts";\n' }, /do not know each other/],
 	["a test of src upward", { "src/layer/a.test.ts": 'import "../overlay/operations/overlay.ts";\n' }, /overlay\/operations is above layer/],
