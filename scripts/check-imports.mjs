@@ -39,6 +39,7 @@ const rows = [
 	["handle"],
 	["vfs"],
 	["linux"],
+	["collections"],
 ];
 const rowOf = new Map(rows.flatMap((rooms, row) => rooms.map((room) => [room, row])));
 

@@ -1,5 +1,6 @@
 // Portable ids in a lower: from path to id, and from id back to path.
 
+import { RecentMap } from "../collections/recent-map.ts";
 import { visitEntries } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
@@ -15,7 +16,6 @@ import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelo
 import type { RebaseRows } from "./rebase-rows.ts";
 import type { Rebound } from "./rebound.ts";
 import type { ReboundRow } from "./rebound-rows.ts";
-import { setRecent } from "./recent.ts";
 
 /** Paths that are remembered: what is not costs a search. */
 const PLACES_MAX = 65_536;
@@ -83,7 +83,7 @@ export class PortableLower implements HandleProvider {
 	#lastAbove: Buffer | null = null;
 	#lastAboveKey = "";
 	/** Ids that are searched for elsewhere: whoever asks again does not begin anew. */
-	readonly #far = new Map<string, true>();
+	readonly #far = new RecentMap<string, true>(FAR_MAX);
 
 	constructor(root: number) {
 		this.#root = root;
@@ -201,7 +201,7 @@ export class PortableLower implements HandleProvider {
 
 	/** It takes a long search. */
 	noteFar(id: Buffer): void {
-		setRecent(this.#far, id.toString("latin1"), true, FAR_MAX);
+		this.#far.set(id.toString("latin1"), true);
 	}
 
 	/** What a search has found. */
@@ -381,7 +381,7 @@ export class PortableLower implements HandleProvider {
 
 	#search(id: Buffer): Buffer[] | null {
 		const elsewhere = this.searchElsewhere;
-		const isFar = this.#far.has(id.toString("latin1"));
+		const isFar = this.#far.get(id.toString("latin1")) === true;
 		if (elsewhere !== null && (isFar || elsewhere.mayWait())) {
 			elsewhere.search(id, isFar ? Number.POSITIVE_INFINITY : INLINE_ENTRIES);
 			return null;

@@ -1,6 +1,7 @@
 // Portable ids in an upper: an xattr on each object, and links in work that lead back to it.
 
 import { randomBytes } from "node:crypto";
+import { RecentMap } from "../collections/recent-map.ts";
 import { namesOf } from "../linux/directory.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
@@ -13,7 +14,6 @@ import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts"
 import { LayerError } from "./layer-error.ts";
 import { openNames, PATH_GONE } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
-import { setRecent } from "./recent.ts";
 
 /** Folders of `work/holdfast`. */
 const FILES = "ids";
@@ -55,7 +55,7 @@ export class PortableUpper implements HandleProvider {
 	/** Of what can carry no xattr and had a kernel handle, by the names of their ids; filled where an upper was copied. */
 	readonly #births = new Map<string, Birth>();
 	/** Of directories, by their ids in hex. */
-	readonly #places = new Map<string, DirectoryPlace>();
+	readonly #places = new RecentMap<string, DirectoryPlace>(NAMES_MAX);
 
 	/** `own`: a descriptor of `work/holdfast`. `xattr`: the name of the one for ids; `entryXattr`: of what an index entry says of its directory. */
 	constructor(root: number, own: number, xattr: string, entryXattr: string) {
@@ -186,7 +186,7 @@ export class PortableUpper implements HandleProvider {
 		const key = keyOf(id);
 		const place = { above: keyOf(above), name: Buffer.from(name as string) };
 		const status = this.#write(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
-		if (status === 0) setRecent(this.#places, key, place, NAMES_MAX);
+		if (status === 0) this.#places.set(key, place);
 		return status;
 	}
 
@@ -348,7 +348,7 @@ export class PortableUpper implements HandleProvider {
 		if (text === null || slash < 0) return null;
 		const place = { above: text.toString("latin1", 0, slash), name: text.subarray(slash + 1) };
 		if (!/^k?[0-9a-f]+$/.test(place.above) || place.name.length === 0 || place.name.includes(0x2f)) return null;
-		setRecent(this.#places, key, place, NAMES_MAX);
+		this.#places.set(key, place);
 		return place;
 	}
 

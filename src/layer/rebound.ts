@@ -1,12 +1,12 @@
 // Keeps the ids that objects of lowers had before their export was rebound.
 
+import { RecentMap } from "../collections/recent-map.ts";
 import { ERRNO } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import type { Trail } from "./handle-provider.ts";
 import { namesInPath } from "./path-search.ts";
 import { checkIn, PORTABLE } from "./portable-id.ts";
 import type { ReboundRow, ReboundRows } from "./rebound-rows.ts";
-import { setRecent } from "./recent.ts";
 
 const KNOWN_MAX = 65_536;
 
@@ -32,7 +32,7 @@ export class Rebound {
 	readonly #rows: ReboundRows;
 	readonly #layers: readonly PathLower[];
 	/** By id. */
-	readonly #known = new Map<string, Known>();
+	readonly #known = new RecentMap<string, Known>(KNOWN_MAX);
 
 	constructor(rows: ReboundRows, layers: readonly PathLower[]) {
 		this.#rows = rows;
@@ -44,7 +44,7 @@ export class Rebound {
 		const row = this.#rows.byPath(this.#layers.indexOf(layer), id.bytes);
 		// another object is in its place now, which the old handles do not name
 		if (row === null || !row.check.equals(checkIn(id.bytes))) return id;
-		setRecent(this.#known, keyOf(row.handle), { row, pathId: id }, KNOWN_MAX);
+		this.#known.set(keyOf(row.handle), { row, pathId: id });
 		return row.handle;
 	}
 
@@ -87,7 +87,7 @@ export class Rebound {
 		const row = this.#rows.byHandle(handle);
 		if (row === null) return null;
 		const found = { row, pathId: null };
-		setRecent(this.#known, key, found, KNOWN_MAX);
+		this.#known.set(key, found);
 		return found;
 	}
 }

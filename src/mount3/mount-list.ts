@@ -1,5 +1,7 @@
 // The list of mounts that DUMP answers from.
 
+import { RecentMap } from "../collections/recent-map.ts";
+
 /** Entries beyond it push out the oldest: DUMP is for people to look at, nothing depends on it. */
 const ENTRIES_MAX = 1024;
 
@@ -11,13 +13,10 @@ export interface MountEntry {
 
 /** Who has mounted what, as far as clients say (RFC 1813 section 5.2.2). In memory only. */
 export class MountList {
-	readonly #entries = new Map<string, MountEntry>();
+	readonly #entries = new RecentMap<string, MountEntry>(ENTRIES_MAX);
 
 	add(host: string, path: string): void {
-		const key = `${host}\0${path}`;
-		this.#entries.delete(key);
-		this.#entries.set(key, { host, path });
-		if (this.#entries.size > ENTRIES_MAX) this.#entries.delete(this.#entries.keys().next().value as string);
+		this.#entries.set(`${host}\0${path}`, { host, path });
 	}
 
 	remove(host: string, path: string): void {
@@ -25,12 +24,12 @@ export class MountList {
 	}
 
 	removeAll(host: string): void {
-		for (const [key, entry] of this.#entries) {
+		for (const [key, entry] of this.#entries.entries()) {
 			if (entry.host === host) this.#entries.delete(key);
 		}
 	}
 
-	entries(): Iterable<MountEntry> {
-		return this.#entries.values();
+	*entries(): Generator<MountEntry> {
+		for (const [, entry] of this.#entries.entries()) yield entry;
 	}
 }

@@ -1,5 +1,6 @@
 // Keeps READDIRPLUS replies for as long as the directory has not changed.
 
+import { RecentMap } from "../collections/recent-map.ts";
 import type { OverlayOperations } from "../vfs/operations.ts";
 
 /** Of all pages of one overlay. */
@@ -16,7 +17,7 @@ interface Page {
 
 /** Replies of READDIRPLUS as they were written last, for as long as nothing has changed: many clients read the same directories. */
 export class PageCache {
-	readonly #pages = new Map<string, Page>();
+	readonly #pages = new RecentMap<string, Page>();
 	#bytes = 0;
 
 	/** Null where there is none, or one that may be out of date. */
@@ -33,9 +34,9 @@ export class PageCache {
 		if (former !== undefined) this.#drop(key, former);
 		this.#pages.set(key, { changes, time, bytes });
 		this.#bytes += bytes.length;
-		for (const [oldest, page] of this.#pages) {
-			if (this.#bytes <= BYTES_MAX) return;
-			this.#drop(oldest, page);
+		while (this.#bytes > BYTES_MAX) {
+			const oldest = this.#pages.oldest as string;
+			this.#drop(oldest, this.#pages.get(oldest) as Page);
 		}
 	}
 

@@ -1,6 +1,7 @@
 // The duplicate request cache.
 
 import { createHash, timingSafeEqual } from "node:crypto";
+import { RecentMap } from "../collections/recent-map.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";
 import { XdrWriter } from "../xdr/xdr-writer.ts";
 
@@ -74,7 +75,7 @@ export interface RequestClient<Connection> {
 export class DuplicateRequests<Connection> {
 	readonly #clock: () => number;
 	readonly #limits: DuplicateRequestLimits;
-	readonly #clients = new Map<string, RequestClient<Connection>>();
+	readonly #clients = new RecentMap<string, RequestClient<Connection>>();
 
 	/** `clock`: milliseconds since the epoch. */
 	constructor(clock: () => number, limits: DuplicateRequestLimits = DEFAULT_DUPLICATE_REQUEST_LIMITS) {
@@ -96,16 +97,15 @@ export class DuplicateRequests<Connection> {
 
 	/** The client of this name, now the most recent one. */
 	#client(name: string): RequestClient<Connection> {
-		const known = this.#clients.get(name);
+		const known = this.#clients.use(name);
 		const client = known ?? { name, entries: new Map(), order: [], oldest: 0, replyBytes: 0, connections: 0 };
-		if (known !== undefined) this.#clients.delete(name);
-		else if (this.#clients.size >= this.#limits.clients) this.#dropOldestClient();
+		if (known === undefined && this.#clients.size >= this.#limits.clients) this.#dropOldestClient();
 		this.#clients.set(name, client);
 		return client;
 	}
 
 	#dropOldestClient(): void {
-		for (const [name, client] of this.#clients) {
+		for (const [name, client] of this.#clients.entries()) {
 			if (client.connections > 0 || isRunning(client)) continue;
 			this.#clients.delete(name);
 			return;
@@ -180,7 +180,7 @@ export class DuplicateRequests<Connection> {
 		file.u32(FILE_MAGIC);
 		file.u32(FILE_VERSION);
 		file.u64FromNumber(now);
-		for (const client of this.#clients.values()) {
+		for (const [, client] of this.#clients.entries()) {
 			for (const entry of client.entries.values()) {
 				if (entry.reply === null) continue;
 				file.bool(true);

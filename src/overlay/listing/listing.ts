@@ -1,5 +1,6 @@
 // Listings of directories in memory, and the cursors that walk them.
 
+import { RecentMap } from "../../collections/recent-map.ts";
 import type { Layer } from "../../layer/layer.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
@@ -214,7 +215,7 @@ export class Listings {
 	readonly limits: ListingLimits;
 	readonly #engine: Engine;
 	/** By directory, at most two windows: a request that goes on from one into the next begins again in the first when that is there. */
-	readonly #listings = new Map<string, Listing[]>();
+	readonly #listings = new RecentMap<string, Listing[]>();
 	readonly #jobs = new Map<string, ScanJob>();
 	/** Scans that failed off the main thread, for the pass that waits for them. */
 	readonly #failures = new Map<string, Error>();
@@ -236,8 +237,7 @@ export class Listings {
 		const windows = this.#listings.get(key);
 		const known = windows?.find((window) => window.covers(hi, lo));
 		if (windows !== undefined && known !== undefined) {
-			this.#listings.delete(key);
-			this.#listings.set(key, windows);
+			this.#listings.use(key);
 			return known;
 		}
 		const job = this.#jobs.get(key);
@@ -323,10 +323,7 @@ export class Listings {
 		const windows = former === undefined ? [listing] : [listing, former];
 		this.#listings.set(key, windows);
 		for (const window of windows) this.#bytes += window.bytes;
-		for (const [oldest] of this.#listings) {
-			if (this.#bytes <= this.limits.cacheBytes || oldest === key) break;
-			this.#drop(oldest);
-		}
+		while (this.#bytes > this.limits.cacheBytes && this.#listings.oldest !== key) this.#drop(this.#listings.oldest as string);
 		return listing;
 	}
 

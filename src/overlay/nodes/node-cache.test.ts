@@ -60,6 +60,20 @@ test("what was used since the cache last looked gets a second chance, and only o
 	);
 });
 
+test("objects that come and go one after the other are evicted without iterating over a Map", (t) => {
+	const cache = cacheOf(50, some(50));
+	for (const way of ["entries", "keys", "values", "forEach", Symbol.iterator] as const) {
+		t.mock.method(Map.prototype, way, () => assert.fail("a Map was iterated over"));
+	}
+	const nodes = Array.from({ length: 500 }, (_, i) => node(1000 + i));
+	for (const one of nodes) {
+		cache.add(one);
+		cache.trim(null);
+	}
+	assert.equal(cache.size, 50);
+	assert.deepEqual(nodes.map(isIn(cache)).lastIndexOf(false), 449);
+});
+
 test("trim ends at the limit even if every object was used", () => {
 	const nodes = some(10);
 	const cache = cacheOf(3, nodes);

@@ -26,7 +26,11 @@ const keyBytes = Buffer.alloc(4096);
  */
 export class NodeCache {
 	readonly limit: number;
+	/** Only finds them: a Map from which the first entry goes again and again takes ever longer to find its first entry. */
 	readonly #nodes = new Map<string, Node>();
+	/** All but the root, in the order in which eviction looks at them: a list through Node.younger and Node.older. */
+	#youngest: Node | null = null;
+	#oldest: Node | null = null;
 	/** Directories by each of their real directories, and copied up files by their upper inode. */
 	readonly #byReal = new Map<string, Node>();
 	readonly #descriptors: DescriptorCache;
@@ -60,8 +64,9 @@ export class NodeCache {
 	}
 
 	add(node: Node): void {
-		if (node.home === ROOT_HOME) this.#root = node;
 		this.#nodes.set(node.key, node);
+		if (node.home === ROOT_HOME) this.#root = node;
+		else this.#link(node);
 		this.noteReals(node);
 	}
 
@@ -83,6 +88,7 @@ export class NodeCache {
 		if (node.listedIn !== null) node.listedIn[node.listedAt] = undefined;
 		node.listedIn = null;
 		if (node.parent !== null && node.name !== null) forgetChild(node.parent, node.name);
+		this.#unlink(node);
 		if (this.#nodes.get(node.key) === node) this.#nodes.delete(node.key);
 		for (const real of node.reals) {
 			if (this.#byReal.get(real.key) === node) this.#byReal.delete(real.key);
@@ -93,21 +99,37 @@ export class NodeCache {
 
 	/** Evicts all but the root. */
 	forgetAll(): void {
-		for (const node of this.#nodes.values()) if (node.home !== ROOT_HOME) this.#forget(node);
+		while (this.#oldest !== null) this.#forget(this.#oldest);
 	}
 
 	/** Evicts down to the limit, those first that were not used since they were looked at last; never `kept`. */
 	trim(kept: Node | null): void {
-		if (this.#nodes.size <= this.limit) return;
-		// a node that stays is put back at the young end and met again: twice each is enough to find every victim
+		// a node that stays is put at the young end and met again: twice each is enough to find every victim
 		let looks = this.#nodes.size * 2;
-		for (const [key, node] of this.#nodes) {
-			if (this.#nodes.size <= this.limit || looks-- === 0) return;
-			if (node.isRecent || node.uses > 0 || node.copyUp !== null || node.home === ROOT_HOME || node === kept) {
+		while (this.#nodes.size > this.limit && looks-- > 0) {
+			const node = this.#oldest;
+			if (node === null) return;
+			if (node.isRecent || node.uses > 0 || node.copyUp !== null || node === kept) {
 				node.isRecent = false;
-				this.#nodes.delete(key);
-				this.#nodes.set(key, node);
+				this.#unlink(node);
+				this.#link(node);
 			} else this.#forget(node);
 		}
+	}
+
+	#link(node: Node): void {
+		node.older = this.#youngest;
+		if (this.#youngest === null) this.#oldest = node;
+		else this.#youngest.younger = node;
+		this.#youngest = node;
+	}
+
+	#unlink(node: Node): void {
+		if (node.younger !== null) node.younger.older = node.older;
+		else if (this.#youngest === node) this.#youngest = node.older;
+		if (node.older !== null) node.older.younger = node.younger;
+		else if (this.#oldest === node) this.#oldest = node.younger;
+		node.younger = null;
+		node.older = null;
 	}
 }

@@ -33,6 +33,9 @@ export class Node implements OverlayObject {
 	isEvicted = false;
 	/** Used since the cache last looked (second chance). */
 	isRecent = true;
+	/** Its neighbours in the order of eviction: the cache's own. */
+	younger: Node | null = null;
+	older: Node | null = null;
 	/** Front ends that hold the object open. */
 	uses = 0;
 	/** Its last name is gone and it lives in the orphan folder until its last use ends. */

@@ -1,9 +1,9 @@
 // Searches for the paths of portable ids that are made in other threads, at most so many at a time.
 
+import { RecentMap } from "../../collections/recent-map.ts";
 import type { Layer } from "../../layer/layer.ts";
 import { TOO_FAR } from "../../layer/path-search.ts";
 import { PortableLower, type SearchElsewhere } from "../../layer/portable-lower.ts";
-import { setRecent } from "../../layer/recent.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import type { FoundPath } from "./find-path.ts";
 import type { Patience } from "./patience.ts";
@@ -38,7 +38,7 @@ class Searches implements SearchElsewhere {
 	readonly #handles: PortableLower;
 	readonly #long = new Map<string, Search>();
 	readonly #short = new Map<string, Search>();
-	readonly #absent = new Map<string, number>();
+	readonly #absent = new RecentMap<string, number>(ABSENT_MAX);
 
 	constructor(patience: Patience, lower: Layer, handles: PortableLower) {
 		this.#patience = patience;
@@ -74,6 +74,6 @@ class Searches implements SearchElsewhere {
 	#take(key: string, id: Buffer, { names }: FoundPath): void {
 		if (names === TOO_FAR) this.#handles.noteFar(id);
 		else if (names !== null) this.#handles.learn(names.map((name) => Buffer.from(name)));
-		else setRecent(this.#absent, key, performance.now() + ABSENT_MS, ABSENT_MAX);
+		else this.#absent.set(key, performance.now() + ABSENT_MS);
 	}
 }

@@ -1,9 +1,9 @@
 // Keeps the main thread from waiting for the disk of a slow lower.
 
+import { RecentMap } from "../../collections/recent-map.ts";
 import type { Layer } from "../../layer/layer.ts";
 import { SEPARATOR } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";
-import { setRecent } from "../../layer/recent.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, duplicate } from "../../linux/open.ts";
 import { Pending } from "../../vfs/errors.ts";
@@ -51,7 +51,7 @@ export class Patience {
 	/** By the device of the file system. */
 	readonly #states = new Map<string, State>();
 	/** Until when, by what was asked. */
-	readonly #warm = new Map<string, number>();
+	readonly #warm = new RecentMap<string, number>(WARM_MAX);
 	/** Questions under way. */
 	readonly #asked = new Map<string, Promise<void>>();
 	#current: State | null = null;
@@ -161,7 +161,7 @@ export class Patience {
 			.then(() => {
 				if (place.by === "descriptor") close(place.fd);
 				this.#asked.delete(key);
-				setRecent(this.#warm, key, this.#clock() + WARM_MS, WARM_MAX);
+				this.#warm.set(key, this.#clock() + WARM_MS);
 			});
 		this.#asked.set(key, ready);
 		throw new Pending(ready);
