@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
+import type { SquashOptions } from "../exports/squash.ts";
 import { allocate } from "../linux/memory.ts";
 import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
 import type { MoveReport } from "../overlay/adopt/moved.ts";
@@ -125,17 +126,8 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 	for (const path of opened.foreignLowers) warn(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
 	if (opened.adopted !== null) reportAdoption(opened.adopted);
 	const server = new NfsServer({
-		exports: [{ name: given.name, overlay: opened.overlay }],
+		exports: [{ name: given.name, overlay: opened.overlay, squash: squashOf(given, opened) }],
 		listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
-		squash:
-			opened.actsAs === null
-				? {
-						rootSquash: given.rootSquash ?? false,
-						allSquash: given.allSquash ?? false,
-						...(given.anonUid === undefined ? {} : { anonUid: given.anonUid }),
-						...(given.anonGid === undefined ? {} : { anonGid: given.anonGid }),
-					}
-				: { allSquash: true, anonUid: opened.actsAs.uid, anonGid: opened.actsAs.gid, anonGids: opened.actsAs.gids },
 		allocate,
 		rpcbind: given.rpcbind ?? false,
 		warn,
@@ -150,6 +142,16 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 		throw new UserError((error as Error).message);
 	}
 	process.stdout.write(`ready ${server.addressNames.join(" ")}\n${describe(server.addresses, given.name, opened)}`);
+}
+
+function squashOf(given: ServeArguments, { actsAs }: OpenedOverlay): Partial<SquashOptions> {
+	if (actsAs !== null) return { allSquash: true, anonUid: actsAs.uid, anonGid: actsAs.gid, anonGids: actsAs.gids };
+	return {
+		rootSquash: given.rootSquash ?? false,
+		allSquash: given.allSquash ?? false,
+		...(given.anonUid === undefined ? {} : { anonUid: given.anonUid }),
+		...(given.anonGid === undefined ? {} : { anonGid: given.anonGid }),
+	};
 }
 
 function holdKeysOrRefuse(opened: OpenedOverlay): void {

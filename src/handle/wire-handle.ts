@@ -98,6 +98,11 @@ export class HandleSigner {
 	}
 }
 
+/** The export id of what may be a handle, as a signed 32-bit number (those are never allocated); undefined when it is too short. */
+export function exportIdOf(bytes: Uint8Array): number | undefined {
+	return bytes.length < 8 ? undefined : (bytes[4] << 24) | (bytes[5] << 16) | (bytes[6] << 8) | bytes[7];
+}
+
 function u32(bytes: Uint8Array, at: number): number {
 	return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
 }

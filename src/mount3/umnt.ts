@@ -10,7 +10,7 @@ export function umnt(mounts: MountList): Procedure {
 		name: "UMNT",
 		remembered: false,
 		run(caller, args) {
-			mounts.remove(caller.address, Buffer.from(args.opaque(PATH_BYTES_MAX)).toString("latin1"));
+			mounts.remove(caller.peer.address, Buffer.from(args.opaque(PATH_BYTES_MAX)).toString("latin1"));
 		},
 	};
 }

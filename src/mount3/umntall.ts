@@ -9,7 +9,7 @@ export function umntall(mounts: MountList): Procedure {
 		name: "UMNTALL",
 		remembered: false,
 		run(caller) {
-			mounts.removeAll(caller.address);
+			mounts.removeAll(caller.peer.address);
 		},
 	};
 }

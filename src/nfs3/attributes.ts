@@ -1,11 +1,12 @@
 // Attributes on the wire: fattr3, post_op_attr, wcc_data and sattr3.
 
+import type { Export } from "../exports/export.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import type { Attributes, OverlayObject, SetAttributes, Timespec } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { SAFE_HI_MAX, TimeHow } from "./protocol.ts";
-import type { Nfs3Request, ServedOverlay } from "./request.ts";
+import type { Nfs3Request } from "./request.ts";
 
 /** fattr3 on the wire; post_op_attr is a boolean before it. */
 export const ATTRIBUTES_BYTES = 84;
@@ -36,7 +37,7 @@ export function readTime(args: XdrReader): Timespec {
 }
 
 /** fattr3 (RFC 1813 section 2.6). */
-export function writeAttributes(reply: XdrWriter, served: ServedOverlay, attributes: Attributes): void {
+export function writeAttributes(reply: XdrWriter, served: Export, attributes: Attributes): void {
 	reply.ensure(ATTRIBUTES_BYTES);
 	reply.u64(TYPES[attributes.type], attributes.mode);
 	reply.u64(attributes.nlink, attributes.uid);
@@ -52,7 +53,7 @@ export function writeAttributes(reply: XdrWriter, served: ServedOverlay, attribu
 }
 
 /** post_op_attr (RFC 1813 section 2.6). */
-export function writePostAttributes(reply: XdrWriter, served: ServedOverlay, attributes: Attributes | null): void {
+export function writePostAttributes(reply: XdrWriter, served: Export, attributes: Attributes | null): void {
 	reply.bool(attributes !== null);
 	if (attributes !== null) writeAttributes(reply, served, attributes);
 }
@@ -68,7 +69,7 @@ export function writeFirstAttributes(reply: XdrWriter, request: Nfs3Request): vo
 }
 
 /** wcc_data (RFC 1813 section 2.6): a few attributes before the change, all of them after it. */
-export function writeWccData(reply: XdrWriter, served: ServedOverlay, before: Attributes | null, after: Attributes | null): void {
+export function writeWccData(reply: XdrWriter, served: Export, before: Attributes | null, after: Attributes | null): void {
 	reply.bool(before !== null);
 	if (before !== null) {
 		reply.u64(before.sizeHi, before.sizeLo);

@@ -1,7 +1,7 @@
 // The NFS version 3 program: its procedures by number.
 
+import type { Exports } from "../exports/exports.ts";
 import { NULL_PROCEDURE, type Program } from "../rpc/program.ts";
-import type { OverlayOperations } from "../vfs/operations.ts";
 import { access } from "./access.ts";
 import { commit } from "./commit.ts";
 import { create } from "./create.ts";
@@ -21,7 +21,7 @@ import { readdirplus } from "./readdirplus.ts";
 import { readlink } from "./readlink.ts";
 import { remove } from "./remove.ts";
 import { rename } from "./rename.ts";
-import { Nfs3Request, serveOverlay } from "./request.ts";
+import { Nfs3Request } from "./request.ts";
 import { rmdir } from "./rmdir.ts";
 import { setattr } from "./setattr.ts";
 import { symlink } from "./symlink.ts";
@@ -52,9 +52,9 @@ const PROCEDURES: readonly Nfs3Procedure[] = [
 	commit,
 ];
 
-/** NFS version 3 (RFC 1813) over these overlays; a handle belongs to the first that does not call it bad. */
-export function nfs3Program(overlays: readonly OverlayOperations[]): Program {
-	const request = new Nfs3Request(overlays.map(serveOverlay));
+/** NFS version 3 (RFC 1813) over these exports. */
+export function nfs3Program(exports: Exports): Program {
+	const request = new Nfs3Request(exports);
 	const procedures = PROCEDURES.map((procedure) => remoteProcedure(procedure, request));
 	return { number: NFS_PROGRAM, name: "NFS", versions: new Map([[NFS_VERSION_3, [NULL_PROCEDURE, ...procedures]]]) };
 }

@@ -24,7 +24,7 @@ export interface Nfs3Procedure {
 }
 
 /** A request that names no object: a failure of it tells no attributes. */
-const NOTHING = new Nfs3Request([]);
+const NOTHING = new Nfs3Request();
 
 /** The procedure as a remote one, over `request`, which all procedures of a server share. */
 export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request): Procedure {
@@ -32,7 +32,7 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 		name: procedure.name,
 		remembered: procedure.changes,
 		run(caller, args, reply, identity) {
-			request.reset(caller.credentials, identity === null ? null : changeRequest(caller.address, identity));
+			request.reset(caller, identity === null ? null : changeRequest(caller.peer.address, identity));
 			const results = reply.length;
 			let outcome: undefined | Promise<EncodeResults>;
 			try {

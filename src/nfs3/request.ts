@@ -1,38 +1,29 @@
 // One NFSv3 request in work: its caller, and the objects that its handles name.
 
+import type { Export } from "../exports/export.ts";
+import { credentialsOf, Exports } from "../exports/exports.ts";
+import type { Caller } from "../rpc/caller.ts";
 import { OverlayError, Pending } from "../vfs/errors.ts";
 import type { Attributes, ChangeRequest, Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
 
-/** An overlay that is served, with its file system number (fsid, RFC 1813 section 2.6). */
-export interface ServedOverlay {
-	readonly overlay: OverlayOperations;
-	readonly fsidHi: number;
-	readonly fsidLo: number;
-}
-
-/** The number is drawn from the root's handle, so that it stays the same over restarts and differs between exports. */
-export function serveOverlay(overlay: OverlayOperations): ServedOverlay {
-	let hi = 0x811c9dc5;
-	let lo = 0x2545f491;
-	for (const byte of overlay.root.handle) {
-		hi = Math.imul(hi ^ byte, 0x01000193);
-		lo = Math.imul(((lo << 5) | (lo >>> 27)) ^ byte, 0x9e3779b1);
-	}
-	return { overlay, fsidHi: hi >>> 0, fsidLo: lo >>> 0 };
-}
-
 const NOBODY: Credentials = { uid: 65534, gid: 65534, gids: [] };
+const NO_EXPORTS = new Exports([]);
 
 /**
  * One pass of one NFS request: whose it is and the objects it names, so that a failure can still tell their attributes.
  * One instance serves all requests of a server, since a pass is synchronous.
  */
 export class Nfs3Request {
-	readonly #served: readonly ServedOverlay[];
-	#current: ServedOverlay;
+	readonly #exports: Exports;
+	#caller: Caller | null = null;
+	/** Of the handle that was decoded last. */
+	#export: Export | null = null;
 	/** What the overlay is told of a request that must not be done twice. */
 	#change: ChangeRequest | null = null;
+	/** The caller as the export takes them; known from the first handle on. */
 	who: Credentials = NOBODY;
+	/** The export is not for this caller to change. */
+	readOnly = true;
 	/** The object of the first handle, or the only one; null until it is found. */
 	first: OverlayObject | null = null;
 	/** Its attributes before the change, where the procedure makes one. */
@@ -42,13 +33,15 @@ export class Nfs3Request {
 	/** The overlay was changed: the pass must not be run again. */
 	changed = false;
 
-	constructor(served: readonly ServedOverlay[]) {
-		this.#served = served;
-		this.#current = served[0] as ServedOverlay;
+	constructor(exports: Exports = NO_EXPORTS) {
+		this.#exports = exports;
 	}
 
-	reset(who: Credentials, change: ChangeRequest | null = null): this {
-		this.who = who;
+	reset(caller: Caller, change: ChangeRequest | null = null): this {
+		this.#caller = caller;
+		this.#export = null;
+		this.who = NOBODY;
+		this.readOnly = true;
 		this.#change = change;
 		this.first = null;
 		this.firstBefore = null;
@@ -59,11 +52,11 @@ export class Nfs3Request {
 	}
 
 	get overlay(): OverlayOperations {
-		return this.#current.overlay;
+		return this.served.overlay;
 	}
 
-	get served(): ServedOverlay {
-		return this.#current;
+	get served(): Export {
+		return this.#export as Export;
 	}
 
 	/** The object of the only, or first, handle. */
@@ -76,16 +69,22 @@ export class Nfs3Request {
 	change(handle: Uint8Array): OverlayObject {
 		const object = this.open(handle);
 		this.firstBefore = this.attributes(object);
+		this.#refuseReadOnly();
 		return object;
 	}
 
 	/** The object of the second handle, about to be changed; it must be of the same export. */
 	changeSecond(handle: Uint8Array): OverlayObject {
-		const served = this.#current;
+		const served = this.#export;
 		const object = this.#decode(handle);
-		if (this.#current !== served) throw new OverlayError("xdev", "The two objects are of different exports");
+		if (this.#export !== served) {
+			// what follows of the reply tells of the first object
+			this.#export = served;
+			throw new OverlayError("xdev", "The two objects are of different exports");
+		}
 		this.second = object;
 		this.secondBefore = this.attributes(object);
+		this.#refuseReadOnly();
 		return object;
 	}
 
@@ -93,30 +92,28 @@ export class Nfs3Request {
 	attributes(object: OverlayObject | null): Attributes | null {
 		if (object === null) return null;
 		try {
-			return this.#current.overlay.getattr(object);
+			return this.overlay.getattr(object);
 		} catch (error) {
 			if (error instanceof OverlayError || (error instanceof Pending && this.changed)) return null;
 			throw error;
 		}
 	}
 
-	#decode(handle: Uint8Array): OverlayObject {
-		const object = this.#find(handle);
-		this.#current.overlay.request = this.#change;
-		return object;
+	#refuseReadOnly(): void {
+		if (this.readOnly) throw new OverlayError("rofs", "The export is read-only for this client");
 	}
 
-	#find(handle: Uint8Array): OverlayObject {
-		const served = this.#served;
-		for (let index = 0; index < served.length - 1; index++) {
-			this.#current = served[index];
-			try {
-				return this.#current.overlay.decode(handle);
-			} catch (error) {
-				if (!(error instanceof OverlayError && error.code === "badhandle")) throw error;
-			}
-		}
-		this.#current = served[served.length - 1];
-		return this.#current.overlay.decode(handle);
+	/** The export that the handle names, as far as it is for this caller; then the object. */
+	#decode(handle: Uint8Array): OverlayObject {
+		const found = this.#exports.byHandle(handle);
+		if (found === null) throw new OverlayError("badhandle", "This is no handle of any export");
+		const admission = this.#exports.admission(found, this.#caller as Caller);
+		const who = credentialsOf(admission);
+		const object = found.overlay.decode(handle);
+		this.#export = found;
+		this.who = who;
+		this.readOnly = admission.readOnly;
+		found.overlay.request = this.#change;
+		return object;
 	}
 }

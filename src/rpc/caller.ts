@@ -1,4 +1,4 @@
-// Who calls: credentials of AUTH_SYS, squashed and cached.
+// Who calls: credentials of AUTH_SYS, cached.
 
 import type { Credentials } from "../vfs/operations.ts";
 import { XdrError } from "../xdr/xdr-error.ts";
@@ -9,36 +9,19 @@ const MACHINE_NAME_BYTES_MAX = 255;
 const GIDS_MAX = 16;
 const CALLERS_CACHED_MAX = 16;
 
-/** Whom the server takes a remote user for, as in exports(5). */
-export interface SquashOptions {
-	/** Uid 0 and gid 0 become the anonymous ones. */
-	readonly rootSquash: boolean;
-	/** Everybody becomes anonymous. */
-	readonly allSquash: boolean;
-	readonly anonUid: number;
-	readonly anonGid: number;
-	/** Further groups of the anonymous user. */
-	readonly anonGids?: readonly number[];
+/** The other end of a connection: one object for as long as that lasts, so that a room above can keep by it what belongs to the connection. */
+export interface Peer {
+	/** Without port, or "unix". */
+	readonly address: string;
 }
 
-export const DEFAULT_SQUASH: SquashOptions = { rootSquash: false, allSquash: false, anonUid: 65534, anonGid: 65534 };
-
-/** Who calls: the connection's peer and the user there, after squashing. */
+/** Who calls: the user at the other end, as they say. What an export takes them for is its own matter. */
 export interface Caller {
-	/** The peer's address without port, or "unix". */
-	readonly address: string;
+	readonly peer: Peer;
 	/** RFC 5531 section 8.2. */
 	readonly flavor: number;
-	readonly credentials: Credentials;
-}
-
-/** The credentials a remote user gets; null is one who did not say who they are (AUTH_NONE). */
-export function squash(user: Credentials | null, options: SquashOptions): Credentials {
-	const { anonUid, anonGid } = options;
-	if (user === null || options.allSquash) return { uid: anonUid, gid: anonGid, gids: options.anonGids ?? [] };
-	if (!options.rootSquash) return user;
-	const group = (gid: number): number => (gid === 0 ? anonGid : gid);
-	return { uid: user.uid === 0 ? anonUid : user.uid, gid: group(user.gid), gids: user.gids.map(group) };
+	/** Null: they do not say who they are (AUTH_NONE). */
+	readonly user: Credentials | null;
 }
 
 /** The body of an AUTH_SYS credential (RFC 5531 appendix A). Throws XdrError. */
@@ -63,17 +46,15 @@ interface CachedCaller {
 
 /** The callers of one connection, found by the bytes of their credential so that a call decodes and allocates nothing. */
 export class CallerCache {
-	readonly #address: string;
-	readonly #squash: SquashOptions;
+	readonly #peer: Peer;
 	readonly #anonymous: Caller;
 	readonly #cached: CachedCaller[] = [];
 	#oldest = 0;
 	#last: CachedCaller | null = null;
 
-	constructor(address: string, squashOptions: SquashOptions) {
-		this.#address = address;
-		this.#squash = squashOptions;
-		this.#anonymous = { address, flavor: AuthFlavor.none, credentials: squash(null, squashOptions) };
+	constructor(peer: Peer) {
+		this.#peer = peer;
+		this.#anonymous = { peer, flavor: AuthFlavor.none, user: null };
 	}
 
 	anonymous(): Caller {
@@ -96,7 +77,7 @@ export class CallerCache {
 			if (error instanceof XdrError) return null;
 			throw error;
 		}
-		const caller = { address: this.#address, flavor: AuthFlavor.sys, credentials: squash(user, this.#squash) };
+		const caller = { peer: this.#peer, flavor: AuthFlavor.sys, user };
 		const entry = { body: new Uint8Array(bytes.subarray(start + 4, start + length)), caller };
 		this.#cached[this.#oldest] = entry;
 		this.#oldest = (this.#oldest + 1) % CALLERS_CACHED_MAX;

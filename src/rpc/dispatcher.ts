@@ -75,7 +75,7 @@ export class Dispatcher {
 	readonly #call: CurrentCall;
 
 	constructor(programs: readonly Program[], duplicates: DuplicateRequests<ReplyChannel>, unsent: ReplyWriter, nobody: Caller) {
-		this.#programs = new Map(programs.map((program) => [program.number, program]));
+		this.#programs = merged(programs);
 		this.#duplicates = duplicates;
 		this.#unsent = unsent;
 		this.#call = {
@@ -365,6 +365,20 @@ export class Dispatcher {
 		else connection.flushSoon();
 		deferred.connection.ended(deferred.bytesHeld);
 	}
+}
+
+/** Programs by number; versions of one may come from several rooms. RangeError where two give the same one. */
+function merged(programs: readonly Program[]): Map<number, Program> {
+	const byNumber = new Map<number, Program>();
+	for (const program of programs) {
+		const { number, name } = program;
+		const known = byNumber.get(number)?.versions ?? new Map();
+		for (const version of program.versions.keys()) {
+			if (known.has(version)) throw new RangeError(`Version ${version} of the program ${name} is there twice`);
+		}
+		byNumber.set(number, { number, name, versions: new Map([...known, ...program.versions]) });
+	}
+	return byNumber;
 }
 
 /** Where the reply goes: a newer connection, if the call came once more, else the one it came by. */

@@ -21,7 +21,7 @@ export interface Procedure {
 	run(caller: Caller, args: XdrReader, reply: XdrWriter, identity: RequestIdentity | null): undefined | Promise<EncodeResults>;
 }
 
-/** A remote program (RFC 5531 section 8.3): its versions, each a table of procedures by number. */
+/** A remote program (RFC 5531 section 8.3): its versions, each a table of procedures by number. Several may give versions of one number. */
 export interface Program {
 	readonly number: number;
 	readonly name: string;

@@ -1,12 +1,14 @@
 // The server: listeners, connections, registration with rpcbind, and an orderly end.
 
 import { createServer, isIP, type Server, type Socket } from "node:net";
+import type { ExportOptions } from "../exports/export.ts";
+import { Exports } from "../exports/exports.ts";
 import type { AddressedBytes } from "../linux/memory.ts";
 import { mount3Program } from "../mount3/mount3-program.ts";
 import { MOUNT_PROGRAM, MOUNT_VERSION_3 } from "../mount3/protocol.ts";
 import { nfs3Program } from "../nfs3/nfs3-program.ts";
 import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
-import { CallerCache, DEFAULT_SQUASH, type SquashOptions } from "../rpc/caller.ts";
+import { CallerCache } from "../rpc/caller.ts";
 import { Connection } from "../rpc/connection.ts";
 import { Dispatcher, type ReplyChannel } from "../rpc/dispatcher.ts";
 import { DuplicateRequests } from "../rpc/duplicate-requests.ts";
@@ -15,7 +17,6 @@ import { LargeBuffers } from "../rpc/record-receiver.ts";
 import { ReplyWriter } from "../rpc/reply-writer.ts";
 import { RPCBIND_ADDRESSES, type RpcbindMapping, registerWithRpcbind, unregisterFromRpcbind } from "../rpc/rpcbind.ts";
 import { SlabPool } from "../rpc/slab-pool.ts";
-import type { OverlayOperations } from "../vfs/operations.ts";
 import { formatListenAddress, type ListenAddress, listenAt } from "./listen-address.ts";
 
 /** How long a connection that was shut down is read on until the peer closes it. */
@@ -26,16 +27,9 @@ const SWEEP_INTERVAL_MS = 5000;
 /** All who come over Unix sockets are one client: this host. */
 const UNIX_PEER = "unix";
 
-export interface NfsExport {
-	/** The path it is mounted by, such as "/" or "/golden". */
-	readonly name: string;
-	readonly overlay: OverlayOperations;
-}
-
 export interface NfsServerOptions {
-	readonly exports: readonly NfsExport[];
+	readonly exports: readonly ExportOptions[];
 	readonly listen: readonly ListenAddress[];
-	readonly squash?: Partial<SquashOptions>;
 	/** Memory that system calls can fill, where READ puts what it reads. */
 	readonly allocate: (size: number) => AddressedBytes;
 	/** Milliseconds since the epoch. */
@@ -54,7 +48,6 @@ export class NfsServer {
 	/** Replies that clients may ask for again: `save()` after `close()`, `restore()` before `listen()`. */
 	readonly duplicateRequests: DuplicateRequests<ReplyChannel>;
 	readonly #options: NfsServerOptions;
-	readonly #squash: SquashOptions;
 	readonly #limits: RpcLimits;
 	readonly #pool: SlabPool;
 	readonly #largeBuffers = new LargeBuffers();
@@ -69,13 +62,13 @@ export class NfsServer {
 
 	constructor(options: NfsServerOptions) {
 		this.#options = options;
-		this.#squash = { ...DEFAULT_SQUASH, ...options.squash };
 		this.#limits = { ...DEFAULT_RPC_LIMITS, ...options.limits };
 		this.#pool = new SlabPool(options.allocate, this.#limits.replyBytesTotal);
 		this.#pool.onExcess = () => this.#longestStalled()?.destroy();
 		this.duplicateRequests = new DuplicateRequests(options.clock ?? Date.now);
-		const programs = [nfs3Program(options.exports.map(({ overlay }) => overlay)), mount3Program(options.exports)];
-		const nobody = new CallerCache("", this.#squash).anonymous();
+		const exports = new Exports(options.exports);
+		const programs = [nfs3Program(exports), mount3Program(exports)];
+		const nobody = new CallerCache({ address: "" }).anonymous();
 		this.#dispatcher = new Dispatcher(programs, this.duplicateRequests, new ReplyWriter(this.#pool), nobody);
 	}
 
@@ -165,7 +158,7 @@ export class NfsServer {
 			limits: this.#limits,
 			largeBuffers: this.#largeBuffers,
 			reply: new ReplyWriter(this.#pool),
-			callers: new CallerCache(address, this.#squash),
+			callers: new CallerCache({ address }),
 			client,
 			now: () => performance.now(),
 			onClose: () => {

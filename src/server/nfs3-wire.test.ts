@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { AUTH_NONE, authSys, xdr } from "../rpc/rpc-client.test-support.ts";
 import { attributes, bytes, Nfs, NO_CHANGE, nfs, nfsCall, postAttributes, startServer, wccData } from "./test-server.test-support.ts";
 
@@ -245,7 +246,8 @@ test("FSSTAT, FSINFO, PATHCONF and ACCESS tell what the server does", async (t) 
 });
 
 test("callers are squashed as the options say", async (t) => {
-	const { connect, overlay } = await startServer(t, { squash: { rootSquash: true, anonUid: 77 } });
+	const overlay = new MemoryOverlay();
+	const { connect } = await startServer(t, { exports: [{ name: "/", overlay, squash: { rootSquash: true, anonUid: 77 } }] }, overlay);
 	const client = await connect();
 	overlay.root.mode = 0o777;
 	const owner = async (name: string, credential: readonly [number, Uint8Array]): Promise<number | undefined> => {

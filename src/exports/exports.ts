@@ -1,0 +1,104 @@
+// The exports of a server: found by the id in a handle or by a path, and whom each of them takes a caller for.
+
+import { exportIdOf } from "../handle/wire-handle.ts";
+import type { Caller } from "../rpc/caller.ts";
+import { OverlayError } from "../vfs/errors.ts";
+import type { Credentials } from "../vfs/operations.ts";
+import { components, type Export, type ExportOptions, makeExport } from "./export.ts";
+import { squash } from "./squash.ts";
+
+/** A caller as an export sees them. */
+export interface Admission {
+	readonly export: Export;
+	/** After squashing; null: the export is not for them. */
+	readonly who: Credentials | null;
+	readonly readOnly: boolean;
+}
+
+/** Admissions kept for each caller, by the export's number: with more exports than this in turn they are made anew. */
+const ADMISSIONS_MAX = 16;
+
+export class Exports {
+	readonly all: readonly Export[];
+	readonly #byId = new Map<number, Export>();
+	/** The longest name first: "/a/b" before "/a" before "/". */
+	readonly #byLength: readonly Export[];
+	/** A caller lives as long as a connection keeps it. */
+	readonly #admissions = new WeakMap<Caller, (Admission | undefined)[]>();
+	/** As found last. */
+	#export: Export | null = null;
+	#admission: Admission | null = null;
+	#caller: Caller | null = null;
+
+	/** RangeError with a sentence for the user where two exports cannot be told apart. */
+	constructor(options: readonly ExportOptions[]) {
+		this.all = options.map(makeExport);
+		for (const served of this.all) {
+			const other = this.#byId.get(served.id);
+			if (other !== undefined) {
+				throw new RangeError(`${other.name} and ${served.name} are one export by their layers: their handles would be the same.`);
+			}
+			this.#byId.set(served.id, served);
+			const { components: own, number } = served;
+			if (this.all.some((twin) => twin.number < number && twin.components.length === own.length && isWithin(own, twin.components)))
+				throw new RangeError(`Two exports have the name ${served.name}.`);
+		}
+		this.#byLength = [...this.all].sort((a, b) => b.components.length - a.components.length);
+	}
+
+	/** The export that a handle names, whether it is one of its handles or not; null: there is none. Makes no system call. */
+	byHandle(handle: Uint8Array): Export | null {
+		const id = exportIdOf(handle);
+		if (id === undefined) return null;
+		if (this.#export?.id !== id) {
+			const found = this.#byId.get(id);
+			if (found === undefined) return null;
+			this.#export = found;
+		}
+		return this.#export;
+	}
+
+	/** The export with the longest name that a path begins with, and the names behind it; null: there is none. */
+	byPath(path: Uint8Array): { readonly export: Export; readonly names: readonly Uint8Array[] } | null {
+		const names = components(path);
+		const found = this.#byLength.find((served) => isWithin(served.components, names));
+		return found === undefined ? null : { export: found, names: names.slice(found.components.length) };
+	}
+
+	/** What the export lets a caller do, and as whom. Allocates nothing for one who was here before. */
+	admission(served: Export, caller: Caller): Admission {
+		if (this.#admission !== null && this.#caller === caller && this.#admission.export === served) return this.#admission;
+		let known = this.#admissions.get(caller);
+		if (known === undefined) {
+			known = new Array(Math.min(this.all.length, ADMISSIONS_MAX)).fill(undefined);
+			this.#admissions.set(caller, known);
+		}
+		const slot = served.number % ADMISSIONS_MAX;
+		let admission = known[slot];
+		if (admission?.export !== served) {
+			admission = admit(served, caller);
+			known[slot] = admission;
+		}
+		this.#caller = caller;
+		this.#admission = admission;
+		return admission;
+	}
+}
+
+/** Where the export is not for them: "acces". */
+export function credentialsOf({ export: served, who }: Admission): Credentials {
+	if (who === null) throw new OverlayError("acces", `The export ${served.name} is not for this client`);
+	return who;
+}
+
+function admit(served: Export, { peer, flavor, user }: Caller): Admission {
+	const rule = served.flavors.includes(flavor) ? served.clients.ruleFor(peer.address) : null;
+	if (rule === null) return { export: served, who: null, readOnly: true };
+	const options = rule.squash === undefined ? served.squash : { ...served.squash, ...rule.squash };
+	return { export: served, who: squash(user, options), readOnly: rule.readOnly ?? false };
+}
+
+/** Whether a path names an export's root or something below it. */
+function isWithin(root: readonly Uint8Array[], path: readonly Uint8Array[]): boolean {
+	return path.length >= root.length && root.every((name, i) => Buffer.compare(name, path[i]) === 0);
+}
