@@ -81,6 +81,8 @@ console.log("imports: all point down, none in a circle");
 function check(file) {
 	const imported = new Map();
 	if (file.startsWith(join(root, "src"))) imports.set(file, imported);
+	const { folder, room } = placeOf(file);
+	if (folder === "test" && room === undefined) offences.push(`${relative(root, file)}:1: lies in no folder of test`);
 	const text = readFileSync(file, "utf8").replace(/\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/[^\n]/g, " "));
 	const statement =
 		/^[ \t]*(?:import|export)\b[^;'"]*?\bfrom\s*["']([^"']+)["']|^[ \t]*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']/gm;

@@ -1,4 +1,4 @@
-// Compares holdfast with the kernel's overlayfs on random sequences of operations for as long as asked: see test/differential.test.ts.
+// Compares holdfast with the kernel's overlayfs on random sequences of operations for as long as asked: see test/differential/differential.test.ts.
 //
 //   npm run differential -- [--seconds N] [--seed S] [--sequences N] [--rig NAME] [--direction NAME] [--path P] [--kinds K]
 //

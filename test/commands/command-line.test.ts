@@ -1,0 +1,281 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { chownSync, copyFileSync, existsSync, linkSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+import { plant } from "../support/lower-tree.ts";
+import { needs } from "../support/requirements.ts";
+import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
+import { layerArguments, runHoldfast, ServerProcess, startServer } from "../support/server-process.ts";
+import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
+
+/** What the program answers to a person: a sentence that helps, never a stack trace, and an exit status. */
+
+const skip = needs("root");
+
+function assertRefused(args: readonly string[], sentence: RegExp, options: Parameters<typeof runHoldfast>[1] = {}): void {
+	const run = runHoldfast(args, options);
+	assert.notEqual(run.code, 0, `it should refuse: ${args.join(" ")}\n${run.stdout}`);
+	assert.notEqual(run.code, null, `it neither served nor ended: ${args.join(" ")}\n${run.stderr}`);
+	assert.match(run.stderr, sentence);
+	assert.doesNotMatch(run.stderr, /^\s+at .*:\d+:\d+\)?$/m, "a stack trace is no sentence");
+	assert.doesNotMatch(run.stdout, /^ready/m);
+}
+
+function serve(...args: string[]): string[] {
+	return ["serve", ...args, "--listen", "127.0.0.1:0"];
+}
+
+function layers(made: Scratch): { lower: string; upper: string; state: string; args: string[] } {
+	const lower = plant(made.folder("lower"), { "dir/file": "contents" });
+	const upper = made.folder("upper");
+	const state = made.folder("state");
+	return { lower, upper, state, args: serve("--lower", lower, "--upper", upper, "--state-dir", state) };
+}
+
+test("folders that are not there, or are none", { skip }, (t) => {
+	const made = scratch(t);
+	const { lower, upper } = layers(made);
+	const file = made.file("file", "");
+	const none = join(made.path, "none");
+	assertRefused(serve(none), /none/);
+	assertRefused(serve("--lower", none, "--upper", upper), /none/);
+	assertRefused(serve("--lower", file, "--upper", upper), /file.*director|director.*file/i);
+	assertRefused(serve("--lower", lower, "--upper", join(none, "deeper")), /none/);
+	assertRefused(serve("--lower", lower, "--upper", file), /director/i);
+	assertRefused(serve("--lower", lower, "--upper", upper, "--work", file), /director/i);
+});
+
+test("arguments that make no sense", { skip }, (t) => {
+	const made = scratch(t);
+	const { lower, upper, args } = layers(made);
+	assertRefused(["serve"], /DIR|--lower/);
+	assertRefused(["no-such-command"], /no-such-command/);
+	assertRefused([...args, "--no-such-option"], /no-such-option/);
+	assertRefused(serve("--upper", upper), /lower/);
+	assertRefused(serve("--lower", lower, "--work", made.folder("work")), /upper/);
+	assertRefused([...args, "--sync", "--async"], /sync/);
+	assertRefused([...args, "--anon-uid", "nobody?"], /anon-uid|uid/);
+	assertRefused([...args, "--anon-gid", "-3"], /anon-gid|gid/);
+	for (const address of ["nonsense", "127.0.0.1:99999", "127.0.0.1:x", "127.0.0.1"]) {
+		assertRefused(["serve", "--lower", lower, "--upper", upper, "--listen", address], /listen|address|port/i);
+	}
+	const help = runHoldfast(["serve", "--help"]);
+	assert.equal(help.code, 0);
+	for (const option of ["--lower", "--upper", "--work", "--listen", "--name", "--root-squash"])
+		assert.match(help.stdout, new RegExp(option));
+	assert.match(runHoldfast(["--version"]).stdout, /^\d+\.\d+\.\d+/);
+});
+
+test("layers inside one another, or given twice", { skip }, (t) => {
+	const made = scratch(t);
+	const outer = plant(made.folder("outer"), { "inner/deep/f": "", g: "" });
+	const inner = join(outer, "inner");
+	const apart = plant(made.folder("apart"), { f: "" });
+	const upper = made.folder("upper");
+	const state = ["--state-dir", made.folder("state")];
+	assertRefused(serve("--lower", outer, "--upper", inner, ...state), /inside|overlap|within|same/i);
+	assertRefused(serve("--lower", inner, "--upper", outer, ...state), /inside|overlap|within|same/i);
+	assertRefused(serve("--lower", outer, "--upper", outer, ...state), /inside|overlap|within|same/i);
+	assertRefused(serve("--lower", outer, "--lower", inner, "--upper", upper, ...state), /inside|overlap|within|same/i);
+	assertRefused(serve("--lower", outer, "--lower", outer, "--upper", upper, ...state), /inside|overlap|within|same|twice/i);
+	assertRefused(serve("--lower", apart, "--upper", upper, "--work", join(upper, "work"), ...state), /inside|overlap|within/i);
+	assertRefused(serve("--lower", apart, "--upper", upper, "--work", upper, ...state), /inside|overlap|within|same/i);
+	assertRefused(serve("--lower", apart, "--upper", upper, "--work", join(apart, "work"), ...state), /inside|overlap|within/i);
+	assertRefused(serve("--lower", apart, "--state-dir", join(apart, "state")), /inside|overlap|within/i);
+	assert.deepEqual([...snapshotTree(outer).keys()].sort(), [".", "g", "inner", "inner/deep", "inner/deep/f"]);
+	assert.deepEqual([...snapshotTree(apart).keys()].sort(), [".", "f"]);
+});
+
+test("serve $HOME: the state folder would lie inside the tree", { skip }, (t) => {
+	const made = scratch(t);
+	const home = plant(made.folder("home"), { "Documents/letter": "dear" });
+	const before = snapshotTree(home);
+	assertRefused(serve(home), /state|inside|within/i, { env: { HOME: home, XDG_STATE_HOME: "" } });
+	assertSameTree(before, snapshotTree(home), "the home folder was written to");
+});
+
+test("a work folder on another file system than its upper", { skip: skip || cannotMount("tmpfs") }, (t) => {
+	const made = scratch(t);
+	const { lower, upper, state } = layers(made);
+	const elsewhere = made.mount("tmpfs");
+	assertRefused(serve("--lower", lower, "--upper", upper, "--work", join(elsewhere, "work"), "--state-dir", state), /file ?system/i);
+});
+
+test("an upper that is a cp -al of its lower, whose inodes would be written through", { skip }, (t) => {
+	const made = scratch(t);
+	const { lower, state } = layers(made);
+	const upper = join(made.path, "linked");
+	execFileSync("cp", ["-al", lower, upper]);
+	assertRefused(serve("--lower", lower, "--upper", upper, "--state-dir", state), /inode|hard.?link|cp -al/i);
+	assert.equal(readFileSync(join(lower, "dir/file"), "utf8"), "contents");
+});
+
+test("an upper with overlay marks that are not ours, and a lower that was an upper", {
+	skip: needs("root", "setfattr", "getfattr"),
+}, (t) => {
+	const made = scratch(t);
+	const { lower, state } = layers(made);
+	const whiteout = plant(made.folder("whiteout"), { gone: { node: ["c", "0", "0"] } });
+	const opaque = plant(made.folder("opaque"), { "dir/f": "" });
+	execFileSync("setfattr", ["-n", "trusted.overlay.opaque", "-v", "y", join(opaque, "dir")]);
+	const origin = plant(made.folder("origin"), { f: "" });
+	execFileSync("setfattr", ["-n", "trusted.overlay.origin", "-v", "0sAPsdAAEAAAAAAAAAAAAAAAAAAAAAAgAAAAEAAAA=", origin]);
+	for (const upper of [whiteout, opaque, origin]) {
+		const before = snapshotTree(upper);
+		assertRefused(serve("--lower", lower, "--upper", upper, "--state-dir", state), /overlay|adopt/i);
+		assertSameTree(before, snapshotTree(upper), `${upper} was changed`);
+	}
+	assertRefused(serve("--lower", origin, "--upper", made.folder("clean"), "--state-dir", state), /overlay|adopt/i);
+});
+
+test("an upper of ours whose marker is missing", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower, upper, state } = layers(made);
+	const work = made.folder("work");
+	const server = await startServer(made, { lowers: [lower], upper, work, args: ["--state-dir", state] });
+	const marker = join(work, "work/incompat/holdfast");
+	assert.ok(existsSync(marker), "the marker stands while the server runs");
+	const client = await server.client();
+	await client.createFile(await client.root(), "mine", "x");
+	client.close();
+	await server.terminate();
+	assert.ok(existsSync(marker), "the marker stands after the server has ended");
+	rmSync(marker, { recursive: true });
+	// whoever removed it may have mounted upper; it is looked through and taken back
+	const again = await startServer(made, { lowers: [lower], upper, work, args: ["--state-dir", state] });
+	assert.ok(existsSync(marker), "the marker stands again");
+	const other = await again.client();
+	assert.equal((await other.lookup(await other.root(), "mine")).status, 0);
+	other.close();
+	await again.terminate();
+	assert.ok(!existsSync(join(work, "holdfast/adopting")));
+});
+
+test("a volatile kernel overlay's work folder", { skip }, (t) => {
+	const made = scratch(t);
+	const { args } = layers(made);
+	const work = plant(made.folder("work"), { "work/incompat/volatile/dirty": "" });
+	assertRefused([...args, "--work", work], /volatile/);
+});
+
+test("a second server on the same upper", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower, upper, state, args } = layers(made);
+	const server = await startServer(made, { lowers: [lower], upper, args: ["--state-dir", state] });
+	assertRefused(args, new RegExp(`\\b${server.pid}\\b`));
+	const client = await server.client();
+	await client.createFile(await client.root(), "still-served", "x");
+	client.close();
+	await server.terminate();
+	const next = new ServerProcess({ lowers: [lower], upper, args: ["--state-dir", state] });
+	made.beforeRemoval(() => next.kill());
+	await next.start();
+	await next.terminate();
+});
+
+test("an address that is in use", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower, upper, state } = layers(made);
+	const taken = createServer();
+	await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+	t.after(() => taken.close());
+	const { port } = taken.address() as { port: number };
+	assertRefused(
+		["serve", "--lower", lower, "--upper", upper, "--state-dir", state, "--listen", `127.0.0.1:${port}`],
+		new RegExp(`${port}`),
+	);
+});
+
+test("an ordinary user who asks for kernel handles is told what is missing", { skip }, (t) => {
+	const made = scratch(t);
+	const { lower, upper, state, args } = layers(made);
+	for (const folder of [made.path, lower, upper, state]) chownSync(folder, 65534, 65534);
+	assertRefused([...args, "--handles", "kernel"], /CAP_SYS_ADMIN.*as root, or with --handles portable/, { uid: 65534 });
+});
+
+test("two file systems with one uuid, with kernel handles", { skip: skip || cannotMount("ext4") }, (t) => {
+	const made = scratch(t);
+	const one = made.mount("ext4", "one", 64);
+	plant(one, { "lower/f": "one" });
+	made.unmount(one);
+	copyFileSync(join(made.path, "one.img"), join(made.path, "two.img"));
+	const [first, second] = [made.mountImage("one"), made.mountImage("two")];
+	assertRefused(
+		serve(
+			"--lower",
+			join(first, "lower"),
+			"--lower",
+			join(second, "lower"),
+			"--upper",
+			made.folder("upper"),
+			"--state-dir",
+			made.folder("state"),
+			"--handles",
+			"kernel",
+		),
+		/uuid/i,
+	);
+});
+
+test("a file system without generations, with kernel handles", { skip: skip || needs("mksquashfs") || cannotMount("squashfs") }, (t) => {
+	const made = scratch(t);
+	const contents = plant(made.folder("contents"), { f: "x" });
+	execFileSync("mksquashfs", [contents, join(made.path, "squash.img"), "-quiet", "-no-progress"], { stdio: "ignore" });
+	const lower = made.mountImage("squash");
+	assertRefused(
+		serve("--lower", lower, "--upper", made.folder("upper"), "--handles", "kernel", "--state-dir", made.folder("state")),
+		/squashfs.*generation.*portable/i,
+	);
+});
+
+test("handle: explains a handle; a forged one is no good; a removed object is stale", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower, upper, state } = layers(made);
+	linkSync(join(lower, "dir/file"), join(lower, "dir/second"));
+	const options = { lowers: [lower], upper, args: ["--async", "--state-dir", state] };
+	const server = await startServer(made, options);
+	const client = await server.client();
+	const root = await client.root();
+	const dir = await client.walk(root, "dir");
+	const born = await client.createFile(root, "born", "");
+	const gone = await client.createFile(root, "gone", "");
+	await client.remove(root, "gone");
+	client.close();
+	await server.terminate();
+	const explain = (handle: Buffer) => runHoldfast(["handle", handle.toString("hex"), ...layerArguments(options), "--state-dir", state]);
+	assert.match(explain(dir).stdout, /dir/);
+	assert.match(explain(dir).stdout, /signature.*good|good.*signature/i);
+	assert.match(explain(born).stdout, /born/);
+	assert.match(explain(gone).stdout, /stale/i);
+	const forged = Buffer.from(dir);
+	forged[forged.length - 1] = (forged[forged.length - 1] as number) ^ 1;
+	const answer = explain(forged);
+	assert.match(answer.stdout + answer.stderr, /signature/i);
+	assert.doesNotMatch(answer.stdout, /signature[^\n]*good/i);
+	const nonsense = runHoldfast(["handle", "not-hex", ...layerArguments(options), "--state-dir", state]);
+	assert.notEqual(nonsense.code, 0);
+	assert.match(nonsense.stderr, /hex/i);
+});
+
+test("release gives the upper back: the marker goes, and a later serve is a first one or a refusal", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower, upper, state } = layers(made);
+	const work = made.folder("work");
+	const options = { lowers: [lower], upper, work, args: ["--async", "--state-dir", state] };
+	const server = await startServer(made, options);
+	const client = await server.client();
+	const root = await client.root();
+	const file = await client.walk(root, "dir/file");
+	await client.writeFile(file, "CON");
+	client.close();
+	const busy = runHoldfast(["release", ...layerArguments(options), "--state-dir", state]);
+	assert.notEqual(busy.code, 0, "release while a server runs");
+	assert.match(busy.stderr, new RegExp(`\\b${server.pid}\\b`));
+	await server.terminate();
+	const done = runHoldfast(["release", ...layerArguments(options), "--state-dir", state]);
+	assert.equal(done.code, 0, done.stderr);
+	assert.ok(!existsSync(join(work, "work/incompat/holdfast")), "the marker is gone");
+	assert.equal(readFileSync(join(upper, "dir/file"), "utf8"), "CONtents");
+});

@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { linkSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { plant } from "../support/lower-tree.ts";
+import { Nfs3Client } from "../support/nfs3-client.ts";
+import { full, needs } from "../support/requirements.ts";
+import type { RpcConnection } from "../support/rpc-connection.ts";
+import { scratch } from "../support/scratch.ts";
+import { startServer } from "../support/server-process.ts";
+import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
+import { Actor, generator } from "./actor.ts";
+import { ResendingConnection } from "./resending-connection.ts";
+
+const skip = needs("root", "getfattr");
+const ACTORS = 12;
+const CONNECTIONS = 3;
+const MILLISECONDS = full ? 300_000 : 30_000;
+
+test("requests of several connections happen exactly once while the server is killed again and again", { skip }, async (t) => {
+	const made = scratch(t);
+	const lowers = [made.folder("top"), made.folder("bottom")];
+	const outside = made.folder("outside");
+	for (let actor = 0; actor < ACTORS; actor++) {
+		const folder = join(lowers[0] as string, `actor${actor}`);
+		plant(folder, { file: "file", "dir/file": "dir file", "dir/sub/one": "one", "dir/one": "three names", "sub/": "", n7: { link: "x" } });
+		linkSync(join(folder, "dir/one"), join(folder, "two"));
+		linkSync(join(folder, "dir/one"), join(outside, `${actor}`));
+		plant(join(lowers[1] as string, `actor${actor}`), { "dir/two": "below", "sub/three": "below", "n8/n9/n10": "deep" });
+	}
+	mkdirSync(made.folder("upper"), { recursive: true });
+	const before = lowers.map((lower) => snapshotTree(lower));
+	const server = await startServer(made, { lowers, upper: made.folder("upper"), args: ["--async", "--state-dir", made.folder("state")] });
+	const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Date.now() % 1_000_000);
+	t.diagnostic(`HOLDFAST_TEST_SEED=${seed}`);
+	const random = generator(seed);
+	const connections = Array.from({ length: CONNECTIONS }, () => new ResendingConnection(server.port, random(2 ** 32)));
+	made.beforeRemoval(() => {
+		for (const connection of connections) connection.close();
+	});
+	const clients = connections.map((connection) => new Nfs3Client(connection as unknown as RpcConnection));
+	const client = clients[0] as Nfs3Client;
+	const root = await client.root();
+	const actors: Actor[] = [];
+	for (let number = 0; number < ACTORS; number++) {
+		const actor = new Actor(clients[number % CONNECTIONS] as Nfs3Client, random(2 ** 32));
+		await actor.learn(await client.walk(root, `actor${number}`));
+		actors.push(actor);
+	}
+	const until = Date.now() + MILLISECONDS;
+	let failure: Error | null = null;
+	const work = actors.map(async (actor) => {
+		while (Date.now() < until && failure === null) await actor.step();
+	});
+	let kills = 0;
+	const all = Promise.all(work).catch((error) => {
+		failure = error;
+	});
+	while (Date.now() < until && failure === null) {
+		// some before it has warmed up, most in full swing
+		await sleep(random(4) === 0 ? random(150) : 150 + random(700));
+		await server.kill();
+		kills++;
+		await server.start();
+	}
+	await all;
+	const requests = actors.reduce((sum, actor) => sum + actor.requests, 0);
+	const resent = connections.reduce((sum, connection) => sum + connection.resent, 0);
+	t.diagnostic(`${kills} kills, ${requests} requests, ${resent} of them sent again`);
+	if (failure !== null) throw failure;
+	for (const actor of actors) await actor.check();
+	await server.restart();
+	for (const actor of actors) await actor.check();
+	assert.equal(server.stderr, "", "what the server said");
+	for (const [index, lower] of lowers.entries()) assertSameTree(before[index] as never, snapshotTree(lower), "a lower");
+});

@@ -1,0 +1,583 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
+import fc from "fast-check";
+import { pack } from "tar-stream";
+import { UnpackError } from "../../src/unpack/unpack-error.ts";
+import { unpackLayers } from "../../src/unpack/unpack-layers.ts";
+import { noise, plant } from "../support/lower-tree.ts";
+import { FileType3, ok } from "../support/nfs3-client.ts";
+import { needs, repository } from "../support/requirements.ts";
+import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
+import { runHoldfast, startServer } from "../support/server-process.ts";
+import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
+
+/** Layers of container images become lowers, exactly; and an archive that somebody made to do harm does none. */
+
+const skip = needs("root", "tar", "setfattr", "getfattr", "setfacl");
+const main = join(repository, "dist/src/cli/main.js");
+
+interface RawEntry {
+	readonly name: string | Buffer;
+	/** The type flag of tar(5): "0" a file, "1" a hard link, "2" a symlink, "3" and "4" devices, "5" a directory, "6" a fifo. */
+	readonly type?: string;
+	readonly data?: string | Buffer;
+	readonly link?: string | Buffer;
+	readonly device?: readonly [major: number, minor: number];
+	readonly mode?: number;
+	/** Of the header, if it shall not be that of the data. */
+	readonly size?: number;
+	readonly pax?: Readonly<Record<string, string | Buffer>>;
+}
+
+/** One entry, block for block, with whatever nonsense is asked for. */
+function raw({ name, type = "0", data = "", link = "", device = [0, 0], mode = 0o644, size, pax }: RawEntry): Buffer {
+	const content = Buffer.from(data as string);
+	const header = Buffer.alloc(512);
+	const octal = (value: number, at: number, digits: number) => header.write(value.toString(8).padStart(digits, "0"), at, "latin1");
+	Buffer.from(name as string).copy(header, 0, 0, 100);
+	octal(mode, 100, 7);
+	octal(0, 108, 7);
+	octal(0, 116, 7);
+	octal(size ?? content.length, 124, 11);
+	octal(1_000_000_000, 136, 11);
+	header.write(type, 156, "latin1");
+	Buffer.from(link as string).copy(header, 157, 0, 100);
+	header.write("ustar\0" + "00", 257, "latin1");
+	octal(device[0], 329, 7);
+	octal(device[1], 337, 7);
+	header.fill(" ", 148, 156);
+	octal(
+		header.reduce((sum, byte) => sum + byte, 0),
+		148,
+		6,
+	);
+	header[154] = 0;
+	const body = Buffer.concat([content, Buffer.alloc(-content.length & 511)]);
+	const records = pax === undefined ? [] : [raw({ name: "PaxHeader", type: "x", data: paxRecords(pax) })];
+	return Buffer.concat([...records, header, body]);
+}
+
+function paxRecords(pax: Readonly<Record<string, string | Buffer>>): Buffer {
+	return Buffer.concat(
+		Object.entries(pax).map(([key, value]) => {
+			const rest = Buffer.concat([Buffer.from(` ${key}=`), Buffer.from(value as string), Buffer.from("\n")]);
+			let length = rest.length + 1;
+			while (`${length}`.length + rest.length !== length) length = `${length}`.length + rest.length;
+			return Buffer.concat([Buffer.from(`${length}`), rest]);
+		}),
+	);
+}
+
+const END = Buffer.alloc(1024);
+
+function archive(made: Scratch, name: string, ...entries: RawEntry[]): string {
+	return made.file(name, Buffer.concat([...entries.map(raw), END]));
+}
+
+function unpacked(made: Scratch, ...archives: string[]): string {
+	const out = join(made.path, `out-${Math.random().toString(36).slice(2)}`);
+	const run = runHoldfast(["unpack", ...archives, out]);
+	assert.equal(run.code, 0, run.stderr);
+	return out;
+}
+
+async function assertRefused(made: Scratch, archives: readonly string[], sentence: RegExp): Promise<string> {
+	const directory = join(made.path, "refused");
+	const refusal = await unpackLayers({ archives, directory, progress: () => {}, signal: new AbortController().signal }).then(
+		() => assert.fail(`it should refuse ${archives}, by ${sentence}`),
+		(error: unknown) => error,
+	);
+	assert.ok(refusal instanceof UnpackError, `${(refusal as Error).stack}`);
+	assert.match(refusal.message, sentence);
+	assert.match(refusal.message, /^Cannot [^\n]+\.$/, "one sentence");
+	assert.equal(existsSync(directory), false, "what was unpacked is removed again");
+	return refusal.message;
+}
+
+const tarArgs = ["--xattrs", "--xattrs-include=*", "--format=posix", "--numeric-owner"];
+
+/** Applies layers as docker does where it has no overlay: deletes what a layer's whiteouts say, then extracts it over what is there. */
+function applyClassically(made: Scratch, archives: readonly string[]): string {
+	const top = made.folder("classic");
+	for (const path of archives) {
+		const list = execFileSync("tar", ["-tvf", path], { encoding: "utf8" }).trimEnd().split("\n");
+		const entries = list.map((line) => ({
+			isDirectory: line.startsWith("d"),
+			path: (line.split(/\s+/, 6)[5] as string).replace(/\/$/, ""),
+		}));
+		for (const { path: name } of entries) {
+			const slash = name.lastIndexOf("/");
+			const folder = join(top, name.slice(0, Math.max(slash, 0)));
+			const base = name.slice(slash + 1);
+			if (base === ".wh..wh..opq")
+				for (const each of existsSync(folder) ? readdirSync(folder) : []) rmSync(join(folder, each), { recursive: true });
+			else if (base.startsWith(".wh.") && !base.startsWith(".wh..wh."))
+				rmSync(join(folder, base.slice(4)), { recursive: true, force: true });
+		}
+		for (const { isDirectory, path: name } of entries) {
+			const there = lstatSync(join(top, name), { throwIfNoEntry: false });
+			if (there && there.isDirectory() !== isDirectory) rmSync(join(top, name), { recursive: true });
+		}
+		execFileSync("tar", ["-xp", ...tarArgs.filter((arg) => !arg.startsWith("--format")), "--exclude=.wh.*", "-f", path, "-C", top]);
+	}
+	return top;
+}
+
+/** A base, a layer over it with everything that layers do, and one that was made by another program in another order. */
+async function makeImage(made: Scratch): Promise<string[]> {
+	const run = (command: string, ...args: string[]) => execFileSync(command, args, { stdio: "pipe" });
+	const base = plant(made.folder("base-tree"), {
+		"etc/passwd": "root:x:0:0",
+		"etc/old.conf": "old",
+		"usr/bin/su": "binary",
+		"usr/bin/gone": "x",
+		"usr/share/doc/a": "a",
+		"usr/share/doc/deep/b": "b",
+		"cache/one": "1",
+		"cache/sub/two": "2",
+		"becomes-dir": "file",
+		"becomes-file/inner": "dir",
+		"link-dir/kept": "kept",
+		"opaque-and-new/below": "below",
+		"var/log/mail": "log",
+		"var/log/spare": "spare",
+		link: { link: "etc/passwd" },
+		big: noise(2_500_000, 7),
+		null: { node: ["c", "1", "3"] },
+		disk: { node: ["b", "8", "17"] },
+		fifo: { node: ["p"] },
+		"empty/": "",
+	});
+	run("ln", join(base, "etc/passwd"), join(base, "etc/passwd.hard"));
+	run("ln", join(base, "fifo"), join(base, "fifo.hard"));
+	run("chmod", "4755", join(base, "usr/bin/su"));
+	run("chmod", "1777", join(base, "empty"));
+	run("chmod", "2750", join(base, "var/log"));
+	run("chown", "-h", "17:18", join(base, "link"), join(base, "var/log"), join(base, "cache/one"));
+	run("setfattr", "-n", "security.capability", "-v", "0x0100000200008080000000000000000000000000", join(base, "usr/bin/gone"));
+	run("setfattr", "-n", "user.bytes", "-v", "0x00ff80c328", join(base, "var/log"));
+	run("setfacl", "-m", "u:1234:rwx,d:u:77:r-x", join(base, "usr/share/doc"));
+	run("find", base, "-exec", "touch", "-h", "-d", "2011-12-13T14:15:16.171819202", "{}", "+");
+
+	const second = plant(made.folder("second-tree"), {
+		"etc/.wh.old.conf": "",
+		"etc/passwd": "root:x:0:0:changed",
+		"usr/bin/.wh.gone": "",
+		"usr/bin/su": "newer",
+		"cache/.wh..wh..opq": "",
+		"cache/three": "3",
+		"becomes-dir/inside": "x",
+		".wh.becomes-dir": "",
+		"becomes-file": "now a file",
+		"opaque-and-new/.wh..wh..opq": "",
+		"opaque-and-new/new": "new",
+		".wh.null": "",
+		".wh..wh.aufs": "",
+		".wh..wh.plnk/77.88": "",
+	});
+	run("chmod", "6711", join(second, "usr/bin/su"));
+	run("setfattr", "-n", "security.capability", "-v", "0x01000002ff008080000000000000000000000000", join(second, "usr/bin/su"));
+	run("find", second, "-exec", "touch", "-h", "-d", "2012-12-13T14:15:16.5", "{}", "+");
+
+	const paths = ["base", "second"].map((name) => join(made.path, `${name}.tar`));
+	run("tar", "-c", ...tarArgs, "-f", paths[0] as string, "-C", base, ".");
+	run("tar", "-c", ...tarArgs, "-f", paths[1] as string, "-C", second, ".");
+	writeFileSync(paths[1] as string, gzipSync(readFileSync(paths[1] as string)));
+	const third = join(made.path, "third.tar");
+	const mtime = new Date("2013-01-02T03:04:05Z");
+	const packed = pack();
+	const put = (name: string, header: object = {}, content = "") => packed.entry({ name, mtime, ...header }, content);
+	// the directories of the first three are nowhere in the archive
+	put("var/log/.wh.mail");
+	put("usr/share/doc/deep/c", { uid: 5 }, "c");
+	put("new/implied/file", {}, "first");
+	put("new/implied/file", { mode: 0o600 }, "the last one wins");
+	put("late/x", {}, "x");
+	put("late", { type: "directory", mode: 0o1700, uid: 3, gid: 4 });
+	put("link-dir", { type: "symlink", linkname: "etc" });
+	put("etc/.wh.passwd.hard");
+	put("cache/two", { type: "file", pax: { mtime: "1357095845.000000001", "SCHILY.xattr.user.note": "é" } }, "2");
+	put(`${"long/".repeat(60)}name`, {}, "long");
+	packed.finalize();
+	const chunks: Buffer[] = [];
+	for await (const chunk of packed) chunks.push(chunk as Buffer);
+	writeFileSync(third, Buffer.concat(chunks));
+	return [...paths, third];
+}
+
+/** Neither the archive nor anything else says when a directory was made that only other names imply. */
+const implied = /^(var|var\/log|usr|usr\/share|usr\/share\/doc|usr\/share\/doc\/deep|new|new\/implied|etc|cache|long(\/long)*|\.)$/;
+
+test("three layers of an image, unpacked and served, are what applying them one after another gives", {
+	skip: skip || cannotMount("ext4"),
+}, async (t) => {
+	const made = scratch(t);
+	const disk = made.mount("ext4");
+	const archives = await makeImage(made);
+	const classic = applyClassically(made, archives);
+	const run = runHoldfast(["unpack", ...archives, join(disk, "image")]);
+	assert.equal(run.code, 0, run.stderr);
+	const [three, two, one, command] = run.stdout.trimEnd().split("\n");
+	assert.deepEqual(
+		[three, two, one],
+		[3, 2, 1].map((number) => join(disk, "image", `${number}`)),
+	);
+	assert.equal(command, `holdfast serve --lower ${three} --lower ${two} --lower ${one} --upper ${join(disk, "image/upper")}`);
+	assert.match(run.stderr, /\.wh\.\.wh\.[^\n]*aufs/, "metadata of aufs is noted");
+	assert.deepEqual(readdirSync(join(disk, "image")).sort(), ["1", "2", "3"]);
+
+	const expected = snapshotTree(classic);
+	const timeless = (tree: ReadonlyMap<string, string>) =>
+		new Map([...tree].map(([path, line]) => [path, implied.test(path) ? line.replace(/ mtime=\d+/, "") : line]));
+	const merged = made.folder("merged");
+	const lowers = [three, two, one] as string[];
+	execFileSync("mount", ["-t", "overlay", "-o", `ro,lowerdir=${lowers.join(":")}`, "overlay", merged]);
+	made.beforeRemoval(() => execFileSync("umount", [merged]));
+	assertSameTree(timeless(expected), timeless(snapshotTree(merged)), "the kernel's overlayfs over the layers");
+	assert.equal(
+		lstatSync(join(merged, "var/log"), { bigint: true }).mtimeNs,
+		lstatSync(join(one as string, "var/log"), { bigint: true }).mtimeNs,
+	);
+
+	const server = await startServer(made, { lowers, upper: join(disk, "image/upper"), args: ["--state-dir", made.folder("state")] });
+	const client = await server.client();
+	made.beforeRemoval(() => client.close());
+	const tree = await client.tree(await client.root());
+	assert.deepEqual([...tree.keys()].sort(), [...expected.keys()].filter((path) => path !== ".").sort());
+	for (const [path, { handle, attributes }] of tree) {
+		const stat = lstatSync(join(classic, path), { bigint: true });
+		assert.equal(attributes.mode, Number(stat.mode & 0o7777n), `mode of ${path}`);
+		assert.deepEqual([attributes.uid, attributes.gid], [Number(stat.uid), Number(stat.gid)], `owner of ${path}`);
+		assert.equal([1, 2].includes(attributes.type), stat.isFile() || stat.isDirectory(), `type of ${path}`);
+		if (attributes.type === FileType3.reg) {
+			assert.deepEqual(await client.readFile(handle), readFileSync(join(classic, path)), `contents of ${path}`);
+			assert.equal(attributes.nlink, Number(stat.nlink), `links of ${path}`);
+		} else if (attributes.type === FileType3.lnk) {
+			assert.equal((await ok(client.readlink(handle), "READLINK")).target, readlinkSync(join(classic, path)));
+		}
+	}
+});
+
+test("JSON, standard input, and layers that are empty", { skip }, (t) => {
+	const made = scratch(t);
+	const base = archive(made, "base.tar", { name: "a", data: "1" });
+	const empty = archive(made, "empty.tar");
+	const input = gzipSync(
+		Buffer.concat([raw({ name: "/b", data: "2" }), raw({ name: "c", pax: { "SCHILY.xattr.trusted.overlay.redirect": "/etc" } }), END]),
+	);
+	const out = join(made.path, "out");
+	const run = spawnSync(process.execPath, [main, "unpack", base, "-", empty, out, "--json"], { input });
+	assert.equal(run.status, 0, run.stderr.toString());
+	const report = JSON.parse(run.stdout.toString());
+	assert.deepEqual(report.lowers, [join(out, "3"), join(out, "2"), join(out, "1")]);
+	assert.deepEqual(report.serve.slice(0, 3), ["holdfast", "serve", "--lower"]);
+	assert.equal(report.layers[1].entries, 2);
+	assert.equal(report.layers[1].notes.length, 2);
+	assert.equal(readFileSync(join(out, "2/b"), "utf8"), "2");
+	assert.deepEqual(readdirSync(join(out, "3")), []);
+	assert.equal(execFileSync("getfattr", ["-d", "-m", "-", join(out, "2/c")], { encoding: "utf8" }), "", "no redirect was planted");
+});
+
+test("bytes, times, long names and attributes come out as GNU tar takes them out", { skip }, (t) => {
+	const made = scratch(t);
+	const source = made.folder("source");
+	const run = (command: string, ...args: string[]) => execFileSync(command, args, { stdio: "pipe", cwd: source });
+	const odd = Buffer.from(Array.from({ length: 255 }, (_, index) => index + 1).filter((byte) => byte !== 0x2f));
+	const oddPath = Buffer.concat([Buffer.from(`${source}/`), odd]);
+	writeFileSync(oddPath, "odd");
+	execFileSync(
+		"bash",
+		["-c", `ln -s "$(printf '\\377\\376')" "$(printf 'l\\200')"; ln "$(printf 'l\\200')" "$(printf 'h\\377')"; mkdir "$(printf 'd\\301')"`],
+		{ cwd: source },
+	);
+	mkdirSync(join(source, "x".repeat(200), "y".repeat(200)), { recursive: true });
+	writeFileSync(join(source, "x".repeat(200), "y".repeat(200), "z".repeat(250)), "z");
+	run("ln", "-s", "t".repeat(300), "long-link");
+	run(
+		"setfattr",
+		"-n",
+		"user.all",
+		"-v",
+		`0x${Buffer.from(Array.from({ length: 256 }, (_, index) => index)).toString("hex")}`,
+		"x".repeat(200),
+	);
+	plant(source, { old: "", future: "", hole: "" });
+	run("touch", "-d", "1960-01-02T03:04:05.25", "old");
+	run("touch", "-d", "2100-01-02T03:04:05.999999999", "future");
+	run("chown", "4000000000:4000000001", "future");
+	run("chmod", "7777", "old");
+	const list = (top: string) => {
+		const find = execFileSync("find", [top, "-mindepth", "1", "-printf", "%y %m %U %G %T@ %n %s %l %P\\0"], { encoding: "latin1" });
+		const xattrs = execFileSync("getfattr", ["-Rhdm", "-", "-e", "hex", "."], { cwd: top, encoding: "latin1" });
+		return {
+			find: find
+				.split("\0")
+				.map((line) => line.replace(/^(d .*?) \d+ \d+ {2}/, "$1 "))
+				.sort(),
+			xattrs: xattrs.split("\n\n").sort(),
+		};
+	};
+	for (const format of ["posix", "gnu"]) {
+		const path = join(made.path, `${format}.tar`);
+		execFileSync("tar", [
+			"-c",
+			`--format=${format}`,
+			...(format === "posix" ? ["--xattrs", "--xattrs-include=*"] : []),
+			"-f",
+			path,
+			"-C",
+			source,
+			".",
+		]);
+		const reference = made.folder(`reference-${format}`);
+		execFileSync("tar", ["-xp", "--xattrs", "--xattrs-include=*", "-f", path, "-C", reference]);
+		assert.deepEqual(list(join(unpacked(made, path), "1")), list(reference), format);
+		if (format === "posix") assert.deepEqual(list(reference), list(source), "the archive holds all that the tree has");
+	}
+});
+
+test("repeated entries, whiteouts beside what they hide, and directories that come late", { skip }, (t) => {
+	const made = scratch(t);
+	const out = join(
+		unpacked(
+			made,
+			archive(
+				made,
+				"a.tar",
+				{ name: "f", data: "first" },
+				{ name: "hard", type: "1", link: "f" },
+				{ name: "f", data: "last" },
+				{ name: "dir/sub/x", data: "x" },
+				{ name: "dir", data: "a file now" },
+				{ name: "file", data: "x" },
+				{ name: "file/", type: "5", mode: 0o700 },
+				{ name: "file/in", data: "x" },
+				{ name: ".wh.both" },
+				{ name: "both", data: "here" },
+				{ name: "one" },
+				{ name: ".wh.one" },
+				{ name: ".wh.seen" },
+				{ name: "seen/in", data: "x" },
+				{ name: "seen", type: "5", mode: 0o711 },
+				{ name: "self", data: "self" },
+				{ name: "./self", type: "1", link: "/self" },
+				{ name: "old-directory/", data: "" },
+				{ name: "./", type: "5", mode: 0o750 },
+			),
+		),
+		"1",
+	);
+	assert.equal(readFileSync(join(out, "f"), "utf8"), "last");
+	assert.equal(readFileSync(join(out, "hard"), "utf8"), "first");
+	assert.equal(readFileSync(join(out, "dir"), "utf8"), "a file now");
+	assert.equal(lstatSync(join(out, "file")).mode, 0o40700);
+	assert.equal(readFileSync(join(out, "both"), "utf8"), "here");
+	assert.ok(lstatSync(join(out, "one")).isFile());
+	assert.equal(readFileSync(join(out, "self"), "utf8"), "self");
+	assert.ok(lstatSync(join(out, "old-directory")).isDirectory());
+	assert.equal(lstatSync(out).mode, 0o40750);
+	assert.equal(lstatSync(join(out, "seen")).mode, 0o40711);
+	assert.match(
+		execFileSync("getfattr", ["-n", "trusted.overlay.opaque", join(out, "seen")], {
+			encoding: "utf8",
+			stdio: ["ignore", "pipe", "ignore"],
+		}),
+		/="y"/,
+	);
+});
+
+test("what cannot be unpacked is refused with a sentence, and nothing lies outside or remains", { skip }, async (t) => {
+	const made = scratch(t);
+	const victim = plant(made.folder("victim"), { "etc/shadow": "secret", "dir/": "" });
+	const before = snapshotTree(made.path, { ignore: (path) => path.endsWith(".tar") || path === "." });
+	const up = `../../victim/etc/shadow`;
+	const absolute = join(victim, "etc/shadow");
+	const toVictim: RawEntry = { name: "way", type: "2", link: victim };
+	const evil: [sentence: RegExp, ...entries: RawEntry[]][] = [
+		[/"\.\."/, { name: "../victim/x", data: "x" }],
+		[/"\.\."/, { name: "a/../../../victim/x", data: "x" }],
+		[/"\.\."/, { name: "a/..", type: "5" }],
+		[/"\.\."/, { name: "x", pax: { path: "../victim/x" } }],
+		[/symlink/, toVictim, { name: "way/x", data: "x" }],
+		[/symlink/, toVictim, { name: "way/etc/shadow", data: "x" }],
+		[/symlink/, toVictim, { name: "way/.wh.etc" }],
+		[/symlink/, toVictim, { name: "way/.wh..wh..opq" }],
+		[/symlink/, toVictim, { name: "way/sub", type: "5" }],
+		[/symlink/, { name: "d", type: "5" }, { name: "d/up", type: "2", link: ".." }, { name: "d/up/x", data: "x" }],
+		[/hard link.*"\.\."|"\.\."/, { name: "h", type: "1", link: up }],
+		[/hard link to/, { name: "h", type: "1", link: absolute }],
+		[/hard link to/, toVictim, { name: "h", type: "1", link: "way/etc/shadow" }],
+		[/hard link to "only-below", which this archive does not have/, { name: "h", type: "1", link: "only-below" }],
+		[/hard link to "w", which this archive does not have/, { name: ".wh.w" }, { name: "h", type: "1", link: "w" }],
+		[/is a directory/, { name: "d", type: "5" }, { name: "h", type: "1", link: "d" }],
+		[/is a directory/, { name: "h", type: "1", link: "" }],
+		[/names nothing/, { name: ".wh." }],
+		[/names nothing/, { name: "d/.wh.." }],
+		[/names nothing/, { name: "d/.wh..." }],
+		[/lies in a whiteout/, { name: ".wh.d/x", data: "x" }],
+		[/0:0/, { name: "w", type: "3", device: [0, 0] }],
+		[/device number/, { name: "w", type: "4", device: [9000, 1] }],
+		[/no directory/, { name: "f", data: "x" }, { name: "f/x", data: "x" }],
+		[/no directory/, { name: "f", data: "x" }, { name: "f/.wh.x" }],
+		[/root of the layer/, { name: "./", type: "2", link: victim }],
+		[/root of the layer/, { name: "/", data: "", type: "0", pax: { path: "." } }],
+		[/"bad\\x1b\[31m\\x0aname"/, { name: "bad\x1b[31m\nname", type: "3" }],
+		[/NUL/, { name: "x", pax: { path: "a\0b" } }],
+		[/255 bytes/, { name: "x", pax: { path: "n".repeat(256) } }],
+		[/4095 bytes/, { name: "x", pax: { path: "n/".repeat(3000) } }],
+		[/cut off/, { name: "x", data: "", size: 0o77777777777 }],
+		[/size|damaged/, { name: "x", pax: { size: "99999999999999999999999" } }],
+		[/size|damaged/, { name: "x", pax: { size: "-5" } }],
+		[/uid/, { name: "x", pax: { uid: "4294967295" } }],
+		[/mtime/, { name: "x", pax: { mtime: "yesterday" } }],
+		[/symlink whose target/, { name: "x", type: "2" }],
+		[/sparse/, { name: "x", pax: { "GNU.sparse.major": "1", "GNU.sparse.minor": "0" } }],
+		[/kind/, { name: "x", type: "S" }],
+		[/too long/, { name: "x", pax: { [`SCHILY.xattr.user.${"n".repeat(300)}`]: "" } }],
+		[/one path to all/, { name: "g", type: "g", data: paxRecords({ path: "everything" }) }, { name: "x" }],
+		[/PAX header/, { name: "x", type: "x", data: "17 nonsense" }, { name: "y" }],
+		[/damaged/, { name: "x", type: "x", data: "" }, { name: "y", data: "12345" }, { name: "z" }],
+	];
+	for (const [sentence, ...entries] of evil) {
+		const path = archive(made, "evil.tar", { name: "innocent", data: "x" }, ...entries);
+		assert.match(await assertRefused(made, [path], sentence), /evil\.tar/);
+		assertSameTree(
+			before,
+			snapshotTree(made.path, { ignore: (each) => each.endsWith(".tar") || each === "." }),
+			`outside of the layer, after ${entries.map(({ name }) => name)}`,
+		);
+	}
+	rmSync(join(made.path, "evil.tar"));
+	const printed = runHoldfast([
+		"unpack",
+		archive(made, "evil.tar", { name: "a", data: "x" }, { name: "../b", data: "x" }),
+		join(made.path, "out"),
+	]);
+	assert.equal(printed.code, 1);
+	assert.match(printed.stderr, /^holdfast: Cannot unpack the entry "\.\.\/b" of [^\n]*evil\.tar: [^\n]+\.\n$/);
+	assert.equal(printed.stdout, "");
+	assert.equal(existsSync(join(made.path, "out")), false);
+	const below = archive(made, "below.tar", { name: "only-below", data: "x" });
+	await assertRefused(
+		made,
+		[below, archive(made, "above.tar", { name: "h", type: "1", link: "only-below" })],
+		/"h" of .*above\.tar.*hard link to "only-below"/,
+	);
+});
+
+test("archives that are cut off, damaged, of another kind, or several in one", { skip }, async (t) => {
+	const made = scratch(t);
+	const whole = Buffer.concat([
+		raw({ name: "f", data: noise(1500) }),
+		raw({ name: "x".repeat(90), pax: { mtime: "1.5" }, data: "x" }),
+		END,
+	]);
+	for (let length = 0; length < whole.length - 512; length += 256) {
+		await assertRefused(made, [made.file("cut.tar", whole.subarray(0, length))], /cut off|empty/);
+	}
+	const zipped = gzipSync(whole);
+	for (const length of [1, 2, 9, 100, zipped.length - 9, zipped.length - 1]) {
+		await assertRefused(made, [made.file("cut.tgz", zipped.subarray(0, length))], /cut off|no tar archive/);
+	}
+	const damaged = Buffer.from(zipped);
+	damaged.fill(0x55, 200, 260);
+	await assertRefused(made, [made.file("damaged.tgz", damaged)], /damaged|cut off/);
+	assert.deepEqual(gunzipSync(zipped), whole);
+	await assertRefused(made, [made.file("two.tar", Buffer.concat([whole, whole]))], /several archives/);
+	await assertRefused(made, [made.file("text", "just a text\n".repeat(100))], /no tar archive/);
+	await assertRefused(made, [made.file("x.bz2", Buffer.from("425a6839314159265359", "hex"))], /bzip2 -d/);
+	await assertRefused(made, [made.folder("directory")], /directory/);
+	await assertRefused(made, [join(made.path, "absent.tar")], /no such file/);
+	const zstd = made.file("x.zst", Buffer.from("28b52ffd0000000000", "hex"));
+	await assertRefused(made, [zstd], /zstd|cut off|damaged/);
+	// a gzip archive proves by its checksum that it is whole, and some programs leave the end mark out
+	const markless = made.file("markless.tgz", gzipSync(whole.subarray(0, whole.length - 1024)));
+	assert.equal(lstatSync(join(unpacked(made, markless), "1/f")).size, 1500);
+});
+
+test("nothing is overwritten, and an ordinary user is told what is missing", { skip }, (t) => {
+	const made = scratch(t);
+	const path = archive(made, "a.tar", { name: "a", data: "x" });
+	const out = unpacked(made, path);
+	const before = snapshotTree(out, { exact: true });
+	const again = runHoldfast(["unpack", path, out]);
+	assert.equal(again.code, 1);
+	assert.match(again.stderr, /has a 1 already/);
+	mkdirSync(join(made.path, "half/2"), { recursive: true });
+	assert.match(runHoldfast(["unpack", path, path, join(made.path, "half")]).stderr, /has a 2 already/);
+	assert.deepEqual(readdirSync(join(made.path, "half")), ["2"]);
+	assertSameTree(before, snapshotTree(out, { exact: true }), "the layers that were there");
+	assert.match(runHoldfast(["unpack", path, path]).stderr, /no directory/);
+	assert.match(runHoldfast(["unpack", path, join(made.path, "no/such")]).stderr, /no folder above/);
+	assert.match(runHoldfast(["unpack", "-", "-", join(made.path, "twice")]).stderr, /twice/);
+	assert.equal(runHoldfast(["unpack", path]).code, 2);
+	execFileSync("chmod", ["777", made.path]);
+	const user = runHoldfast(["unpack", path, join(made.path, "users")], { uid: 65534 });
+	assert.equal(user.code, 1);
+	assert.match(user.stderr, /needs root.*CAP_CHOWN/);
+	assert.equal(existsSync(join(made.path, "users")), false);
+});
+
+test("an archive with any bytes changed is unpacked or refused, and never leaves its directory", { skip, timeout: 60_000 }, async (t) => {
+	const made = scratch(t);
+	const victim = plant(made.folder("victim"), { "a/f": "secret" });
+	const before = snapshotTree(victim, { exact: true });
+	const entries: RawEntry[] = [
+		{ name: "a/", type: "5" },
+		{ name: "a/f", data: "content", pax: { mtime: "12.5", "SCHILY.xattr.user.x": "y", path: "a/f" } },
+		{ name: "s", type: "2", link: "../../victim/a" },
+		{ name: "t/f", data: "x" },
+		{ name: "h", type: "1", link: "a/f" },
+		{ name: "t/.wh.g" },
+		{ name: "a/.wh..wh..opq" },
+		{ name: "n", type: "3", device: [1, 3] },
+	];
+	const names = [
+		"a",
+		"a/f",
+		"s",
+		"s/f",
+		"t",
+		"../victim/a/f",
+		"/a",
+		".wh.a",
+		"s/.wh.f",
+		"a/.wh..wh..opq",
+		"h",
+		"./",
+		"a/..",
+		".wh..",
+		"s/a/b",
+		"",
+	];
+	const entry = fc.record({
+		name: fc.constantFrom(...names),
+		type: fc.constantFrom("0", "1", "2", "3", "5", "6", "x", "L", "g", "K"),
+		link: fc.constantFrom(...names, victim, "../../victim", "../2"),
+		data: fc.constantFrom("", "x", "s/f\0", "../victim/a/f", "13 path=s/f\n\n", "12 path=s/f\n", "30 SCHILY.xattr.user.x=12345\n"),
+	});
+	const change = fc.record({ at: fc.nat(), byte: fc.nat(255) });
+	let count = 0;
+	await fc.assert(
+		fc.asyncProperty(fc.array(entry, { maxLength: 8 }), fc.array(change, { maxLength: 3 }), fc.boolean(), async (extra, changes, fixed) => {
+			const bytes = Buffer.concat([...entries, ...extra].map(raw));
+			if (!fixed) for (const { at, byte } of changes) bytes[at % bytes.length] = byte;
+			const path = made.file("random.tar", Buffer.concat([bytes, END]));
+			const out = join(made.path, `random-${count++}`);
+			try {
+				await unpackLayers({ archives: [path], directory: out, progress: () => {}, signal: new AbortController().signal });
+				assert.deepEqual(readdirSync(out), ["1"]);
+				rmSync(out, { recursive: true });
+			} catch (error) {
+				assert.ok(error instanceof UnpackError, `${(error as Error).stack}`);
+				assert.equal(existsSync(out), false);
+			}
+			assertSameTree(before, snapshotTree(victim, { exact: true }), "the victim");
+		}),
+		{ numRuns: 300 },
+	);
+});

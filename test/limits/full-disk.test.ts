@@ -1,0 +1,151 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { linkSync, mkdirSync, statfsSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
+import { checkUpper } from "../../src/overlay/check/check.ts";
+import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
+import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import { untilReady } from "../../src/overlay/operations/until-ready.ts";
+import { OverlayError } from "../../src/vfs/errors.ts";
+import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
+import { ROOT, walk } from "../in-process/walk.ts";
+import { needs } from "../support/requirements.ts";
+import { cannotMount, scratch } from "../support/scratch.ts";
+
+const bytes = (name: string): Buffer => Buffer.from(name);
+
+/** Each with the object whose handle tells whether it happened. */
+const OPERATIONS: Record<string, readonly [watched: string, run: (overlay: Overlay) => void]> = {
+	"remove an untouched file": ["d/file", (overlay) => overlay.remove(walk(overlay, "d"), bytes("file"), ROOT)],
+	"remove a copied up file": ["up", (overlay) => overlay.remove(overlay.root, bytes("up"), ROOT)],
+	"remove one name of two": ["d/one", (overlay) => overlay.remove(walk(overlay, "d"), bytes("one"), ROOT)],
+	"remove one name of a copied up file of two": ["two1", (overlay) => overlay.remove(overlay.root, bytes("two2"), ROOT)],
+	"remove a directory": ["empty", (overlay) => overlay.rmdir(overlay.root, bytes("empty"), ROOT)],
+	"remove a copied up directory": ["empty2", (overlay) => overlay.rmdir(overlay.root, bytes("empty2"), ROOT)],
+	"rename over an untouched file": [
+		"d/file",
+		(overlay) => overlay.rename(overlay.root, bytes("up"), walk(overlay, "d"), bytes("file"), ROOT),
+	],
+	"rename over a copied up file": ["up", (overlay) => overlay.rename(walk(overlay, "d"), bytes("file"), overlay.root, bytes("up"), ROOT)],
+	"rename a lower directory": ["d", (overlay) => overlay.rename(overlay.root, bytes("d"), overlay.root, bytes("D"), ROOT)],
+	"rename over an empty directory": [
+		"empty",
+		(overlay) => overlay.rename(overlay.root, bytes("empty2"), overlay.root, bytes("empty"), ROOT),
+	],
+	"copy up by chmod": ["d/file", (overlay) => overlay.setattr(walk(overlay, "d/file"), ROOT, { mode: 0o600 })],
+	"link a lower file": ["d/file", (overlay) => overlay.link(walk(overlay, "d/file"), overlay.root, bytes("link"), ROOT)],
+	"make a directory": ["", (overlay) => void overlay.mkdir(overlay.root, bytes("new"), ROOT, { mode: 0o755 })],
+	"make a file where one was removed": [
+		"",
+		(overlay) => void overlay.create(overlay.root, bytes("removed"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }),
+	],
+};
+
+/** Inodes that are left when an operation begins; in tmpfs every name takes one. */
+const FREE = [0, 1, 2, 4];
+
+test("an operation for which there is no space has happened or has not, and happens when there is space again", {
+	skip: needs("root") || cannotMount("tmpfs"),
+}, async (t) => {
+	const made = scratch(t);
+	const lower = join(made.mount("tmpfs", "lowers"), "lower");
+	for (const path of ["d", "empty", "empty2"]) mkdirSync(join(lower, path), { recursive: true });
+	for (const path of ["d/file", "d/one", "up", "two1", "removed"]) writeFileSync(join(lower, path), path);
+	linkSync(join(lower, "d/one"), join(lower, "d/two"));
+	linkSync(join(lower, "two1"), join(lower, "two2"));
+	const disk = made.mount("tmpfs", "disk");
+	execFileSync("mount", ["-o", "remount,nr_inodes=200", disk]);
+	let refused = 0;
+	for (const [name, [watched, run]] of Object.entries(OPERATIONS)) {
+		for (const free of FREE) {
+			const [upper, work] = [join(disk, "upper"), join(disk, "work")];
+			const open = () =>
+				openOverlay({ lowers: [lower], upper, work, stateFolder: made.folder("state"), isSync: false, purpose: "serve" }).overlay;
+			mkdirSync(upper);
+			mkdirSync(work);
+			let overlay = open();
+			const settle = async (act: () => void): Promise<string> => {
+				try {
+					await untilReady(act);
+					return "ok";
+				} catch (error) {
+					if (error instanceof OverlayError) return error.code;
+					throw error;
+				}
+			};
+			const setUp: ((overlay: Overlay) => void)[] = [
+				(o) => o.setattr(walk(o, "up"), ROOT, { mode: 0o640 }),
+				(o) => o.setattr(walk(o, "two1"), ROOT, { mode: 0o640 }),
+				(o) => o.setattr(walk(o, "empty2"), ROOT, { mode: 0o700 }),
+				(o) => o.remove(o.root, bytes("removed"), ROOT),
+			];
+			for (const step of setUp) assert.equal(await settle(() => step(overlay)), "ok");
+			const { handle } = walk(overlay, watched);
+			const before = describe(overlay, handle);
+			const fillers: string[] = [];
+			for (let left = statfsSync(disk).ffree - free; left > 0; left--) {
+				fillers.push(join(disk, `filler${left}`));
+				writeFileSync(fillers[fillers.length - 1], "");
+			}
+			const where = `${name}, with ${free} inodes free`;
+			const result = await settle(() => run(overlay));
+			if (result !== "ok") {
+				refused++;
+				assert.equal(result, "nospc", where);
+				assert.equal(describe(overlay, handle), before, where);
+			}
+			const after = describe(overlay, handle);
+			for (const filler of fillers) unlinkSync(filler);
+			await overlay.close();
+			overlay = open();
+			assert.equal(describe(overlay, handle), after, `${where}, after a restart`);
+			if (result !== "ok") assert.equal(await settle(() => run(overlay)), "ok", `${where}, once more`);
+			await overlay.close();
+			const { findings } = checkUpper({
+				lowers: [lower],
+				upper,
+				work,
+				xattr: TRUSTED_XATTRS,
+				isRepair: false,
+			});
+			assert.deepEqual(
+				findings.filter(({ severity }) => severity === "error"),
+				[],
+				where,
+			);
+			execFileSync("rm", ["-rf", upper, work]);
+		}
+	}
+	t.diagnostic(`${refused} refusals`);
+	assert.ok(refused > 20);
+});
+
+/** The whole tree, and what one handle finds. */
+function describe(overlay: Overlay, handle: Buffer): string {
+	const lines: string[] = [];
+	const visit = (directory: OverlayObject, path: string): void => {
+		const cursor = overlay.list(directory, ROOT, 0, 2);
+		const below: [OverlayObject, string][] = [];
+		while (cursor.next()) {
+			const object = cursor.object();
+			const name = `${path}/${Buffer.from(cursor.name)}`;
+			assert.ok(object, name);
+			const { mode, nlink, sizeLo } = overlay.getattr(object);
+			const isDirectory = object.type === FileType.dir;
+			lines.push(`${name} ${mode.toString(8)} ${isDirectory ? "" : `${nlink} ${sizeLo}`} ${object.handle.toString("hex")}`);
+			if (isDirectory) below.push([object, name]);
+		}
+		for (const [object, name] of below) visit(object, name);
+	};
+	visit(overlay.root, "");
+	let found: string;
+	try {
+		found = overlay.decode(handle).handle.toString("hex");
+	} catch (error) {
+		if (!(error instanceof OverlayError)) throw error;
+		found = error.code;
+	}
+	return [...lines.sort(), found].join("\n");
+}
