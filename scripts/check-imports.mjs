@@ -55,7 +55,6 @@ const closed = new Map([
 const only = new Map([
 	["koffi", ["linux"]],
 	["commander", ["cli"]],
-	["tar-stream", ["unpack"]],
 	["pino", ["cli", "inspector", "server"]],
 	["fast-check", []],
 	["node:net", ["cli", "inspector", "server", "rpc", "fuse"]],

@@ -3,6 +3,7 @@
 import { closeSync, createReadStream, fstatSync, openSync } from "node:fs";
 import { addAbortSignal, pipeline, Readable } from "node:stream";
 import * as zlib from "node:zlib";
+import { type ByteSource, sourceOf } from "./byte-source.ts";
 import { UnpackError } from "./unpack-error.ts";
 
 /** An archive that can be opened, before anything is written. */
@@ -14,9 +15,9 @@ export interface Archive {
 	readonly fd: number;
 }
 
-/** The bytes of a tar archive, decompressed. */
+/** The bytes of a tar archive, decompressed. What fails to be read is an UnpackError with the reason. */
 export interface ArchiveBytes {
-	readonly chunks: AsyncIterable<Buffer>;
+	readonly source: ByteSource;
 	/** The compression has a checksum at its end, so an archive that was cut off is found out by it. */
 	readonly isChecked: boolean;
 }
@@ -84,7 +85,7 @@ export async function readArchive(archive: Archive, signal: AbortSignal): Promis
 	if (head.length === 0) throw new UnpackError("it is empty");
 	const chunks = withHead(head, iterator);
 	const compression = COMPRESSIONS.find(({ magic }) => magic.every((byte, i) => head[i] === byte));
-	if (compression === undefined) return { chunks, isChecked: false };
+	if (compression === undefined) return { source: withReasons(sourceOf(chunks)), isChecked: false };
 	const { name, open, command } = compression;
 	if (open === undefined) {
 		const why =
@@ -93,7 +94,28 @@ export async function readArchive(archive: Archive, signal: AbortSignal): Promis
 	}
 	// an error of the source comes out of the decompressed stream
 	const decompressed = pipeline(Readable.from(chunks), open(), () => {}) as unknown as AsyncIterable<Buffer>;
-	return { chunks: decompressed, isChecked: true };
+	return { source: withReasons(sourceOf(decompressed)), isChecked: true };
+}
+
+function withReasons(source: ByteSource): ByteSource {
+	return {
+		async next() {
+			try {
+				return await source.next();
+			} catch (error) {
+				throw reasonOf(error);
+			}
+		},
+	};
+}
+
+function reasonOf(error: unknown): unknown {
+	if (error instanceof UnpackError || !(error instanceof Error)) return error;
+	const { code } = error as NodeJS.ErrnoException;
+	if (code === "Z_BUF_ERROR") return new UnpackError("it ends too early, so it was cut off; get it again");
+	if (code?.startsWith("Z")) return new UnpackError(`its compressed data is damaged (${error.message}); get it again`);
+	if (code !== undefined) return new UnpackError(`reading it failed (${code})`);
+	return error;
 }
 
 /** What was read already, and the rest. */

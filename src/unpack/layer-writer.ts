@@ -1,7 +1,7 @@
 // Writes the entries of an archive to a directory, as a lower.
 
 import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
-import { writeFrom } from "../linux/data.ts";
+import { truncateFile, writeFrom } from "../linux/data.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { linkDescriptor, makeDirectory, makeNode, makeSymlink } from "../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
@@ -227,15 +227,14 @@ export class LayerWriter {
 	}
 
 	async #write(fd: number, entry: TarEntry): Promise<void> {
-		let offset = 0;
-		for await (const chunk of entry.content) {
-			for (let done = 0; done < chunk.length; ) {
-				const count = demand(writeFrom(fd, done === 0 ? chunk : chunk.subarray(done), offset), "its content cannot be written");
-				done += count;
-				offset += count;
+		for await (const { offset, bytes } of entry.content) {
+			for (let done = 0; done < bytes.length; ) {
+				const rest = done === 0 ? bytes : bytes.subarray(done);
+				done += demand(writeFrom(fd, rest, offset + done), "its content cannot be written");
 			}
+			this.counts.bytes += bytes.length;
 		}
-		this.counts.bytes += offset;
+		if (entry.isSparse) demand(truncateFile(fd, entry.size), "its content cannot be written");
 	}
 
 	#addLink(path: EntryPath, entry: TarEntry): void {

@@ -1,10 +1,12 @@
-// Reads the entries of a tar archive, with the bytes of names and xattrs kept.
+// Entries of a tar archive, byte for byte, as they stream by (POSIX.1-2017, pax, "pax Interchange Format"; GNU tar manual, "Basic Tar Format").
 
-import { extract } from "tar-stream";
+import { showName } from "../vfs/names.ts";
 import type { ArchiveBytes } from "./archive-bytes.ts";
+import { ByteReader } from "./byte-source.ts";
+import { addGlobalRecords, noPaxHeader, type PaxHeader, type PaxRecords, parseDecimal, parsePax } from "./pax-records.ts";
+import { type Extent, isSparse, readOldSparseMap, readPaxSparseMap, type SparseMap } from "./sparse-map.ts";
+import { BLOCK_BYTES, isZeroBlock, parseHeader, type TarHeader } from "./tar-header.ts";
 import { EntryError, UnpackError } from "./unpack-error.ts";
-
-/** Entries of a tar archive, byte for byte, as tar-stream finds them (POSIX.1-2017, pax, "pax Interchange Format"). */
 
 export type TarEntryType = "file" | "link" | "symlink" | "character-device" | "block-device" | "directory" | "fifo";
 
@@ -13,13 +15,24 @@ export interface TarTime {
 	readonly nsec: number;
 }
 
+/** A piece of a file's content, at its offset in the file. What lies between pieces is a hole. */
+export interface Piece {
+	readonly offset: number;
+	readonly bytes: Buffer;
+}
+
 export interface TarEntry {
 	/** As it stands in the archive: it may be absolute, and hold "..". */
 	readonly name: Buffer;
 	readonly type: TarEntryType;
 	/** Of links. */
 	readonly linkName: Buffer;
+	/** Of the file; 0 of anything else. */
 	readonly size: number;
+	/** Where its content begins in the archive. */
+	readonly contentAt: number;
+	/** Stored with holes left out. */
+	readonly isSparse: boolean;
 	/** Permission bits. */
 	readonly mode: number;
 	readonly uid: number;
@@ -32,250 +45,249 @@ export interface TarEntry {
 	readonly xattrs: ReadonlyMap<string, Buffer>;
 	/** ACLs as text, which are not read: GNU tar and star write them. In layers ACLs are xattrs. */
 	readonly hasTextAcl: boolean;
-	/** To be read before the next entry is asked for, or not at all. */
-	readonly content: AsyncIterable<Uint8Array>;
+	/** To be read before the next entry is asked for, or not at all. Each piece is valid until the next one is asked for. */
+	readonly content: AsyncIterable<Piece>;
 }
 
-const BLOCK_BYTES = 512;
 const ID_MAX = 0xfffffffe;
 const MODE_MASK = 0o7777;
+const SLASH = 0x2f;
+/** Headers that belong to the next entry, or to all, are held in memory. */
+const EXTENDED_BYTES_MAX = 4 * 1024 * 1024;
 const XATTR_KEY = "SCHILY.xattr.";
 const TRUNCATED = "it ends too early, so it was cut off; get it again";
 
-/** By key, as Latin-1. */
-type PaxRecords = ReadonlyMap<string, Buffer>;
+const TYPES: ReadonlyMap<string, TarEntryType> = new Map([
+	["0", "file"],
+	["1", "link"],
+	["2", "symlink"],
+	["3", "character-device"],
+	["4", "block-device"],
+	["5", "directory"],
+	["6", "fifo"],
+	// contiguous, which says nothing to Linux
+	["7", "file"],
+	["S", "file"],
+]);
 
-/** What is used of tar-stream; its own types leave out the options and some of the fields. */
-interface Header {
-	readonly name: string;
-	readonly linkname: string | null;
-	/** Null: none that tar-stream knows. */
-	readonly type: string | null;
-	readonly size: number;
-	readonly mode: number;
-	readonly uid: number;
-	readonly gid: number;
-	readonly mtime: Date;
-	readonly devmajor: number;
-	readonly devminor: number;
-	/** Of the content. */
-	readonly byteOffset: number;
+/** What headers before an entry say of it. */
+interface Announced {
+	pax: PaxHeader | null;
+	longName: Buffer | null;
+	longLinkName: Buffer | null;
 }
-
-interface Entry extends AsyncIterable<Uint8Array> {
-	readonly header: Header;
-	resume(): void;
-}
-
-/**
- * tar-stream takes what a PAX header holds for UTF-8, which names and values of extended attributes need not be. So its bytes are read
- * where tar-stream has them in its hands, in a method that is not public. The package is pinned to the very version, and a test sends
- * all bytes through.
- */
-interface Extractor extends AsyncIterable<Entry> {
-	readonly destroyed: boolean;
-	readonly _header: Header | null;
-	_decodeLongHeader(bytes: Buffer): void;
-	write(chunk: Uint8Array): boolean;
-	end(): void;
-	destroy(error?: Error): void;
-	on(event: "drain" | "close", listener: () => void): void;
-	off(event: "drain" | "close", listener: () => void): void;
-}
-
-const newExtractor = extract as unknown as (options: { filenameEncoding: "latin1"; allowUnknownFormat: boolean }) => Extractor;
 
 /** Yields the entries in order; UnpackError for an archive that is damaged or of no known kind. */
-export async function* readTar(archive: ArchiveBytes): AsyncGenerator<TarEntry> {
-	const extractor = newExtractor({ filenameEncoding: "latin1", allowUnknownFormat: true });
-	/** Where the next header must begin. */
-	let at = 0;
+export async function* readTar({ source, isChecked }: ArchiveBytes): AsyncGenerator<TarEntry> {
+	const reader = new ByteReader(source);
 	let global: PaxRecords = new Map();
-	let records: PaxRecords = new Map();
-	const decode = extractor._decodeLongHeader;
-	extractor._decodeLongHeader = (bytes) => {
-		at += BLOCK_BYTES + padded(bytes.length);
-		const type = extractor._header?.type;
-		if (type === "pax-header") records = parsePax(bytes);
-		else if (type === "pax-global-header") global = globalRecords(global, parsePax(bytes));
-		// where an empty header stood before, tar-stream would take content for one
-		else if (type !== "gnu-long-path" && type !== "gnu-long-link-path") throw new UnpackError("its headers are damaged; get it again");
-		decode.call(extractor, bytes);
-	};
-	const feeding = feed(archive.chunks, extractor);
-	try {
-		for await (const entry of extractor) {
-			const { byteOffset } = entry.header;
-			if (byteOffset - BLOCK_BYTES !== at) {
-				throw new UnpackError(
-					"it goes on behind its end mark: it is several archives in one file, or damaged; give one archive for each layer",
-				);
-			}
-			const read = entryOf(entry, new Map([...global, ...records]), records.has("path"), records.has("linkpath"));
-			records = new Map();
-			at = byteOffset + (read.type === "directory" ? 0 : padded(read.size));
-			yield read;
-			entry.resume();
+	let announced: Announced = nothingAnnounced();
+	for (;;) {
+		const start = reader.offset;
+		const block = await reader.take(BLOCK_BYTES);
+		if (block.length === 0) {
+			if (isAnnounced(announced)) throw new UnpackError(TRUNCATED);
+			if (isChecked) return;
+			throw new UnpackError(
+				"it has no end mark, so it was cut off; get it again, or if it is meant so add the mark: head -c 1024 /dev/zero >>",
+			);
 		}
-	} catch (error) {
-		throw reasonOf(error);
-	} finally {
-		extractor.destroy();
+		if (block.length < BLOCK_BYTES) throw new UnpackError(start === 0 ? "it is no tar archive, or it was cut off" : TRUNCATED);
+		if (isZeroBlock(block)) {
+			if (isAnnounced(announced)) throw new UnpackError(TRUNCATED);
+			await demandZeros(reader);
+			return;
+		}
+		const header = parseHeader(block);
+		if (header === null) {
+			const reason = start === 0 ? "it is no tar archive, or it is damaged there" : "it is damaged: a header's checksum is wrong";
+			throw new UnpackError(`${reason}; get it again`);
+		}
+		switch (header.type) {
+			case "x":
+			// of old Solaris, in the same form
+			case "X":
+				announced.pax = parsePax(await readExtended(reader, header));
+				continue;
+			case "g":
+				global = addGlobalRecords(global, parsePax(await readExtended(reader, header)).records);
+				continue;
+			case "L":
+				announced.longName = untilNul(await readExtended(reader, header));
+				continue;
+			case "K":
+				announced.longLinkName = untilNul(await readExtended(reader, header));
+				continue;
+		}
+		const stored = new StoredContent(reader);
+		yield await readEntry(header, Buffer.from(block), announced, global, stored);
+		await stored.skip();
+		announced = nothingAnnounced();
 	}
-	const left = (await feeding) - at;
-	if (left < BLOCK_BYTES && !archive.isChecked) {
+}
+
+function nothingAnnounced(): Announced {
+	return { pax: null, longName: null, longLinkName: null };
+}
+
+function isAnnounced({ pax, longName, longLinkName }: Announced): boolean {
+	return pax !== null || longName !== null || longLinkName !== null;
+}
+
+async function demandZeros(reader: ByteReader): Promise<void> {
+	for (let bytes = await reader.takeAny(Number.MAX_SAFE_INTEGER); bytes.length > 0; bytes = await reader.takeAny(Number.MAX_SAFE_INTEGER)) {
+		if (bytes.every((byte) => byte === 0)) continue;
 		throw new UnpackError(
-			"it has no end mark, so it was cut off; get it again, or if it is meant so add the mark: head -c 1024 /dev/zero >>",
+			"it goes on behind its end mark: it is several archives in one file, or damaged; give one archive for each layer",
 		);
 	}
 }
 
-/** Gives the archive to the parser; the number of its bytes. What fails comes out of the parser. */
-async function feed(chunks: AsyncIterable<Buffer>, extractor: Extractor): Promise<number> {
-	let bytes = 0;
-	try {
-		for await (const chunk of chunks) {
-			if (extractor.destroyed) break;
-			bytes += chunk.length;
-			if (!extractor.write(chunk)) await drained(extractor);
-		}
-		extractor.end();
-	} catch (error) {
-		extractor.destroy(error as Error);
-	}
-	return bytes;
+async function readExtended(reader: ByteReader, { size }: TarHeader): Promise<Buffer> {
+	if (!(size >= 0)) throw new UnpackError("a header has a size that cannot be, so it is damaged there; get it again");
+	if (size > EXTENDED_BYTES_MAX) throw new UnpackError("a header has more than 4 MiB; no layer needs that");
+	const bytes = await reader.take(padded(size));
+	if (bytes.length < padded(size)) throw new UnpackError(TRUNCATED);
+	return bytes.subarray(0, size);
 }
 
-function drained(extractor: Extractor): Promise<void> {
-	return new Promise((resolve) => {
-		const go = () => {
-			extractor.off("drain", go);
-			extractor.off("close", go);
-			resolve();
-		};
-		extractor.on("drain", go);
-		extractor.on("close", go);
-		if (extractor.destroyed) go();
-	});
-}
-
-function reasonOf(error: unknown): unknown {
-	if (error instanceof UnpackError || !(error instanceof Error)) return error;
-	const { code } = error as NodeJS.ErrnoException;
-	if (error.message === "Unexpected end of data" || code === "Z_BUF_ERROR") return new UnpackError(TRUNCATED);
-	if (error.message.startsWith("Invalid tar header")) return new UnpackError("it is no tar archive, or it is damaged there; get it again");
-	if (error.message === "Invalid header")
-		return new UnpackError("an entry has a size that cannot be, so it is damaged there; get it again");
-	if (error.message === "Header exceeds max size") return new UnpackError("a header has more than 4 MiB; no layer needs that");
-	if (code?.startsWith("Z") && !code.startsWith("Zlib"))
-		return new UnpackError(`its compressed data is damaged (${error.message}); get it again`);
-	if (code !== undefined) return new UnpackError(`reading it failed (${code})`);
-	return error;
+/** A copy. */
+function untilNul(bytes: Buffer): Buffer {
+	const end = bytes.indexOf(0);
+	return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
 function padded(bytes: number): number {
 	return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
-/** "LENGTH KEY=VALUE\n", one after another; a later one of the same key counts. */
-function parsePax(bytes: Buffer): PaxRecords {
-	const records = new Map<string, Buffer>();
-	for (let at = 0; at < bytes.length; ) {
-		const space = bytes.indexOf(0x20, at);
-		const length = space < 0 ? 0 : decimal(bytes.toString("latin1", at, space), 1, bytes.length - at);
-		const equals = bytes.indexOf(0x3d, space);
-		if (length === undefined || bytes[at + length - 1] !== 0x0a || equals < 0 || equals >= at + length) {
-			throw new UnpackError("a PAX header of it is damaged; get it again");
+/** What lies between an entry's header and the next header. */
+class StoredContent {
+	readonly reader: ByteReader;
+	#left = 0;
+	#padding = 0;
+
+	constructor(reader: ByteReader) {
+		this.reader = reader;
+	}
+
+	begin(bytes: number): void {
+		this.#left = bytes;
+		this.#padding = padded(bytes) - bytes;
+	}
+
+	/** What was read of it otherwise. */
+	passed(bytes: number): void {
+		this.#left -= bytes;
+	}
+
+	/** Everything, at the extents it belongs to. */
+	async *pieces(extents: readonly Extent[]): AsyncGenerator<Piece> {
+		for (const extent of extents) {
+			for (let done = 0; done < extent.length; ) {
+				const bytes = await this.reader.takeAny(extent.length - done);
+				if (bytes.length === 0) throw new UnpackError(TRUNCATED);
+				this.#left -= bytes.length;
+				yield { offset: extent.offset + done, bytes };
+				done += bytes.length;
+			}
 		}
-		// a copy, since tar-stream uses its memory again
-		records.set(bytes.toString("latin1", space + 1, equals), Buffer.from(bytes.subarray(equals + 1, at + length - 1)));
-		at += length;
 	}
-	return records;
-}
 
-function globalRecords(before: PaxRecords, records: PaxRecords): PaxRecords {
-	for (const key of ["size", "path", "linkpath"]) {
-		if (records.has(key)) throw new UnpackError(`it gives one ${key} to all entries, which no layer does; pack it again`);
+	async skip(): Promise<void> {
+		const bytes = this.#left + this.#padding;
+		this.begin(0);
+		if (!(await this.reader.skip(bytes))) throw new UnpackError(TRUNCATED);
 	}
-	return new Map([...before, ...records]);
 }
 
-function decimal(text: string, least: number, most: number): number | undefined {
-	const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
-	return value >= least && value <= most ? value : undefined;
-}
-
-function bytesOf(text: string | null): Buffer {
-	return Buffer.from(text ?? "", "latin1");
-}
-
-function entryOf(entry: Entry, records: PaxRecords, hasPath: boolean, hasLinkPath: boolean): TarEntry {
-	const { header } = entry;
-	const name = hasPath ? (records.get("path") as Buffer) : bytesOf(header.name);
-	const size = header.size;
+async function readEntry(
+	header: TarHeader,
+	block: Buffer,
+	announced: Announced,
+	global: PaxRecords,
+	stored: StoredContent,
+): Promise<TarEntry> {
+	const pax = announced.pax ?? noPaxHeader();
+	const records: PaxRecords = new Map([...global, ...pax.records]);
+	/** An empty value stands for the header's own. */
+	const record = (key: string) => (records.get(key)?.length === 0 ? undefined : records.get(key));
+	const name = announced.longName ?? record("GNU.sparse.name") ?? record("path") ?? header.name;
 	const refuse = (reason: string) => new EntryError(reason, name);
-	if ([...records.keys()].some((key) => key.startsWith("GNU.sparse."))) {
-		throw refuse("it is stored as a sparse file in GNU tar's own way; pack it again without --sparse");
+	const type = typeOf(header.type, name, refuse);
+
+	const sizeText = record("size")?.toString("latin1");
+	const size = sizeText === undefined ? header.size : (parseDecimal(sizeText, 0, Number.MAX_SAFE_INTEGER) ?? Number.NaN);
+	if (!(size >= 0)) throw refuse("it has a size that cannot be, so the archive is damaged there; get it again");
+	if (header.type !== "5" && type === "directory" && size > 0)
+		throw refuse("it has content, and the name of a directory; the archive is damaged");
+	// programs disagree on what the size of other types means, and no content follows them
+	stored.begin(type === "file" ? size : 0);
+
+	let sparse: SparseMap | null = null;
+	if (header.type === "S" || isSparse(pax)) {
+		sparse = header.type === "S" ? await readOldSparseMap(block, stored.reader) : await readPaxSparseMap(pax, stored.reader, size);
+		const mapped = sparse?.extents.reduce((sum, { length }) => sum + length, sparse.mapBytes);
+		if (sparse === null || type !== "file" || mapped !== size) {
+			throw refuse("it is a sparse file whose map is damaged, or of an unknown form; get it again, or pack it without --sparse");
+		}
+		stored.passed(sparse.mapBytes);
 	}
-	if (!Number.isSafeInteger(size)) throw refuse("its size cannot be; the archive is damaged");
-	const id = (key: string, fromHeader: number) => {
-		const record = records.get(key)?.toString("latin1");
-		const value = record === undefined ? fromHeader : decimal(record, 0, ID_MAX);
-		if (value === undefined || !Number.isInteger(value) || value < 0 || value > ID_MAX) {
-			throw refuse(`its ${key} ${record ?? fromHeader} is none that Linux has`);
+	const id = (key: "uid" | "gid") => {
+		const text = record(key)?.toString("latin1");
+		const value = text === undefined ? header[key] : parseDecimal(text, 0, ID_MAX);
+		if (value === undefined || !(value >= 0 && value <= ID_MAX)) {
+			throw refuse(`its ${key} ${showText(text ?? `${header[key]}`)} is none that Linux has`);
 		}
 		return value;
 	};
-	const time = (key: string) => {
-		const record = records.get(key)?.toString("latin1");
-		const value = record === undefined ? undefined : parseTime(record);
-		if (record !== undefined && value === undefined) throw refuse(`its ${key} "${record.slice(0, 40).replace(/[^ -~]/g, "?")}" is no time`);
+	const time = (key: "mtime" | "atime") => {
+		const text = record(key)?.toString("latin1");
+		const value = text === undefined ? undefined : parseTime(text);
+		if (text !== undefined && value === undefined) throw refuse(`its ${key} "${showText(text)}" is no time`);
 		return value;
 	};
-	// tar-stream takes a negative binary number for its one's complement
-	const headerTime = header.mtime.getTime() / 1000 - (header.mtime.getTime() < 0 ? 1 : 0);
-	const mtime = time("mtime") ?? (Number.isInteger(headerTime) ? { sec: headerTime, nsec: 0 } : undefined);
-	if (mtime === undefined) throw refuse("its mtime is no time");
-	if (!Number.isInteger(header.mode)) throw refuse("its mode is no number; the archive is damaged");
+	const mtime = time("mtime") ?? (Number.isNaN(header.mtime) ? undefined : { sec: header.mtime, nsec: 0 });
+	if (mtime === undefined) throw refuse("its mtime is no time; the archive is damaged");
+	if (!(header.mode >= 0)) throw refuse("its mode is no number; the archive is damaged");
 	const xattrs = new Map<string, Buffer>();
 	for (const [key, value] of records) if (key.startsWith(XATTR_KEY)) xattrs.set(key.slice(XATTR_KEY.length), value);
+	const fileSize = type === "file" ? (sparse?.size ?? size) : 0;
 	return {
 		name,
-		type: typeOf(header.type, name, refuse),
-		linkName: hasLinkPath ? (records.get("linkpath") as Buffer) : bytesOf(header.linkname),
-		size,
+		type,
+		linkName: announced.longLinkName ?? record("linkpath") ?? header.linkName,
+		size: fileSize,
+		contentAt: stored.reader.offset,
+		isSparse: sparse !== null,
 		mode: header.mode & MODE_MASK,
-		uid: id("uid", header.uid),
-		gid: id("gid", header.gid),
+		uid: id("uid"),
+		gid: id("gid"),
 		mtime,
 		atime: time("atime"),
-		major: header.devmajor,
-		minor: header.devminor,
+		major: header.major,
+		minor: header.minor,
 		xattrs,
 		hasTextAcl: records.has("SCHILY.acl.access") || records.has("SCHILY.acl.default"),
-		content: contentOf(entry),
+		content: stored.pieces(sparse?.extents ?? [{ offset: 0, length: fileSize }]),
 	};
 }
 
-function typeOf(type: Header["type"], name: Buffer, refuse: (reason: string) => Error): TarEntryType {
-	switch (type) {
-		case "file":
-		case "contiguous-file":
-			// how archives before POSIX tell a directory
-			return name.at(-1) === 0x2f ? "directory" : "file";
-		case "link":
-		case "symlink":
-		case "character-device":
-		case "block-device":
-		case "directory":
-		case "fifo":
-			return type;
-		default:
-			throw refuse(
-				"it is of a kind that only some tar programs know (an old GNU sparse file, for one); pack it again with tar --format=posix",
-			);
+function typeOf(flag: string, name: Buffer, refuse: (reason: string) => Error): TarEntryType {
+	const type = TYPES.get(flag);
+	if (type === undefined) {
+		throw refuse(
+			`it is of a kind that only some tar programs know (type "${showText(flag)}"); pack it again with tar --format=posix, without --multi-volume, ` +
+				"--incremental or --label",
+		);
 	}
+	// how archives before POSIX tell a directory
+	return type === "file" && name.at(-1) === SLASH ? "directory" : type;
+}
+
+/** Of an archive, for a sentence. */
+function showText(text: string): string {
+	return showName(Buffer.from(text.slice(0, 40), "latin1"));
 }
 
 /** "-1.5" is half a second after -2. */
@@ -285,12 +297,4 @@ function parseTime(text: string): TarTime | undefined {
 	const nsec = Number(fraction.padEnd(9, "0").slice(0, 9));
 	if (sign === "") return { sec: Number(whole), nsec };
 	return nsec === 0 ? { sec: 0 - Number(whole), nsec } : { sec: -Number(whole) - 1, nsec: 1e9 - nsec };
-}
-
-async function* contentOf(entry: Entry): AsyncGenerator<Uint8Array> {
-	try {
-		yield* entry;
-	} catch (error) {
-		throw reasonOf(error);
-	}
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
-import { checkName, checkNewName, checkOldName, isDot, isDotDot } from "./names.ts";
+import { checkName, checkNewName, checkOldName, isDot, isDotDot, showName } from "./names.ts";
 
 /** The code that a check throws, or null. */
 function codeOf(check: (name: Uint8Array) => void, name: Uint8Array): OverlayErrorCode | null {
@@ -60,4 +60,15 @@ test("only . is the dot, and only .. the two", () => {
 		["", ".", "..", "...", "aa", "a."].map((text) => isDotDot(name(text))),
 		[false, false, true, false, false, false],
 	);
+});
+
+test("a name for people has nothing that a terminal obeys, that is not seen, or that turns the line round", () => {
+	const shown: [string | Uint8Array, string][] = [
+		["Grüße, 世界 🙂", "Grüße, 世界 🙂"],
+		["\x1b[31m\n\x7f\\", "\\x1b[31m\\x0a\\x7f\\x5c"],
+		["\u009b", "\\xc2\\x9b"],
+		["gpj\u202exe\u200b\u2028", "gpj\\xe2\\x80\\xaexe\\xe2\\x80\\x8b\\xe2\\x80\\xa8"],
+		[bytes(0x61, 0xff, 0x1b, 0xc3, 0xa9), "a\\xff\\x1b\\xc3\\xa9"],
+	];
+	for (const [given, expected] of shown) assert.equal(showName(typeof given === "string" ? name(given) : given), expected);
 });

@@ -2,14 +2,17 @@
 
 import { OverlayError } from "./errors.ts";
 
-/** A name for people: what is no UTF-8, or would upset a terminal, stands as \xNN. */
+/** A name for people: what is no UTF-8, cannot be seen, or would upset a terminal or turn the line round, stands as \xNN for each byte. */
 export function showName(name: Uint8Array): string {
 	const bytes = Buffer.from(name.buffer, name.byteOffset, name.length);
 	const text = bytes.toString("utf8");
-	const isPlain = Buffer.from(text, "utf8").equals(bytes);
-	// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-	const odd = isPlain ? /[\x00-\x1f\x7f-\x9f\\]/g : /[^\x20-\x5b\x5d-\x7e]/g;
-	return (isPlain ? text : bytes.toString("latin1")).replace(odd, (one) => `\\x${one.charCodeAt(0).toString(16).padStart(2, "0")}`);
+	if (!Buffer.from(text, "utf8").equals(bytes))
+		return bytes.toString("latin1").replace(/[^\x20-\x5b\x5d-\x7e]/g, (one) => hex(one, "latin1"));
+	return text.replace(/[\p{C}\p{Zl}\p{Zp}\\]/gu, (one) => hex(one, "utf8"));
+}
+
+function hex(character: string, encoding: "latin1" | "utf8"): string {
+	return [...Buffer.from(character, encoding)].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("");
 }
 
 /** NAME_MAX of every file system that a layer may lie on. */

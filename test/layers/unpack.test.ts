@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
 import fc from "fast-check";
-import { pack } from "tar-stream";
 import { UnpackError } from "../../src/unpack/unpack-error.ts";
 import { unpackLayers } from "../../src/unpack/unpack-layers.ts";
 import { noise, plant } from "../support/lower-tree.ts";
@@ -13,66 +12,13 @@ import { FileType3, ok } from "../support/nfs3-client.ts";
 import { needs, repository } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { runHoldfast, startServer } from "../support/server-process.ts";
+import { END, paxRecords, type RawEntry, raw } from "../support/tar-archive.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
 
 /** Layers of container images become lowers, exactly; and an archive that somebody made to do harm does none. */
 
 const skip = needs("root", "tar", "setfattr", "getfattr", "setfacl");
 const main = join(repository, "dist/src/cli/main.js");
-
-interface RawEntry {
-	readonly name: string | Buffer;
-	/** The type flag of tar(5): "0" a file, "1" a hard link, "2" a symlink, "3" and "4" devices, "5" a directory, "6" a fifo. */
-	readonly type?: string;
-	readonly data?: string | Buffer;
-	readonly link?: string | Buffer;
-	readonly device?: readonly [major: number, minor: number];
-	readonly mode?: number;
-	/** Of the header, if it shall not be that of the data. */
-	readonly size?: number;
-	readonly pax?: Readonly<Record<string, string | Buffer>>;
-}
-
-/** One entry, block for block, with whatever nonsense is asked for. */
-function raw({ name, type = "0", data = "", link = "", device = [0, 0], mode = 0o644, size, pax }: RawEntry): Buffer {
-	const content = Buffer.from(data as string);
-	const header = Buffer.alloc(512);
-	const octal = (value: number, at: number, digits: number) => header.write(value.toString(8).padStart(digits, "0"), at, "latin1");
-	Buffer.from(name as string).copy(header, 0, 0, 100);
-	octal(mode, 100, 7);
-	octal(0, 108, 7);
-	octal(0, 116, 7);
-	octal(size ?? content.length, 124, 11);
-	octal(1_000_000_000, 136, 11);
-	header.write(type, 156, "latin1");
-	Buffer.from(link as string).copy(header, 157, 0, 100);
-	header.write("ustar\0" + "00", 257, "latin1");
-	octal(device[0], 329, 7);
-	octal(device[1], 337, 7);
-	header.fill(" ", 148, 156);
-	octal(
-		header.reduce((sum, byte) => sum + byte, 0),
-		148,
-		6,
-	);
-	header[154] = 0;
-	const body = Buffer.concat([content, Buffer.alloc(-content.length & 511)]);
-	const records = pax === undefined ? [] : [raw({ name: "PaxHeader", type: "x", data: paxRecords(pax) })];
-	return Buffer.concat([...records, header, body]);
-}
-
-function paxRecords(pax: Readonly<Record<string, string | Buffer>>): Buffer {
-	return Buffer.concat(
-		Object.entries(pax).map(([key, value]) => {
-			const rest = Buffer.concat([Buffer.from(` ${key}=`), Buffer.from(value as string), Buffer.from("\n")]);
-			let length = rest.length + 1;
-			while (`${length}`.length + rest.length !== length) length = `${length}`.length + rest.length;
-			return Buffer.concat([Buffer.from(`${length}`), rest]);
-		}),
-	);
-}
-
-const END = Buffer.alloc(1024);
 
 function archive(made: Scratch, name: string, ...entries: RawEntry[]): string {
 	return made.file(name, Buffer.concat([...entries.map(raw), END]));
@@ -188,24 +134,22 @@ async function makeImage(made: Scratch): Promise<string[]> {
 	run("tar", "-c", ...tarArgs, "-f", paths[1] as string, "-C", second, ".");
 	writeFileSync(paths[1] as string, gzipSync(readFileSync(paths[1] as string)));
 	const third = join(made.path, "third.tar");
-	const mtime = new Date("2013-01-02T03:04:05Z");
-	const packed = pack();
-	const put = (name: string, header: object = {}, content = "") => packed.entry({ name, mtime, ...header }, content);
-	// the directories of the first three are nowhere in the archive
-	put("var/log/.wh.mail");
-	put("usr/share/doc/deep/c", { uid: 5 }, "c");
-	put("new/implied/file", {}, "first");
-	put("new/implied/file", { mode: 0o600 }, "the last one wins");
-	put("late/x", {}, "x");
-	put("late", { type: "directory", mode: 0o1700, uid: 3, gid: 4 });
-	put("link-dir", { type: "symlink", linkname: "etc" });
-	put("etc/.wh.passwd.hard");
-	put("cache/two", { type: "file", pax: { mtime: "1357095845.000000001", "SCHILY.xattr.user.note": "é" } }, "2");
-	put(`${"long/".repeat(60)}name`, {}, "long");
-	packed.finalize();
-	const chunks: Buffer[] = [];
-	for await (const chunk of packed) chunks.push(chunk as Buffer);
-	writeFileSync(third, Buffer.concat(chunks));
+	const mtime = Date.parse("2013-01-02T03:04:05Z") / 1000;
+	const put = (name: string, header: Partial<RawEntry> = {}, data = ""): RawEntry => ({ name, mtime, ...header, data });
+	const entries = [
+		// the directories of the first three are nowhere in the archive
+		put("var/log/.wh.mail"),
+		put("usr/share/doc/deep/c", { uid: 5 }, "c"),
+		put("new/implied/file", {}, "first"),
+		put("new/implied/file", { mode: 0o600 }, "the last one wins"),
+		put("late/x", {}, "x"),
+		put("late", { type: "5", mode: 0o1700, uid: 3, gid: 4 }),
+		put("link-dir", { type: "2", link: "etc" }),
+		put("etc/.wh.passwd.hard"),
+		put("cache/two", { pax: { mtime: "1357095845.000000001", "SCHILY.xattr.user.note": "é" } }, "2"),
+		put("long", { pax: { path: `${"long/".repeat(60)}name` } }, "long"),
+	];
+	writeFileSync(third, Buffer.concat([...entries.map(raw), END]));
 	return [...paths, third];
 }
 
@@ -436,11 +380,25 @@ test("what cannot be unpacked is refused with a sentence, and nothing lies outsi
 		[/mtime/, { name: "x", pax: { mtime: "yesterday" } }],
 		[/symlink whose target/, { name: "x", type: "2" }],
 		[/sparse/, { name: "x", pax: { "GNU.sparse.major": "1", "GNU.sparse.minor": "0" } }],
-		[/kind/, { name: "x", type: "S" }],
+		[/sparse/, { name: "x", pax: { "GNU.sparse.major": "7", "GNU.sparse.minor": "0" } }],
+		[/sparse/, { name: "x", type: "5", pax: { "GNU.sparse.map": "", "GNU.sparse.size": "7" } }],
+		[/sparse/, { name: "x", data: "12", pax: { "GNU.sparse.map": "5,2", "GNU.sparse.size": "6" } }],
+		[/sparse/, { name: "x", data: "12", pax: { "GNU.sparse.map": "5,1,5,1", "GNU.sparse.size": "9" } }],
+		[/sparse/, { name: "x", data: "12", pax: { "GNU.sparse.map": "5,3", "GNU.sparse.size": "9" } }],
+		[/sparse/, { name: "x", data: "12", pax: { "GNU.sparse.map": "5,2", "GNU.sparse.size": "99999999999999999" } }],
+		[/sparse/, { name: "x", data: "9999999\n", pax: { "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9" } }],
+		[/sparse/, { name: "x", type: "S", data: "12" }],
+		[/type "V"/, { name: "x", type: "V" }],
+		[/type "\\x1b"/, { name: "x", type: "\x1b" }],
+		[/name of a directory/, { name: "x/", data: "content" }],
 		[/too long/, { name: "x", pax: { [`SCHILY.xattr.user.${"n".repeat(300)}`]: "" } }],
 		[/one path to all/, { name: "g", type: "g", data: paxRecords({ path: "everything" }) }, { name: "x" }],
 		[/PAX header/, { name: "x", type: "x", data: "17 nonsense" }, { name: "y" }],
-		[/damaged/, { name: "x", type: "x", data: "" }, { name: "y", data: "12345" }, { name: "z" }],
+		[/PAX header/, { name: "x", type: "x", data: "99999999999999999999 a=b\n" }, { name: "y" }],
+		[/cut off/, { name: "y" }, { name: "x", type: "x", data: paxRecords({ path: "y" }) }],
+		[/cut off/, { name: "y" }, { name: "x", type: "L", data: "y\0" }],
+		[/4 MiB/, { name: "x", type: "x", size: 5_000_000 }],
+		[/damaged/, { name: "x", type: "x", data: "12345" }, { name: "z" }],
 	];
 	for (const [sentence, ...entries] of evil) {
 		const path = archive(made, "evil.tar", { name: "innocent", data: "x" }, ...entries);
