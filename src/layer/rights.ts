@@ -124,11 +124,13 @@ export class KeptRights implements Rights {
 		if (status < 0) return status;
 		const shown = Object.assign(new Stat(), real);
 		this.show(fd, shown);
+		const isMoved = uid !== undefined || gid !== undefined;
+		// as chown(2) does, of a symlink too; who may not remove one cannot have set it either
+		if (isMoved && real.type !== DIRECTORY) removeXattr(fd, CAPABILITY);
 		if (real.type === SYMLINK) {
 			if (this.asRoot) this.links?.set(fd, Buffer.from(`${uid ?? shown.uid}:${gid ?? shown.gid}:0777`));
 			return 0;
 		}
-		const isMoved = uid !== undefined || gid !== undefined;
 		const bits = mode === undefined && isMoved ? modeOfMoved(shown) : (mode ?? shown.mode) & 0o7777;
 		const isOwned = real.type === REGULAR || real.type === DIRECTORY;
 		if (!isOwned) return mode === undefined ? 0 : changeMode(fd, bits & 0o777);
@@ -141,8 +143,6 @@ export class KeptRights implements Rights {
 		}
 		const kept = this.#keep(fd, real, owner, bits, typeSuffix(shown, real));
 		if (kept < 0) return kept;
-		// as chown(2) does; who may not remove one cannot have set it either
-		if (isMoved && real.type === REGULAR) removeXattr(fd, CAPABILITY);
 		const access = this.realMode(real.type, bits);
 		return open === access ? 0 : changeMode(fd, access);
 	}
