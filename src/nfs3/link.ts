@@ -18,7 +18,7 @@ export const link: Nfs3Procedure = {
 		const name = args.opaque(RECORD_BYTES_MAX);
 		const object = request.open(objectHandle);
 		const directory = request.changeSecond(directoryHandle);
-		request.overlay.link(object, directory, name, request.who);
+		request.overlay.link(object, directory, name, request.who, request.key);
 		request.changed = true;
 		reply.u32(NFS3_OK);
 		writeBoth(reply, request);

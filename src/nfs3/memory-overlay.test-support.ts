@@ -5,7 +5,6 @@ import { OverlayError, type OverlayErrorCode, Pending } from "../vfs/errors.ts";
 import {
 	Access,
 	type Attributes,
-	type ChangeRequest,
 	type CreateHow,
 	type Credentials,
 	type FileSystemStatus,
@@ -46,7 +45,6 @@ const NAME_BYTES_MAX = 255;
 export class MemoryOverlay implements OverlayOperations {
 	readonly root: MemoryObject;
 	readOnly = false;
-	request: ChangeRequest | null = null;
 	writeVerifier = Buffer.from("verifier");
 	#asked = 0;
 	/** Operations run, in order. */

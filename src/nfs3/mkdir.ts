@@ -15,7 +15,7 @@ export const mkdir: Nfs3Procedure = {
 		const name = args.opaque(RECORD_BYTES_MAX);
 		const attributes = readSetAttributes(args);
 		const directory = request.change(handle);
-		const object = request.overlay.mkdir(directory, name, request.who, attributes);
+		const object = request.overlay.mkdir(directory, name, request.who, attributes, request.key);
 		request.changed = true;
 		reply.u32(NFS3_OK);
 		writeCreated(reply, request, object);

@@ -51,7 +51,7 @@ export const mknod: Nfs3Procedure = {
 		const directory = request.change(handle);
 		if (node === null) throw new OverlayError("badtype", "MKNOD makes no files, directories and symbolic links");
 		const { type, major, minor, attributes } = node;
-		const object = request.overlay.mknod(directory, name, request.who, type, major, minor, attributes);
+		const object = request.overlay.mknod(directory, name, request.who, type, major, minor, attributes, request.key);
 		request.changed = true;
 		reply.u32(NFS3_OK);
 		writeCreated(reply, request, object);

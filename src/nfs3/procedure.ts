@@ -3,7 +3,7 @@
 import type { RequestIdentity } from "../rpc/duplicate-requests.ts";
 import type { EncodeResults, Procedure } from "../rpc/program.ts";
 import { OverlayError } from "../vfs/errors.ts";
-import type { ChangeRequest } from "../vfs/operations.ts";
+import type { ChangeKey } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { Nfs3Request } from "./request.ts";
@@ -32,7 +32,7 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 		name: procedure.name,
 		remembered: procedure.changes,
 		run(caller, args, reply, identity) {
-			request.reset(caller, identity === null ? null : changeRequest(caller.peer.address, identity));
+			request.reset(caller, identity === null ? null : changeKey(caller.peer.address, identity));
 			const results = reply.length;
 			let outcome: undefined | Promise<EncodeResults>;
 			try {
@@ -50,9 +50,10 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 	};
 }
 
-function changeRequest(client: string, identity: RequestIdentity): ChangeRequest {
+/** Every request of NFSv3 makes one change. */
+function changeKey(owner: string, identity: RequestIdentity): ChangeKey {
 	const { xid, program, version, procedure, length, checksumHi, checksumLo } = identity;
-	return { client, xid, program, version, procedure, length, checksumHi, checksumLo };
+	return { request: { owner, numbers: [xid, program, version, procedure, length, checksumHi, checksumLo] }, change: 0 };
 }
 
 /** Holds a complete reply back until the change that it tells of is on stable storage. */

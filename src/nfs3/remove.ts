@@ -14,7 +14,7 @@ export const remove: Nfs3Procedure = {
 		const handle = args.opaque(HANDLE_BYTES_MAX);
 		const name = args.opaque(RECORD_BYTES_MAX);
 		const directory = request.change(handle);
-		request.overlay.remove(directory, name, request.who);
+		request.overlay.remove(directory, name, request.who, request.key);
 		request.changed = true;
 		reply.u32(NFS3_OK);
 		writeFirstWccData(reply, request);

@@ -19,7 +19,7 @@ export const rename: Nfs3Procedure = {
 		const toName = args.opaque(RECORD_BYTES_MAX);
 		const from = request.change(fromHandle);
 		const to = request.changeSecond(toHandle);
-		request.overlay.rename(from, fromName, to, toName, request.who);
+		request.overlay.rename(from, fromName, to, toName, request.who, request.key);
 		request.changed = true;
 		reply.u32(NFS3_OK);
 		writeBoth(reply, request);

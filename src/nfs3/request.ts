@@ -4,7 +4,7 @@ import type { Export } from "../exports/export.ts";
 import { credentialsOf, Exports } from "../exports/exports.ts";
 import type { Caller } from "../rpc/caller.ts";
 import { OverlayError, Pending } from "../vfs/errors.ts";
-import type { Attributes, ChangeRequest, Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
+import type { Attributes, ChangeKey, Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
 
 const NOBODY: Credentials = { uid: 65534, gid: 65534, gids: [] };
 const NO_EXPORTS = new Exports([]);
@@ -18,8 +18,8 @@ export class Nfs3Request {
 	#caller: Caller | null = null;
 	/** Of the handle that was decoded last. */
 	#export: Export | null = null;
-	/** What the overlay is told of a request that must not be done twice. */
-	#change: ChangeRequest | null = null;
+	/** Of the one change that it may make; null where a repetition does no harm. */
+	key: ChangeKey | null = null;
 	/** The caller as the export takes them; known from the first handle on. */
 	who: Credentials = NOBODY;
 	/** The export is not for this caller to change. */
@@ -37,12 +37,12 @@ export class Nfs3Request {
 		this.#exports = exports;
 	}
 
-	reset(caller: Caller, change: ChangeRequest | null = null): this {
+	reset(caller: Caller, key: ChangeKey | null = null): this {
 		this.#caller = caller;
 		this.#export = null;
 		this.who = NOBODY;
 		this.readOnly = true;
-		this.#change = change;
+		this.key = key;
 		this.first = null;
 		this.firstBefore = null;
 		this.second = null;
@@ -113,7 +113,6 @@ export class Nfs3Request {
 		this.#export = found;
 		this.who = who;
 		this.readOnly = admission.readOnly;
-		found.overlay.request = this.#change;
 		return object;
 	}
 }

@@ -14,7 +14,7 @@ export const setattr: Nfs3Procedure = {
 		const change = readSetAttributes(args);
 		const guard = args.bool() ? readTime(args) : undefined;
 		const object = request.change(handle);
-		request.overlay.setattr(object, request.who, change, guard);
+		request.overlay.setattr(object, request.who, change, guard, request.key);
 		request.changed = true;
 		reply.u32(NFS3_OK);
 		writeFirstWccData(reply, request);

@@ -16,7 +16,7 @@ export const symlink: Nfs3Procedure = {
 		const attributes = readSetAttributes(args);
 		const target = args.opaque(RECORD_BYTES_MAX);
 		const directory = request.change(handle);
-		const object = request.overlay.symlink(directory, name, request.who, target, attributes);
+		const object = request.overlay.symlink(directory, name, request.who, target, attributes, request.key);
 		request.changed = true;
 		reply.u32(NFS3_OK);
 		writeCreated(reply, request, object);

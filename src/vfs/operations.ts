@@ -63,18 +63,25 @@ export interface Credentials {
 	readonly gids: readonly number[];
 }
 
-/** What tells one request of a client from all others, so that a repetition over a restart is known. All numbers are 32 bits. */
-export interface ChangeRequest {
-	/** The peer's address without port, or "unix". */
-	readonly client: string;
-	readonly xid: number;
-	readonly program: number;
-	readonly version: number;
-	readonly procedure: number;
-	/** Of the record, and two halves of a checksum over it. */
-	readonly length: number;
-	readonly checksumHi: number;
-	readonly checksumLo: number;
+/**
+ * A request of a client. Opaque to the overlay, but for this: the same numbers of the same owner are the same request, sent again. A
+ * front end makes one object each time that it takes a request in, and keeps it over all passes until the request is answered.
+ */
+export interface ClientRequest {
+	/** Who may send it again: the peer's address without port, "unix", or a session. */
+	readonly owner: string;
+	/** Seven numbers of 32 bits that tell it from all others of the owner. */
+	readonly numbers: readonly number[];
+}
+
+/**
+ * What one change is remembered by. A change that was answered before a restart is not made again: it gets the error, or the object, that
+ * it got then. Two changes of one request under one key are a mistake of its front end, which throws Error and makes nothing of it.
+ */
+export interface ChangeKey {
+	readonly request: ClientRequest;
+	/** Which change of the request it is, as the place of an operation in a compound: 0 .. 255. */
+	readonly change: number;
 }
 
 /** Access bits as in RFC 1813 section 3.3.4. */
@@ -127,6 +134,9 @@ export interface ListCursor {
  * The overlay as its front ends see it. Every operation is synchronous, and either changes nothing and throws
  * (`OverlayError`, or `Pending`: wait, then run it again from the start) or is complete.
  *
+ * Each change of names or attributes gets a key of its own; null for what nobody sends again. It counts from the call that is answered,
+ * with success or OverlayError: what throws Pending is run again under the same key.
+ *
  * Names are checked here: empty or with "/" or NUL: "inval"; longer than 255 bytes: "nametoolong"; "." and ".." are
  * accepted by lookup only ("exist" from create, mkdir, symlink, mknod, link; "inval" from remove, rmdir, rename).
  */
@@ -137,17 +147,11 @@ export interface OverlayOperations {
 	readonly writeVerifier: Buffer;
 	/** Counts changes: as long as it stays the same, nothing was changed through this overlay. */
 	readonly changes: number;
-	/**
-	 * The request that the next change is made for, or null: set before it, in the same synchronous pass. A request that was answered
-	 * before a restart is not run again: it gets the status that it got then, and the same object.
-	 */
-	request: ChangeRequest | null;
-
 	/** From wire bytes to the object: "badhandle" without any system call when the signature is wrong, "stale" when it is gone. */
 	decode(bytes: Uint8Array): OverlayObject;
 	getattr(object: OverlayObject): Attributes;
 	/** With `guard`: "notsync" unless the object's ctime is exactly that. */
-	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec): void;
+	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard: Timespec | undefined, key: ChangeKey | null): void;
 	/** Null when there is no such name. */
 	lookup(directory: OverlayObject, name: Uint8Array, who: Credentials): OverlayObject | null;
 	/** Of the bits asked for (`Access`), those that are granted. */
@@ -157,9 +161,16 @@ export interface OverlayOperations {
 	read(object: OverlayObject, who: Credentials, offset: number, length: number, into: AddressedBytes, at: number): ReadResult;
 	/** Writes all of `data` or throws. */
 	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array): void;
-	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): OverlayObject;
-	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes): OverlayObject;
-	symlink(directory: OverlayObject, name: Uint8Array, who: Credentials, target: Uint8Array, attributes: SetAttributes): OverlayObject;
+	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null): OverlayObject;
+	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null): OverlayObject;
+	symlink(
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		target: Uint8Array,
+		attributes: SetAttributes,
+		key: ChangeKey | null,
+	): OverlayObject;
 	/** fifo, sock, chr, blk; major and minor are for the last two. */
 	mknod(
 		directory: OverlayObject,
@@ -169,11 +180,12 @@ export interface OverlayOperations {
 		major: number,
 		minor: number,
 		attributes: SetAttributes,
+		key: ChangeKey | null,
 	): OverlayObject;
-	remove(directory: OverlayObject, name: Uint8Array, who: Credentials): void;
-	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials): void;
-	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void;
-	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void;
+	remove(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
+	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
+	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials, key: ChangeKey | null): void;
+	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
 	/** Entries after the cookie, in cookie order, "." and ".." first. */
 	list(directory: OverlayObject, who: Credentials, cookieHi: number, cookieLo: number): ListCursor;
 	statfs(object: OverlayObject): FileSystemStatus;

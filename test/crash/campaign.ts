@@ -4,10 +4,11 @@ import { close, O, openPath } from "../../src/linux/open.ts";
 import { getXattr } from "../../src/linux/xattr.ts";
 import type { Node } from "../../src/overlay/nodes/node.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
-import type { ChangeRequest } from "../../src/vfs/operations.ts";
+import type { ChangeKey } from "../../src/vfs/operations.ts";
+import { keyed, keyOf } from "../in-process/keyed.ts";
 import type { Operation } from "./operations.ts";
 import type { PowerDisk } from "./power-disk.ts";
-import { bytes, CrashError, counting, type Keeping, type Lowers, ROOT, requestOf, Stage } from "./stage.ts";
+import { bytes, CrashError, counting, type Keeping, type Lowers, ROOT, Stage } from "./stage.ts";
 import { difference, Names, seenBy, type Tree } from "./tree.ts";
 
 /** A stage at the moment before the operation. */
@@ -57,8 +58,8 @@ export interface Options {
 }
 
 const CLIENT = "client";
-const LAST = requestOf(CLIENT, 1);
-const REQUEST = requestOf(CLIENT, 2);
+const LAST = keyOf(CLIENT, 1);
+const REQUEST = keyOf(CLIENT, 2);
 
 let serial = 0;
 
@@ -127,8 +128,8 @@ export class Campaign {
 	}
 
 	/** One request, as the front end passes it on. */
-	async #send(stage: Stage, request: ChangeRequest, before?: Tree): Promise<Answer> {
-		const { overlay } = stage;
+	async #send(stage: Stage, key: ChangeKey, before?: Tree): Promise<Answer> {
+		const overlay = keyed(stage.overlay, key);
 		const of = (path: string) => {
 			const seen = before?.get(path);
 			if (seen === undefined) throw new Error(`there was no ${path}`);
@@ -144,8 +145,7 @@ export class Campaign {
 		};
 		try {
 			return await stage.settle(() => {
-				overlay.request = request;
-				const made = request === LAST ? overlay.symlink(overlay.root, bytes("last"), ROOT, bytes("x"), {}) : this.#operation.run(act);
+				const made = key === LAST ? overlay.symlink(overlay.root, bytes("last"), ROOT, bytes("x"), {}) : this.#operation.run(act);
 				if (made === undefined) return { error: null, handle: null };
 				if (made === null) throw new TypeError("nothing was made, and no error");
 				overlay.getattr(made);
@@ -201,10 +201,9 @@ export class Campaign {
 	}
 
 	async #otherRequests(stage: Stage, count: number): Promise<void> {
-		const { overlay } = stage;
 		for (let xid = 1; xid <= count; xid++) {
+			const overlay = keyed(stage.overlay, keyOf("another", xid));
 			await stage.settle(() => {
-				overlay.request = requestOf("another", xid);
 				try {
 					if (xid % 8 === 1) overlay.symlink(overlay.root, bytes("another"), ROOT, bytes("x"), {});
 					else overlay.remove(overlay.root, bytes("another"), ROOT);

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { allocate } from "../../src/linux/memory.ts";
+import { keyOf } from "../in-process/keyed.ts";
 import { needs } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
-import { bytes, Lowers, ROOT, requestOf, Stage } from "./stage.ts";
+import { bytes, Lowers, ROOT, Stage } from "./stage.ts";
 
 const skip = needs("root");
 const buffer = allocate(4096);
@@ -15,9 +16,7 @@ test("a change that was answered is not completed again when its client has been
 	await stage.build();
 	const { handle } = stage.find("pure");
 	const file = () => stage.overlay.decode(handle);
-	stage.overlay.request = requestOf("client", 1);
-	stage.overlay.setattr(file(), ROOT, { size: 0 });
-	stage.overlay.request = null;
+	stage.overlay.setattr(file(), ROOT, { size: 0 }, undefined, keyOf("client", 1));
 	stage.overlay.write(file(), ROOT, 0, bytes("written since"));
 	const now = Date.now;
 	t.after(() => {

@@ -9,8 +9,9 @@ import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
-import type { ChangeRequest, Credentials, OverlayObject, Timespec } from "../../src/vfs/operations.ts";
+import type { Credentials, OverlayObject, Timespec } from "../../src/vfs/operations.ts";
 import { workInline } from "../differential/inline-offload.ts";
+import { keyed, keyOf } from "../in-process/keyed.ts";
 import { plant } from "../support/lower-tree.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
 import type { PowerDisk } from "./power-disk.ts";
@@ -248,11 +249,10 @@ export class Stage {
 
 	/** A request of its own of the client "before". */
 	async change(run: Run): Promise<OverlayObject | null | undefined> {
-		const request = requestOf("before", ++this.#xid);
+		const key = keyOf("before", ++this.#xid);
 		return this.settle(() => {
-			this.overlay.request = request;
 			const { overlay } = this;
-			return run({ overlay, at: (path) => this.find(path), ctime: (path) => overlay.getattr(this.find(path)).ctime });
+			return run({ overlay: keyed(overlay, key), at: (path) => this.find(path), ctime: (path) => overlay.getattr(this.find(path)).ctime });
 		});
 	}
 
@@ -318,10 +318,6 @@ export function parentOf(path: string): string {
 
 export function nameOf(path: string): Buffer {
 	return bytes(path.split("/").at(-1) as string);
-}
-
-export function requestOf(client: string, xid: number): ChangeRequest {
-	return { client, xid, program: 100003, version: 3, procedure: 8, length: 100, checksumHi: xid * 7, checksumLo: xid * 13 };
 }
 
 /** Counts the calls that change the disk while `operation` runs; with a limit the world stops before the one of that number. */

@@ -6,6 +6,7 @@ import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { type ReleaseReport, release } from "../../src/overlay/upkeep/release.ts";
 import { OverlayError, type OverlayErrorCode, Pending } from "../../src/vfs/errors.ts";
 import { type Attributes, type Credentials, FileType, type OverlayObject } from "../../src/vfs/operations.ts";
+import { keyed, keyOf } from "../in-process/keyed.ts";
 import { workInline } from "./inline-offload.ts";
 import type { Model } from "./model.ts";
 import { digest, type Observed, showTime, showXattrs, TYPE_NAMES } from "./observed.ts";
@@ -190,17 +191,7 @@ export class HoldfastOverlay {
 	async #send(operation: Change, handle: Buffer, other: Buffer): Promise<Buffer | null> {
 		const xid = this.#xid++;
 		const send = () =>
-			this.settle(() => {
-				this.overlay.request =
-					operation.kind === "write"
-						? null
-						: { client: "test", xid, program: 100003, version: 3, procedure: 1, length: 1, checksumHi: 0, checksumLo: xid };
-				try {
-					return this.#step(operation, handle, other);
-				} finally {
-					this.overlay.request = null;
-				}
-			});
+			this.settle(() => this.#step(keyed(this.overlay, operation.kind === "write" ? null : keyOf("test", xid)), operation, handle, other));
 		this.#last = null;
 		const answer = await this.outcome(send);
 		const handled = typeof answer === "string" ? null : answer;
@@ -222,8 +213,7 @@ export class HoldfastOverlay {
 	}
 
 	/** One synchronous pass; the handle of the object that it made, or null. */
-	#step(operation: Change, handle: Buffer, other: Buffer): Buffer | null {
-		const { overlay } = this;
+	#step(overlay: Overlay, operation: Change, handle: Buffer, other: Buffer): Buffer | null {
 		const object = overlay.decode(handle);
 		const name = bytesOf(operation.path[operation.path.length - 1] ?? "");
 		switch (operation.kind) {

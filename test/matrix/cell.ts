@@ -13,8 +13,9 @@ import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
 import { flushFileSystem, Inconclusive } from "../crash/power-disk.ts";
-import { type Keeping, keptBy, parentOf, requestOf } from "../crash/stage.ts";
+import { type Keeping, keptBy, parentOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
+import { keyed, keyOf } from "../in-process/keyed.ts";
 import { type Change, perform } from "./change.ts";
 import { type CopyName, copyTree } from "./copies.ts";
 import type { Event } from "./events.ts";
@@ -214,8 +215,7 @@ export class Cell {
 		this.open();
 		for (const [i, change] of kind.prepare.entries()) {
 			await this.#settle(() => {
-				this.overlay.request = requestOf("before", i);
-				perform(this.overlay, change, (path) => this.#walk(path));
+				perform(keyed(this.overlay, keyOf("before", i)), change, (path) => this.#walk(path));
 			});
 		}
 		if (this.#options.isSync) {
@@ -276,8 +276,7 @@ export class Cell {
 		};
 		const { isSync = false } = this.#options;
 		const handle = await this.#settle(() => {
-			this.overlay.request = requestOf("client", xidOf(number));
-			const object = perform(this.overlay, change, at);
+			const object = perform(keyed(this.overlay, keyOf("client", xidOf(number))), change, at);
 			return object === null ? null : object.handle.toString("hex");
 		});
 		if (handle !== null) this.#made.set(madeBy(number), handle);

@@ -5,8 +5,9 @@ import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { closeAll, descriptorsOn, flushFileSystem } from "../crash/power-disk.ts";
-import { keptBy, requestOf } from "../crash/stage.ts";
+import { keptBy } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
+import { keyed, keyOf } from "../in-process/keyed.ts";
 import { walk } from "../in-process/walk.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
 import { type Change, perform, rename } from "./change.ts";
@@ -127,8 +128,7 @@ export class Ground {
 		const overlay = workInline(openOverlay({ ...layers, purpose: "serve", isSync: false, ...keptBy(this.stack.keeping) }).overlay);
 		for (const [i, change] of changes.entries()) {
 			await untilReady(() => {
-				overlay.request = requestOf("before", i);
-				perform(overlay, change, (path) => overlay.decode(walk(overlay, path).handle));
+				perform(keyed(overlay, keyOf("before", i)), change, (path) => overlay.decode(walk(overlay, path).handle));
 			});
 		}
 		await overlay.close();

@@ -3,8 +3,8 @@ import { interceptChanges } from "../../src/linux/libc.ts";
 import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import { settle } from "../../src/overlay/operations/until-ready.ts";
-import { requestOf } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
+import { keyed, keyOf } from "../in-process/keyed.ts";
 import { type Change, perform } from "./change.ts";
 
 /** A process of its own that serves changes until it is killed by SIGKILL, before its system call of a given number. */
@@ -37,8 +37,9 @@ async function run({ layers, errands, calls }: Order): Promise<void> {
 	});
 	for (const { change, xid, ids, makes } of errands) {
 		const handle = await settle(overlay, () => {
-			overlay.request = requestOf("client", xid);
-			const object = perform(overlay, change, (path) => overlay.decode(Buffer.from(made.get(ids[path]) ?? ids[path], "hex")));
+			const object = perform(keyed(overlay, keyOf("client", xid)), change, (path) =>
+				overlay.decode(Buffer.from(made.get(ids[path]) ?? ids[path], "hex")),
+			);
 			return object?.handle.toString("hex") ?? "";
 		});
 		made.set(makes, handle);

@@ -5,7 +5,7 @@ import { type HandleSigner, ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
 import type { DescriptorCache } from "../../layer/real.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import type { ChangeRequest } from "../../vfs/operations.ts";
+import type { ChangeKey } from "../../vfs/operations.ts";
 import type { DataFiles } from "../data/data-files.ts";
 import type { Partials } from "../data/partials.ts";
 import { decodeRecord, type Identity } from "../format/identity.ts";
@@ -48,8 +48,8 @@ export interface Engine {
 	readonly dataFiles: DataFiles;
 	/** Null where nothing can be written. */
 	partials: Partials | null;
-	/** See OverlayOperations.request. */
-	request: ChangeRequest | null;
+	/** Of the change under way, and null between two. */
+	changeKey: ChangeKey | null;
 	readonly memory: Memory;
 	/** Null: whoever asks waits. */
 	patience: Patience | null;

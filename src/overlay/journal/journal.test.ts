@@ -11,9 +11,11 @@ import { interceptChanges } from "../../linux/libc.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import type { ChangeRequest } from "../../vfs/operations.ts";
+import type { ChangeKey } from "../../vfs/operations.ts";
+import { crc32 } from "../format/crc32.ts";
 import { LinkCounts } from "../work/link-counts.ts";
 import { WorkFolder } from "../work/work-folder.ts";
+import { encodeCompact } from "./compact.ts";
 import { type Answer, Journal } from "./journal.ts";
 import type { Descriptors, Step } from "./steps.ts";
 import type { Writable } from "./writable.ts";
@@ -23,18 +25,9 @@ const RECORD_BYTES = 128;
 const RETENTION_MS = 15 * 60 * 1000;
 const START = 1_700_000_000_000;
 
-function request(xid: number, changes: Partial<ChangeRequest> = {}): ChangeRequest {
-	return {
-		client: "192.0.2.1",
-		xid,
-		program: 100003,
-		version: 3,
-		procedure: 8,
-		length: 128,
-		checksumHi: 0x89abcdef,
-		checksumLo: 0xfedcba98,
-		...changes,
-	};
+/** A key of a request of its own object, as a front end makes one for each that it takes in. */
+function request(xid: number, { client = "192.0.2.1", checksumLo = 0xfedcba98, change = 0 } = {}): ChangeKey {
+	return { request: { owner: client, numbers: [xid, 100003, 3, 8, 128, 0x89abcdef, checksumLo] }, change };
 }
 
 function good(handle: FileHandle | number): FileHandle {
@@ -158,27 +151,58 @@ test("a request is answered again as it was answered first, before and after a r
 	assert.deepEqual(journal.answered(request(2)), ANSWERS[2]);
 });
 
-test("a request that differs in any one number, or comes from another client, is another one", ROOT, (t) => {
+/** The same request, taken in once more. */
+function sentAgain({ request, change }: ChangeKey): ChangeKey {
+	return { request: { ...request }, change };
+}
+
+test(
+	"a change of a request that differs in any one number, or comes from another client, or has another number, is another one",
+	ROOT,
+	(t) => {
+		const { start } = fixture(t);
+		let journal = start();
+		const known = request(0xffffffff);
+		const { owner, numbers } = known.request;
+		journal.answer(known, ANSWERS[1]);
+		const others: ChangeKey[] = [{ request: { owner: "192.0.2.2", numbers }, change: 0 }, request(0xffffffff, { change: 255 })];
+		for (let i = 0; i < numbers.length; i++) others.push({ request: { owner, numbers: numbers.with(i, 1) }, change: 0 });
+		for (let i = 0; i < 2; i++) {
+			assert.deepEqual(journal.answered(sentAgain(known)), ANSWERS[1]);
+			for (const other of others) assert.equal(journal.answered(other), null, JSON.stringify(other));
+			journal = start();
+		}
+	},
+);
+
+test("the changes of one request have an answer each, which outlives a restart", ROOT, (t) => {
 	const { start } = fixture(t);
-	let journal = start();
-	const known = request(0xffffffff);
-	journal.answer(known, ANSWERS[1]);
-	const others: Partial<ChangeRequest>[] = [
-		{ client: "192.0.2.2" },
-		{ xid: 0 },
-		{ program: 1 },
-		{ version: 4 },
-		{ procedure: 9 },
-		{ length: 132 },
-		{ checksumHi: 0 },
-		{ checksumLo: 0 },
-	];
-	for (let i = 0; i < 2; i++) {
-		assert.deepEqual(journal.answered(known), ANSWERS[1]);
-		for (const other of others) assert.equal(journal.answered({ ...known, ...other }), null, JSON.stringify(other));
-		journal = start();
+	const journal = start();
+	const { request: one } = request(5);
+	for (const [change, answer] of ANSWERS.entries()) {
+		assert.equal(journal.answered({ request: one, change }), null);
+		journal.answer({ request: one, change }, answer);
 	}
+	const again = start();
+	for (const [change, answer] of ANSWERS.entries()) assert.deepEqual(again.answered(request(5, { change })), answer);
 });
+
+test(
+	"a second change under the key of one that was answered throws, as long after as it may be, and one of no place in a request",
+	ROOT,
+	(t) => {
+		const { start, setTime } = fixture(t);
+		const journal = start();
+		const key = request(5);
+		journal.answer(key, ANSWERS[1]);
+		const isMistake = (error: unknown) => error instanceof Error && !(error instanceof OverlayError) && /Two changes/.test(error.message);
+		assert.throws(() => journal.answered(key), isMistake);
+		assert.throws(() => journal.answered({ ...key }), isMistake);
+		setTime(START + 2 * RETENTION_MS);
+		assert.throws(() => journal.answered(key), isMistake);
+		for (const change of [-1, 256, Number.NaN]) assert.throws(() => journal.answered({ ...key, change }), RangeError);
+	},
+);
 
 test("requests that are found in one place are told apart, and forgotten one by one as their ring comes round", ROOT, (t) => {
 	const { start } = fixture(t);
@@ -188,7 +212,7 @@ test("requests that are found in one place are told apart, and forgotten one by 
 	together.forEach((one, i) => {
 		journal.answer(one, ANSWERS[i % ANSWERS.length]);
 	});
-	const left = () => together.map((one) => journal.answered(one));
+	const left = () => together.map((one) => journal.answered(sentAgain(one)));
 	const all = together.map((_, i) => ANSWERS[i % ANSWERS.length]);
 	assert.deepEqual(left(), all);
 	journal.answer(together[2], ANSWERS[0]);
@@ -203,7 +227,7 @@ test("requests that are found in one place are told apart, and forgotten one by 
 	for (const gone of [0, 1, null, 3, 4, 2]) {
 		journal.answer(request(2_000_000 + (gone ?? 9)), ANSWERS[1]);
 		if (gone === null) continue;
-		assert.equal(journal.answered(together[gone]), null);
+		assert.equal(journal.answered(sentAgain(together[gone])), null);
 		assert.equal(left().filter((answer) => answer !== null).length, [0, 1, 3, 4, 2].length - 1 - [0, 1, 3, 4, 2].indexOf(gone));
 	}
 	assert.deepEqual(journal.answered(request(2_000_000)), ANSWERS[1]);
@@ -325,6 +349,27 @@ test("a change that only prepares one is completed too, and answers nobody", ROO
 	start();
 	assert.equal(state(), "done");
 });
+
+test(
+	"an intent that says its request as an object, as was done before a request could make several changes, is completed and answered",
+	ROOT,
+	(t) => {
+		const { start, steps, state, folder } = fixture(t);
+		start();
+		const { owner, numbers } = request(7).request;
+		const [xid, program, version, procedure, length, checksumHi, checksumLo] = numbers;
+		const former = { client: owner, xid, program, version, procedure, length, checksumHi, checksumLo };
+		const bytes = Buffer.from(encodeCompact({ sequence: 1, request: former, handle: Buffer.from("made"), steps }, 12));
+		bytes.fill(0, 0, 4);
+		bytes[0] = 0x1e;
+		bytes.writeUInt32LE(bytes.length - 12, 4);
+		bytes.writeUInt32LE(crc32(bytes, 12), 8);
+		writeFileSync(join(folder, "intent"), bytes);
+		const journal = start();
+		assert.equal(state(), "done");
+		assert.deepEqual(journal.answered(request(7)), { error: null, handle: Buffer.from("made") });
+	},
+);
 
 test("an intent that was not written whole, or has any byte wrong, was never begun", ROOT, (t) => {
 	const { start, steps, descriptors, state, folder } = fixture(t);

@@ -7,7 +7,7 @@ import { allocateRange, FALLOCATE, seekData, seekHole, syncFileData, writeFrom }
 import { ERRNO } from "../../linux/errno.ts";
 import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
-import type { ChangeRequest } from "../../vfs/operations.ts";
+import type { ChangeKey } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 import type { UpperState } from "../work/upper-state.ts";
@@ -100,10 +100,10 @@ export class Journal {
 		if (intent !== null && !intent.hasEnded) {
 			if (isOurs && intent.sequence > last) {
 				const made = completeSteps(this.#writable(), intent.steps);
-				if (intent.request !== null) {
-					this.#remember(intent.request, intent.sequence, { error: null, handle: intent.handle ?? made });
+				if (intent.key !== null) {
+					this.#remember(intent.key, intent.sequence, { error: null, handle: intent.handle ?? made });
 					// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
-					const file = this.#log >= 0 ? this.#log : this.#ring(intent.request.client).file;
+					const file = this.#log >= 0 ? this.#log : this.#ring(intent.key.request.owner).file;
 					if (this.#xattr !== null) must(syncFileData(file), "Cannot flush the journal");
 				}
 			}
@@ -167,28 +167,35 @@ export class Journal {
 		if (this.#xattr !== null) must(syncFileData(this.#intent), "Cannot flush the journal");
 	}
 
-	/** The answer that this request got, in this run or before the last start, if it is one that comes again. */
-	answered(request: ChangeRequest): Answer | null {
-		const ring = this.#rings.get(request.client) ?? this.#loaded.get(ringName(request.client));
-		const known = ring === undefined ? undefined : knownIn(ring, request);
+	/**
+	 * The answer that the change of this key got, if the request is one that comes again: after a restart, or because its front end has
+	 * forgotten it. Throws Error for a second change of one and the same request: its front end has given one key to two changes.
+	 */
+	answered(key: ChangeKey): Answer | null {
+		const { owner } = key.request;
+		if (!(key.change >= 0 && key.change < CHANGES_MAX)) throw new RangeError(`Change ${key.change} of a request`);
+		const ring = this.#rings.get(owner) ?? this.#loaded.get(ringName(owner));
+		const known = ring === undefined ? undefined : knownIn(ring, key);
+		if (known === undefined) return null;
+		if (known.request === key.request) throw new Error(`Two changes under one key, number ${key.change} of a request of ${owner}`);
 		// a client may come to the same number again; nobody repeats a request that long
-		return known === undefined || known.time < this.#clock() - RETENTION_MS ? null : known.answer;
+		return known.time < this.#clock() - RETENTION_MS ? null : known.answer;
 	}
 
 	/**
-	 * Makes a change of one or more steps. `request` is the one that is done with it, null for what only prepares one;
+	 * Makes a change of one or more steps. `key` is that of the change, null for what only prepares one;
 	 * `handle` is that of the object it makes. When a step fails, the ones before it are taken back by `undos`, which has an entry for each, and
 	 * the ones behind it are not made, now or later.
 	 */
 	perform(
 		steps: readonly Step[],
 		descriptors: Descriptors,
-		request: ChangeRequest | null,
+		key: ChangeKey | null,
 		handle: Buffer | null,
 		undos: readonly ((() => unknown) | null)[] = [],
 	): void {
-		if (request !== null) this.#ring(request.client);
-		this.#writeIntent(encodeIntent({ sequence: this.#sequence, request, handle, steps }));
+		if (key !== null) this.#ring(key.request.owner);
+		this.#writeIntent(encodeIntent({ sequence: this.#sequence, key, handle, steps }));
 		let made = 0;
 		try {
 			const writable = this.#writable();
@@ -201,18 +208,18 @@ export class Journal {
 			this.#endIntent();
 			throw error;
 		} finally {
-			if (request === null) this.#sequence++;
+			if (key === null) this.#sequence++;
 		}
 	}
 
 	/**
-	 * Notes the answer of a request, whether it changed something or not. Where there is no room for it the change stands all the same:
+	 * Notes the answer of a change, whether it changed something or not. Where there is no room for it the change stands all the same:
 	 * it is only not known any more after a restart.
 	 */
-	answer(request: ChangeRequest, answer: Answer): void {
+	answer(key: ChangeKey, answer: Answer): void {
 		const sequence = this.#sequence++;
 		try {
-			this.#remember(request, sequence, answer);
+			this.#remember(key, sequence, answer);
 		} catch (error) {
 			if (!(error instanceof OverlayError) || error.code === "tryagain") throw error;
 			this.#endIntent();
@@ -226,13 +233,14 @@ export class Journal {
 		this.#loaded.clear();
 	}
 
-	#remember(request: ChangeRequest, sequence: number, answer: Answer): void {
-		const ring = this.#ring(request.client);
+	#remember(key: ChangeKey, sequence: number, answer: Answer): void {
+		const ring = this.#ring(key.request.owner);
 		ring.used = this.#clock();
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		const record = encodeRecord(ring.bytes, request, sequence, ring.used, answer);
+		// first, since a second change under this key is to be found out whether there is room on the disk or not
+		learn(ring, slot, key, answer, ring.used);
+		const record = encodeRecord(ring.bytes, key, sequence, ring.used, answer);
 		writeAt(ring.file, record, slot * RECORD_BYTES);
-		learn(ring, slot, request, answer, ring.used);
 		ring.next++;
 		if (this.#log < 0) return;
 		this.#dirty.add(ring);
@@ -290,7 +298,7 @@ export class Journal {
 					this.#logNext = ((position + at) / RECORD_BYTES + 1) % LOG_RECORDS;
 				}
 				const ring = this.#loaded.get(record.ring);
-				const known = ring === undefined ? undefined : knownIn(ring, record.request);
+				const known = ring === undefined ? undefined : knownIn(ring, record.key);
 				if (record.time > limit && (known === undefined || known.time < record.time)) lost.push(record);
 			}
 		}
@@ -299,15 +307,15 @@ export class Journal {
 	}
 
 	#restore(record: AnswerRecord): void {
-		const { ring: name, request, sequence, time, answer } = record;
+		const { ring: name, key, sequence, time, answer } = record;
 		let ring = this.#loaded.get(name);
 		if (ring === undefined) {
 			ring = newRing(name, openFile(join(this.#folder, REQUESTS_FOLDER, name)), time);
 			this.#loaded.set(name, ring);
 		}
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		writeAt(ring.file, encodeRecord(ring.bytes, request, sequence, time, answer), slot * RECORD_BYTES);
-		learn(ring, slot, request, answer, time);
+		writeAt(ring.file, encodeRecord(ring.bytes, key, sequence, time, answer), slot * RECORD_BYTES);
+		learn(ring, slot, key, answer, time);
 		ring.next++;
 		ring.used = Math.max(ring.used, time);
 	}
@@ -334,7 +342,7 @@ export class Journal {
 					newestSequence = record.sequence;
 					newest = at / RECORD_BYTES;
 				}
-				if (record.time > limit) learn(ring, at / RECORD_BYTES, record.request, record.answer, record.time);
+				if (record.time > limit) learn(ring, at / RECORD_BYTES, record.key, record.answer, record.time);
 			}
 			ring.next = newest + 1;
 			ring.used = used;
@@ -442,79 +450,76 @@ function ringName(client: string): string {
 	return createHash("sha256").update(client).digest("hex").slice(0, RING_NAME_CHARS);
 }
 
-type RequestNumbers = Omit<ChangeRequest, "client">;
-
-/** A request whose answer a ring has in this slot. */
-interface Known extends RequestNumbers {
+/** A change whose answer a ring has in this slot. */
+interface Known extends ChangeKey {
 	readonly answer: Answer;
 	readonly time: number;
 	readonly slot: number;
-	/** Another one with its key. */
+	/** Another one with its hash. */
 	next: Known | undefined;
 }
 
-/** A small integer, which a Map finds at once; requests that agree in it by accident stand in one list. */
-function keyOf({ xid, checksumLo }: RequestNumbers): number {
-	return xid ^ checksumLo;
+/** A small integer, which a Map finds at once; keys that agree in it by accident stand in one list. */
+function hashOf({ request: { numbers }, change }: ChangeKey): number {
+	let hash = change;
+	for (let i = 0; i < NUMBERS; i++) hash ^= numbers[i];
+	return hash;
 }
 
-function isSameRequest(a: RequestNumbers, b: RequestNumbers): boolean {
-	return (
-		a.xid === b.xid &&
-		a.checksumLo === b.checksumLo &&
-		a.checksumHi === b.checksumHi &&
-		a.length === b.length &&
-		a.procedure === b.procedure &&
-		a.program === b.program &&
-		a.version === b.version
-	);
+/** Of one owner, whose ring it is. */
+function isSameKey(a: ChangeKey, b: ChangeKey): boolean {
+	if (a.change !== b.change) return false;
+	for (let i = 0; i < NUMBERS; i++) if (a.request.numbers[i] >>> 0 !== b.request.numbers[i] >>> 0) return false;
+	return true;
 }
 
-function knownIn(ring: Ring, request: RequestNumbers): Known | undefined {
-	let known = ring.answers.get(keyOf(request));
-	while (known !== undefined && !isSameRequest(known, request)) known = known.next;
+function knownIn(ring: Ring, key: ChangeKey): Known | undefined {
+	let known = ring.answers.get(hashOf(key));
+	while (known !== undefined && !isSameKey(known, key)) known = known.next;
 	return known;
 }
 
 function forget(ring: Ring, known: Known): void {
 	ring.slots[known.slot] = undefined;
-	const key = keyOf(known);
-	const first = ring.answers.get(key);
+	const hash = hashOf(known);
+	const first = ring.answers.get(hash);
 	if (first !== known) {
 		let before = first;
 		while (before !== undefined && before.next !== known) before = before.next;
 		if (before !== undefined) before.next = known.next;
-	} else if (known.next === undefined) ring.answers.delete(key);
-	else ring.answers.set(key, known.next);
+	} else if (known.next === undefined) ring.answers.delete(hash);
+	else ring.answers.set(hash, known.next);
 }
 
-function learn(ring: Ring, slot: number, request: RequestNumbers, answer: Answer, time: number): void {
-	const older = knownIn(ring, request);
+function learn(ring: Ring, slot: number, key: ChangeKey, answer: Answer, time: number): void {
+	const older = knownIn(ring, key);
 	// rings are read slot by slot, not in the order of time
 	if (older !== undefined && older.time > time) return;
 	if (older !== undefined) forget(ring, older);
 	const former = ring.slots[slot];
 	if (former !== undefined) forget(ring, former);
-	const { xid, program, version, procedure, length, checksumHi, checksumLo } = request;
-	const key = keyOf(request);
-	const next = ring.answers.get(key);
-	const known = { xid, program, version, procedure, length, checksumHi, checksumLo, answer, time, slot, next };
+	const hash = hashOf(key);
+	const known = { request: key.request, change: key.change, answer, time, slot, next: ring.answers.get(hash) };
 	ring.slots[slot] = known;
-	ring.answers.set(key, known);
+	ring.answers.set(hash, known);
 }
 
 /**
- * A record of 128 bytes, little-endian: magic, status (0, or 1 + place in OVERLAY_ERROR_CODES), length of the handle, then at 4 seven
- * numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 112 the name of the ring (12 bytes), at 124 a CRC of all before it.
+ * A record of 128 bytes, little-endian: magic, status (0, or 1 + place in OVERLAY_ERROR_CODES), length of the handle, number of the change
+ * within its request, then at 4 the seven numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 112 the name of the ring (12 bytes), at 124 a CRC of all before it.
  */
 const RECORD_MAGIC = 0xa7;
 const RECORD_CRC_AT = RECORD_BYTES - 4;
 const RECORD_HANDLE_AT = 48;
 const RECORD_RING_AT = 112;
+/** How many of 32 bits a request has, and how many changes it may make. */
+const NUMBERS = 7;
+const CHANGES_MAX = 256;
 
 interface AnswerRecord {
 	readonly ring: string;
-	readonly request: RequestNumbers;
+	/** The owner is known by the ring alone. */
+	readonly key: ChangeKey;
 	readonly sequence: number;
 	readonly time: number;
 	readonly answer: Answer;
@@ -523,18 +528,13 @@ interface AnswerRecord {
 const recordBytes = Buffer.alloc(RECORD_BYTES);
 
 /** A view of memory that the next one uses again. `ring`: the bytes of its name. */
-function encodeRecord(ring: Buffer, request: RequestNumbers, sequence: number, time: number, answer: Answer): Buffer {
+function encodeRecord(ring: Buffer, { request, change }: ChangeKey, sequence: number, time: number, answer: Answer): Buffer {
 	const bytes = recordBytes.fill(0);
 	bytes[0] = RECORD_MAGIC;
 	bytes[1] = answer.error === null ? 0 : OVERLAY_ERROR_CODES.indexOf(answer.error) + 1;
 	bytes[2] = answer.handle?.length ?? 0;
-	bytes.writeUInt32LE(request.xid >>> 0, 4);
-	bytes.writeUInt32LE(request.program >>> 0, 8);
-	bytes.writeUInt32LE(request.version >>> 0, 12);
-	bytes.writeUInt32LE(request.procedure >>> 0, 16);
-	bytes.writeUInt32LE(request.length >>> 0, 20);
-	bytes.writeUInt32LE(request.checksumHi >>> 0, 24);
-	bytes.writeUInt32LE(request.checksumLo >>> 0, 28);
+	bytes[3] = change;
+	for (let i = 0; i < NUMBERS; i++) bytes.writeUInt32LE(request.numbers[i] >>> 0, 4 + 4 * i);
 	bytes.writeDoubleLE(sequence, 32);
 	bytes.writeDoubleLE(time, 40);
 	answer.handle?.copy(bytes, RECORD_HANDLE_AT);
@@ -545,19 +545,11 @@ function encodeRecord(ring: Buffer, request: RequestNumbers, sequence: number, t
 
 function decodeRecord(bytes: Buffer): AnswerRecord | null {
 	if (bytes[0] !== RECORD_MAGIC || crc32(bytes, 0, RECORD_CRC_AT) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
-	const number = (i: number) => bytes.readUInt32LE(4 + 4 * i);
 	const length = bytes[2];
+	const numbers = Array.from({ length: NUMBERS }, (_, i) => bytes.readUInt32LE(4 + 4 * i));
 	return {
 		ring: bytes.toString("hex", RECORD_RING_AT, RECORD_CRC_AT),
-		request: {
-			xid: number(0),
-			program: number(1),
-			version: number(2),
-			procedure: number(3),
-			length: number(4),
-			checksumHi: number(5),
-			checksumLo: number(6),
-		},
+		key: { request: { owner: "", numbers }, change: bytes[3] },
 		sequence: bytes.readDoubleLE(32),
 		time: bytes.readDoubleLE(40),
 		answer: {
@@ -569,9 +561,34 @@ function decodeRecord(bytes: Buffer): AnswerRecord | null {
 
 interface Intent {
 	readonly sequence: number;
-	readonly request: ChangeRequest | null;
+	readonly key: ChangeKey | null;
 	readonly handle: Buffer | null;
 	readonly steps: readonly Step[];
+}
+
+/** How an intent says what it is a change of: the owner, the number of the change, and those of the request. */
+type WrittenKey = readonly [string, ...number[]];
+
+/** The same as it was written once, when a request made one change. */
+interface FormerKey {
+	readonly client: string;
+	readonly xid: number;
+	readonly program: number;
+	readonly version: number;
+	readonly procedure: number;
+	readonly length: number;
+	readonly checksumHi: number;
+	readonly checksumLo: number;
+}
+
+function keyOf(written: WrittenKey | FormerKey | null): ChangeKey | null {
+	if (written === null) return null;
+	if ("client" in written) {
+		const { client, xid, program, version, procedure, length, checksumHi, checksumLo } = written;
+		return { request: { owner: client, numbers: [xid, program, version, procedure, length, checksumHi, checksumLo] }, change: 0 };
+	}
+	const [owner, change, ...numbers] = written;
+	return { request: { owner, numbers }, change };
 }
 
 /** An intent as it is found. */
@@ -590,8 +607,9 @@ const ENDED_AT = 1;
 const ENDED = Uint8Array.of(1);
 
 /** A view of memory that the next one uses again. */
-function encodeIntent(intent: Intent): Buffer {
-	const bytes = encodeCompact(intent, INTENT_AT);
+function encodeIntent({ sequence, key, handle, steps }: Intent): Buffer {
+	const request = key === null ? null : [key.request.owner, key.change, ...key.request.numbers];
+	const bytes = encodeCompact({ sequence, request, handle, steps }, INTENT_AT);
 	bytes.fill(0, 0, 4);
 	bytes[0] = INTENT_MAGIC;
 	bytes.writeUInt32LE(bytes.length - INTENT_AT, 4);
@@ -600,7 +618,7 @@ function encodeIntent(intent: Intent): Buffer {
 }
 
 function encodeEnd(sequence: number): Buffer {
-	const bytes = encodeIntent({ sequence, request: null, handle: null, steps: [] });
+	const bytes = encodeIntent({ sequence, key: null, handle: null, steps: [] });
 	bytes[ENDED_AT] = ENDED[0];
 	return bytes;
 }
@@ -610,8 +628,11 @@ function decodeIntent(bytes: Buffer, isInFile: boolean): FoundIntent | null {
 	if (bytes.length < INTENT_AT || bytes[0] !== INTENT_MAGIC) return null;
 	const length = bytes.readUInt32LE(4);
 	if (length > bytes.length - INTENT_AT || crc32(bytes, INTENT_AT, INTENT_AT + length) !== bytes.readUInt32LE(8)) return null;
-	const intent = decodeCompact(bytes.subarray(0, INTENT_AT + length), INTENT_AT) as Intent;
-	return { ...intent, hasEnded: bytes[ENDED_AT] === ENDED[0], isInFile };
+	const written = decodeCompact(bytes.subarray(0, INTENT_AT + length), INTENT_AT) as Omit<Intent, "key"> & {
+		readonly request: WrittenKey | FormerKey | null;
+	};
+	const { sequence, request, handle, steps } = written;
+	return { sequence, key: keyOf(request), handle, steps, hasEnded: bytes[ENDED_AT] === ENDED[0], isInFile };
 }
 
 /** The newest intent, wherever it stands; null when there is none. */

@@ -4,7 +4,7 @@ import type { DescriptorCache, Real } from "../../layer/real.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import { type ChangeRequest, FileType } from "../../vfs/operations.ts";
+import { type ChangeKey, FileType } from "../../vfs/operations.ts";
 import type { Node } from "../nodes/node.ts";
 import type { Descriptors, Place, Step } from "./steps.ts";
 import type { Writable } from "./writable.ts";
@@ -12,7 +12,8 @@ import type { Writable } from "./writable.ts";
 /** What of an engine a change works with. */
 export interface PlanContext {
 	readonly descriptors: DescriptorCache;
-	readonly request: ChangeRequest | null;
+	/** Of the change under way; null: nobody asks for it again. */
+	readonly changeKey: ChangeKey | null;
 	readonly memory: { changes: number; doubts: number };
 }
 
@@ -106,9 +107,9 @@ export class Plan implements Descriptors {
 		return forData ? this.#engine.descriptors.data(real, true) : this.#engine.descriptors.path(real);
 	}
 
-	/** Makes a change that the present request is done with; `handle` is that of the object it makes. */
+	/** Makes the change that was asked for; `handle` is that of the object it makes. */
 	perform(handle: Buffer | null = null): void {
-		this.#run(this.#engine.request, handle);
+		this.#run(this.#engine.changeKey, handle);
 	}
 
 	/** Makes a change that only prepares one, and that no client sees. */
@@ -116,9 +117,9 @@ export class Plan implements Descriptors {
 		this.#run(null, null);
 	}
 
-	#run(request: ChangeRequest | null, handle: Buffer | null): void {
+	#run(key: ChangeKey | null, handle: Buffer | null): void {
 		try {
-			this.#writable.journal.perform(this.steps, this, request, handle, this.#undos);
+			this.#writable.journal.perform(this.steps, this, key, handle, this.#undos);
 		} catch (error) {
 			this.#engine.memory.doubts++;
 			throw error;

@@ -177,7 +177,7 @@ function open(
 		redirects: keep(new RecordMap(place.folder, "redirects")),
 		dataFiles: keep(new DataFiles(place.folder, dataLowers)),
 		partials: null,
-		request: null,
+		changeKey: null,
 		memory: { clock: () => performance.now(), now: 0, changes: 0, upperEntry: "none", doubts: 0 },
 		patience: null,
 	};

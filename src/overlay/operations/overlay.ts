@@ -13,7 +13,7 @@ import { OverlayError } from "../../vfs/errors.ts";
 import { checkName, isDot, isDotDot } from "../../vfs/names.ts";
 import {
 	type Attributes,
-	type ChangeRequest,
+	type ChangeKey,
 	type CreateHow,
 	type Credentials,
 	type FileSystemStatus,
@@ -79,14 +79,6 @@ export class Overlay implements OverlayOperations {
 		return rootNode(this.engine);
 	}
 
-	get request(): ChangeRequest | null {
-		return this.engine.request;
-	}
-
-	set request(request: ChangeRequest | null) {
-		this.engine.request = request;
-	}
-
 	get readOnly(): boolean {
 		return this.engine.writable === null;
 	}
@@ -103,8 +95,8 @@ export class Overlay implements OverlayOperations {
 		return this.#run(() => attributesOf(this.engine, object as Node));
 	}
 
-	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec): void {
-		this.#change(FileType.reg, () => {
+	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec, key: ChangeKey | null = null): void {
+		this.#change(key, FileType.reg, () => {
 			setAttributes(this.engine, object as Node, who, change, guard);
 			return null;
 		});
@@ -186,8 +178,8 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): Node {
-		return this.#made(FileType.reg, () => {
+	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null = null): Node {
+		return this.#made(key, FileType.reg, () => {
 			const node = directoryOf(directory);
 			checkName(name);
 			demand(this.engine, node, statOf(this.engine, node), who, MAY.execute);
@@ -199,14 +191,21 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes): Node {
-		return this.#make(directory, name, who, { type: FileType.dir }, attributes);
+	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null = null): Node {
+		return this.#make(directory, name, who, { type: FileType.dir }, attributes, key);
 	}
 
-	symlink(directory: OverlayObject, name: Uint8Array, who: Credentials, target: Uint8Array, attributes: SetAttributes): Node {
+	symlink(
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		target: Uint8Array,
+		attributes: SetAttributes,
+		key: ChangeKey | null = null,
+	): Node {
 		if (target.length === 0 || target.includes(0)) throw new OverlayError("inval", "A symlink needs a target without NUL");
 		if (target.length > SYMLINK_BYTES_MAX) throw new OverlayError("nametoolong", `A symlink has at most ${SYMLINK_BYTES_MAX} bytes`);
-		return this.#make(directory, name, who, { type: FileType.lnk, target }, attributes);
+		return this.#make(directory, name, who, { type: FileType.lnk, target }, attributes, key);
 	}
 
 	mknod(
@@ -217,18 +216,19 @@ export class Overlay implements OverlayOperations {
 		major: number,
 		minor: number,
 		attributes: SetAttributes,
+		key: ChangeKey | null = null,
 	): Node {
 		const isDevice = type === FileType.chr || type === FileType.blk;
 		if (!isDevice && type !== FileType.fifo && type !== FileType.sock) throw new OverlayError("badtype", "No such node can be made");
 		if (isDevice && who.uid !== 0) throw new OverlayError("perm", "Only the superuser may make devices");
-		if (type === FileType.chr && major === 0 && minor === 0) return this.#refuseWhiteout(directory, name, who);
+		if (type === FileType.chr && major === 0 && minor === 0) return this.#refuseWhiteout(directory, name, who, key);
 		if (major > MAJOR_MAX || minor > MINOR_MAX) throw new OverlayError("inval", "The device number is too large");
-		return this.#make(directory, name, who, isDevice ? { type, major, minor } : { type, major: 0, minor: 0 }, attributes);
+		return this.#make(directory, name, who, isDevice ? { type, major, minor } : { type, major: 0, minor: 0 }, attributes, key);
 	}
 
 	/** The kernel too says first what else is wrong with it. */
-	#refuseWhiteout(directory: OverlayObject, name: Uint8Array, who: Credentials): Node {
-		return this.#made(FileType.chr, () => {
+	#refuseWhiteout(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): Node {
+		return this.#made(key, FileType.chr, () => {
 			const node = directoryOf(directory);
 			checkCreate(this.engine, node, name, who);
 			if (lookupChild(this.engine, node, name) !== null) throw new OverlayError("exist", "The name exists");
@@ -236,22 +236,29 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	remove(directory: OverlayObject, name: Uint8Array, who: Credentials): void {
-		this.#change(FileType.reg, () => {
+	remove(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null = null): void {
+		this.#change(key, FileType.reg, () => {
 			removeName(this.engine, this.listings, directoryOf(directory), name, who);
 			return null;
 		});
 	}
 
-	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials): void {
-		this.#change(FileType.dir, () => {
+	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null = null): void {
+		this.#change(key, FileType.dir, () => {
 			removeDirectoryName(this.engine, this.listings, directoryOf(directory), name, who);
 			return null;
 		});
 	}
 
-	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
-		this.#change(FileType.reg, () => {
+	rename(
+		from: OverlayObject,
+		fromName: Uint8Array,
+		to: OverlayObject,
+		toName: Uint8Array,
+		who: Credentials,
+		key: ChangeKey | null = null,
+	): void {
+		this.#change(key, FileType.reg, () => {
 			const source = { directory: directoryOf(from), name: fromName };
 			renameObject(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who);
 			return null;
@@ -259,16 +266,23 @@ export class Overlay implements OverlayOperations {
 	}
 
 	/** Lets two names change places (RENAME_EXCHANGE). NFS has no such request: for front ends that do. */
-	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
-		this.#change(FileType.reg, () => {
+	exchange(
+		from: OverlayObject,
+		fromName: Uint8Array,
+		to: OverlayObject,
+		toName: Uint8Array,
+		who: Credentials,
+		key: ChangeKey | null = null,
+	): void {
+		this.#change(key, FileType.reg, () => {
 			const source = { directory: directoryOf(from), name: fromName };
 			exchangeObjects(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who);
 			return null;
 		});
 	}
 
-	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void {
-		this.#change(FileType.reg, () => {
+	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null = null): void {
+		this.#change(key, FileType.reg, () => {
 			linkObject(this.engine, this.listings, object as Node, directoryOf(directory), name, who);
 			return null;
 		});
@@ -285,16 +299,23 @@ export class Overlay implements OverlayOperations {
 	}
 
 	/** Sets an extended attribute, or an ACL in the form that Linux keeps it in (`system.posix_acl_access`, `_default`). */
-	setxattr(object: OverlayObject, who: Credentials, name: Uint8Array, value: Uint8Array, mode: SetXattrMode = "any"): void {
-		this.#change(FileType.reg, () => {
+	setxattr(
+		object: OverlayObject,
+		who: Credentials,
+		name: Uint8Array,
+		value: Uint8Array,
+		mode: SetXattrMode = "any",
+		key: ChangeKey | null = null,
+	): void {
+		this.#change(key, FileType.reg, () => {
 			setExtendedAttribute(this.engine, object as Node, who, name, value, mode);
 			return null;
 		});
 	}
 
 	/** "noattr" when there is none. */
-	removexattr(object: OverlayObject, who: Credentials, name: Uint8Array): void {
-		this.#change(FileType.reg, () => {
+	removexattr(object: OverlayObject, who: Credentials, name: Uint8Array, key: ChangeKey | null = null): void {
+		this.#change(key, FileType.reg, () => {
 			removeExtendedAttribute(this.engine, object as Node, who, name);
 			return null;
 		});
@@ -424,31 +445,40 @@ export class Overlay implements OverlayOperations {
 		return live ?? loadNode(engine, fields.home, { home: fields.home, id: fields.id });
 	}
 
-	#make(directory: OverlayObject, name: Uint8Array, who: Credentials, maker: Maker, attributes: SetAttributes): Node {
-		return this.#made(maker.type, () => createObject(this.engine, this.listings, directoryOf(directory), name, who, maker, attributes));
+	#make(
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		maker: Maker,
+		attributes: SetAttributes,
+		key: ChangeKey | null,
+	): Node {
+		return this.#made(key, maker.type, () =>
+			createObject(this.engine, this.listings, directoryOf(directory), name, who, maker, attributes),
+		);
 	}
 
-	#made(type: FileType, operation: () => Node): Node {
-		return this.#change(type, operation) as Node;
+	#made(key: ChangeKey | null, type: FileType, operation: () => Node): Node {
+		return this.#change(key, type, operation) as Node;
 	}
 
-	/**
-	 * Runs a change once: a request that was answered before the last restart gets that answer again. `type` is that of the object
-	 * it makes, if it makes one.
-	 */
-	#change(type: FileType, operation: () => Node | null): Node | null {
-		const { request, writable } = this.engine;
-		if (request === null || writable === null) return this.#run(operation);
-		const { journal } = writable;
-		const before = journal.answered(request);
+	/** Runs a change once: one that was answered before the last restart gets that answer again. `type` is that of the object it makes, if it makes one. */
+	#change(key: ChangeKey | null, type: FileType, operation: () => Node | null): Node | null {
+		const { engine } = this;
+		if (key === null || engine.writable === null) return this.#run(operation);
+		const { journal } = engine.writable;
+		const before = journal.answered(key);
 		if (before !== null) return this.#answerAgain(before, type);
+		engine.changeKey = key;
 		try {
 			const node = this.#run(operation);
-			journal.answer(request, { error: null, handle: node?.handle ?? null });
+			journal.answer(key, { error: null, handle: node?.handle ?? null });
 			return node;
 		} catch (error) {
-			if (error instanceof OverlayError && error.code !== "tryagain") journal.answer(request, { error: error.code, handle: null });
+			if (error instanceof OverlayError && error.code !== "tryagain") journal.answer(key, { error: error.code, handle: null });
 			throw error;
+		} finally {
+			engine.changeKey = null;
 		}
 	}
 
