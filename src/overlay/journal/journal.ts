@@ -5,6 +5,7 @@ import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, rea
 import { join } from "node:path";
 import { allocateRange, FALLOCATE, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
 import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
 import type { ChangeKey } from "../../vfs/operations.ts";
@@ -12,7 +13,7 @@ import { failed, must } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 import type { UpperState } from "../work/upper-state.ts";
 import { decodeCompact, encodeCompact } from "./compact.ts";
-import { completeSteps, type Descriptors, runStep, type Step } from "./steps.ts";
+import { completeSteps, type Descriptors, mayUndoWrite, runStep, type Step } from "./steps.ts";
 
 /** What a request was answered: an error, or success with the handle of what it made. */
 export interface Answer {
@@ -55,9 +56,8 @@ export class Journal {
 	#isInFile = true;
 	/** The disk does not say yet that the present intent has ended. */
 	#isOpen = false;
-	/** Ends that were written, and those of them that a flush has covered. */
-	#ends = 0;
-	#endsFlushed = 0;
+	/** Of the present intent. */
+	#steps: readonly Step[] = [];
 	#log = -1;
 	#logNext = 0;
 	/** Rings written to since the log was at its half or its beginning. */
@@ -119,15 +119,9 @@ export class Journal {
 		return this.#log;
 	}
 
-	/** The file of the intent. */
-	get intent(): number {
-		return this.#intent;
-	}
-
 	/** No start looks at the steps of the present intent again, whatever rings are there then. */
 	#endIntent(): void {
 		this.#isOpen = false;
-		this.#ends++;
 		if (!this.#isInFile && this.#xattr !== null) {
 			// it takes the place of a longer value, so there is room
 			must(setXattrOfOpen(this.#intent, this.#xattr, encodeEnd(this.#sequence)), "Cannot write to the journal");
@@ -137,21 +131,18 @@ export class Journal {
 		if (this.#xattr !== null) must(syncFileData(this.#intent), "Cannot flush the journal");
 	}
 
-	/**
-	 * To be called before content is written: from here on the last change must not be repeated, for it may have been a truncation. The
-	 * disk learns it first; `needsFlush` says whether it has.
-	 */
+	/** No start makes the steps of the last change again. */
 	settle(): void {
 		if (this.#isOpen) this.#endIntent();
 	}
 
-	/** Flushing this before content keeps the order; `flushed` is to be called with the number afterwards. 0: nothing to flush. */
-	get endToFlush(): number {
-		return this.#xattr !== null && this.#endsFlushed < this.#ends ? this.#ends : 0;
-	}
-
-	flushed(end: number): void {
-		this.#endsFlushed = Math.max(this.#endsFlushed, end);
+	/**
+	 * To be called before content of an inode is written: from here on the last change must not be repeated, if it was one of this inode, for
+	 * it may have been a truncation. The end needs no flush of its own. It could only undo what the write has changed of the inode (its size,
+	 * its times, its mode), so the inode was changed behind the end, and the fsync that makes the content stable commits both in this order.
+	 */
+	settleContent(inode: FileHandle): void {
+		if (this.#isOpen && this.#steps.some((step) => mayUndoWrite(step, inode))) this.#endIntent();
 	}
 
 	#writeIntent(bytes: Buffer): void {
@@ -196,6 +187,7 @@ export class Journal {
 	): void {
 		if (key !== null) this.#ring(key.request.owner);
 		this.#writeIntent(encodeIntent({ sequence: this.#sequence, key, handle, steps }));
+		this.#steps = steps;
 		let made = 0;
 		try {
 			const writable = this.#writable();

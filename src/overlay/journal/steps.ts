@@ -265,6 +265,22 @@ function unlink(writable: UpperState, directory: number, name: PathName): void {
 	must(status, "Cannot remove a name");
 }
 
+const PRIVILEGE = 0o6000;
+
+/** Whether to make a step again, when content of an inode has been written since, would take back what the write has done. */
+export function mayUndoWrite(step: Step, inode: FileHandle): boolean {
+	switch (step.op) {
+		case "attributes":
+		case "times":
+			return step.inode.type === inode.type && step.inode.bytes.equals(inode.bytes);
+		case "make":
+			// which inode it has made the step does not say; a write takes set-user-id bits away
+			return step.size > 0 || step.atime !== null || step.mtime !== null || (step.mode & PRIVILEGE) !== 0;
+		default:
+			return false;
+	}
+}
+
 const scratch = new Stat();
 
 function isWhiteout({ work }: UpperState, directory: number, name: PathName): boolean {

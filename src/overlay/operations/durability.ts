@@ -39,16 +39,9 @@ export class Durability {
 
 	/** Makes content stable that was written through `fd`; 0, or the negated error number. */
 	async content(fd: number): Promise<number> {
-		const { offload } = this.#engine;
-		// elsewhere an fsync can bring a later change to the disk without an earlier one
-		if (this.#method === "file system") return (await offload.run({ kind: "sync", fd, scope: "file system" })) as number;
-		const end = this.#journal.endToFlush;
-		if (end > 0) {
-			const status = (await offload.run({ kind: "sync", fd: this.#journal.intent, scope: "file" })) as number;
-			if (status < 0) return status;
-			this.#journal.flushed(end);
-		}
-		return (await offload.run({ kind: "sync", fd, scope: "file" })) as number;
+		// elsewhere than in order an fsync can bring a later change to the disk without an earlier one
+		const scope = this.#method === "file system" ? "file system" : "file";
+		return (await this.#engine.offload.run({ kind: "sync", fd, scope })) as number;
 	}
 
 	/** See OverlayOperations.stable. */
@@ -76,12 +69,10 @@ export class Durability {
 	#start(): Promise<void> {
 		this.flushes++;
 		const isFile = this.#method === "journal" && this.#journal.log >= 0;
-		const end = this.#journal.endToFlush;
 		if (isFile) changeTimes(this.#journal.log, "now", "now");
 		const job = isFile ? { fd: this.#journal.log, scope: "file" as const } : { fd: this.#work, scope: "file system" as const };
 		const running = this.#engine.offload.run({ kind: "sync", ...job }).then((status) => {
 			if (status !== 0 && status !== -ERRNO.EINVAL) throw failed("Cannot flush the file system", status as number);
-			this.#journal.flushed(end);
 		});
 		const settled = () => {
 			if (this.#running === running) this.#running = null;

@@ -166,7 +166,7 @@ export class Overlay implements OverlayOperations {
 			if (data.length === 0) return;
 			ensureUpper(this.engine, node);
 			const partial = prepareWrite(this.engine, node, stat.size, offset, data.length);
-			writableOf(this.engine).journal.settle();
+			writableOf(this.engine).journal.settleContent(node.top.handle);
 			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
 			node.stat = null;
