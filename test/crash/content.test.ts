@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { allocate } from "../src/linux/memory.ts";
-import { PowerDisk } from "./crash/power-disk.ts";
-import { type Act, bytes, Lowers, ROOT, Stage } from "./crash/stage.ts";
-import { needs } from "./support/requirements.ts";
-import { cannotMount, scratch } from "./support/scratch.ts";
+import { allocate } from "../../src/linux/memory.ts";
+import { needs } from "../support/requirements.ts";
+import { cannotMount, scratch } from "../support/scratch.ts";
+import { PowerDisk } from "./power-disk.ts";
+import { type Act, bytes, Lowers, ROOT, Stage } from "./stage.ts";
 
 /** Promise H9 of content: what a client has committed no start takes back by making the steps of the change before it again. */
 
