@@ -1,14 +1,14 @@
 // Records which names in a lower lead to one file, for ids that are made of paths.
 
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
-import { namesOf } from "../linux/directory.ts";
 import { errnoName } from "../linux/errno.ts";
 import { makeSymlink, readLink } from "../linux/names.ts";
 import { close, O, openPath } from "../linux/open.ts";
-import { Stat, statAt } from "../linux/stat.ts";
+import { Stat } from "../linux/stat.ts";
 import { LayerError } from "./layer-error.ts";
-import { namesInPath, openDirectoryIn, pathBelow } from "./path-search.ts";
+import { namesInPath, pathBelow } from "./path-search.ts";
 import { HASH_BYTES, hashBelow, LOWER_ROOT } from "./portable-id.ts";
+import { listWhole, openToList, statListed, type WalkedTree } from "./whole-listing.ts";
 
 /** S_IFDIR >> 12. */
 const DIRECTORY = 4;
@@ -63,10 +63,11 @@ export function hasLinkNames(folder: string): boolean {
 
 /**
  * Walks a lower and notes its files of several names in a folder that is there when all are. The number of those files. `isPreferred`: a name
- * by which clients know a file already, from the image that was here before; it takes precedence over the least one.
+ * by which clients know a file already, from the image that was here before; it takes precedence over the least one. LayerError: a part of the
+ * lower cannot be read, or the folder not be written; the folder is not there then.
  */
 export function noteLinkNames(
-	root: number,
+	lower: WalkedTree,
 	folder: string,
 	progress: (directories: number) => void,
 	isPreferred: (path: Buffer, hash: Buffer) => boolean = () => false,
@@ -80,11 +81,10 @@ export function noteLinkNames(
 	let directories = 0;
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 		progress(++directories);
-		const fd = openDirectoryIn(root, at.path);
-		if (fd < 0) continue;
-		const names = namesOf(fd);
-		for (const name of names) {
-			if (statAt(fd, name, stat) < 0) continue;
+		const fd = openToList(lower, at.path);
+		if (fd === null) continue;
+		for (const name of listWhole(lower, at.path, fd)) {
+			if (!statListed(lower, at.path, fd, name, stat)) continue;
 			const isDirectory = stat.type === DIRECTORY;
 			if (!isDirectory && stat.nlink === 1) continue;
 			const path = pathBelow(at.path, name);

@@ -42,10 +42,11 @@ export function pathBelow(directory: Buffer, name: Buffer): Buffer {
 	return directory.length === 0 ? name : Buffer.concat([directory, SEPARATOR, name]);
 }
 
-/** Opens a directory below a root to list it. A descriptor, or the negated error number. */
+/** Opens a directory below a root to list it, by a path of any length. A descriptor, or the negated error number. */
 export function openDirectoryIn(root: number, path: Buffer): number {
 	if (path.length === 0) return openAt(root, ".", O.rdonly | O.directory);
-	return openInTree(root, path, O.rdonly | O.directory | O.nofollow | O.noatime);
+	const flags = O.rdonly | O.directory | O.nofollow | O.noatime;
+	return path.length > PATH_BYTES_MAX ? openNames(root, namesInPath(path), flags) : openInTree(root, path, flags);
 }
 
 /** Opens a path of any length below a root, or the root, as far at a time as one call takes. A descriptor, or the negated error number. */

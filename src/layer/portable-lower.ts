@@ -247,7 +247,7 @@ export class PortableLower implements HandleProvider {
 			close(fd);
 			if (parent < 0) return parent;
 			const candidates: Buffer[] = [];
-			visitEntries(parent, (name, type) => {
+			const status = visitEntries(parent, (name, type) => {
 				if (type === DIRECTORY || type === 0) candidates.push(Buffer.from(name));
 				return undefined;
 			});
@@ -255,7 +255,7 @@ export class PortableLower implements HandleProvider {
 			fd = parent;
 			if (name === undefined) {
 				close(fd);
-				return -ERRNO.ESTALE;
+				return status < 0 ? status : -ERRNO.ESTALE;
 			}
 			names.push(name);
 		}

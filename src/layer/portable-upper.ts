@@ -198,7 +198,7 @@ export class PortableUpper implements HandleProvider {
 
 	/** Visits the files that can carry no id: a descriptor that is closed afterwards, with attributes in `scratch`, the id, and its name in `ids`. */
 	#visitBare(visit: (fd: number, id: FileHandle, key: string) => void): void {
-		for (const name of namesOf(this.#files)) {
+		for (const name of listFolder(this.#files, FILES)) {
 			const key = name.toString("latin1");
 			const id = idOfKey(key);
 			const fd = id === null ? -1 : openAt(this.#files, name, O.path | O.nofollow);
@@ -360,7 +360,7 @@ export class PortableUpper implements HandleProvider {
 	}
 
 	#readBirths(): void {
-		for (const name of namesOf(this.#inodes)) {
+		for (const name of listFolder(this.#inodes, INODES)) {
 			const [key, ...rest] = (readLink(this.#inodes, name)?.toString("latin1") ?? "").split(":");
 			const birth = birthOf(rest);
 			if (birth !== null) this.#births.set(key, birth);
@@ -438,6 +438,12 @@ function inodeName(fd: number, stat: Stat): string {
 export function lookOf(fd: number, stat: Stat): string {
 	const target = stat.type === SYMLINK ? (readLink(fd, "")?.toString("hex") ?? "") : `${stat.rdevMajor}:${stat.rdevMinor}`;
 	return `${stat.mode}:${stat.mtimeSec}.${stat.mtimeNsec}:${target}`;
+}
+
+function listFolder(folder: number, name: string): Buffer[] {
+	const names = namesOf(folder);
+	if (typeof names === "number") throw new LayerError(`Cannot read the folder ${name} of work/holdfast: ${errnoName(names)}.`);
+	return names;
 }
 
 function openFolder(own: number, name: string): number {

@@ -13,6 +13,13 @@ let view: DataView | undefined;
 /** What is told of one entry: a view of its name that is valid during the call, d_type, and the inode number as halves. */
 export type EntryVisitor = (name: Uint8Array, type: number, inoHi: number, inoLo: number) => boolean | undefined;
 
+/** Tests make listings fail: before each getdents64(2) of a descriptor `hook` gives 0, or the negated error number that the call is to have. */
+export function interceptListings(hook: ((fd: number) => number) | null): void {
+	fault = hook;
+}
+
+let fault: ((fd: number) => number) | null = null;
+
 /**
  * Visits every entry but "." and ".." of a directory opened for reading, from its beginning; `visit` returns false to
  * end early and must make no system call of its own through this function. 0, or the negated error number.
@@ -23,6 +30,8 @@ export function visitEntries(fd: number, visit: EntryVisitor): number {
 	const start = result(lseekCall(fd, 0, 0));
 	if (start < 0) return start;
 	for (;;) {
+		const failure = fault === null ? 0 : fault(fd);
+		if (failure < 0) return failure;
 		const length = result(getdentsCall(fd, buffer.address, BUFFER_BYTES));
 		if (length <= 0) return length;
 		if (!visitBuffer(buffer.bytes, view, length, visit)) return 0;
@@ -46,12 +55,22 @@ function visitBuffer(bytes: Buffer, entries: DataView, length: number, visit: En
 	return true;
 }
 
-/** The names of all entries but "." and ".." of a directory opened for reading; those before a failure. */
-export function namesOf(fd: number): Buffer[] {
+/** The names of all entries but "." and ".." of a directory opened for reading, or the negated error number: never a part of them. */
+export function namesOf(fd: number): Buffer[] | number {
 	const names: Buffer[] = [];
-	visitEntries(fd, (name) => {
+	const status = visitEntries(fd, (name) => {
 		names.push(Buffer.from(name));
 		return undefined;
 	});
-	return names;
+	return status < 0 ? status : names;
+}
+
+/** Whether a directory opened for reading has any entry but "." and "..": 1 or 0, or the negated error number. */
+export function hasEntries(fd: number): number {
+	let found = 0;
+	const status = visitEntries(fd, () => {
+		found = 1;
+		return false;
+	});
+	return status < 0 ? status : found;
 }

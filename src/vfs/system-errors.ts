@@ -40,8 +40,10 @@ export function failed(attempt: string, error: number): OverlayError {
 	return new OverlayError(codeOf(error), `${attempt}: ${errnoName(error)}`);
 }
 
-/** The result of a system call, or its error thrown. */
-export function must(value: number, attempt: string): number {
-	if (value < 0) throw failed(attempt, value);
+/** The result of a system call, a number or what it found, or its error thrown. */
+export function must(value: number, attempt: string): number;
+export function must<T extends object>(value: T | number, attempt: string): T;
+export function must<T extends object>(value: T | number, attempt: string): T | number {
+	if (typeof value === "number" && value < 0) throw failed(attempt, value);
 	return value;
 }

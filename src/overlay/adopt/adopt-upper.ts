@@ -384,12 +384,13 @@ class UpperAdopter {
 				const device = `${stat.devMajor}:${stat.devMinor}`;
 				const below: Buffer[] = [];
 				const matches: { readonly name: Buffer; readonly key: string }[] = [];
-				visitEntries(fd, (name, type, inoHi, inoLo) => {
+				const status = visitEntries(fd, (name, type, inoHi, inoLo) => {
 					const key = `${device}:${inoHi}:${inoLo}`;
 					if (type === FileType.dir || type === 0) below.push(Buffer.from(name));
 					if (wanted.has(key)) matches.push({ name: Buffer.from(name), key });
 					return undefined;
 				});
+				must(status, "Cannot read a lower directory");
 				for (const { name, key } of matches) this.#adoptClaimed(layer, fd, name, wanted.get(key) ?? []) && wanted.delete(key);
 				for (const name of below) {
 					const child = openBeneath(fd, name, O.path | O.directory | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);

@@ -38,10 +38,8 @@ export function giveIds(writable: Writable, progress: (directories: number) => v
 		progress(++directories);
 		const { id } = at;
 		const fd = at.fd >= 0 ? at.fd : must(ids.open(id, O.rdonly | O.directory | O.noatime), "Cannot open a directory of upper");
-		const names = namesOf(fd);
-		for (const name of names) {
-			const child = openAt(fd, name, O.path | O.nofollow);
-			if (child < 0) continue;
+		for (const name of must(namesOf(fd), "Cannot read a directory of upper")) {
+			const child = must(openAt(fd, name, O.path | O.nofollow), "Cannot open an object of upper");
 			must(fstat(child, stat), "Cannot read an object of upper");
 			if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) {
 				close(child);

@@ -65,10 +65,8 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 		progress(++directories);
 		const fd = must(ids.open(at.id, O.rdonly | O.directory | O.noatime), "Cannot open a directory of upper");
-		const names = namesOf(fd);
-		for (const name of names) {
-			const child = openAt(fd, name, O.path | O.nofollow);
-			if (child < 0) continue;
+		for (const name of must(namesOf(fd), "Cannot read a directory of upper")) {
+			const child = must(openAt(fd, name, O.path | O.nofollow), "Cannot open an object of upper");
 			must(fstat(child, stat), "Cannot read an object of upper");
 			const path = `${at.path}/${name.toString()}`;
 			const isWhiteout = isWhiteoutInode(child, stat, layer.xattr.whiteout);

@@ -1,8 +1,9 @@
 // One pass of a check: the layers, the findings, and the counts.
 
-import { visitEntries } from "../../linux/directory.ts";
+import { namesOf } from "../../linux/directory.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
+import { must } from "../../vfs/system-errors.ts";
 import { type FindingKind, Findings, type Remedy } from "./findings.ts";
 import type { CheckedLayers, CheckOptions } from "./layers.ts";
 import { Repairs } from "./repair.ts";
@@ -23,15 +24,11 @@ export interface CheckCounts {
 
 /** The names in a folder of `work/holdfast`; none where it does not exist. */
 export function namesOfFolder(own: number, folder: string): Buffer[] {
-	const names: Buffer[] = [];
 	const fd = own < 0 ? own : openAt(own, folder, O.rdonly | O.directory);
-	if (fd < 0) return names;
-	visitEntries(fd, (name) => {
-		names.push(Buffer.from(name));
-		return undefined;
-	});
+	if (fd < 0) return [];
+	const names = namesOf(fd);
 	close(fd);
-	return names;
+	return must(names, `Cannot read work/holdfast/${folder}`);
 }
 
 /** One pass over an upper, its index and its work folder. */

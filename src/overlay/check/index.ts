@@ -1,7 +1,7 @@
 // Reads and judges the index.
 
 import type { Layer } from "../../layer/layer.ts";
-import { visitEntries } from "../../linux/directory.ts";
+import { namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
@@ -78,7 +78,7 @@ export function readIndex(check: Check): Map<string, IndexEntry> {
 	const entries = new Map<string, IndexEntry>();
 	const { index, state } = check.layers;
 	if (index < 0) return entries;
-	for (const bytes of namesIn(index)) {
+	for (const bytes of must(namesOf(index), "Cannot read the index")) {
 		const name = bytes.toString("latin1");
 		check.tell("index", entries.size);
 		if (name.startsWith("#")) {
@@ -95,16 +95,6 @@ export function readIndex(check: Check): Map<string, IndexEntry> {
 
 function leftoverInIndex(check: Check, name: Buffer): void {
 	check.note("leftover", `index/${showName(name)}`, "An interrupted change has left this in the index.", check.aside("index", name));
-}
-
-export function namesIn(directory: number): Buffer[] {
-	const names: Buffer[] = [];
-	const status = visitEntries(directory, (name) => {
-		names.push(Buffer.from(name));
-		return undefined;
-	});
-	must(status, "Cannot read a directory");
-	return names;
 }
 
 function isWhiteoutAt(directory: number, name: Buffer): boolean {

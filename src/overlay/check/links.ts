@@ -1,7 +1,7 @@
 // Judges link counts and the records of them.
 
 import type { Layer } from "../../layer/layer.ts";
-import { visitEntries } from "../../linux/directory.ts";
+import { namesOf, visitEntries } from "../../linux/directory.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
@@ -10,7 +10,7 @@ import { must } from "../../vfs/system-errors.ts";
 import { parseLinkCount } from "../format/link-delta.ts";
 import { type Check, namesOfFolder } from "./context.ts";
 import { isGone, withAdvice } from "./directories.ts";
-import { type IndexEntry, type LowerObject, namesIn } from "./index.ts";
+import type { IndexEntry, LowerObject } from "./index.ts";
 import { handle, inodeKey, type LowerDirectory, type Place } from "./union.ts";
 import { type Claim, markOf, shown, type Walked } from "./upper.ts";
 import type { LinkRecord } from "./work.ts";
@@ -327,7 +327,7 @@ function linksInWork(check: Check): Map<string, number> {
 	const count = (folder: number) => {
 		if (folder < 0) return;
 		const stat = new Stat();
-		for (const name of namesIn(folder)) {
+		for (const name of must(namesOf(folder), "Cannot read a folder of work")) {
 			if (statAt(folder, name, stat) < 0 || stat.type === FileType.dir) continue;
 			const key = inodeKey(stat);
 			links.set(key, (links.get(key) ?? 0) + 1);

@@ -14,6 +14,7 @@ import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import { treeName } from "../opening/layer-names.ts";
@@ -141,13 +142,13 @@ class PortableCheck {
 		const { whiteout, origin } = this.#upper.xattr;
 		const stat = new Stat();
 		const pending: { readonly fd: number; readonly id: FileHandle; readonly path: string }[] = [
-			{ fd: openAt(this.#upper.root, ".", O.rdonly | O.directory | O.noatime), id: UPPER_ROOT, path: "upper" },
+			{ fd: must(openAt(this.#upper.root, ".", O.rdonly | O.directory | O.noatime), "Cannot open upper"), id: UPPER_ROOT, path: "upper" },
 		];
 		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 			this.#options.progress?.("upper", ++this.counts.directories);
-			for (const name of namesOf(at.fd)) {
-				const fd = openAt(at.fd, name, O.path | O.nofollow);
-				if (fd < 0) continue;
+			for (const name of must(namesOf(at.fd), `Cannot read ${at.path}`)) {
+				const fd = openListed(at.fd, name, O.path, at.path);
+				if (fd === null) continue;
 				fstat(fd, stat);
 				const path = `${at.path}/${showName(name)}`;
 				if (isWhiteoutInode(fd, stat, whiteout)) this.counts.whiteouts++;
@@ -158,8 +159,8 @@ class PortableCheck {
 					const id = this.#examine(fd, path);
 					if (isDirectory && id !== null) this.#examinePlace(fd, id, at.id, name, path);
 					if (isDirectory) {
-						const list = openAt(at.fd, name, O.rdonly | O.directory | O.nofollow | O.noatime);
-						if (list >= 0) pending.push({ fd: list, id: id ?? UPPER_ROOT, path });
+						const list = openListed(at.fd, name, O.rdonly | O.directory | O.noatime, at.path);
+						if (list !== null) pending.push({ fd: list, id: id ?? UPPER_ROOT, path });
 					}
 				}
 				close(fd);
@@ -205,7 +206,7 @@ class PortableCheck {
 		const folder = openAt(this.#own, "ids", O.rdonly | O.directory | O.noatime);
 		if (folder < 0) return;
 		const stat = new Stat();
-		for (const name of namesOf(folder)) {
+		for (const name of must(namesOf(folder), "Cannot read work/holdfast/ids")) {
 			if (statAt(folder, name, stat) < 0 || stat.nlink > 1) continue;
 			const message = "Nothing but this link is left of an object: a crash, or a copy of upper alone, has left it.";
 			this.#add("note", "id-left-over", `work/holdfast/ids/${showName(name)}`, message);
@@ -226,7 +227,7 @@ class PortableCheck {
 		}
 		const { whiteout, origin } = this.#upper.xattr;
 		const stat = new Stat();
-		for (const name of namesOf(folder)) {
+		for (const name of must(namesOf(folder), "Cannot read work/holdfast/index")) {
 			this.#options.progress?.("index", ++this.counts.indexEntries);
 			const text = name.toString("latin1");
 			const shown = `work/holdfast/index/${showName(name)}`;
@@ -235,8 +236,8 @@ class PortableCheck {
 				this.#add("error", "index-foreign", shown, "The entry is named for an object of none of these lowers.");
 				continue;
 			}
-			const fd = openAt(folder, name, O.path | O.nofollow);
-			if (fd < 0) continue;
+			const fd = openListed(folder, name, O.path, "work/holdfast/index");
+			if (fd === null) continue;
 			fstat(fd, stat);
 			if (isWhiteoutInode(fd, stat, whiteout)) this.counts.tombstones++;
 			else if (stat.type === FileType.reg || stat.type === FileType.dir) {
@@ -255,4 +256,10 @@ class PortableCheck {
 		}
 		close(folder);
 	}
+}
+
+/** Opens a name that was listed in `path`; null: a server that runs has removed it meanwhile. */
+function openListed(directory: number, name: Buffer, flags: number, path: string): number | null {
+	const fd = openAt(directory, name, flags | O.nofollow);
+	return fd === -ERRNO.ENOENT ? null : must(fd, `Cannot open ${path}/${showName(name)}`);
 }

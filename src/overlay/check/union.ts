@@ -243,11 +243,12 @@ export class LowerUnion {
 		const list = lower.handles.open(handle(lower, parent), O.rdonly | O.directory);
 		if (list < 0) return null;
 		const candidates: Buffer[] = [];
-		visitEntries(list, (name, _type, hi, lo) => {
+		const status = visitEntries(list, (name, _type, hi, lo) => {
 			if (lo === stat.inoLo && hi === stat.inoHi) candidates.push(Buffer.from(name));
 			return undefined;
 		});
 		close(list);
+		must(status, "Cannot read a directory of a lower");
 		return candidates.find(isName) ?? null;
 	}
 }

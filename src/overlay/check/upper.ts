@@ -1,5 +1,6 @@
 // Walks upper and judges each object by itself and by the index.
 
+import { namesOf } from "../../linux/directory.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
@@ -13,7 +14,7 @@ import { isWhiteoutStat } from "../format/whiteout.ts";
 import { getMark } from "../work/marks.ts";
 import type { Check } from "./context.ts";
 import type { Remedy } from "./findings.ts";
-import { type IndexEntry, type LowerObject, lowerOfRecord, namesIn } from "./index.ts";
+import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
 import { notedData, noteOrigin } from "./partial.ts";
 import { handle, inodeKey, type LowerDirectory, type LowerFound, OpenStack, type Place, redirectNames } from "./union.ts";
 import { longRedirectOf } from "./work.ts";
@@ -130,7 +131,7 @@ class UpperWalk {
 		const stack = new OpenStack(lowers, place.stack);
 		try {
 			const here: Here = { place, fd, stack, opaque: text(fd, xattr.opaque), holdsOrigins: false };
-			for (const name of namesIn(fd)) this.#entry(here, name);
+			for (const name of must(namesOf(fd), "Cannot read a directory of upper")) this.#entry(here, name);
 			if (here.holdsOrigins && text(fd, xattr.impure) !== "y") this.#impure(place);
 		} finally {
 			stack.close();

@@ -1,14 +1,16 @@
 // Judges the work folder apart from the index.
 
 import { closeSync, readFileSync } from "node:fs";
+import { namesOf } from "../../linux/directory.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
+import { must } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import { type Check, namesOfFolder } from "./context.ts";
-import { type IndexEntry, type LowerObject, lowerOfRecord, namesIn } from "./index.ts";
+import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
 
 const LONG_REDIRECTS = "long-redirects";
 
@@ -57,7 +59,9 @@ function examineIncompatible(check: Check): void {
 function examineLeftovers(check: Check): void {
 	const { temporaries, own } = check.layers;
 	if (temporaries >= 0) {
-		for (const name of namesIn(temporaries)) if (name.toString("latin1") !== "incompat") leftover(check, temporaries, "work", name);
+		for (const name of must(namesOf(temporaries), "Cannot read work")) {
+			if (name.toString("latin1") !== "incompat") leftover(check, temporaries, "work", name);
+		}
 	}
 	for (const folder of ["", "links", "unnamed", "redirects", "data", "orphans"]) {
 		for (const name of namesOfFolder(own, folder === "" ? "." : folder)) {
@@ -110,7 +114,7 @@ function readLinkRecords(check: Check, index: ReadonlyMap<string, IndexEntry>): 
 	const records: LinkRecord[] = [];
 	const folder = check.layers.own < 0 ? -1 : openAt(check.layers.own, "links", O.rdonly | O.directory);
 	if (folder < 0) return records;
-	for (const name of namesIn(folder)) {
+	for (const name of must(namesOf(folder), "Cannot read the link counts")) {
 		const entry = name.toString("latin1");
 		if (entry.endsWith(".new")) continue;
 		const path = `work/holdfast/links/${showName(name)}`;

@@ -246,12 +246,13 @@ function nameInParent(parentFd: number, fd: number, stat: Stat): Buffer | null {
 	}
 	const candidates: Buffer[] = [];
 	const list = must(openAt(parentFd, ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory");
-	visitEntries(list, (name, _type, hi, lo) => {
+	const status = visitEntries(list, (name, _type, hi, lo) => {
 		// the number of a mount point in a listing is that of what it covers: directories are all candidates then
 		if (lo === stat.inoLo && hi === stat.inoHi) candidates.push(Buffer.from(name));
 		return undefined;
 	});
 	close(list);
+	must(status, "Cannot read a directory");
 	return candidates.find(isName) ?? null;
 }
 

@@ -4,10 +4,12 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, overlayXattrs, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { visitEntries } from "../../linux/directory.ts";
+import { namesOf } from "../../linux/directory.ts";
+import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "../format/whiteout.ts";
 
 /**
@@ -98,16 +100,12 @@ interface Walk {
 }
 
 function visitTree(walk: Walk, directory: number, path: string): void {
-	const names: Buffer[] = [];
-	visitEntries(directory, (name) => {
-		names.push(Buffer.from(name));
-		return undefined;
-	});
 	const stat = new Stat();
-	for (const name of names) {
+	for (const name of must(namesOf(directory), `Cannot read ${path}`)) {
 		const childPath = join(path, name.toString());
 		const fd = openAt(directory, name, O.path | O.nofollow);
-		if (fd < 0) continue;
+		if (fd === -ERRNO.EACCES) continue;
+		if (fd < 0) throw new LayerError(`Cannot open ${childPath}: ${errnoName(fd)}.`);
 		try {
 			fstat(fd, stat);
 			// nothing is written to a whiteout; those of the one kind share an inode with others in work
@@ -128,7 +126,9 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 
 function descend(walk: Walk, fd: number, path: string): void {
 	const list = openAt(fd, ".", O.rdonly | O.directory | O.noatime);
-	if (list < 0) return;
+	// an ordinary user's own, which becomes open to them when the upper is taken
+	if (list === -ERRNO.EACCES) return;
+	if (list < 0) throw new LayerError(`Cannot read ${path}: ${errnoName(list)}.`);
 	try {
 		visitTree(walk, list, path);
 	} finally {

@@ -379,7 +379,7 @@ function noteAllLinkNames(options: OpenOptions, place: Place, lowers: readonly L
 	}
 	if (isOld || !isFirst(options)) return;
 	for (const lower of lowers)
-		noteLinkNames(lower.root, linkNamesOf(place, lower), (directories) => options.onProgress?.(lower.path, directories));
+		noteLinkNames(lower, linkNamesOf(place, lower), (directories) => options.onProgress?.(lower.path, directories));
 }
 
 /** Root marks its uppers in ways that others do not see. */

@@ -6,17 +6,18 @@ import { join } from "node:path";
 import { type Layer, LayerOpener, openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { hasLinkNames, LinkNames, noteLinkNames } from "../../layer/link-names.ts";
-import { openDirectoryIn, openInTree, pathBelow, SEPARATOR } from "../../layer/path-search.ts";
+import { openInTree, pathBelow, SEPARATOR } from "../../layer/path-search.ts";
 import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../../layer/portable-id.ts";
 import { RebaseRows } from "../../layer/rebase-rows.ts";
+import { listWhole, openToList, statListed } from "../../layer/whole-listing.ts";
 import { readInto } from "../../linux/data.ts";
-import { namesOf } from "../../linux/directory.ts";
 import { errnoName } from "../../linux/errno.ts";
 import { allocate } from "../../linux/memory.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
+import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { LOWERS_FILE, linkNamesFolder, rowsPath } from "../opening/export-folder.ts";
@@ -117,16 +118,17 @@ export function rebase(options: RebaseOptions): RebaseReport {
 
 /** The lowers that were served last, if they are still there and are not those that are to be; else null. */
 function lastServed(folder: string, registry: Registry, now: readonly Layer[], open: (path: string) => Layer): Layer[] | null {
+	let before: Layer[];
 	try {
 		const paths: unknown = JSON.parse(readFileSync(join(folder, LOWERS_FILE), "utf8"));
 		if (!Array.isArray(paths) || paths.length !== now.length) return null;
-		const before = paths.map((path) => open(String(path)));
-		const isOther = before.every((layer, i) => treeName(layer) === registry.lowers[i].root);
-		const isGone = registry.lowers.length > 0 && before.every((layer, i) => layer.isRoot(now[i].rootStat));
-		return isOther && !isGone ? before : null;
+		before = paths.map((path) => open(String(path)));
 	} catch {
 		return null;
 	}
+	const areAsServed = before.every((layer, i) => treeName(layer) === registry.lowers[i].root);
+	const areReplaced = registry.lowers.length > 0 && before.every((layer, i) => layer.isRoot(now[i].rootStat));
+	return areAsServed && !areReplaced ? before : null;
 }
 
 interface Pair {
@@ -199,7 +201,7 @@ class Comparison {
 		const stat = new Stat();
 		try {
 			noteLinkNames(
-				now.root,
+				now,
 				aside,
 				() => {},
 				(path, hash) => {
@@ -222,21 +224,19 @@ class Comparison {
 	}
 
 	#compare(index: number, before: Layer, now: Layer, at: Pair, pending: Pair[], oldRows: RebaseRows | null, newRows: RebaseRows): void {
-		const oldFd = at.isInOld ? openDirectoryIn(before.root, at.path) : -1;
-		const newFd = at.isInNew ? openDirectoryIn(now.root, at.path) : -1;
+		const oldFd = at.isInOld ? openToList(before, at.path) : null;
+		const newFd = at.isInNew ? openToList(now, at.path) : null;
 		const names = new Map<string, Buffer>();
-		for (const fd of [oldFd, newFd]) {
-			if (fd < 0) continue;
-			for (const name of namesOf(fd)) names.set(name.toString("latin1"), name);
-		}
+		if (oldFd !== null) for (const name of listWhole(before, at.path, oldFd)) names.set(name.toString("latin1"), name);
+		if (newFd !== null) for (const name of listWhole(now, at.path, newFd)) names.set(name.toString("latin1"), name);
 		const oldStat = new Stat();
 		const newStat = new Stat();
 		for (const name of names.values()) {
 			this.#options.progress(++this.#entries);
 			const path = pathBelow(at.path, name);
 			const hash = hashBelow(at.hash, name);
-			const wasThere = oldFd >= 0 && statAt(oldFd, name, oldStat) === 0;
-			const isThere = newFd >= 0 && statAt(newFd, name, newStat) === 0;
+			const wasThere = oldFd !== null && statListed(before, at.path, oldFd, name, oldStat);
+			const isThere = newFd !== null && statListed(now, at.path, newFd, name, newStat);
 			const wasDirectory = wasThere && oldStat.type === FileType.dir;
 			const isDirectory = isThere && newStat.type === FileType.dir;
 			if (wasDirectory || isDirectory) pending.push({ path, hash, isInOld: wasDirectory, isInNew: isDirectory });
@@ -257,8 +257,8 @@ class Comparison {
 				newRows.add(hash, randomBytes(CHECK_BYTES), newCheck);
 			}
 		}
-		if (oldFd >= 0) close(oldFd);
-		if (newFd >= 0) close(newFd);
+		if (oldFd !== null) close(oldFd);
+		if (newFd !== null) close(newFd);
 	}
 
 	#isSame(oldFd: number, newFd: number, name: Buffer, before: Stat, now: Stat): boolean {
@@ -289,14 +289,13 @@ class Comparison {
 		const pending: { readonly path: Buffer; readonly below: Buffer | null }[] = [{ path: EMPTY, below: EMPTY }];
 		const stat = new Stat();
 		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-			const fd = openDirectoryIn(upper.root, at.path);
-			if (fd < 0) continue;
-			const names = namesOf(fd);
-			for (const name of names) {
-				const child = openAt(fd, name, O.path | O.nofollow);
-				if (child < 0) continue;
-				fstat(child, stat);
+			const fd = openToList(upper, at.path);
+			if (fd === null) continue;
+			for (const name of listWhole(upper, at.path, fd)) {
 				const path = pathBelow(at.path, name);
+				const child = openAt(fd, name, O.path | O.nofollow);
+				if (child < 0) throw new LayerError(`Cannot open ${upper.path}/${showName(path)}: ${errnoName(child)}.`);
+				fstat(child, stat);
 				const place = at.below === null ? null : pathBelow(at.below, name);
 				const shown = `/${path.toString()}`;
 				if (stat.type === FileType.dir) pending.push({ path, below: noteDirectory(hiders, upper, child, shown, at.below, place) });

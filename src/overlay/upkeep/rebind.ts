@@ -4,16 +4,18 @@ import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { openDirectoryIn, pathBelow } from "../../layer/path-search.ts";
+import { pathBelow } from "../../layer/path-search.ts";
 import { checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../../layer/portable-id.ts";
 import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
 import { ReboundWriter } from "../../layer/rebound-rows.ts";
+import { listWhole, openToList, statListed } from "../../layer/whole-listing.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { type FileHandle, handleAt, handleOf } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
 import { notePlace } from "../adopt/moved.ts";
 import type { Engine } from "../engine/engine.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
@@ -93,10 +95,11 @@ function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress:
 	];
 	const stat = new Stat();
 	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-		const fd = openDirectoryIn(layer.root, at.path);
-		if (fd < 0) throw new LayerError(`Cannot read ${layer.path}/${at.path.toString()}: ${errnoName(fd)}.`);
-		for (const name of namesOf(fd)) {
-			const handle = statAt(fd, name, stat) < 0 ? -1 : handleAt(fd, name);
+		const fd = openToList(layer, at.path);
+		if (fd === null) continue;
+		for (const name of listWhole(layer, at.path, fd)) {
+			const handle = statListed(layer, at.path, fd, name, stat) ? handleAt(fd, name) : -ERRNO.ENOENT;
+			// what has no handle had none before either
 			if (typeof handle === "number") continue;
 			const path = pathBelow(at.path, name);
 			const hash = hashBelow(at.hash, name);
@@ -117,6 +120,11 @@ function noteUpper(engine: Engine, writable: Writable): number {
 	const ids = new PortableUpper(layer.root, work.own, layer.xattr.identity, layer.xattr.upper);
 	const stat = new Stat();
 	let count = 0;
+	const open = (directory: number, name: Buffer | string, flags: number) => {
+		const fd = openAt(directory, name, flags);
+		if (fd < 0) throw new LayerError(`Cannot read an object of ${layer.path}: ${errnoName(fd)}.`);
+		return fd;
+	};
 	const adopt = (fd: number, handle: FileHandle, isDirectory: boolean) => {
 		const status = ids.adoptHandle(fd, handle, isDirectory, { space: layer.space, inoHi: stat.inoHi, inoLo: stat.inoLo });
 		if (status < 0) throw new LayerError(`Cannot note the handle of an object of ${layer.path}: ${errnoName(status)}.`);
@@ -124,12 +132,11 @@ function noteUpper(engine: Engine, writable: Writable): number {
 	};
 	try {
 		const pending: { readonly fd: number; readonly id: FileHandle }[] = [
-			{ fd: openAt(layer.root, ".", O.rdonly | O.directory), id: UPPER_ROOT },
+			{ fd: open(layer.root, ".", O.rdonly | O.directory), id: UPPER_ROOT },
 		];
 		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-			for (const name of namesOf(at.fd)) {
-				const fd = openAt(at.fd, name, O.path | O.nofollow);
-				if (fd < 0) continue;
+			for (const name of must(namesOf(at.fd), `Cannot read a directory of ${layer.path}`)) {
+				const fd = open(at.fd, name, O.path | O.nofollow);
 				fstat(fd, stat);
 				const handle = handleOf(fd);
 				if (typeof handle !== "number" && !isWhiteoutInode(fd, stat, engine.xattr.whiteout)) {
@@ -138,7 +145,7 @@ function noteUpper(engine: Engine, writable: Writable): number {
 					if (isDirectory) {
 						const status = ids.place(handle, at.id, name);
 						if (status < 0) throw new LayerError(`Cannot note where a directory of ${layer.path} is: ${errnoName(status)}.`);
-						pending.unshift({ fd: openAt(at.fd, name, O.rdonly | O.directory | O.nofollow | O.noatime), id: handle });
+						pending.unshift({ fd: open(at.fd, name, O.rdonly | O.directory | O.nofollow | O.noatime), id: handle });
 					}
 				}
 				close(fd);
@@ -146,9 +153,8 @@ function noteUpper(engine: Engine, writable: Writable): number {
 			close(at.fd);
 		}
 		// files that were copied up through a handle alone
-		for (const name of namesOf(index.fd)) {
-			const fd = openAt(index.fd, name, O.path | O.nofollow);
-			if (fd < 0) continue;
+		for (const name of must(namesOf(index.fd), "Cannot read the index")) {
+			const fd = open(index.fd, name, O.path | O.nofollow);
 			fstat(fd, stat);
 			const handle = handleOf(fd);
 			const isFile = stat.type !== FileType.dir && !isWhiteoutInode(fd, stat, engine.xattr.whiteout);

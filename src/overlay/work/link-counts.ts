@@ -1,6 +1,6 @@
 // Records of how many names of a lower file were removed, and how many names of a copy lie in the index alone.
 
-import { visitEntries } from "../../linux/directory.ts";
+import { hasEntries, namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
@@ -80,13 +80,8 @@ export class LinkCounts {
 
 	/** All entries of one kind, for release. */
 	list(kind: "counts" | "unnamed"): string[] {
-		const entries: string[] = [];
-		visitEntries(kind === "counts" ? this.#counts : this.#unnamed, (name) => {
-			const text = Buffer.from(name).toString("latin1");
-			if (!text.endsWith(".new")) entries.push(text);
-			return undefined;
-		});
-		return entries;
+		const names = must(namesOf(kind === "counts" ? this.#counts : this.#unnamed), "Cannot read the link counts");
+		return names.map((name) => name.toString("latin1")).filter((name) => !name.endsWith(".new"));
 	}
 
 	close(): void {
@@ -102,10 +97,5 @@ function openFolder(own: number, name: string): number {
 }
 
 function isEmpty(folder: number): boolean {
-	let empty = true;
-	visitEntries(folder, () => {
-		empty = false;
-		return false;
-	});
-	return empty;
+	return must(hasEntries(folder), "Cannot read the link counts") === 0;
 }

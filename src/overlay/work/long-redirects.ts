@@ -3,7 +3,7 @@
 import { lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
-import { visitEntries } from "../../linux/directory.ts";
+import { hasEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { makeDirectory } from "../../linux/names.ts";
@@ -22,7 +22,7 @@ const REDIRECT_BYTES_MAX = 16 * 1024 * 1024;
 export class LongRedirects {
 	readonly #path: string;
 	readonly #upper: Layer;
-	#hasAny = false;
+	#hasAny: boolean;
 
 	constructor(own: number, ownPath: string, upper: Layer) {
 		this.#upper = upper;
@@ -30,11 +30,9 @@ export class LongRedirects {
 		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of long redirects");
 		this.#path = join(ownPath, FOLDER);
 		const folder = must(openAt(own, FOLDER, O.rdonly | O.directory), "Cannot open the folder of long redirects");
-		visitEntries(folder, () => {
-			this.#hasAny = true;
-			return false;
-		});
+		const found = hasEntries(folder);
 		close(folder);
+		this.#hasAny = must(found, "Cannot read the folder of long redirects") === 1;
 	}
 
 	/** Whether some directory has one: if none has, look-ups need not ask. */

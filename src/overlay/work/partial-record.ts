@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { allocateRange, readInto, truncateFile, writeFrom } from "../../linux/data.ts";
-import { visitEntries } from "../../linux/directory.ts";
+import { namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { allocate } from "../../linux/memory.ts";
 import { unlinkName } from "../../linux/names.ts";
@@ -96,14 +96,8 @@ export class PartialRecords {
 	}
 
 	names(): string[] {
-		const names: string[] = [];
-		if (this.#folder < 0) return names;
-		const status = visitEntries(this.#folder, (name) => {
-			names.push(Buffer.from(name).toString("latin1"));
-			return undefined;
-		});
-		must(status, `Cannot read ${this.#path}`);
-		return names;
+		if (this.#folder < 0) return [];
+		return must(namesOf(this.#folder), `Cannot read ${this.#path}`).map((name) => name.toString("latin1"));
 	}
 
 	/** Nothing of it is on the disk before `sync` was waited for. */

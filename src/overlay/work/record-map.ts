@@ -2,7 +2,7 @@
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { visitEntries } from "../../linux/directory.ts";
+import { hasEntries, namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { makeSymlink, readLink, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openPath } from "../../linux/open.ts";
@@ -23,11 +23,7 @@ export class RecordMap {
 		this.#fd = openPath(this.#path, O.rdonly | O.directory);
 		if (this.#fd < 0 && this.#fd !== -ERRNO.ENOENT) throw failed(`Cannot open ${this.#path}`, this.#fd);
 		if (this.#fd < 0) return;
-		const status = visitEntries(this.#fd, () => {
-			this.#isEmpty = false;
-			return false;
-		});
-		must(status, `Cannot read ${this.#path}`);
+		this.#isEmpty = must(hasEntries(this.#fd), `Cannot read ${this.#path}`) === 0;
 	}
 
 	get isEmpty(): boolean {
@@ -48,15 +44,9 @@ export class RecordMap {
 
 	/** The records that have an entry. */
 	list(): Buffer[] {
-		const records: Buffer[] = [];
-		if (this.#fd < 0) return records;
-		const status = visitEntries(this.#fd, (name) => {
-			const text = Buffer.from(name).toString("latin1");
-			if (!text.endsWith(".new")) records.push(Buffer.from(text, "hex"));
-			return undefined;
-		});
-		must(status, `Cannot read ${this.#path}`);
-		return records;
+		if (this.#fd < 0) return [];
+		const names = must(namesOf(this.#fd), `Cannot read ${this.#path}`).map((name) => name.toString("latin1"));
+		return names.filter((name) => !name.endsWith(".new")).map((name) => Buffer.from(name, "hex"));
 	}
 
 	delete(record: Buffer): void {

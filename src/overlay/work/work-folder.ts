@@ -1,6 +1,6 @@
 // The work folder: temporary names, orphans, and their removal.
 
-import { visitEntries } from "../../linux/directory.ts";
+import { namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { linkName, makeDirectory, makeFile, makeNode, RENAME, removeDirectory, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
@@ -164,26 +164,19 @@ const CLEANED_AT_ONCE = 32;
 
 /** Names in a folder of work, without what is the kernel's. */
 function leftIn(folder: number): Buffer[] {
-	const names: Buffer[] = [];
 	const directory = must(openAt(folder, ".", O.rdonly | O.directory), "Cannot open work");
-	visitEntries(directory, (name) => {
-		if (Buffer.from(name).toString() !== "incompat") names.push(Buffer.from(name));
-		return undefined;
-	});
+	const names = namesOf(directory);
 	close(directory);
-	return names;
+	return must(names, "Cannot read work").filter((name) => name.toString("latin1") !== "incompat");
 }
 
 /** Removes a directory of work with all that is in it. Only ever used on what the overlay no longer shows. */
 function removeTree(directory: number, name: Buffer | string): void {
 	const fd = openAt(directory, name, O.rdonly | O.directory | O.nofollow);
 	if (fd < 0) return;
-	const children: Buffer[] = [];
-	visitEntries(fd, (child) => {
-		children.push(Buffer.from(child));
-		return undefined;
-	});
-	for (const child of children) if (unlinkName(fd, child) < 0) removeTree(fd, child);
+	const children = namesOf(fd);
+	// what cannot be listed is not empty, and stays for the next start
+	if (typeof children !== "number") for (const child of children) if (unlinkName(fd, child) < 0) removeTree(fd, child);
 	close(fd);
 	removeDirectory(directory, name);
 }

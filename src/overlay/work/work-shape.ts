@@ -3,8 +3,8 @@
 import { lstatSync, readdirSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { LayerError } from "../../layer/layer-error.ts";
-import { visitEntries } from "../../linux/directory.ts";
-import { ERRNO } from "../../linux/errno.ts";
+import { namesOf } from "../../linux/directory.ts";
+import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 
 /** Folders of `work/holdfast`; all else in it is a file. */
@@ -67,13 +67,10 @@ function namesIn(folder: string): string[] {
 	const fd = openPath(folder, O.rdonly | O.directory | O.nofollow | O.noatime);
 	if (fd === -ERRNO.EACCES) throw closed(folder);
 	if (fd < 0) return readdirSync(folder);
-	const names: string[] = [];
-	visitEntries(fd, (name) => {
-		names.push(Buffer.from(name).toString());
-		return undefined;
-	});
+	const names = namesOf(fd);
 	close(fd);
-	return names;
+	if (typeof names === "number") throw new LayerError(`Cannot read ${folder}: ${errnoName(names)}.`);
+	return names.map((name) => name.toString());
 }
 
 /** Undefined: there is nothing. */
