@@ -4,7 +4,7 @@ import { changeMode, changeOwner } from "../linux/attributes.ts";
 import { ENODATA } from "../linux/errno.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
-import { getXattr, getXattrAt, removeXattr, setXattr } from "../linux/xattr.ts";
+import { CAPABILITY_XATTR, getXattr, getXattrAt, removeXattr, setXattr } from "../linux/xattr.ts";
 
 /** What programs for containers keep in an xattr for who may not say it of the real file. */
 export const OVERRIDE_XATTR = "user.containers.override_stat";
@@ -18,7 +18,6 @@ const REGULAR = 8;
 const SYMLINK = 10;
 const SOCKET = 12;
 
-const CAPABILITY = "security.capability";
 const S_ISUID = 0o4000;
 const S_ISGID = 0o2000;
 const S_IXGRP = 0o010;
@@ -126,7 +125,7 @@ export class KeptRights implements Rights {
 		this.show(fd, shown);
 		const isMoved = uid !== undefined || gid !== undefined;
 		// as chown(2) does, of a symlink too; who may not remove one cannot have set it either
-		if (isMoved && real.type !== DIRECTORY) removeXattr(fd, CAPABILITY);
+		if (isMoved && real.type !== DIRECTORY) removeXattr(fd, CAPABILITY_XATTR);
 		if (real.type === SYMLINK) {
 			if (this.asRoot) this.links?.set(fd, Buffer.from(`${uid ?? shown.uid}:${gid ?? shown.gid}:0777`));
 			return 0;

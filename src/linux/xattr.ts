@@ -14,6 +14,9 @@ const listxattrCall = declare("listxattr", "long", ["pointer", "pointer", "size_
 
 const VALUE_ADDRESS = arenaAddress + PLACE.value;
 
+/** What a program may do beyond its user (capabilities(7)); the kernel removes it at each write and each change of owner. */
+export const CAPABILITY_XATTR = "security.capability";
+
 /** Largest value of an extended attribute (XATTR_SIZE_MAX of Linux). */
 export const VALUE_BYTES_MAX = VALUE_BYTES;
 

@@ -8,11 +8,9 @@ import { getXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import type { Engine } from "../engine/engine.ts";
-import { redirectNames } from "../format/redirect.ts";
+import { isAbsolute, redirectNames } from "../format/redirect.ts";
 import { findInStack } from "../lookup/stack-search.ts";
 import { realOf } from "../nodes/reals.ts";
-
-const SLASH = 0x2f;
 
 /**
  * What a metacopy file takes its data from, by its path as the kernel does: `layer` is its own, `parents` are the parts of its
@@ -22,7 +20,7 @@ export function findData(engine: Engine, layer: Layer, parents: readonly Real[],
 	const redirect = getXattr(fd, engine.xattr.redirect);
 	if (typeof redirect === "number") return regular(findInStack(engine, parents, name));
 	const names = redirectNames(redirect);
-	if (redirect[0] !== SLASH) return regular(findInStack(engine, parents, names[0]));
+	if (!isAbsolute(redirect)) return regular(findInStack(engine, parents, names[0]));
 	const roots = engine.nodes.root.reals.slice(engine.layers.indexOf(layer) + 1);
 	return followPath(engine, roots, names) ?? inDataLayers(engine, names);
 }

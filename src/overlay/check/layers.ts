@@ -1,13 +1,16 @@
 // Opens the layers that a check looks at, without the engine.
 
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
-import { basename, dirname, join, relative, resolve } from "node:path";
-import { type Layer, LayerOpener, type OverlayXattrs, openDirectory, privateTree, refuseOverlaps } from "../../layer/layer.ts";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Layer, LayerOpener, type OverlayXattrs, openDirectory, refuseOverlaps } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
-import { fstat, Stat } from "../../linux/stat.ts";
+import { isMountedUpper } from "../../linux/overlay-mount.ts";
+import { MARKER } from "../opening/ownership.ts";
+import { workOf } from "../opening/place.ts";
+import { openSharedTree } from "../opening/shared-tree.ts";
 import { RecordMap } from "../work/record-map.ts";
 import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
 import { refuseOddWork } from "../work/work-shape.ts";
@@ -57,8 +60,6 @@ export interface CheckedLayers {
 	close(): void;
 }
 
-const MARKER = "holdfast";
-
 /** LayerError: it cannot even be looked at, or not repaired now. */
 export function openLayersForCheck(options: CheckOptions): CheckedLayers {
 	const opened: { close(): void }[] = [];
@@ -72,7 +73,7 @@ export function openLayersForCheck(options: CheckOptions): CheckedLayers {
 
 function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers {
 	const upperPath = resolve(options.upper);
-	const workPath = resolve(options.work ?? join(dirname(upperPath), `${basename(upperPath)}.work`));
+	const workPath = workOf(upperPath, options.work);
 	const opener = new LayerOpener(options.xattr);
 	const keep = <T extends { close(): void }>(resource: T): T => {
 		opened.push(resource);
@@ -91,10 +92,10 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 		close(openDirectory(path, role));
 	}
 	refuseOddWork(workPath);
-	const tree = openTree(upperPath, workPath, !options.isRepair, keepFd);
-	const upper = keep(opener.openUpper(upperPath, tree(upperPath)));
+	const tree = keep(openSharedTree(upperPath, workPath, { isReadOnly: !options.isRepair, isPrivateOnly: true }));
+	const upper = keep(opener.openUpper(upperPath, tree.open(upperPath)));
 	refuseOverlaps([upper, ...lowers, ...dataLowers]);
-	const work = keepFd(tree(workPath));
+	const work = keepFd(tree.open(workPath));
 	const folder = (name: string) => {
 		const fd = keepFd(openAt(work, name, O.rdonly | O.directory | O.nofollow));
 		if (fd < 0 && fd !== -ERRNO.ENOENT) throw new LayerError(`Cannot open ${join(workPath, name)}: ${errnoName(fd)}.`);
@@ -102,7 +103,7 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 	};
 	const ownPath = join(workPath, "holdfast");
 	const isServed = !lock(upper, options.isRepair, ownPath, keepFd);
-	const isMounted = isMountedUpper(upper);
+	const isMounted = isMountedUpper(upper.path, lowers[0].path);
 	if (isMounted && options.isRepair) {
 		throw new LayerError(`Cannot repair the upper ${upper.path}: the kernel's overlayfs has it mounted. Unmount it first.`);
 	}
@@ -131,25 +132,6 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 	};
 }
 
-/** Opens folders of the private mount of the lowest one that holds both: a rename does not leave a mount, and reading leaves no access times. */
-function openTree(upper: string, work: string, isReadOnly: boolean, keepFd: (fd: number) => number): (path: string) => number {
-	const [a, b] = [realpathSync(upper), realpathSync(work)];
-	let base = a;
-	while (base !== "/" && b !== base && !b.startsWith(`${base}/`)) base = dirname(base);
-	const directory = openDirectory(base, "folder");
-	const root = keepFd(privateTree(directory, base, isReadOnly));
-	close(directory);
-	if (root < 0) throw new LayerError(`Cannot make a private mount of ${base}: ${errnoName(root)}.`);
-	return (path) => {
-		const inside = relative(base, realpathSync(path));
-		const fd = openAt(root, inside === "" ? "." : inside, O.rdonly | O.directory);
-		const stat = new Stat();
-		if (fd >= 0 && fstat(fd, stat) === 0 && String(stat.inoHi * 0x100000000 + stat.inoLo) === String(statSync(path).ino)) return fd;
-		if (fd >= 0) close(fd);
-		throw new LayerError(`Cannot open ${path}: upper and work must be on the same file system and mount.`);
-	};
-}
-
 /**
  * Whether nobody else serves the upper. A repair keeps the lock that a server would take; without one it is asked for and given back at
  * once, so that a server may start meanwhile.
@@ -167,22 +149,6 @@ function lock(upper: Layer, isRepair: boolean, ownPath: string, keepFd: (fd: num
 	throw new LayerError(
 		`Cannot repair the upper ${upper.path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
 	);
-}
-
-/** Whether an overlay that this process can see has the directory for its upper. */
-function isMountedUpper(upper: Layer): boolean {
-	const { inoHi, inoLo } = upper.rootStat;
-	const device = statSync(upper.path).dev;
-	return readFileSync("/proc/self/mountinfo", "utf8")
-		.split("\n")
-		.filter((line) => line.includes(" - overlay "))
-		.map((line) => /[ ,]upperdir=((?:[^\\, ]|\\.)*)/.exec(line)?.[1])
-		.some((path) => {
-			const at = path?.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
-			if (at === undefined || !existsSync(at)) return false;
-			const stat = statSync(at);
-			return stat.dev === device && stat.ino === inoHi * 0x100000000 + inoLo;
-		});
 }
 
 function incompatible(folder: number): string[] {

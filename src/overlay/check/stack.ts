@@ -1,9 +1,9 @@
 // Judges whether upper, work and lowers belong together.
 
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
-import type { FileHandle } from "../../linux/file-handle.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { encodeRecord } from "../format/identity.ts";
+import { rootName } from "../opening/layer-names.ts";
 import type { LayerRecord, Registry } from "../work/registry.ts";
 import type { Check } from "./context.ts";
 import type { CheckedLayers } from "./layers.ts";
@@ -18,10 +18,6 @@ export function hasProvenLowers({ registry, registryFailure, upper, lowers, xatt
 
 function rootRecord(layer: Layer, isUpper: boolean): Buffer {
 	return encodeRecord(layer.fileSystem.uuid, layer.rootHandle, isUpper);
-}
-
-function rootName({ type, bytes }: FileHandle): string {
-	return `${type}:${bytes.toString("hex")}`;
 }
 
 function isLayerOf(registry: Registry, layer: Layer, record: LayerRecord | undefined): boolean {

@@ -8,9 +8,10 @@ import { readLink } from "../../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
-import { isDot, isDotDot, NAME_BYTES_MAX, showName } from "../../vfs/names.ts";
+import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
+import { isAbsolute, parseRedirect } from "../format/redirect.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 
 const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
@@ -67,21 +68,6 @@ interface FoundDirectory {
 export type LowerFound = { readonly kind: "none" } | LowerFile | { readonly kind: "dir"; readonly directories: readonly LowerDirectory[] };
 
 const NONE: LowerFound = { kind: "none" };
-
-/** The names in a redirect, one or an absolute path from the overlay's root; null for what no overlay wrote. */
-export function redirectNames(redirect: Buffer): Buffer[] | null {
-	const isAbsolute = redirect[0] === SLASH;
-	const names: Buffer[] = [];
-	for (let at = isAbsolute ? 1 : 0; at <= redirect.length; ) {
-		const slash = redirect.indexOf(SLASH, at);
-		const end = slash < 0 ? redirect.length : slash;
-		const name = redirect.subarray(at, end);
-		if (name.length === 0 || name.length > NAME_BYTES_MAX || isDot(name) || isDotDot(name) || name.includes(0)) return null;
-		names.push(Buffer.from(name));
-		at = end + 1;
-	}
-	return isAbsolute || names.length === 1 ? names : null;
-}
 
 /** Where the search for a name goes on: in the same directories, or, behind an absolute redirect, by a path from the roots of the lowers. */
 interface Search {
@@ -262,9 +248,9 @@ export interface Rung {
 
 /** Turns a search to where a redirect leads; `rest` is what of the present path lies behind it. False: it leads nowhere. */
 function turn(search: Search, redirect: Buffer, rest: readonly Buffer[]): boolean {
-	const names = redirectNames(redirect);
+	const names = parseRedirect(redirect);
 	if (names === null) return false;
-	if (redirect[0] === SLASH) search.path = [...names, ...rest];
+	if (isAbsolute(redirect)) search.path = [...names, ...rest];
 	else if (search.path === null) search.name = names[0];
 	else search.path = [...search.path.slice(0, search.path.length - rest.length - 1), names[0], ...rest];
 	return true;

@@ -10,16 +10,15 @@ import { FileType } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
 import { encodeIdentity } from "../format/identity.ts";
 import { parseLinkCount } from "../format/link-delta.ts";
+import { isAbsolute, parseRedirect } from "../format/redirect.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import { getMark } from "../work/marks.ts";
 import type { Check } from "./context.ts";
 import type { Remedy } from "./findings.ts";
 import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
 import { notedData, noteOrigin } from "./partial.ts";
-import { handle, inodeKey, type LowerDirectory, type LowerFound, OpenStack, type Place, redirectNames } from "./union.ts";
+import { handle, inodeKey, type LowerDirectory, type LowerFound, OpenStack, type Place } from "./union.ts";
 import { longRedirectOf } from "./work.ts";
-
-const SLASH = 0x2f;
 
 /** An upper file of several links, one of which may be its index entry. */
 export interface UpperFile {
@@ -291,7 +290,7 @@ class UpperWalk {
 
 	#isInDataLowers(redirect: Buffer): boolean {
 		const path = redirect.subarray(1);
-		if (redirect[0] !== SLASH || redirectNames(redirect) === null) return false;
+		if (!isAbsolute(redirect) || parseRedirect(redirect) === null) return false;
 		return this.#check.layers.dataLowers.some((lower) => {
 			const fd = openBeneath(lower.root, path, O.path | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
 			if (fd >= 0) close(fd);
@@ -322,7 +321,7 @@ class UpperWalk {
 	#noteUnmerged(child: Child, place: Place, redirect: Buffer | null, isLong: boolean, found: LowerFound, entry: IndexEntry | null): void {
 		const lower = entry?.lower ?? this.#bornAs(child);
 		const push = (kind: Unmerged["kind"]) => this.#walked.unmerged.push({ kind, place, lower, isLong });
-		if (redirect !== null && redirectNames(redirect) === null) push("redirect-malformed");
+		if (redirect !== null && parseRedirect(redirect) === null) push("redirect-malformed");
 		else if (redirect !== null && found.kind !== "dir") push("redirect-nowhere");
 		else if (entry !== null && !place.stack.some(({ key }) => key === entry.lower.key)) push("redirect-missing");
 	}

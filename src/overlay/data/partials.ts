@@ -21,6 +21,7 @@ import { readData } from "../threads/read-data.ts";
 import { granuleBytesFor, type PartialRecords } from "../work/partial-record.ts";
 import type { UpperState } from "../work/upper-state.ts";
 import { type DataContext, dataOfReal, isMetacopy, unmarkMetacopy } from "./data-files.ts";
+import { dropKeptCapability, keepCapability, restoreCapability } from "./kept-capability.ts";
 import { emptyBits, type Flight, PartialFile } from "./partial-file.ts";
 
 /** How large files are copied up: see `partials.ts`. */
@@ -55,9 +56,6 @@ const FILLS_MAX = 2;
 const FILL_DELAY_MS = 100;
 /** Before a fill that has failed, as for lack of space, is tried again. */
 const RETRY_MS = 30_000;
-
-/** What a write would take away; put back when the data is complete. */
-const CAPABILITY = "security.capability";
 
 /** Makes what was written through a descriptor stable; 0, or the negated error number. */
 export type Flush = (fd: number) => Promise<number>;
@@ -292,7 +290,7 @@ export class Partials {
 		if (file.flights.length === 0) file.settledCtime = ctime;
 		else if (isMtime) {
 			must(setXattr(fd, this.#keptTime, encodeTime(mtime)), "Cannot keep the times of a file");
-			removeXattr(fd, this.#keptCapability);
+			dropKeptCapability(this.#engine.xattr, fd);
 		}
 	}
 
@@ -540,10 +538,6 @@ export class Partials {
 		return `${this.#engine.xattr.identity}.mtime`;
 	}
 
-	get #keptCapability(): string {
-		return `${this.#engine.xattr.identity}.capability`;
-	}
-
 	/** Before bytes are copied: what that changes and no client may see is kept on the file itself, for a later start too. */
 	#keep(file: PartialFile): void {
 		if (file.flights.length > 0) return;
@@ -553,8 +547,7 @@ export class Partials {
 		const now = timesOf(stat);
 		if (file.shown === null || file.settledCtime === null || !isSameTime(file.settledCtime, now.ctime)) file.shown = now;
 		must(setXattr(fd, this.#keptTime, encodeTime(file.shown.mtime)), "Cannot keep the times of a file");
-		const capability = getXattr(fd, CAPABILITY);
-		if (typeof capability !== "number") must(setXattr(fd, this.#keptCapability, capability), "Cannot keep the capabilities of a file");
+		keepCapability(this.#engine.xattr, fd);
 	}
 
 	/** When nothing is copied any more. */
@@ -570,11 +563,7 @@ export class Partials {
 		const kept = getXattr(fd, this.#keptTime);
 		const time = file?.shown?.mtime ?? (typeof kept === "number" ? null : decodeTime(kept));
 		if (time !== null) changeTimes(fd, undefined, time);
-		const capability = getXattr(fd, this.#keptCapability);
-		if (typeof capability !== "number") {
-			must(setXattr(fd, CAPABILITY, capability), "Cannot set the capabilities of a file");
-			must(removeXattr(fd, this.#keptCapability), "Cannot set the capabilities of a file");
-		}
+		restoreCapability(this.#engine.xattr, fd);
 		if (typeof kept !== "number") must(removeXattr(fd, this.#keptTime), "Cannot set the times of a file");
 	}
 

@@ -11,6 +11,7 @@ import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { type Engine, type Home, handleFor, identityOfRecord, NAMES_TICKS } from "../engine/engine.ts";
 import { encodeRecord, type Identity } from "../format/identity.ts";
+import { parseLinkCount } from "../format/link-delta.ts";
 import type { Writable } from "../journal/writable.ts";
 import { identityKey, Node } from "../nodes/node.ts";
 import { childKey } from "../nodes/node-cache.ts";
@@ -156,9 +157,9 @@ export function readLinkDelta(engine: Engine, node: Node): void {
 	const fd = engine.descriptors.path(node.top);
 	const value = getMark(engine.writable as Writable, fd, node.type, engine.xattr.nlink);
 	// what no count can be was not written by an overlay
-	const match = typeof value === "number" ? null : /^([UL])([+-]\d{1,9})$/.exec(value.toString("latin1"));
-	node.nlinkDelta = match === null ? -1 : Number.parseInt(match[2], 10);
-	if (match?.[1] === "L") {
+	const count = typeof value === "number" ? null : parseLinkCount(value.toString("latin1"));
+	node.nlinkDelta = count?.delta ?? -1;
+	if (count?.of === "lower") {
 		const stat = new Stat();
 		must(fstat(fd, stat), "Cannot read a copied up object");
 		const upperLinks = stat.nlink;

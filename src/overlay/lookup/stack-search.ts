@@ -11,7 +11,7 @@ import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { type Engine, rootNode } from "../engine/engine.ts";
-import { redirectNames, SLASH } from "../format/redirect.ts";
+import { isAbsolute, redirectNames } from "../format/redirect.ts";
 import { isWhiteoutInode, isWhiteoutName, isWhiteoutStat } from "../format/whiteout.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOf, realOfName } from "../nodes/reals.ts";
@@ -254,7 +254,7 @@ function readRedirect(engine: Engine, layer: Layer, fd: number, search: Search, 
 		throw new OverlayError("io", "A directory of a lower carries a redirect of overlayfs, and that layer has not been adopted");
 	}
 	const names = redirectNames(redirect);
-	if (redirect[0] === SLASH) search.path = [...names, ...rest];
+	if (isAbsolute(redirect)) search.path = [...names, ...rest];
 	else if (search.path === null) search.name = names[0];
 	else search.path = [...search.path.slice(0, search.path.length - rest.length - 1), names[0], ...rest];
 }

@@ -1,19 +1,10 @@
 // Opens an export: layers, place, registry, engine, recovery and adoption, in this order.
 
-import { existsSync, realpathSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { sipKey } from "../../handle/sip-hash.ts";
 import { HandleSigner, PROVIDER_KERNEL, PROVIDER_PORTABLE, ROOT_HOME } from "../../handle/wire-handle.ts";
-import {
-	type Layer,
-	LayerOpener,
-	openDirectory,
-	overlayXattrs,
-	privateTree,
-	refuseOverlaps,
-	TRUSTED_XATTRS,
-	USER_XATTRS,
-} from "../../layer/layer.ts";
+import { type Layer, LayerOpener, overlayXattrs, refuseOverlaps, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError, UnfitError } from "../../layer/layer-error.ts";
 import { hasLinkNames, LinkNames, noteLinkNames } from "../../layer/link-names.ts";
 import { PortableLower } from "../../layer/portable-lower.ts";
@@ -25,9 +16,9 @@ import { ReboundRows } from "../../layer/rebound-rows.ts";
 import { KeptRights } from "../../layer/rights.ts";
 import { syncFileSystem } from "../../linux/data.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
-import { openPrivateTree, setUmask } from "../../linux/file-system.ts";
+import { setUmask } from "../../linux/file-system.ts";
 import { raiseDescriptorLimit } from "../../linux/limits.ts";
-import { close, O, openAt } from "../../linux/open.ts";
+import { close } from "../../linux/open.ts";
 import { takeAbstractName } from "../../linux/unix-name.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
 import { adoptLower, type LayerReport } from "../adopt/adopt-lower.ts";
@@ -61,6 +52,7 @@ import { isFirst, type OpenOptions } from "./open-options.ts";
 import type { OpenedOverlay } from "./opened-overlay.ts";
 import { type Adoption, claimUpper, endAdoption, lockUpper, takeUpper, writePid } from "./ownership.ts";
 import { indexPath, type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
+import { openSharedTree, type SharedTree } from "./shared-tree.ts";
 import { assignNumbers, checkStack, homesOf, newRegistry, type Stack } from "./stack.ts";
 
 export type { OpenOptions } from "./open-options.ts";
@@ -135,7 +127,10 @@ function open(
 	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers, made);
 	if (place.work === null) refuseOddFolder(place.folder, place.folder);
 	else refuseOddWork(place.work);
-	const tree = place.upper === null || place.work === null ? null : keep(openSharedTree(place.upper, place.work, kind === "portable"));
+	const tree =
+		place.upper === null || place.work === null
+			? null
+			: keep(openSharedTree(place.upper, place.work, { isReadOnly: false, isPrivateOnly: kind === "kernel" }));
 	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
 	const layers = upper === null ? lowers : [upper, ...lowers];
 	if (isKeeping && upper !== null) refuseOthersUpper(upper);
@@ -299,35 +294,6 @@ function openRegistry(
 	const written = existing ?? createRegistry(place.folder, registry);
 	if (upper !== null && options.purpose !== "inspect") writePid(place.folder);
 	return { registry: written, adoption };
-}
-
-/** Upper and work on one private mount: what is opened by way of it can be renamed from one to the other, and reading leaves no access times. */
-interface SharedTree {
-	/** A readable descriptor of a directory in it, by its path outside. */
-	open(path: string): number;
-	close(): void;
-}
-
-function openSharedTree(upper: string, work: string, isPortable: boolean): SharedTree {
-	const [a, b] = [realpathSync(upper), realpathSync(work)];
-	let base = a;
-	while (base !== "/" && b !== base && !b.startsWith(`${base}/`)) base = dirname(base);
-	const directory = openDirectory(base, "folder");
-	let root = openPrivateTree(directory, false);
-	// only with kernel handles is it asked for: an ordinary user makes none
-	if (root < 0 && isPortable) root = openAt(directory, ".", O.rdonly | O.directory);
-	else if (root < 0) root = privateTree(directory, base, false);
-	close(directory);
-	if (root < 0) throw new LayerError(`Cannot make a private mount of ${base}: ${errnoName(root)}.`);
-	return {
-		open(path) {
-			const inside = relative(base, realpathSync(path));
-			const fd = openAt(root, inside === "" ? "." : inside, O.rdonly | O.directory);
-			if (fd < 0) throw new LayerError(`Cannot open ${path}: ${errnoName(fd)}.`);
-			return fd;
-		},
-		close: () => close(root),
-	};
 }
 
 /** Objects of the time when the export had kernel handles. Lowers of one home count as one file system, as they did then. */

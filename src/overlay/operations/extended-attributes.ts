@@ -4,7 +4,7 @@ import type { OverlayXattrs } from "../../layer/layer.ts";
 import { OVERRIDE_XATTR } from "../../layer/rights.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { Stat } from "../../linux/stat.ts";
-import { getXattr, listXattrs, VALUE_BYTES_MAX } from "../../linux/xattr.ts";
+import { CAPABILITY_XATTR, getXattr, listXattrs, VALUE_BYTES_MAX } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
 import { failed } from "../../vfs/system-errors.ts";
@@ -22,7 +22,6 @@ export type SetXattrMode = "any" | "create" | "replace";
 
 /** XATTR_NAME_MAX of Linux. */
 const NAME_BYTES_MAX = 255;
-const CAPABILITY = "security.capability";
 const S_ISVTX = 0o1000;
 const S_ISGID = 0o2000;
 
@@ -86,7 +85,7 @@ export function setExtendedAttribute(
 		changeAcl(engine, node, stat, who, target, value);
 		return;
 	}
-	if (target.text === CAPABILITY && value.length > 0 && !isCapability(Buffer.from(value))) {
+	if (target.text === CAPABILITY_XATTR && value.length > 0 && !isCapability(Buffer.from(value))) {
 		throw new OverlayError("inval", "The value is not that of a capability");
 	}
 	if (mode !== "any") {
@@ -183,7 +182,7 @@ function demandChange(engine: Engine, node: Node, stat: Stat, who: Credentials, 
 	if (target.space === "trusted") throw forbidden("Only the superuser may change trusted attributes");
 	if (target.space === "security") {
 		throw forbidden(
-			target.text === CAPABILITY ? "Only the superuser may change capabilities" : "Only the superuser may change security attributes",
+			target.text === CAPABILITY_XATTR ? "Only the superuser may change capabilities" : "Only the superuser may change security attributes",
 		);
 	}
 	if (!mayCarryUser(node)) throw forbidden("Only files and directories have user attributes");

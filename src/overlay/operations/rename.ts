@@ -15,6 +15,7 @@ import { notePartial } from "../copy-up/partial-access.ts";
 import { keepData } from "../data/data-files.ts";
 import { demand, isSuperuser, MAY } from "../engine/access.ts";
 import { type Engine, writableOf } from "../engine/engine.ts";
+import { isAbsolute } from "../format/redirect.ts";
 import { Plan } from "../journal/plan.ts";
 import type { Listings } from "../listing/listing.ts";
 import { upwards } from "../lookup/by-handle.ts";
@@ -199,7 +200,7 @@ function setRedirect(engine: Engine, from: Place, to: Place, source: Node): void
 	const known = redirectOf(engine, source.top.layer, fd);
 	source.stat = null;
 	const staysInside = from.directory === to.directory;
-	if (known !== null && (staysInside || known[0] === SLASH)) return;
+	if (known !== null && (staysInside || isAbsolute(known))) return;
 	const redirect = staysInside ? Buffer.from(from.name) : lowerPath(engine, source);
 	const status = redirect.length > XATTR_BYTES_MAX ? -ERRNO.E2BIG : setXattr(fd, engine.xattr.redirect, redirect);
 	if (redirect.length <= SHORT_BYTES_MAX || (status !== -ERRNO.ENOSPC && status !== -ERRNO.E2BIG && status !== -ERRNO.ERANGE)) {
@@ -215,15 +216,13 @@ const XATTR_BYTES_MAX = 65536;
 /** What the xattrs of every file system hold: where one this short does not fit, the disk is full. */
 const SHORT_BYTES_MAX = 512;
 
-const SLASH = 0x2f;
-
 /** The path, from the root of the lowers, under which the lower parts of a directory are found. */
 function lowerPath(engine: Engine, directory: Node): Buffer {
 	const parts: Buffer[] = [];
 	for (const at of upwards(engine, directory)) {
 		if (at.home === ROOT_HOME) break;
 		const redirect = at.isUpper ? redirectOf(engine, at.top.layer, engine.descriptors.path(at.top)) : null;
-		if (redirect?.[0] === SLASH) {
+		if (redirect !== null && isAbsolute(redirect)) {
 			parts.unshift(redirect);
 			break;
 		}
