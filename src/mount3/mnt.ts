@@ -50,6 +50,7 @@ function walk(exports: Exports, path: Uint8Array, caller: Caller): { readonly se
 	const { export: served, names } = found;
 	const admitted = credentialsOf(exports.admission(served, caller));
 	const who = caller.flavor === AuthFlavor.none ? SUPERUSER : admitted;
+	served.overlay.beginPass();
 	let directory = served.overlay.root;
 	for (const name of names) {
 		const next = served.overlay.lookup(directory, name, who);

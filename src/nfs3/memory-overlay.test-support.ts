@@ -47,6 +47,8 @@ export class MemoryOverlay implements OverlayOperations {
 	readOnly = false;
 	writeVerifier = Buffer.from("verifier");
 	#asked = 0;
+	/** How often `beginPass` was called. */
+	passes = 0;
 	/** Operations run, in order. */
 	readonly calls: string[] = [];
 	/** How many more times an operation says that it must wait. */
@@ -179,6 +181,10 @@ export class MemoryOverlay implements OverlayOperations {
 		object.ctime = directory.mtime;
 		object.nlink -= object.type === FileType.dir ? 2 : 1;
 		if (object.nlink === 0) this.#objects.delete(object.id);
+	}
+
+	beginPass(): void {
+		this.passes++;
 	}
 
 	/** Nothing is counted here, so nobody may remember anything. */

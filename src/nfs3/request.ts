@@ -109,6 +109,7 @@ export class Nfs3Request {
 		if (found === null) throw new OverlayError("badhandle", "This is no handle of any export");
 		const admission = this.#exports.admission(found, this.#caller as Caller);
 		const who = credentialsOf(admission);
+		if (this.#export !== found) found.overlay.beginPass();
 		const object = found.overlay.decode(handle);
 		this.#export = found;
 		this.who = who;

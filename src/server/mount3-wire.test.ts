@@ -32,8 +32,10 @@ test("MNT gives the root, or a directory below it, and the flavors AUTH_SYS and 
 		["//a//b c//", b],
 		["/a/./b c/..", a],
 	] as const) {
+		overlay.passes = 0;
 		const reply = await mount(client, MNT, [path]);
 		assert.equal(reply.u32(), 0, path);
+		assert.equal(overlay.passes, 1, path);
 		assert.deepEqual(bytes(reply), object.handle, path);
 		assert.deepEqual([reply.u32(), reply.u32(), reply.u32(), reply.remaining], [2, 1, 0, 0]);
 	}

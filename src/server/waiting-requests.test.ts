@@ -48,6 +48,47 @@ test("every operation may wait, at every point before its change", async (t) => 
 	}
 });
 
+test("every pass of every procedure begins once in the export that it asks, however many handles it names", async (t) => {
+	const { connect, overlay, file } = await startServer(t);
+	const client = await connect();
+	const { handle } = file("file", "content");
+	const root = overlay.root.handle;
+	const verifier = { raw: Buffer.alloc(8) };
+	const calls = [
+		[Nfs.null, [], 0],
+		[Nfs.getattr, [handle], 1],
+		[Nfs.setattr, [handle, NO_SATTR, 0], 1],
+		[Nfs.lookup, [root, "file"], 1],
+		[Nfs.access, [root, 63], 1],
+		[Nfs.readlink, [handle], 1],
+		[Nfs.read, [handle, 0, 0, 100], 1],
+		[Nfs.write, [handle, 0, 0, 1, 0, "x"], 1],
+		[Nfs.create, [root, "new", 1, NO_SATTR], 1],
+		[Nfs.mkdir, [root, "directory", NO_SATTR], 1],
+		[Nfs.symlink, [root, "symlink", NO_SATTR, "target"], 1],
+		[Nfs.mknod, [root, "fifo", 7, NO_SATTR], 1],
+		[Nfs.rename, [root, "new", root, "newer"], 1],
+		[Nfs.link, [handle, root, "link"], 1],
+		[Nfs.remove, [root, "newer"], 1],
+		[Nfs.rmdir, [root, "directory"], 1],
+		[Nfs.readdir, [root, 0, 0, verifier, 4096], 1],
+		[Nfs.readdirplus, [root, 0, 0, verifier, 4096, 4096], 1],
+		[Nfs.fsstat, [root], 1],
+		[Nfs.fsinfo, [root], 1],
+		[Nfs.pathconf, [root], 1],
+		[Nfs.commit, [handle, 0, 0, 0], 1],
+	] as const;
+	for (const [procedure, args, passes] of calls) {
+		overlay.passes = 0;
+		await nfs(client, procedure, args);
+		assert.equal(overlay.passes, passes, `procedure ${procedure}`);
+	}
+	overlay.passes = 0;
+	overlay.waits.set("read", 3);
+	await nfs(client, Nfs.read, [handle, 0, 0, 100]);
+	assert.equal(overlay.passes, 4, "a request that had to wait three times");
+});
+
 test("a wait after the change only leaves attributes out", async (t) => {
 	const { connect, overlay } = await startServer(t);
 	const client = await connect();

@@ -147,6 +147,13 @@ export interface OverlayOperations {
 	readonly writeVerifier: Buffer;
 	/** Counts changes: as long as it stays the same, nothing was changed through this overlay. */
 	readonly changes: number;
+	/**
+	 * To be called at the beginning of each synchronous pass, before anything else of it: what is remembered ages, and caches go back to
+	 * their bounds. Objects of an earlier pass may be gone from memory then: a front end that goes on in the middle of a request after it
+	 * had to wait takes them anew from their handles (`decode`).
+	 */
+	beginPass(): void;
+
 	/** From wire bytes to the object: "badhandle" without any system call when the signature is wrong, "stale" when it is gone. */
 	decode(bytes: Uint8Array): OverlayObject;
 	getattr(object: OverlayObject): Attributes;

@@ -141,6 +141,7 @@ class Export {
 
 	wordOf(handle: Buffer): string {
 		const { overlay } = this;
+		overlay.beginPass();
 		const object = overlay.decode(handle);
 		if (object.type === FileType.lnk) return overlay.readlink(object).toString();
 		if (object.type === FileType.dir) {
@@ -170,7 +171,7 @@ class Export {
 	/** Lets everything else go out of memory. */
 	forget(): void {
 		for (const directory of readdirSync(this.lowers[0] as string)) this.walk(directory);
-		this.overlay.trim();
+		this.overlay.beginPass();
 	}
 }
 

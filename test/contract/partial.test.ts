@@ -119,7 +119,7 @@ class Rig {
 
 	async run<T>(step: () => T): Promise<T> {
 		return untilReady(() => {
-			this.overlay.trim();
+			this.overlay.beginPass();
 			return step();
 		});
 	}

@@ -244,7 +244,10 @@ export class Stage {
 
 	/** Runs what may have to wait, from its start, until it is done. */
 	async settle<T>(operation: () => T): Promise<T> {
-		return untilReady(() => operation());
+		return untilReady(() => {
+			this.overlay.beginPass();
+			return operation();
+		});
 	}
 
 	/** A request of its own of the client "before". */

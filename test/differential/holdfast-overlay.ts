@@ -121,6 +121,7 @@ export class HoldfastOverlay {
 	async settle<T>(step: () => T): Promise<T> {
 		for (let tries = 0; tries < 1000; tries++) {
 			try {
+				this.overlay.beginPass();
 				return step();
 			} catch (error) {
 				if (!(error instanceof Pending)) throw error;

@@ -33,7 +33,10 @@ function list(overlay: Overlay, directory: OverlayObject, prefix: string, found:
 		found.set(path, object.handle);
 		if (object.type === FileType.dir) below.push([path, object]);
 	}
-	for (const [path, object] of below) list(overlay, overlay.decode(object.handle), `${path}/`, found);
+	for (const [path, object] of below) {
+		overlay.beginPass();
+		list(overlay, overlay.decode(object.handle), `${path}/`, found);
+	}
 	return found;
 }
 

@@ -144,7 +144,10 @@ class Examiner {
 	/** What `act` says, or the error that a client would be answered. */
 	async #answer(what: string, act: (overlay: Overlay) => string): Promise<string> {
 		try {
-			return await this.#run(act);
+			return await this.#run((overlay) => {
+				overlay.beginPass();
+				return act(overlay);
+			});
 		} catch (error) {
 			if (error instanceof OverlayError) return `error ${error.code}`;
 			this.#fault(what, error);

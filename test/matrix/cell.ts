@@ -198,9 +198,8 @@ export class Cell {
 	/** Nothing that can be had again stays in memory. */
 	forget(): void {
 		const { overlay } = this;
-		overlay.decode(overlay.root.handle);
-		overlay.trim();
-		overlay.trim();
+		overlay.beginPass();
+		overlay.beginPass();
 		overlay.engine.descriptors.dropAll();
 	}
 
@@ -242,7 +241,10 @@ export class Cell {
 	}
 
 	async #settle<T>(operation: () => T): Promise<T> {
-		return untilReady(() => operation());
+		return untilReady(() => {
+			this.overlay.beginPass();
+			return operation();
+		});
 	}
 
 	/** By its names. */

@@ -94,6 +94,7 @@ function fileidOf(attributes: Attributes): string {
 
 /** By its handle alone. */
 export function seenBy(overlay: Overlay, handle: Buffer): Seen {
+	overlay.beginPass();
 	const node = overlay.decode(handle);
 	if (!node.handle.equals(handle)) throw new Contradiction("the object of a handle has another handle");
 	const attributes = overlay.getattr(node);

@@ -65,7 +65,6 @@ export class Overlay implements OverlayOperations {
 	readonly listings: Listings;
 	readonly #durability: Durability | null;
 	readonly #close: () => void;
-	#lastDecoded: Node | null = null;
 	#isClosed = false;
 
 	constructor(engine: Engine, durability: Durability | null, close: () => void, limits: ListingLimits = LISTING_LIMITS) {
@@ -88,7 +87,7 @@ export class Overlay implements OverlayOperations {
 	}
 
 	decode(bytes: Uint8Array): Node {
-		return this.#run(() => this.#decode(bytes));
+		return this.#run(() => this.#find(bytes));
 	}
 
 	getattr(object: OverlayObject): Attributes {
@@ -407,10 +406,11 @@ export class Overlay implements OverlayOperations {
 		}
 	}
 
-	/** Caches are bounded here, between two operations, so that nothing is closed under one; a request's first object stays for its second. */
-	trim(): void {
-		this.engine.nodes.trim(this.#lastDecoded);
-		this.engine.descriptors.trim();
+	beginPass(): void {
+		const { memory, nodes, descriptors } = this.engine;
+		memory.now = (memory.clock() / TICK_MS) | 0;
+		nodes.trim(null);
+		descriptors.trim();
 	}
 
 	#run<T>(operation: () => T): T {
@@ -421,16 +421,6 @@ export class Overlay implements OverlayOperations {
 		} finally {
 			this.engine.patience?.pause();
 		}
-	}
-
-	/** Every request begins with a handle, which makes this the place where no operation is under way. */
-	#decode(bytes: Uint8Array): Node {
-		const { memory } = this.engine;
-		memory.now = (memory.clock() / TICK_MS) | 0;
-		this.trim();
-		const node = this.#find(bytes);
-		this.#lastDecoded = node;
-		return node;
 	}
 
 	#find(bytes: Uint8Array): Node {

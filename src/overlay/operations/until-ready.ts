@@ -18,7 +18,7 @@ export async function untilReady<T>(step: () => T): Promise<T> {
 /** The same for commands without a server, which bound the caches themselves. */
 export function settle<T>(overlay: Overlay, step: () => T): Promise<T> {
 	return untilReady(() => {
-		overlay.trim();
+		overlay.beginPass();
 		return step();
 	});
 }

@@ -44,7 +44,7 @@ export async function settleData(
 	let bytes = 0;
 	const due = filesToSettle(engine);
 	for (const real of due) {
-		overlay.trim();
+		overlay.beginPass();
 		try {
 			const partial = partials.ofReal(real);
 			if (isDryRun) {

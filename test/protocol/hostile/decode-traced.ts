@@ -38,6 +38,7 @@ const homeless = Array.from({ length: 100 }, (_, i) => signer.encode(1000 + i, 1
 const codes = new Map<string, number>();
 function answer(handle: Buffer): string {
 	try {
+		overlay.beginPass();
 		overlay.decode(handle);
 		return "found";
 	} catch (error) {
