@@ -5,6 +5,7 @@ import { OverlayError, type OverlayErrorCode, Pending } from "../vfs/errors.ts";
 import {
 	Access,
 	type Attributes,
+	type ContentRight,
 	type CreateHow,
 	type Credentials,
 	type FileSystemStatus,
@@ -151,6 +152,10 @@ export class MemoryOverlay implements OverlayOperations {
 		return ((object.mode >> shift) & bits) === bits;
 	}
 
+	#mayUse(object: MemoryObject, who: Credentials, bits: number, right: ContentRight): boolean {
+		return right === "open" || (right === "owner" && who.uid === object.uid) || this.#allowed(object, who, bits);
+	}
+
 	#directory(directory: OverlayObject, who: Credentials, bits: number): MemoryObject {
 		const object = directory as MemoryObject;
 		if (object.type !== FileType.dir) fail("notdir");
@@ -256,23 +261,31 @@ export class MemoryOverlay implements OverlayOperations {
 		return object.type === FileType.lnk ? (object as MemoryObject).target : fail("inval");
 	}
 
-	read(object: OverlayObject, who: Credentials, offset: number, length: number, into: AddressedBytes, at: number): ReadResult {
+	read(
+		object: OverlayObject,
+		who: Credentials,
+		offset: number,
+		length: number,
+		into: AddressedBytes,
+		at: number,
+		right: ContentRight = "mode",
+	): ReadResult {
 		this.#enter("read");
 		const from = object as MemoryObject;
 		if (from.type !== FileType.reg) fail(from.type === FileType.dir ? "isdir" : "inval");
-		if (who.uid !== from.uid && !this.#allowed(from, who, 4)) fail("acces");
+		if (!this.#mayUse(from, who, 4, right)) fail("acces");
 		const end = Math.min(from.size, offset + length);
 		const count = Math.max(0, end - offset);
 		if (count > 0) from.data.copy(into.bytes, at, offset, end);
 		return { count, eof: offset + count >= from.size };
 	}
 
-	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array): void {
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight = "mode"): void {
 		this.#enter("write");
 		const to = object as MemoryObject;
 		if (this.readOnly) fail("rofs");
 		if (to.type !== FileType.reg) fail(to.type === FileType.dir ? "isdir" : "inval");
-		if (who.uid !== to.uid && !this.#allowed(to, who, 2)) fail("acces");
+		if (!this.#mayUse(to, who, 2, right)) fail("acces");
 		if (offset + data.length > to.size) this.#resize(to, offset + data.length);
 		to.data.set(data, offset);
 		to.mtime = this.#now();

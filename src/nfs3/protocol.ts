@@ -1,4 +1,6 @@
 /** The numbers of RFC 1813, NFS version 3. */
+import type { ContentRight } from "../vfs/operations.ts";
+
 export const NFS_PROGRAM = 100003;
 export const NFS_VERSION_3 = 3;
 
@@ -28,3 +30,6 @@ export const TRANSFER_MULTIPLE_BYTES = 4096;
 
 /** No offset or size beyond 2^53 - 1 is handled: their high half is at most this. */
 export const SAFE_HI_MAX = 0x1fffff;
+
+/** There is no open in NFSv3: the owner may go on reading and writing what they have open, whatever its mode is now (RFC 1813 section 4.4). */
+export const CONTENT_RIGHT: ContentRight = "owner";

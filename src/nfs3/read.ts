@@ -3,7 +3,7 @@
 import { TRANSFER_BYTES_MAX } from "../rpc/limits.ts";
 import { ATTRIBUTES_BYTES, writeFirstAttributes, writeObjectAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
-import { HANDLE_BYTES_MAX, SAFE_HI_MAX } from "./protocol.ts";
+import { CONTENT_RIGHT, HANDLE_BYTES_MAX, SAFE_HI_MAX } from "./protocol.ts";
 import { NFS3_OK } from "./status.ts";
 
 /** Status, post_op_attr, count, eof and the length of the data. */
@@ -29,7 +29,7 @@ export const read: Nfs3Procedure = {
 		writeObjectAttributes(reply, request, object);
 		const counts = reply.length;
 		reply.position += 12;
-		const result = request.overlay.read(object, request.who, offset, length, reply.memory, reply.position);
+		const result = request.overlay.read(object, request.who, offset, length, reply.memory, reply.position, CONTENT_RIGHT);
 		reply.patchU32(counts, result.count);
 		reply.patchU32(counts + 4, result.eof || beyond ? 1 : 0);
 		reply.patchU32(counts + 8, result.count);

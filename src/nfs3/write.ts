@@ -5,7 +5,7 @@ import type { EncodeResults } from "../rpc/program.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import { writeFirstWccData, writeWccData } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
-import { HANDLE_BYTES_MAX, SAFE_HI_MAX, StableHow } from "./protocol.ts";
+import { CONTENT_RIGHT, HANDLE_BYTES_MAX, SAFE_HI_MAX, StableHow } from "./protocol.ts";
 import { NFS3_OK } from "./status.ts";
 
 /** RFC 1813 section 3.3.7. DATA_SYNC is taken for FILE_SYNC, as the reply then says. */
@@ -26,7 +26,7 @@ export const write: Nfs3Procedure = {
 			throw new OverlayError("fbig", "A write that ends beyond 2^53 - 1 bytes");
 		}
 		const overlay = request.overlay;
-		overlay.write(object, request.who, offset, data);
+		overlay.write(object, request.who, offset, data, CONTENT_RIGHT);
 		request.changed = true;
 		const served = request.served;
 		const before = request.firstBefore;

@@ -84,6 +84,15 @@ export interface ChangeKey {
 	readonly change: number;
 }
 
+/**
+ * By what a caller reads or writes content:
+ * - "mode": permission bits and ACL, as for open(2);
+ * - "owner": these too, and the owner whatever they say, and to read whoever may execute. For requests of a protocol without opens;
+ * - "open": by an open that the front end has granted to them. No permission is asked for.
+ * Read-only exports and protected files (`chattr +i`, `+a`) refuse writes by any right.
+ */
+export type ContentRight = "mode" | "owner" | "open";
+
 /** Access bits as in RFC 1813 section 3.3.4. */
 export const Access = { read: 1, lookup: 2, modify: 4, extend: 8, delete: 16, execute: 32 } as const;
 
@@ -165,9 +174,17 @@ export interface OverlayOperations {
 	access(object: OverlayObject, who: Credentials, wanted: number): number;
 	readlink(object: OverlayObject): Buffer;
 	/** Reads up to `length` bytes at `offset` into `into.bytes` from index `at` on. */
-	read(object: OverlayObject, who: Credentials, offset: number, length: number, into: AddressedBytes, at: number): ReadResult;
+	read(
+		object: OverlayObject,
+		who: Credentials,
+		offset: number,
+		length: number,
+		into: AddressedBytes,
+		at: number,
+		right: ContentRight,
+	): ReadResult;
 	/** Writes all of `data` or throws. */
-	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array): void;
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight): void;
 	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null): OverlayObject;
 	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null): OverlayObject;
 	symlink(

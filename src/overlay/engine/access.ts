@@ -3,7 +3,7 @@
 import type { Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import { Access, type Credentials, FileType } from "../../vfs/operations.ts";
+import { Access, type ContentRight, type Credentials, FileType } from "../../vfs/operations.ts";
 import { ACL_ACCESS, aclGrants } from "../format/posix-acl.ts";
 import type { Node } from "../nodes/node.ts";
 import type { Engine } from "./engine.ts";
@@ -42,6 +42,14 @@ export function demand(engine: Engine, node: Node, stat: Stat, who: Credentials,
 	if (permitted(engine, node, stat, who, wanted)) return;
 	if ((wanted & MAY.write) !== 0) refuseProtected(engine, node, stat, PROTECTION.immutable);
 	throw new OverlayError("acces", "Permission denied");
+}
+
+/** Refuses to let the caller read or write content (`wanted`: MAY.read or MAY.write) by this right. */
+export function demandContent(engine: Engine, node: Node, stat: Stat, who: Credentials, wanted: number, right: ContentRight): void {
+	if (right === "open" || (right === "owner" && who.uid === stat.uid)) return;
+	// a program that may be run must be read to run
+	const suffices = right === "owner" && wanted === MAY.read && !permitted(engine, node, stat, who, MAY.read) ? MAY.execute : wanted;
+	demand(engine, node, stat, who, suffices);
 }
 
 /** The access bits of NFS that are granted, of those asked for. */

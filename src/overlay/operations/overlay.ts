@@ -14,6 +14,7 @@ import { checkName, isDot, isDotDot } from "../../vfs/names.ts";
 import {
 	type Attributes,
 	type ChangeKey,
+	type ContentRight,
 	type CreateHow,
 	type Credentials,
 	type FileSystemStatus,
@@ -30,7 +31,7 @@ import { ensureUpper } from "../copy-up/copy-up.ts";
 import { prepareWrite, readMetacopy } from "../copy-up/partial-access.ts";
 import { dataOf } from "../data/data-files.ts";
 import type { Partials } from "../data/partials.ts";
-import { demand, grantedAccess, MAY, permitted } from "../engine/access.ts";
+import { demand, demandContent, grantedAccess, MAY } from "../engine/access.ts";
 import { type Engine, handleFor, rootNode, TICK_MS, writableOf } from "../engine/engine.ts";
 import { refuseProtectedWrite } from "../engine/protection.ts";
 import type { Answer } from "../journal/journal.ts";
@@ -129,13 +130,20 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	read(object: OverlayObject, who: Credentials, offset: number, length: number, into: AddressedBytes, at: number): ReadResult {
+	read(
+		object: OverlayObject,
+		who: Credentials,
+		offset: number,
+		length: number,
+		into: AddressedBytes,
+		at: number,
+		right: ContentRight = "mode",
+	): ReadResult {
 		return this.#run(() => {
 			const node = regularFile(object);
 			const stat = statOf(this.engine, node);
-			// there is no open in NFSv3: the owner may go on reading what they have open, and a program that may be run must be read to run
 			const { engine } = this;
-			if (who.uid !== stat.uid && !permitted(engine, node, stat, who, MAY.read)) demand(engine, node, stat, who, MAY.execute);
+			demandContent(engine, node, stat, who, MAY.read, right);
 			const { size } = stat;
 			if (offset >= size || length === 0) return { count: 0, eof: offset >= size };
 			if (node.isUpper && node.top.layer.mayHoldMetacopies) {
@@ -155,12 +163,12 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array): void {
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight = "mode"): void {
 		this.#run(() => {
 			const node = regularFile(object);
 			writableOf(this.engine);
 			const stat = statOf(this.engine, node);
-			if (who.uid !== stat.uid) demand(this.engine, node, stat, who, MAY.write);
+			demandContent(this.engine, node, stat, who, MAY.write, right);
 			refuseProtectedWrite(this.engine, node, stat, offset);
 			if (data.length === 0) return;
 			ensureUpper(this.engine, node);
