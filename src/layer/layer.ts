@@ -71,6 +71,8 @@ export class Layer {
 	space = 0;
 	/** A lower that once was an upper, and whose redirects are known: they may be followed. */
 	isAdopted = false;
+	/** Told of each object that is about to be opened by its handle. May throw, to have it opened later. */
+	beforeOpen: ((handle: FileHandle) => void) | null = null;
 	/** Regular files of it may have their data in another layer. */
 	mayHoldMetacopies = false;
 

@@ -61,13 +61,12 @@ export function realKey(layer: Layer, handle: FileHandle): string {
 }
 
 /**
- * Keeps descriptors of real objects open, at most `limit` of them. Nothing is closed while an operation runs:
+ * Keeps descriptors of real objects open, at most `limit` of them, over all exports of a process. Nothing is closed while an operation runs:
  * `trim` is called between two.
  */
 export class DescriptorCache {
-	readonly limit: number;
-	/** May throw, to have the object opened later. */
-	beforeOpen: ((real: Real) => void) | null = null;
+	/** May be lowered: the next `trim` sees to it. */
+	limit: number;
 	#count = 0;
 	#newest: Real | null = null;
 	#oldest: Real | null = null;
@@ -100,7 +99,7 @@ export class DescriptorCache {
 				this.#touch(real);
 				return real.dataFd;
 			}
-			this.beforeOpen?.(real);
+			real.layer.beforeOpen?.(real.handle);
 			const fd = real.layer.handles.open(real.handle, O.path | O.nofollow);
 			if (fd < 0) throw new RealObjectError(real, fd);
 			real.pathFd = fd;
@@ -116,7 +115,7 @@ export class DescriptorCache {
 			this.#touch(real);
 			return real.dataFd;
 		}
-		if (real.pathFd < 0) this.beforeOpen?.(real);
+		if (real.pathFd < 0) real.layer.beforeOpen?.(real.handle);
 		const fd = real.layer.handles.open(real.handle, (writable ? O.rdwr : O.rdonly) | O.noatime | O.nofollow | O.nonblock);
 		if (fd < 0) throw new RealObjectError(real, fd);
 		if (real.dataFd >= 0) close(real.dataFd);
@@ -159,6 +158,15 @@ export class DescriptorCache {
 
 	dropAll(): void {
 		while (this.#oldest !== null) this.drop(this.#oldest);
+	}
+
+	/** Closes what is open of these layers. */
+	dropLayers(layers: ReadonlySet<Layer>): void {
+		for (let real = this.#oldest; real !== null; ) {
+			const { newer } = real;
+			if (layers.has(real.layer)) this.drop(real);
+			real = newer;
+		}
 	}
 
 	#touch(real: Real): void {

@@ -1,9 +1,8 @@
 // Keeps READDIRPLUS replies for as long as the directory has not changed.
 
 import { RecentMap } from "../collections/recent-map.ts";
-import type { OverlayOperations } from "../vfs/operations.ts";
 
-/** Of all pages of one overlay. */
+/** Of all pages of a server. */
 const BYTES_MAX = 16 * 1024 * 1024;
 /** As long as attributes are remembered. */
 const LIFE_MS = 3000;
@@ -44,15 +43,4 @@ export class PageCache {
 		this.#pages.delete(key);
 		this.#bytes -= page.bytes.length;
 	}
-}
-
-const caches = new WeakMap<OverlayOperations, PageCache>();
-
-export function pagesOf(overlay: OverlayOperations): PageCache {
-	let cache = caches.get(overlay);
-	if (cache === undefined) {
-		cache = new PageCache();
-		caches.set(overlay, cache);
-	}
-	return cache;
 }

@@ -4,7 +4,6 @@ import { OverlayError } from "../vfs/errors.ts";
 import type { Attributes, ListCursor, OverlayObject } from "../vfs/operations.ts";
 import { ATTRIBUTES_BYTES, writeFirstAttributes, writePostAttributes } from "./attributes.ts";
 import { entryBytes, LISTING_END_BYTES, writeEntry, writeList } from "./listing.ts";
-import { pagesOf } from "./page-cache.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { COOKIE_VERIFIER_BYTES, HANDLE_BYTES_MAX, LISTING_BYTES_MAX } from "./protocol.ts";
 import { NFS3_OK } from "./status.ts";
@@ -34,9 +33,8 @@ export const readdirplus: Nfs3Procedure = {
 		const start = reply.length;
 		const { changes } = request.overlay;
 		const now = performance.now();
-		const pages = pagesOf(request.overlay);
 		const key = `${cookieHi}:${cookieLo}:${directoryCount}:${count}:${directory.handle.toString("latin1")}`;
-		const page = pages.get(key, changes, now);
+		const page = request.pages.get(key, changes, now);
 		if (page !== null) {
 			reply.raw(page);
 			return;
@@ -60,7 +58,7 @@ export const readdirplus: Nfs3Procedure = {
 			if (object !== null) reply.opaque(object.handle);
 			return true;
 		});
-		pages.set(key, changes, now, reply.copyFrom(start));
+		request.pages.set(key, changes, now, reply.copyFrom(start));
 	},
 	fail: writeFirstAttributes,
 };

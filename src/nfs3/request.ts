@@ -5,6 +5,7 @@ import { credentialsOf, Exports } from "../exports/exports.ts";
 import type { Caller } from "../rpc/caller.ts";
 import { OverlayError, Pending } from "../vfs/errors.ts";
 import type { Attributes, ChangeKey, Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
+import { PageCache } from "./page-cache.ts";
 
 const NOBODY: Credentials = { uid: 65534, gid: 65534, gids: [] };
 const NO_EXPORTS = new Exports([]);
@@ -14,6 +15,8 @@ const NO_EXPORTS = new Exports([]);
  * One instance serves all requests of a server, since a pass is synchronous.
  */
 export class Nfs3Request {
+	/** Of all exports: a page is found by a handle, which names its export. */
+	readonly pages = new PageCache();
 	readonly #exports: Exports;
 	#caller: Caller | null = null;
 	/** Of the handle that was decoded last. */

@@ -3,7 +3,8 @@ import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
 import { syncFile, syncFileSystem } from "../../src/linux/data.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { findPath } from "../../src/overlay/threads/find-path.ts";
-import type { Job, JobResult, Offload } from "../../src/overlay/threads/offload.ts";
+import type { Job, JobResult } from "../../src/overlay/threads/job.ts";
+import type { Offload } from "../../src/overlay/threads/offload.ts";
 import { scan } from "../../src/overlay/threads/scan.ts";
 import { warm } from "../../src/overlay/threads/warm.ts";
 

@@ -7,7 +7,7 @@ import { failed } from "../../vfs/system-errors.ts";
 import { dataOf } from "../data/data-files.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { CopyUpJob, Node } from "../nodes/node.ts";
-import type { Job } from "../threads/offload.ts";
+import type { Job } from "../threads/job.ts";
 import { threadsFor } from "../threads/patience.ts";
 
 /** How long a finished copy waits for the request that began it. */

@@ -210,20 +210,21 @@ interface ScanJob {
 	readonly patches: Patch[];
 }
 
-/** The listings of the directories that were listed last. */
-export class Listings {
-	readonly limits: ListingLimits;
-	readonly #engine: Engine;
-	/** By directory, at most two windows: a request that goes on from one into the next begins again in the first when that is there. */
-	readonly #listings = new RecentMap<string, Listing[]>();
-	readonly #jobs = new Map<string, ScanJob>();
-	/** Scans that failed off the main thread, for the pass that waits for them. */
-	readonly #failures = new Map<string, Error>();
+/** A directory's windows: at most two, for a request that goes on from one into the next begins again in the first when that is there. */
+interface ListedDirectory {
+	readonly key: string;
+	readonly owner: { drop(key: string): void };
+	readonly windows: readonly Listing[];
+}
+
+/** The memory that the listings of all exports of a process share: what was used longest ago goes, but never the newest. */
+export class ListingMemory {
+	readonly bytesMax: number;
+	readonly #order = new RecentMap<ListedDirectory, null>();
 	#bytes = 0;
 
-	constructor(engine: Engine, limits: ListingLimits) {
-		this.#engine = engine;
-		this.limits = limits;
+	constructor(bytesMax: number) {
+		this.bytesMax = bytesMax;
 	}
 
 	/** Bytes that the listings in memory take. */
@@ -231,13 +232,54 @@ export class Listings {
 		return this.#bytes;
 	}
 
+	use(listed: ListedDirectory): void {
+		this.#order.use(listed);
+	}
+
+	add(listed: ListedDirectory, bytes: number): void {
+		this.#order.set(listed, null);
+		this.#bytes += bytes;
+		for (;;) {
+			const { oldest } = this.#order;
+			if (this.#bytes <= this.bytesMax || oldest === undefined || oldest === listed) return;
+			oldest.owner.drop(oldest.key);
+		}
+	}
+
+	remove(listed: ListedDirectory, bytes: number): void {
+		if (this.#order.delete(listed)) this.#bytes -= bytes;
+	}
+}
+
+/** The listings of the directories of one export that were listed last. */
+export class Listings {
+	readonly limits: ListingLimits;
+	readonly #engine: Engine;
+	readonly #memory: ListingMemory;
+	readonly #listings = new Map<string, ListedDirectory>();
+	readonly #jobs = new Map<string, ScanJob>();
+	/** Scans that failed off the main thread, for the pass that waits for them. */
+	readonly #failures = new Map<string, Error>();
+	#bytes = 0;
+
+	constructor(engine: Engine, limits: ListingLimits, memory: ListingMemory = new ListingMemory(limits.cacheBytes)) {
+		this.#engine = engine;
+		this.limits = limits;
+		this.#memory = memory;
+	}
+
+	/** Bytes that the listings of this export take. */
+	get bytes(): number {
+		return this.#bytes;
+	}
+
 	/** The window in which the entry after the cookie is. Throws Pending while it is being made. */
 	window(directory: Node, hi: number, lo: number): Listing {
 		const { key } = directory;
-		const windows = this.#listings.get(key);
-		const known = windows?.find((window) => window.covers(hi, lo));
-		if (windows !== undefined && known !== undefined) {
-			this.#listings.use(key);
+		const listed = this.#listings.get(key);
+		const known = listed?.windows.find((window) => window.covers(hi, lo));
+		if (listed !== undefined && known !== undefined) {
+			this.#memory.use(listed);
 			return known;
 		}
 		const job = this.#jobs.get(key);
@@ -276,15 +318,20 @@ export class Listings {
 
 	forget(directory: Node): void {
 		directory.children = null;
-		this.#drop(directory.key);
+		this.drop(directory.key);
+	}
+
+	/** Forgets all: the export is closed. */
+	close(): void {
+		for (const key of this.#listings.keys()) this.drop(key);
 	}
 
 	#patch(key: string, patch: Patch): void {
 		this.#jobs.get(key)?.patches.push(patch);
-		const windows = this.#listings.get(key);
-		if (windows === undefined) return;
-		for (const window of windows) this.#apply(window, patch);
-		if (windows.some((window) => window.added.length > ADDED_MAX)) this.#drop(key);
+		const listed = this.#listings.get(key);
+		if (listed === undefined) return;
+		for (const window of listed.windows) this.#apply(window, patch);
+		if (listed.windows.some((window) => window.added.length > ADDED_MAX)) this.drop(key);
 	}
 
 	#apply(listing: Listing, patch: Patch): void {
@@ -318,22 +365,29 @@ export class Listings {
 
 	#keep(key: string, request: ScanRequest, result: ScanResult): Listing {
 		const listing = new Listing(request.fromHi, request.fromLo, result);
-		const [former] = this.#listings.get(key) ?? [];
-		this.#drop(key);
-		const windows = former === undefined ? [listing] : [listing, former];
-		this.#listings.set(key, windows);
-		for (const window of windows) this.#bytes += window.bytes;
-		while (this.#bytes > this.limits.cacheBytes && this.#listings.oldest !== key) this.#drop(this.#listings.oldest as string);
+		const former = this.#listings.get(key)?.windows[0];
+		this.drop(key);
+		const listed = { key, owner: this, windows: former === undefined ? [listing] : [listing, former] };
+		this.#listings.set(key, listed);
+		const bytes = bytesOf(listed);
+		this.#bytes += bytes;
+		this.#memory.add(listed, bytes);
 		return listing;
 	}
 
-	#drop(key: string): void {
-		for (const window of this.#listings.get(key) ?? []) {
-			this.#bytes -= window.bytes;
-			window.forgetNodes();
-		}
+	drop(key: string): void {
+		const listed = this.#listings.get(key);
+		if (listed === undefined) return;
+		const bytes = bytesOf(listed);
+		this.#bytes -= bytes;
+		this.#memory.remove(listed, bytes);
+		for (const window of listed.windows) window.forgetNodes();
 		this.#listings.delete(key);
 	}
+}
+
+function bytesOf({ windows }: ListedDirectory): number {
+	return windows.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 function mustScan(result: ScanResult | number): ScanResult {

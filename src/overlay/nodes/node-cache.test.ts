@@ -8,6 +8,7 @@ import { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { identityKey, Node } from "./node.ts";
 import { NodeCache } from "./node-cache.ts";
+import { NodeOrder } from "./node-order.ts";
 
 /** Enough of a layer for objects whose descriptors nobody asks for. */
 const LAYER = { fileSystem: { number: 0 }, isUpper: true } as Layer;
@@ -21,7 +22,7 @@ function node(number: number, type: FileType = FileType.reg, home = 1): Node {
 }
 
 function cacheOf(limit: number, nodes: readonly Node[]): NodeCache {
-	const cache = new NodeCache(limit, new DescriptorCache(10));
+	const cache = new NodeCache(new NodeOrder(limit), new DescriptorCache(10));
 	for (const one of nodes) cache.add(one);
 	return cache;
 }
@@ -150,4 +151,35 @@ test("whatever is used, held and trimmed in whatever order, the limit holds and 
 			assert.equal(cache.get(root.key), root);
 		}),
 	);
+});
+
+test("exports that share an order of eviction share its limit: what was not used goes, whosever it is", () => {
+	const order = new NodeOrder(6);
+	const [idle, busy] = [new NodeCache(order, new DescriptorCache(10)), new NodeCache(order, new DescriptorCache(10))];
+	const of = { idle: some(5), busy: some(5) };
+	for (const one of of.idle) idle.add(one);
+	for (const one of of.busy) busy.add(one);
+	for (const one of [...of.busy, of.idle[0]]) one.isRecent = true;
+	busy.trim(null);
+	assert.deepEqual(of.idle.map(isIn(idle)), [true, false, false, false, false]);
+	assert.deepEqual(of.busy.map(isIn(busy)), Array(5).fill(true));
+	assert.equal(order.size, 6);
+	busy.close();
+	assert.equal(order.size, 1);
+	assert.equal(busy.size, 0);
+	idle.trim(null);
+	assert.deepEqual(of.idle.map(isIn(idle)), [true, false, false, false, false]);
+});
+
+test("an object that is gone twice counts once", () => {
+	const order = new NodeOrder(10);
+	const cache = new NodeCache(order, new DescriptorCache(10));
+	const [one, other] = some(2);
+	cache.add(one);
+	cache.add(other);
+	cache.bury(one);
+	cache.bury(one);
+	cache.forget(one);
+	assert.equal(order.size, 1);
+	assert.equal(cache.size, 1);
 });

@@ -3,7 +3,8 @@
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { DescriptorCache } from "../../layer/real.ts";
 import { FileType } from "../../vfs/operations.ts";
-import type { Node } from "./node.ts";
+import type { Node, NodeKeeper } from "./node.ts";
+import type { NodeOrder } from "./node-order.ts";
 
 /** The name leads to nothing known any more. */
 export function forgetChild(directory: Node, name: Uint8Array): void {
@@ -21,16 +22,13 @@ export function childKey(name: Uint8Array): string {
 const keyBytes = Buffer.alloc(4096);
 
 /**
- * The objects in memory, at most `limit` of them between two operations. NFS has no FORGET, so the bound is the only thing
- * that ends an entry; an object that comes back is loaded again by its handle.
+ * The objects of one export in memory. NFS has no FORGET, so the bound of `NodeOrder` is the only thing that ends an entry; an object that
+ * comes back is loaded again by its handle.
  */
-export class NodeCache {
-	readonly limit: number;
+export class NodeCache implements NodeKeeper {
 	/** Only finds them: a Map from which the first entry goes again and again takes ever longer to find its first entry. */
 	readonly #nodes = new Map<string, Node>();
-	/** All but the root, in the order in which eviction looks at them: a list through Node.younger and Node.older. */
-	#youngest: Node | null = null;
-	#oldest: Node | null = null;
+	readonly #order: NodeOrder;
 	/** Directories by each of their real directories, and copied up files by their upper inode. */
 	readonly #byReal = new Map<string, Node>();
 	readonly #descriptors: DescriptorCache;
@@ -38,8 +36,8 @@ export class NodeCache {
 	/** Told of each object that is gone for ever. */
 	onBury: ((node: Node) => void) | null = null;
 
-	constructor(limit: number, descriptors: DescriptorCache) {
-		this.limit = limit;
+	constructor(order: NodeOrder, descriptors: DescriptorCache) {
+		this.#order = order;
 		this.#descriptors = descriptors;
 	}
 
@@ -65,8 +63,10 @@ export class NodeCache {
 
 	add(node: Node): void {
 		this.#nodes.set(node.key, node);
+		node.keeper = this;
+		this.#order.size++;
 		if (node.home === ROOT_HOME) this.#root = node;
-		else this.#link(node);
+		else this.#order.link(node);
 		this.noteReals(node);
 	}
 
@@ -79,16 +79,21 @@ export class NodeCache {
 	bury(node: Node): void {
 		node.isDead = true;
 		this.onBury?.(node);
-		this.#forget(node);
+		this.forget(node);
 	}
 
-	#forget(node: Node): void {
+	/** Evicts an object; it may be gone already. */
+	forget(node: Node): void {
 		node.isEvicted = true;
 		node.children = null;
 		if (node.listedIn !== null) node.listedIn[node.listedAt] = undefined;
 		node.listedIn = null;
 		if (node.parent !== null && node.name !== null) forgetChild(node.parent, node.name);
-		this.#unlink(node);
+		if (node.keeper === this) {
+			node.keeper = null;
+			this.#order.size--;
+			this.#order.unlink(node);
+		}
 		if (this.#nodes.get(node.key) === node) this.#nodes.delete(node.key);
 		for (const real of node.reals) {
 			if (this.#byReal.get(real.key) === node) this.#byReal.delete(real.key);
@@ -99,37 +104,16 @@ export class NodeCache {
 
 	/** Evicts all but the root. */
 	forgetAll(): void {
-		while (this.#oldest !== null) this.#forget(this.#oldest);
+		for (const node of this.#nodes.values()) if (node.home !== ROOT_HOME) this.forget(node);
 	}
 
-	/** Evicts down to the limit, those first that were not used since they were looked at last; never `kept`. */
+	/** Evicts all: the export is closed. */
+	close(): void {
+		for (const node of this.#nodes.values()) this.forget(node);
+	}
+
+	/** Evicts objects of any export down to the limit of all; never `kept`. */
 	trim(kept: Node | null): void {
-		// a node that stays is put at the young end and met again: twice each is enough to find every victim
-		let looks = this.#nodes.size * 2;
-		while (this.#nodes.size > this.limit && looks-- > 0) {
-			const node = this.#oldest;
-			if (node === null) return;
-			if (node.isRecent || node.uses > 0 || node.copyUp !== null || node === kept) {
-				node.isRecent = false;
-				this.#unlink(node);
-				this.#link(node);
-			} else this.#forget(node);
-		}
-	}
-
-	#link(node: Node): void {
-		node.older = this.#youngest;
-		if (this.#youngest === null) this.#oldest = node;
-		else this.#youngest.younger = node;
-		this.#youngest = node;
-	}
-
-	#unlink(node: Node): void {
-		if (node.younger !== null) node.younger.older = node.older;
-		else if (this.#youngest === node) this.#youngest = node.older;
-		if (node.older !== null) node.older.younger = node.younger;
-		else if (this.#oldest === node) this.#oldest = node.younger;
-		node.younger = null;
-		node.older = null;
+		this.#order.trim(kept);
 	}
 }

@@ -5,6 +5,12 @@ import type { FileHandle } from "../../linux/file-handle.ts";
 import type { Stat } from "../../linux/stat.ts";
 import type { FileType, OverlayObject } from "../../vfs/operations.ts";
 
+/** The cache of an export, as the order of eviction over all exports sees it. */
+export interface NodeKeeper {
+	/** Evicts the object. */
+	forget(node: Node): void;
+}
+
 /** An object of the overlay that is in memory. There is at most one Node for an identity at any time. */
 export class Node implements OverlayObject {
 	readonly type: FileType;
@@ -33,7 +39,9 @@ export class Node implements OverlayObject {
 	isEvicted = false;
 	/** Used since the cache last looked (second chance). */
 	isRecent = true;
-	/** Its neighbours in the order of eviction: the cache's own. */
+	/** The cache that has it; null once that has not. */
+	keeper: NodeKeeper | null = null;
+	/** Its neighbours in the order of eviction (`NodeOrder`). */
 	younger: Node | null = null;
 	older: Node | null = null;
 	/** Front ends that hold the object open. */

@@ -4,6 +4,7 @@ import type { HandleKind } from "../../layer/layer.ts";
 import type { MoveReport } from "../adopt/moved.ts";
 import type { PartialLimits } from "../data/partials.ts";
 import type { ListingLimits } from "../listing/listing.ts";
+import type { Budget } from "./budget.ts";
 
 export interface OpenOptions {
 	/** Directories, from the topmost down; at least one. */
@@ -36,6 +37,8 @@ export interface OpenOptions {
 	readonly onChanged?: (path: string) => void;
 	/** Calls that may wait for the disk of a lower are made in other threads, and answered by Pending: for those who serve many at once. */
 	readonly isPatient?: boolean;
+	/** Shared with other exports; the bounds below are of an export that has one of its own. */
+	readonly budget?: Budget;
 	readonly nodesMax?: number;
 	readonly descriptorsMax?: number;
 	readonly listingLimits?: ListingLimits;

@@ -9,7 +9,7 @@ import { LayerError, UnfitError } from "../../layer/layer-error.ts";
 import { hasLinkNames, LinkNames, noteLinkNames } from "../../layer/link-names.ts";
 import { PortableLower } from "../../layer/portable-lower.ts";
 import { PortableUpper } from "../../layer/portable-upper.ts";
-import { DescriptorCache, Real } from "../../layer/real.ts";
+import { Real } from "../../layer/real.ts";
 import { RebaseRows } from "../../layer/rebase-rows.ts";
 import { Rebound } from "../../layer/rebound.ts";
 import { ReboundRows } from "../../layer/rebound-rows.ts";
@@ -17,7 +17,6 @@ import { KeptRights } from "../../layer/rights.ts";
 import { syncFileSystem } from "../../linux/data.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { setUmask } from "../../linux/file-system.ts";
-import { raiseDescriptorLimit } from "../../linux/limits.ts";
 import { close } from "../../linux/open.ts";
 import { takeAbstractName } from "../../linux/unix-name.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
@@ -46,6 +45,7 @@ import { RecordMap } from "../work/record-map.ts";
 import { createRegistry, type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
 import { WorkFolder } from "../work/work-folder.ts";
 import { refuseOddFolder, refuseOddWork } from "../work/work-shape.ts";
+import { Budget, type BudgetLimits } from "./budget.ts";
 import { type ChosenHandles, chooseHandles, mayUseTrusted, withXattrs } from "./choose-handles.ts";
 import { linkNamesFolder, noteLowers, reboundFolder, refuseRebinding, rowsFolder, undoRebinding } from "./export-folder.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
@@ -57,35 +57,28 @@ import { assignNumbers, checkStack, homesOf, newRegistry, type Stack } from "./s
 
 export type { OpenOptions } from "./open-options.ts";
 
-/** With it a server that has walked directories of a million entries stays below 512 MiB. */
-const NODES_MAX = 32768;
-/** Descriptors left for connections, workers and the one operation that runs. */
-const DESCRIPTORS_RESERVED = 2048;
-/** What each layer keeps open, and what one look-up in all of them opens for a moment. */
-const DESCRIPTORS_PER_LAYER = 5;
-/** Less than this beside the layers is not enough for the smallest cache and a few connections. */
-const DESCRIPTORS_FEWEST = 256;
-const DESCRIPTORS_MIN = 64;
-const DESCRIPTORS_MAX = 65536;
-
 /** Opens layers, upper and registry in the order that keeps what is not ours. LayerError, RegistryError: it cannot be served as it is. */
 export function openOverlay(options: OpenOptions): OpenedOverlay {
 	if (options.lowers.length === 0) throw new LayerError("Name at least one lower directory to serve.");
 	setUmask(0);
-	const limit = raiseDescriptorLimit();
+	const budget = options.budget ?? new Budget({ ...options, ...listingBytes(options) });
 	const { kind, why, existing } = chooseHandles(options);
-	if (kind !== "auto") return openKind(options, { kind, why }, existing, limit);
+	if (kind !== "auto") return openKind(options, { kind, why }, existing, budget);
 	try {
-		return openAs(options, { kind: "kernel", why: "the layers' file systems and this process allow them" }, limit);
+		return openAs(options, { kind: "kernel", why: "the layers' file systems and this process allow them" }, budget);
 	} catch (error) {
 		if (!(error instanceof UnfitError)) throw error;
-		return openAs(withXattrs(options, "portable", existing), { kind: "portable", why: error.problem }, limit);
+		return openAs(withXattrs(options, "portable", existing), { kind: "portable", why: error.problem }, budget);
 	}
 }
 
-function openKind(options: OpenOptions, handles: ChosenHandles, existing: Registry | null, limit: number): OpenedOverlay {
+function listingBytes({ listingLimits }: OpenOptions): BudgetLimits {
+	return listingLimits === undefined ? {} : { listingBytesMax: listingLimits.cacheBytes };
+}
+
+function openKind(options: OpenOptions, handles: ChosenHandles, existing: Registry | null, budget: Budget): OpenedOverlay {
 	try {
-		return openAs(withXattrs(options, handles.kind, existing), handles, limit);
+		return openAs(withXattrs(options, handles.kind, existing), handles, budget);
 	} catch (error) {
 		if (!(error instanceof UnfitError) || existing === null) throw error;
 		throw new LayerError(
@@ -94,11 +87,11 @@ function openKind(options: OpenOptions, handles: ChosenHandles, existing: Regist
 	}
 }
 
-function openAs(options: OpenOptions, handles: ChosenHandles, limit: number): OpenedOverlay {
+function openAs(options: OpenOptions, handles: ChosenHandles, budget: Budget): OpenedOverlay {
 	const opened: { close(): void }[] = [];
 	const made: { close(): void }[] = [];
 	try {
-		return { ...open(options, handles, limit, opened, made), handles };
+		return { ...open(options, handles, budget, opened, made), handles };
 	} catch (error) {
 		for (const resource of [...made, ...opened].reverse()) resource.close();
 		throw error;
@@ -110,7 +103,7 @@ type Keep = <T extends { close(): void }>(resource: T) => T;
 function open(
 	options: OpenOptions,
 	{ kind, why }: ChosenHandles,
-	descriptorLimit: number,
+	budget: Budget,
 	opened: { close(): void }[],
 	made: { close(): void }[],
 ): Omit<OpenedOverlay, "handles"> {
@@ -118,7 +111,7 @@ function open(
 		opened.push(resource);
 		return resource;
 	};
-	refuseFewDescriptors(options, descriptorLimit);
+	keep(budget.openLayers(options.lowers.length + (options.dataLowers?.length ?? 0) + (options.upper === undefined ? 0 : 1)));
 	const isKeeping = kind === "portable" && (options.fakeRoot || !mayUseTrusted());
 	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, kind);
 	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
@@ -148,10 +141,7 @@ function open(
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
 	if (registry.rebound !== undefined) openRebound(place, lowers, keep);
 	if (kind === "portable") openPortableLowers(options, place, [...lowers, ...dataLowers], registry, existing !== null, keep);
-	const free = descriptorLimit - layers.length * DESCRIPTORS_PER_LAYER;
-	const descriptors = new DescriptorCache(
-		options.descriptorsMax ?? Math.min(Math.max(Math.floor((free - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX),
-	);
+	const { descriptors } = budget;
 	const writable = upper === null || tree === null ? null : openWritable(upper, place, tree, keep);
 	if (upper !== null && writable?.ids != null && options.purpose !== "inspect") takeIdentity(upper, registry, writable.ids);
 	const engine: Engine = {
@@ -167,8 +157,8 @@ function open(
 		cookieKey: sipKey(Buffer.from(registry.cookieSecret, "hex")),
 		homes: homesOf(registry, layers),
 		descriptors,
-		nodes: new NodeCache(options.nodesMax ?? NODES_MAX, descriptors),
-		offload: new Offload(),
+		nodes: new NodeCache(budget.nodes, descriptors),
+		offload: new Offload(budget.upperThreads(layers[0].fileSystem.device)),
 		redirects: keep(new RecordMap(place.folder, "redirects")),
 		dataFiles: keep(new DataFiles(place.folder, dataLowers)),
 		partials: null,
@@ -176,6 +166,8 @@ function open(
 		memory: { clock: () => performance.now(), now: 0, changes: 0, upperEntry: "none", doubts: 0 },
 		patience: null,
 	};
+	const held = new Set([...layers, ...dataLowers]);
+	keep({ close: () => leaveBudget(engine, held) });
 	addRoot(engine);
 	// while a layer is being adopted its redirects are followed
 	if (options.purpose === "adopt") for (const lower of lowers) lower.isAdopted = true;
@@ -193,17 +185,24 @@ function open(
 	const closeAll = () => {
 		for (const resource of opened.reverse()) resource.close();
 	};
-	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits);
+	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits, budget.listings);
 	// only now: what is done before the first request waits for its answers
 	if (options.isPatient === true && options.purpose === "serve") {
-		const patience = new Patience(() => performance.now());
+		const patience = new Patience(() => performance.now(), budget.lowerFileSystems);
 		if (kind === "portable") searchElsewhere(patience, [...lowers, ...dataLowers]);
 		engine.patience = patience;
-		descriptors.beforeOpen = (real) => patience.guard(real.layer, real.handle, null, "inode");
+		for (const layer of [...lowers, ...dataLowers]) layer.beforeOpen = (handle) => patience.guard(layer, handle, null, "inode");
 	}
 	const actsAs = !isKeeping || options.fakeRoot ? null : ownCredentials();
 	const foreignLowers = !isKeeping ? [] : lowers.filter((lower) => lower.rootStat.uid !== process.geteuid?.()).map(({ path }) => path);
 	return { overlay, registry, folder: place.folder, upper: place.upper, work: place.work, adopted, actsAs, foreignLowers };
+}
+
+/** What an export that is closed, or could not be opened, has of what it shares with others. */
+function leaveBudget({ nodes, descriptors, offload }: Engine, layers: ReadonlySet<Layer>): void {
+	nodes.close();
+	descriptors.dropLayers(layers);
+	void offload.close();
 }
 
 /** What was copied up in part goes on where it was. */
@@ -217,16 +216,6 @@ function openPartials(engine: Engine, durability: Durability, options: OpenOptio
 		if (node.type === FileType.reg && node.isUpper && node.top.layer.mayHoldMetacopies && node.data !== node.top) partials.drop(node.top);
 	};
 	partials.load();
-}
-
-/** Rather at the start than in the middle of somebody's work. */
-function refuseFewDescriptors({ lowers, dataLowers = [] }: OpenOptions, limit: number): void {
-	const needed = (lowers.length + dataLowers.length + 1) * DESCRIPTORS_PER_LAYER + DESCRIPTORS_FEWEST;
-	if (limit >= needed) return;
-	throw new LayerError(
-		`Cannot open ${lowers.length} lowers: this process may have ${limit} descriptors open, and needs at least ${needed}. Raise the hard ` +
-			`limit (ulimit -Hn ${needed}), or use fewer layers.`,
-	);
 }
 
 function adopt(engine: Engine, writable: Writable, options: OpenOptions, place: Place, adoption: Adoption): UpperReport {

@@ -36,7 +36,7 @@ import { type Engine, handleFor, rootNode, TICK_MS, writableOf } from "../engine
 import { refuseProtectedWrite } from "../engine/protection.ts";
 import type { Answer } from "../journal/journal.ts";
 import { UNSIGNED } from "../journal/steps.ts";
-import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, Listings } from "../listing/listing.ts";
+import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, type ListingMemory, Listings } from "../listing/listing.ts";
 import { loadNode, parentOf } from "../lookup/by-handle.ts";
 import { lookupChild } from "../lookup/objects.ts";
 import { statOf } from "../lookup/stat.ts";
@@ -68,9 +68,15 @@ export class Overlay implements OverlayOperations {
 	readonly #close: () => void;
 	#isClosed = false;
 
-	constructor(engine: Engine, durability: Durability | null, close: () => void, limits: ListingLimits = LISTING_LIMITS) {
+	constructor(
+		engine: Engine,
+		durability: Durability | null,
+		close: () => void,
+		limits: ListingLimits = LISTING_LIMITS,
+		memory?: ListingMemory,
+	) {
 		this.engine = engine;
-		this.listings = new Listings(engine, limits);
+		this.listings = new Listings(engine, limits, memory);
 		this.#durability = durability;
 		this.#close = close;
 	}
@@ -409,7 +415,7 @@ export class Overlay implements OverlayOperations {
 			await this.#durability?.flush();
 			await Promise.all([this.engine.offload.close(), this.engine.patience?.close()]);
 		} finally {
-			this.engine.descriptors.dropAll();
+			this.listings.close();
 			this.#close();
 		}
 	}

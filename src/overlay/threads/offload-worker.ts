@@ -4,7 +4,7 @@ import { parentPort } from "node:worker_threads";
 import { copyData, copyRanges } from "../../layer/copy-data.ts";
 import { syncFile, syncFileSystem, writeOut } from "../../linux/data.ts";
 import { findPath } from "./find-path.ts";
-import type { Job, JobResult } from "./offload.ts";
+import type { Job, JobResult } from "./job.ts";
 import { scan } from "./scan.ts";
 import { warm } from "./warm.ts";
 

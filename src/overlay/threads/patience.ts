@@ -8,7 +8,9 @@ import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, duplicate } from "../../linux/open.ts";
 import { Pending } from "../../vfs/errors.ts";
 import type { FoundPath, PathRequest } from "./find-path.ts";
-import { type Job, Offload } from "./offload.ts";
+import type { Job } from "./job.ts";
+import { Offload } from "./offload.ts";
+import { ThreadPool } from "./thread-pool.ts";
 import type { WarmPlace, WarmRequest } from "./warm.ts";
 
 /** Calls on a file system that were quick, one after the other, before it is trusted. */
@@ -32,13 +34,23 @@ interface Question extends Pick<WarmRequest, "what" | "name" | "offset" | "lengt
 	readonly fd: number;
 }
 
+/** What all exports of a process know of one file system that lowers lie on. */
+export interface LowerFileSystem {
+	readonly quick: ThreadPool;
+	readonly long: ThreadPool;
+	streak: number;
+	isTrusted: boolean;
+}
+
+/** By the device of the file system. */
+export type LowerFileSystems = Map<string, LowerFileSystem>;
+
 interface State {
 	/** Questions that hold up a request each. */
 	readonly quick: Offload;
 	/** Searches, listings, copies. */
 	readonly long: Offload;
-	streak: number;
-	isTrusted: boolean;
+	readonly shared: LowerFileSystem;
 }
 
 /**
@@ -48,6 +60,7 @@ interface State {
  */
 export class Patience {
 	readonly #clock: () => number;
+	readonly #fileSystems: LowerFileSystems;
 	/** By the device of the file system. */
 	readonly #states = new Map<string, State>();
 	/** Until when, by what was asked. */
@@ -57,8 +70,9 @@ export class Patience {
 	#current: State | null = null;
 	#since = 0;
 
-	constructor(clock: () => number) {
+	constructor(clock: () => number, fileSystems: LowerFileSystems = new Map()) {
 		this.#clock = clock;
+		this.#fileSystems = fileSystems;
 	}
 
 	/** To be called before a call that may wait for the disk of a lower. Throws Pending where it has to be made elsewhere first. */
@@ -78,14 +92,14 @@ export class Patience {
 
 	/** Whether this may take longer than a file system in memory does, so that a long list is read elsewhere. */
 	isTrusted(layer: Layer): boolean {
-		return isQuick(layer) || this.#stateOf(layer).isTrusted;
+		return isQuick(layer) || this.#stateOf(layer).shared.isTrusted;
 	}
 
 	/** A search for a path, in a thread; how long a short one takes shows how quick the file system is. */
 	async search(layer: Layer, request: PathRequest, isShort: boolean): Promise<FoundPath> {
 		const state = this.#stateOf(layer);
 		const found = (await (isShort ? state.quick : state.long).run({ kind: "search", ...request })) as FoundPath;
-		if (isShort) this.#learn(state, found.milliseconds);
+		if (isShort) learn(state.shared, found.milliseconds);
 		return found;
 	}
 
@@ -111,15 +125,15 @@ export class Patience {
 		const now = this.#clock();
 		this.#judge(now);
 		const state = this.#stateOf(question.layer);
-		if (!state.isTrusted) this.#ask(state, question, now);
+		if (!state.shared.isTrusted) this.#ask(state, question, now);
 		this.#current = state;
 		this.#since = now;
 	}
 
 	#judge(now: number): void {
 		if (this.#current !== null && now - this.#since > SLOW_MS) {
-			this.#current.isTrusted = false;
-			this.#current.streak = 0;
+			this.#current.shared.isTrusted = false;
+			this.#current.shared.streak = 0;
 		}
 		this.#current = null;
 	}
@@ -127,7 +141,12 @@ export class Patience {
 	#stateOf({ fileSystem }: Layer): State {
 		let state = this.#states.get(fileSystem.device);
 		if (state === undefined) {
-			state = { quick: new Offload(THREADS), long: new Offload(THREADS), streak: 0, isTrusted: false };
+			let shared = this.#fileSystems.get(fileSystem.device);
+			if (shared === undefined) {
+				shared = { quick: new ThreadPool(THREADS), long: new ThreadPool(THREADS), streak: 0, isTrusted: false };
+				this.#fileSystems.set(fileSystem.device, shared);
+			}
+			state = { quick: new Offload(shared.quick), long: new Offload(shared.long), shared };
 			this.#states.set(fileSystem.device, state);
 		}
 		return state;
@@ -155,7 +174,7 @@ export class Patience {
 			.run(job)
 			.then((took) => {
 				// how much there is to read says nothing of how quick it is
-				if (what !== "data" && what !== "list") this.#learn(state, took as number);
+				if (what !== "data" && what !== "list") learn(state.shared, took as number);
 			})
 			.catch(() => {})
 			.then(() => {
@@ -166,11 +185,11 @@ export class Patience {
 		this.#asked.set(key, ready);
 		throw new Pending(ready);
 	}
+}
 
-	#learn(state: State, took: number): void {
-		state.streak = took < QUICK_MS ? state.streak + 1 : 0;
-		state.isTrusted = state.streak >= STREAK;
-	}
+function learn(shared: LowerFileSystem, took: number): void {
+	shared.streak = took < QUICK_MS ? shared.streak + 1 : 0;
+	shared.isTrusted = shared.streak >= STREAK;
 }
 
 function keyOf({ layer, handle, name, what, offset, length }: Question): string {

@@ -1,0 +1,20 @@
+// What a worker thread can be asked to do.
+
+import type { Ranges } from "../../layer/copy-data.ts";
+import type { FoundPath, PathRequest } from "./find-path.ts";
+import type { ScanRequest, ScanResult } from "./scan.ts";
+import type { WarmRequest } from "./warm.ts";
+
+/** Work that may wait for a disk for long, and so never runs on the main thread. Descriptors stay open until it is done. */
+export type Job =
+	| { readonly kind: "copy"; readonly from: number; readonly to: number; readonly size: number; readonly flush: boolean }
+	/** Part of a file: see copyRanges. Without `flush` it is only written out. */
+	| { readonly kind: "fill"; readonly from: number; readonly to: number; readonly ranges: Ranges; readonly flush: boolean }
+	| { readonly kind: "sync"; readonly fd: number; readonly scope: "file" | "file system" }
+	| ({ readonly kind: "scan" } & ScanRequest)
+	| ({ readonly kind: "warm" } & WarmRequest)
+	/** The path of a portable id below the root of its lower. */
+	| ({ readonly kind: "search" } & PathRequest);
+
+/** A negated error number, 0, or what a scan or a search found. */
+export type JobResult = number | ScanResult | FoundPath;
