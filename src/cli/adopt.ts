@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import type { LayerReport } from "../overlay/adopt/adopt-lower.ts";
 import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
-import { adoptLowers } from "../overlay/opening/open-overlay.ts";
+import { adoptLowers } from "../overlay/opening/former-uppers.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { ProgressLine } from "./progress.ts";
 

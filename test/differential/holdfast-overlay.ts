@@ -1,6 +1,7 @@
 import { allocate } from "../../src/linux/memory.ts";
+import { adoptLowers } from "../../src/overlay/opening/former-uppers.ts";
 import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
-import { adoptLowers, openOverlay } from "../../src/overlay/opening/open-overlay.ts";
+import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../../src/overlay/opening/opened-overlay.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { type ReleaseReport, release } from "../../src/overlay/upkeep/release.ts";

@@ -1,0 +1,52 @@
+// The second phase of opening an export: its registry, whether the layers are those of before, and the claim on upper.
+
+import { LayerError } from "../../layer/layer-error.ts";
+import { createRegistry, type Registry, readRegistry } from "../work/registry.ts";
+import type { Attempt } from "./attempt.ts";
+import { refuseRebinding, undoRebinding } from "./export-folder.ts";
+import { refuseFormerUppers } from "./former-uppers.ts";
+import type { OpenedLayers } from "./open-layers.ts";
+import { isFirst } from "./open-options.ts";
+import { type Adoption, claimUpper, takeUpper, writePid } from "./ownership.ts";
+import { openPortableLowers, openRebound } from "./portable-lowers.ts";
+import { assignNumbers, checkStack, newRegistry } from "./stack.ts";
+
+/** An export that is ours to open. */
+export interface Claim {
+	readonly registry: Registry;
+	/** What upper holds must be adopted before a handle is given. */
+	readonly adoption: Adoption;
+	/** It had a registry before. */
+	readonly isOld: boolean;
+}
+
+/** Numbers the layers as the registry has them, and readies what portable ids of lowers need. LayerError, RegistryError. */
+export function claimExport(attempt: Attempt, layers: OpenedLayers): Claim {
+	const { options, handles, keep } = attempt;
+	const { place, lowers, dataLowers } = layers;
+	const existing = readRegistry(place.folder);
+	if (options.purpose !== "rebind") refuseRebinding(place.folder);
+	else if (place.work !== null) undoRebinding(place.work, place.folder);
+	refuseFormerUppers(options, lowers, existing);
+	const { registry, adoption } = openRegistry(attempt, layers, existing);
+	assignNumbers(registry, layers);
+	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
+	if (registry.rebound !== undefined) openRebound(place, lowers, keep);
+	const isOld = existing !== null;
+	if (handles.kind === "portable") openPortableLowers(attempt, place, [...lowers, ...dataLowers], registry, isOld);
+	return { registry, adoption, isOld };
+}
+
+function openRegistry({ options, handles }: Attempt, layers: OpenedLayers, existing: Registry | null): Omit<Claim, "isOld"> {
+	const { place, upper, lowers } = layers;
+	if (existing !== null) checkStack(existing, layers, place);
+	const adoption = upper === null ? "none" : claimUpper(options, place, upper, lowers, existing);
+	if (existing === null && !isFirst(options)) {
+		throw new LayerError(`Cannot find the registry of this export in ${place.folder}: these layers have not been served yet.`);
+	}
+	const registry = existing ?? { ...newRegistry(layers), handlesWhy: handles.why };
+	if (upper !== null && adoption !== "none") takeUpper(place, upper, lowers, registry, adoption);
+	const written = existing ?? createRegistry(place.folder, registry);
+	if (upper !== null && options.purpose !== "inspect") writePid(place.folder);
+	return { registry: written, adoption };
+}

@@ -1,0 +1,63 @@
+// The first phase of opening an export: its layers, and where its upper, work and state lie.
+
+import { type Layer, LayerOpener, refuseOverlaps, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
+import { LayerError } from "../../layer/layer-error.ts";
+import { KeptRights } from "../../layer/rights.ts";
+import { refuseOddFolder, refuseOddWork } from "../work/work-shape.ts";
+import type { Attempt } from "./attempt.ts";
+import { mayUseTrusted } from "./choose-handles.ts";
+import { lockUpper } from "./ownership.ts";
+import { type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
+import { openSharedTree, type SharedTree } from "./shared-tree.ts";
+
+/** The layers of an export, with upper locked unless it is only inspected. */
+export interface OpenedLayers {
+	readonly place: Place;
+	readonly upper: Layer | null;
+	/** Where upper and work are opened; null without upper. */
+	readonly tree: SharedTree | null;
+	/** From the topmost down. */
+	readonly lowers: readonly Layer[];
+	readonly dataLowers: readonly Layer[];
+	/** Upper, if there is one, and the lowers. */
+	readonly stack: readonly Layer[];
+}
+
+/** LayerError: a layer cannot be used, two overlap, or another server has the upper. */
+export function openLayers({ options, handles: { kind }, budget, keepsRights, keep, made }: Attempt): OpenedLayers {
+	keep(budget.openLayers(options.lowers.length + (options.dataLowers?.length ?? 0) + (options.upper === undefined ? 0 : 1)));
+	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, kind);
+	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
+	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
+	refuseOverlaps([...lowers, ...dataLowers]);
+	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers, made);
+	if (place.work === null) refuseOddFolder(place.folder, place.folder);
+	else refuseOddWork(place.work);
+	const tree =
+		place.upper === null || place.work === null
+			? null
+			: keep(openSharedTree(place.upper, place.work, { isReadOnly: false, isPrivateOnly: kind === "kernel" }));
+	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
+	const stack = upper === null ? lowers : [upper, ...lowers];
+	if (keepsRights && upper !== null) refuseOthersUpper(upper);
+	if (keepsRights) for (const layer of [...stack, ...dataLowers]) layer.rights = keptRights(options.fakeRoot ?? false);
+	if (upper !== null) refuseOverlaps([...stack, ...dataLowers]);
+	if (kind === "kernel") refuseNameless([...stack, ...dataLowers], place.folder);
+	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
+	return { place, upper, tree, lowers, dataLowers, stack };
+}
+
+/** Root marks its uppers in ways that others do not see. */
+function refuseOthersUpper(upper: Layer): void {
+	const uid = process.geteuid?.() ?? 0;
+	if (upper.rootStat.uid === uid || mayUseTrusted()) return;
+	throw new LayerError(
+		`Cannot serve the upper ${upper.path} as user ${uid}: it belongs to user ${upper.rootStat.uid}, whose marks on it (trusted.overlay.*) ` +
+			"this one may not see. Serve it as that user, or use an upper of your own.",
+	);
+}
+
+/** How an ordinary user keeps what only the superuser may say of real files. */
+function keptRights(asRoot: boolean): KeptRights {
+	return new KeptRights(asRoot, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+}

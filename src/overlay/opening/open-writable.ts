@@ -1,0 +1,67 @@
+// Opens what an export can write: upper's ids, and the index, journal and records in work.
+
+import { join } from "node:path";
+import type { Layer } from "../../layer/layer.ts";
+import { PortableUpper } from "../../layer/portable-upper.ts";
+import { KeptRights } from "../../layer/rights.ts";
+import { close } from "../../linux/open.ts";
+import { Journal } from "../journal/journal.ts";
+import type { Writable } from "../journal/writable.ts";
+import { IndexDirectory } from "../work/index-directory.ts";
+import { LinkCounts } from "../work/link-counts.ts";
+import { LongRedirects } from "../work/long-redirects.ts";
+import { RecordMap } from "../work/record-map.ts";
+import { WorkFolder } from "../work/work-folder.ts";
+import type { Attempt } from "./attempt.ts";
+import { indexPath, type Place } from "./place.ts";
+import type { SharedTree } from "./shared-tree.ts";
+
+/** Owners of symlinks are kept by the ids of those. */
+function keepLinkOwners(upper: Layer, marks: RecordMap): void {
+	const { rights, handles } = upper;
+	if (!(rights instanceof KeptRights) || !rights.asRoot) return;
+	const keyOf = (fd: number) => {
+		const id = handles.of(fd);
+		return typeof id === "number" ? null : Buffer.concat([Buffer.of(id.type), id.bytes, Buffer.from("owner")]);
+	};
+	rights.links = {
+		get(fd) {
+			const key = marks.isEmpty ? null : keyOf(fd);
+			return key === null ? null : marks.get(key);
+		},
+		set(fd, value) {
+			const key = keyOf(fd);
+			if (key !== null) marks.set(key, value);
+		},
+	};
+}
+
+/** What is removed from work was never seen, or is not seen any more. */
+function openIds(upper: Layer, work: WorkFolder, keep: Attempt["keep"]): PortableUpper | null {
+	if (!upper.handles.isPortable) return null;
+	const ids = keep(new PortableUpper(upper.root, work.own, upper.xattr.identity, upper.xattr.upper));
+	upper.handles = ids;
+	work.onRemoval = (fd) => ids.forgetBuilt(fd);
+	return ids;
+}
+
+export function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: Attempt["keep"]): Writable {
+	const work = place.work as string;
+	const folder = (path: string) => tree.open(path);
+	const workFolder = keep(new WorkFolder(folder(join(work, "work")), folder(place.folder), place.folder));
+	const index = folder(indexPath(work, upper.handles.isPortable));
+	keep({ close: () => close(index) });
+	const writable: Writable = {
+		layer: upper,
+		work: workFolder,
+		index: new IndexDirectory(index, upper, workFolder),
+		linkCounts: keep(new LinkCounts(workFolder.own)),
+		journal: keep(new Journal(place.folder, () => writable)),
+		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath, upper),
+		marks: keep(new RecordMap(place.folder, "marks")),
+		ids: openIds(upper, workFolder, keep),
+	};
+	if (upper.rights.isKept) workFolder.whiteoutXattr = upper.xattr.whiteout;
+	keepLinkOwners(upper, writable.marks);
+	return writable;
+}
