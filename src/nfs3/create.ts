@@ -28,7 +28,7 @@ export const create: Nfs3Procedure = {
 		const name = args.opaque(RECORD_BYTES_MAX);
 		const how = readHow(args);
 		const directory = request.change(handle);
-		const object = request.overlay.create(directory, name, request.who, how, request.key);
+		const { object } = request.overlay.create(directory, name, request.who, how, request.key);
 		request.changed = true;
 		reply.u32(NFS3_OK);
 		writeCreated(reply, request, object);

@@ -292,21 +292,21 @@ export class MemoryOverlay implements OverlayOperations {
 		to.ctime = to.mtime;
 	}
 
-	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): MemoryObject {
+	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): { object: MemoryObject; made: boolean } {
 		this.#enter("create");
 		const { from, key } = this.#forChange(directory, name, who, "exist");
 		const existing = from.names.get(key);
 		const verifier = how.mode === "exclusive" ? Buffer.from(how.verifier).toString("hex") : "";
 		if (existing !== undefined) {
-			if (how.mode === "exclusive" && existing.verifier === verifier) return existing;
+			if (how.mode === "exclusive" && existing.verifier === verifier) return { object: existing, made: true };
 			if (how.mode !== "unchecked") fail("exist");
 			if (existing.type !== FileType.reg) fail("exist");
 			if (how.attributes.size !== undefined) this.#resize(existing, how.attributes.size);
-			return existing;
+			return { object: existing, made: false };
 		}
-		const object = this.#make(FileType.reg, who, how.mode === "exclusive" ? {} : how.attributes);
+		const object = this.#make(FileType.reg, who, how.attributes ?? {});
 		object.verifier = verifier;
-		return this.#add(from, key, object);
+		return { object: this.#add(from, key, object), made: true };
 	}
 
 	#createOther(
@@ -379,6 +379,26 @@ export class MemoryOverlay implements OverlayOperations {
 		source.from.names.delete(source.key);
 		source.from.mtime = this.#now();
 		this.#add(target.from, target.key, object);
+	}
+
+	exchange(): never {
+		throw new OverlayError("notsupp", "No front end here exchanges names");
+	}
+
+	getxattr(): never {
+		throw new OverlayError("notsupp", "No front end here asks for extended attributes");
+	}
+
+	listxattr(): Buffer[] {
+		return [];
+	}
+
+	setxattr(): never {
+		throw new OverlayError("notsupp", "No front end here sets extended attributes");
+	}
+
+	removexattr(): never {
+		throw new OverlayError("notsupp", "No front end here removes extended attributes");
 	}
 
 	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void {

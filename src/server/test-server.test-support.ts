@@ -79,7 +79,7 @@ export async function startServer(
 			return client;
 		},
 		file(name, content) {
-			const object = overlay.create(overlay.root, Buffer.from(name), ROOT, { mode: "guarded", attributes: {} });
+			const object = overlay.create(overlay.root, Buffer.from(name), ROOT, { mode: "guarded", attributes: {} }).object;
 			overlay.write(object, ROOT, 0, Buffer.from(content));
 			return object;
 		},

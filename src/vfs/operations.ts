@@ -54,6 +54,8 @@ export interface SetAttributes {
 	size?: number;
 	atime?: Timespec | "now";
 	mtime?: Timespec | "now";
+	/** Bits that are taken from the mode of what is made, unless a default ACL of its directory decides; "inval" of what exists. */
+	umask?: number;
 }
 
 /** On whose behalf an operation runs, after squashing. `gids` holds the supplementary groups. */
@@ -99,8 +101,21 @@ export const Access = { read: 1, lookup: 2, modify: 4, extend: 8, delete: 16, ex
 export type CreateHow =
 	| { readonly mode: "unchecked"; readonly attributes: SetAttributes }
 	| { readonly mode: "guarded"; readonly attributes: SetAttributes }
-	/** Eight bytes of the client's; kept in atime and mtime until the client sets them (RFC 1813 section 3.3.8). */
-	| { readonly mode: "exclusive"; readonly verifier: Uint8Array };
+	/**
+	 * Eight bytes of the client's; kept in atime and mtime until the client sets them (RFC 1813 section 3.3.8). `attributes` may be all
+	 * but these two: "inval" (EXCLUSIVE4_1, RFC 8881 section 18.16.3).
+	 */
+	| { readonly mode: "exclusive"; readonly verifier: Uint8Array; readonly attributes?: SetAttributes };
+
+/** What CREATE gives. */
+export interface CreatedObject {
+	readonly object: OverlayObject;
+	/** False where the file was there before; true for an exclusive create that is sent again. */
+	readonly made: boolean;
+}
+
+/** As the flags of setxattr(2): "create" refuses a name that is there ("exist"), "replace" one that is not ("noattr"). */
+export type SetXattrMode = "any" | "create" | "replace";
 
 export interface ReadResult {
 	readonly count: number;
@@ -185,7 +200,7 @@ export interface OverlayOperations {
 	): ReadResult;
 	/** Writes all of `data` or throws. */
 	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight): void;
-	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null): OverlayObject;
+	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null): CreatedObject;
 	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null): OverlayObject;
 	symlink(
 		directory: OverlayObject,
@@ -209,7 +224,17 @@ export interface OverlayOperations {
 	remove(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
 	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
 	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials, key: ChangeKey | null): void;
+	/** Lets two names change places, as renameat2(2) with RENAME_EXCHANGE. Both must exist; they may be of any kinds. */
+	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials, key: ChangeKey | null): void;
 	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
+	/** The value of an extended attribute; "noattr" when there is none that the caller may see. */
+	getxattr(object: OverlayObject, who: Credentials, name: Uint8Array): Buffer;
+	/** Names of all extended attributes that the caller may see. */
+	listxattr(object: OverlayObject, who: Credentials): Buffer[];
+	/** Sets an extended attribute, or an ACL in the form that Linux keeps it in (`system.posix_acl_access`, `_default`). */
+	setxattr(object: OverlayObject, who: Credentials, name: Uint8Array, value: Uint8Array, mode: SetXattrMode, key: ChangeKey | null): void;
+	/** "noattr" when there is none. */
+	removexattr(object: OverlayObject, who: Credentials, name: Uint8Array, key: ChangeKey | null): void;
 	/** Entries after the cookie, in cookie order, "." and ".." first. */
 	list(directory: OverlayObject, who: Credentials, cookieHi: number, cookieLo: number): ListCursor;
 	statfs(object: OverlayObject): FileSystemStatus;

@@ -121,7 +121,7 @@ class Session {
 			const made = overlay.create(this.at(dirname(path)), Buffer.from(basename(path)), ROOT, {
 				mode: "guarded",
 				attributes: { mode: 0o644 },
-			});
+			}).object;
 			overlay.write(made, ROOT, 0, Buffer.from(text));
 		});
 	}

@@ -195,7 +195,7 @@ for (const fileSystem of fileSystems) {
 				const word = newWord();
 				const bytes = Buffer.from(name);
 				if (kind === "file")
-					overlay.write(overlay.create(overlay.root, bytes, ROOT, { mode: "guarded", attributes: {} }), ROOT, 0, Buffer.from(word));
+					overlay.write(overlay.create(overlay.root, bytes, ROOT, { mode: "guarded", attributes: {} }).object, ROOT, 0, Buffer.from(word));
 				else if (kind === "symlink") overlay.symlink(overlay.root, bytes, ROOT, Buffer.from(word), {});
 				else overlay.mkdir(overlay.root, bytes, ROOT, { uid: Number(word) });
 				const known = it.know(name);
@@ -532,7 +532,7 @@ for (const fileSystem of onDisks) {
 		const create = (name: string) => {
 			const word = newWord();
 			it.overlay.write(
-				it.overlay.create(it.overlay.root, Buffer.from(name), ROOT, { mode: "guarded", attributes: {} }),
+				it.overlay.create(it.overlay.root, Buffer.from(name), ROOT, { mode: "guarded", attributes: {} }).object,
 				ROOT,
 				0,
 				Buffer.from(word),

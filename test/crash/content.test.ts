@@ -18,19 +18,22 @@ const CHANGES: Readonly<Record<string, readonly [string, (act: Act) => unknown]>
 	"given old times": ["u1", ({ overlay, at }) => overlay.setattr(at("u1"), ROOT, { mtime: { sec: 1, nsec: 0 } })],
 	"given a set-user-id bit": ["u1", ({ overlay, at }) => overlay.setattr(at("u1"), ROOT, { mode: 0o4777 })],
 	"copied up and cut": ["d/in", ({ overlay, at }) => overlay.setattr(at("d/in"), ROOT, { size: 1, mode: 0o666 })],
-	made: ["new", ({ overlay }) => overlay.create(overlay.root, bytes("new"), ROOT, { mode: "unchecked", attributes: { mode: 0o666 } })],
+	made: [
+		"new",
+		({ overlay }) => overlay.create(overlay.root, bytes("new"), ROOT, { mode: "unchecked", attributes: { mode: 0o666 } }).object,
+	],
 	"made with a size": [
 		"new",
-		({ overlay }) => overlay.create(overlay.root, bytes("new"), ROOT, { mode: "guarded", attributes: { size: 3, mode: 0o666 } }),
+		({ overlay }) => overlay.create(overlay.root, bytes("new"), ROOT, { mode: "guarded", attributes: { size: 3, mode: 0o666 } }).object,
 	],
 	"made with a set-user-id bit": [
 		"new",
-		({ overlay }) => overlay.create(overlay.root, bytes("new"), ROOT, { mode: "guarded", attributes: { mode: 0o4777 } }),
+		({ overlay }) => overlay.create(overlay.root, bytes("new"), ROOT, { mode: "guarded", attributes: { mode: 0o4777 } }).object,
 	],
 	"made with old times": [
 		"new",
 		({ overlay }) =>
-			overlay.create(overlay.root, bytes("new"), ROOT, { mode: "guarded", attributes: { mode: 0o666, mtime: { sec: 1, nsec: 0 } } }),
+			overlay.create(overlay.root, bytes("new"), ROOT, { mode: "guarded", attributes: { mode: 0o666, mtime: { sec: 1, nsec: 0 } } }).object,
 	],
 };
 

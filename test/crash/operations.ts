@@ -24,7 +24,7 @@ const at = (act: Act, path: string): Node => act.at(path);
 const create =
 	(path: string, how: CreateHow = GUARDED): Run =>
 	(act) =>
-		act.overlay.create(at(act, parentOf(path)), nameOf(path), ROOT, how);
+		act.overlay.create(at(act, parentOf(path)), nameOf(path), ROOT, how).object;
 const mkdir =
 	(path: string): Run =>
 	(act) =>

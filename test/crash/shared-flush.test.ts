@@ -41,7 +41,7 @@ async function createAll(overlay: Overlay): Promise<number> {
 	const before = overlay.flushes;
 	const client = async (number: number) => {
 		for (let i = 0; i < EACH; i++) {
-			overlay.create(overlay.root, Buffer.from(`client-${number}-${i}`), ROOT, { mode: "guarded", attributes: { mode: 0o644 } });
+			overlay.create(overlay.root, Buffer.from(`client-${number}-${i}`), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }).object;
 			await overlay.stable();
 		}
 	};
@@ -58,7 +58,7 @@ for (const kind of ["ext4", "xfs"] as const) {
 		const flushes = await createAll(overlay);
 		t.diagnostic(`${CLIENTS * EACH} creates of ${CLIENTS} clients: ${flushes} flushes`);
 		assert.ok(flushes <= (CLIENTS * EACH) / 4, `${flushes} flushes`);
-		const file = overlay.create(overlay.root, Buffer.from("written"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } });
+		const file = overlay.create(overlay.root, Buffer.from("written"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }).object;
 		overlay.write(file, ROOT, 0, Buffer.from("committed"));
 		overlay.write(overlay.lookup(overlay.root, Buffer.from("client-0-0"), ROOT) ?? file, ROOT, 0, Buffer.from("also"));
 		await overlay.stable();
@@ -88,7 +88,7 @@ for (const kind of ["ext4", "xfs"] as const) {
 	}, async (t) => {
 		const { disk, open } = stand(t, kind);
 		const overlay = open();
-		const file = overlay.create(overlay.root, Buffer.from("file2"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } });
+		const file = overlay.create(overlay.root, Buffer.from("file2"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }).object;
 		const verifier = Buffer.from(overlay.writeVerifier);
 		await overlay.stable();
 		overlay.write(file, ROOT, 0, Buffer.from("unstable"));

@@ -281,7 +281,7 @@ export class Stage {
 			this.change(({ overlay, at }) => overlay.mkdir(at(parentOf(path)), nameOf(path), ROOT, { mode: 0o755 }));
 		const create = async (path: string) => {
 			const how = { mode: "guarded", attributes: { mode: 0o644 } } as const;
-			await this.change(({ overlay, at }) => overlay.create(at(parentOf(path)), nameOf(path), ROOT, how));
+			await this.change(({ overlay, at }) => overlay.create(at(parentOf(path)), nameOf(path), ROOT, how).object);
 			await write(path, `contents of ${path}`);
 		};
 		await write("copied", "COPIED");

@@ -220,9 +220,9 @@ export class HoldfastOverlay {
 		const name = bytesOf(operation.path[operation.path.length - 1] ?? "");
 		switch (operation.kind) {
 			case "create":
-				return overlay.create(object, name, ROOT, { mode: "guarded", attributes: { mode: operation.mode } }).handle;
+				return overlay.create(object, name, ROOT, { mode: "guarded", attributes: { mode: operation.mode } }).object.handle;
 			case "overwrite":
-				return overlay.create(object, name, ROOT, { mode: "unchecked", attributes: { mode: operation.mode, size: 0 } }).handle;
+				return overlay.create(object, name, ROOT, { mode: "unchecked", attributes: { mode: operation.mode, size: 0 } }).object.handle;
 			case "symlink":
 				return overlay.symlink(object, name, ROOT, bytesOf(operation.target), {}).handle;
 			case "fifo":

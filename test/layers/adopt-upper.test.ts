@@ -309,7 +309,9 @@ for (const options of ["index=on,nfs_export=on,redirect_dir=on", "index=on,redir
 			await stand.run((overlay) => overlay.write(walk(overlay, "d/only-below"), ROOT, 0, bytes("ONLY")));
 			await stand.run((overlay) => overlay.write(walk(overlay, "links/1"), ROOT, 0, bytes("LINK")));
 			await stand.run((overlay) => overlay.write(walk(overlay, "m/a"), ROOT, 0, bytes("A")));
-			await stand.run((overlay) => overlay.create(overlay.root, bytes("born"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }));
+			await stand.run(
+				(overlay) => overlay.create(overlay.root, bytes("born"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }).object,
+			);
 			await stand.run((overlay) => overlay.remove(walk(overlay, "m"), bytes("b"), ROOT));
 			const before = await stand.tree();
 			if (isReleased) await stand.release();

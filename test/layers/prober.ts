@@ -277,7 +277,7 @@ class Examiner {
 		await change("rename-into-itself", (overlay) => overlay.rename(parentOf(overlay), bytes(name), object(overlay), bytes("inside"), ROOT));
 		await change("make-other", (overlay) => {
 			const attributes = { mode: 0o700 };
-			overlay.create(parentOf(overlay), bytes(`${name}-file`), ROOT, { mode: "unchecked", attributes });
+			overlay.create(parentOf(overlay), bytes(`${name}-file`), ROOT, { mode: "unchecked", attributes }).object;
 			overlay.mkdir(parentOf(overlay), bytes(`${name}-dir`), ROOT, attributes);
 		});
 		await change("rename-file-over", (overlay) =>

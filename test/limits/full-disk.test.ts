@@ -39,7 +39,7 @@ const OPERATIONS: Record<string, readonly [watched: string, run: (overlay: Overl
 	"make a directory": ["", (overlay) => void overlay.mkdir(overlay.root, bytes("new"), ROOT, { mode: 0o755 })],
 	"make a file where one was removed": [
 		"",
-		(overlay) => void overlay.create(overlay.root, bytes("removed"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }),
+		(overlay) => void overlay.create(overlay.root, bytes("removed"), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }).object,
 	],
 };
 

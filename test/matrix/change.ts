@@ -65,7 +65,7 @@ export function perform(overlay: Overlay, change: Change, at: (path: string) => 
 function make(overlay: Overlay, parent: Node, name: Buffer, type: MadeType): OverlayObject {
 	switch (type) {
 		case "reg":
-			return overlay.create(parent, name, ROOT, { mode: "guarded", attributes: { mode: 0o644 } });
+			return overlay.create(parent, name, ROOT, { mode: "guarded", attributes: { mode: 0o644 } }).object;
 		case "dir":
 			return overlay.mkdir(parent, name, ROOT, { mode: 0o755 });
 		case "lnk":

@@ -66,8 +66,6 @@ export interface Memory {
 	now: number;
 	/** Counts changes of upper. */
 	changes: number;
-	/** What upper held under the name that was looked up last and not found in memory. */
-	upperEntry: "none" | "whiteout" | "object";
 	/** Counts failures that left names in doubt. */
 	doubts: number;
 }

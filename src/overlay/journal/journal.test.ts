@@ -126,10 +126,11 @@ function ringFiles(folder: string): string[] {
 }
 
 const ANSWERS: readonly Answer[] = [
-	{ error: null, handle: Buffer.from("handle \xff\0 of 64 bytes, ".padEnd(64, "."), "latin1") },
-	{ error: null, handle: null },
-	{ error: "noent", handle: null },
-	{ error: "noattr", handle: null },
+	{ error: null, handle: Buffer.from("handle \xff\0 of 64 bytes, ".padEnd(64, "."), "latin1"), isFound: false },
+	{ error: null, handle: null, isFound: false },
+	{ error: "noent", handle: null, isFound: false },
+	{ error: "noattr", handle: null, isFound: false },
+	{ error: null, handle: Buffer.from("a file that was there"), isFound: true },
 ];
 
 test("a request is answered again as it was answered first, before and after a restart", ROOT, (t) => {
@@ -258,7 +259,7 @@ test("a client's ring goes round: its newest requests are known, those before ar
 	const handleOfRequest = (xid: number) => Buffer.from([xid & 0xff, xid >> 8]);
 	let next = 0;
 	const fill = (count: number) => {
-		for (; count > 0; count--, next++) journal.answer(request(next), { error: null, handle: handleOfRequest(next) });
+		for (; count > 0; count--, next++) journal.answer(request(next), { error: null, handle: handleOfRequest(next), isFound: false });
 	};
 	const records = () => statSync(ringFiles(folder)[0]).size / RECORD_BYTES;
 	do fill(1000);
@@ -367,7 +368,7 @@ test(
 		writeFileSync(join(folder, "intent"), bytes);
 		const journal = start();
 		assert.equal(state(), "done");
-		assert.deepEqual(journal.answered(request(7)), { error: null, handle: Buffer.from("made") });
+		assert.deepEqual(journal.answered(request(7)), { error: null, handle: Buffer.from("made"), isFound: false });
 	},
 );
 

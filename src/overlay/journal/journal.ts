@@ -19,6 +19,8 @@ import { completeSteps, type Descriptors, mayUndoWrite, runStep, type Step } fro
 export interface Answer {
 	readonly error: OverlayErrorCode | null;
 	readonly handle: Buffer | null;
+	/** Of a CREATE: the file was there before. */
+	readonly isFound: boolean;
 }
 
 const INTENT_FILE = "intent";
@@ -101,7 +103,9 @@ export class Journal {
 			if (isOurs && intent.sequence > last) {
 				const made = completeSteps(this.#writable(), intent.steps);
 				if (intent.key !== null) {
-					this.#remember(intent.key, intent.sequence, { error: null, handle: intent.handle ?? made });
+					// what was found has its attributes changed, and what is made gets its name, as the last of all steps
+					const isFound = intent.steps.at(-1)?.op === "attributes";
+					this.#remember(intent.key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
 					// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
 					const file = this.#log >= 0 ? this.#log : this.#ring(intent.key.request.owner).file;
 					if (this.#xattr !== null) must(syncFileData(file), "Cannot flush the journal");
@@ -497,13 +501,15 @@ function learn(ring: Ring, slot: number, key: ChangeKey, answer: Answer, time: n
 }
 
 /**
- * A record of 128 bytes, little-endian: magic, status (0, or 1 + place in OVERLAY_ERROR_CODES), length of the handle, number of the change
+ * A record of 128 bytes, little-endian: magic, status (0, or 1 + place in OVERLAY_ERROR_CODES), length of the handle and a bit for isFound, number of the change
  * within its request, then at 4 the seven numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 112 the name of the ring (12 bytes), at 124 a CRC of all before it.
  */
 const RECORD_MAGIC = 0xa7;
 const RECORD_CRC_AT = RECORD_BYTES - 4;
 const RECORD_HANDLE_AT = 48;
 const RECORD_RING_AT = 112;
+/** A handle has at most 64 bytes. */
+const RECORD_FOUND = 0x80;
 /** How many of 32 bits a request has, and how many changes it may make. */
 const NUMBERS = 7;
 const CHANGES_MAX = 256;
@@ -524,7 +530,7 @@ function encodeRecord(ring: Buffer, { request, change }: ChangeKey, sequence: nu
 	const bytes = recordBytes.fill(0);
 	bytes[0] = RECORD_MAGIC;
 	bytes[1] = answer.error === null ? 0 : OVERLAY_ERROR_CODES.indexOf(answer.error) + 1;
-	bytes[2] = answer.handle?.length ?? 0;
+	bytes[2] = (answer.handle?.length ?? 0) | (answer.isFound ? RECORD_FOUND : 0);
 	bytes[3] = change;
 	for (let i = 0; i < NUMBERS; i++) bytes.writeUInt32LE(request.numbers[i] >>> 0, 4 + 4 * i);
 	bytes.writeDoubleLE(sequence, 32);
@@ -537,7 +543,7 @@ function encodeRecord(ring: Buffer, { request, change }: ChangeKey, sequence: nu
 
 function decodeRecord(bytes: Buffer): AnswerRecord | null {
 	if (bytes[0] !== RECORD_MAGIC || crc32(bytes, 0, RECORD_CRC_AT) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
-	const length = bytes[2];
+	const length = bytes[2] & ~RECORD_FOUND;
 	const numbers = Array.from({ length: NUMBERS }, (_, i) => bytes.readUInt32LE(4 + 4 * i));
 	return {
 		ring: bytes.toString("hex", RECORD_RING_AT, RECORD_CRC_AT),
@@ -547,6 +553,7 @@ function decodeRecord(bytes: Buffer): AnswerRecord | null {
 		answer: {
 			error: bytes[1] === 0 ? null : (OVERLAY_ERROR_CODES[bytes[1] - 1] ?? "io"),
 			handle: length === 0 ? null : Buffer.from(bytes.subarray(RECORD_HANDLE_AT, RECORD_HANDLE_AT + length)),
+			isFound: (bytes[2] & RECORD_FOUND) !== 0,
 		},
 	};
 }

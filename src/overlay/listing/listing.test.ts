@@ -96,7 +96,7 @@ async function listWaiting(overlay: Overlay): Promise<Entry[]> {
 const namesOf = (entries: readonly Entry[]) => entries.map(({ name }) => name);
 
 function create(overlay: Overlay, name: string, directory: Node = overlay.root): Node {
-	return overlay.create(directory, Buffer.from(name, "latin1"), SUPERUSER, { mode: "guarded", attributes: {} });
+	return overlay.create(directory, Buffer.from(name, "latin1"), SUPERUSER, { mode: "guarded", attributes: {} }).object;
 }
 
 function remove(overlay: Overlay, name: string): void {

@@ -17,11 +17,17 @@ import { identityKey, Node } from "../nodes/node.ts";
 import { childKey } from "../nodes/node-cache.ts";
 import { fitsFileid, plainFileid, realOf } from "../nodes/reals.ts";
 import { getMark } from "../work/marks.ts";
-import { closeAll, type Found, findReals } from "./stack-search.ts";
+import { closeAll, type Found, searchStack, type Vacancy } from "./stack-search.ts";
 import { noteStat, statOf } from "./stat.ts";
 
 /** The object of a name, or null. Names of the overlay's directories lead to one Node for an identity, whatever the name. */
 export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): Node | null {
+	const found = lookupPlace(engine, directory, name);
+	return typeof found === "string" ? null : found;
+}
+
+/** As lookupChild, but where there is no such name, what upper has in its place. */
+export function lookupPlace(engine: Engine, directory: Node, name: Uint8Array): Node | Vacancy {
 	const key = childKey(name);
 	const children = childrenOf(engine, directory);
 	const known = children.get(key);
@@ -34,9 +40,9 @@ export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): 
 		}
 		if (isThere(engine, known)) return known;
 	}
-	const node = findChild(engine, directory, name);
-	if (node !== null) children.set(key, node);
-	return node;
+	const found = findChild(engine, directory, name);
+	if (typeof found !== "string") children.set(key, found);
+	return found;
 }
 
 /** Somebody may have removed it from its lower. */
@@ -64,16 +70,17 @@ export function childrenOf({ memory }: Engine, directory: Node): Map<string, Nod
 	return directory.children;
 }
 
-function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | null {
-	const found = findReals(engine, directory, name, 0);
-	if (found === null) return null;
+function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | Vacancy {
+	const found = searchStack(engine, directory, name, 0);
+	if (typeof found === "string") return found;
 	let taken = false;
 	try {
 		const node = nodeOf(engine, found);
 		taken = true;
 		if (node === null) {
 			closeAll(found);
-			return null;
+			// a lower file whose index entry says that it is gone: upper has nothing there
+			return "none";
 		}
 		if (node.stat === null && (node.reals === found.reals || node.top.key === found.reals[0].key)) noteStat(engine, node, found.stat);
 		found.reals.forEach((real, i) => {

@@ -94,10 +94,25 @@ export function findInStack(
 let seen = new Stat();
 
 export function findReals(engine: Engine, directory: { readonly reals: readonly Real[] }, name: Uint8Array, from: number): Found | null {
+	const found = searchStack(engine, directory, name, from);
+	return typeof found === "string" ? null : found;
+}
+
+/** What upper itself holds under a name that the overlay does not show. */
+export type Vacancy = "none" | "whiteout";
+
+/** As findReals, but says of a name that there is none of what upper has in its place. */
+export function searchStack(
+	engine: Engine,
+	directory: { readonly reals: readonly Real[] },
+	name: Uint8Array,
+	from: number,
+): Found | Vacancy {
 	const search: Search = { name, path: null };
 	const reals: Real[] = [];
 	const fds: number[] = [];
 	let top: Stat | null = null;
+	let vacancy: Vacancy = "none";
 	let parents = directory.reals;
 	let fd = -1;
 	try {
@@ -110,10 +125,12 @@ export function findReals(engine: Engine, directory: { readonly reals: readonly 
 				// most names are those of files, or are not there: no descriptor is opened for that
 				const path = engine.descriptors.path(parent);
 				const status = parent.layer.statAt(path, search.name, seen);
-				if (parent.layer.isUpper) engine.memory.upperEntry = status < 0 ? "none" : isWhiteoutStat(seen) ? "whiteout" : "object";
 				if (status === -ERRNO.ENOENT) continue;
 				must(status, "Cannot look a name of a layer up");
-				if (isWhiteoutStat(seen)) break;
+				if (isWhiteoutStat(seen)) {
+					if (parent.layer.isUpper) vacancy = "whiteout";
+					break;
+				}
 				if (seen.type !== FileType.dir && top !== null) break;
 				known = seen;
 				seen = new Stat();
@@ -123,7 +140,6 @@ export function findReals(engine: Engine, directory: { readonly reals: readonly 
 			}
 			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search, search.path);
 			fd = hit.fd;
-			if (parent.layer.isUpper && fd < 0) engine.memory.upperEntry = "none";
 			if (fd < 0) {
 				if (hit.isEnd) break;
 				continue;
@@ -131,8 +147,10 @@ export function findReals(engine: Engine, directory: { readonly reals: readonly 
 			const stat = known ?? new Stat();
 			if (known === null) must(parent.layer.stat(fd, stat), "Cannot read attributes in a layer");
 			const isWhiteout = isWhiteoutInode(fd, stat, hit.hasXattrWhiteouts ? engine.xattr.whiteout : null);
-			if (parent.layer.isUpper) engine.memory.upperEntry = isWhiteout ? "whiteout" : "object";
-			if (isWhiteout) break;
+			if (isWhiteout) {
+				if (parent.layer.isUpper) vacancy = "whiteout";
+				break;
+			}
 			if (stat.type !== FileType.dir) {
 				if (top !== null) break;
 				const found = { reals: [realOfHit(parent, search, fd, stat)], fds: [fd], stat };
@@ -153,7 +171,7 @@ export function findReals(engine: Engine, directory: { readonly reals: readonly 
 			}
 		}
 		if (fd >= 0) close(fd);
-		return top === null ? null : { reals, fds, stat: top };
+		return top === null ? vacancy : { reals, fds, stat: top };
 	} catch (error) {
 		if (fd >= 0) close(fd);
 		for (const open of fds) close(open);

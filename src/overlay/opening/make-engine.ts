@@ -48,7 +48,7 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 		dataFiles: keep(new DataFiles(place.folder, layers.dataLowers)),
 		partials: null,
 		changeKey: null,
-		memory: { clock: () => performance.now(), now: 0, changes: 0, upperEntry: "none", doubts: 0 },
+		memory: { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 },
 		patience: null,
 	};
 	const held = new Set([...stack, ...layers.dataLowers]);

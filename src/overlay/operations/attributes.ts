@@ -59,6 +59,7 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 	if (guard !== undefined && (guard.sec !== stat.ctimeSec || guard.nsec !== stat.ctimeNsec)) {
 		throw new OverlayError("notsync", "The object was changed meanwhile");
 	}
+	if (change.umask !== undefined) throw new OverlayError("inval", "A umask counts only for what is being made");
 	if (Object.keys(change).length === 0) return;
 	const { rights } = writableOf(engine).layer;
 	if (!rights.keepsOwners && isGivenAway(stat, change)) {

@@ -21,8 +21,8 @@ import { Plan } from "../journal/plan.ts";
 import { giveId } from "../journal/steps.ts";
 import type { Writable } from "../journal/writable.ts";
 import type { Listings } from "../listing/listing.ts";
-import { lookupChild, nodeFor } from "../lookup/objects.ts";
-import { upperEntry } from "../lookup/stack-search.ts";
+import { lookupChild, lookupPlace, nodeFor } from "../lookup/objects.ts";
+import { upperEntry, type Vacancy } from "../lookup/stack-search.ts";
 import { noteStat, statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOf } from "../nodes/reals.ts";
@@ -55,7 +55,7 @@ export function checkCreate(engine: Engine, directory: Node, name: Uint8Array, w
 	return stat;
 }
 
-/** Makes a new object: in place, or built in work with all its attributes and published by one rename. `isFree`: the name was looked up, and leads to nothing. */
+/** Makes a new object: in place, or built in work with all its attributes and published by one rename. `vacancy`: the name was looked up, and leads to nothing. */
 export function createObject(
 	engine: Engine,
 	listings: Listings,
@@ -64,13 +64,14 @@ export function createObject(
 	who: Credentials,
 	maker: Maker,
 	wanted: SetAttributes,
-	isFree = false,
+	vacancy: Vacancy | null = null,
 ): Node {
 	const parentStat = checkCreate(engine, directory, name, who);
 	const isInUpper = directory.isUpper;
-	if (!isFree && lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
+	const place = vacancy ?? lookupPlace(engine, directory, name);
+	if (typeof place !== "string") throw new OverlayError("exist", "The name exists");
 	const writable = writableOf(engine);
-	const isUntaken = !isInUpper || engine.memory.upperEntry === "none";
+	const isUntaken = !isInUpper || place === "none";
 	ensureUpper(engine, directory);
 	const birth = inherit(engine, directory, parentStat, who, maker.type, wanted);
 	const isPlain = birth.access === null && birth.defaultAcl === null;
@@ -181,7 +182,7 @@ function inherit(engine: Engine, directory: Node, parent: Stat, who: Credentials
 			mode = inherited.mode;
 			access = inherited.access;
 			if (type === FileType.dir) defaultAcl = acl;
-		}
+		} else if (wanted.umask !== undefined) mode &= ~(wanted.umask & 0o777);
 	}
 	if (isSetgid && type === FileType.dir) mode |= S_ISGID;
 	else if ((mode & S_ISGID) !== 0 && !mayChoose && type !== FileType.dir && who.gid !== gid && !who.gids.includes(gid)) mode &= ~S_ISGID;

@@ -225,7 +225,7 @@ test("an ACL sets the mode, grants, is inherited, and is taken from its owner al
 	assert.equal(mode("dir"), "755");
 	const dir = overlay.lookup(overlay.root, Buffer.from("dir"), ROOT);
 	assert.ok(dir !== null);
-	overlay.create(dir, Buffer.from("new"), ROOT, { mode: "guarded", attributes: { mode: 0o660 } });
+	overlay.create(dir, Buffer.from("new"), ROOT, { mode: "guarded", attributes: { mode: 0o660 } }).object;
 	assert.deepEqual(list("dir/new"), [ACCESS]);
 	assert.equal(await set("dir", DEFAULT, Buffer.alloc(0), OWNER), "ok", "an empty value removes");
 	assert.equal(await remove("dir", DEFAULT), "ok", "of a directory in upper that has none");

@@ -6,7 +6,7 @@ import { ERRNO } from "../../linux/errno.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { CAPABILITY_XATTR, getXattr, listXattrs, VALUE_BYTES_MAX } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import { type Credentials, FileType } from "../../vfs/operations.ts";
+import { type Credentials, FileType, type SetXattrMode } from "../../vfs/operations.ts";
 import { failed } from "../../vfs/system-errors.ts";
 import { changeUpper } from "../copy-up/copy-up.ts";
 import { demand, inGroup, isSuperuser, MAY } from "../engine/access.ts";
@@ -16,9 +16,6 @@ import { ACL_ACCESS, ACL_DEFAULT, judgeAcl, withOwnerOf } from "../format/posix-
 import type { ObjectChange } from "../journal/steps.ts";
 import { statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
-
-/** As the flags of setxattr(2): "create" refuses a name that is there ("exist"), "replace" one that is not ("noattr"). */
-export type SetXattrMode = "any" | "create" | "replace";
 
 /** XATTR_NAME_MAX of Linux. */
 const NAME_BYTES_MAX = 255;

@@ -9,12 +9,14 @@ import { fileSystemFigures } from "../../linux/file-system.ts";
 import type { AddressedBytes } from "../../linux/memory.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, O } from "../../linux/open.ts";
+import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { checkName, isDot, isDotDot } from "../../vfs/names.ts";
 import {
 	type Attributes,
 	type ChangeKey,
 	type ContentRight,
+	type CreatedObject,
 	type CreateHow,
 	type Credentials,
 	type FileSystemStatus,
@@ -24,6 +26,7 @@ import {
 	type OverlayOperations,
 	type ReadResult,
 	type SetAttributes,
+	type SetXattrMode,
 	type Timespec,
 } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
@@ -38,7 +41,7 @@ import type { Answer } from "../journal/journal.ts";
 import { UNSIGNED } from "../journal/steps.ts";
 import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, type ListingMemory, Listings } from "../listing/listing.ts";
 import { loadNode, parentOf } from "../lookup/by-handle.ts";
-import { lookupChild } from "../lookup/objects.ts";
+import { lookupChild, lookupPlace } from "../lookup/objects.ts";
 import { statOf } from "../lookup/stat.ts";
 import { Node } from "../nodes/node.ts";
 import { asOverlayError } from "../nodes/reals.ts";
@@ -46,18 +49,12 @@ import { readData } from "../threads/read-data.ts";
 import { attributesOf, clearPrivilege, setAttributes } from "./attributes.ts";
 import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
 import type { Durability } from "./durability.ts";
-import {
-	getExtendedAttribute,
-	listExtendedAttributes,
-	removeExtendedAttribute,
-	type SetXattrMode,
-	setExtendedAttribute,
-} from "./extended-attributes.ts";
+import { getExtendedAttribute, listExtendedAttributes, removeExtendedAttribute, setExtendedAttribute } from "./extended-attributes.ts";
 import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
 import { exchangeObjects, renameObject } from "./rename.ts";
 
-/** Time stamps of an exclusive create hold the verifier; the sign bit is left out, so that every file system can keep them. */
-const VERIFIER_MASK = 0x7fffffff;
+/** Of a time stamp that every file system can keep. */
+const SECONDS_MASK = 0x7fffffff;
 
 /** One export: the union of its layers, as its front ends see it. */
 export class Overlay implements OverlayOperations {
@@ -191,17 +188,29 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null = null): Node {
-		return this.#made(key, FileType.reg, () => {
+	create(
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		how: CreateHow,
+		key: ChangeKey | null = null,
+	): CreatedObject & { object: Node } {
+		const outcome = { isFound: false };
+		const make = () => {
 			const node = directoryOf(directory);
 			checkName(name);
 			demand(this.engine, node, statOf(this.engine, node), who, MAY.execute);
 			const isLookedUp = how.mode !== "guarded" && !isDot(name) && !isDotDot(name);
-			const existing = isLookedUp ? lookupChild(this.engine, node, name) : null;
-			if (existing !== null) return this.#createExisting(existing, who, how);
-			const attributes = how.mode === "exclusive" ? exclusiveAttributes(how.verifier) : how.attributes;
-			return createObject(this.engine, this.listings, node, name, who, { type: FileType.reg }, attributes, isLookedUp);
-		});
+			const place = isLookedUp ? lookupPlace(this.engine, node, name) : null;
+			const attributes = how.mode === "exclusive" ? exclusiveAttributes(how) : how.attributes;
+			if (place === null || typeof place === "string") {
+				return createObject(this.engine, this.listings, node, name, who, { type: FileType.reg }, attributes, place);
+			}
+			outcome.isFound = how.mode !== "exclusive";
+			return this.#createExisting(place, who, how);
+		};
+		const object = this.#change(key, FileType.reg, make, outcome) as Node;
+		return { object, made: !outcome.isFound };
 	}
 
 	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null = null): Node {
@@ -278,7 +287,7 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	/** Lets two names change places (RENAME_EXCHANGE). NFS has no such request: for front ends that do. */
+	/** Lets two names change places (RENAME_EXCHANGE). */
 	exchange(
 		from: OverlayObject,
 		fromName: Uint8Array,
@@ -301,7 +310,7 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	/** The value of an extended attribute; "noattr" when there is none. NFSv3 has no requests for these: for front ends that do. */
+	/** The value of an extended attribute; "noattr" when there is none. */
 	getxattr(object: OverlayObject, who: Credentials, name: Uint8Array): Buffer {
 		return this.#run(() => getExtendedAttribute(this.engine, object as Node, who, name));
 	}
@@ -467,19 +476,28 @@ export class Overlay implements OverlayOperations {
 	}
 
 	/** Runs a change once: one that was answered before the last restart gets that answer again. `type` is that of the object it makes, if it makes one. */
-	#change(key: ChangeKey | null, type: FileType, operation: () => Node | null): Node | null {
+	#change(
+		key: ChangeKey | null,
+		type: FileType,
+		operation: () => Node | null,
+		outcome: { isFound: boolean } = { isFound: false },
+	): Node | null {
 		const { engine } = this;
 		if (key === null || engine.writable === null) return this.#run(operation);
 		const { journal } = engine.writable;
 		const before = journal.answered(key);
-		if (before !== null) return this.#answerAgain(before, type);
+		if (before !== null) {
+			outcome.isFound = before.isFound;
+			return this.#answerAgain(before, type);
+		}
 		engine.changeKey = key;
 		try {
 			const node = this.#run(operation);
-			journal.answer(key, { error: null, handle: node?.handle ?? null });
+			journal.answer(key, { error: null, handle: node?.handle ?? null, isFound: outcome.isFound });
 			return node;
 		} catch (error) {
-			if (error instanceof OverlayError && error.code !== "tryagain") journal.answer(key, { error: error.code, handle: null });
+			if (error instanceof OverlayError && error.code !== "tryagain")
+				journal.answer(key, { error: error.code, handle: null, isFound: false });
 			throw error;
 		} finally {
 			engine.changeKey = null;
@@ -508,9 +526,7 @@ export class Overlay implements OverlayOperations {
 	#createExisting(existing: Node, who: Credentials, how: CreateHow): Node {
 		writableOf(this.engine);
 		if (how.mode === "exclusive") {
-			const stat = statOf(this.engine, existing);
-			const { atime, mtime } = exclusiveAttributes(how.verifier) as { atime: Timespec; mtime: Timespec };
-			if (existing.type === FileType.reg && stat.atimeSec === atime.sec && stat.mtimeSec === mtime.sec) return existing;
+			if (existing.type === FileType.reg && hasVerifier(statOf(this.engine, existing), how.verifier)) return existing;
 			throw new OverlayError("exist", "The name exists");
 		}
 		if (existing.type === FileType.dir) throw new OverlayError("isdir", "The name exists and is a directory");
@@ -550,12 +566,27 @@ function regularFile(object: OverlayObject): Node {
 	return object as Node;
 }
 
-function exclusiveAttributes(verifier: Uint8Array): SetAttributes {
-	const bytes = Buffer.from(verifier);
-	return {
-		atime: { sec: bytes.readUInt32BE(0) & VERIFIER_MASK, nsec: 0 },
-		mtime: { sec: bytes.readUInt32BE(4) & VERIFIER_MASK, nsec: 0 },
-	};
+/** The stamps that keep a verifier: 31 bits of each half as seconds, the one left over as a nanosecond. */
+function verifierTimes(verifier: Uint8Array): readonly [atime: Timespec, mtime: Timespec] {
+	const bytes = Buffer.from(verifier.buffer, verifier.byteOffset, verifier.length);
+	const stamp = (half: number): Timespec => ({ sec: half & SECONDS_MASK, nsec: half >>> 31 });
+	return [stamp(bytes.readUInt32BE(0)), stamp(bytes.readUInt32BE(4))];
+}
+
+function exclusiveAttributes({ verifier, attributes }: CreateHow & { mode: "exclusive" }): SetAttributes {
+	if (attributes?.atime !== undefined || attributes?.mtime !== undefined) {
+		throw new OverlayError("inval", "The times of a file that is created exclusively keep the verifier");
+	}
+	const [atime, mtime] = verifierTimes(verifier);
+	return { ...attributes, atime, mtime };
+}
+
+/** Where the file system keeps whole seconds alone, 62 of the 64 bits have to do. */
+function hasVerifier(stat: Stat, verifier: Uint8Array): boolean {
+	const [atime, mtime] = verifierTimes(verifier);
+	const keepsNanoseconds = stat.atimeNsec !== 0 || stat.mtimeNsec !== 0;
+	const isSameRest = stat.atimeNsec === atime.nsec && stat.mtimeNsec === mtime.nsec;
+	return stat.atimeSec === atime.sec && stat.mtimeSec === mtime.sec && (isSameRest || !keepsNanoseconds);
 }
 
 /** Compares all bytes, however early they differ: the signature is among them. */

@@ -46,7 +46,7 @@ export async function handlesOfAllKinds(overlay: Overlay): Promise<Map<string, B
 		return at;
 	};
 	if (overlay.lookup(overlay.root, name("born"), ROOT) === null) {
-		overlay.create(overlay.root, name("born"), ROOT, { mode: "guarded", attributes: {} });
+		overlay.create(overlay.root, name("born"), ROOT, { mode: "guarded", attributes: {} }).object;
 		const directory = overlay.mkdir(overlay.root, name("born directory"), ROOT, {});
 		overlay.mknod(directory, name("socket"), ROOT, FileType.sock, 0, 0, {});
 		overlay.symlink(directory, name("symlink"), ROOT, name("target"), {});
@@ -75,7 +75,7 @@ export async function handlesOfAllKinds(overlay: Overlay): Promise<Map<string, B
 
 /** A file that is made and removed again: its handle is good, and its object gone. */
 export function goneHandle(overlay: Overlay): Buffer {
-	const handle = Buffer.from(overlay.create(overlay.root, name("short-lived"), ROOT, { mode: "guarded", attributes: {} }).handle);
+	const handle = Buffer.from(overlay.create(overlay.root, name("short-lived"), ROOT, { mode: "guarded", attributes: {} }).object.handle);
 	overlay.remove(overlay.root, name("short-lived"), ROOT);
 	return handle;
 }
