@@ -49,6 +49,7 @@ const missing = installPackages();
 step("build", join(root, "scripts/build.sh"));
 step("biome", process.execPath, join(root, "node_modules/@biomejs/biome/bin/biome"), "check", "--error-on-warnings", root);
 step("imports", process.execPath, join(root, "scripts/check-imports.mjs"));
+step("style", process.execPath, join(root, "scripts/check-style.mjs"));
 prepareVm();
 runTests();
 

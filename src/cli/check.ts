@@ -90,7 +90,7 @@ function show(report: CheckReport, repaired: number, left: number): void {
 	const lines = [
 		`upper: ${report.upper} (${report.state}), work: ${report.work}`,
 		`looked at: ${counts.directories} directories, ${counts.files} files and ${counts.whiteouts} whiteouts in upper, ${counts.copiedUp} copied up; ` +
-			`${counts.indexEntries} index entries, of which ${counts.tombstones} say that their object is gone`,
+			`${counts.indexEntries} index entries, ${counts.tombstones} for objects that are gone`,
 		`${left === 0 ? "no errors" : `errors: ${left}`}${repaired > 0 ? `, repaired: ${repaired}` : ""}${notes > 0 ? `, notes: ${notes}` : ""}`,
 	];
 	if (report.isLive) lines.push("the upper is in use at this moment: what was found may be a change that was being made");

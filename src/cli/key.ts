@@ -15,7 +15,7 @@ interface KeyArguments extends LayerArguments {
 
 const ROTATE_HELP = `
 
-Without --now no client notices anything: the new key verifies, and the one that signs stays, since a client that gets other bytes for
+Without --now no client notices anything: the new key verifies, and the signing key stays, since a client that gets other bytes for
 
 an object takes it for another one. With --now they do. See "Keys" in docs/operations.md.
 

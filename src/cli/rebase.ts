@@ -21,7 +21,7 @@ const EXAMPLES = `
 Example:
 
   holdfast rebase --lower /srv/image-b --was /srv/image-a --upper /srv/mine --same-by content
-      Afterwards /srv/mine is served over /srv/image-b. Handles of what is the same in both go on, those of all else are stale.
+      Afterwards /srv/mine is served over /srv/image-b. Handles of what is the same in both go on; all others are stale.
       With --same-by mtime+size (the default) nothing is read of the files. Both images have to be there, and neither is written to.`;
 
 const SHOWN = 50;
@@ -37,7 +37,7 @@ export function addRebase(program: Command): void {
 		.requiredOption("--upper <dir>", "the upper of the export")
 		.option("--work <dir>", "its work folder (default: UPPER.work beside it)")
 		.option("--lower <dir>", "a lower as it is to be; again for each, from the topmost down", collect, [])
-		.option("--was <dir>", "the lower that was in its place (default: the one that was served last)", collect, [])
+		.option("--was <dir>", "the lower that was in its place (default: as served last)", collect, [])
 		.addOption(new Option("--same-by <what>", "when a file is the same").choices(["mtime+size", "content"]).default("mtime+size"))
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)

@@ -17,7 +17,7 @@ Example:
 
   holdfast settle --lower /srv/golden --upper /srv/mine
       Afterwards no file of /srv/mine needs a lower for its data. The server does the same by itself, in the background, for files
-      that were written to; files of which only attributes or names were changed stay without data until they are settled.`;
+      that were written to; where only attributes or names were changed, files stay without data until they are settled.`;
 
 export function addSettle(program: Command): void {
 	const command = program

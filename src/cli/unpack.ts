@@ -11,7 +11,7 @@ const EXAMPLES = `
 
 Layers are numbered from the base: the first archive is unpacked to DIR/1, the second to DIR/2 and so on, in the order of an image's
 
-manifest. Whiteouts (.wh.NAME, .wh..wh..opq) become those of overlayfs. DIR is made if it is not there; nothing is overwritten, and after
+manifest. Whiteouts (.wh.NAME, .wh..wh..opq) become whiteouts of overlayfs. DIR is made if it is not there; nothing is overwritten, and after
 
 an error nothing is left.
 

@@ -4,7 +4,7 @@ import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { RecentMap } from "./recent-map.ts";
 
-test("whatever is set, used and deleted, the entries and their order are those of a list", () => {
+test("whatever is set, used and deleted, the entries and their order are as in a list", () => {
 	const step = fc.tuple(fc.constantFrom("set", "get", "use", "delete"), fc.integer({ min: 0, max: 7 }));
 	fc.assert(
 		fc.property(fc.array(step, { maxLength: 60 }), fc.integer({ min: 1, max: 6 }), (steps, max) => {

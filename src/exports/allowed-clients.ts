@@ -27,7 +27,7 @@ interface ParsedRule {
 const RANK_EVERYBODY = -1;
 const RANK_UNIX = 0;
 
-/** Finds the rule for a client among those of an export: the one whose clients are fewest, and of equals the first. */
+/** Finds the rule of an export for a client: the narrowest, and of equals the first. */
 export class AllowedClients {
 	/** As given. */
 	readonly rules: readonly ClientRule[];

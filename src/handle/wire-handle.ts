@@ -51,7 +51,7 @@ export class HandleSigner {
 	readonly #keys: ReadonlyMap<number, SipKey>;
 	readonly #provider: number;
 
-	/** `keys` holds every key that is still good, by its id; `keyId` names the one that signs. `provider`: of the root, which has no id. */
+	/** `keys` holds every key that is still good, by its id; `keyId` names the signing key. `provider`: of the root, which has no id. */
 	constructor(exportId: number, keys: ReadonlyMap<number, SipKey>, keyId: number, provider: number = PROVIDER_KERNEL) {
 		if (!keys.has(keyId)) throw new RangeError(`There is no key ${keyId} to sign handles with`);
 		this.exportId = exportId;

@@ -36,7 +36,7 @@ export function copyData(from: number, to: number, size: number): number {
 /** File systems that never share extents between two files. */
 const WITHOUT_CLONES = new Set(["ext4", "tmpfs", "f2fs"]);
 
-/** Whether a file of the one may be a clone of one of the other: cheap, and on the disk as soon as its name is. */
+/** Whether FICLONE may work between the two. A clone is O(1), and durable as soon as its name is. */
 export function mayShareExtents(from: FileSystem, to: FileSystem): boolean {
 	return from.device === to.device && !WITHOUT_CLONES.has(from.name);
 }

@@ -19,7 +19,7 @@ export interface HandleProvider {
 	countNames(handle: FileHandle, stat: Stat): void;
 	/** What the file id of an object was made of when it got its id, where its inode number is another since; null: its inode number is as good. */
 	birthOf(handle: FileHandle): Birth | null;
-	/** The place, among the layers of its home, of the one that an object lies in; null where its inode tells. */
+	/** Index of the object's layer within its home; null if the inode number tells it (kernel handles). */
 	placeInHome(handle: FileHandle): number | null;
 	/** How another thread finds an object where that is by its path; null: by its id, or it takes a search. */
 	trail(handle: FileHandle): Trail | null;

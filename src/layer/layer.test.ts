@@ -27,7 +27,7 @@ function refused(open: () => unknown, message: RegExp): void {
 	assert.throws(open, (error) => error instanceof LayerError && message.test(error.message));
 }
 
-test("directories of one file system share it, and those of two have one each", ROOT, (t) => {
+test("directories of one file system share it, and directories of two have one each", ROOT, (t) => {
 	const { folder, lower } = fixture(t);
 	const one = folder.mount("tmpfs", "one", 1);
 	const two = folder.mount("tmpfs", "two", 1);

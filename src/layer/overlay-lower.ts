@@ -13,11 +13,11 @@ import { LayerError } from "./layer-error.ts";
 /**
  * When an overlay of the kernel may be a lower. What a Linux 6.18 does was tried with real mounts:
  *
- * - It gives file handles only with `nfs_export=on`, and those hold over a remount. Each holds the uuid and the handle of the real inode,
- *   so it is 24 bytes longer than that one. A handle of the root of an overlay without an upper cannot be opened (ESTALE).
+ * - It gives file handles only with `nfs_export=on`, and they hold over a remount. Each holds the uuid and the handle of the real inode,
+ *   so it is 24 bytes longer than the real one. A handle of the root of an overlay without an upper cannot be opened (ESTALE).
  * - Two overlays over one lower give equal handles for different objects. What tells them apart is the uuid of the overlay, which
  *   `uuid=on` keeps in an xattr of its upper's root; without one there is nothing that a later start could know it by.
- * - Inode numbers last where all layers are on one file system, or with `xino=on`. Else those of directories are counted up from 1
+ * - Inode numbers last where all layers are on one file system, or with `xino=on`. Else numbers of directories are counted up from 1
  *   as they are met, and change when the cache is dropped. On btrfs they are not unique, since each subvolume counts for itself.
  * - Taking the handle of a directory copies directories up, into the upper of that overlay, where the kernel could otherwise not find the
  *   way back: where its layer is not the topmost lower of the directory above it, and below merged directories that are not in the index. A

@@ -29,7 +29,7 @@ function idOf(names: readonly Uint8Array[], last: Stat): FileHandle {
 
 const bytesOf = (path: string) => path.split("/").map((name) => Buffer.from(name, "latin1"));
 
-test("ids are those of the first version: clients keep them, and layers take them along", () => {
+test("ids are as in the first version: clients keep them, and layers take them along", () => {
 	const golden: readonly (readonly [string, Stat, string])[] = [
 		["a", DIRECTORY, GOLDEN[0]],
 		["etc/passwd", statOf(8, 1234, 1_700_000_000), GOLDEN[1]],

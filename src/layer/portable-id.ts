@@ -126,7 +126,7 @@ export function idBelow(directory: FileHandle, name: Uint8Array, stat: Stat): Fi
 	return { type: PORTABLE.path, bytes };
 }
 
-/** What of an id shows that the lower has changed: the bytes themselves. */
+/** The bytes of an id that show whether the lower has changed. */
 export function checkIn(id: Buffer): Buffer {
 	return id.subarray(CHECK_AT, DEPTH_AT);
 }

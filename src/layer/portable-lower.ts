@@ -22,7 +22,7 @@ const PLACES_MAX = 65_536;
 /** Names that a search looks at, and how long it takes, before it goes on elsewhere. */
 const INLINE_ENTRIES = 2048;
 const INLINE_MS = 5;
-/** Ids of which it is known that their search goes on elsewhere. */
+/** Ids whose search is known to go on elsewhere. */
 const FAR_MAX = 1024;
 const SLASH = 0x2f;
 /** S_IFDIR >> 12. */
@@ -30,9 +30,9 @@ const DIRECTORY = 4;
 
 /** Where an object of a lower is: a name in a directory. */
 class PathPlace {
-	/** The first bytes of the id. */
+	/** The first bytes of its id. */
 	readonly key: string;
-	/** Those of the directory. */
+	/** The first bytes of the id of its directory. */
 	readonly aboveKey: string;
 	readonly name: Buffer;
 	/** Its place, once somebody has asked for it. */

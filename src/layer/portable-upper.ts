@@ -57,7 +57,11 @@ export class PortableUpper implements HandleProvider {
 	/** Of directories, by their ids in hex. */
 	readonly #places = new RecentMap<string, DirectoryPlace>(NAMES_MAX);
 
-	/** `own`: a descriptor of `work/holdfast`. `xattr`: the name of the one for ids; `entryXattr`: of what an index entry says of its directory. */
+	/**
+	 * - `own`: a descriptor of `work/holdfast`.
+	 * - `xattr`: name of the xattr that holds an id.
+	 * - `entryXattr`: name of the xattr by which an index entry names its directory.
+	 */
 	constructor(root: number, own: number, xattr: string, entryXattr: string) {
 		this.#root = root;
 		this.#xattr = xattr;
@@ -223,13 +227,13 @@ export class PortableUpper implements HandleProvider {
 		return this.#linkInstead(fd, keyOf(known.id)) < 0 ? "lost" : "linked";
 	}
 
-	/** Gives what can carry no id the one of a file that was a copy of it. 0, or the negated error number. */
+	/** Gives an inode that can carry no id the id of a file that was a copy of it. 0, or the negated error number. */
 	linkLost(fd: number, id: FileHandle): number {
 		const noted = this.#noteInode(fd, id, this.#births.get(keyOf(id)) ?? null);
 		return noted < 0 ? noted : this.#linkInstead(fd, keyOf(id));
 	}
 
-	/** Ids of what can carry none, but for those that are known, with what their inodes look like (`lookOf`). */
+	/** Ids of inodes that can carry none, without the known ones, with what the inodes look like (`lookOf`). */
 	others(known: ReadonlySet<string>): { readonly id: FileHandle; readonly look: string }[] {
 		const found: { readonly id: FileHandle; readonly look: string }[] = [];
 		this.#visitBare((fd, id, key) => {

@@ -10,7 +10,7 @@ import type { ReboundRow, ReboundRows } from "./rebound-rows.ts";
 
 const KNOWN_MAX = 65_536;
 
-/** What of a lower whose ids are paths it takes to go on with the ids of before. */
+/** The part of a lower with path ids that it takes to go on with the ids of before. */
 export interface PathLower {
 	pathIdOf(path: Buffer): FileHandle;
 	openRow(row: ReboundRow, flags: number): number;

@@ -24,7 +24,7 @@ const S_IXGRP = 0o010;
 
 const UNCHANGED = 0xffffffff;
 
-/** Owner and permission bits, those that are to be changed. */
+/** Owner and permission bits that are to be changed; what is absent stays. */
 export interface RightsChange {
 	readonly uid?: number | undefined;
 	readonly gid?: number | undefined;

@@ -65,7 +65,7 @@ test("an entry is told with its type and inode number, as lstat says them", (t) 
 	assert.equal(count, 4);
 });
 
-test("names are told byte by byte, from one byte to 255, and those that begin with dots are not taken for . and ..", (t) => {
+test("names are told byte by byte, from one byte to 255, and a name that begins with dots is not taken for . or ..", (t) => {
 	const { directory } = fixture(t);
 	const names = [
 		Buffer.from([0xff]),

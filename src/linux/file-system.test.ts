@@ -28,7 +28,7 @@ function fixture(context: TestContext) {
 const UUID_AT = { ext4: 1024 + 0x68, xfs: 32, btrfs: 0x10000 + 32 };
 
 for (const kind of ["ext4", "xfs", "btrfs"] as const) {
-	test(`the uuid of an ${kind} is the one that lies in its superblock`, { skip: cannotMount(kind) }, (t) => {
+	test(`the uuid of an ${kind} is that of its superblock`, { skip: cannotMount(kind) }, (t) => {
 		const { folder, open } = fixture(t);
 		const directory = open(folder.mount(kind));
 		const image = openSync(join(folder.path, `${kind}.img`), "r");
@@ -65,7 +65,7 @@ test("a file system without a uuid has 16 zero bytes, and a bad descriptor says 
 	assert.equal(fileSystemFigures(-1), -ERRNO.EBADF);
 });
 
-test("the figures of a file system are those that Node's statfs tells", { skip: needs("root") }, (t) => {
+test("the figures of a file system are as Node's statfs tells them", { skip: needs("root") }, (t) => {
 	const { folder, open } = fixture(t);
 	const path = folder.mount("tmpfs", "tmpfs", 3);
 	writeFileSync(join(path, "file"), Buffer.alloc(100_000));

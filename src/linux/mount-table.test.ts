@@ -9,7 +9,7 @@ import { openPrivateTree } from "./file-system.ts";
 import { mountOf, openWholeFileSystem, optionValue, parseMount } from "./mount-table.ts";
 import { close, O, openPath } from "./open.ts";
 
-test("a line of the mount table: optional fields are passed over, escapes are undone, options are those of the file system", () => {
+test("a line of the mount table: optional fields are passed over, escapes are undone, options are of the file system", () => {
 	const line =
 		"36 35 0:41 /a\\040b /mnt/c\\134d ro,noatime shared:1 master:2 - overlay o rw,lowerdir=/x\\054y:/z,upperdir=/\u00fc\\040,nfs_export=on";
 	const mount = parseMount(line);

@@ -6,7 +6,7 @@ import { fstat, mountId, Stat } from "./stat.ts";
 
 /** A line of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
 export interface Mount {
-	/** What of the file system is mounted: "/" is all of it. */
+	/** The directory of the file system that is mounted: "/" is all of it. */
 	readonly root: string;
 	/** Where. */
 	readonly point: string;

@@ -4,7 +4,7 @@ import { constants } from "node:fs";
 import { ERRNO } from "./errno.ts";
 import { arenaAddress, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 
-/** open(2) flags; those that differ between architectures come from Node. */
+/** open(2) flags; where they differ between architectures they come from Node. */
 export const O = {
 	rdonly: 0,
 	wronly: 1,

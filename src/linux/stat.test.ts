@@ -125,7 +125,7 @@ test("sameInode tells inodes apart by number and device", { skip: needs("root") 
 	assert.ok(!one.sameInode(two));
 });
 
-test("the device of an inode is the one that Node tells", (t) => {
+test("the device of an inode is what Node tells", (t) => {
 	const { directory } = fixture(t);
 	const stat = new Stat();
 	fstat(directory, stat);

@@ -18,7 +18,7 @@ export function entryBytes(cursor: ListCursor): number {
 	return ENTRY_BYTES + ((cursor.name.length + 3) & ~3);
 }
 
-/** `attributes` are those of the entry, where they are known. */
+/** `attributes`: of the entry, where they are known. */
 export function writeEntry(reply: XdrWriter, cursor: ListCursor, attributes: Attributes | null = null): void {
 	reply.bool(true);
 	if (attributes !== null) reply.u64(attributes.fileidHi, attributes.fileidLo);

@@ -331,7 +331,7 @@ export class Dispatcher {
 		waiting: WaitingRequest | null,
 	): void {
 		const { xid, programName } = this.#call;
-		// A rerun may have moved to a newer connection; the one that took the request goes on counting it.
+		// A rerun may have moved to a newer connection; the first one goes on counting it.
 		const bytesHeld = waiting?.bytesHeld ?? WAITING_OVERHEAD_BYTES;
 		const deferred = { connection: waiting?.connection ?? connection, entry, bytesHeld, xid };
 		if (waiting === null) connection.began(bytesHeld);

@@ -57,7 +57,7 @@ test("a request that still runs is not dropped", () => {
 	assert.equal(cache.find(cache.connected("a"), identity(1)), running);
 });
 
-test("of too many clients the one that was away the longest goes, and none that is connected", () => {
+test("of too many clients the longest away goes, and none that is connected", () => {
 	const cache = new DuplicateRequests<string>(() => 0, { clients: 2, entriesPerClient: 2, replyBytesPerClient: 1000 });
 	const connected = cache.connected("connected");
 	cache.finish(connected, cache.begin(connected, identity(1)), Buffer.from("reply"));

@@ -21,7 +21,7 @@ const NO_SLAB = new Slab({ bytes: Buffer.alloc(0), address: 0 });
 export class ReplyWriter extends XdrWriter {
 	readonly #pool: SlabPool;
 	#pieces: ReplyPiece[] = [];
-	/** Memory of the slabs that were taken and not given back, those that the socket still writes included. */
+	/** Memory of the slabs that were taken and not given back, also while the socket still writes them. */
 	heldBytes = 0;
 	#finishedStart = 0;
 

@@ -76,7 +76,7 @@ test("replies to all peers together are bounded: who has not read for the longes
 	assert.ok(taken() < 64 * MIB, `${taken()} bytes were allocated`);
 });
 
-test("of too many connections the one that was quiet the longest is closed", async (t) => {
+test("of too many connections the longest idle is closed", async (t) => {
 	const { connect, server } = await startServer(t, { limits: { connections: 3 } });
 	const [first, second, third] = [await connect(), await connect(), await connect()];
 	for (const client of [first, second, third]) await client.call(nfsCall(Nfs.null));

@@ -45,7 +45,7 @@ async function readAll(t: TestContext, options: Partial<NfsServerOptions>, conne
 
 test("replies arrive whole and in order, what the kernel takes at once and what has to wait for the peer", (t) => readAll(t, { allocate }));
 
-test("the same through the socket alone, with memory of which no address is known", (t) => readAll(t, { allocate: allocateForTest }));
+test("the same through the socket alone, with memory whose address is not known", (t) => readAll(t, { allocate: allocateForTest }));
 
 test("the same over a Unix socket", async (t) => {
 	const folder = mkdtempSync(join(tmpdir(), "holdfast-replies-"));

@@ -122,8 +122,8 @@ export class LayerWriter {
 	}
 
 	/**
-	 * A directory without an entry of its own, which only lies on the way to others, looks as in the layers below, of which it hides the
-	 * attributes. `below`: the same directory in those layers that show through here, from the topmost down.
+	 * An implied parent directory takes its attributes from the topmost lower layer that has it. `below`: the same directory in the layers
+	 * that show through here, from the topmost down.
 	 */
 	#finish(directory: Directory, fd: number, below: readonly number[], path: string[]): void {
 		const showsBelow = isOpaque(fd) ? [] : below;
@@ -193,7 +193,7 @@ export class LayerWriter {
 		this.#place(path, true).directory.attributes = attributes;
 	}
 
-	/** A new directory, in the place of what is no directory. One of which this layer has a whiteout too shows nothing of the layers below. */
+	/** A new directory, in the place of what is no directory. With a whiteout of its name in this layer it shows nothing of the layers below. */
 	#makeDirectory(parent: Place, path: EntryPath): Directory {
 		const name = path.at(-1) as string;
 		const isHidden = this.#typeOf(parent.fd, name) === FileType.chr && this.#isWhiteout();

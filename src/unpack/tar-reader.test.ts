@@ -222,7 +222,7 @@ test("tar reader: trees that GNU tar packs as v7, ustar, gnu and posix are read 
 				if (type === "directory") expected.set(key, { type, size: 0, mtime, mode: bits });
 				else expected.set(key, { type, size: data.length, mtime, mode: bits, content: Buffer.from(data).toString("latin1") });
 				if (type !== "file" || !hasLink) continue;
-				// the one that comes first has the content
+				// the first one has the content
 				linkSync(pathOf(place), join(top, `f/zz-link ${expected.size}`));
 				expected.set(`./f/zz-link ${expected.size}`, { mtime, mode: bits });
 			}

@@ -226,9 +226,9 @@ async function readEntry(
 
 	let sparse: SparseMap | null = null;
 	if (header.type === "S" || isSparse(pax)) {
-		sparse = header.type === "S" ? await readOldSparseMap(block, stored.reader) : await readPaxSparseMap(pax, stored.reader, size);
-		const mapped = sparse?.extents.reduce((sum, { length }) => sum + length, sparse.mapBytes);
-		if (sparse === null || type !== "file" || mapped !== size) {
+		const map = header.type === "S" ? await readOldSparseMap(block, stored.reader) : await readPaxSparseMap(pax, stored.reader, size);
+		if (type === "file") sparse = soundMap(map, size);
+		if (sparse === null) {
 			throw refuse("it is a sparse file whose map is damaged, or of an unknown form; get it again, or pack it without --sparse");
 		}
 		stored.passed(sparse.mapBytes);
@@ -250,8 +250,6 @@ async function readEntry(
 	const mtime = time("mtime") ?? (Number.isNaN(header.mtime) ? undefined : { sec: header.mtime, nsec: 0 });
 	if (mtime === undefined) throw refuse("its mtime is no time; the archive is damaged");
 	if (!(header.mode >= 0)) throw refuse("its mode is no number; the archive is damaged");
-	const xattrs = new Map<string, Buffer>();
-	for (const [key, value] of records) if (key.startsWith(XATTR_KEY)) xattrs.set(key.slice(XATTR_KEY.length), value);
 	const fileSize = type === "file" ? (sparse?.size ?? size) : 0;
 	return {
 		name,
@@ -267,10 +265,22 @@ async function readEntry(
 		atime: time("atime"),
 		major: header.major,
 		minor: header.minor,
-		xattrs,
+		xattrs: xattrsIn(records),
 		hasTextAcl: records.has("SCHILY.acl.access") || records.has("SCHILY.acl.default"),
 		content: stored.pieces(sparse?.extents ?? [{ offset: 0, length: fileSize }]),
 	};
+}
+
+function xattrsIn(records: PaxRecords): Map<string, Buffer> {
+	const xattrs = new Map<string, Buffer>();
+	for (const [key, value] of records) if (key.startsWith(XATTR_KEY)) xattrs.set(key.slice(XATTR_KEY.length), value);
+	return xattrs;
+}
+
+/** Null for a map that does not add up to the bytes that are stored. */
+function soundMap(map: SparseMap | null, size: number): SparseMap | null {
+	const mapped = map?.extents.reduce((sum, { length }) => sum + length, map.mapBytes);
+	return mapped === size ? map : null;
 }
 
 function typeOf(flag: string, name: Buffer, refuse: (reason: string) => Error): TarEntryType {

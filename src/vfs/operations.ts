@@ -185,7 +185,7 @@ export interface OverlayOperations {
 	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard: Timespec | undefined, key: ChangeKey | null): void;
 	/** Null when there is no such name. */
 	lookup(directory: OverlayObject, name: Uint8Array, who: Credentials): OverlayObject | null;
-	/** Of the bits asked for (`Access`), those that are granted. */
+	/** The granted ones of the bits asked for (`Access`). */
 	access(object: OverlayObject, who: Credentials, wanted: number): number;
 	readlink(object: OverlayObject): Buffer;
 	/** Reads up to `length` bytes at `offset` into `into.bytes` from index `at` on. */

@@ -400,7 +400,7 @@ for (const fileSystem of fileSystems) {
 		await it.stop();
 		const original = `${lower} of before`;
 		renameSync(lower, original);
-		const another = new RegExp(`${lower} is not the one that was there before`);
+		const another = new RegExp(`${lower} is not the lower that was there before`);
 		execFileSync("cp", ["-a", original, lower]);
 		assertRefusedToStart(it, another);
 		rmSync(lower, { recursive: true });
@@ -473,10 +473,10 @@ for (const fileSystem of ["ext4", "xfs", "btrfs"] satisfies FileSystem[]) {
 			[[a], /there were 2 of them, counted from the top, and number 2 is missing/],
 			[[b], /there were 2 of them, counted from the top, and number 1 is missing/],
 			[[b, a], new RegExp(`${b} was number 2 from the top before`)],
-			[[a, c], new RegExp(`${c} is not the one that was there before`)],
-			[[c, b], new RegExp(`${c} is not the one that was there before`)],
-			[[a, b, c], new RegExp(`${c} is not the one that was there before.*there were 2 of them`)],
-			[[c], new RegExp(`${c} is not the one that was there before.*there were 2 of them`)],
+			[[a, c], new RegExp(`${c} is not the lower that was there before`)],
+			[[c, b], new RegExp(`${c} is not the lower that was there before`)],
+			[[a, b, c], new RegExp(`${c} is not the lower that was there before.*there were 2 of them`)],
+			[[c], new RegExp(`${c} is not the lower that was there before.*there were 2 of them`)],
 		] satisfies [string[], RegExp][]) {
 			it.lowers.splice(0, it.lowers.length, ...lowers);
 			assertRefusedToStart(it, sentence);

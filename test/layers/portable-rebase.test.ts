@@ -236,7 +236,7 @@ for (const sameBy of ["mtime+size", "content"] as const) {
 			user,
 		});
 		assert.equal(old.code, 1);
-		assert.match(old.stderr, /is not the one that was there before/);
+		assert.match(old.stderr, /is not the lower that was there before/);
 
 		let second = await serve("b");
 		const lost = new Set([...LOST_BY_NATURE, changed, `dir/${changed}`]);

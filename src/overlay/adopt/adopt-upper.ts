@@ -60,7 +60,7 @@ interface Claimant {
 	readonly home: Home;
 }
 
-/** A name of upper that has something below it in the lowers; `shown` is what of that is seen through it all the same. */
+/** A name of upper that has something below it in the lowers; `shown` is the part of it that is seen all the same. */
 interface Cover {
 	readonly parents: readonly Real[];
 	readonly name: Buffer;
@@ -558,7 +558,7 @@ class UpperAdopter {
 		this.report.tombstones++;
 	}
 
-	/** The link count of a copied up file: its names in upper, and those that only a lower shows. Without any it is gone. */
+	/** The link count of a copied up file: its names in upper, and the names that only a lower shows. Without any it is gone. */
 	#recount(entry: string, identity: Identity, fd: number, stat: Stat): void {
 		if (isWhiteoutStat(stat) || stat.type === FileType.dir) return;
 		const lower = new Stat();
@@ -601,7 +601,7 @@ class UpperAdopter {
 		this.report.metacopies++;
 	}
 
-	/** Lower files of several names, of which upper hides some. */
+	/** Lower files of several names, some hidden by upper. */
 	#recountUntouched(): void {
 		const lower = new Stat();
 		for (const [entry, hidden] of this.#hiddenNames) {

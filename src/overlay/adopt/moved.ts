@@ -33,7 +33,7 @@ export function notePlace(writable: Writable, folder: string): void {
 	writeDurably(join(folder, PLACE_FILE), Buffer.from(placeOf(writable)));
 }
 
-/** Whether upper and work are copies of those that were served last, so that inode numbers, and perhaps links between the two, are others. */
+/** Whether upper and work are copies of what was served last, so that inode numbers, and perhaps links between the two, are others. */
 export function isMoved(writable: Writable, folder: string): boolean {
 	const path = join(folder, PLACE_FILE);
 	return !existsSync(path) || readFileSync(path, "utf8") !== placeOf(writable);

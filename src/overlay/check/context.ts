@@ -39,7 +39,7 @@ export class Check {
 	readonly places: Places;
 	readonly findings = new Findings();
 	readonly counts: CheckCounts = { directories: 0, files: 0, whiteouts: 0, indexEntries: 0, tombstones: 0, copiedUp: 0 };
-	/** The lowers are those that the upper was made with: what they do not have is gone, and not just elsewhere. */
+	/** The upper was made with these lowers: what they do not have is gone, and not just elsewhere. */
 	readonly isProven: boolean;
 	/** Nothing is repaired over layers that our registry knows to be other ones, where all that is right looks wrong. */
 	readonly mayRepair: boolean;

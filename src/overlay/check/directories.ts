@@ -45,7 +45,7 @@ function judgeDoubles(check: Check, index: ReadonlyMap<string, IndexEntry>): voi
 	}
 }
 
-/** The one that the index names, else the one without a redirect, comes first. */
+/** First the directory that the index names, then one without a redirect. */
 function rank(named: ReadonlySet<string>, place: Place): number {
 	return (named.has(place.upper?.key ?? "") ? 2 : 0) + (place.isRedirected ? 0 : 1);
 }

@@ -50,7 +50,7 @@ function readRecord(check: Check, folder: string, name: string): string | null {
 	return value?.toString("latin1") ?? null;
 }
 
-/** Records of files that have no or only a part of their data: the next start drops those that are of no use, and these harm nobody. */
+/** Records of files that have no or only a part of their data: the next start drops the useless ones, and they harm nobody. */
 export function examinePartial(check: Check): void {
 	if (!check.isOurs) return;
 	for (const folder of ["data", "partial"] as const) {

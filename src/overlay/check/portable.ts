@@ -112,7 +112,7 @@ class PortableCheck {
 				"error",
 				"lowers-differ",
 				"work/holdfast/registry",
-				"The lowers are not those that this upper was served with, in that order. Name those, or put new ones in their place with holdfast rebase.",
+				"The lowers are not the lowers that this upper was served with, in that order. Name them, or put new ones in their place with holdfast rebase.",
 			);
 		}
 		this.#walk();

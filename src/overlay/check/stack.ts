@@ -8,7 +8,7 @@ import type { LayerRecord, Registry } from "../work/registry.ts";
 import type { Check } from "./context.ts";
 import type { CheckedLayers } from "./layers.ts";
 
-/** Whether the lowers are those that the upper was made with: as our registry has them, or by the kernel's mark on upper's root. */
+/** Whether the upper was made with these lowers: as our registry has them, or by the kernel's mark on upper's root. */
 export function hasProvenLowers({ registry, registryFailure, upper, lowers, xattr }: CheckedLayers): boolean {
 	if (registryFailure !== null) return false;
 	if (registry !== null) return areLowersOf(registry, lowers) && isLayerOf(registry, upper, registry.upper ?? undefined);
@@ -58,7 +58,8 @@ function isRecordOf(record: Buffer, layer: Layer): boolean {
 
 function examineRegistry(check: Check, registry: Registry, upper: Layer, lowers: readonly Layer[], xattr: OverlayXattrs): void {
 	if (!areLowersOf(registry, lowers)) {
-		const message = "The lowers are not those that this upper was served with, in that order. Name those; over others nothing is repaired.";
+		const message =
+			"The lowers are not the lowers that this upper was served with, in that order. Name them; over others nothing is repaired.";
 		check.error("lowers-differ", "work/holdfast/registry", message);
 	}
 	const mark = getXattr(upper.root, xattr.identity);

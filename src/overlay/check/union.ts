@@ -75,7 +75,7 @@ interface Search {
 	path: readonly Buffer[] | null;
 }
 
-/** What of a directory's marks turns or ends a search. */
+/** The marks of a directory that turn or end a search. */
 interface Marks {
 	readonly isOpaque: boolean;
 	readonly hasXattrWhiteouts: boolean;
@@ -246,7 +246,7 @@ export interface Rung {
 	readonly key: string;
 }
 
-/** Turns a search to where a redirect leads; `rest` is what of the present path lies behind it. False: it leads nowhere. */
+/** Turns a search to where a redirect leads; `rest` is the part of the present path behind it. False: it leads nowhere. */
 function turn(search: Search, redirect: Buffer, rest: readonly Buffer[]): boolean {
 	const names = parseRedirect(redirect);
 	if (names === null) return false;

@@ -20,7 +20,7 @@ import { notedData, noteOrigin } from "./partial.ts";
 import { handle, inodeKey, type LowerDirectory, type LowerFound, OpenStack, type Place } from "./union.ts";
 import { longRedirectOf } from "./work.ts";
 
-/** An upper file of several links, one of which may be its index entry. */
+/** An upper file of several links; its index entry may be one of them. */
 export interface UpperFile {
 	readonly handle: FileHandle;
 	readonly path: string;

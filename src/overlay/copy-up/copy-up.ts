@@ -283,7 +283,7 @@ function mark(engine: Engine, fd: number, source: Real, stat: Stat): void {
 }
 
 /**
- * Owner, extended attributes with ACLs, mode and times, as they are on the source. The overlay's own xattrs stay behind; those that a
+ * Owner, extended attributes with ACLs, mode and times, as they are on the source. The overlay's own xattrs stay behind; what a
  * second overlay on top keeps there, escaped, are content.
  */
 export function copyMetadata(layer: Pick<Layer, "xattr" | "rights">, from: number, to: number, stat: Stat): void {
@@ -343,7 +343,7 @@ export function markImpure(engine: Engine, directory: Node): void {
 	must(setXattr(fd, engine.xattr.impure, YES), "Cannot mark a directory as impure");
 }
 
-/** A name by which a lower file can be published: the last one seen, or the one that the kernel remembers, if it still leads here. */
+/** A name by which a lower file can be published: the last one seen, or what the kernel remembers, if it still leads here. */
 function placeOf(engine: Engine, node: Node): { readonly parent: Node; readonly name: Buffer } | null {
 	return seenPlace(engine, node) ?? rememberedPlace(engine, node);
 }

@@ -51,7 +51,7 @@ export class DataFiles {
 		return this.#map.isMarked(recordOf(file));
 	}
 
-	/** Records of the files of which something is known. */
+	/** Records of the files that have an entry. */
 	list(): Buffer[] {
 		return this.#map.list();
 	}
@@ -82,7 +82,7 @@ export class DataFiles {
 	}
 }
 
-/** What of an engine it takes to find the data of a file. */
+/** The part of an engine that it takes to find the data of a file. */
 export interface DataContext {
 	readonly layers: readonly Layer[];
 	readonly xattr: OverlayXattrs;

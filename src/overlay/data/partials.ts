@@ -28,7 +28,7 @@ import { emptyBits, type Flight, PartialFile } from "./partial-file.ts";
 export interface PartialLimits {
 	/** Smaller files are copied whole before the first write is answered. */
 	readonly bytesMin: number;
-	/** What of a file is copied at least, when a part of it is needed. */
+	/** The least that is copied of a file when a part of it is needed. */
 	readonly granuleBytes: number;
 	/** Copy the rest in the background. */
 	readonly fills: boolean;
@@ -60,7 +60,7 @@ const RETRY_MS = 30_000;
 /** Makes what was written through a descriptor stable; 0, or the negated error number. */
 export type Flush = (fd: number) => Promise<number>;
 
-/** What of an engine partial files work with. */
+/** The part of an engine that partial files work with. */
 export interface PartialsContext extends DataContext, Threads {
 	readonly writable: UpperState | null;
 	readonly nodes: NodeCache;
@@ -68,7 +68,7 @@ export interface PartialsContext extends DataContext, Threads {
 
 /**
  * The files of upper that were written to before all of their data was copied up. Bytes go into the upper file itself, which stays marked
- * as metacopy, so that the kernel too would show the lower's; what of them counts is in a record of our own (`work/holdfast/partial`).
+ * as metacopy, so that the kernel too would show the lower's; a record of our own says which of them count (`work/holdfast/partial`).
  * In memory are all of them, however many objects are: there is one for each large file that was written to lately.
  */
 export class Partials {
@@ -114,7 +114,7 @@ export class Partials {
 		return [...this.#files.values()];
 	}
 
-	/** Learns of the files that an earlier run has left, and takes away what is left of those that are complete or gone. */
+	/** Learns of the files that an earlier run has left, and takes away the records of files that are complete or gone. */
 	load(): void {
 		const { writable } = this.#engine;
 		if (writable === null) return;

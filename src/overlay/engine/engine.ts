@@ -16,7 +16,7 @@ import type { Offload } from "../threads/offload.ts";
 import type { Patience } from "../threads/patience.ts";
 import type { RecordMap } from "../work/record-map.ts";
 
-/** What of an export can be written, or "rofs". */
+/** The part of an export that can be written; OverlayError "rofs" where there is no upper. */
 export function writableOf(engine: Engine): Writable {
 	if (engine.writable === null) throw new OverlayError("rofs", "This export has no upper: it is read-only");
 	return engine.writable;
@@ -43,7 +43,7 @@ export interface Engine {
 	readonly nodes: NodeCache;
 	readonly descriptors: DescriptorCache;
 	readonly offload: Offload;
-	/** The reverse of the redirects of lowers that once were uppers: from a lower directory to the one that takes it along. */
+	/** The reverse of the redirects of lowers that once were uppers: from a lower directory to the directory that takes it along. */
 	readonly redirects: RecordMap;
 	readonly dataFiles: DataFiles;
 	/** Null where nothing can be written. */

@@ -12,7 +12,7 @@ const ORIGIN_ID = Buffer.from("0e00000072e4219f", "hex");
 const KERNEL_UPPER = Buffer.from("00fb1d0401d0276a80dca942108bc5c5af6555469a0108000063521530", "hex");
 const UPPER_ID = Buffer.from("0108000063521530", "hex");
 
-test("records are, byte by byte, those that the kernel writes", () => {
+test("records are, byte by byte, as the kernel writes them", () => {
 	assert.equal(encodeRecord(UUID, { type: 1, bytes: ORIGIN_ID }, false).toString("hex"), KERNEL_ORIGIN.toString("hex"));
 	assert.equal(encodeRecord(UUID, { type: 1, bytes: UPPER_ID }, true).toString("hex"), KERNEL_UPPER.toString("hex"));
 	// on a file system without a uuid, as root's may be

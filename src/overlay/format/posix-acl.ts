@@ -38,7 +38,7 @@ function encode(entries: readonly Entry[]): Buffer {
 }
 
 const NO_ID = 0xffffffff;
-/** In this order, each tag once but those of named users and groups. */
+/** In this order, each tag once; only the tags of named users and groups repeat. */
 const ORDER: readonly number[] = [TAG.userObj, TAG.user, TAG.groupObj, TAG.group, TAG.mask, TAG.other];
 
 /**

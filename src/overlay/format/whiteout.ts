@@ -27,8 +27,8 @@ export function isWhiteoutName(directory: number, name: Uint8Array | string, sta
 }
 
 /**
- * Whether an entry of a directory, with the type that its listing gives (0: unknown), is a whiteout of either form. `xattr`: the name of
- * the one that marks them, or null where the directory has none of those. `stat` is scratch.
+ * Whether an entry of a directory, with the type that its listing gives (0: unknown), is a whiteout of either form. `xattr`: the name
+ * that marks an empty file as a whiteout, or null where the directory has no such whiteouts. `stat` is scratch.
  */
 export function isWhiteoutEntry(directory: number, name: Uint8Array, type: number, xattr: string | null, stat: Stat): boolean {
 	const mayBe = type === FileType.chr || type === 0 || (type === FileType.reg && xattr !== null);

@@ -71,7 +71,7 @@ function fixture(context: TestContext) {
 	let now = START;
 	let journal: Journal | null = null;
 	folder.beforeRemoval(() => journal?.close());
-	/** Two steps, each of which shows: the file gets a name of arbitrary bytes, and then an xattr. */
+	/** Two steps that show: the file gets a name of arbitrary bytes, and then an xattr. */
 	const name = Buffer.from([0x66, 0xff, 0x0a, 0x22, 0x80]);
 	const steps: Step[] = [
 		{ op: "move", inode: places.file, from: "work", fromName: "#0", to: places.upper, toName: name, flags: 0 },
@@ -253,7 +253,7 @@ test("answers are kept for a quarter of an hour, before and after a restart, and
 	assert.deepEqual(ringFiles(folder), []);
 });
 
-test("a client's ring goes round: its newest requests are known, those before are forgotten, over a restart too", ROOT, (t) => {
+test("a client's ring goes round: its newest requests are known, older ones are forgotten, over a restart too", ROOT, (t) => {
 	const { start, folder } = fixture(t);
 	let journal = start();
 	const handleOfRequest = (xid: number) => Buffer.from([xid & 0xff, xid >> 8]);
@@ -308,7 +308,7 @@ test("a record with any byte wrong, or cut, is forgotten, and no other one", ROO
 	truncateSync(path, 3 * RECORD_BYTES - 1);
 	const again = start();
 	assert.deepEqual([again.answered(request(0)), again.answered(request(1)), again.answered(request(2))], [ANSWERS[0], ANSWERS[1], null]);
-	// the next record takes the place of the one that was cut
+	// the next record takes the place of the cut one
 	again.answer(request(9), ANSWERS[3]);
 	assert.deepEqual(start().answered(request(9)), ANSWERS[3]);
 });
@@ -464,7 +464,7 @@ test("a further client has to wait while all others may still ask, and then take
 		for (let client = 0; client < clients; client++) assert.deepEqual(journal.answered(from(client)), ANSWERS[1]);
 		journal = start();
 	}
-	// the one that has been silent for longest, and no other
+	// the longest silent, and no other
 	setTime(START + RETENTION_MS);
 	journal.answer(from(1000), ANSWERS[2]);
 	assert.deepEqual(journal.answered(from(1000)), ANSWERS[2]);

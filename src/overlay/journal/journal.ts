@@ -38,7 +38,7 @@ const RETENTION_MS = 15 * 60 * 1000;
 
 /** File systems that commit all metadata in the order in which it was changed, whoever asks for a commit. */
 const IN_ORDER = new Set(["ext4", "xfs", "btrfs", "f2fs"]);
-/** What of an intent every one of them takes as an xattr, beside what is there already. */
+/** Length of an intent that fits into an xattr on each of them, beside the xattrs that are there already. */
 const XATTR_BYTES_MAX = 2048;
 
 /**
@@ -422,7 +422,7 @@ function readPlainFile(path: string): Buffer {
 	return stat.isFile() && stat.size <= FILE_BYTES_MAX ? readFileSync(path) : Buffer.alloc(0);
 }
 
-/** What of a file was ever written: allocated space that was not counts as a hole, so that a start reads no more than it has to. */
+/** The parts of a file that were ever written. Allocated space counts as a hole until then, so a start reads no more than it has to. */
 function* writtenParts(file: number): Generator<{ readonly position: number; readonly bytes: Buffer }> {
 	for (let at = 0; ; ) {
 		const position = seekData(file, at);
@@ -565,7 +565,7 @@ interface Intent {
 	readonly steps: readonly Step[];
 }
 
-/** How an intent says what it is a change of: the owner, the number of the change, and those of the request. */
+/** How an intent names its change: the owner, the number of the change, and the numbers of the request. */
 type WrittenKey = readonly [string, ...number[]];
 
 /** The same as it was written once, when a request made one change. */

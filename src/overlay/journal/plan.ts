@@ -9,7 +9,7 @@ import type { Node } from "../nodes/node.ts";
 import type { Descriptors, Place, Step } from "./steps.ts";
 import type { Writable } from "./writable.ts";
 
-/** What of an engine a change works with. */
+/** The part of an engine that a change works with. */
 export interface PlanContext {
 	readonly descriptors: DescriptorCache;
 	/** Of the change under way; null: nobody asks for it again. */

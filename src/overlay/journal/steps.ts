@@ -50,7 +50,7 @@ export type Step =
 			readonly atime: Timespec | "now" | null;
 			readonly mtime: Timespec | "now" | null;
 			readonly isOpaque: boolean;
-			/** Where ids do not come from the kernel: the one that it gets. */
+			/** The portable id to assign; null with kernel handles. */
 			readonly id: FileHandle | null;
 	  }
 	/** Gives an inode a further name. */

@@ -148,7 +148,7 @@ test("pages and windows of any size list every entry once, in the order of their
 	}
 });
 
-test("file ids of a listing are those of the objects, lower, made new, or copied up", ROOT, (t) => {
+test("file ids of a listing and of its objects are equal, lower, made new, or copied up", ROOT, (t) => {
 	const overlay = fixture(t).open(numbered(20));
 	create(overlay, "new");
 	overlay.mkdir(overlay.root, Buffer.from("directory"), SUPERUSER, {});
@@ -207,7 +207,7 @@ test("what is not touched while pages are read is listed exactly once, and what 
 	}
 });
 
-test("a listing that was kept up to date is the one that is made anew, whatever changed", ROOT, (t) => {
+test("a listing that was kept up to date equals a new one, whatever changed", ROOT, (t) => {
 	const { open } = fixture(t);
 	const names = fc.constantFrom(...numbered(12), "other", "third", "\xff\xfe");
 	const change = fc.tuple(fc.constantFrom("create", "remove", "rename", "mkdir", "list"), names, names);

@@ -181,7 +181,7 @@ function climb(engine: Engine, home: Home, start: number, startHandle: FileHandl
 	}
 }
 
-/** Goes down again from an overlay directory, through those in which each real directory has its part. */
+/** Goes down again from an overlay directory, through the overlay directory that each real one is a part of. */
 function descend(engine: Engine, home: Home, from: Node, rungs: Rung[]): Node {
 	let node = from;
 	for (let rung = rungs.pop(); rung !== undefined; rung = rungs.pop()) {

@@ -71,7 +71,7 @@ interface Search {
 	path: readonly Buffer[] | null;
 }
 
-/** The stack of real directories under a name, from those of its parent; null when there is none, or something else than a directory. */
+/** The stack of real directories under a name in the directories of its parent; null when there is none, or something else than a directory. */
 export function findInReals(engine: Engine, parents: readonly Real[], name: Uint8Array): Real[] | null {
 	const found = findReals(engine, { reals: parents }, name, 0);
 	if (found === null) return null;
@@ -90,7 +90,7 @@ export function findInStack(
 	return found;
 }
 
-/** Of the look-up under way. */
+/** Taken by the next name that is found. */
 let seen = new Stat();
 
 export function findReals(engine: Engine, directory: { readonly reals: readonly Real[] }, name: Uint8Array, from: number): Found | null {
@@ -122,33 +122,27 @@ export function searchStack(
 			if (search.path === null) engine.patience?.guard(parent.layer, parent.handle, search.name, "inode");
 			let known: Stat | null = null;
 			if (search.path === null && !parent.hasXattrWhiteouts) {
-				// most names are those of files, or are not there: no descriptor is opened for that
+				// most names lead to files, or to nothing: no descriptor is opened for that
 				const path = engine.descriptors.path(parent);
-				const status = parent.layer.statAt(path, search.name, seen);
-				if (status === -ERRNO.ENOENT) continue;
-				must(status, "Cannot look a name of a layer up");
-				if (isWhiteoutStat(seen)) {
-					if (parent.layer.isUpper) vacancy = "whiteout";
+				known = statIn(parent, path, search.name);
+				if (known === null) continue;
+				if (isWhiteoutStat(known)) {
+					vacancy = parent.layer.isUpper ? "whiteout" : "none";
 					break;
 				}
-				if (seen.type !== FileType.dir && top !== null) break;
-				known = seen;
-				seen = new Stat();
+				if (known.type !== FileType.dir && top !== null) break;
 				if (known.type !== FileType.dir && !parent.layer.isUpper) {
 					return { reals: [realOfName(parent, path, search.name, known)], fds: [-1], stat: known };
 				}
 			}
 			const hit = search.path === null ? openName(engine, parent, search.name) : openPathInLayer(engine, parent, search, search.path);
 			fd = hit.fd;
-			if (fd < 0) {
-				if (hit.isEnd) break;
-				continue;
-			}
+			if (fd < 0 && hit.isEnd) break;
+			if (fd < 0) continue;
 			const stat = known ?? new Stat();
 			if (known === null) must(parent.layer.stat(fd, stat), "Cannot read attributes in a layer");
-			const isWhiteout = isWhiteoutInode(fd, stat, hit.hasXattrWhiteouts ? engine.xattr.whiteout : null);
-			if (isWhiteout) {
-				if (parent.layer.isUpper) vacancy = "whiteout";
+			if (isWhiteoutInode(fd, stat, hit.hasXattrWhiteouts ? engine.xattr.whiteout : null)) {
+				vacancy = parent.layer.isUpper ? "whiteout" : "none";
 				break;
 			}
 			if (stat.type !== FileType.dir) {
@@ -177,6 +171,16 @@ export function searchStack(
 		for (const open of fds) close(open);
 		throw error;
 	}
+}
+
+/** Attributes of a name in one layer, read without a descriptor of it; null: nothing is there. `path`: a descriptor of the directory. */
+function statIn(parent: Real, path: number, name: Uint8Array): Stat | null {
+	const status = parent.layer.statAt(path, name, seen);
+	if (status === -ERRNO.ENOENT) return null;
+	must(status, "Cannot look a name of a layer up");
+	const stat = seen;
+	seen = new Stat();
+	return stat;
 }
 
 /** By portable ids what the name leads to in a lower is known without asking the kernel where it is. */
@@ -264,7 +268,7 @@ export function redirectOf(engine: Engine, layer: Layer, fd: number): Buffer | n
 	return typeof redirect === "number" ? null : redirect;
 }
 
-/** Turns the search to where a directory's redirect leads; `rest` is what of the present path lies behind that directory. */
+/** Turns the search to where a directory's redirect leads; `rest` is the part of the present path behind that directory. */
 function readRedirect(engine: Engine, layer: Layer, fd: number, search: Search, rest: readonly Buffer[]): void {
 	const redirect = redirectOf(engine, layer, fd);
 	if (redirect === null) return;

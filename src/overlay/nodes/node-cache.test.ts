@@ -117,7 +117,7 @@ test("an object is found by its real ones if it is a directory or indexed, until
 	cacheOf(0, []).trim(null);
 });
 
-test("burying an object that has been evicted does not hurt the one that came back for it", () => {
+test("burying an object that has been evicted does not hurt the object that came back for it", () => {
 	const [first, second] = [node(1, FileType.dir), node(1, FileType.dir)];
 	const cache = cacheOf(0, [first]);
 	cache.trim(null);

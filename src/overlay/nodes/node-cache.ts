@@ -56,7 +56,7 @@ export class NodeCache implements NodeKeeper {
 		return this.#root as Node;
 	}
 
-	/** The object in memory that this real object belongs to, of those that `noteReals` covers. */
+	/** The object in memory that this real object belongs to, if `noteReals` covers it. */
 	byReal(realKey: string): Node | undefined {
 		return this.#byReal.get(realKey);
 	}

@@ -15,7 +15,7 @@ export interface NodeKeeper {
 export class Node implements OverlayObject {
 	readonly type: FileType;
 	readonly handle: Buffer;
-	/** What of the handle tells objects apart: see `identityKey`. */
+	/** The bytes of the handle that tell objects apart: see `identityKey`. */
 	readonly key: string;
 	readonly home: number;
 	readonly id: FileHandle;

@@ -26,7 +26,7 @@ const DESCRIPTORS_FEWEST = 256;
 const DESCRIPTORS_MIN = 64;
 const DESCRIPTORS_MAX = 65536;
 
-/** One for all exports of a process, so that ten cost no more than one, and what an idle one has goes to those that are used. */
+/** One for all exports of a process, so that ten cost no more than one, and what an idle one has goes to the busy ones. */
 export class Budget {
 	readonly descriptors: DescriptorCache;
 	readonly nodes: NodeOrder;

@@ -20,7 +20,7 @@ export interface ChosenHandles {
 export function chooseHandles(options: OpenOptions): {
 	readonly kind: "auto" | HandleKind;
 	readonly why: string;
-	/** Of an export that exists: the kind is the one that it keeps. */
+	/** Of an export that exists, which keeps its kind. */
 	readonly existing: Registry | null;
 } {
 	const asked = options.handles ?? "auto";

@@ -1,4 +1,4 @@
-// The second phase of opening an export: its registry, whether the layers are those of before, and the claim on upper.
+// The second phase of opening an export: its registry, whether the layers are as before, and the claim on upper.
 
 import { LayerError } from "../../layer/layer-error.ts";
 import { createRegistry, type Registry, readRegistry } from "../work/registry.ts";

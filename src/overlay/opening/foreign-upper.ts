@@ -108,7 +108,7 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 		if (fd < 0) throw new LayerError(`Cannot open ${childPath}: ${errnoName(fd)}.`);
 		try {
 			fstat(fd, stat);
-			// nothing is written to a whiteout; those of the one kind share an inode with others in work
+			// nothing is written to a whiteout, and device whiteouts share an inode with others in work
 			if (walk.takesMarks && isXattrWhiteout(fd, stat, walk.upper.xattr.whiteout)) continue;
 			if (isWhiteoutStat(stat)) {
 				if (walk.takesMarks) continue;

@@ -18,7 +18,7 @@ export interface OpenedOverlay {
 	readonly adopted: UpperReport | null;
 	/** Where ids come from, and why. */
 	readonly handles: ChosenHandles;
-	/** An ordinary user, whose rights are those of every client; null: clients are who they say. */
+	/** The ordinary user with whose rights every client acts; null: clients are who they say. */
 	readonly actsAs: Credentials | null;
 	/** Lowers that belong to somebody else, by their paths. */
 	readonly foreignLowers: readonly string[];

@@ -44,13 +44,13 @@ export function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): P
 	return { folder, upper: null, work: null, isNewUpper: false };
 }
 
-/** The work folder of an upper: the one that was named, or its sibling. */
+/** The work folder of an upper: as named, or its sibling. */
 export function workOf(upper: string, work: string | undefined): string {
 	const path = resolve(upper);
 	return resolve(work ?? join(dirname(path), `${basename(path)}.work`));
 }
 
-/** Where the state of an export without upper is, with portable ids: by what its lowers are recognised by (`treeName`). */
+/** State folder of a read-only portable export, named by the tree names of its lowers (`treeName`). */
 export function readOnlyFolder(stateFolder: string, trees: readonly string[]): string {
 	const hash = createHash("sha256").update("portable\n");
 	for (const tree of trees) hash.update(`${tree}\n`);

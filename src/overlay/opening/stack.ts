@@ -1,4 +1,4 @@
-// The layers of an export against its registry: homes, inode spaces, and whether they are those of before.
+// The layers of an export against its registry: homes, inode spaces, and whether they have changed.
 
 import { randomBytes } from "node:crypto";
 import { type Layer, USER_XATTRS } from "../../layer/layer.ts";
@@ -104,15 +104,13 @@ export function checkStack(registry: Registry, { upper, lowers, dataLowers }: St
 	}
 	if (upper !== null && !same(upper, registry.upper ?? undefined)) {
 		throw new LayerError(
-			`Cannot serve the upper ${upper.path}: it is another directory than the one that ${place.folder} was made for (perhaps a copy). ` +
+			`Cannot serve the upper ${upper.path}: ${place.folder} was made for another directory (perhaps a copy). ` +
 				"Handles would name other files; serve the original, or start with a fresh upper and work.",
 		);
 	}
 	const data = registry.dataLowers ?? [];
 	if (data.length !== dataLowers.length || dataLowers.some((layer, i) => dataName(layer) !== data[i].root)) {
-		throw new LayerError(
-			"Cannot serve these layers: the data layers are not the ones that were there before. Give the same ones in the same order.",
-		);
+		throw new LayerError("Cannot serve these layers: the data layers are others than before. Give the same ones in the same order.");
 	}
 	const changed = changedLowers(lowers, registry.lowers, same);
 	if (changed !== null) {
@@ -135,7 +133,7 @@ function changedLowers(
 	const strangers = lowers.filter((_, i) => former[i] < 0).map(({ path }) => path);
 	if (strangers.length > 0) {
 		const count = lowers.length === records.length ? "" : `, and ${before} of them`;
-		const are = strangers.length === 1 ? "is not the one that was" : "are not the ones that were";
+		const are = strangers.length === 1 ? "is not the lower that was" : "are not the lowers that were";
 		return `${strangers.join(" and ")} ${are} there before (replaced, or restored from a copy?)${count}`;
 	}
 	const missing = records.map((_, i) => i).filter((i) => !former.includes(i));
@@ -153,7 +151,7 @@ export function assignNumbers(registry: Registry, { upper, lowers, dataLowers }:
 			layer.fileSystem.uuid = Buffer.from(registry.homes.find(({ number }) => number === record.home)?.uuid ?? "", "hex");
 		layer.isAdopted = record.adopted ?? false;
 		const subvolume = layer.isUpper ? "" : subvolumeOf(layer);
-		// portable ids have hashed file ids, but for those of the time before a rebind, which say themselves what theirs are made of
+		// portable ids get hashed file ids; ids kept by a rebind carry their old space and inode number (Birth)
 		layer.space = layer.handles.isPortable
 			? 0
 			: (registry.spaces.find((space) => space.home === record.home && space.subvolume === subvolume)?.number ?? 0);

@@ -49,7 +49,7 @@ export function getExtendedAttribute(engine: Engine, node: Node, who: Credential
 	return target.text === ACL_ACCESS && node.top.layer.rights.isKept ? withOwnerOf(value, stat.mode) : value;
 }
 
-/** Names as the caller may see them: the overlay's own are hidden, and those that it keeps escaped are shown as they were set. */
+/** Names as the caller may see them: the overlay's own are hidden, and names that it keeps escaped are shown as they were set. */
 export function listExtendedAttributes(engine: Engine, node: Node, who: Credentials): Buffer[] {
 	statOf(engine, node);
 	const names = listXattrs(engine.descriptors.path(node.top));

@@ -120,17 +120,17 @@ export function release(engine: Engine, node: Node): void {
 	engine.nodes.bury(node);
 }
 
-/** What is to be done in memory once the steps have been made. */
-type Settle = (directory: Node, name: Uint8Array) => void;
+/** To be called once the steps have been made: what they mean for the objects in memory. */
+type AfterLoss = (directory: Node, name: Uint8Array) => void;
 
 /**
  * Adds the steps for an object that loses one name. `hadUpper`: the name is one of the upper inode's own. When it is the last, the
  * object is gone, and the index says so for as long as its lower is in the stack.
  */
-export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boolean): Settle {
+export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boolean): AfterLoss {
 	const entry = entryOf(engine, node);
 	plan.touch(node);
-	const bury: Settle = () => {
+	const bury: AfterLoss = () => {
 		abandonCopy(engine, node);
 		node.parent = null;
 		node.name = null;
@@ -140,43 +140,27 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 		}
 		engine.nodes.bury(node);
 	};
-	const tombstone = () => {
-		if (entry === null) return;
-		plan.add({ op: "whiteout", in: "index", name: entry }, () => {
-			const { index, work } = writableOf(engine);
-			unlinkName(index.fd, entry);
-			if (!node.isUpper) return;
-			if (node.type !== FileType.dir) linkDescriptor(engine.descriptors.path(node.top), index.fd, entry);
-			else renameName(work.temporaries, index.buildDirectoryEntry(node.top.handle), index.fd, entry);
-		});
-	};
-	const count = (value: number | null) => {
-		if (entry === null) return;
-		const { linkCounts } = writableOf(engine);
-		const before = linkCounts.get(entry);
-		plan.add({ op: "count", entry, value }, () => (before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before)));
-	};
 	if (node.type === FileType.dir) {
-		tombstone();
+		planTombstone(engine, plan, node, entry);
 		return bury;
 	}
 	const stat = statOf(engine, node);
 	const left = linkCount(engine, node, stat) - 1;
-	const forgetName: Settle = (directory, name) => {
+	const forgetName: AfterLoss = (directory, name) => {
 		if (node.parent !== directory || !node.name?.equals(name)) return;
 		node.parent = null;
 		node.name = null;
 	};
 	if (!node.isUpper) {
 		if (left > 0) {
-			count(left);
+			planCount(engine, plan, entry, left);
 			return (directory, name) => {
 				node.lowerLinks = left;
 				forgetName(directory, name);
 			};
 		}
-		tombstone();
-		if (stat.nlink > 1) count(null);
+		planTombstone(engine, plan, node, entry);
+		if (stat.nlink > 1) planCount(engine, plan, entry, null);
 		return bury;
 	}
 	if (!node.isIndexed) return left > 0 ? forgetName : bury;
@@ -194,13 +178,33 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 			forgetName(directory, name);
 		};
 	}
-	tombstone();
+	planTombstone(engine, plan, node, entry);
 	if (entry !== null) {
 		const { linkCounts } = writableOf(engine);
 		const wasUnnamed = linkCounts.isUnnamed(entry);
 		plan.add({ op: "unnamed", entry, value: false }, () => wasUnnamed && linkCounts.noteUnnamed(entry));
 	}
 	return bury;
+}
+
+/** The index says that the object is gone. */
+function planTombstone(engine: Engine, plan: Plan, node: Node, entry: string | null): void {
+	if (entry === null) return;
+	plan.add({ op: "whiteout", in: "index", name: entry }, () => {
+		const { index, work } = writableOf(engine);
+		unlinkName(index.fd, entry);
+		if (!node.isUpper) return;
+		if (node.type !== FileType.dir) linkDescriptor(engine.descriptors.path(node.top), index.fd, entry);
+		else renameName(work.temporaries, index.buildDirectoryEntry(node.top.handle), index.fd, entry);
+	});
+}
+
+/** Names left of an untouched lower file; null: the record goes. */
+function planCount(engine: Engine, plan: Plan, entry: string | null, value: number | null): void {
+	if (entry === null) return;
+	const { linkCounts } = writableOf(engine);
+	const before = linkCounts.get(entry);
+	plan.add({ op: "count", entry, value }, () => (before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before)));
 }
 
 /** Whether the overlay shows nothing in this directory. */

@@ -63,7 +63,7 @@ export class Patience {
 	readonly #fileSystems: LowerFileSystems;
 	/** By the device of the file system. */
 	readonly #states = new Map<string, State>();
-	/** Until when, by what was asked. */
+	/** Expiry (ms) per question: until then the kernel's caches count as warm. */
 	readonly #warm = new RecentMap<string, number>(WARM_MAX);
 	/** Questions under way. */
 	readonly #asked = new Map<string, Promise<void>>();

@@ -73,7 +73,8 @@ function look(fd: number, request: WarmRequest): void {
 			climb(fd);
 			return;
 		case "list":
-			visitEntries(fd, () => undefined);
+			// whoever asks again is told of a failure
+			void visitEntries(fd, () => undefined);
 			return;
 		case "data":
 			buffer ??= allocate(BUFFER_BYTES);

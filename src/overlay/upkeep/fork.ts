@@ -11,7 +11,7 @@ import { lockDirectory } from "../opening/ownership.ts";
 import { workOf } from "../opening/place.ts";
 import { newSecrets, type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
 
-/** What of an export belongs to its identity, and is of no use to another one. */
+/** Files that belong to the identity of an export, and are of no use to another one. */
 const OWN_FILES = ["replies", "answers", "requests"];
 
 /**

@@ -11,7 +11,7 @@ function uses(registry: Registry): string[] {
 	return listKeys(registry).map(({ id, use }) => `${id} ${use}`);
 }
 
-test("a new key waits, and the one that signs stays", () => {
+test("a new key waits, and the signing one stays", () => {
 	const before = sample();
 	const after = withNewKey(before);
 	assert.deepEqual(uses(after), ["1 signs", "2 waits"]);

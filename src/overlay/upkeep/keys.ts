@@ -35,7 +35,7 @@ export function listKeys({ keys, signingKey }: Registry): KeyDescription[] {
 
 /**
  * With a new key that verifies and does not sign: whatever handles a client holds, the bytes of each object's stay the same.
- * Numbers rise, and only a key above the one that signs can have been dropped unused, so none that has signed is given twice.
+ * Ids only grow. An id is reused only if its key was dropped before it ever signed.
  */
 export function withNewKey(registry: Registry): Registry {
 	const id = Math.max(...registry.keys.map((key) => key.id)) + 1;
@@ -93,7 +93,7 @@ export function changeKeys(opened: OpenedOverlay, change: (registry: Registry) =
 }
 
 /**
- * For a server of a read-only export, of which there may be several: nobody changes its keys until the function that is returned is
+ * For a server of a read-only export, which may have several servers: nobody changes its keys until the returned function is
  * called, or the process ends.
  */
 export function holdKeys({ folder, registry }: OpenedOverlay): () => void {

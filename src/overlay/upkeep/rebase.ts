@@ -1,4 +1,4 @@
-// Compares new images with those that an export has, so that handles of unchanged files go on.
+// Compares new images with the images that an export has, so that handles of unchanged files go on.
 
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
@@ -26,7 +26,7 @@ import { lockDirectory } from "../opening/ownership.ts";
 import { workOf } from "../opening/place.ts";
 import { type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
 
-/** By what a file of the new image counts as the one that was there. */
+/** By what a file of the new image counts as unchanged. */
 export type SameBy = "mtime+size" | "content";
 
 export interface RebaseOptions {
@@ -116,7 +116,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 	}
 }
 
-/** The lowers that were served last, if they are still there and are not those that are to be; else null. */
+/** The lowers that were served last, if they are still there and some of them are to be replaced; else null. */
 function lastServed(folder: string, registry: Registry, now: readonly Layer[], open: (path: string) => Layer): Layer[] | null {
 	let before: Layer[];
 	try {
@@ -321,7 +321,7 @@ class Comparison {
 	}
 }
 
-/** What of upper stands before something of a lower; all by paths there, but for `copies`. */
+/** What in upper hides something of a lower, by its path there; `copies` by home and id. */
 interface Hiders {
 	/** Files that were copied up, by the uuid of the home and the first bytes of the id. */
 	readonly copies: Map<string, string>;
@@ -359,7 +359,7 @@ function noteDirectory(
 	return target;
 }
 
-/** What of upper has the place of a path, or of a directory above it. */
+/** What in upper has the place of a path, or of a directory above it. */
 function hiderOf(hiders: Hiders, path: Buffer, isDirectory: boolean): string | null {
 	const exact = isDirectory ? undefined : hiders.directories.get(path.toString("latin1"));
 	if (exact !== undefined) return exact;

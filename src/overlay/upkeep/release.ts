@@ -149,7 +149,7 @@ async function giveNames(overlay: Overlay): Promise<{ named: number; nameless: n
 				if (node === null) continue;
 				if (node.type === FileType.dir) below.push(node.handle);
 				const entry = node.isIndexed ? entryOf(engine, node) : null;
-				// a name that upper has is not the one that is missing
+				// a name that upper has is not the missing one
 				const isMissing = entry !== null && wanted.has(entry) && upperEntry(engine, directory, cursor.name) !== "object";
 				if (isMissing) found.push({ name: Buffer.from(cursor.name), node });
 			}

@@ -1,4 +1,4 @@
-// The record on disk of which granules of a partial file are present.
+// The record on disk that says which granules of a partial file are present.
 
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -14,8 +14,8 @@ import { must } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 
 /**
- * What the record of a partial file says: a file of upper of which some bytes are still in a lower. On disk: two slots for the header, of
- * which the newer sound one counts, then the bits of the granules that are stable, then of those that are present.
+ * The record of a partial file, a file of upper with some of its bytes still in a lower. On disk: two slots for the header (the newer
+ * sound one counts), then one bit for each granule that is stable, then one for each granule that is present.
  */
 export interface PartialHeader {
 	readonly granuleBytes: number;

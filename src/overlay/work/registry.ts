@@ -30,7 +30,7 @@ export interface Registry {
 	readonly cookieSecret: string;
 	/** Every one of them verifies. */
 	readonly keys: readonly KeyRecord[];
-	/** The one that signs: one for all handles, or an object would have two. */
+	/** The key that signs: one for all handles, or an object would have two. */
 	readonly signingKey: number;
 	readonly homes: readonly HomeRecord[];
 	readonly spaces: readonly SpaceRecord[];

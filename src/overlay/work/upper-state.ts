@@ -8,7 +8,7 @@ import type { LongRedirects } from "./long-redirects.ts";
 import type { RecordMap } from "./record-map.ts";
 import type { WorkFolder } from "./work-folder.ts";
 
-/** What of an export can be written: its upper, and all that lies in work. */
+/** What can be written in an export: its upper, and all that lies in work. */
 export interface UpperState {
 	readonly layer: Layer;
 	readonly work: WorkFolder;

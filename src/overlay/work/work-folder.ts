@@ -38,7 +38,7 @@ export class WorkFolder {
 		const status = makeDirectory(own, ORPHANS, 0o700);
 		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of orphans");
 		this.orphans = must(openAt(own, ORPHANS, O.rdonly | O.directory), "Cannot open the folder of orphans");
-		// a recovery makes new names beside those that the interrupted change still needs
+		// a recovery makes new names beside names that the interrupted change still needs
 		for (const name of leftIn(temporaries)) {
 			const number = /^#([0-9a-f]+)$/.exec(name.toString("latin1"))?.[1];
 			if (number !== undefined) this.#next = Math.max(this.#next, Number.parseInt(number, 16) + 1);
@@ -105,7 +105,7 @@ export class WorkFolder {
 		return true;
 	}
 
-	/** Makes a fresh whiteout the one that later ones are linked to. */
+	/** Links later whiteouts to this fresh one. */
 	#share(name: string): number {
 		const spare = this.temporaryName();
 		const status = linkName(this.temporaries, name, this.temporaries, spare);
