@@ -1,21 +1,32 @@
-// The one test command: installs what the tests need, builds, checks style and imports, and runs every test.
+// The one test command: installs what the tests need, builds, checks style and imports, and runs test files.
 // Uses nothing but Node's own modules, since it may be the first thing that runs in a fresh clone.
 //
-//   npm test                     everything
-//   npm test -- NAME...          only test files whose path contains one of the words
-//   HOLDFAST_TEST_FULL=1         the volumes of the full campaign instead of those that fit a few minutes
+//   npm test                           a sample of everything, in six minutes on two processors
+//   npm test -- WORD...                only test files whose path contains one of the words, whatever part they belong to
+//   npm run test:all [-- WORD...]      everything, with larger volumes
+//   npm run test:all -- --rest --minutes N
+//                                      what npm test leaves out, as much as fits the time by the budgets of the files
+//   HOLDFAST_TEST_FULL=1               the volumes and random seeds of the full campaign, and judgements by the clock
+//
+// Each file runs in a process of its own; its output appears when it is done, with the time that it took beside its budget
+// (scripts/test-budgets.mjs). A budget that is exceeded is told and fails nothing.
 
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { budgetOf, hasRest, unknownFiles } from "./test-budgets.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const inCi = process.env.CI === "true";
 const full = process.env.HOLDFAST_TEST_FULL === "1";
-const limitMinutes = full ? 80 : 20;
-const words = process.argv.slice(2);
+const { all, rest, minutes, words } = options();
+const part = all || full ? "all" : "sample";
+
+/** A file that takes longer hangs: no machine that is merely busy comes near. */
+const HANG_MINUTES = full ? 240 : 60;
 
 /** What a test calls, and Debian's package that has it. */
 const programs = {
@@ -28,6 +39,7 @@ const programs = {
 	make: "make",
 	gcc: "gcc",
 	tar: "tar",
+	strace: "strace",
 	flock: "util-linux",
 	setpriv: "util-linux",
 	losetup: "mount",
@@ -41,17 +53,53 @@ const programs = {
 	perl: "perl-base",
 };
 
-const started = Date.now();
+const begun = Date.now();
 const [major, minor] = process.versions.node.split(".").map(Number);
 if (major < 20 || (major === 20 && minor < 19)) fail(`Node.js 20.19 or later is needed; this is ${process.versions.node}.`);
 
+const everyFile = ["src", "test"].flatMap((folder) => testFilesBelow(folder));
+const unknown = unknownFiles(everyFile);
+if (unknown.length > 0) fail(`scripts/test-budgets.mjs names what is not there: ${unknown.join(", ")}.`);
+const files = chosenFiles();
+if (files.length === 0) fail("there is no test to run.");
 const missing = installPackages();
 step("build", join(root, "scripts/build.sh"));
 step("biome", process.execPath, join(root, "node_modules/@biomejs/biome/bin/biome"), "check", "--error-on-warnings", root);
 step("imports", process.execPath, join(root, "scripts/check-imports.mjs"));
 step("style", process.execPath, join(root, "scripts/check-style.mjs"));
 prepareVm();
-runTests();
+process.exit((await runFiles()) ? 0 : 1);
+
+function options() {
+	const { values, positionals } = parseArgs({
+		options: { all: { type: "boolean" }, rest: { type: "boolean" }, minutes: { type: "string" } },
+		allowPositionals: true,
+	});
+	const minutes = Number(values.minutes ?? Number.POSITIVE_INFINITY);
+	if (!(minutes > 0)) fail("--minutes takes a number above 0.");
+	return { all: values.all === true, rest: values.rest === true, minutes, words: positionals };
+}
+
+/** The slowest last. */
+function chosenFiles() {
+	let chosen = everyFile.filter((file) => words.length === 0 || words.some((word) => file.includes(word)));
+	if (rest) chosen = chosen.filter(hasRest);
+	else if (words.length === 0) chosen = chosen.filter((file) => budgetOf(file, part) > 0);
+	chosen.sort((one, other) => budgetOf(one, part) - budgetOf(other, part));
+	const fitting = [];
+	const left = [];
+	let seconds = minutes * 60 * processes();
+	for (const file of chosen) {
+		seconds -= budgetOf(file, part);
+		(seconds < 0 ? left : fitting).push(file);
+	}
+	if (left.length > 0) console.error(`test: not in ${minutes} minutes: ${left.join(", ")}; npm run test:all has them.`);
+	return fitting;
+}
+
+function processes() {
+	return Math.max(1, Math.min(2, availableParallelism()));
+}
 
 /** Returns the programs that are still missing; with CI=true that is a failure. */
 function installPackages() {
@@ -78,7 +126,7 @@ function onPath(program) {
 
 /** The Linux client runs in a virtual machine whose image is made once and kept in the cache folder. */
 function prepareVm() {
-	if (words.length > 0 && !words.some((word) => word.includes("vm") || word.includes("linux-client"))) return;
+	if (!files.some((file) => readFileSync(join(root, file), "utf8").includes('"vm"'))) return;
 	const { status } = spawnSync(join(root, "test/vm/run-vm.sh"), ["--build"], { stdio: ["ignore", 2, 2] });
 	if (status === 0) return;
 	if (inCi) fail("the virtual machine of the client tests could not be built.");
@@ -87,45 +135,133 @@ function prepareVm() {
 }
 
 function step(name, command, ...args) {
-	const begun = Date.now();
+	const from = Date.now();
 	const { status, error } = spawnSync(command, args, { cwd: root, stdio: ["ignore", 2, 2] });
 	if (status !== 0) fail(`${name} failed${error ? `: ${error.message}` : ""}.`);
-	console.error(`test: ${name} done in ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+	console.error(`test: ${name} done in ${((Date.now() - from) / 1000).toFixed(1)} s`);
 }
 
-function runTests() {
-	const files = ["src", "test"]
-		.flatMap((folder) => testFilesBelow(folder))
-		.filter((file) => words.length === 0 || words.some((word) => file.includes(word)));
-	if (files.length === 0) fail("there is no test to run.");
-	const concurrency = Math.max(1, Math.min(2, availableParallelism()));
-	const child = spawn(
-		process.execPath,
-		[
-			"--test",
-			"--test-reporter=spec",
-			`--test-concurrency=${concurrency}`,
-			...files.map((file) => join("dist", file.replace(/\.ts$/, ".js"))),
-		],
-		{
-			cwd: root,
-			stdio: ["ignore", "inherit", "inherit"],
-			env: { ...process.env, HOLDFAST_TEST_MISSING: missing.join(" ") },
-		},
-	);
-	const timer = setTimeout(
-		() => {
-			console.error(`test: not done after ${limitMinutes} minutes; stopping.`);
-			child.kill("SIGTERM");
-			setTimeout(() => child.kill("SIGKILL"), 20_000).unref();
-		},
-		limitMinutes * 60_000 - (Date.now() - started),
-	);
-	for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
-	child.on("close", (code) => {
-		clearTimeout(timer);
-		process.exit(code ?? 1);
+/** Whether all passed. Prints node's own closing lines, summed up. */
+async function runFiles() {
+	const running = new Set();
+	let stopped = null;
+	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+		process.on(signal, () => {
+			stopped ??= signal;
+			for (const child of running) killGroup(child, "SIGTERM");
+		});
+	}
+	const total = { tests: 0, suites: 0, pass: 0, fail: 0, cancelled: 0, skipped: 0, todo: 0 };
+	const times = [];
+	const broken = [];
+	const waiting = [...files];
+	const apart = namespace();
+	const worker = async () => {
+		for (let file = waiting.shift(); file !== undefined && stopped === null; file = waiting.shift()) {
+			const result = await runFile(file, running, apart);
+			times.push(result);
+			process.stdout.write(result.output);
+			console.log(`${timeLine(result)} (${times.length} of ${files.length})\n`);
+			for (const name of Object.keys(total)) total[name] += result.counts?.[name] ?? 0;
+			if (result.failure !== null) broken.push(`${file}: ${result.failure}`);
+			if (result.counts === null || (result.failure !== null && result.counts.fail + result.counts.cancelled === 0)) total.fail++;
+		}
+	};
+	await Promise.all(Array.from({ length: processes() }, worker));
+	if (stopped !== null) broken.push(`stopped by ${stopped}`);
+	if (part === "all" || words.length > 0) for (const result of times) console.log(timeLine(result));
+	for (const what of broken) console.log(`failed: ${what}`);
+	const isRight = broken.length === 0 && total.fail === 0 && total.cancelled === 0;
+	if (!isRight && total.fail + total.cancelled === 0) total.fail++;
+	for (const [name, count] of Object.entries(total)) console.log(`ℹ ${name} ${count}`);
+	console.log(`ℹ duration_ms ${Date.now() - begun}`);
+	return isRight;
+}
+
+function timeLine({ file, seconds, processorSeconds }) {
+	const budget = budgetOf(file, part);
+	const limit = budget === 0 ? "" : ` of ${budget}${processorSeconds > budget ? " (over)" : ""}`;
+	return `time: ${seconds.toFixed(1)} s, processor ${processorSeconds.toFixed(1)} s${limit}: ${file}`;
+}
+
+/**
+ * What puts a file into a mount namespace of its own, where that can be: nobody else holds its file systems then, and they go with its
+ * last process.
+ */
+function namespace() {
+	const command = ["unshare", "--mount", "--propagation", "private"];
+	const works = process.getuid() === 0 && spawnSync(command[0], [...command.slice(1), "true"], { stdio: "ignore" }).status === 0;
+	return works ? command : [];
+}
+
+/** Runs one file by node's own runner. The shell tells the time of all processes below it. */
+function runFile(file, running, apart) {
+	const from = Date.now();
+	const compiled = join("dist", file.replace(/\.ts$/, ".js"));
+	const command = [...apart, process.execPath, "--test", "--test-reporter=spec", compiled];
+	const child = spawn("/bin/sh", ["-c", '"$@" 4>&-; status=$?; times >&4; exit $status', "sh", ...command], {
+		cwd: root,
+		// a group of its own, so that whatever it started ends with it
+		detached: true,
+		stdio: ["ignore", "pipe", "pipe", "ignore", "pipe"],
+		env: { ...process.env, HOLDFAST_TEST_MISSING: missing.join(" "), ...(part === "all" ? { HOLDFAST_TEST_ALL: "1" } : {}) },
 	});
+	running.add(child);
+	let output = "";
+	let times = "";
+	for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+	child.stdio[4].setEncoding("utf8").on("data", (text) => (times += text));
+	let isHanging = false;
+	const timer = setTimeout(() => {
+		isHanging = true;
+		killGroup(child, "SIGTERM");
+		setTimeout(() => killGroup(child, "SIGKILL"), 20_000).unref();
+	}, HANG_MINUTES * 60_000);
+	return new Promise((resolve) => {
+		child.on("error", (error) => (output += `${error.message}\n`));
+		child.on("close", (code, signal) => {
+			clearTimeout(timer);
+			running.delete(child);
+			const counts = countsOf(output);
+			const failure = isHanging
+				? `hangs: not done after ${HANG_MINUTES} minutes`
+				: code !== 0
+					? `ended with ${code ?? signal}`
+					: counts === null
+						? "told no result"
+						: counts.tests === 0
+							? "has no test"
+							: counts.fail + counts.cancelled > 0
+								? "has failed tests"
+								: null;
+			resolve({ file, output, counts, failure, seconds: (Date.now() - from) / 1000, processorSeconds: processorSecondsOf(times) });
+		});
+	});
+}
+
+function killGroup(child, signal) {
+	try {
+		process.kill(-child.pid, signal);
+	} catch {
+		// it has ended
+	}
+}
+
+/** From the closing lines of node's runner; null where there are none. */
+function countsOf(output) {
+	const counts = {};
+	for (const name of ["tests", "suites", "pass", "fail", "cancelled", "skipped", "todo"]) {
+		const found = [...output.matchAll(new RegExp(`^(?:\u2139|#) ${name} (\\d+)$`, "gm"))].at(-1);
+		if (found === undefined) return null;
+		counts[name] = Number(found[1]);
+	}
+	return counts;
+}
+
+/** Of the second line of `times`: user and system time of all children. */
+function processorSecondsOf(times) {
+	const line = times.trim().split("\n")[1] ?? "";
+	return [...line.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, minutes, seconds]) => sum + Number(minutes) * 60 + Number(seconds), 0);
 }
 
 /** Sources, not what lies in dist: a test that was removed may still lie there. */

@@ -20,6 +20,7 @@ test("close() sends the reply of every request that was taken, also while the pe
 		}
 	}, 1);
 	t.after(() => clearInterval(sending));
+	while (!overlay.calls.includes("mkdir")) await pause(1);
 	await pause(50);
 	const closed = server.close();
 	let replies = 0;
@@ -37,17 +38,17 @@ test("close() sends the reply of every request that was taken, also while the pe
 });
 
 test("close() shuts its side down after the replies, and waits for a peer that stays no longer than the bound", async (t) => {
-	const { connect, server } = await startServer(t, { lingerSeconds: 0.1 });
+	const { connect, server } = await startServer(t, { lingerSeconds: 2 });
 	const client = await connect();
 	await client.call(nfsCall(Nfs.null));
-	const start = performance.now();
-	const closed = server.close();
+	let isClosed = false;
+	const closed = server.close().then(() => {
+		isClosed = true;
+	});
 	await client.end();
-	assert.ok(performance.now() - start < 80, "the peer hears at once");
+	assert.ok(!isClosed, "the peer hears before the bound is over");
 	client.send(nfsRecord(1, Nfs.null, []));
 	await closed;
-	const took = performance.now() - start;
-	assert.ok(took > 90 && took < 1000, `${took} ms`);
 });
 
 test("close() waits for a request that hangs no longer than the bound", async (t) => {
@@ -55,10 +56,8 @@ test("close() waits for a request that hangs no longer than the bound", async (t
 	const client = await connect();
 	overlay.stable = () => new Promise(() => {});
 	client.send(nfsRecord(1, Nfs.mkdir, [overlay.root.handle, "dir", NO_SATTR]));
-	await pause(20);
-	const start = performance.now();
+	while (!overlay.calls.includes("mkdir")) await pause(1);
 	await server.close();
-	assert.ok(performance.now() - start < 1000);
 });
 
 test("close() refuses new connections, and destroy() ends all at once", async (t) => {

@@ -168,8 +168,10 @@ test("requests in flight are bounded, and those behind are served in the end", a
 	overlay.flush = () => opened;
 	const commits = Array.from({ length: 100 }, (_, index) => nfsRecord(index, Nfs.commit, [handle, 0, 0, 0]));
 	client.send(Buffer.concat(commits));
+	const commitsBegun = () => overlay.calls.filter((call) => call === "commit").length;
+	while (commitsBegun() < 8) await new Promise((resolve) => setTimeout(resolve, 1));
 	await new Promise((resolve) => setTimeout(resolve, 30));
-	assert.equal(overlay.calls.filter((call) => call === "commit").length, 8);
+	assert.equal(commitsBegun(), 8);
 	open();
 	const xids = new Set<number>();
 	while (xids.size < 100) xids.add(((await client.receive()) as Buffer).readUInt32BE(0));
@@ -189,8 +191,10 @@ test("records of waiting requests are bounded in bytes", async (t) => {
 	const data = Buffer.alloc(600_000, "x");
 	overlay.calls.length = 0;
 	for (let xid = 0; xid < 6; xid++) client.send(nfsRecord(xid, Nfs.write, [handle, 0, xid * data.length, data.length, 0, data]));
+	const writesBegun = () => overlay.calls.filter((call) => call === "write").length;
+	while (writesBegun() < 2) await new Promise((resolve) => setTimeout(resolve, 1));
 	await new Promise((resolve) => setTimeout(resolve, 50));
-	assert.equal(overlay.calls.filter((call) => call === "write").length, 2);
+	assert.equal(writesBegun(), 2);
 	open();
 	const xids = new Set<number>();
 	while (xids.size < 6) xids.add(((await client.receive()) as Buffer).readUInt32BE(0));

@@ -58,7 +58,6 @@ function chownLocally(top: string): void {
 
 test("a tree of 20,000 real files, copied up by chown -R of the Linux client, equals a cp -a of it", {
 	skip,
-	timeout: 420_000,
 }, async (t) => {
 	const made: Scratch = scratch(t);
 	const disk = mountInMemory(made);
@@ -83,7 +82,6 @@ test("a tree of 20,000 real files, copied up by chown -R of the Linux client, eq
 	const results = made.folder("results");
 	const vm = await runVm(made, "copy-up-everything.sh", {
 		env: { TOP: made.folder("mount"), PORT: String(server.port), RESULTS: results, GROUP: group, OWNER: owner, LANES: String(lanes) },
-		timeoutSeconds: 360,
 		writable: [results],
 	});
 	assertQuiet(t, vm, server.stderr);

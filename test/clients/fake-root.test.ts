@@ -263,7 +263,6 @@ function withoutXattrs(tree: Tree): Tree {
 
 test(`cp -a of an image of ${files} files by the Linux client into a --fake-root export, and tar back out, is the identity`, {
 	skip: skip || needs("vm", "setfacl", "setfattr"),
-	timeout: 900_000,
 }, async (t) => {
 	const made = scratch(t);
 	const memory = made.mount("tmpfs", "memory", 1600);
@@ -298,7 +297,6 @@ test(`cp -a of an image of ${files} files by the Linux client into a --fake-root
 	execFileSync("tar", ["--format=posix", "-cf", archive, "-C", image, "."]);
 	const vm = await runVm(made, "fake-root.sh", {
 		env: { TOP: made.folder("mount"), PORT: String(server.port), RESULTS: results, IMAGE: archive, LANES: "8" },
-		timeoutSeconds: 800,
 		memory: full ? "3G" : "1G",
 		writable: [results],
 	});

@@ -42,7 +42,6 @@ function copyShare(to: string): string[] {
 
 test("libnfs' tools walk, read and write a copy of /usr/share", {
 	skip: needs("root", "nfs-ls", "getfattr"),
-	timeout: full ? 1_800_000 : 300_000,
 }, async (t) => {
 	const made = scratch(t);
 	const lower = made.folder("share");

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { newRepository } from "../support/git-repository.ts";
 import { noise, plant, plantMany } from "../support/lower-tree.ts";
 import { FileType3 } from "../support/nfs3-client.ts";
-import { full, needs, repository } from "../support/requirements.ts";
+import { needs, repository, volume } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
@@ -19,9 +19,9 @@ import { runVm } from "../support/virtual-machine.ts";
  */
 
 const skip = needs("root", "vm", "git", "make", "gcc", "sqlite3", "tar", "perl", "getfattr");
-const small = Number(process.env.HOLDFAST_TEST_SMALL_FILES ?? (full ? 20_000 : 4_000));
-const condemned = full ? 10_000 : 3_000;
-const tarFiles = full ? 8_000 : 500;
+const small = Number(process.env.HOLDFAST_TEST_SMALL_FILES ?? volume(300, 4_000, 20_000));
+const condemned = volume(400, 3_000, 10_000);
+const tarFiles = volume(120, 500, 8_000);
 /** From one restart to the next, and from the start of a program to the first; the client waits 3 s when it is refused. */
 const firstRestartMilliseconds = 400;
 const restartEveryMilliseconds = 12_000;
@@ -140,7 +140,7 @@ const groups: [name: string, workloads: string[], args: string[]][] = [
 ];
 
 for (const [name, workloads, args] of groups) {
-	test(`Linux NFSv3 client: ${name}, over restarts of the server`, { skip, timeout: full ? 3_000_000 : 400_000 }, async (t) => {
+	test(`Linux NFSv3 client: ${name}, over restarts of the server`, { skip }, async (t) => {
 		const made = scratch(t);
 		const lower = made.folder("lower");
 		plantLower(lower);
@@ -172,7 +172,6 @@ for (const [name, workloads, args] of groups) {
 		const restarts = new Restarts(server);
 		const vm = await runVm(made, "workloads.sh", {
 			env: { ...env, PORT: String(server.port) },
-			timeoutSeconds: full ? 2_900 : 380,
 			writable: [env.RESULTS],
 			onLine: (line) => {
 				const [mark, workload] = line.split(" ");

@@ -37,7 +37,7 @@ function portIsFree(port: number): Promise<boolean> {
 	});
 }
 
-test("both commands of the README work in a fresh clone", { skip: needs("root", "git", "vm"), timeout: 300_000 }, async (t) => {
+test("both commands of the README work in a fresh clone", { skip: needs("root", "git", "vm") }, async (t) => {
 	const made = scratch(t);
 	const cloned = clone(made);
 	const commands = readmeCommands(cloned);
@@ -97,7 +97,6 @@ test("both commands of the README work in a fresh clone", { skip: needs("root", 
 
 test("the launcher: through a symlink, from anywhere, again without work, and two at once", {
 	skip: needs("git"),
-	timeout: 300_000,
 }, async (t) => {
 	const made = scratch(t);
 	const cloned = clone(made);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type Ending, HeldTree } from "../support/held-tree.ts";
 import { FileType3, Nfs3Client, ok, refused, type SetAttributes3, statusName } from "../support/nfs3-client.ts";
-import { full, needs } from "../support/requirements.ts";
+import { full, needs, onlyInAll, volume } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 
@@ -39,7 +39,6 @@ for (const how of ["plain", ...(full ? (["SIGTERM"] as const) : []), "SIGKILL", 
 	}[how];
 	test(`LINK and REMOVE by handle of lower, twice named, copied-up, upper-born and unnamed objects keep handle, count and contents: ${when}`, {
 		skip: skip || (how === "cold" && cannotMount("ext4")),
-		timeout: 120_000,
 	}, async (t) => {
 		const made = scratch(t);
 		const tree = Object.fromEntries(
@@ -147,7 +146,6 @@ async function inParallel<T>(items: readonly T[], act: (item: T) => Promise<void
 
 test("3,000 pairs of hard links in a lower, as pnpm makes them, are deleted without a byte of data written", {
 	skip,
-	timeout: 120_000,
 }, async (t) => {
 	const began = Date.now();
 	const made = scratch(t);
@@ -224,8 +222,7 @@ test("3,000 pairs of hard links in a lower, as pnpm makes them, are deleted with
 });
 
 test("66,000 names are deleted on ext4, where a whiteout may have 65,000 links", {
-	skip: skip || cannotMount("ext4") || (!full && "only with HOLDFAST_TEST_FULL=1: it takes 20 s, and with fewer it shows nothing"),
-	timeout: 600_000,
+	skip: skip || cannotMount("ext4") || onlyInAll,
 }, async (t) => {
 	const made = scratch(t);
 	const count = 66_000;
@@ -284,7 +281,6 @@ test("66,000 names are deleted on ext4, where a whiteout may have 65,000 links",
 
 test("names are deleted and made again, over kills: always another object, never the lower's contents", {
 	skip,
-	timeout: 60_000,
 }, async (t) => {
 	const made = scratch(t);
 	const it = await HeldTree.start(made, made.path, [
@@ -418,7 +414,6 @@ async function otherClient(server: ServerProcess, root: Buffer, count: number): 
 for (const args of [[], ["--async"]]) {
 	test(`a request that comes again after SIGKILL has its first status and handle, also after 3,000 changes by another client${args.length ? ", --async" : ""}`, {
 		skip,
-		timeout: 120_000,
 	}, async (t) => {
 		const suffixes = ["-a", "-b", "-c"];
 		const server = await servedForRequests(t, suffixes, args);
@@ -509,12 +504,11 @@ function failures(it: Prepared, suffix: string): Request[] {
 	];
 }
 
-const batches = full ? 60 : 10;
+const batches = volume(6, 10, 60);
 
 for (const args of [[], ["--async"]]) {
 	test(`requests under way at a SIGKILL at any moment, sent again after it: each succeeds, once${args.length ? ", --async" : ""}`, {
 		skip,
-		timeout: 300_000,
 	}, async (t) => {
 		const suffixes = Array.from({ length: batches * 2 }, (_, index) => `-${index}`);
 		const server = await servedForRequests(t, suffixes, args);

@@ -26,7 +26,7 @@ import { settleData } from "../../src/overlay/upkeep/settle-data.ts";
 import type { Credentials, OverlayObject, SetAttributes } from "../../src/vfs/operations.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { ok } from "../support/nfs3-client.ts";
-import { needs } from "../support/requirements.ts";
+import { needs, seed, volume } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 
@@ -312,9 +312,7 @@ test("the background fill completes what was written to, also after a restart", 
 	const expected = Buffer.from(rig.contents);
 	expected.write("HELLO", 5_000_000);
 	await rig.close();
-	const deadline = Date.now() + 30_000;
 	while (rig.partials.size > 0) {
-		assert.ok(Date.now() < deadline, "the fill takes too long");
 		await new Promise((resolve) => setTimeout(resolve, 20));
 	}
 	assert.ok((await rig.read("big")).equals(expected));
@@ -411,7 +409,6 @@ async function follow(rig: Rig, steps: readonly Action[]): Promise<void> {
 }
 
 async function property(t: TestContext, base: string, file: LowerFile, limits: Partial<PartialLimits>, scale: number): Promise<void> {
-	const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 	t.diagnostic(`seed ${seed}`);
 	await fc.assert(
 		fc.asyncProperty(actions(scale), fc.boolean(), async (steps, evicts) => {
@@ -423,7 +420,7 @@ async function property(t: TestContext, base: string, file: LowerFile, limits: P
 				rmSync(rig.base, { recursive: true });
 			}
 		}),
-		{ numRuns: process.env.HOLDFAST_TEST_FULL ? 2000 : 60, seed },
+		{ numRuns: volume(20, 60, 2000), seed },
 	);
 }
 
@@ -479,8 +476,7 @@ test("over the wire: a first write to a large file is stable at once, over kills
 	const { handle } = await ok(client.lookup(await client.root(), "big"));
 	assert.ok((await client.readFile(handle)).equals(wanted));
 	const fd = openPath(join(upper, "big"), O.path);
-	for (const deadline = Date.now() + 60_000; typeof getXattr(fd, "trusted.overlay.metacopy") !== "number"; ) {
-		assert.ok(Date.now() < deadline, "the fill takes too long");
+	while (typeof getXattr(fd, "trusted.overlay.metacopy") !== "number") {
 		await new Promise((resolve) => setTimeout(resolve, 50));
 	}
 	close(fd);

@@ -4,14 +4,14 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { plant, plantMany } from "../support/lower-tree.ts";
 import { FileType3, ok } from "../support/nfs3-client.ts";
-import { needs } from "../support/requirements.ts";
+import { needs, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree, type TreeSnapshot } from "../support/tree-snapshot.ts";
 
 /** Promise H5: looking up, listing, reading and handing out handles leaves no trace on disk. */
 
-const FILES = Number(process.env.HOLDFAST_TEST_WALK_FILES ?? 100_000);
+const FILES = Number(process.env.HOLDFAST_TEST_WALK_FILES ?? volume(10_000, 100_000));
 
 test(`a walk of ${FILES} lower files by READDIRPLUS and LOOKUP writes nothing`, { skip: needs("root", "getfattr") }, async (t) => {
 	const made = scratch(t);

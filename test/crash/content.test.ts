@@ -40,7 +40,6 @@ const CHANGES: Readonly<Record<string, readonly [string, (act: Act) => unknown]>
 for (const kind of ["ext4", "xfs"] as const) {
 	test(`content that was committed, and the attributes it has, outlive a power failure of ${kind}, whatever was done to the file before`, {
 		skip: needs("root") || cannotMount(kind),
-		timeout: 600_000,
 	}, async (t) => {
 		const made = scratch(t);
 		const lowers = new Lowers(made.mount("tmpfs"));

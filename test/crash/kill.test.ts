@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { plant } from "../support/lower-tree.ts";
 import { Nfs3Client } from "../support/nfs3-client.ts";
-import { full, needs } from "../support/requirements.ts";
+import { needs, seed, volume } from "../support/requirements.ts";
 import type { RpcConnection } from "../support/rpc-connection.ts";
 import { scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
@@ -16,7 +16,8 @@ import { ResendingConnection } from "./resending-connection.ts";
 const skip = needs("root", "getfattr");
 const ACTORS = 12;
 const CONNECTIONS = 3;
-const MILLISECONDS = full ? 300_000 : 30_000;
+/** Of the server. After each start it answers some requests first, however slow the machine is. */
+const KILLS = volume(12, 40, 300);
 
 test("requests of several connections happen exactly once while the server is killed again and again", { skip }, async (t) => {
 	const made = scratch(t);
@@ -32,7 +33,6 @@ test("requests of several connections happen exactly once while the server is ki
 	mkdirSync(made.folder("upper"), { recursive: true });
 	const before = lowers.map((lower) => snapshotTree(lower));
 	const server = await startServer(made, { lowers, upper: made.folder("upper"), args: ["--async", "--state-dir", made.folder("state")] });
-	const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Date.now() % 1_000_000);
 	t.diagnostic(`HOLDFAST_TEST_SEED=${seed}`);
 	const random = generator(seed);
 	const connections = Array.from({ length: CONNECTIONS }, () => new ResendingConnection(server.port, random(2 ** 32)));
@@ -48,24 +48,29 @@ test("requests of several connections happen exactly once while the server is ki
 		await actor.learn(await client.walk(root, `actor${number}`));
 		actors.push(actor);
 	}
-	const until = Date.now() + MILLISECONDS;
+	let isOver = false;
 	let failure: Error | null = null;
 	const work = actors.map(async (actor) => {
-		while (Date.now() < until && failure === null) await actor.step();
+		while (!isOver && failure === null) await actor.step();
 	});
 	let kills = 0;
 	const all = Promise.all(work).catch((error) => {
 		failure = error;
 	});
-	while (Date.now() < until && failure === null) {
+	const requestsOf = () => actors.reduce((sum, actor) => sum + actor.requests, 0);
+	while (kills < KILLS && failure === null) {
+		const before = requestsOf();
 		// some before it has warmed up, most in full swing
-		await sleep(random(4) === 0 ? random(150) : 150 + random(700));
+		const isEarly = random(4) === 0;
+		await sleep(isEarly ? random(150) : 150 + random(700));
+		while (!isEarly && requestsOf() < before + ACTORS && failure === null) await sleep(10);
 		await server.kill();
 		kills++;
 		await server.start();
 	}
+	isOver = true;
 	await all;
-	const requests = actors.reduce((sum, actor) => sum + actor.requests, 0);
+	const requests = requestsOf();
 	const resent = connections.reduce((sum, connection) => sum + connection.resent, 0);
 	t.diagnostic(`${kills} kills, ${requests} requests, ${resent} of them sent again`);
 	if (failure !== null) throw failure;

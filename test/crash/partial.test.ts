@@ -9,7 +9,7 @@ import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { settleData } from "../../src/overlay/upkeep/settle-data.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { ROOT, walk } from "../in-process/walk.ts";
-import { full, needs } from "../support/requirements.ts";
+import { needs, seed, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { generator } from "./actor.ts";
 import { PowerDisk } from "./power-disk.ts";
@@ -162,15 +162,13 @@ function plantBig(lower: string): Buffer {
 for (const kind of ["ext4", "xfs", "btrfs"] as const) {
 	test(`what is committed of a file copied up in part outlives a power failure of ${kind} before any call`, {
 		skip: needs("root") || cannotMount(kind),
-		timeout: 3_600_000,
 	}, async (t) => {
 		const made = scratch(t);
 		const lower = made.mount("tmpfs", "lower");
 		const contents = plantBig(lower);
 		const disk = new PowerDisk(made, kind);
-		const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 		t.diagnostic(`seed ${seed}`);
-		const runs = full ? 400 : kind === "btrfs" ? 6 : 25;
+		const runs = kind === "btrfs" ? volume(2, 6, 400) : volume(5, 25, 400);
 		let failures = 0;
 		for (let run = 0; run < runs; run++) {
 			const random = generator(seed + run);
@@ -224,10 +222,9 @@ test("stopped before any call, with granules that a write covers, a file has old
 	const made = scratch(t);
 	const lower = made.mount("tmpfs", "lower");
 	const contents = plantBig(lower);
-	const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 	t.diagnostic(`seed ${seed}`);
 	const layers = made.mount("tmpfs", "layers");
-	for (let run = 0; run < (full ? 1000 : 10); run++) {
+	for (let run = 0; run < volume(4, 10, 1000); run++) {
 		const random = generator(seed + run);
 		const model = new Model(contents);
 		const rig = new Rig(lower, join(layers, `run${run}`));

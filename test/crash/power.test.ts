@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { full, needs } from "../support/requirements.ts";
+import { full, needs, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { Campaign, type Counts } from "./campaign.ts";
 import { OPERATIONS, PARTIAL_OPERATIONS } from "./operations.ts";
@@ -14,12 +14,11 @@ const only = process.env.HOLDFAST_TEST_CRASH;
 const all = full || only !== undefined;
 
 /** Of so many operations one is tried, at one of so many calls: a power failure takes a second on a busy machine. */
-const [OPERATIONS_STRIDE, CALLS_STRIDE] = all ? [1, 1] : [10, 8];
+const [OPERATIONS_STRIDE, CALLS_STRIDE] = all ? [1, 1] : volume([20, 12], [10, 8]);
 
 for (const kind of ["ext4", "xfs", "btrfs"] as const) {
 	test(`an operation during which the power of ${kind} fails before any of its calls has happened or has not, and sent again gets its answer`, {
 		skip: needs("root") || cannotMount(kind),
-		timeout: 3_600_000,
 	}, async (t) => {
 		const made = scratch(t);
 		const lowers = new Lowers(made.mount("tmpfs"));
@@ -46,7 +45,7 @@ for (const kind of ["ext4", "xfs", "btrfs"] as const) {
 			total.recoveryPoints += recoveryPoints;
 		}
 		for (const [index, operation] of PARTIAL_OPERATIONS.entries()) {
-			if ((!all && index % 5 !== { ext4: 3, xfs: 4, btrfs: 2 }[kind]) || /^write /.test(operation.name)) continue;
+			if ((!all && index % volume(10, 5) !== { ext4: 3, xfs: 4, btrfs: 2 }[kind]) || /^write /.test(operation.name)) continue;
 			if (only !== undefined && !operation.name.includes(only)) continue;
 			const campaign = new Campaign(lowers, operation, (what) => failures.push(what), disk, true);
 			await campaign.run({ others: 10, stride: all ? 1 : 3, first: index, recoveries: 1, repetitions: all ? 1 : 8 });
@@ -55,6 +54,6 @@ for (const kind of ["ext4", "xfs", "btrfs"] as const) {
 		}
 		t.diagnostic(`${total.calls} calls, ${total.points} power failures, ${total.recoveryPoints} in recovery`);
 		assert.equal(failures.length, 0, `${failures.length} failures:\n${failures.slice(0, 12).join("\n")}`);
-		assert.ok(total.points > 10);
+		assert.ok(total.points > 0);
 	});
 }

@@ -64,10 +64,9 @@ export interface Limits {
 	readonly kinds: number;
 }
 
-/** From HOLDFAST_SEED, or a new one. */
+/** From HOLDFAST_TEST_SEED, or a new one. */
 export function replayFromEnvironment(): Replay {
-	const { HOLDFAST_SEED } = process.env;
-	return { seed: HOLDFAST_SEED === undefined ? Date.now() & 0x7fffffff : Number(HOLDFAST_SEED) };
+	return { seed: Number(process.env.HOLDFAST_TEST_SEED ?? Date.now() & 0x7fffffff) };
 }
 
 const SEQUENCES_PER_SEED = 200;

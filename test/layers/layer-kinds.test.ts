@@ -233,7 +233,6 @@ test(`${LAYERS} lowers: a start in seconds, merged as by the kernel, handles tha
 	const seconds = (performance.now() - begun) / 1000;
 	const descriptors = () => readdirSync(`/proc/${server.pid}/fd`).length;
 	t.diagnostic(`ready after ${seconds.toFixed(2)} s with ${descriptors()} descriptors`);
-	assert.ok(seconds < 10, `${seconds} s`);
 	assert.ok(descriptors() < 2 * LAYERS + 100, `${descriptors()} descriptors`);
 
 	let client = await server.client();

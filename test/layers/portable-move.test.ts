@@ -119,7 +119,6 @@ for (const [how, from, to] of [
 ] as const satisfies readonly (readonly [Copy, FileSystem, FileSystem])[]) {
 	test(`layers copied by ${how} from ${from} to ${to}: every handle, file id and cookie goes on`, {
 		skip: skip || cannotMount(from) || cannotMount(to),
-		timeout: 120_000,
 	}, async (t) => {
 		const made = scratch(t);
 		const user = ordinaryUser(made);
@@ -181,7 +180,6 @@ for (const [how, from, to] of [
 
 test("upper and work copied by two commands: all goes on but what nothing tells apart, and that is named", {
 	skip,
-	timeout: 60_000,
 }, async (t) => {
 	const made = scratch(t);
 	const user = ordinaryUser(made);
@@ -222,7 +220,7 @@ test("upper and work copied by two commands: all goes on but what nothing tells 
 	await moved.terminate();
 });
 
-test("--link-names: the names of a lower file are one object where the layers are now", { skip, timeout: 60_000 }, async (t) => {
+test("--link-names: the names of a lower file are one object where the layers are now", { skip }, async (t) => {
 	const made = scratch(t);
 	const user = ordinaryUser(made);
 	const first = made.folder("first");
@@ -334,7 +332,6 @@ test("two copies at once: the second is refused, and holdfast fork gives it an i
 
 test("a Linux client keeps its mount, with an open file and a working place, while all layers move", {
 	skip: skip || needs("vm") || cannotMount("xfs"),
-	timeout: 180_000,
 }, async (t) => {
 	const made = scratch(t);
 	const user = ordinaryUser(made);
@@ -372,7 +369,6 @@ test("a Linux client keeps its mount, with an open file and a working place, whi
 	};
 	const vm = await runVm(made, "portable-move.sh", {
 		env: { TOP: made.folder("mount"), PORT: String(server.port) },
-		timeoutSeconds: 120,
 		onLine: (line) => {
 			if (line === "@move") moving = move();
 		},

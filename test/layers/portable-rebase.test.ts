@@ -175,7 +175,7 @@ const LOST_BY_NATURE = [
 ];
 
 for (const sameBy of ["mtime+size", "content"] as const) {
-	test(`image A to image B, same by ${sameBy}`, { skip, timeout: 60_000 }, async (t) => {
+	test(`image A to image B, same by ${sameBy}`, { skip }, async (t) => {
 		const made = scratch(t);
 		const { user, upper, image, serve, rebase } = site(made);
 		plantImageA(image("a"));
@@ -275,7 +275,7 @@ for (const sameBy of ["mtime+size", "content"] as const) {
 	});
 }
 
-test("a chain A, B, C, D: what is the same holds, and what was stale never finds another file", { skip, timeout: 60_000 }, async (t) => {
+test("a chain A, B, C, D: what is the same holds, and what was stale never finds another file", { skip }, async (t) => {
 	const made = scratch(t);
 	const { user, image, serve, rebase } = site(made);
 	const a = plantImageA(image("a"));
@@ -333,7 +333,7 @@ test("a chain A, B, C, D: what is the same holds, and what was stale never finds
 	assert.equal(readdirSync(folder).length, 1, "rows of earlier images are gone");
 });
 
-test("of two lowers one is exchanged, and names of one file stay together", { skip, timeout: 60_000 }, async (t) => {
+test("of two lowers one is exchanged, and names of one file stay together", { skip }, async (t) => {
 	const made = scratch(t);
 	const { user, upper, image } = site(made);
 	const top = plant(image("top"), { "both/top": "top", over: "of the top", "linked/two": "two of top" });
@@ -405,7 +405,7 @@ test("of two lowers one is exchanged, and names of one file stay together", { sk
 	await second.end();
 });
 
-test("the report as text, long ones cut short; several lowers; refusals", { skip, timeout: 60_000 }, async (t) => {
+test("the report as text, long ones cut short; several lowers; refusals", { skip }, async (t) => {
 	const made = scratch(t);
 	const { user, upper, image, serve, rebase } = site(made);
 	plant(image("a"), { "f/0": "x", kept: "k" });
@@ -444,7 +444,6 @@ test("the report as text, long ones cut short; several lowers; refusals", { skip
 
 test("without --was the image that was served last is compared; where that is gone too, attributes tell", {
 	skip,
-	timeout: 60_000,
 }, async (t) => {
 	const made = scratch(t);
 	const { user, upper, image, serve } = site(made);

@@ -57,7 +57,6 @@ for (const [how, from, to, xattrs] of [
 ] as const satisfies readonly (readonly [keyof typeof COPIES, FileSystem, FileSystem, string])[]) {
 	test(`kernel handles of ${from} with ${xattrs} xattrs go on after holdfast rebind and ${how} to ${to}`, {
 		skip: skip || cannotMount(from) || cannotMount(to),
-		timeout: 120_000,
 	}, async (t) => {
 		const made = scratch(t);
 		const first = join(made.mount(from, "first"), "layers");

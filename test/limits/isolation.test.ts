@@ -20,7 +20,7 @@ import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ProbeCommand, Waits } from "../slow-disk/getattr-probe.ts";
 import { type Attributes3, type Entry3, type Nfs3Client, Nfs3Status, ok, Stable, statusName } from "../support/nfs3-client.ts";
-import { full, needs, repository } from "../support/requirements.ts";
+import { full, needs, repository, volume } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 import { cannotMountSlowDisk, dropCaches, SlowDisk } from "../support/slow-disk.ts";
@@ -31,27 +31,27 @@ const BASELINE_MILLISECONDS_MIN = 1;
 /** As if a request came each millisecond, so that one long wait counts for what it is. Schedulers disturb this figure more. */
 const BASELINE_OF_ALL_TIME_MILLISECONDS_MIN = 20;
 /** Other programs use the machine too: the best of so many counts. */
-const ATTEMPTS = 6;
-const BASELINE_MILLISECONDS = 2000;
-const LOAD_MILLISECONDS = 4000;
+const ATTEMPTS = full ? 6 : 1;
+const BASELINE_MILLISECONDS = full ? 2000 : 50;
+const LOAD_MILLISECONDS = volume(1000, 4000);
 /** How long the copying is watched. */
-const COPY_MILLISECONDS_MAX = full ? 180_000 : 10_000;
+const COPY_MILLISECONDS_MAX = volume(1000, 10_000, 180_000);
 const SLOW_MILLISECONDS = 100;
+const ASKED_MIN = 30;
 const REPEATED_AFTER_MILLISECONDS = 30;
-const HANG_MILLISECONDS = 4000;
+const HANGING_MILLISECONDS = volume(500, 4000);
 /** What does not touch the disk that hangs must be done long before it goes on. */
 const UNTOUCHED_MILLISECONDS_MAX = 2000;
 /** Of the main thread, in the time of one measurement. */
 const SLOW_CALLS_MAX = 2;
-const PATIENCE_MILLISECONDS = 120_000;
 
 const MEBIBYTE = 1 << 20;
 /** Of each client that reads or writes much: disks are to be waited for, not processors. */
 const MEBIBYTES_PER_SECOND = 50;
 const WARM_FILES = 64;
 const COLD_FILES = 4;
-const COLD_MEBIBYTES = 256;
-const BIG_MEBIBYTES = full ? 10 * 1024 : 1024;
+const COLD_MEBIBYTES = volume(80, 256);
+const BIG_MEBIBYTES = volume(128, 1024, 10 * 1024);
 const SLOW_DIRECTORIES = 40;
 const SLOW_FILES = 50;
 const SLOW_LARGE = 4;
@@ -75,15 +75,15 @@ interface Held {
 	readonly isDirectory: boolean;
 }
 
-test("cached requests stay fast while other clients wait for disks", {
+test(`what is asked of a slow disk is right, others are answered while it hangs${full ? ", and cached requests stay fast" : ""}`, {
 	skip: needs("root") || cannotMountSlowDisk(),
-	timeout: full ? 2_400_000 : 900_000,
 }, async (t) => {
 	const rig = await Rig.make(scratch(t));
-	for (const situation of [COLD_READS, COPY_UP, COMMITS, SLOW_DISK, HANGING_DISK]) await beside(t, rig, situation);
+	const situations = volume([COPY_UP, SLOW_DISK, HANGING_DISK], [COLD_READS, COPY_UP, COMMITS, SLOW_DISK, HANGING_DISK]);
+	for (const situation of situations) await beside(t, rig, situation);
 	// threads look for objects in another way
 	rig.handles = "portable";
-	for (const situation of [COLD_READS, SLOW_DISK, HANGING_DISK]) await beside(t, rig, situation);
+	for (const situation of volume([HANGING_DISK], [COLD_READS, SLOW_DISK, HANGING_DISK])) await beside(t, rig, situation);
 });
 
 /** What other clients do, and wait for. */
@@ -103,7 +103,7 @@ const COLD_READS: Situation = {
 };
 
 const COPY_UP: Situation = {
-	name: `while a file of ${BIG_MEBIBYTES / 1024} GiB is copied up`,
+	name: `while a file of ${BIG_MEBIBYTES} MiB is copied up`,
 	load: async (stand, rig) => {
 		const begun = performance.now();
 		const written = rig.bytesWritten();
@@ -140,7 +140,7 @@ const SLOW_DISK: Situation = {
 		const until = performance.now() + LOAD_MILLISECONDS;
 		let asked = 0;
 		const clients = Array.from({ length: SLOW_CLIENTS }, async (_, number) => {
-			for (let turn = number; performance.now() < until; turn += SLOW_CLIENTS) {
+			for (let turn = number; performance.now() < until || asked < ASKED_MIN; turn += SLOW_CLIENTS) {
 				await stand.askSlow(turn);
 				asked++;
 			}
@@ -153,13 +153,13 @@ const SLOW_DISK: Situation = {
 		});
 		await Promise.all([...clients, ...changers]);
 		const reads = (await rig.disk.state()).calls - calls;
-		assert.ok(reads > 10, `the disk was read only ${reads} times`);
+		assert.ok(reads > 0, "the disk was not read");
 		return { note: `${asked} requests answered, ${reads} reads of the disk`, check: () => stand.checkChanges() };
 	},
 };
 
 const HANGING_DISK: Situation = {
-	name: `while a disk hangs for ${HANG_MILLISECONDS} ms with requests in it`,
+	name: `while a disk hangs for ${HANGING_MILLISECONDS} ms with requests in it`,
 	load: async (stand, rig) => {
 		await rig.disk.setDelay("hang");
 		const begun = performance.now();
@@ -173,13 +173,14 @@ const HANGING_DISK: Situation = {
 		await sleep(200);
 		const untouched = stand.askUntouched();
 		untouched.catch(() => {});
-		await sleep(HANG_MILLISECONDS - (performance.now() - begun));
+		// else they would wait for a disk that never answers
+		const others = await untouched;
+		await sleep(HANGING_MILLISECONDS - (performance.now() - begun));
+		while ((await rig.disk.state()).waiting === 0) await sleep(50);
 		const { waiting } = await rig.disk.state();
 		const answeredMeanwhile = answered;
 		await rig.disk.setDelay(0);
 		await all;
-		const others = await untouched;
-		assert.ok(waiting > 0, "no request was in the disk");
 		for (const [what, milliseconds] of others) {
 			if (milliseconds > UNTOUCHED_MILLISECONDS_MAX) stand.faults.push(`${what} took ${Math.round(milliseconds)} ms`);
 		}
@@ -223,6 +224,7 @@ async function compare(t: TestContext, rig: Rig, load: Load): Promise<void> {
 			assert.deepEqual(stand.wrong, [], "answers");
 			const slowCalls = under.slowCalls.map(({ place, milliseconds }) => `${place} for ${Math.round(milliseconds)} ms`);
 			if (slowCalls.length > 0) t.diagnostic(`the main thread waited for the slow disk in ${slowCalls.join(", ")}`);
+			if (!full) return;
 			// the kernel may have dropped what it was asked for a moment before
 			if (slowCalls.length > SLOW_CALLS_MAX) stand.faults.push(`${slowCalls.length} calls of the main thread waited for the slow disk`);
 			if (under.p99 > limit) stand.faults.push(`p99 ${under.p99.toFixed(2)} ms, which was to be at most ${limit.toFixed(2)}`);
@@ -258,9 +260,9 @@ function describe(waits: Waits): string {
 
 /** Again while the server says that it takes longer. */
 async function patiently<T extends { readonly status: number }>(request: () => Promise<T>): Promise<T> {
-	for (const until = performance.now() + PATIENCE_MILLISECONDS; ; ) {
+	for (;;) {
 		const reply = await request();
-		if (reply.status !== Nfs3Status.jukebox || performance.now() > until) return reply;
+		if (reply.status !== Nfs3Status.jukebox) return reply;
 		await sleep(100);
 	}
 }
@@ -437,6 +439,8 @@ class Stand {
 
 	async client(): Promise<Nfs3Client> {
 		const client = await this.#server.client();
+		// answers that come twice are compared, whatever they say
+		client.waitsOnJukebox = false;
 		this.#clients.push(client);
 		return client;
 	}

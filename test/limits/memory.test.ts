@@ -3,19 +3,18 @@ import { closeSync, mkdirSync, openSync, readdirSync, readFileSync } from "node:
 import { join } from "node:path";
 import { test } from "node:test";
 import { Nfs3Client } from "../support/nfs3-client.ts";
-import { full, needs } from "../support/requirements.ts";
+import { full, needs, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 
 /** Real inodes, each with a handle that is given out: in directories of a thousand, and as many in one. */
-const EACH = full ? 500_000 : 60_000;
+const EACH = volume(20_000, 60_000, 500_000);
 const MEBIBYTES_MAX = 512;
 /** Of the limit below; each layer and each connection takes some. */
 const DESCRIPTOR_LIMIT = 4096;
 
 test("walks over very many files by several clients stay within memory and descriptors, and the first handles hold", {
 	skip: needs("root") || cannotMount("ext4"),
-	timeout: 1_800_000,
 }, async (t) => {
 	const made = scratch(t);
 	const base = made.mount("ext4", "layers", full ? 8192 : 1024);

@@ -320,7 +320,6 @@ test("RMDIR and RENAME onto: a directory that holds whiteouts only is empty, one
 
 test("a path of 1,000 directories in a lower: created at the bottom, found from cold, moved from the bottom and at the top", {
 	skip,
-	timeout: 120_000,
 }, async (t) => {
 	const made = scratch(t);
 	const depth = 1_000;

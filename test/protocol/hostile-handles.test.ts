@@ -12,7 +12,7 @@ import { OverlayError } from "../../src/vfs/errors.ts";
 import { generator } from "../crash/actor.ts";
 import { plant } from "../support/lower-tree.ts";
 import { ok, statusName } from "../support/nfs3-client.ts";
-import { needs, repository } from "../support/requirements.ts";
+import { needs, repository, seed } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 import { type Forgeries, forgeriesOf, merge, noise, signedWrongly } from "./hostile/forgeries.ts";
@@ -21,7 +21,6 @@ import { type Export, exportIn, goneHandle, handlesOfAllKinds, plantLowers } fro
 /** Promise H4: whatever was not given out is refused by its signature, before any system call. */
 
 const skip = needs("root");
-const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Date.now() % 1_000_000);
 const TWO_BITS = 1000;
 
 /** How a handle is answered. */

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { createConnection, type Socket } from "node:net";
+import { HANG_MILLISECONDS } from "./requirements.ts";
 import { XdrReader, XdrWriter } from "./xdr-codec.ts";
 
 export interface AuthSys {
@@ -36,7 +37,7 @@ export class RpcConnection {
 	readonly socket: Socket;
 	/** Replies to no call of `call()`: those to raw records. */
 	readonly strays: Buffer[] = [];
-	callTimeoutMilliseconds = 60_000;
+	callTimeoutMilliseconds = HANG_MILLISECONDS;
 	#xid = (Math.random() * 0x7fff_ffff) | 0;
 	#received: Buffer[] = [];
 	#receivedBytes = 0;
@@ -136,7 +137,7 @@ export class RpcConnection {
 	}
 
 	/** The next reply that no call waits for; null when the peer closes first or nothing comes in time. */
-	async stray(timeoutMilliseconds = 10_000): Promise<Buffer | null> {
+	async stray(timeoutMilliseconds = HANG_MILLISECONDS): Promise<Buffer | null> {
 		const until = Date.now() + timeoutMilliseconds;
 		while (this.strays.length === 0 && !this.#closed && Date.now() < until) {
 			await new Promise<void>((resolve) => {
@@ -151,7 +152,7 @@ export class RpcConnection {
 	}
 
 	/** Whether the peer closes within the time. */
-	async closes(timeoutMilliseconds = 10_000): Promise<boolean> {
+	async closes(timeoutMilliseconds = HANG_MILLISECONDS): Promise<boolean> {
 		const until = Date.now() + timeoutMilliseconds;
 		while (!this.#closed && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 10));
 		return this.#closed;

@@ -4,7 +4,7 @@ import { chmodSync, cpSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Nfs3Client } from "./nfs3-client.ts";
-import { missing, repository } from "./requirements.ts";
+import { HANG_MILLISECONDS, missing, repository } from "./requirements.ts";
 import type { AuthSys } from "./rpc-connection.ts";
 import type { Scratch } from "./scratch.ts";
 
@@ -35,8 +35,9 @@ export interface OrdinaryUser {
 	readonly main: string;
 }
 
-const READY_MILLISECONDS = 30_000;
-const STOP_MILLISECONDS = 30_000;
+/** What takes longer hangs; a machine that is merely busy comes nowhere near. */
+const READY_MILLISECONDS = HANG_MILLISECONDS;
+const STOP_MILLISECONDS = HANG_MILLISECONDS;
 const main = join(repository, "dist/src/cli/main.js");
 
 /** A server in a process of its own. Its port stays the same over `restart()`. */
@@ -158,7 +159,7 @@ export function runHoldfast(
 	const { user } = options;
 	const run = spawnSync(process.execPath, [user?.main ?? main, ...args], {
 		encoding: "utf8",
-		timeout: 20_000,
+		timeout: HANG_MILLISECONDS,
 		env: { ...process.env, ...options.env },
 		...(options.cwd === undefined ? {} : { cwd: options.cwd }),
 		...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
-import { repository } from "./requirements.ts";
+import { HANG_MILLISECONDS, repository } from "./requirements.ts";
 import type { Scratch } from "./scratch.ts";
 
 export interface VmResult {
@@ -16,7 +16,6 @@ export interface VmResult {
 export interface VmOptions {
 	/** Handed over as environment variables. */
 	readonly env?: Readonly<Record<string, string>>;
-	readonly timeoutSeconds?: number;
 	/** Folders of the host that the script may write to; all others it sees, but its changes are lost. */
 	readonly writable?: readonly string[];
 	readonly memory?: string;
@@ -37,7 +36,7 @@ export function runVm(scratch: Scratch, script: string, options: VmOptions = {})
 			...(process.env.TMPDIR === undefined ? {} : { TMPDIR: process.env.TMPDIR }),
 			...options.env,
 			VM_ENV: Object.keys(options.env ?? {}).join(" "),
-			VM_TIMEOUT: String(options.timeoutSeconds ?? 120),
+			VM_TIMEOUT: String(HANG_MILLISECONDS / 1000),
 			VM_RW: (options.writable ?? []).join(":"),
 			VM_MEM: options.memory ?? "1G",
 		},

@@ -37,9 +37,15 @@ git_work() (
 		cd "$TOP/repository" && echo more >>file4.txt && git add file4.txt && git commit -q -m "in the lower repository" && git fsck --strict --full >/dev/null 2>&1
 )
 
+# Times of files are the server's, and the clock of the virtual machine goes by itself.
+make_silently() {
+	make -s 2>&1 | sed '/has modification time .* in the future$/d; /Clock skew detected/d' >&2
+	return "${PIPESTATUS[0]}"
+}
+
 make_project() (
-	cd "$TOP/project" && make -s && [ "$(./program)" = "$(cat expected)" ] && make -q &&
-		echo '#define EXTRA 1' >>common.h && ! make -q && make -s && [ "$(./program)" = "$(cat expected)" ]
+	cd "$TOP/project" && make_silently && [ "$(./program)" = "$(cat expected)" ] && make -q &&
+		echo '#define EXTRA 1' >>common.h && ! make -q && make_silently && [ "$(./program)" = "$(cat expected)" ]
 )
 
 sqlite() (
