@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import { UnpackError } from "../unpack/unpack-error.ts";
 import { type UnpackedLayer, unpackLayers } from "../unpack/unpack-layers.ts";
+import { showName } from "../vfs/names.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -31,17 +32,27 @@ export function addUnpack(program: Command): void {
 			"tar archives, the base first as in an image's manifest, plain or compressed (gzip; zstd from Node.js 22.15 on), - for standard " +
 				"input; and last the folder in which each gets a directory",
 		)
+		.option("--fake-root", "for serve --fake-root, without privileges: owners, devices and whiteouts are kept in xattrs")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
-		.action((given: string[], options: { json?: boolean }) => unpack(given.slice(0, -1), given.at(-1) as string, options.json ?? false));
+		.action((given: string[], options: Options) => unpack(given.slice(0, -1), given.at(-1) as string, options));
 }
 
-async function unpack(archives: readonly string[], directory: string, asJson: boolean): Promise<void> {
+interface Options {
+	readonly fakeRoot?: boolean;
+	readonly json?: boolean;
+}
+
+async function unpack(
+	archives: readonly string[],
+	directory: string,
+	{ fakeRoot: isFakeRoot = false, json = false }: Options,
+): Promise<void> {
 	if (archives.length === 0) throw new UserError("Name the layers' archives, from the base up, and last the folder to unpack to.", 2);
-	if (process.getuid?.() !== 0) {
+	if (!isFakeRoot && process.getuid?.() !== 0) {
 		throw new UserError(
 			"Unpacking layers needs root: files get the owners that the archive tells (CAP_CHOWN), whiteouts are device nodes (CAP_MKNOD), and " +
-				"overlayfs keeps trusted extended attributes (CAP_SYS_ADMIN).",
+				"overlayfs keeps trusted extended attributes (CAP_SYS_ADMIN). With --fake-root an ordinary user unpacks for his own serve --fake-root.",
 		);
 	}
 	const abort = new AbortController();
@@ -49,11 +60,11 @@ async function unpack(archives: readonly string[], directory: string, asJson: bo
 	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
 	const line = new ProgressLine();
 	const progress = (archive: string, { entries, bytes }: Readonly<{ entries: number; bytes: number }>) =>
-		line.show(() => `${archive}: ${entries} entries, ${Math.round(bytes / 2 ** 20)} MiB`);
+		line.show(() => `${showPath(archive)}: ${entries} entries, ${Math.round(bytes / 2 ** 20)} MiB`);
 	try {
-		const layers = await unpackLayers({ archives, directory, progress, signal: abort.signal });
+		const layers = await unpackLayers({ archives, directory, isFakeRoot, progress, signal: abort.signal });
 		line.end();
-		print(layers, resolve(directory, "upper"), asJson);
+		print(layers, resolve(directory, "upper"), isFakeRoot, json);
 	} catch (error) {
 		line.end();
 		if (error instanceof UnpackError) throw new UserError(error.message);
@@ -63,17 +74,31 @@ async function unpack(archives: readonly string[], directory: string, asJson: bo
 	}
 }
 
-function print(layers: readonly UnpackedLayer[], upper: string, asJson: boolean): void {
+function print(layers: readonly UnpackedLayer[], upper: string, isFakeRoot: boolean, asJson: boolean): void {
 	const lowers = layers.map((layer) => layer.directory).reverse();
-	const serve = ["holdfast", "serve", ...lowers.flatMap((lower) => ["--lower", lower]), "--upper", upper];
+	const serve = [
+		"holdfast",
+		"serve",
+		...(isFakeRoot ? ["--fake-root"] : []),
+		...lowers.flatMap((lower) => ["--lower", lower]),
+		"--upper",
+		upper,
+	];
 	if (asJson) {
 		process.stdout.write(`${JSON.stringify({ lowers, upper, serve, layers })}\n`);
 		return;
 	}
-	for (const { archive, notes } of layers) for (const note of notes) process.stderr.write(`holdfast: note: ${archive}: ${note}\n`);
-	process.stdout.write(`${lowers.join("\n")}\n${serve.map(quoteForShell).join(" ")}\n`);
+	for (const { archive, notes } of layers)
+		for (const note of notes) process.stderr.write(`holdfast: note: ${showPath(archive)}: ${note}\n`);
+	process.stdout.write(`${lowers.map(showPath).join("\n")}\n${serve.map(quoteForShell).join(" ")}\n`);
 }
 
 function quoteForShell(word: string): string {
-	return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+	if (/^[\w@%+=:,./-]+$/.test(word)) return word;
+	const shown = showPath(word);
+	return shown === word ? `'${word.replaceAll("'", "'\\''")}'` : `$'${shown.replaceAll("'", "\\x27")}'`;
+}
+
+function showPath(path: string): string {
+	return showName(Buffer.from(path));
 }

@@ -1,6 +1,6 @@
 // Opens an archive and decompresses its bytes.
 
-import { closeSync, createReadStream, fstatSync, openSync } from "node:fs";
+import { closeSync, createReadStream, fstatSync, openSync, readSync } from "node:fs";
 import { addAbortSignal, pipeline, Readable } from "node:stream";
 import * as zlib from "node:zlib";
 import { type ByteSource, sourceOf } from "./byte-source.ts";
@@ -72,10 +72,29 @@ export function closeArchive(archive: Archive): void {
 
 /** Reads an archive from its beginning to its end. The compression is told by the first bytes, not by the name. */
 export async function readArchive(archive: Archive, signal: AbortSignal): Promise<ArchiveBytes> {
-	const source =
-		archive.fd === STDIN ? process.stdin : createReadStream("", { fd: archive.fd, autoClose: false, highWaterMark: CHUNK_BYTES });
-	addAbortSignal(signal, source);
-	const iterator = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+	return decompress(archive.bytes === undefined ? streamOf(archive, signal) : readRange(archive.fd, 0, archive.bytes));
+}
+
+function streamOf({ fd }: Archive, signal: AbortSignal): AsyncIterable<Buffer> {
+	const stream = fd === STDIN ? process.stdin : createReadStream("", { fd, autoClose: false, highWaterMark: CHUNK_BYTES });
+	addAbortSignal(signal, stream);
+	return stream;
+}
+
+/** A range of a regular file. No read is on its way between two chunks, so the descriptor may be closed then. */
+export async function* readRange(fd: number, start: number, end: number): AsyncGenerator<Buffer> {
+	for (let at = start; at < end; ) {
+		const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, end - at));
+		const length = readSync(fd, chunk, 0, chunk.length, at);
+		if (length === 0) return;
+		yield chunk.subarray(0, length);
+		at += length;
+	}
+}
+
+/** Bytes that may be compressed. */
+export async function decompress(bytes: AsyncIterable<Buffer>): Promise<ArchiveBytes> {
+	const iterator = withReasons(bytes);
 	let head = Buffer.alloc(0);
 	while (head.length < MAGIC_BYTES) {
 		const next = await iterator.next();
@@ -85,7 +104,7 @@ export async function readArchive(archive: Archive, signal: AbortSignal): Promis
 	if (head.length === 0) throw new UnpackError("it is empty");
 	const chunks = withHead(head, iterator);
 	const compression = COMPRESSIONS.find(({ magic }) => magic.every((byte, i) => head[i] === byte));
-	if (compression === undefined) return { source: withReasons(sourceOf(chunks)), isChecked: false };
+	if (compression === undefined) return { source: sourceOf(chunks), isChecked: false };
 	const { name, open, command } = compression;
 	if (open === undefined) {
 		const why =
@@ -94,19 +113,16 @@ export async function readArchive(archive: Archive, signal: AbortSignal): Promis
 	}
 	// an error of the source comes out of the decompressed stream
 	const decompressed = pipeline(Readable.from(chunks), open(), () => {}) as unknown as AsyncIterable<Buffer>;
-	return { source: withReasons(sourceOf(decompressed)), isChecked: true };
+	return { source: sourceOf(withReasons(decompressed)), isChecked: true };
 }
 
-function withReasons(source: ByteSource): ByteSource {
-	return {
-		async next() {
-			try {
-				return await source.next();
-			} catch (error) {
-				throw reasonOf(error);
-			}
-		},
-	};
+/** With an UnpackError for whatever fails. */
+async function* withReasons(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+	try {
+		yield* bytes;
+	} catch (error) {
+		throw reasonOf(error);
+	}
 }
 
 function reasonOf(error: unknown): unknown {
@@ -119,7 +135,7 @@ function reasonOf(error: unknown): unknown {
 }
 
 /** What was read already, and the rest. */
-async function* withHead(head: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+async function* withHead(head: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
 	yield head;
-	for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
+	yield* rest;
 }

@@ -7,7 +7,7 @@ import { EntryError, quoteName } from "./unpack-error.ts";
 const SLASH = 0x2f;
 const NAME_BYTES_MAX = 255;
 /** PATH_MAX of Linux, without the NUL. */
-const PATH_BYTES_MAX = 4095;
+export const PATH_BYTES_MAX = 4095;
 const WHITEOUT_PREFIX = ".wh.";
 /** What aufs keeps for itself. */
 const METADATA_PREFIX = ".wh..wh.";
@@ -32,6 +32,12 @@ export function parsePath(name: Uint8Array): EntryPath {
 
 export function isAbsolute(name: Uint8Array): boolean {
 	return name[0] === SLASH;
+}
+
+/** Names of a symlink's target, ".." among them. */
+export function splitTarget(target: Uint8Array): { readonly isAbsolute: boolean; readonly names: readonly string[] } {
+	const names = Buffer.from(target).toString("latin1").split("/");
+	return { isAbsolute: isAbsolute(target), names: names.filter((name) => name !== "" && name !== ".") };
 }
 
 export type Whiteout =

@@ -1,19 +1,32 @@
 // Writes the entries of an archive to a directory, as a lower.
 
-import { changeMode, changeOwner, changeTimes } from "../linux/attributes.ts";
+import { OVERRIDE_XATTR } from "../layer/rights.ts";
+import { changeTimes } from "../linux/attributes.ts";
 import { truncateFile, writeFrom } from "../linux/data.ts";
+import { namesOf } from "../linux/directory.ts";
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
-import { linkDescriptor, makeDirectory, makeNode, makeSymlink } from "../linux/names.ts";
+import { linkDescriptor, makeDirectory, makeNode, makeSymlink, readLink, unlinkName } from "../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
-import { getXattr, listXattrs, removeXattr, setXattr } from "../linux/xattr.ts";
-import { type EntryPath, isAbsolute, nameBytes, parsePath, printPath, whiteoutOf } from "./entry-path.ts";
+import { getXattr, getXattrAt, listXattrs, removeXattr, setXattr } from "../linux/xattr.ts";
+import { DirectoryCursor } from "./directory-cursor.ts";
+import { type EntryPath, isAbsolute, nameBytes, PATH_BYTES_MAX, parsePath, printPath, splitTarget, whiteoutOf } from "./entry-path.ts";
+import type { LayerForm } from "./layer-form.ts";
 import { removeTree } from "./remove-tree.ts";
-import type { TarEntry, TarTime } from "./tar-reader.ts";
+import type { TarEntry, TarEntryType, TarTime } from "./tar-reader.ts";
 import { EntryError } from "./unpack-error.ts";
 
 /** What is done to a name of an archive without being what the archive asks for. Keys of the notes that a user gets. */
-export type NoteKind = "absolute" | "metadata" | "overlayXattr" | "textAcl" | "hiddenLink" | "image";
+export type NoteKind =
+	| "absolute"
+	| "metadata"
+	| "overlayXattr"
+	| "userXattr"
+	| "rootXattr"
+	| "linkOwner"
+	| "textAcl"
+	| "hiddenLink"
+	| "image";
 
 /** Counts of what a layer held. */
 export interface LayerCounts {
@@ -35,9 +48,25 @@ interface Attributes {
 const FileType = { fifo: 1, chr: 2, dir: 4, blk: 6, reg: 8, lnk: 10 } as const;
 /** In the root of an archive they tell that of a whole image, whose layers are archives in it: OCI layout, docker save. */
 const IMAGE_FILES = new Set(["oci-layout", "repositories"]);
-const OPAQUE_XATTR = "trusted.overlay.opaque";
+const TYPE_NUMBERS: Readonly<Record<Exclude<TarEntryType, "link">, number>> = {
+	file: FileType.reg,
+	directory: FileType.dir,
+	symlink: FileType.lnk,
+	"character-device": FileType.chr,
+	"block-device": FileType.blk,
+	fifo: FileType.fifo,
+};
+/** Values of the xattr that says that a directory shows nothing of the layers below, or that it has whiteouts in the form of xattrs. */
+const OPAQUE = "y";
+const HAS_WHITEOUTS = "x";
+/** As many symlinks as Linux follows in one path. */
+const LINKS_MAX = 40;
+/** Of all directories together: they are held in memory until the end. */
+const HELD_XATTR_BYTES_MAX = 64 * 1024 * 1024;
 /** Set from an archive they would be redirects, identities, or whiteouts that nobody wrote as such. */
 const OVERLAY_PREFIXES = ["trusted.overlay.", "user.overlay."];
+const ACL_ACCESS = "system.posix_acl_access";
+const ACL_DEFAULT = "system.posix_acl_default";
 const XATTR_NAME_BYTES_MAX = 255;
 const XATTR_BYTES_MAX = 65536;
 const LINK_BYTES_MAX = 4095;
@@ -50,18 +79,21 @@ const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
 interface Directory {
 	attributes: Attributes | null;
 	readonly children: Map<string, Directory>;
+	/** What the layers below have under its name is gone, since this layer has a whiteout of it too. */
+	isReplaced: boolean;
+	mark: "" | typeof OPAQUE | typeof HAS_WHITEOUTS;
 }
 
 /** Where something is made: a descriptor that is good until the next place is asked for, and what is known of the directory. */
 interface Place {
-	readonly key: string;
 	readonly fd: number;
 	readonly directory: Directory;
 }
 
 /**
- * Writes the entries of one archive below a directory, as a lower of an overlay. Every name is opened by itself in the directory that
- * was opened before it, no link is followed, and nothing else is ever written to.
+ * Writes the entries of one archive below a directory, as a lower of an overlay. A symlink of the archive that stands for a directory is followed as
+ * in a process whose root is the layer: step by step, by this program, and each directory is opened by names that no link is followed in.
+ * Nothing else is ever written to.
  *
  * Directories get their attributes at the end, for what is made in them would change the times, and a default ACL would reach what is
  * made in them.
@@ -71,15 +103,20 @@ export class LayerWriter {
 	/** Roots of the layers below this one, from the topmost down. */
 	readonly #below: readonly number[];
 	readonly #note: (kind: NoteKind, name: Buffer) => void;
-	readonly #top: Directory = { attributes: null, children: new Map() };
+	readonly #form: LayerForm;
+	readonly #top: Directory = newDirectory();
 	/** Where the last entry was made; most entries lie beside it. */
 	#last: Place | null = null;
+	/** The path that led there; null once it may lead elsewhere. */
+	#lastKey: string | null = null;
+	#heldXattrBytes = 0;
 	readonly #stat = new Stat();
 	readonly counts: LayerCounts = { entries: 0, bytes: 0, whiteouts: 0, opaque: 0 };
 
 	/** The descriptors remain the caller's. */
-	constructor(root: number, below: readonly number[], note: (kind: NoteKind, name: Buffer) => void) {
+	constructor(root: number, below: readonly number[], form: LayerForm, note: (kind: NoteKind, name: Buffer) => void) {
 		this.#root = root;
+		this.#form = form;
 		this.#below = below;
 		this.#note = note;
 		// what the folder around it passes on is no part of the layer
@@ -118,65 +155,75 @@ export class LayerWriter {
 	/** Gives the directories their attributes. */
 	finish(): void {
 		this.#forgetLast();
-		this.#finish(this.#top, this.#root, this.#below, []);
+		const cursors = [this.#root, ...this.#below].map((fd) => new DirectoryCursor(fd));
+		try {
+			for (const { fd } of cursors) demand(fd, "its directory cannot be opened");
+			const below = cursors.slice(1);
+			const end = below.findIndex(({ fd }) => this.#isOpaque(fd));
+			this.#finish(this.#top, cursors[0], end < 0 ? below : below.slice(0, end + 1), [], implied(this.#top));
+		} finally {
+			for (const cursor of cursors) cursor.close();
+		}
 	}
 
 	/**
-	 * An implied parent directory takes its attributes from the topmost lower layer that has it. `below`: the same directory in the layers
-	 * that show through here, from the topmost down.
+	 * An implied parent directory takes its attributes from the topmost lower layer that shows it. `at` and `below` are at the same directory in
+	 * this layer and in the layers below that show there, from the topmost down; these are followed on the way to implied directories alone.
 	 */
-	#finish(directory: Directory, fd: number, below: readonly number[], path: string[]): void {
-		const showsBelow = isOpaque(fd) ? [] : below;
+	#finish(
+		directory: Directory,
+		at: DirectoryCursor,
+		below: readonly DirectoryCursor[],
+		path: string[],
+		isNeeded: ReadonlySet<Directory>,
+	): void {
+		const showing = directory.mark === OPAQUE ? [] : below;
 		for (const [name, child] of directory.children) {
 			path.push(name);
-			const childFd = openDirectory(fd, name);
-			const opened: number[] = [];
-			try {
-				this.#openBelow(showsBelow, path, child, opened);
-				this.#finish(child, childFd, opened, path);
-			} finally {
-				for (const each of [childFd, ...opened]) close(each);
-			}
+			demand(at.down(nameBytes(name)), "its directory cannot be opened");
+			const childBelow = child.isReplaced || !isNeeded.has(child) ? [] : this.#goDown(showing, path, child);
+			this.#finish(child, at, childBelow, path, isNeeded);
+			for (const cursor of [at, ...childBelow]) demand(cursor.up(), "its directory cannot be left");
 			path.pop();
 		}
+		const name = nameBytes(`${path.join("/")}/`);
 		try {
-			apply(fd, directory.attributes ?? this.#attributesBelow(below));
+			this.#apply(at.fd, directory.attributes ?? this.#attributesBelow(below), name);
 		} catch (error) {
-			throw error instanceof EntryError && error.entry === null ? new EntryError(error.message, nameBytes(`${path.join("/")}/`)) : error;
+			throw error instanceof EntryError && error.entry === null ? new EntryError(error.message, name) : error;
 		}
 	}
 
-	#openBelow(below: readonly number[], path: EntryPath, child: Directory, opened: number[]): void {
-		for (const parent of below) {
-			const fd = openBeneath(parent, nameBytes(path.at(-1) as string), O.path | O.nofollow, BENEATH);
-			if (fd === -ERRNO.ENOENT) {
-				if (isOpaque(parent)) return;
-				continue;
+	/** Takes the layers that show in a directory to a child of it; the layers that show there too, from the topmost down. The others stay. */
+	#goDown(above: readonly DirectoryCursor[], path: EntryPath, child: Directory): DirectoryCursor[] {
+		const showing: DirectoryCursor[] = [];
+		const name = nameBytes(path.at(-1) as string);
+		for (const cursor of above) {
+			const status = cursor.down(name);
+			if (status === 0) {
+				showing.push(cursor);
+				if (this.#isOpaque(cursor.fd)) break;
+			} else if (status !== -ERRNO.ENOENT) {
+				const isLink = statAt(cursor.fd, name, this.#stat) === 0 && this.#stat.type === FileType.lnk;
+				if (isLink && showing.length === 0 && child.attributes === null) this.#note("hiddenLink", nameBytes(path.join("/")));
+				break;
 			}
-			if (fd < 0) return;
-			fstat(fd, this.#stat);
-			if (this.#stat.type !== FileType.dir) {
-				close(fd);
-				const isSeen = opened.length === 0 && child.attributes === null;
-				if (isSeen && this.#stat.type === FileType.lnk) this.#note("hiddenLink", nameBytes(path.join("/")));
-				return;
-			}
-			opened.push(fd);
-			if (isOpaque(parent)) return;
 		}
+		return showing;
 	}
 
-	#attributesBelow(below: readonly number[]): Attributes {
-		if (below.length === 0) return { uid: 0, gid: 0, mode: 0o755, mtime: undefined, atime: undefined, xattrs: new Map() };
-		demand(fstat(below[0], this.#stat), "it cannot be read in the layer below");
-		return readAttributes(below[0], this.#stat);
+	#attributesBelow([topmost]: readonly DirectoryCursor[]): Attributes {
+		if (topmost === undefined) return { uid: 0, gid: 0, mode: 0o755, mtime: undefined, atime: undefined, xattrs: new Map() };
+		demand(fstat(topmost.fd, this.#stat), "it cannot be read in the layer below");
+		this.#form.rights.show(topmost.fd, this.#stat);
+		return readAttributes(topmost.fd, this.#stat);
 	}
 
 	#attributesOf(entry: TarEntry): Attributes {
 		if (entry.hasTextAcl) this.#note("textAcl", entry.name);
 		const xattrs = new Map<string, Buffer>();
 		for (const [name, value] of entry.xattrs) {
-			if (OVERLAY_PREFIXES.some((prefix) => name.startsWith(prefix))) {
+			if (OVERLAY_PREFIXES.some((prefix) => name.startsWith(prefix)) || this.#form.reserved.includes(name)) {
 				this.#note("overlayXattr", entry.name);
 				continue;
 			}
@@ -190,37 +237,52 @@ export class LayerWriter {
 	}
 
 	#addDirectory(path: EntryPath, attributes: Attributes): void {
-		this.#place(path, true).directory.attributes = attributes;
+		const { directory } = this.#place(path, true);
+		this.#heldXattrBytes += xattrBytes(attributes) - xattrBytes(directory.attributes);
+		if (this.#heldXattrBytes > HELD_XATTR_BYTES_MAX) {
+			throw new EntryError("with it the directories have more than 64 MiB of extended attributes, which no layer needs");
+		}
+		directory.attributes = attributes;
 	}
 
-	/** A new directory, in the place of what is no directory. With a whiteout of its name in this layer it shows nothing of the layers below. */
-	#makeDirectory(parent: Place, path: EntryPath): Directory {
-		const name = path.at(-1) as string;
-		const isHidden = this.#typeOf(parent.fd, name) === FileType.chr && this.#isWhiteout();
-		this.#remove(parent, path);
+	/** A new directory, in the place of what is no directory. In the place of a whiteout of this layer it shows nothing of the layers below. */
+	#makeDirectory(parent: Place, name: string): Directory {
+		const isReplaced = this.#isWhiteout(parent.fd, name);
+		this.#remove(parent, name);
 		demand(makeDirectory(parent.fd, nameBytes(name), 0o700), "it cannot be made");
-		if (isHidden) {
-			const fd = openDirectory(parent.fd, name);
-			setOpaque(fd);
+		const directory = newDirectory();
+		parent.directory.children.set(name, directory);
+		if (isReplaced) this.#replaceBelow(parent, name);
+		return directory;
+	}
+
+	/** A directory of this layer takes the place of what the layers below have. */
+	#replaceBelow(parent: Place, name: string): void {
+		const directory = knownChild(parent.directory, name);
+		directory.isReplaced = true;
+		const fd = openDirectory(parent.fd, name);
+		try {
+			this.#setOpaque({ fd, directory });
+		} finally {
 			close(fd);
 		}
-		const directory = { attributes: null, children: new Map() };
-		parent.directory.children.set(name, directory);
-		return directory;
 	}
 
 	async #addOther(path: EntryPath, entry: TarEntry): Promise<void> {
 		checkKind(entry);
 		const attributes = this.#attributesOf(entry);
-		const name = nameBytes(path.at(-1) as string);
+		const name = path.at(-1) as string;
 		const parent = this.#place(path.slice(0, -1));
-		this.#remove(parent, path);
-		const flags = entry.type === "file" ? O.wronly | O.creat | O.excl | O.nofollow : O.path | O.nofollow;
-		if (entry.type !== "file") demand(makeSpecial(parent.fd, name, entry), "it cannot be made");
-		const fd = demand(openAt(parent.fd, name, flags, 0o600), "it cannot be made");
+		this.#remove(parent, name);
+		const type = TYPE_NUMBERS[entry.type as keyof typeof TYPE_NUMBERS];
+		const isRegular = this.#form.rights.realType(type) === FileType.reg;
+		if (!isRegular) demand(makeSpecial(parent.fd, nameBytes(name), entry), "it cannot be made");
+		const flags = isRegular ? O.wronly | O.creat | O.excl | O.nofollow : O.path | O.nofollow;
+		const fd = demand(openAt(parent.fd, nameBytes(name), flags, 0o600), "it cannot be made");
 		try {
-			if (entry.type === "file") await this.#write(fd, entry);
-			apply(fd, attributes);
+			if (type === FileType.reg) await this.#write(fd, entry);
+			else if (isRegular) demand(this.#form.rights.disguise(fd, type, entry.major, entry.minor), "what it is cannot be noted");
+			this.#apply(fd, attributes, entry.name);
 		} finally {
 			close(fd);
 		}
@@ -241,18 +303,20 @@ export class LayerWriter {
 		const target = parsePath(entry.linkName);
 		const fd = this.#find(target);
 		try {
-			if (fd < 0 || (fstat(fd, this.#stat) === 0 && this.#stat.type === FileType.chr && this.#isWhiteout())) {
+			if (fd < 0) {
 				throw new EntryError(
 					`it is a hard link to ${printPath(target)}, which this archive does not have before it; layers cannot share a file, so pack this ` +
 						"one again with the file itself in it",
 				);
 			}
+			demand(fstat(fd, this.#stat), "what it is linked to cannot be read");
 			if (this.#stat.type === FileType.dir) throw new EntryError(`it is a hard link to ${printPath(target)}, which is a directory`);
 			const linked = Object.assign(new Stat(), this.#stat);
 			const parent = this.#place(path.slice(0, -1));
-			if (this.#typeOf(parent.fd, path.at(-1) as string) !== 0 && this.#stat.sameInode(linked)) return;
-			this.#remove(parent, path);
-			demand(linkDescriptor(fd, parent.fd, nameBytes(path.at(-1) as string)), "the hard link cannot be made");
+			const name = path.at(-1) as string;
+			if (this.#typeOf(parent.fd, name) !== 0 && this.#stat.sameInode(linked)) return;
+			this.#remove(parent, name);
+			demand(linkDescriptor(fd, parent.fd, nameBytes(name)), "the hard link cannot be made");
 		} finally {
 			if (fd >= 0) close(fd);
 		}
@@ -263,19 +327,52 @@ export class LayerWriter {
 		const name = path.at(-1) as string;
 		const type = this.#typeOf(parent.fd, name);
 		this.counts.whiteouts++;
-		if (type === FileType.dir) {
-			const fd = openDirectory(parent.fd, name);
-			setOpaque(fd);
-			close(fd);
-		} else if (type === 0) {
-			demand(makeNode(parent.fd, nameBytes(name), FileType.chr << 12, 0, 0), "the whiteout cannot be made");
-		}
+		if (type === FileType.dir) this.#replaceBelow(parent, name);
 		// any other object of this layer hides what lies below it anyway
+		else if (type === 0) this.#addWhiteout(parent, name);
+	}
+
+	#addWhiteout(parent: Place, name: string): void {
+		if (!this.#form.hasXattrWhiteouts) {
+			demand(makeNode(parent.fd, nameBytes(name), FileType.chr << 12, 0, 0), "the whiteout cannot be made");
+			return;
+		}
+		// there such a file would be seen, and nothing shows through that it would have to hide
+		if (parent.directory.mark === OPAQUE) return;
+		if (parent.directory.mark !== HAS_WHITEOUTS) this.#mark(parent, HAS_WHITEOUTS);
+		const fd = demand(openAt(parent.fd, nameBytes(name), O.wronly | O.creat | O.excl | O.nofollow, 0o600), "the whiteout cannot be made");
+		const status = setXattr(fd, this.#form.xattr.whiteout, Buffer.from("y"));
+		close(fd);
+		demand(status, "the whiteout cannot be marked");
 	}
 
 	#makeOpaque(path: EntryPath): void {
-		setOpaque(this.#place(path).fd);
+		this.#setOpaque(this.#place(path));
 		this.counts.opaque++;
+	}
+
+	#setOpaque(place: Place): void {
+		if (place.directory.mark === OPAQUE) return;
+		if (place.directory.mark === HAS_WHITEOUTS) this.#removeWhiteouts(place.fd);
+		this.#mark(place, OPAQUE);
+	}
+
+	#mark({ fd, directory }: Place, mark: typeof OPAQUE | typeof HAS_WHITEOUTS): void {
+		demand(setXattr(fd, this.#form.xattr.opaque, Buffer.from(mark)), "it cannot be marked as opaque");
+		directory.mark = mark;
+	}
+
+	#removeWhiteouts(directory: number): void {
+		const fd = demand(openAt(directory, ".", O.rdonly | O.directory), "its directory cannot be opened");
+		try {
+			const names = namesOf(fd);
+			if (typeof names === "number") throw new EntryError(`its directory cannot be read: ${errnoName(names)}`);
+			for (const name of names) {
+				if (this.#isWhiteout(fd, name.toString("latin1"))) demand(unlinkName(fd, name), "a whiteout cannot be removed");
+			}
+		} finally {
+			close(fd);
+		}
 	}
 
 	/** The type of a name, 0 where there is none. #stat is its. */
@@ -286,75 +383,180 @@ export class LayerWriter {
 		return this.#stat.type;
 	}
 
-	#isWhiteout(): boolean {
-		return this.#stat.rdevMajor === 0 && this.#stat.rdevMinor === 0;
+	#isWhiteout(parent: number, name: string): boolean {
+		const type = this.#typeOf(parent, name);
+		if (!this.#form.hasXattrWhiteouts) return type === FileType.chr && this.#stat.rdevMajor === 0 && this.#stat.rdevMinor === 0;
+		return (
+			type === FileType.reg && this.#stat.size === 0 && typeof getXattrAt(parent, nameBytes(name), this.#form.xattr.whiteout) !== "number"
+		);
+	}
+
+	#isOpaque(fd: number): boolean {
+		const value = getXattr(fd, this.#form.xattr.opaque);
+		return typeof value !== "number" && value.toString("latin1") === OPAQUE;
 	}
 
 	/** What an entry replaces. */
-	#remove(parent: Place, path: EntryPath): void {
-		const name = path.at(-1) as string;
-		if (this.#typeOf(parent.fd, name) === 0) return;
+	#remove(parent: Place, name: string): void {
+		const type = this.#typeOf(parent.fd, name);
+		if (type === 0) return;
 		demand(removeTree(parent.fd, nameBytes(name)), "what it replaces cannot be removed");
 		parent.directory.children.delete(name);
+		// the path to the place may have led through what is gone
+		if (type === FileType.dir || type === FileType.lnk) this.#lastKey = null;
 	}
 
 	#forgetLast(): void {
 		if (this.#last !== null) close(this.#last.fd);
 		this.#last = null;
+		this.#lastKey = null;
 	}
 
 	/** The directory of that path, which is made where there is none yet; `isEntry`: in the place of what is no directory, too. */
 	#place(path: EntryPath, isEntry = false): Place {
 		const key = path.join("/");
-		if (this.#last?.key === key) return this.#last;
+		if (this.#last !== null && this.#lastKey === key) return this.#last;
 		this.#forgetLast();
-		let place: Place = {
-			key: "",
-			fd: demand(openAt(this.#root, ".", O.path), "the layer's directory cannot be opened"),
-			directory: this.#top,
+		const fd = openPathIn(this.#root, path, O.path | O.directory);
+		this.#last = fd >= 0 ? { fd, directory: this.#known(path) } : (this.#walk(path, isEntry ? "entry" : "make") as Place);
+		this.#lastKey = key;
+		return this.#last;
+	}
+
+	/**
+	 * Goes to a directory name by name, through symlinks as in a process whose root is the layer: ".." of the root is the root, and an absolute target begins
+	 * there. "make": what is missing on the way is made; "entry": the last name becomes a directory, whatever it was; "find": null where one is missing.
+	 */
+	#walk(path: EntryPath, aim: "make" | "entry" | "find"): Place | null {
+		const todo = [...path].reverse();
+		let names: string[] = [];
+		let links = 0;
+		let place = this.#open(names);
+		const goTo = (next: Place) => {
+			close(place.fd);
+			place = next;
 		};
 		try {
-			for (let depth = 1; depth <= path.length; depth++) {
-				const next = this.#descend(place, path.slice(0, depth), isEntry && depth === path.length);
-				close(place.fd);
-				place = next;
+			for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
+				if (name === "..") {
+					names.pop();
+					goTo(this.#open(names));
+					continue;
+				}
+				const mayReplace = aim === "entry" && todo.length === 0;
+				const type = this.#typeOf(place.fd, name);
+				if (type === FileType.lnk && !mayReplace) {
+					if (++links > LINKS_MAX) throw new EntryError(`its path goes through more than ${LINKS_MAX} symlinks`);
+					const target = splitTarget(readLink(place.fd, nameBytes(name)) ?? Buffer.alloc(0));
+					todo.push(...[...target.names].reverse());
+					if (!target.isAbsolute) continue;
+					names = [];
+					goTo(this.#open(names));
+					continue;
+				}
+				names.push(name);
+				if (type !== FileType.dir) {
+					if (aim === "find") {
+						close(place.fd);
+						return null;
+					}
+					if (type !== 0 && !mayReplace && !this.#isWhiteout(place.fd, name)) {
+						throw new EntryError(
+							`it lies below ${printPath(names)}, which in this layer is no directory; the archive is damaged, or made to deceive`,
+						);
+					}
+					if (names.reduce((bytes, each) => bytes + each.length + 1, -1) > PATH_BYTES_MAX) {
+						throw new EntryError(`symlinks lead it to a path of more than ${PATH_BYTES_MAX} bytes, which Linux does not take`);
+					}
+					this.#makeDirectory(place, name);
+				}
+				goTo({ fd: openDirectory(place.fd, name), directory: knownChild(place.directory, name) });
 			}
+			return place;
 		} catch (error) {
 			close(place.fd);
 			throw error;
 		}
-		this.#last = { ...place, key };
-		return this.#last;
 	}
 
-	#descend(parent: Place, path: EntryPath, mayReplace: boolean): Place {
-		const name = path.at(-1) as string;
-		const type = this.#typeOf(parent.fd, name);
-		if (type !== FileType.dir) {
-			if (!mayReplace && type !== 0 && !(type === FileType.chr && this.#isWhiteout())) {
-				const what = type === FileType.lnk ? "a symlink, which is never followed" : "no directory";
-				throw new EntryError(
-					`it lies below ${printPath(path)}, which in this layer is ${what}; the archive is damaged, or made to deceive`,
-				);
-			}
-			this.#makeDirectory(parent, path);
-		}
-		const directory = parent.directory.children.get(name);
-		if (directory === undefined) throw new EntryError(`it lies below ${printPath(path)}, which somebody else has made meanwhile`);
-		return { key: "", fd: openDirectory(parent.fd, name), directory };
+	/** A directory of this layer, by names that are no links. */
+	#open(names: readonly string[]): Place {
+		const directory = this.#known(names);
+		return { fd: demand(openPathIn(this.#root, names, O.path | O.directory), "its directory cannot be opened"), directory };
 	}
 
-	/** An object of this layer, or a negated error number. */
+	#known(names: readonly string[]): Directory {
+		let directory = this.#top;
+		for (const name of names) directory = knownChild(directory, name);
+		return directory;
+	}
+
+	/** An object of this layer that is no whiteout, O_PATH, or a negated error number. */
 	#find(path: EntryPath): number {
-		let fd = openAt(this.#root, ".", O.path);
-		for (const name of path) {
-			if (fd < 0) return fd;
-			const child = openBeneath(fd, nameBytes(name), O.path | O.nofollow, BENEATH);
-			close(fd);
-			fd = child;
+		if (path.length === 0) return openPathIn(this.#root, path, O.path);
+		const parent = this.#walk(path.slice(0, -1), "find");
+		if (parent === null) return -ERRNO.ENOENT;
+		try {
+			const name = path.at(-1) as string;
+			return this.#isWhiteout(parent.fd, name) ? -ERRNO.ENOENT : openPathIn(parent.fd, [name], O.path);
+		} finally {
+			close(parent.fd);
 		}
-		return fd;
 	}
+
+	/** The owner before the mode, since a change of the owner clears setuid, and before the xattrs, since it clears capabilities. */
+	#apply(fd: number, attributes: Attributes, name: Buffer): void {
+		const { uid, gid, mode, mtime, atime, xattrs } = attributes;
+		const { rights, isForgiving } = this.#form;
+		const stat = new Stat();
+		demand(fstat(fd, stat), "it cannot be read");
+		demand(rights.change(fd, stat.type, { uid, gid, mode }), "its owner and mode cannot be set");
+		if (rights.isKept && stat.type === FileType.lnk && (uid !== 0 || gid !== 0)) this.#note("linkOwner", name);
+		for (const [key, value] of xattrs) {
+			const status = setXattr(fd, nameBytes(key), value);
+			// Linux lets only files and directories have them
+			const isUser = key.startsWith("user.") && stat.type !== FileType.reg && stat.type !== FileType.dir;
+			if (status === -ERRNO.EPERM && isUser) this.#note("userXattr", name);
+			else if ((status === -ERRNO.EPERM || status === -ERRNO.EOPNOTSUPP) && isForgiving && !key.startsWith("user."))
+				this.#note("rootXattr", name);
+			else demand(status, `its extended attribute ${printPath([key])} cannot be set`);
+		}
+		// an ACL may take from the owner, who is this process, the access that it needs
+		if (rights.isKept && xattrs.has(ACL_ACCESS)) demand(rights.change(fd, stat.type, { mode }), "its mode cannot be set");
+		if (mtime !== undefined) demand(changeTimes(fd, atime, mtime), "its times cannot be set");
+	}
+}
+
+function newDirectory(): Directory {
+	return { attributes: null, children: new Map(), isReplaced: false, mark: "" };
+}
+
+function knownChild(directory: Directory, name: string): Directory {
+	const child = directory.children.get(name);
+	if (child === undefined) throw new EntryError(`it lies below ${printPath([name])}, which somebody else has made meanwhile`);
+	return child;
+}
+
+function xattrBytes(attributes: Attributes | null): number {
+	let bytes = 0;
+	for (const [name, value] of attributes?.xattrs ?? []) bytes += name.length + value.length;
+	return bytes;
+}
+
+/** The directories without an entry of their own, and all on the way to them. */
+function implied(directory: Directory, found = new Set<Directory>()): ReadonlySet<Directory> {
+	let isNeeded = directory.attributes === null;
+	for (const child of directory.children.values()) {
+		implied(child, found);
+		if (found.has(child)) isNeeded = true;
+	}
+	if (isNeeded) found.add(directory);
+	return found;
+}
+
+/** A path below a directory, of names that are no links, on one file system; the directory itself for no names. */
+function openPathIn(root: number, names: readonly string[], flags: number): number {
+	return names.length === 0 ? openAt(root, ".", flags) : openBeneath(root, nameBytes(names.join("/")), flags | O.nofollow, BENEATH);
 }
 
 /** One name in a directory; never through a link, and never on another file system. */
@@ -365,7 +567,14 @@ function openDirectory(parent: number, name: string): number {
 /** The result, or an EntryError with the reason. */
 function demand(result: number, reason: string): number {
 	if (result >= 0) return result;
-	const why = result === -ERRNO.ENOSPC ? "there is no space left" : result === -ERRNO.EDQUOT ? "the quota is used up" : errnoName(result);
+	const why =
+		result === -ERRNO.ENOSPC
+			? "there is no space left"
+			: result === -ERRNO.EDQUOT
+				? "the quota is used up"
+				: result === -ERRNO.EOPNOTSUPP
+					? "this file system does not take it; unpack to another one"
+					: errnoName(result);
 	throw new EntryError(`${reason}: ${why}`);
 }
 
@@ -399,34 +608,9 @@ function makeSpecial(parent: number, name: Buffer, entry: TarEntry): number {
 	}
 }
 
-/** The owner before the mode, since a change of the owner clears setuid, and before the xattrs, since it clears capabilities. */
-function apply(fd: number, attributes: Attributes): void {
-	const { uid, gid, mode, mtime, atime, xattrs } = attributes;
-	const stat = new Stat();
-	demand(fstat(fd, stat), "it cannot be read");
-	demand(changeOwner(fd, uid, gid), "its owner cannot be set");
-	if (stat.type !== FileType.lnk) demand(changeMode(fd, mode), "its mode cannot be set");
-	for (const [name, value] of xattrs) {
-		const status = setXattr(fd, nameBytes(name), value);
-		const attribute = `its extended attribute ${printPath([name])}`;
-		if (status === -ERRNO.EOPNOTSUPP) throw new EntryError(`this file system does not take ${attribute}; unpack to another one`);
-		demand(status, `${attribute} cannot be set`);
-	}
-	if (mtime !== undefined) demand(changeTimes(fd, atime, mtime), "its times cannot be set");
-}
-
-function setOpaque(fd: number): void {
-	demand(setXattr(fd, OPAQUE_XATTR, Buffer.from("y")), "it cannot be marked as opaque (trusted extended attributes need CAP_SYS_ADMIN)");
-}
-
-function isOpaque(fd: number): boolean {
-	const value = getXattr(fd, OPAQUE_XATTR);
-	return typeof value !== "number" && value.toString("latin1") === "y";
-}
-
 /** A directory gets them from a default ACL of the one around it. */
 function removeAcls(fd: number): void {
-	for (const name of ["system.posix_acl_access", "system.posix_acl_default"]) {
+	for (const name of [ACL_ACCESS, ACL_DEFAULT]) {
 		const status = removeXattr(fd, name);
 		if (status !== -ENODATA && status !== -ERRNO.EOPNOTSUPP)
 			demand(status, "the ACL that the folder around it passes on cannot be removed");
@@ -438,7 +622,7 @@ function readAttributes(fd: number, stat: Stat): Attributes {
 	const names = listXattrs(fd);
 	for (const name of typeof names === "number" ? [] : names) {
 		const text = name.toString("latin1");
-		if (OVERLAY_PREFIXES.some((prefix) => text.startsWith(prefix))) continue;
+		if (OVERLAY_PREFIXES.some((prefix) => text.startsWith(prefix)) || text === OVERRIDE_XATTR) continue;
 		const value = getXattr(fd, name);
 		if (typeof value !== "number") xattrs.set(text, value);
 	}

@@ -1,29 +1,37 @@
 // Removes a tree without leaving its directory.
 
-import { visitEntries } from "../linux/directory.ts";
+import { namesOf } from "../linux/directory.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { removeDirectory, unlinkName } from "../linux/names.ts";
-import { close, O, openBeneath, RESOLVE } from "../linux/open.ts";
+import { close, O, openAt } from "../linux/open.ts";
+import { DirectoryCursor } from "./directory-cursor.ts";
 
 /** Removes a name and all below it, without leaving the directory or following a link. 0, or the negated error number. */
 export function removeTree(parent: number, name: Uint8Array): number {
 	const removed = unlinkName(parent, name);
 	if (removed !== -ERRNO.EISDIR) return removed;
-	const fd = openBeneath(parent, name, O.rdonly | O.directory | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
+	const cursor = new DirectoryCursor(parent, name);
+	const status = cursor.fd < 0 ? cursor.fd : removeContents(cursor);
+	cursor.close();
+	return status < 0 ? status : removeDirectory(parent, name);
+}
+
+/** Of the directory that the cursor is at, and is at again afterwards. */
+function removeContents(cursor: DirectoryCursor): number {
+	const fd = openAt(cursor.fd, ".", O.rdonly | O.directory);
 	if (fd < 0) return fd;
-	try {
-		const entries: Buffer[] = [];
-		const status = visitEntries(fd, (entry) => {
-			entries.push(Buffer.from(entry));
-			return true;
-		});
-		if (status < 0) return status;
-		for (const entry of entries) {
-			const failure = removeTree(fd, entry);
-			if (failure < 0) return failure;
+	const names = namesOf(fd);
+	close(fd);
+	if (typeof names === "number") return names;
+	for (const name of names) {
+		let status = unlinkName(cursor.fd, name);
+		if (status === -ERRNO.EISDIR) {
+			status = cursor.down(name);
+			if (status === 0) status = removeContents(cursor);
+			if (status === 0) status = cursor.up();
+			if (status === 0) status = removeDirectory(cursor.fd, name);
 		}
-	} finally {
-		close(fd);
+		if (status < 0) return status;
 	}
-	return removeDirectory(parent, name);
+	return 0;
 }

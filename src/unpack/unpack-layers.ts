@@ -9,7 +9,9 @@ import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { makeDirectory, RENAME, renameName } from "../linux/names.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { Stat, statAt } from "../linux/stat.ts";
+import { showName } from "../vfs/names.ts";
 import { type Archive, closeArchive, openArchive, readArchive } from "./archive-bytes.ts";
+import { fakeRootForm, REAL_FORM } from "./layer-form.ts";
 import { type LayerCounts, LayerWriter, type NoteKind } from "./layer-writer.ts";
 import { removeTree } from "./remove-tree.ts";
 import { readTar } from "./tar-reader.ts";
@@ -26,6 +28,8 @@ export interface UnpackOptions {
 	/** From the base up; "-" is standard input. */
 	readonly archives: readonly string[];
 	readonly directory: string;
+	/** For serve --fake-root: owners, devices and whiteouts are xattrs. */
+	readonly isFakeRoot?: boolean;
 	readonly progress: (archive: string, counts: Readonly<LayerCounts>) => void;
 	/** Aborted: everything goes again. */
 	readonly signal: AbortSignal;
@@ -35,6 +39,9 @@ const NOTES: Readonly<Record<NoteKind, string>> = {
 	absolute: "the / before the name was dropped",
 	metadata: "left out, since it is aufs's own",
 	overlayXattr: "extended attributes of overlayfs itself were left out, since an archive must not say where layers lead",
+	userXattr: "its user extended attributes were left out, for Linux lets only files and directories have some",
+	rootXattr: "extended attributes that only the superuser may set were left out",
+	linkOwner: "a symlink of somebody else, which counts as root's, for Linux lets nothing be noted beside it",
 	textAcl: "its ACL as text was left out; in layers ACLs are extended attributes",
 	image: "the archive seems to be a whole image; if so, take that apart first and unpack the layers that its manifest names",
 	hiddenLink: "a directory only because other names lie below it; it hides a symlink of a layer below",
@@ -84,7 +91,7 @@ function within<T>(archive: string, work: () => T): T {
 /** What went wrong, as a sentence that names the archive and the entry. */
 function sentenceOf(error: unknown, path: string, current: Buffer | null): unknown {
 	if (!(error instanceof UnpackError)) return error;
-	const archive = path === "-" ? "standard input" : path;
+	const archive = path === "-" ? "standard input" : showName(Buffer.from(path));
 	if (!(error instanceof EntryError)) {
 		return new UnpackError(
 			`Cannot unpack ${archive}${current === null ? "" : `, in or after the entry ${quoteName(current)}`}: ${error.message}.`,
@@ -102,7 +109,7 @@ async function unpackLayer(archive: Archive, target: Target, options: UnpackOpti
 		else noted.count++;
 	};
 	const { fd, directory } = target.addLayer();
-	const writer = new LayerWriter(fd, target.below(), note);
+	const writer = new LayerWriter(fd, target.below(), options.isFakeRoot ? fakeRootForm() : REAL_FORM, note);
 	let current: Buffer | null = null;
 	try {
 		for await (const entry of readTar(await readArchive(archive, options.signal))) {
