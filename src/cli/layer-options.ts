@@ -5,10 +5,10 @@ import { join, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import type { HandleKind } from "../layer/layer.ts";
 import { LayerError } from "../layer/layer-error.ts";
+import { defaultUpper } from "../overlay/opening/export-paths.ts";
 import type { OpenOptions } from "../overlay/opening/open-options.ts";
 import { openOverlay } from "../overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
-import { defaultUpper } from "../overlay/opening/place.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
 import { UserError } from "./user-error.ts";
 

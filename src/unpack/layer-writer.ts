@@ -85,7 +85,7 @@ interface Directory {
 }
 
 /** Where something is made: a descriptor that is good until the next place is asked for, and what is known of the directory. */
-interface Place {
+interface OpenDirectory {
 	readonly fd: number;
 	readonly directory: Directory;
 }
@@ -106,7 +106,7 @@ export class LayerWriter {
 	readonly #form: LayerForm;
 	readonly #top: Directory = newDirectory();
 	/** Where the last entry was made; most entries lie beside it. */
-	#last: Place | null = null;
+	#last: OpenDirectory | null = null;
 	/** The path that led there; null once it may lead elsewhere. */
 	#lastKey: string | null = null;
 	#heldXattrBytes = 0;
@@ -246,7 +246,7 @@ export class LayerWriter {
 	}
 
 	/** A new directory, in the place of what is no directory. In the place of a whiteout of this layer it shows nothing of the layers below. */
-	#makeDirectory(parent: Place, name: string): Directory {
+	#makeDirectory(parent: OpenDirectory, name: string): Directory {
 		const isReplaced = this.#isWhiteout(parent.fd, name);
 		this.#remove(parent, name);
 		demand(makeDirectory(parent.fd, nameBytes(name), 0o700), "it cannot be made");
@@ -257,7 +257,7 @@ export class LayerWriter {
 	}
 
 	/** A directory of this layer takes the place of what the layers below have. */
-	#replaceBelow(parent: Place, name: string): void {
+	#replaceBelow(parent: OpenDirectory, name: string): void {
 		const directory = knownChild(parent.directory, name);
 		directory.isReplaced = true;
 		const fd = openDirectory(parent.fd, name);
@@ -332,7 +332,7 @@ export class LayerWriter {
 		else if (type === 0) this.#addWhiteout(parent, name);
 	}
 
-	#addWhiteout(parent: Place, name: string): void {
+	#addWhiteout(parent: OpenDirectory, name: string): void {
 		if (!this.#form.hasXattrWhiteouts) {
 			demand(makeNode(parent.fd, nameBytes(name), FileType.chr << 12, 0, 0), "the whiteout cannot be made");
 			return;
@@ -351,13 +351,13 @@ export class LayerWriter {
 		this.counts.opaque++;
 	}
 
-	#setOpaque(place: Place): void {
+	#setOpaque(place: OpenDirectory): void {
 		if (place.directory.mark === OPAQUE) return;
 		if (place.directory.mark === HAS_WHITEOUTS) this.#removeWhiteouts(place.fd);
 		this.#mark(place, OPAQUE);
 	}
 
-	#mark({ fd, directory }: Place, mark: typeof OPAQUE | typeof HAS_WHITEOUTS): void {
+	#mark({ fd, directory }: OpenDirectory, mark: typeof OPAQUE | typeof HAS_WHITEOUTS): void {
 		demand(setXattr(fd, this.#form.xattr.opaque, Buffer.from(mark)), "it cannot be marked as opaque");
 		directory.mark = mark;
 	}
@@ -397,7 +397,7 @@ export class LayerWriter {
 	}
 
 	/** What an entry replaces. */
-	#remove(parent: Place, name: string): void {
+	#remove(parent: OpenDirectory, name: string): void {
 		const type = this.#typeOf(parent.fd, name);
 		if (type === 0) return;
 		demand(removeTree(parent.fd, nameBytes(name)), "what it replaces cannot be removed");
@@ -413,12 +413,12 @@ export class LayerWriter {
 	}
 
 	/** The directory of that path, which is made where there is none yet; `isEntry`: in the place of what is no directory, too. */
-	#place(path: EntryPath, isEntry = false): Place {
+	#place(path: EntryPath, isEntry = false): OpenDirectory {
 		const key = path.join("/");
 		if (this.#last !== null && this.#lastKey === key) return this.#last;
 		this.#forgetLast();
 		const fd = openPathIn(this.#root, path, O.path | O.directory);
-		this.#last = fd >= 0 ? { fd, directory: this.#known(path) } : (this.#walk(path, isEntry ? "entry" : "make") as Place);
+		this.#last = fd >= 0 ? { fd, directory: this.#known(path) } : (this.#walk(path, isEntry ? "entry" : "make") as OpenDirectory);
 		this.#lastKey = key;
 		return this.#last;
 	}
@@ -427,12 +427,12 @@ export class LayerWriter {
 	 * Goes to a directory name by name, through symlinks as in a process whose root is the layer: ".." of the root is the root, and an absolute target begins
 	 * there. "make": what is missing on the way is made; "entry": the last name becomes a directory, whatever it was; "find": null where one is missing.
 	 */
-	#walk(path: EntryPath, aim: "make" | "entry" | "find"): Place | null {
+	#walk(path: EntryPath, aim: "make" | "entry" | "find"): OpenDirectory | null {
 		const todo = [...path].reverse();
 		let names: string[] = [];
 		let links = 0;
 		let place = this.#open(names);
-		const goTo = (next: Place) => {
+		const goTo = (next: OpenDirectory) => {
 			close(place.fd);
 			place = next;
 		};
@@ -480,7 +480,7 @@ export class LayerWriter {
 	}
 
 	/** A directory of this layer, by names that are no links. */
-	#open(names: readonly string[]): Place {
+	#open(names: readonly string[]): OpenDirectory {
 		const directory = this.#known(names);
 		return { fd: demand(openPathIn(this.#root, names, O.path | O.directory), "its directory cannot be opened"), directory };
 	}

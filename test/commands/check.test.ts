@@ -170,7 +170,7 @@ class Session {
 
 	/** As a server that ends with nothing left to be done. */
 	close(): Promise<void> {
-		this.opened.overlay.engine.writable?.journal.settle();
+		this.opened.overlay.engine.writable?.journal.endLastChange();
 		return this.opened.overlay.close();
 	}
 }
@@ -928,7 +928,7 @@ test("a moved directory over two lowers, and what is hidden by directories alone
 	const at = (name: string) => overlay.lookup(overlay.root, Buffer.from(name), ROOT) as OverlayObject;
 	overlay.rename(overlay.root, Buffer.from("dir"), at("elsewhere"), Buffer.from("dir"), ROOT);
 	overlay.rename(overlay.root, Buffer.from("other"), overlay.root, Buffer.from("OTHER"), ROOT);
-	overlay.engine.writable?.journal.settle();
+	overlay.engine.writable?.journal.endLastChange();
 	await overlay.close();
 	assert.deepEqual(check(layers, false, lowers).findings, []);
 	unlinkSync(join(layers.upper, "dir"));

@@ -19,7 +19,7 @@ import { allocate } from "../../src/linux/memory.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../../src/overlay/opening/opened-overlay.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
-import { settle } from "../../src/overlay/operations/until-ready.ts";
+import { inPasses } from "../../src/overlay/operations/until-ready.ts";
 import { changeKeys, withNewestSigning, withoutKey } from "../../src/overlay/upkeep/keys.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
 import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
@@ -248,7 +248,8 @@ for (const fileSystem of fileSystems) {
 		for (const { kind, path } of cases) make(join(lower, path), kind, newWord());
 		const it = new Export(base, [lower]);
 		for (const { state, path } of cases) {
-			if (state === "copied up") await settle(it.overlay, () => it.overlay.setattr(it.walk(path) as OverlayObject, ROOT, { mode: 0o700 }));
+			if (state === "copied up")
+				await inPasses(it.overlay, () => it.overlay.setattr(it.walk(path) as OverlayObject, ROOT, { mode: 0o700 }));
 		}
 		const outcomes = new Map<string, string>();
 		const again = new Set<string>();
@@ -269,7 +270,7 @@ for (const fileSystem of fileSystems) {
 				() => it.overlay.setattr(it.overlay.decode(known.handle), ROOT, { size: 0 as never }),
 			]) {
 				await assert.rejects(
-					settle(it.overlay, change),
+					inPasses(it.overlay, change),
 					(error) => error instanceof OverlayError && error.code === "stale",
 					`a change of ${path}`,
 				);
@@ -395,7 +396,7 @@ for (const fileSystem of fileSystems) {
 		const base = scratch(t).mount(fileSystem);
 		const lower = plant(join(base, "lower"), { "dir/file": newWord(), "dir/changed": newWord(), top: newWord() });
 		const it = new Export(base, [lower]);
-		await settle(it.overlay, () => it.overlay.write(it.walk("dir/changed") as OverlayObject, ROOT, 0, Buffer.from(newWord())));
+		await inPasses(it.overlay, () => it.overlay.write(it.walk("dir/changed") as OverlayObject, ROOT, 0, Buffer.from(newWord())));
 		const knowns = ["dir/file", "dir/changed", "top"].map((path) => it.know(path));
 		await it.stop();
 		const original = `${lower} of before`;
@@ -502,7 +503,7 @@ for (const fileSystem of onDisks) {
 		const disk = made.mount(fileSystem, "disk");
 		const lower = plant(join(disk, "lower"), { "dir/file": newWord(), changed: newWord(), replaced: newWord() });
 		const it = new Export(made.path, [lower]);
-		await settle(it.overlay, () => it.overlay.write(it.walk("changed") as OverlayObject, ROOT, 0, Buffer.from(newWord())));
+		await inPasses(it.overlay, () => it.overlay.write(it.walk("changed") as OverlayObject, ROOT, 0, Buffer.from(newWord())));
 		const knowns = ["dir", "dir/file", "changed", "replaced"].map((path) => it.know(path));
 		await it.stop();
 		made.unmount(disk);

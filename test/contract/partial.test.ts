@@ -108,7 +108,7 @@ class Rig {
 		if (overlay === null) return;
 		const { engine } = overlay;
 		// a change without a request would be made once more, with other times
-		engine.writable?.journal.settle();
+		engine.writable?.journal.endLastChange();
 		engine.descriptors.dropAll();
 		for (const layer of engine.layers) layer.close();
 		engine.writable?.work.close();

@@ -305,7 +305,7 @@ const settled =
 	(act) => {
 		const { partials } = act.overlay.engine;
 		const file = partials?.of(at(act, path)) ?? null;
-		if (partials && file !== null) throw new Pending(partials.settle(file));
+		if (partials && file !== null) throw new Pending(partials.complete(file));
 		return done;
 	};
 

@@ -7,7 +7,7 @@ import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../../src/overlay/opening/opened-overlay.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
-import { settle } from "../../src/overlay/operations/until-ready.ts";
+import { inPasses } from "../../src/overlay/operations/until-ready.ts";
 import { RegistryError } from "../../src/overlay/work/registry.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
 import { type Attributes, FileType, type OverlayObject } from "../../src/vfs/operations.ts";
@@ -139,7 +139,7 @@ class Examiner {
 
 	async #run<T>(act: (overlay: Overlay) => T): Promise<T> {
 		const { overlay } = this.#opened as OpenedOverlay;
-		return settle(overlay, () => act(overlay));
+		return inPasses(overlay, () => act(overlay));
 	}
 
 	/** What `act` says, or the error that a client would be answered. */

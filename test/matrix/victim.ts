@@ -2,7 +2,7 @@ import { writeSync } from "node:fs";
 import { interceptChanges } from "../../src/linux/libc.ts";
 import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
-import { settle } from "../../src/overlay/operations/until-ready.ts";
+import { inPasses } from "../../src/overlay/operations/until-ready.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { keyed, keyOf } from "../in-process/keyed.ts";
 import { type Change, perform } from "./change.ts";
@@ -36,7 +36,7 @@ async function run({ layers, errands, calls }: Order): Promise<void> {
 		if (seen++ === calls) process.kill(process.pid, "SIGKILL");
 	});
 	for (const { change, xid, ids, makes } of errands) {
-		const handle = await settle(overlay, () => {
+		const handle = await inPasses(overlay, () => {
 			const object = perform(keyed(overlay, keyOf("client", xid)), change, (path) =>
 				overlay.decode(Buffer.from(made.get(ids[path]) ?? ids[path], "hex")),
 			);

@@ -106,7 +106,7 @@ class UpperAdopter {
 		this.#walk();
 		this.#findClaimed();
 		for (const cover of this.#covers) this.#hide(cover.parents, cover.name, cover.shown);
-		this.#settleShared();
+		this.#judgeShared();
 		this.#visitIndex((entry, identity, fd, stat) => this.#recount(entry, identity, fd, stat));
 		this.#recountUntouched();
 		for (const entry of this.#foreign) this.#problem(`index/${entry}`, "it is named for an object of no file system of the lowers");
@@ -411,7 +411,7 @@ class UpperAdopter {
 	 * While a lower file still shows under one of its names, the copies of others are objects of their own, as the kernel has it. When it does
 	 * not, the only copy is what became of it; of several none is, and its handles are stale.
 	 */
-	#settleShared(): void {
+	#judgeShared(): void {
 		if (this.#isAgain) this.#addUntouched();
 		if (this.#shared.size > 0) this.#countShared();
 		for (const [entry, { birth, names, inodes }] of this.#shared) {

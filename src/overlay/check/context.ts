@@ -7,7 +7,7 @@ import { must } from "../../vfs/system-errors.ts";
 import { type FindingKind, Findings, type Remedy } from "./findings.ts";
 import type { CheckedLayers, CheckOptions } from "./layers.ts";
 import { Repairs } from "./repair.ts";
-import { LowerUnion, Places } from "./union.ts";
+import { LowerUnion, MergedDirectories } from "./union.ts";
 
 /** What one pass has looked at. */
 export interface CheckCounts {
@@ -36,7 +36,7 @@ export class Check {
 	readonly layers: CheckedLayers;
 	readonly repairs: Repairs;
 	readonly union: LowerUnion;
-	readonly places: Places;
+	readonly places: MergedDirectories;
 	readonly findings = new Findings();
 	readonly counts: CheckCounts = { directories: 0, files: 0, whiteouts: 0, indexEntries: 0, tombstones: 0, copiedUp: 0 };
 	/** The upper was made with these lowers: what they do not have is gone, and not just elsewhere. */
@@ -51,7 +51,7 @@ export class Check {
 		this.layers = layers;
 		this.repairs = new Repairs(layers);
 		this.union = new LowerUnion(layers.lowers, layers.xattr);
-		this.places = new Places(this.union, layers.upper);
+		this.places = new MergedDirectories(this.union, layers.upper);
 		this.isProven = isProven;
 		this.mayRepair = isProven || (layers.registry === null && layers.registryFailure === null);
 		this.longRedirects = new Set(namesOfFolder(layers.own, "long-redirects").map((name) => name.toString("latin1")));

@@ -5,7 +5,7 @@ import { FileType } from "../../vfs/operations.ts";
 import type { Check } from "./context.ts";
 import type { Remedy } from "./findings.ts";
 import type { IndexEntry, LowerObject } from "./index.ts";
-import { OpenStack, type Place } from "./union.ts";
+import { type MergedDirectory, OpenStack } from "./union.ts";
 import { shown, type Unmerged, type Walked } from "./upper.ts";
 
 /** Judges which lower directories are merged where: each is to be seen in one place at most, and none that is gone. */
@@ -46,18 +46,18 @@ function judgeDoubles(check: Check, index: ReadonlyMap<string, IndexEntry>): voi
 }
 
 /** First the directory that the index names, then one without a redirect. */
-function rank(named: ReadonlySet<string>, place: Place): number {
+function rank(named: ReadonlySet<string>, place: MergedDirectory): number {
 	return (named.has(place.upper?.key ?? "") ? 2 : 0) + (place.isRedirected ? 0 : 1);
 }
 
-function isInherited(a: Place, b: Place): boolean {
+function isInherited(a: MergedDirectory, b: MergedDirectory): boolean {
 	if (a.isRedirected || b.isRedirected || a.parent === null || b.parent === null) return false;
 	const keys = new Set(a.parent.stack.map(({ key }) => key));
 	return b.parent.stack.some(({ key }) => keys.has(key));
 }
 
 /** A directory that was moved must not be to be seen at its old place any more. */
-function judgeRedirected(check: Check, place: Place): void {
+function judgeRedirected(check: Check, place: MergedDirectory): void {
 	const top = place.stack[0];
 	for (const other of check.places.of(top.layer, top.handle)) {
 		if (other.upper !== null || other.stack[0].key !== top.key || other.parent === null || other.name === null) continue;
@@ -66,7 +66,7 @@ function judgeRedirected(check: Check, place: Place): void {
 	}
 }
 
-export function withAdvice(message: string, directory: Place): string {
+export function withAdvice(message: string, directory: MergedDirectory): string {
 	if (directory.upper !== null) return message;
 	return `${message} Upper has no directory ${shown(directory.path)} that could hold it: remove the name through the overlay.`;
 }
@@ -88,7 +88,7 @@ function judgeGone(check: Check, index: ReadonlyMap<string, IndexEntry>, { lower
 const gone = new WeakMap<ReadonlyMap<string, IndexEntry>, Set<string>>();
 
 /** Whether the index says of the topmost lower directory of a place that it is gone. */
-export function isGone(index: ReadonlyMap<string, IndexEntry>, place: Place): boolean {
+export function isGone(index: ReadonlyMap<string, IndexEntry>, place: MergedDirectory): boolean {
 	let keys = gone.get(index);
 	if (keys === undefined) {
 		keys = new Set([...index.values()].filter(({ kind }) => kind === "tombstone").map(({ lower }) => lower.key));
@@ -98,7 +98,7 @@ export function isGone(index: ReadonlyMap<string, IndexEntry>, place: Place): bo
 }
 
 /** What takes the place of a removed directory hides it, or what was removed comes back. */
-function mergedThoughGone(check: Check, place: Place, upper: NonNullable<Place["upper"]>): void {
+function mergedThoughGone(check: Check, place: MergedDirectory, upper: NonNullable<MergedDirectory["upper"]>): void {
 	const { opaque } = check.layers.xattr;
 	const message = "The directory is merged with a lower one that the index says is gone, and shows what was removed.";
 	check.error("merged-though-gone", shown(place.path), message, {
@@ -135,7 +135,7 @@ function redirectTo(check: Check, { place, lower, isLong }: Unmerged): Remedy | 
 }
 
 /** A lower directory that is shown as it is, in a directory of upper, can be hidden by a whiteout once the redirect tells that it was moved. */
-function willBeHidden(place: Place): boolean {
+function willBeHidden(place: MergedDirectory): boolean {
 	return place.upper === null && place.parent !== null && place.parent.upper !== null;
 }
 

@@ -11,13 +11,13 @@ import { parseLinkCount } from "../format/link-delta.ts";
 import { type Check, namesOfFolder } from "./context.ts";
 import { isGone, withAdvice } from "./directories.ts";
 import type { IndexEntry, LowerObject } from "./index.ts";
-import { handle, inodeKey, type LowerDirectory, type Place } from "./union.ts";
+import { handle, inodeKey, type LowerDirectory, type MergedDirectory } from "./union.ts";
 import { type Claim, markOf, shown, type Walked } from "./upper.ts";
 import type { LinkRecord } from "./work.ts";
 
 /** A name of a lower file that the overlay shows as it is. */
 interface Seen {
-	readonly directory: Place;
+	readonly directory: MergedDirectory;
 	readonly name: Buffer;
 }
 
@@ -78,7 +78,7 @@ class LinkJudge {
 		});
 	}
 
-	#whiteoutMissing(directory: Place, name: Buffer, message: string): void {
+	#whiteoutMissing(directory: MergedDirectory, name: Buffer, message: string): void {
 		const path = shown(`${directory.path}/${showName(name)}`);
 		const remedy = this.#check.whiteout(directory.upper, name);
 		this.#check.error("whiteout-missing", path, withAdvice(message, directory), remedy);
@@ -147,7 +147,7 @@ class LinkJudge {
 		});
 	}
 
-	#moved(directory: Place, name: Buffer, path: string): void {
+	#moved(directory: MergedDirectory, name: Buffer, path: string): void {
 		this.#whiteoutMissing(directory, name, `The file was moved to ${path}, and is still to be seen here too: a whiteout is missing.`);
 	}
 

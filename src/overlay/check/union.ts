@@ -263,13 +263,13 @@ export function handle(layer: Layer, fd: number): FileHandle {
 }
 
 /** A directory of the overlay: an upper one and what it is merged with, or lower ones alone. */
-export interface Place {
+export interface MergedDirectory {
 	readonly upper: { readonly handle: FileHandle; readonly key: string } | null;
 	readonly stack: readonly LowerDirectory[];
 	/** In the overlay; empty for its root. */
 	readonly path: string;
-	/** The place that it lies in, and under which name; null for the root. */
-	readonly parent: Place | null;
+	/** The directory that it lies in, and under which name; null for the root. */
+	readonly parent: MergedDirectory | null;
 	readonly name: Buffer | null;
 	/** It is merged with what its own redirect leads to. */
 	readonly isRedirected: boolean;
@@ -278,16 +278,16 @@ export interface Place {
 const ROOT = { parent: null, name: null, isRedirected: false };
 
 /** Remembers where lower directories have appeared, least recently used ones forgotten. */
-const PLACES_MAX = 1000;
+const KNOWN_MAX = 1000;
 
 /** Where in the overlay lower objects are to be seen. Needs to know which upper directories merge with which lower ones. */
-export class Places {
+export class MergedDirectories {
 	readonly #union: LowerUnion;
 	readonly #upper: Layer;
-	readonly #root: Place;
+	readonly #root: MergedDirectory;
 	/** From a lower directory to the upper ones that are merged with it. */
-	readonly #mergedBy = new Map<string, Place[]>();
-	readonly #known = new Map<string, readonly Place[]>();
+	readonly #mergedBy = new Map<string, MergedDirectory[]>();
+	readonly #known = new Map<string, readonly MergedDirectory[]>();
 
 	constructor(union: LowerUnion, upper: Layer) {
 		this.#union = union;
@@ -295,11 +295,11 @@ export class Places {
 		this.#root = { upper: { handle: upper.rootHandle, key: inodeKey(upper.rootStat) }, stack: union.roots, path: "", ...ROOT };
 	}
 
-	get root(): Place {
+	get root(): MergedDirectory {
 		return this.#root;
 	}
 
-	note(place: Place): void {
+	note(place: MergedDirectory): void {
 		for (const { key } of place.stack) {
 			const others = this.#mergedBy.get(key);
 			if (others === undefined) this.#mergedBy.set(key, [place]);
@@ -308,26 +308,26 @@ export class Places {
 	}
 
 	/** The upper directories that are merged with a lower one. */
-	mergedWith(key: string): readonly Place[] {
+	mergedWith(key: string): readonly MergedDirectory[] {
 		return this.#mergedBy.get(key) ?? [];
 	}
 
 	/** All lower directories that more than one upper one is merged with. */
-	*mergedTwice(): Iterable<readonly Place[]> {
+	*mergedTwice(): Iterable<readonly MergedDirectory[]> {
 		for (const places of this.#mergedBy.values()) if (places.length > 1) yield places;
 	}
 
 	/** Where a lower directory is to be seen. */
-	of(layer: number, handle: FileHandle): readonly Place[] {
+	of(layer: number, handle: FileHandle): readonly MergedDirectory[] {
 		const way = this.#union.climb(layer, handle);
 		if (way === null) return [];
-		let at: readonly Place[] = [this.#root];
+		let at: readonly MergedDirectory[] = [this.#root];
 		for (const rung of way.steps) at = this.#below(at, rung);
 		return at;
 	}
 
 	/** One step down: from where a lower directory is to be seen to where one of its children is. */
-	#below(parents: readonly Place[], rung: Rung): readonly Place[] {
+	#below(parents: readonly MergedDirectory[], rung: Rung): readonly MergedDirectory[] {
 		const known = this.#known.get(rung.key);
 		if (known !== undefined) return known;
 		const places = [...this.mergedWith(rung.key)];
@@ -338,13 +338,13 @@ export class Places {
 			const path = `${parent.path}/${showName(rung.name)}`;
 			places.push({ upper: null, stack: found.directories, path, parent, name: rung.name, isRedirected: false });
 		}
-		if (this.#known.size >= PLACES_MAX) this.#known.clear();
+		if (this.#known.size >= KNOWN_MAX) this.#known.clear();
 		this.#known.set(rung.key, places);
 		return places;
 	}
 
 	/** Whether the upper directory of a place has the name itself, be it a whiteout. */
-	isCovered(place: Place, name: Uint8Array): boolean {
+	isCovered(place: MergedDirectory, name: Uint8Array): boolean {
 		if (place.upper === null) return false;
 		const fd = this.#upper.handles.open(place.upper.handle, O.path | O.directory);
 		if (fd < 0) return false;
@@ -354,7 +354,7 @@ export class Places {
 	}
 
 	/** What the lowers of a place have under a name. */
-	lower(place: Place, name: Uint8Array): LowerFound {
+	lower(place: MergedDirectory, name: Uint8Array): LowerFound {
 		const stack = new OpenStack(this.#union.lowers, place.stack);
 		try {
 			return this.#union.find(stack, name);

@@ -17,7 +17,7 @@ import type { Check } from "./context.ts";
 import type { Remedy } from "./findings.ts";
 import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
 import { notedData, noteOrigin } from "./partial.ts";
-import { handle, inodeKey, type LowerDirectory, type LowerFound, OpenStack, type Place } from "./union.ts";
+import { handle, inodeKey, type LowerDirectory, type LowerFound, type MergedDirectory, OpenStack } from "./union.ts";
 import { longRedirectOf } from "./work.ts";
 
 /** An upper file of several links; its index entry may be one of them. */
@@ -48,7 +48,7 @@ export interface Claim {
 /** An upper directory that should be merged with a lower one and is not. */
 export interface Unmerged {
 	readonly kind: "redirect-malformed" | "redirect-nowhere" | "redirect-missing";
-	readonly place: Place;
+	readonly place: MergedDirectory;
 	/** The lower directory that it was born as; null where nothing tells. */
 	readonly lower: LowerObject | null;
 	readonly isLong: boolean;
@@ -63,7 +63,7 @@ export interface Walked {
 	/** How many names of a lower inode lie directly under names of upper. */
 	readonly hidden: Map<string, number>;
 	/** Upper directories merged with what their own redirect leads to. */
-	readonly redirected: Place[];
+	readonly redirected: MergedDirectory[];
 	readonly unmerged: Unmerged[];
 	/** Whether everything that is copied up should be in the index. */
 	readonly isComplete: boolean;
@@ -71,7 +71,7 @@ export interface Walked {
 
 /** The directory whose entries are examined. */
 interface Here {
-	readonly place: Place;
+	readonly place: MergedDirectory;
 	readonly fd: number;
 	readonly stack: OpenStack;
 	/** "y", "x", or nothing. */
@@ -99,7 +99,7 @@ class UpperWalk {
 	readonly #index: ReadonlyMap<string, IndexEntry>;
 	/** From an upper inode to the entry that leads to it. */
 	readonly #byInode: ReadonlyMap<string, IndexEntry>;
-	readonly #pending: Place[] = [];
+	readonly #pending: MergedDirectory[] = [];
 	readonly #walked: Walked;
 
 	constructor(check: Check, index: ReadonlyMap<string, IndexEntry>) {
@@ -119,12 +119,12 @@ class UpperWalk {
 		return this.#walked;
 	}
 
-	#directory(place: Place): void {
+	#directory(place: MergedDirectory): void {
 		const check = this.#check;
 		check.counts.directories++;
 		check.tell("upper", check.counts.directories + check.counts.files);
 		const { upper, lowers, xattr } = check.layers;
-		const fd = upper.handles.open((place.upper as NonNullable<Place["upper"]>).handle, O.rdonly | O.directory);
+		const fd = upper.handles.open((place.upper as NonNullable<MergedDirectory["upper"]>).handle, O.rdonly | O.directory);
 		// a server has removed it meanwhile
 		if (fd < 0) return;
 		const stack = new OpenStack(lowers, place.stack);
@@ -138,7 +138,7 @@ class UpperWalk {
 		}
 	}
 
-	#impure({ path, upper }: Place): void {
+	#impure({ path, upper }: MergedDirectory): void {
 		const { impure } = this.#check.layers.xattr;
 		this.#check.error(
 			"impure-missing",
@@ -146,7 +146,7 @@ class UpperWalk {
 			`The directory holds objects that were copied up, and does not say so (xattr ${impure}): listings show wrong inode numbers.`,
 			{
 				does: "sets the xattr",
-				make: () => this.#check.repairs.setXattr((upper as NonNullable<Place["upper"]>).handle, impure, Buffer.from("y")),
+				make: () => this.#check.repairs.setXattr((upper as NonNullable<MergedDirectory["upper"]>).handle, impure, Buffer.from("y")),
 			},
 		);
 	}
@@ -234,7 +234,7 @@ class UpperWalk {
 		}
 		if (here.opaque === "x") return true;
 		const message = `The whiteout is shown as an empty file: its directory does not say that it may hold such (xattr ${xattr.opaque}).`;
-		const id = (here.place.upper as NonNullable<Place["upper"]>).handle;
+		const id = (here.place.upper as NonNullable<MergedDirectory["upper"]>).handle;
 		const make = () => this.#check.repairs.setXattr(id, xattr.opaque, Buffer.from("x"));
 		if (here.opaque === "y") this.#check.note("whiteout-not-honoured", shown(path), `${message} There is nothing to hide.`);
 		else this.#check.error("whiteout-not-honoured", shown(path), message, { does: "sets the xattr", make });
@@ -311,14 +311,21 @@ class UpperWalk {
 		const found: LowerFound = isOpaque ? { kind: "none" } : this.#check.union.find(here.stack, name, own);
 		const stack: readonly LowerDirectory[] = found.kind === "dir" ? found.directories : [];
 		const isRedirected = own !== null && stack.length > 0;
-		const place: Place = { upper: { handle: id, key: inodeKey(stat) }, stack, path, parent: here.place, name, isRedirected };
+		const place: MergedDirectory = { upper: { handle: id, key: inodeKey(stat) }, stack, path, parent: here.place, name, isRedirected };
 		this.#check.places.note(place);
 		if (isRedirected) this.#walked.redirected.push(place);
 		if (!isOpaque) this.#noteUnmerged(child, place, own, long !== null, found, entry);
 		this.#pending.push(place);
 	}
 
-	#noteUnmerged(child: Child, place: Place, redirect: Buffer | null, isLong: boolean, found: LowerFound, entry: IndexEntry | null): void {
+	#noteUnmerged(
+		child: Child,
+		place: MergedDirectory,
+		redirect: Buffer | null,
+		isLong: boolean,
+		found: LowerFound,
+		entry: IndexEntry | null,
+	): void {
 		const lower = entry?.lower ?? this.#bornAs(child);
 		const push = (kind: Unmerged["kind"]) => this.#walked.unmerged.push({ kind, place, lower, isLong });
 		if (redirect !== null && parseRedirect(redirect) === null) push("redirect-malformed");

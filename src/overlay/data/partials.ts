@@ -202,7 +202,7 @@ export class Partials {
 		try {
 			if (cloneFile(from, to) === 0) this.#note(file, 0, file.end);
 		} finally {
-			this.#settleTimes(file);
+			this.#noteTimes(file);
 		}
 	}
 
@@ -374,7 +374,7 @@ export class Partials {
 	}
 
 	/** Copies all that is missing, and makes the file an ordinary one. OverlayError: it stays partial. */
-	async settle(file: PartialFile, onBytes: (bytes: number) => void = () => {}): Promise<void> {
+	async complete(file: PartialFile, onBytes: (bytes: number) => void = () => {}): Promise<void> {
 		while (!file.isEnded && file.missing > 0) {
 			const run = file.nextMissing(this.#chunk(file));
 			const flight = run === null ? file.flights[0] : this.#fly(file, [run]);
@@ -465,7 +465,7 @@ export class Partials {
 			}
 			this.#note(file, granule, granule + 1);
 		} finally {
-			this.#settleTimes(file);
+			this.#noteTimes(file);
 		}
 		return true;
 	}
@@ -494,7 +494,7 @@ export class Partials {
 			if (file.isEnded || this.#isClosed) return;
 			try {
 				if (failure === null) for (const [first, behind] of runs) this.#note(file, first, behind);
-				this.#settleTimes(file);
+				this.#noteTimes(file);
 				file.failure ??= failure;
 			} catch (error) {
 				if (!(error instanceof OverlayError)) throw error;
@@ -551,7 +551,7 @@ export class Partials {
 	}
 
 	/** When nothing is copied any more. */
-	#settleTimes(file: PartialFile): void {
+	#noteTimes(file: PartialFile): void {
 		if (file.flights.length > 0) return;
 		const fd = this.#engine.descriptors.path(file.upper);
 		this.#restore(fd, file);

@@ -63,7 +63,7 @@ function fixture(context: TestContext) {
 	const writable = { layer, work, linkCounts } as unknown as Writable;
 	const places = { upper: good(handleOf(upper)), file: good(handleOf(file)) };
 	const descriptors: Descriptors = {
-		place: (place) => (place === "work" ? work.temporaries : upper),
+		directory: (of) => (of === "work" ? work.temporaries : upper),
 		inode: () => file,
 		isRecovery: false,
 		keep: close,
@@ -458,7 +458,7 @@ test("a further client has to wait while all others may still ask, and then take
 	for (let i = 0; i < 2; i++) {
 		assert.throws(() => journal.answer(from(1000), ANSWERS[1]), tryAgain);
 		assert.throws(
-			() => journal.perform([], { place: () => -1, inode: () => -1, isRecovery: false, keep: close }, from(1000), null),
+			() => journal.perform([], { directory: () => -1, inode: () => -1, isRecovery: false, keep: close }, from(1000), null),
 			tryAgain,
 		);
 		for (let client = 0; client < clients; client++) assert.deepEqual(journal.answered(from(client)), ANSWERS[1]);

@@ -136,7 +136,7 @@ export class Journal {
 	}
 
 	/** No start makes the steps of the last change again. */
-	settle(): void {
+	endLastChange(): void {
 		if (this.#isOpen) this.#endIntent();
 	}
 
@@ -145,7 +145,7 @@ export class Journal {
 	 * it may have been a truncation. The end needs no flush of its own. It could only undo what the write has changed of the inode (its size,
 	 * its times, its mode), so the inode was changed behind the end, and the fsync that makes the content stable commits both in this order.
 	 */
-	settleContent(inode: FileHandle): void {
+	endLastChangeOf(inode: FileHandle): void {
 		if (this.#isOpen && this.#steps.some((step) => mayUndoWrite(step, inode))) this.#endIntent();
 	}
 

@@ -6,7 +6,7 @@ import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { type ChangeKey, FileType } from "../../vfs/operations.ts";
 import type { Node } from "../nodes/node.ts";
-import type { Descriptors, Place, Step } from "./steps.ts";
+import type { Descriptors, Step, StepDirectory } from "./steps.ts";
 import type { Writable } from "./writable.ts";
 
 /** The part of an engine that a change works with. */
@@ -43,7 +43,7 @@ export class Plan implements Descriptors {
 	}
 
 	/** The upper directory of a node, as a place for steps. */
-	in(directory: Node): Place {
+	in(directory: Node): StepDirectory {
 		return this.of(directory);
 	}
 
@@ -93,11 +93,11 @@ export class Plan implements Descriptors {
 		return real.handle;
 	}
 
-	place(place: Place): number {
-		if (place === "work") return this.#writable.work.temporaries;
-		if (place === "index") return this.#writable.index.fd;
-		if (place === "orphans") return this.#writable.work.orphans;
-		return this.inode(place, false);
+	directory(of: StepDirectory): number {
+		if (of === "work") return this.#writable.work.temporaries;
+		if (of === "index") return this.#writable.index.fd;
+		if (of === "orphans") return this.#writable.work.orphans;
+		return this.inode(of, false);
 	}
 
 	inode(inode: FileHandle, forData: boolean): number {

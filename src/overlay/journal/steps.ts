@@ -17,7 +17,7 @@ import { setMark } from "../work/marks.ts";
 import type { UpperState } from "../work/upper-state.ts";
 
 /** A directory that a step works in: a fixed one of work, or one of upper by its kernel handle. */
-export type Place = "work" | "index" | "orphans" | FileHandle;
+export type StepDirectory = "work" | "index" | "orphans" | FileHandle;
 
 /**
  * One change on disk that is a single system call, or can be repeated. A change of several steps is written down whole before its
@@ -28,9 +28,9 @@ export type Step =
 	| {
 			readonly op: "move";
 			readonly inode: FileHandle;
-			readonly from: Place;
+			readonly from: StepDirectory;
 			readonly fromName: PathName;
-			readonly to: Place;
+			readonly to: StepDirectory;
 			readonly toName: PathName;
 			readonly flags: number;
 	  }
@@ -40,7 +40,7 @@ export type Step =
 	 */
 	| {
 			readonly op: "make";
-			readonly in: Place;
+			readonly in: StepDirectory;
 			readonly name: PathName;
 			readonly type: typeof FileType.reg | typeof FileType.dir;
 			readonly mode: number;
@@ -54,12 +54,12 @@ export type Step =
 			readonly id: FileHandle | null;
 	  }
 	/** Gives an inode a further name. */
-	| { readonly op: "link"; readonly inode: FileHandle; readonly to: Place; readonly toName: PathName }
+	| { readonly op: "link"; readonly inode: FileHandle; readonly to: StepDirectory; readonly toName: PathName }
 	/** Puts a whiteout in the place of nothing, a file, or a directory that the overlay shows as empty. */
-	| { readonly op: "whiteout"; readonly in: Place; readonly name: PathName }
+	| { readonly op: "whiteout"; readonly in: StepDirectory; readonly name: PathName }
 	/** Removes a name of this inode; a directory with all whiteouts in it. */
-	| { readonly op: "unlink"; readonly in: Place; readonly name: PathName; readonly inode: FileHandle }
-	| { readonly op: "unlinkWhiteout"; readonly in: Place; readonly name: PathName }
+	| { readonly op: "unlink"; readonly in: StepDirectory; readonly name: PathName; readonly inode: FileHandle }
+	| { readonly op: "unlinkWhiteout"; readonly in: StepDirectory; readonly name: PathName }
 	| { readonly op: "xattr"; readonly inode: FileHandle; readonly name: string; readonly value: Uint8Array }
 	| { readonly op: "attributes"; readonly inode: FileHandle; readonly type: FileType; readonly change: ObjectChange }
 	| { readonly op: "times"; readonly inode: FileHandle; readonly atime: Timespec; readonly mtime: Timespec }
@@ -67,7 +67,7 @@ export type Step =
 	| { readonly op: "count"; readonly entry: string; readonly value: number | null }
 	| { readonly op: "unnamed"; readonly entry: string; readonly value: boolean }
 	/** Notes where a directory is now, where ids are portable. */
-	| { readonly op: "where"; readonly inode: FileHandle; readonly above: Place; readonly name: PathName }
+	| { readonly op: "where"; readonly inode: FileHandle; readonly above: StepDirectory; readonly name: PathName }
 	/** Forgets what leads from a portable id to its inode, which has lost its last name. */
 	| { readonly op: "forget"; readonly inode: FileHandle };
 
@@ -81,7 +81,7 @@ export type PathName = Uint8Array | string;
 /** Descriptors of places. In normal running the engine has them open; a recovery opens them by their handles. */
 export interface Descriptors {
 	/** Negative when the place is gone. */
-	place(place: Place): number;
+	directory(of: StepDirectory): number;
 	/** O_PATH, or readable and writable for `data`. Negative when the inode is gone. */
 	inode(inode: FileHandle, forData: boolean): number;
 	/** What a step makes may be there already, as a crash has left it. */
@@ -95,26 +95,26 @@ export function runStep(writable: UpperState, step: Step, descriptors: Descripto
 	switch (step.op) {
 		case "make": {
 			const stat = new Stat();
-			descriptors.keep(makeObject(writable, step, descriptors.place(step.in), descriptors.isRecovery, stat), stat);
+			descriptors.keep(makeObject(writable, step, descriptors.directory(step.in), descriptors.isRecovery, stat), stat);
 			return;
 		}
 		case "move":
 			must(
-				renameName(descriptors.place(step.from), step.fromName, descriptors.place(step.to), step.toName, step.flags),
+				renameName(descriptors.directory(step.from), step.fromName, descriptors.directory(step.to), step.toName, step.flags),
 				"Cannot move an object to its name",
 			);
 			return;
 		case "link":
-			must(linkDescriptor(descriptors.inode(step.inode, false), descriptors.place(step.to), step.toName), "Cannot make a further name");
+			must(linkDescriptor(descriptors.inode(step.inode, false), descriptors.directory(step.to), step.toName), "Cannot make a further name");
 			return;
 		case "whiteout":
-			placeWhiteout(writable, descriptors.place(step.in), step.name);
+			placeWhiteout(writable, descriptors.directory(step.in), step.name);
 			return;
 		case "unlink":
-			unlink(writable, descriptors.place(step.in), step.name);
+			unlink(writable, descriptors.directory(step.in), step.name);
 			return;
 		case "unlinkWhiteout":
-			must(unlinkName(descriptors.place(step.in), step.name), "Cannot remove a whiteout");
+			must(unlinkName(descriptors.directory(step.in), step.name), "Cannot remove a whiteout");
 			return;
 		case "xattr":
 			must(setMark(writable, descriptors.inode(step.inode, false), step.name, step.value), `Cannot set ${step.name}`);
@@ -302,15 +302,15 @@ function leadsTo(writable: UpperState, directory: number, name: PathName, inode:
 function isDone(writable: UpperState, step: Step, descriptors: Descriptors): boolean | undefined {
 	switch (step.op) {
 		case "move":
-			return leadsTo(writable, descriptors.place(step.to), step.toName, step.inode);
+			return leadsTo(writable, descriptors.directory(step.to), step.toName, step.inode);
 		case "link":
-			return leadsTo(writable, descriptors.place(step.to), step.toName, step.inode);
+			return leadsTo(writable, descriptors.directory(step.to), step.toName, step.inode);
 		case "whiteout": {
-			const directory = descriptors.place(step.in);
+			const directory = descriptors.directory(step.in);
 			return directory < 0 || isWhiteout(writable, directory, step.name);
 		}
 		case "unlink": {
-			const directory = descriptors.place(step.in);
+			const directory = descriptors.directory(step.in);
 			return directory < 0 || !leadsTo(writable, directory, step.name, step.inode);
 		}
 		default:
@@ -322,7 +322,7 @@ function isDone(writable: UpperState, step: Step, descriptors: Descriptors): boo
 function isNeedless(writable: UpperState, step: Step, descriptors: Descriptors): boolean {
 	switch (step.op) {
 		case "unlinkWhiteout": {
-			const directory = descriptors.place(step.in);
+			const directory = descriptors.directory(step.in);
 			return directory < 0 || !isWhiteout(writable, directory, step.name);
 		}
 		case "times": {
@@ -347,11 +347,11 @@ class RecoveryDescriptors implements Descriptors {
 		this.#writable = writable;
 	}
 
-	place(place: Place): number {
-		if (place === "work") return this.#writable.work.temporaries;
-		if (place === "index") return this.#writable.index.fd;
-		if (place === "orphans") return this.#writable.work.orphans;
-		return this.#keep(this.#writable.layer.handles.open(place, O.path | O.directory));
+	directory(of: StepDirectory): number {
+		if (of === "work") return this.#writable.work.temporaries;
+		if (of === "index") return this.#writable.index.fd;
+		if (of === "orphans") return this.#writable.work.orphans;
+		return this.#keep(this.#writable.layer.handles.open(of, O.path | O.directory));
 	}
 
 	inode(inode: FileHandle, forData: boolean): number {

@@ -23,30 +23,30 @@ export interface Claim {
 /** Numbers the layers as the registry has them, and readies what portable ids of lowers need. LayerError, RegistryError. */
 export function claimExport(attempt: Attempt, layers: OpenedLayers): Claim {
 	const { options, handles, keep } = attempt;
-	const { place, lowers, dataLowers } = layers;
-	const existing = readRegistry(place.folder);
-	if (options.purpose !== "rebind") refuseRebinding(place.folder);
-	else if (place.work !== null) undoRebinding(place.work, place.folder);
+	const { paths, lowers, dataLowers } = layers;
+	const existing = readRegistry(paths.folder);
+	if (options.purpose !== "rebind") refuseRebinding(paths.folder);
+	else if (paths.work !== null) undoRebinding(paths.work, paths.folder);
 	refuseFormerUppers(options, lowers, existing);
 	const { registry, adoption } = openRegistry(attempt, layers, existing);
 	assignNumbers(registry, layers);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
-	if (registry.rebound !== undefined) openRebound(place, lowers, keep);
+	if (registry.rebound !== undefined) openRebound(paths, lowers, keep);
 	const isOld = existing !== null;
-	if (handles.kind === "portable") openPortableLowers(attempt, place, [...lowers, ...dataLowers], registry, isOld);
+	if (handles.kind === "portable") openPortableLowers(attempt, paths, [...lowers, ...dataLowers], registry, isOld);
 	return { registry, adoption, isOld };
 }
 
 function openRegistry({ options, handles }: Attempt, layers: OpenedLayers, existing: Registry | null): Omit<Claim, "isOld"> {
-	const { place, upper, lowers } = layers;
-	if (existing !== null) checkStack(existing, layers, place);
-	const adoption = upper === null ? "none" : claimUpper(options, place, upper, lowers, existing);
+	const { paths, upper, lowers } = layers;
+	if (existing !== null) checkStack(existing, layers, paths);
+	const adoption = upper === null ? "none" : claimUpper(options, paths, upper, lowers, existing);
 	if (existing === null && !isFirst(options)) {
-		throw new LayerError(`Cannot find the registry of this export in ${place.folder}: these layers have not been served yet.`);
+		throw new LayerError(`Cannot find the registry of this export in ${paths.folder}: these layers have not been served yet.`);
 	}
 	const registry = existing ?? { ...newRegistry(layers), handlesWhy: handles.why };
-	if (upper !== null && adoption !== "none") takeUpper(place, upper, lowers, registry, adoption);
-	const written = existing ?? createRegistry(place.folder, registry);
-	if (upper !== null && options.purpose !== "inspect") writePid(place.folder);
+	if (upper !== null && adoption !== "none") takeUpper(paths, upper, lowers, registry, adoption);
+	const written = existing ?? createRegistry(paths.folder, registry);
+	if (upper !== null && options.purpose !== "inspect") writePid(paths.folder);
 	return { registry: written, adoption };
 }

@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { type Registry, writeDurably } from "../work/registry.ts";
-import { indexPath } from "./place.ts";
+import { indexPath } from "./export-paths.ts";
 
 /** Where the rows of a lower are; null as long as its image was never exchanged. */
 export function rowsFolder(folder: string, registry: Registry, lower: Layer): string | null {

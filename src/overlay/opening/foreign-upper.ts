@@ -22,7 +22,7 @@ export type Expectation = "new" | "startedOver" | "adopted" | "ours";
  * Looks at an upper before it is taken, the delta alone: marks of an overlay mean that it was made elsewhere and must be adopted; files
  * with names outside of it may be a lower's (`cp -al`), and writing would go through to that. Throws LayerError.
  */
-export function checkUpper(upper: Layer, lowers: readonly Layer[], work: string, expectation: Expectation): void {
+export function refuseForeignUpper(upper: Layer, lowers: readonly Layer[], work: string, expectation: Expectation): void {
 	refuseOtherPrefix(upper);
 	const takesMarks = expectation === "adopted" || expectation === "ours";
 	const rootMarks = overlayXattrs(upper.root, upper.xattr).filter((mark) => !(expectation === "startedOver" && mark === "holdfast"));

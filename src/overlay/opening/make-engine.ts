@@ -25,9 +25,9 @@ import { homesOf } from "./stack.ts";
 
 /** LayerError: the same export is served by another process of this machine. */
 export function makeEngine({ options, handles, budget, keep }: Attempt, layers: OpenedLayers, { registry }: Claim): Engine {
-	const { place, upper, tree, stack } = layers;
+	const { paths, upper, tree, stack } = layers;
 	const { descriptors } = budget;
-	const writable = upper === null || tree === null ? null : openWritable(upper, place, tree, keep);
+	const writable = upper === null || tree === null ? null : openWritable(upper, paths, tree, keep);
 	if (upper !== null && writable?.ids != null && options.purpose !== "inspect") takeIdentity(upper, registry, writable.ids);
 	const engine: Engine = {
 		layers: stack,
@@ -44,8 +44,8 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 		descriptors,
 		nodes: new NodeCache(budget.nodes, descriptors),
 		offload: new Offload(budget.upperThreads(stack[0].fileSystem.device)),
-		redirects: keep(new RecordMap(place.folder, "redirects")),
-		dataFiles: keep(new DataFiles(place.folder, layers.dataLowers)),
+		redirects: keep(new RecordMap(paths.folder, "redirects")),
+		dataFiles: keep(new DataFiles(paths.folder, layers.dataLowers)),
 		partials: null,
 		changeKey: null,
 		memory: { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 },

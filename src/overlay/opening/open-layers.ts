@@ -6,13 +6,13 @@ import { KeptRights } from "../../layer/rights.ts";
 import { refuseOddFolder, refuseOddWork } from "../work/work-shape.ts";
 import type { Attempt } from "./attempt.ts";
 import { mayUseTrusted } from "./choose-handles.ts";
+import { type ExportPaths, readOnlyPaths, refuseNameless, upperPaths } from "./export-paths.ts";
 import { lockUpper } from "./ownership.ts";
-import { type Place, readOnlyPlace, refuseNameless, upperPlace } from "./place.ts";
 import { openSharedTree, type SharedTree } from "./shared-tree.ts";
 
 /** The layers of an export, with upper locked unless it is only inspected. */
 export interface OpenedLayers {
-	readonly place: Place;
+	readonly paths: ExportPaths;
 	readonly upper: Layer | null;
 	/** Where upper and work are opened; null without upper. */
 	readonly tree: SharedTree | null;
@@ -30,21 +30,21 @@ export function openLayers({ options, handles: { kind }, budget, keepsRights, ke
 	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
 	refuseOverlaps([...lowers, ...dataLowers]);
-	const place = options.upper === undefined ? readOnlyPlace(options, lowers) : upperPlace(options, options.upper, lowers, made);
-	if (place.work === null) refuseOddFolder(place.folder, place.folder);
-	else refuseOddWork(place.work);
+	const paths = options.upper === undefined ? readOnlyPaths(options, lowers) : upperPaths(options, options.upper, lowers, made);
+	if (paths.work === null) refuseOddFolder(paths.folder, paths.folder);
+	else refuseOddWork(paths.work);
 	const tree =
-		place.upper === null || place.work === null
+		paths.upper === null || paths.work === null
 			? null
-			: keep(openSharedTree(place.upper, place.work, { isReadOnly: false, isPrivateOnly: kind === "kernel" }));
-	const upper = tree === null || place.upper === null ? null : keep(opener.openUpper(place.upper, tree.open(place.upper)));
+			: keep(openSharedTree(paths.upper, paths.work, { isReadOnly: false, isPrivateOnly: kind === "kernel" }));
+	const upper = tree === null || paths.upper === null ? null : keep(opener.openUpper(paths.upper, tree.open(paths.upper)));
 	const stack = upper === null ? lowers : [upper, ...lowers];
 	if (keepsRights && upper !== null) refuseOthersUpper(upper);
 	if (keepsRights) for (const layer of [...stack, ...dataLowers]) layer.rights = keptRights(options.fakeRoot ?? false);
 	if (upper !== null) refuseOverlaps([...stack, ...dataLowers]);
-	if (kind === "kernel") refuseNameless([...stack, ...dataLowers], place.folder);
-	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, place.folder);
-	return { place, upper, tree, lowers, dataLowers, stack };
+	if (kind === "kernel") refuseNameless([...stack, ...dataLowers], paths.folder);
+	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, paths.folder);
+	return { paths, upper, tree, lowers, dataLowers, stack };
 }
 
 /** Root marks its uppers in ways that others do not see. */

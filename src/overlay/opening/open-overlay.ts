@@ -16,11 +16,11 @@ import type { Attempt, Resource } from "./attempt.ts";
 import { Budget, type BudgetLimits } from "./budget.ts";
 import { type ChosenHandles, chooseHandles, mayUseTrusted, withXattrs } from "./choose-handles.ts";
 import { claimExport } from "./claim-export.ts";
+import type { ExportPaths } from "./export-paths.ts";
 import { makeEngine } from "./make-engine.ts";
 import { type OpenedLayers, openLayers } from "./open-layers.ts";
 import type { OpenOptions } from "./open-options.ts";
 import type { OpenedOverlay } from "./opened-overlay.ts";
-import type { Place } from "./place.ts";
 import { recoverUpper } from "./recover-upper.ts";
 
 export type { OpenOptions } from "./open-options.ts";
@@ -88,9 +88,9 @@ function open(attempt: Attempt, closeAll: () => void): OpenedOverlay {
 	return {
 		overlay,
 		registry: claim.registry,
-		folder: layers.place.folder,
-		upper: layers.place.upper,
-		work: layers.place.work,
+		folder: layers.paths.folder,
+		upper: layers.paths.upper,
+		work: layers.paths.work,
 		adopted,
 		handles: attempt.handles,
 		actsAs: attempt.keepsRights && !attempt.options.fakeRoot ? ownCredentials() : null,
@@ -102,7 +102,7 @@ function open(attempt: Attempt, closeAll: () => void): OpenedOverlay {
 function start({ options, handles, budget, keep }: Attempt, layers: OpenedLayers, engine: Engine, closeAll: () => void): Overlay {
 	const { writable } = engine;
 	const durability = writable === null || options.purpose === "inspect" ? null : new Durability(engine, writable, options.isSync);
-	if (durability !== null) startPartials(engine, durability, options, layers.place, keep);
+	if (durability !== null) startPartials(engine, durability, options, layers.paths, keep);
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits, budget.listings);
 	// only now: what is done before the first request waits for its answers
 	if (options.isPatient === true && options.purpose === "serve") {
@@ -116,8 +116,8 @@ function start({ options, handles, budget, keep }: Attempt, layers: OpenedLayers
 }
 
 /** What was copied up in part goes on where it was. */
-function startPartials(engine: Engine, durability: Durability, options: OpenOptions, place: Place, keep: Attempt["keep"]): void {
-	const records = keep(new PartialRecords(place.folder, runOf(place.upper as string)));
+function startPartials(engine: Engine, durability: Durability, options: OpenOptions, paths: ExportPaths, keep: Attempt["keep"]): void {
+	const records = keep(new PartialRecords(paths.folder, runOf(paths.upper as string)));
 	const fills = options.purpose === "serve" && (options.partialLimits?.fills ?? PARTIAL_LIMITS.fills);
 	const limits = { ...PARTIAL_LIMITS, ...options.partialLimits, fills };
 	const partials = new Partials(engine, records, (fd) => durability.content(fd), limits);

@@ -13,7 +13,7 @@ import { LongRedirects } from "../work/long-redirects.ts";
 import { RecordMap } from "../work/record-map.ts";
 import { WorkFolder } from "../work/work-folder.ts";
 import type { Attempt } from "./attempt.ts";
-import { indexPath, type Place } from "./place.ts";
+import { type ExportPaths, indexPath } from "./export-paths.ts";
 import type { SharedTree } from "./shared-tree.ts";
 
 /** Owners of symlinks are kept by the ids of those. */
@@ -45,10 +45,10 @@ function openIds(upper: Layer, work: WorkFolder, keep: Attempt["keep"]): Portabl
 	return ids;
 }
 
-export function openWritable(upper: Layer, place: Place, tree: SharedTree, keep: Attempt["keep"]): Writable {
-	const work = place.work as string;
+export function openWritable(upper: Layer, paths: ExportPaths, tree: SharedTree, keep: Attempt["keep"]): Writable {
+	const work = paths.work as string;
 	const folder = (path: string) => tree.open(path);
-	const workFolder = keep(new WorkFolder(folder(join(work, "work")), folder(place.folder), place.folder));
+	const workFolder = keep(new WorkFolder(folder(join(work, "work")), folder(paths.folder), paths.folder));
 	const index = folder(indexPath(work, upper.handles.isPortable));
 	keep({ close: () => close(index) });
 	const writable: Writable = {
@@ -56,9 +56,9 @@ export function openWritable(upper: Layer, place: Place, tree: SharedTree, keep:
 		work: workFolder,
 		index: new IndexDirectory(index, upper, workFolder),
 		linkCounts: keep(new LinkCounts(workFolder.own)),
-		journal: keep(new Journal(place.folder, () => writable)),
+		journal: keep(new Journal(paths.folder, () => writable)),
 		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath, upper),
-		marks: keep(new RecordMap(place.folder, "marks")),
+		marks: keep(new RecordMap(paths.folder, "marks")),
 		ids: openIds(upper, workFolder, keep),
 	};
 	if (upper.rights.isKept) workFolder.whiteoutXattr = upper.xattr.whiteout;

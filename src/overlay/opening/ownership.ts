@@ -13,9 +13,9 @@ import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { copyMetadata } from "../copy-up/copy-up.ts";
 import { flushFolder, type Registry, registryPath, writeDurably } from "../work/registry.ts";
 import { mayUseTrusted } from "./choose-handles.ts";
-import { checkUpper } from "./foreign-upper.ts";
+import { type ExportPaths, indexPath, makeFolder } from "./export-paths.ts";
+import { refuseForeignUpper } from "./foreign-upper.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
-import { indexPath, makeFolder, type Place } from "./place.ts";
 
 /** One server for an upper; the lock ends with the process. Its pid is kept beside the registry. */
 export function lockUpper(upper: Layer, folder: string): void {
@@ -83,18 +83,18 @@ export function endAdoption(folder: string): void {
 /** What is not ours, or not surely as we left it, is not touched. Throws LayerError, or says what is to be adopted. */
 export function claimUpper(
 	options: OpenOptions,
-	place: Place,
+	paths: ExportPaths,
 	upper: Layer,
 	lowers: readonly Layer[],
 	existing: Registry | null,
 ): Adoption {
-	const work = place.work as string;
+	const work = paths.work as string;
 	const entries = incompatible(work);
 	refuseIncompatible(work, entries);
 	const hasMarker = entries.includes(MARKER);
 	const mark = getXattr(upper.root, upper.xattr.identity);
 	const owner = typeof mark === "number" ? null : mark.toString("hex");
-	const underWay = adoptionUnderWay(place.folder);
+	const underWay = adoptionUnderWay(paths.folder);
 	if (existing !== null) {
 		if (owner !== existing.uuid) {
 			throw new LayerError(
@@ -110,13 +110,13 @@ export function claimUpper(
 		}
 		if (mayUseTrusted()) refuseMounted(upper, lowers);
 		if (underWay !== "none") return underWay;
-		checkUpper(upper, lowers, work, "ours");
+		refuseForeignUpper(upper, lowers, work, "ours");
 		return "again";
 	}
 	// between its marker and its registry a first serve leaves a note
 	if (hasMarker && underWay !== "first" && options.purpose !== "adopt") {
 		throw new LayerError(
-			`Cannot find the registry of the upper ${upper.path}: it was served before, but ${registryPath(place.folder)} is not there, and the ` +
+			`Cannot find the registry of the upper ${upper.path}: it was served before, but ${registryPath(paths.folder)} is not there, and the ` +
 				"keys of the handles that clients hold are in it. Restore it from a backup. If there is none, run holdfast adopt: it makes new " +
 				"keys, and those handles are bad from then on.",
 		);
@@ -130,7 +130,7 @@ export function claimUpper(
 		);
 	}
 	if (mayUseTrusted()) refuseMounted(upper, lowers);
-	checkUpper(upper, lowers, work, isAsked ? "adopted" : hasMarker ? "startedOver" : "new");
+	refuseForeignUpper(upper, lowers, work, isAsked ? "adopted" : hasMarker ? "startedOver" : "new");
 	return "first";
 }
 
@@ -154,16 +154,16 @@ function refuseMounted(upper: Layer, lowers: readonly Layer[]): void {
 }
 
 /** The marker and what belongs to it, made durable; behind them nobody but us changes the upper. */
-export function takeUpper(place: Place, upper: Layer, lowers: readonly Layer[], registry: Registry, adoption: Adoption): void {
-	const work = place.work as string;
+export function takeUpper(paths: ExportPaths, upper: Layer, lowers: readonly Layer[], registry: Registry, adoption: Adoption): void {
+	const work = paths.work as string;
 	makeFolder(markerFolder(work), "the marker's folder");
-	makeFolder(place.folder, "the folder");
+	makeFolder(paths.folder, "the folder");
 	makeFolder(indexPath(work, upper.handles.isPortable), "the index");
 	// before the marker: with that in place a start believes that all is as we left it
-	if (adoption !== "none") writeDurably(join(place.folder, ADOPTING_FILE), Buffer.from(`${adoption}\n`));
+	if (adoption !== "none") writeDurably(join(paths.folder, ADOPTING_FILE), Buffer.from(`${adoption}\n`));
 	makeFolder(join(markerFolder(work), MARKER), "the marker");
-	for (const folder of [markerFolder(work), join(work, "work"), place.folder, work, dirname(work)]) flushFolder(folder);
-	if (place.isNewUpper) {
+	for (const folder of [markerFolder(work), join(work, "work"), paths.folder, work, dirname(work)]) flushFolder(folder);
+	if (paths.isNewUpper) {
 		const stat = new Stat();
 		lowers[0].stat(lowers[0].root, stat);
 		copyMetadata(upper, lowers[0].root, upper.root, stat);

@@ -11,14 +11,14 @@ import type { Writable } from "../journal/writable.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Claim } from "./claim-export.ts";
 import { noteLowers } from "./export-folder.ts";
+import type { ExportPaths } from "./export-paths.ts";
 import type { OpenedLayers } from "./open-layers.ts";
 import type { OpenOptions } from "./open-options.ts";
 import { type Adoption, endAdoption } from "./ownership.ts";
-import type { Place } from "./place.ts";
 
 /** Null: nothing had to be adopted. LayerError, OverlayError. */
 export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers, claim: Claim, engine: Engine): UpperReport | null {
-	const { place, upper, lowers } = layers;
+	const { paths, upper, lowers } = layers;
 	const { writable } = engine;
 	// while a layer is being adopted its redirects are followed
 	if (options.purpose === "adopt") for (const lower of lowers) lower.isAdopted = true;
@@ -30,29 +30,29 @@ export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers
 		else writable.work.clean();
 	}
 	if (writable.ids !== null && handles.kind === "portable") relinkMoved(options, writable, layers, claim.isOld);
-	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, place, claim.adoption);
+	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim.adoption);
 	upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	return adopted;
 }
 
 /** Upper and work may have been copied since they were served last. */
-function relinkMoved(options: OpenOptions, writable: Writable, { place, lowers }: OpenedLayers, isOld: boolean): void {
+function relinkMoved(options: OpenOptions, writable: Writable, { paths, lowers }: OpenedLayers, isOld: boolean): void {
 	if (options.purpose === "inspect") return;
-	if (isOld && isMoved(writable, place.folder)) {
+	if (isOld && isMoved(writable, paths.folder)) {
 		const report = relink(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
 		options.onMoved?.(report);
 	}
-	notePlace(writable, place.folder);
-	if (options.purpose === "serve") noteLowers(place.folder, lowers);
+	notePlace(writable, paths.folder);
+	if (options.purpose === "serve") noteLowers(paths.folder, lowers);
 }
 
-function adopt(engine: Engine, writable: Writable, options: OpenOptions, place: Place, adoption: Adoption): UpperReport {
+function adopt(engine: Engine, writable: Writable, options: OpenOptions, paths: ExportPaths, adoption: Adoption): UpperReport {
 	giveIds(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
 	const report = adoptUpper(engine, adoption === "again", (directories) => options.onProgress?.(writable.layer.path, directories));
 	// what was looked at while the index was not complete
 	engine.nodes.forgetAll();
 	const status = syncFileSystem(writable.index.fd);
 	if (status < 0) throw new LayerError(`Cannot flush the file system of ${writable.layer.path}: ${errnoName(status)}.`);
-	endAdoption(place.folder);
+	endAdoption(paths.folder);
 	return report;
 }

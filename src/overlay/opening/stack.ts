@@ -6,8 +6,8 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { mountId } from "../../linux/stat.ts";
 import type { Home } from "../engine/engine.ts";
 import { type HomeRecord, type LayerRecord, newSecrets, type Registry, type SpaceRecord } from "../work/registry.ts";
+import type { ExportPaths } from "./export-paths.ts";
 import { rootName, treeName } from "./layer-names.ts";
-import type { Place } from "./place.ts";
 
 /** The layers of an export, as they were opened. */
 export interface Stack {
@@ -90,7 +90,7 @@ function dataName(layer: Layer): string {
 }
 
 /** The registry says which directories the layers are; other ones are not this export. */
-export function checkStack(registry: Registry, { upper, lowers, dataLowers }: Stack, place: Place): void {
+export function checkStack(registry: Registry, { upper, lowers, dataLowers }: Stack, paths: ExportPaths): void {
 	const uuids = new Map(registry.homes.map((home) => [home.number, home.uuid]));
 	const same = (layer: Layer, record: LayerRecord | undefined) =>
 		record !== undefined &&
@@ -98,13 +98,13 @@ export function checkStack(registry: Registry, { upper, lowers, dataLowers }: St
 		(layer.isUpper || layer.handles.isPortable || uuids.get(record.home) === layer.fileSystem.uuid.toString("hex"));
 	if ((registry.userXattrs ?? false) !== (lowers[0].xattr === USER_XATTRS)) {
 		throw new LayerError(
-			`Cannot serve these layers ${registry.userXattrs ? "without" : "with"} --userxattr: ${place.folder} was made ${registry.userXattrs ? "with" : "without"} it, ` +
+			`Cannot serve these layers ${registry.userXattrs ? "without" : "with"} --userxattr: ${paths.folder} was made ${registry.userXattrs ? "with" : "without"} it, ` +
 				"and the marks of the one are not seen by the other.",
 		);
 	}
 	if (upper !== null && !same(upper, registry.upper ?? undefined)) {
 		throw new LayerError(
-			`Cannot serve the upper ${upper.path}: ${place.folder} was made for another directory (perhaps a copy). ` +
+			`Cannot serve the upper ${upper.path}: ${paths.folder} was made for another directory (perhaps a copy). ` +
 				"Handles would name other files; serve the original, or start with a fresh upper and work.",
 		);
 	}

@@ -176,7 +176,7 @@ export class Overlay implements OverlayOperations {
 			if (data.length === 0) return;
 			ensureUpper(this.engine, node);
 			const partial = prepareWrite(this.engine, node, stat.size, offset, data.length);
-			writableOf(this.engine).journal.settleContent(node.top.handle);
+			writableOf(this.engine).journal.endLastChangeOf(node.top.handle);
 			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
 			node.stat = null;
@@ -419,7 +419,7 @@ export class Overlay implements OverlayOperations {
 		this.#isClosed = true;
 		try {
 			// nothing is left to be completed at the next start
-			if (this.#durability !== null) this.engine.writable?.journal.settle();
+			if (this.#durability !== null) this.engine.writable?.journal.endLastChange();
 			await this.engine.partials?.close();
 			await this.#durability?.flush();
 			await Promise.all([this.engine.offload.close(), this.engine.patience?.close()]);

@@ -27,13 +27,13 @@ import { realOf } from "../nodes/reals.ts";
 import { demandDelete, isEmpty, isLastName, planLoss, planOrphan } from "./remove.ts";
 
 /** One side of a rename: a name in a directory, and what it leads to. */
-interface Place {
+interface Entry {
 	readonly directory: Node;
 	readonly name: Uint8Array;
 }
 
 /** Moves a name, as rename(2). Of a directory with parts in lowers only the directory itself is copied up: a redirect says where they are. */
-export function renameObject(engine: Engine, listings: Listings, from: Place, to: Place, who: Credentials): void {
+export function renameObject(engine: Engine, listings: Listings, from: Entry, to: Entry, who: Credentials): void {
 	writableOf(engine);
 	for (const place of [from, to]) {
 		if (place.directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
@@ -51,7 +51,7 @@ export function renameObject(engine: Engine, listings: Listings, from: Place, to
 	checkKinds(engine, from, to, source, target, who);
 	ensureUpper(engine, from.directory);
 	ensureUpper(engine, to.directory);
-	withPlace(source, from);
+	withEntry(source, from);
 	if (source.type === FileType.dir) ensureUpper(engine, source);
 	else ensureNamed(engine, source, from.directory, from.name);
 	keepData(engine, source);
@@ -66,7 +66,7 @@ export function renameObject(engine: Engine, listings: Listings, from: Place, to
 }
 
 /** Lets two names change places, as renameat2(2) with RENAME_EXCHANGE. Both must exist; they may be of any kinds. */
-export function exchangeObjects(engine: Engine, listings: Listings, from: Place, to: Place, who: Credentials): void {
+export function exchangeObjects(engine: Engine, listings: Listings, from: Entry, to: Entry, who: Credentials): void {
 	const objects: Node[] = [];
 	for (const place of [from, to]) {
 		if (place.directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
@@ -92,43 +92,43 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Place,
 		[source, from, to],
 		[target, to, from],
 	] as const) {
-		withPlace(node, place);
+		withEntry(node, place);
 		if (node.type === FileType.dir) ensureUpper(engine, node);
 		else ensureNamed(engine, node, place.directory, place.name);
 		keepData(engine, node);
 		prepareMove(engine, place, other, node, node === source ? target : source);
 	}
 	const plan = new Plan(engine, writableOf(engine));
-	const [fromPlace, toPlace] = [plan.in(from.directory), plan.in(to.directory)];
+	const [fromDirectory, toDirectory] = [plan.in(from.directory), plan.in(to.directory)];
 	const flags = RENAME.exchange;
 	plan.moves(source, from, to).moves(target, to, from);
-	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags });
+	plan.add({ op: "move", inode: plan.of(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags });
 	plan.touch(target).perform();
 	for (const [node, place] of [
 		[source, to],
 		[target, from],
 	] as const) {
 		listings.noteRemoved(place.directory, place.name);
-		withPlace(node, place);
+		withEntry(node, place);
 		listings.noteAdded(place.directory, place.name, node);
 	}
 }
 
 /** Marks what moves to another place so that it shows there what it showed before, and nothing of what a lower has there. */
-function prepareMove(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
+function prepareMove(engine: Engine, from: Entry, to: Entry, source: Node, target: Node | null): void {
 	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
 	if (source.type !== FileType.dir) return;
 	if (source.reals.length > 1) setRedirect(engine, from, to, source);
 	else prepareDirectory(engine, to, source, target);
 }
 
-function withPlace(node: Node, place: Place): Node {
+function withEntry(node: Node, place: Entry): Node {
 	node.parent = place.directory;
 	node.name = Buffer.from(place.name);
 	return node;
 }
 
-function checkKinds(engine: Engine, from: Place, to: Place, source: Node, target: Node | null, who: Credentials): void {
+function checkKinds(engine: Engine, from: Entry, to: Entry, source: Node, target: Node | null, who: Credentials): void {
 	if (source.type === FileType.dir) {
 		if (isWithin(engine, to.directory, source)) throw new OverlayError("inval", "A directory cannot be moved into itself");
 		if (target !== null && target.type !== FileType.dir) throw new OverlayError("notdir", "A directory cannot take the place of a file");
@@ -149,14 +149,14 @@ function isWithin(engine: Engine, node: Node, ancestor: Node): boolean {
 	return false;
 }
 
-function move(engine: Engine, from: Place, to: Place, source: Node, target: Node | null): void {
+function move(engine: Engine, from: Entry, to: Entry, source: Node, target: Node | null): void {
 	const leavesWhiteout = isInLowers(engine, from.directory, from.name);
 	const targetEntry = upperEntry(engine, to.directory, to.name);
 	const isDirectory = source.type === FileType.dir;
 	prepareMove(engine, from, to, source, target);
 	const plan = new Plan(engine, writableOf(engine));
-	const fromPlace = plan.in(from.directory);
-	const toPlace = plan.in(to.directory);
+	const fromDirectory = plan.in(from.directory);
+	const toDirectory = plan.in(to.directory);
 	if (target !== null) planOrphan(engine, plan, target);
 	const replaced = target?.type === FileType.dir && targetEntry === "object" ? planClearing(engine, plan, to, target) : null;
 	// a directory cannot be renamed over a device: they change places
@@ -170,10 +170,12 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
 	plan.moves(source, from, to);
 	const undo = target === null ? () => moveBack(engine, from, to, swaps) : null;
-	plan.add({ op: "move", inode: plan.of(source), from: fromPlace, fromName: from.name, to: toPlace, toName: to.name, flags }, undo);
-	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromPlace, name: from.name });
+	plan.add({ op: "move", inode: plan.of(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags }, undo);
+	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromDirectory, name: from.name });
 	if (leavesWhiteout && isFile && !swaps) {
-		plan.add({ op: "whiteout", in: fromPlace, name: from.name }, () => unlinkName(engine.descriptors.path(from.directory.top), from.name));
+		plan.add({ op: "whiteout", in: fromDirectory, name: from.name }, () =>
+			unlinkName(engine.descriptors.path(from.directory.top), from.name),
+		);
 	}
 	if (target !== null && isLast) plan.lost(target);
 	try {
@@ -185,7 +187,7 @@ function move(engine: Engine, from: Place, to: Place, source: Node, target: Node
 }
 
 /** Takes a move to a free name back, should there be no space for what belongs to it. */
-function moveBack(engine: Engine, from: Place, to: Place, swapped: boolean): void {
+function moveBack(engine: Engine, from: Entry, to: Entry, swapped: boolean): void {
 	const [fromFd, toFd] = [engine.descriptors.path(from.directory.top), engine.descriptors.path(to.directory.top)];
 	const status = swapped ? -ERRNO.EEXIST : renameName(toFd, to.name, fromFd, from.name, RENAME.noReplace);
 	if (status !== -ERRNO.EEXIST) return;
@@ -195,7 +197,7 @@ function moveBack(engine: Engine, from: Place, to: Place, swapped: boolean): voi
 }
 
 /** Says where the parts in lowers are, as the kernel does: by the name there if the parent stays, else by their path. Of any length. */
-function setRedirect(engine: Engine, from: Place, to: Place, source: Node): void {
+function setRedirect(engine: Engine, from: Entry, to: Entry, source: Node): void {
 	const fd = engine.descriptors.path(source.top);
 	const known = redirectOf(engine, source.top.layer, fd);
 	source.stat = null;
@@ -232,7 +234,7 @@ function lowerPath(engine: Engine, directory: Node): Buffer {
 }
 
 /** A directory that takes the place of one that a lower has must hide it. */
-function prepareDirectory(engine: Engine, to: Place, source: Node, target: Node | null): void {
+function prepareDirectory(engine: Engine, to: Entry, source: Node, target: Node | null): void {
 	if (target === null && to.directory.reals.length === 1) return;
 	source.stat = null;
 	const fd = engine.descriptors.path(source.top);
@@ -241,7 +243,7 @@ function prepareDirectory(engine: Engine, to: Place, source: Node, target: Node 
 }
 
 /** A really empty directory for the place of one that holds only whiteouts, so that rename(2) may replace it. Its name in work. */
-function planClearing(engine: Engine, plan: Plan, to: Place, target: Node): string {
+function planClearing(engine: Engine, plan: Plan, to: Entry, target: Node): string {
 	const { work, layer, ids } = writableOf(engine);
 	const stat = statOf(engine, target);
 	const temporary = work.makeTemporaryDirectory(0o700);

@@ -16,7 +16,7 @@ export async function untilReady<T>(step: () => T): Promise<T> {
 }
 
 /** The same for commands without a server, which bound the caches themselves. */
-export function settle<T>(overlay: Overlay, step: () => T): Promise<T> {
+export function inPasses<T>(overlay: Overlay, step: () => T): Promise<T> {
 	return untilReady(() => {
 		overlay.beginPass();
 		return step();

@@ -11,7 +11,7 @@ import type { FoundPath, PathRequest } from "./find-path.ts";
 import type { Job } from "./job.ts";
 import { Offload } from "./offload.ts";
 import { ThreadPool } from "./thread-pool.ts";
-import type { WarmPlace, WarmRequest } from "./warm.ts";
+import type { WarmRequest, WarmTarget } from "./warm.ts";
 
 /** Calls on a file system that were quick, one after the other, before it is trusted. */
 const STREAK = 32;
@@ -198,7 +198,7 @@ function keyOf({ layer, handle, name, what, offset, length }: Question): string 
 }
 
 /** Where a thread finds what is asked about; null: it does not, as what is to be searched for first. A descriptor is the thread's own. */
-function placeOf({ layer, handle, fd }: Question): WarmPlace | null {
+function placeOf({ layer, handle, fd }: Question): WarmTarget | null {
 	if (fd >= 0) {
 		const own = duplicate(fd);
 		return own < 0 ? null : { by: "descriptor", fd: own };

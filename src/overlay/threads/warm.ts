@@ -12,14 +12,14 @@ import { getXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
 
 /** Where a thread finds an inode: open already, by its handle, or by names with slashes between them below a directory. */
-export type WarmPlace =
+export type WarmTarget =
 	| { readonly by: "descriptor"; readonly fd: number }
 	| { readonly by: "handle"; readonly mount: number; readonly type: number; readonly bytes: Uint8Array }
 	| { readonly by: "path"; readonly root: number; readonly path: Uint8Array };
 
 /** What a thread looks at so that the kernel has it in memory: an inode, or an entry of it. */
 export interface WarmRequest {
-	readonly place: WarmPlace;
+	readonly place: WarmTarget;
 	readonly name: Uint8Array | null;
 	/** The inode with its attributes; all directories above it too; its entries; or its content. */
 	readonly what: "inode" | "climb" | "list" | "data";
@@ -49,7 +49,7 @@ export function warm(request: WarmRequest): number {
 	return performance.now() - begun;
 }
 
-function open(place: Exclude<WarmPlace, { readonly by: "descriptor" }>, flags: number): number {
+function open(place: Exclude<WarmTarget, { readonly by: "descriptor" }>, flags: number): number {
 	if (place.by === "path") return openNames(place.root, namesInPath(Buffer.from(place.path)), flags);
 	return openByHandle(place.mount, { type: place.type, bytes: Buffer.from(place.bytes) }, flags);
 }

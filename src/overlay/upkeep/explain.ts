@@ -8,7 +8,7 @@ import { DirectoryCursor } from "../listing/listing.ts";
 import type { Node } from "../nodes/node.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { attributesOf } from "../operations/attributes.ts";
-import { settle } from "../operations/until-ready.ts";
+import { inPasses } from "../operations/until-ready.ts";
 import { type KeyUse, listKeys } from "./keys.ts";
 
 /** What can be said of a handle; fields that need the layers are absent without them. */
@@ -117,7 +117,7 @@ async function pathsOf(opened: OpenedOverlay, node: Node): Promise<string[]> {
 	const directories: { readonly handle: Buffer; readonly path: string }[] = [{ handle: rootNode(engine).handle, path: "" }];
 	while (directories.length > 0 && paths.length < links) {
 		const { handle, path } = directories.pop() as (typeof directories)[number];
-		await settle(overlay, () => {
+		await inPasses(overlay, () => {
 			const below: typeof directories = [];
 			const found: string[] = [];
 			const directory = overlay.decode(handle);

@@ -7,8 +7,8 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { errnoName } from "../../linux/errno.ts";
 import { close } from "../../linux/open.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { workOf } from "../opening/export-paths.ts";
 import { lockDirectory } from "../opening/ownership.ts";
-import { workOf } from "../opening/place.ts";
 import { newSecrets, type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
 
 /** Files that belong to the identity of an export, and are of no use to another one. */

@@ -21,9 +21,9 @@ import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { LOWERS_FILE, linkNamesFolder, rowsPath } from "../opening/export-folder.ts";
+import { workOf } from "../opening/export-paths.ts";
 import { treeName } from "../opening/layer-names.ts";
 import { lockDirectory } from "../opening/ownership.ts";
-import { workOf } from "../opening/place.ts";
 import { type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
 
 /** By what a file of the new image counts as unchanged. */

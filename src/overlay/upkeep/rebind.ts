@@ -21,9 +21,9 @@ import type { Engine } from "../engine/engine.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import type { Writable } from "../journal/writable.ts";
 import { REBINDING_FILE, reboundFolder } from "../opening/export-folder.ts";
+import { indexPath, readOnlyFolder } from "../opening/export-paths.ts";
 import { rootName, treeName } from "../opening/layer-names.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
-import { indexPath, readOnlyFolder } from "../opening/place.ts";
 import { flushFolder, type Registry, writeDurably, writeRegistry } from "../work/registry.ts";
 
 /** What was written so that handles go on without the kernel's. */
@@ -44,7 +44,7 @@ export async function rebind(
 ): Promise<RebindReport> {
 	const { engine } = overlay;
 	const { writable } = engine;
-	writable?.journal.settle();
+	writable?.journal.endLastChange();
 	writeDurably(join(folder, REBINDING_FILE), Buffer.from("\n"));
 	let lowerNames = 0;
 	for (const home of engine.homes.values()) {

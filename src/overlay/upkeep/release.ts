@@ -19,7 +19,7 @@ import { upperEntry } from "../lookup/stack-search.ts";
 import type { Node } from "../nodes/node.ts";
 import { MARKER, markerFolder } from "../opening/ownership.ts";
 import type { Overlay } from "../operations/overlay.ts";
-import { settle } from "../operations/until-ready.ts";
+import { inPasses } from "../operations/until-ready.ts";
 import { flushFolder } from "../work/registry.ts";
 import { type SettleProgress, settleData } from "./settle-data.ts";
 
@@ -118,7 +118,7 @@ async function writeCounts(overlay: Overlay, isDryRun: boolean): Promise<{ copie
 	let copied = 0;
 	let copiedBytes = 0;
 	for (const entry of writableOf(engine).linkCounts.list("counts")) {
-		await settle(overlay, () => {
+		await inPasses(overlay, () => {
 			const node = nodeOfEntry(engine, entry);
 			if (node === null || node.isUpper) return;
 			if (!isDryRun) ensureUpper(engine, node);
@@ -139,7 +139,7 @@ async function giveNames(overlay: Overlay): Promise<{ named: number; nameless: n
 	const directories: Buffer[] = wanted.size === 0 ? [] : [rootNode(engine).handle];
 	while (directories.length > 0 && wanted.size > 0) {
 		const handle = directories.pop() as Buffer;
-		await settle(overlay, () => {
+		await inPasses(overlay, () => {
 			const directory = overlay.decode(handle);
 			const found: { readonly name: Buffer; readonly node: Node }[] = [];
 			const below: Buffer[] = [];

@@ -50,7 +50,7 @@ export async function settleData(
 			if (isDryRun) {
 				bytes += partial === null ? sizeOf(engine, real) : Math.min(partial.missing * partial.granuleBytes, partial.lowerEnd);
 			} else {
-				await partials.settle(partial ?? partials.begin(real, dataOfReal(engine, real), null), (count) => {
+				await partials.complete(partial ?? partials.begin(real, dataOfReal(engine, real), null), (count) => {
 					bytes += count;
 					progress({ files, filesAll: due.length, bytes });
 				});

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { openOverlay } from "../../../src/overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../../../src/overlay/opening/opened-overlay.ts";
 import type { Overlay } from "../../../src/overlay/operations/overlay.ts";
-import { settle } from "../../../src/overlay/operations/until-ready.ts";
+import { inPasses } from "../../../src/overlay/operations/until-ready.ts";
 import { FileType, type OverlayObject } from "../../../src/vfs/operations.ts";
 import { plant } from "../../support/lower-tree.ts";
 
@@ -50,8 +50,8 @@ export async function handlesOfAllKinds(overlay: Overlay): Promise<Map<string, B
 		const directory = overlay.mkdir(overlay.root, name("born directory"), ROOT, {});
 		overlay.mknod(directory, name("socket"), ROOT, FileType.sock, 0, 0, {});
 		overlay.symlink(directory, name("symlink"), ROOT, name("target"), {});
-		await settle(overlay, () => overlay.setattr(walk("changed"), ROOT, { mode: 0o700 }));
-		await settle(overlay, () => overlay.setattr(walk("changed/file"), ROOT, { mode: 0o600 }));
+		await inPasses(overlay, () => overlay.setattr(walk("changed"), ROOT, { mode: 0o700 }));
+		await inPasses(overlay, () => overlay.setattr(walk("changed/file"), ROOT, { mode: 0o600 }));
 	}
 	const handles = new Map([["root", overlay.root.handle]]);
 	for (const [what, path] of [

@@ -15,7 +15,7 @@ import { rootName, treeName } from "./layer-names.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
 
 /** Where the changeable parts of an export are. */
-export interface Place {
+export interface ExportPaths {
 	readonly folder: string;
 	readonly upper: string | null;
 	readonly work: string | null;
@@ -35,7 +35,7 @@ export function indexPath(work: string, isPortable: boolean): string {
 }
 
 /** Found again by the file systems and root ids of the layers, wherever they are mounted. */
-export function readOnlyPlace(options: OpenOptions, lowers: readonly Layer[]): Place {
+export function readOnlyPaths(options: OpenOptions, lowers: readonly Layer[]): ExportPaths {
 	refuseInside(options.stateFolder, lowers, "the state folder");
 	const isPortable = lowers.some(({ handles }) => handles.isPortable);
 	const names = isPortable ? lowers.map((lower) => treeName(lower)) : [];
@@ -87,7 +87,7 @@ function openForName(lower: string): { readonly layer: Layer; readonly name: str
 	return { layer, name: hash.digest("hex").slice(0, 24) };
 }
 
-export function upperPlace(options: OpenOptions, upperPath: string, lowers: readonly Layer[], opened: { close(): void }[]): Place {
+export function upperPaths(options: OpenOptions, upperPath: string, lowers: readonly Layer[], opened: { close(): void }[]): ExportPaths {
 	const upper = resolve(upperPath);
 	const work = workOf(upper, options.work);
 	refuseInside(upper, lowers, "the upper");
