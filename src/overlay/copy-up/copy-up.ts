@@ -284,7 +284,7 @@ function mark(engine: Engine, fd: number, source: Real, stat: Stat): void {
 
 /**
  * Owner, extended attributes with ACLs, mode and times, as they are on the source. The overlay's own xattrs stay behind; what a
- * second overlay on top keeps there, escaped, are content.
+ * second overlay on top keeps there, escaped, is content.
  */
 export function copyMetadata(layer: Pick<Layer, "xattr" | "rights">, from: number, to: number, stat: Stat): void {
 	const { xattr, rights } = layer;

@@ -1,8 +1,8 @@
 // Finds one name in a stack of real directories: whiteouts, opaque directories and redirects.
 
 import { CASEFOLD_REASON, isCasefolded } from "../../layer/casefold.ts";
-import type { Layer } from "../../layer/layer.ts";
-import type { Real } from "../../layer/real.ts";
+import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
+import type { DescriptorCache, Real } from "../../layer/real.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { close, O, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
@@ -10,11 +10,23 @@ import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
-import { type Engine, rootNode } from "../engine/engine.ts";
 import { isAbsolute, redirectNames } from "../format/redirect.ts";
 import { isWhiteoutInode, isWhiteoutName, isWhiteoutStat } from "../format/whiteout.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOf, realOfName } from "../nodes/reals.ts";
+import type { Patience } from "../threads/patience.ts";
+import type { UpperState } from "../work/upper-state.ts";
+
+/** The part of an engine that a look-up works with. */
+export interface StackContext {
+	readonly xattr: OverlayXattrs;
+	readonly descriptors: Pick<DescriptorCache, "path">;
+	/** Null: whoever asks waits. */
+	readonly patience: Pick<Patience, "guard"> | null;
+	/** Absolute redirects begin at the root. */
+	readonly nodes: { readonly root: { readonly reals: readonly Real[] } };
+	readonly writable: Pick<UpperState, "longRedirects" | "work"> | null;
+}
 
 const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
 
@@ -28,7 +40,7 @@ export interface Found {
 }
 
 /** Whether a lower of this directory shows the name, so that removing it from upper alone would bring that back. */
-export function isInLowers(engine: Engine, directory: Node, name: Uint8Array): boolean {
+export function isInLowers(engine: StackContext, directory: Node, name: Uint8Array): boolean {
 	const found = findReals(engine, directory, name, directory.isUpper ? 1 : 0);
 	if (found === null) return false;
 	closeAll(found);
@@ -36,7 +48,7 @@ export function isInLowers(engine: Engine, directory: Node, name: Uint8Array): b
 }
 
 /** Before a whiteout that is an empty file comes into an upper directory: only where this is said are there such. */
-export function expectWhiteouts(engine: Engine, directory: Node): void {
+export function expectWhiteouts(engine: StackContext, directory: Node): void {
 	const { top } = directory;
 	const work = engine.writable?.work;
 	if (work === undefined || work.whiteoutXattr === null) return;
@@ -50,7 +62,7 @@ export function expectWhiteouts(engine: Engine, directory: Node): void {
 }
 
 /** What the upper directory itself holds under a name: nothing, a whiteout, or an object. */
-export function upperEntry(engine: Engine, directory: Node, name: Uint8Array): "none" | "whiteout" | "object" {
+export function upperEntry(engine: StackContext, directory: Node, name: Uint8Array): "none" | "whiteout" | "object" {
 	if (!directory.isUpper) return "none";
 	const stat = new Stat();
 	const status = statAt(engine.descriptors.path(directory.top), name, stat);
@@ -72,7 +84,7 @@ interface Search {
 }
 
 /** The stack of real directories under a name in the directories of its parent; null when there is none, or something else than a directory. */
-export function findInReals(engine: Engine, parents: readonly Real[], name: Uint8Array): Real[] | null {
+export function findInReals(engine: StackContext, parents: readonly Real[], name: Uint8Array): Real[] | null {
 	const found = findReals(engine, { reals: parents }, name, 0);
 	if (found === null) return null;
 	closeAll(found);
@@ -81,7 +93,7 @@ export function findInReals(engine: Engine, parents: readonly Real[], name: Uint
 
 /** As findInReals, of any type, with the attributes of the topmost. */
 export function findInStack(
-	engine: Engine,
+	engine: StackContext,
 	parents: readonly Real[],
 	name: Uint8Array,
 ): { readonly reals: Real[]; readonly stat: Stat } | null {
@@ -93,7 +105,12 @@ export function findInStack(
 /** Taken by the next name that is found. */
 let seen = new Stat();
 
-export function findReals(engine: Engine, directory: { readonly reals: readonly Real[] }, name: Uint8Array, from: number): Found | null {
+export function findReals(
+	engine: StackContext,
+	directory: { readonly reals: readonly Real[] },
+	name: Uint8Array,
+	from: number,
+): Found | null {
 	const found = searchStack(engine, directory, name, from);
 	return typeof found === "string" ? null : found;
 }
@@ -103,7 +120,7 @@ export type Vacancy = "none" | "whiteout";
 
 /** As findReals, but says of a name that there is none of what upper has in its place. */
 export function searchStack(
-	engine: Engine,
+	engine: StackContext,
 	directory: { readonly reals: readonly Real[] },
 	name: Uint8Array,
 	from: number,
@@ -160,7 +177,7 @@ export function searchStack(
 			fd = -1;
 			if (isEnd) break;
 			if (search.path !== null && parents === directory.reals) {
-				parents = rootNode(engine).reals;
+				parents = engine.nodes.root.reals;
 				i = parents.findIndex((root) => root.layer === parent.layer);
 			}
 		}
@@ -206,14 +223,14 @@ interface Hit {
 const NOTHING: Hit = { fd: -1, isEnd: false, hasXattrWhiteouts: false };
 const HIDDEN: Hit = { fd: -1, isEnd: true, hasXattrWhiteouts: false };
 
-function openName(engine: Engine, parent: Real, name: Uint8Array): Hit {
+function openName(engine: StackContext, parent: Real, name: Uint8Array): Hit {
 	const fd = openBeneath(engine.descriptors.path(parent), name, O.path | O.nofollow, BENEATH);
 	if (fd === -ERRNO.ENOENT) return NOTHING;
 	return { fd: must(fd, "Cannot open a name of a layer"), isEnd: false, hasXattrWhiteouts: parent.hasXattrWhiteouts };
 }
 
 /** Follows the path of an absolute redirect from a layer's root, name by name, since each may be a whiteout, opaque, or redirect on. */
-function openPathInLayer(engine: Engine, root: Real, search: Search, path: readonly Buffer[]): Hit {
+function openPathInLayer(engine: StackContext, root: Real, search: Search, path: readonly Buffer[]): Hit {
 	const stat = new Stat();
 	let at = engine.descriptors.path(root);
 	let hasXattrWhiteouts = root.hasXattrWhiteouts;
@@ -246,13 +263,13 @@ const OPAQUE_YES = 0x79;
 const OPAQUE_XATTR = 0x78;
 
 /** "y", "x" or 0: what the `opaque` xattr of a directory says. */
-function opaqueMark(engine: Engine, fd: number): number {
+function opaqueMark(engine: StackContext, fd: number): number {
 	const opaque = getXattr(fd, engine.xattr.opaque);
 	return typeof opaque !== "number" && opaque.length === 1 ? opaque[0] : 0;
 }
 
 /** Whether the directory hides those below it; a redirect says under which name or path they are. */
-function readDirectoryMarks(engine: Engine, real: Real, fd: number, search: Search): boolean {
+function readDirectoryMarks(engine: StackContext, real: Real, fd: number, search: Search): boolean {
 	const opaque = opaqueMark(engine, fd);
 	if (opaque === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
 	if (opaque === OPAQUE_YES) return true;
@@ -261,7 +278,7 @@ function readDirectoryMarks(engine: Engine, real: Real, fd: number, search: Sear
 }
 
 /** The redirect that a real directory carries, or null. */
-export function redirectOf(engine: Engine, layer: Layer, fd: number): Buffer | null {
+export function redirectOf(engine: StackContext, layer: Layer, fd: number): Buffer | null {
 	const long = layer.isUpper ? (engine.writable?.longRedirects.get(fd) ?? null) : null;
 	if (long !== null) return long;
 	const redirect = getXattr(fd, engine.xattr.redirect);
@@ -269,7 +286,7 @@ export function redirectOf(engine: Engine, layer: Layer, fd: number): Buffer | n
 }
 
 /** Turns the search to where a directory's redirect leads; `rest` is the part of the present path behind that directory. */
-function readRedirect(engine: Engine, layer: Layer, fd: number, search: Search, rest: readonly Buffer[]): void {
+function readRedirect(engine: StackContext, layer: Layer, fd: number, search: Search, rest: readonly Buffer[]): void {
 	const redirect = redirectOf(engine, layer, fd);
 	if (redirect === null) return;
 	if (!layer.isUpper && !layer.isAdopted) {
@@ -282,6 +299,6 @@ function readRedirect(engine: Engine, layer: Layer, fd: number, search: Search, 
 }
 
 /** Marks of the root of a layer that count. */
-export function readRootMarks(engine: Engine, root: Real): void {
+export function readRootMarks(engine: StackContext, root: Real): void {
 	root.hasXattrWhiteouts = opaqueMark(engine, root.layer.root) === OPAQUE_XATTR;
 }
