@@ -43,7 +43,7 @@ function fixture(perform: (steps: readonly Step[], plan: Plan, undos: readonly (
 	return { plan: new Plan(context, writable), performed, memory, key };
 }
 
-test("directories of steps are those of work, or upper's by the node that was put in", () => {
+test("the directories of steps: in work by name, in upper by the node that was put in", () => {
 	const { plan } = fixture();
 	const directory = upperNode(3, FileType.dir);
 	assert.deepEqual(
