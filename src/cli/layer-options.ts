@@ -44,7 +44,7 @@ export function addLayerOptions(command: Command): Command {
 		.option("--state-dir <dir>", "where holdfast keeps its own state (default: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)");
 }
 
-function stateFolder(stateDir: string | undefined): string {
+export function stateFolder(stateDir: string | undefined): string {
 	if (stateDir !== undefined) return resolve(stateDir);
 	const { XDG_STATE_HOME } = process.env;
 	return join(XDG_STATE_HOME !== undefined && XDG_STATE_HOME !== "" ? XDG_STATE_HOME : join(homedir(), ".local", "state"), "holdfast");

@@ -1,32 +1,30 @@
 // `holdfast serve`: opens an export, serves it until a signal comes, and saves what the next start needs.
 
 import { subscribe } from "node:diagnostics_channel";
-import { existsSync, readFileSync } from "node:fs";
 import { isIPv6 } from "node:net";
-import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import type { SquashOptions } from "../exports/squash.ts";
-import { allocate } from "../linux/memory.ts";
+import { LayerError } from "../layer/layer-error.ts";
 import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
 import type { MoveReport } from "../overlay/adopt/moved.ts";
-import { LISTING_LIMITS } from "../overlay/listing/listing.ts";
+import type { BudgetLimits } from "../overlay/opening/budget.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
-import { holdKeys, KeyError } from "../overlay/upkeep/keys.ts";
-import { RegistryError, writeDurably } from "../overlay/work/registry.ts";
+import { KeyError } from "../overlay/upkeep/keys.ts";
+import { RegistryError } from "../overlay/work/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
-import { NfsServer } from "../server/nfs-server.ts";
+import { type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
 import { adoptionOn } from "./adopt.ts";
-import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, namesLayers, stateFolder } from "./layer-options.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
 const DEFAULT_ADDRESS = "127.0.0.1:20490";
-const REPLIES_FILE = "replies";
 const ID_MAX = 0xfffffffe;
 
 interface ServeArguments extends LayerArguments {
 	readonly listen: readonly ListenAddress[];
-	readonly name: string;
+	readonly export: readonly NamedDirectory[];
+	readonly name?: string;
 	readonly sync?: boolean;
 	readonly async?: boolean;
 	readonly rootSquash?: boolean;
@@ -48,7 +46,9 @@ Examples:
   holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine --listen 127.0.0.1:20490
       Two read-only trees, the first on top, and a writable one above them.
   holdfast serve --lower /srv/patches --lower /srv/golden
-      Read-only.`;
+      Read-only.
+  holdfast serve --export /golden=/srv/golden --export /docs=/srv/docs
+      Two trees in one server, each with its changes in the state folder.`;
 
 export function addServe(program: Command): void {
 	const command = program
@@ -57,7 +57,8 @@ export function addServe(program: Command): void {
 		.argument("[dir]", "one read-only tree, its changes kept in the state folder");
 	addLayerOptions(command)
 		.option("--listen <address>", `HOST:PORT, [IPV6]:PORT or unix:PATH; may be repeated (default: ${DEFAULT_ADDRESS})`, parseListen, [])
-		.option("--name <path>", "the path by which clients mount it", parseName, "/")
+		.option("--export <NAME=DIR>", "as DIR, by a name of its own; may be repeated, for many trees in one server", parseExport, [])
+		.option("--name <path>", "the path by which clients mount it (default: /)", parseName)
 		.option("--sync", "answer a change when it is on stable storage (the default)")
 		.option("--async", "answer a change when it is made: faster, and a power failure may lose it")
 		.option("--root-squash", "treat the client's root as the anonymous user")
@@ -90,6 +91,17 @@ function parseName(value: string): string {
 	return value;
 }
 
+interface NamedDirectory {
+	readonly name: string;
+	readonly directory: string;
+}
+
+function parseExport(value: string, before: readonly NamedDirectory[]): NamedDirectory[] {
+	const split = value.indexOf("=");
+	if (split < 0 || split === value.length - 1) throw new InvalidArgumentError("An export is given as NAME=DIR.");
+	return [...before, { name: parseName(value.slice(0, split)), directory: value.slice(split + 1) }];
+}
+
 function parseId(value: string): number {
 	const id = Number(value);
 	if (!/^\d+$/.test(value) || id > ID_MAX) throw new InvalidArgumentError(`An id is a whole number of 0 to ${ID_MAX}.`);
@@ -103,49 +115,67 @@ function parseBound(value: string): number {
 }
 
 /** The bounds of the caches that were given. */
-function cacheBounds(given: ServeArguments): Parameters<typeof openLayers>[4] {
-	const { objectsMax, descriptorsMax, listingBytesMax } = given;
+function cacheBounds({ objectsMax, descriptorsMax, listingBytesMax }: ServeArguments): BudgetLimits {
 	return {
 		...(objectsMax === undefined ? {} : { nodesMax: objectsMax }),
 		...(descriptorsMax === undefined ? {} : { descriptorsMax }),
-		...(listingBytesMax === undefined ? {} : { listingLimits: { ...LISTING_LIMITS, cacheBytes: listingBytesMax } }),
+		...(listingBytesMax === undefined ? {} : { listingBytesMax }),
 	};
 }
 
 async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
 	const line = new ProgressLine();
-	const opened = openLayers(directory, given, "serve", given.async !== true, {
-		...cacheBounds(given),
-		onProgress: adoptionOn(line),
-		onMoved: reportMove,
-		onChanged,
-	});
-	line.end();
-	if (opened.upper === null) holdKeysOrRefuse(opened);
-	for (const path of opened.foreignLowers) warn(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
-	if (opened.adopted !== null) reportAdoption(opened.adopted);
-	const server = new NfsServer({
-		exports: [{ name: given.name, overlay: opened.overlay, squash: squashOf(given, opened) }],
-		listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
-		allocate,
-		rpcbind: given.rpcbind ?? false,
-		warn,
-	});
 	subscribe("holdfast:rpc:failure", (failure) => warn(describeFailure(failure)));
-	restoreReplies(server, opened);
-	endOnSignals(server, opened);
 	try {
-		await server.listen();
+		const served = await openExports({
+			exports: exportsGiven(directory, given).map(({ name, paths }) => ({
+				name,
+				layers: { ...paths, isSync: given.async !== true, onProgress: adoptionOn(line), onMoved: reportMove, onChanged },
+				squash: squashGiven(given),
+			})),
+			listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
+			stateFolder: stateFolder(given.stateDir),
+			limits: cacheBounds(given),
+			rpcbind: given.rpcbind ?? false,
+			onOpened: (_name, opened) => {
+				line.end();
+				reportOpened(opened);
+			},
+			warn,
+		});
+		endOnSignals(served);
+		await served.listen();
+		process.stdout.write(`ready ${served.server.addressNames.join(" ")}\n${describe(served)}`);
 	} catch (error) {
-		await opened.overlay.close();
-		throw new UserError((error as Error).message);
+		if (!isSentence(error)) throw error;
+		throw new UserError(error.message);
 	}
-	process.stdout.write(`ready ${server.addressNames.join(" ")}\n${describe(server.addresses, given.name, opened)}`);
 }
 
-function squashOf(given: ServeArguments, { actsAs }: OpenedOverlay): Partial<SquashOptions> {
-	if (actsAs !== null) return { allSquash: true, anonUid: actsAs.uid, anonGid: actsAs.gid, anonGids: actsAs.gids };
+function isSentence(error: unknown): error is Error {
+	return error instanceof LayerError || error instanceof RegistryError || error instanceof KeyError || error instanceof ServeError;
+}
+
+interface NamedPaths {
+	readonly name: string;
+	readonly paths: LayerPaths;
+}
+
+/** What the command line says is to be served: one export by its layers, or one for each --export. */
+function exportsGiven(directory: string | undefined, given: ServeArguments): NamedPaths[] {
+	const { export: named, name } = given;
+	if (named.length === 0) return [{ name: name ?? "/", paths: layerPaths(directory, given) }];
+	if (namesLayers(directory, given) || given.work !== undefined || given.dataLower.length > 0 || name !== undefined) {
+		throw new UserError(
+			"--export names trees, and their names: give it without DIR, --lower, --data-lower, --upper, --work and --name.",
+			2,
+		);
+	}
+	return named.map((one) => ({ name: one.name, paths: layerPaths(one.directory, given) }));
+}
+
+function squashGiven(given: ServeArguments): Partial<SquashOptions> {
 	return {
 		rootSquash: given.rootSquash ?? false,
 		allSquash: given.allSquash ?? false,
@@ -154,13 +184,9 @@ function squashOf(given: ServeArguments, { actsAs }: OpenedOverlay): Partial<Squ
 	};
 }
 
-function holdKeysOrRefuse(opened: OpenedOverlay): void {
-	try {
-		holdKeys(opened);
-	} catch (error) {
-		if (error instanceof KeyError || error instanceof RegistryError) throw new UserError(error.message);
-		throw error;
-	}
+function reportOpened(opened: OpenedOverlay): void {
+	for (const path of opened.foreignLowers) warn(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
+	if (opened.adopted !== null) reportAdoption(opened.adopted);
 }
 
 function warn(sentence: string): void {
@@ -200,27 +226,14 @@ function describeFailure(failure: unknown): string {
 	return `A request failed where it must not: ${cause instanceof Error ? cause.stack : String(cause)}`;
 }
 
-/** Replies that were sent before the last stop, for clients that did not get them. */
-function restoreReplies(server: NfsServer, opened: OpenedOverlay): void {
-	const path = join(opened.folder, REPLIES_FILE);
-	if (opened.upper === null || !existsSync(path)) return;
-	try {
-		server.duplicateRequests.restore(readFileSync(path));
-	} catch (error) {
-		warn(`The replies saved in ${path} cannot be used: ${(error as Error).message}.`);
-	}
-}
-
 /** The first signal drains, the second ends at once. */
-function endOnSignals(server: NfsServer, opened: OpenedOverlay): void {
+function endOnSignals(served: OpenServer): void {
 	let isEnding = false;
 	const end = async () => {
 		if (isEnding) process.exit(1);
 		isEnding = true;
 		try {
-			await server.close();
-			if (opened.upper !== null) writeDurably(join(opened.folder, REPLIES_FILE), server.duplicateRequests.save());
-			await opened.overlay.close();
+			await served.close();
 			process.exit(0);
 		} catch (error) {
 			warn(`The server did not end cleanly: ${(error as Error).message}.`);
@@ -231,21 +244,28 @@ function endOnSignals(server: NfsServer, opened: OpenedOverlay): void {
 	process.on("SIGINT", () => void end());
 }
 
-function describe(addresses: readonly ListenAddress[], name: string, opened: OpenedOverlay): string {
+/** How to mount each export, and what its user should know of it. */
+function describe({ exports, server }: OpenServer): string {
 	const lines: string[] = [];
-	const tcp = addresses.find((address) => "port" in address);
-	if (tcp !== undefined && "port" in tcp) {
-		const { port } = tcp;
-		const isWild = tcp.host === "0.0.0.0" || tcp.host === "::";
-		const host = isWild ? "SERVER" : isIPv6(tcp.host) ? `[${tcp.host}]` : tcp.host;
-		const proto = isIPv6(tcp.host) && !isWild ? "tcp6" : "tcp";
-		lines.push(
-			`Linux:  mount -t nfs -o vers=3,proto=${proto},port=${port},mountport=${port},mountproto=${proto},nolock ${host}:${name} /mnt`,
-			`macOS:  mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,noresvport ${host}:${name} /private/mnt`,
-		);
+	for (const { name, opened } of exports) {
+		if (exports.length > 1) lines.push("", `Export ${name}`);
+		lines.push(...mountCommands(server.addresses, name));
+		lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`);
+		if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
+		lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
 	}
-	lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`);
-	if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
-	lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
 	return `${lines.join("\n")}\n`;
+}
+
+function mountCommands(addresses: readonly ListenAddress[], name: string): string[] {
+	const tcp = addresses.find((address) => "port" in address);
+	if (tcp === undefined || !("port" in tcp)) return [];
+	const { port } = tcp;
+	const isWild = tcp.host === "0.0.0.0" || tcp.host === "::";
+	const host = isWild ? "SERVER" : isIPv6(tcp.host) ? `[${tcp.host}]` : tcp.host;
+	const proto = isIPv6(tcp.host) && !isWild ? "tcp6" : "tcp";
+	return [
+		`Linux:  mount -t nfs -o vers=3,proto=${proto},port=${port},mountport=${port},mountproto=${proto},nolock ${host}:${name} /mnt`,
+		`macOS:  mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,noresvport ${host}:${name} /private/mnt`,
+	];
 }

@@ -62,7 +62,7 @@ test("a path leads to the export of the longest name, and to the names behind it
 
 test("exports that cannot be told apart by name or handle are refused with a sentence", () => {
 	assert.throws(() => exportsOf({ id: 1, name: "/a" }, { id: 2, name: "/a/" }), /name/);
-	assert.throws(() => exportsOf({ id: 1, name: "/a" }, { id: 1, name: "/b" }), /one export/);
+	assert.throws(() => exportsOf({ id: 1, name: "/a" }, { id: 1, name: "/b" }), /the same id/);
 });
 
 test("file system numbers differ between exports", () => {

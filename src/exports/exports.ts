@@ -36,7 +36,10 @@ export class Exports {
 		for (const served of this.all) {
 			const other = this.#byId.get(served.id);
 			if (other !== undefined) {
-				throw new RangeError(`${other.name} and ${served.name} are one export by their layers: their handles would be the same.`);
+				throw new RangeError(
+					`The exports ${other.name} and ${served.name} have the same id, by what their layers are recognised by: their handles could not be told apart. ` +
+						"Name each stack of layers once; read-only trees with the same names in their roots need an upper each, or kernel handles.",
+				);
 			}
 			this.#byId.set(served.id, served);
 			const { components: own, number } = served;

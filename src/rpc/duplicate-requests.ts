@@ -173,6 +173,14 @@ export class DuplicateRequests<Connection> {
 		client.oldest = 0;
 	}
 
+	/** Whether there is any reply that a client may ask for again. */
+	get hasReplies(): boolean {
+		for (const [, client] of this.#clients.entries()) {
+			for (const entry of client.entries.values()) if (entry.reply !== null) return true;
+		}
+		return false;
+	}
+
 	/** All replies as bytes for `restore`, to be kept where only the server reads them. */
 	save(): Buffer {
 		const now = this.#clock();

@@ -174,7 +174,7 @@ export interface OverlayOperations {
 	/**
 	 * To be called at the beginning of each synchronous pass, before anything else of it: what is remembered ages, and caches go back to
 	 * their bounds. Objects of an earlier pass may be gone from memory then: a front end that goes on in the middle of a request after it
-	 * had to wait takes them anew from their handles (`decode`).
+	 * had to wait takes them anew from their handles (`decode`). "stale" once the export is closed.
 	 */
 	beginPass(): void;
 

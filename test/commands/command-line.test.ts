@@ -61,9 +61,12 @@ test("arguments that make no sense", { skip }, (t) => {
 	for (const address of ["nonsense", "127.0.0.1:99999", "127.0.0.1:x", "127.0.0.1"]) {
 		assertRefused(["serve", "--lower", lower, "--upper", upper, "--listen", address], /listen|address|port/i);
 	}
+	for (const named of ["/a", "/a=", "=/srv", `a=${lower}`]) assertRefused(["serve", "--export", named], /export/i);
+	for (const extra of [["--lower", lower], ["--upper", upper], ["--name", "/b"], [lower]])
+		assertRefused(["serve", "--export", `/a=${lower}`, ...extra], /--export names trees/);
 	const help = runHoldfast(["serve", "--help"]);
 	assert.equal(help.code, 0);
-	for (const option of ["--lower", "--upper", "--work", "--listen", "--name", "--root-squash"])
+	for (const option of ["--lower", "--upper", "--work", "--listen", "--name", "--export", "--root-squash"])
 		assert.match(help.stdout, new RegExp(option));
 	assert.match(runHoldfast(["--version"]).stdout, /^\d+\.\d+\.\d+/);
 });

@@ -86,6 +86,13 @@ export class SlowDisk {
 		await this.#answer();
 	}
 
+	/** All reads fail from now on. */
+	async fail(): Promise<void> {
+		const ended = new Promise((resolve) => this.#process.once("close", resolve));
+		this.#process.kill("SIGKILL");
+		await ended;
+	}
+
 	state(): Promise<DiskState> {
 		this.#send("state");
 		return this.#answer();

@@ -190,6 +190,16 @@ function isBelow(fd: number, ancestor: Stat): boolean {
 
 /** What holdfast writes must not lie in a tree that it serves and never writes. Checked before anything is made. */
 function refuseInside(path: string, lowers: readonly Layer[], what: string): void {
+	const lower = lowerAround(path, lowers);
+	if (lower === null) return;
+	throw new LayerError(
+		`Cannot keep ${what} in ${path}: it lies inside the lower ${lower.path}, which is never written to. ` +
+			"Choose another place with --upper and --work, or with --state-dir.",
+	);
+}
+
+/** The lower that a path, or what there is already of it, lies in; null: in none. LayerError where that cannot be found out. */
+export function lowerAround(path: string, lowers: readonly Layer[]): Layer | null {
 	let existing = resolve(path);
 	while (!existsSync(existing)) existing = dirname(existing);
 	const fd = openPath(realpathSync(existing), O.path);
@@ -197,13 +207,7 @@ function refuseInside(path: string, lowers: readonly Layer[], what: string): voi
 	try {
 		const stat = new Stat();
 		fstat(fd, stat);
-		for (const lower of lowers) {
-			if (!lower.isRoot(stat) && !(stat.type === FileType.dir && isBelow(fd, lower.rootStat))) continue;
-			throw new LayerError(
-				`Cannot keep ${what} in ${path}: it lies inside the lower ${lower.path}, which is never written to. ` +
-					"Choose another place with --upper and --work, or with --state-dir.",
-			);
-		}
+		return lowers.find((lower) => lower.isRoot(stat) || (stat.type === FileType.dir && isBelow(fd, lower.rootStat))) ?? null;
 	} finally {
 		close(fd);
 	}

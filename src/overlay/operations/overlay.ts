@@ -430,6 +430,8 @@ export class Overlay implements OverlayOperations {
 	}
 
 	beginPass(): void {
+		// its descriptors' numbers may be others' by now
+		if (this.#isClosed) throw new OverlayError("stale", "This export is closed");
 		const { memory, nodes, descriptors } = this.engine;
 		memory.now = (memory.clock() / TICK_MS) | 0;
 		nodes.trim(null);
