@@ -55,3 +55,26 @@ test("bytes that were cut short or changed give a RangeError or another value, n
 		}
 	}
 });
+
+test("values as they were written before lengths and small numbers had one byte are read", () => {
+	// { sequence: 7, steps: [{ op: "move", name: bytes, mode: 420, client: "x" }] }
+	const written =
+		"0802" +
+		"0900" +
+		"0307000000" +
+		"0903" +
+		"0701000000" +
+		"0804" +
+		"090c" +
+		"0927" +
+		"0916" +
+		"0603000000616263" +
+		"091e" +
+		"03a4010000" +
+		"0904" +
+		"050100000078";
+	assert.deepEqual(decodeCompact(Buffer.from(written, "hex"), 0), {
+		sequence: 7,
+		steps: [{ op: "move", name: Buffer.from("abc"), mode: 420, client: "x" }],
+	});
+});

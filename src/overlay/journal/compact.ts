@@ -2,7 +2,27 @@
  * Values as bytes: what JSON can say, with byte arrays, and several times as fast. Each value is a tag and what follows it; words that are
  * used often are numbers. Used for intents, which are written at every change and read after a kill, by the version that wrote them.
  */
-const TAG = { null: 0, false: 1, true: 2, u32: 3, double: 4, string: 5, bytes: 6, array: 7, object: 8, word: 9 } as const;
+const TAG = {
+	null: 0,
+	false: 1,
+	true: 2,
+	u32: 3,
+	double: 4,
+	string: 5,
+	bytes: 6,
+	array: 7,
+	object: 8,
+	word: 9,
+	u8: 10,
+	u16: 11,
+	shortString: 12,
+	shortBytes: 13,
+	shortArray: 14,
+	record: 15,
+} as const;
+/** A byte from here on is a tag and a number of 0 to 127 in one. */
+const SMALL = 0x80;
+const SHORT_BYTES_MAX = 255;
 
 /** Never to be put into another order: only added to. */
 const WORDS = [
@@ -86,8 +106,18 @@ function put(value: unknown): void {
 	switch (typeof value) {
 		case "number":
 			if (value >>> 0 === value) {
-				bytes[at++] = TAG.u32;
-				at = bytes.writeUInt32LE(value, at);
+				if (value < SMALL) {
+					bytes[at++] = SMALL | value;
+				} else if (value <= 0xff) {
+					bytes[at++] = TAG.u8;
+					bytes[at++] = value;
+				} else if (value <= 0xffff) {
+					bytes[at++] = TAG.u16;
+					at = bytes.writeUInt16LE(value, at);
+				} else {
+					bytes[at++] = TAG.u32;
+					at = bytes.writeUInt32LE(value, at);
+				}
 			} else {
 				bytes[at++] = TAG.double;
 				at = bytes.writeDoubleLE(value, at);
@@ -103,8 +133,7 @@ function put(value: unknown): void {
 			if (value === null) bytes[at++] = TAG.null;
 			else if (value instanceof Uint8Array) putBytes(value);
 			else if (Array.isArray(value)) {
-				bytes[at++] = TAG.array;
-				at = bytes.writeUInt32LE(value.length, at);
+				putLength(value.length, TAG.shortArray, TAG.array);
 				for (const item of value) put(item);
 			} else putObject(value as Record<string, unknown>);
 			return;
@@ -122,28 +151,42 @@ function putString(text: string): void {
 	}
 	const length = Buffer.byteLength(text);
 	room(5 + length);
-	bytes[at++] = TAG.string;
-	at = bytes.writeUInt32LE(length, at);
+	putLength(length, TAG.shortString, TAG.string);
 	at += bytes.write(text, at);
 }
 
 function putBytes(value: Uint8Array): void {
 	room(5 + value.length);
-	bytes[at++] = TAG.bytes;
-	at = bytes.writeUInt32LE(value.length, at);
+	putLength(value.length, TAG.shortBytes, TAG.bytes);
 	bytes.set(value, at);
 	at += value.length;
 }
 
-/** Fields that are undefined are left out. */
+function putLength(length: number, shortTag: number, tag: number): void {
+	if (length <= SHORT_BYTES_MAX) {
+		bytes[at++] = shortTag;
+		bytes[at++] = length;
+		return;
+	}
+	bytes[at++] = tag;
+	at = bytes.writeUInt32LE(length, at);
+}
+
+/** Fields that are undefined are left out. Where all keys are words these stand without their tag. */
 function putObject(value: Record<string, unknown>): void {
-	bytes[at++] = TAG.object;
+	const tagAt = at++;
 	const countAt = at++;
 	let count = 0;
+	let isRecord = true;
+	for (const key in value) if (!NUMBERS.has(key)) isRecord = false;
+	bytes[tagAt] = isRecord ? TAG.record : TAG.object;
 	for (const key in value) {
 		const field = value[key];
 		if (field === undefined) continue;
-		putString(key);
+		if (isRecord) {
+			room(16);
+			bytes[at++] = NUMBERS.get(key) as number;
+		} else putString(key);
 		put(field);
 		count++;
 	}
@@ -159,8 +202,19 @@ export function decodeCompact(from: Buffer, start: number): unknown {
 		if (size > from.length - next) throw new RangeError("A value ends behind the bytes");
 		return size;
 	};
+	const shortLength = (): number => {
+		const size = from.readUInt8(next++);
+		if (size > from.length - next) throw new RangeError("A value ends behind the bytes");
+		return size;
+	};
+	const word = (): string => {
+		const known = WORDS[from.readUInt8(next++)];
+		if (known === undefined) throw new RangeError("A word is not known");
+		return known;
+	};
 	const take = (): unknown => {
 		const tag = from.readUInt8(next++);
+		if (tag >= SMALL) return tag - SMALL;
 		switch (tag) {
 			case TAG.null:
 				return null;
@@ -170,31 +224,37 @@ export function decodeCompact(from: Buffer, start: number): unknown {
 			case TAG.u32:
 				next += 4;
 				return from.readUInt32LE(next - 4);
+			case TAG.u8:
+				return from.readUInt8(next++);
+			case TAG.u16:
+				next += 2;
+				return from.readUInt16LE(next - 2);
 			case TAG.double:
 				next += 8;
 				return from.readDoubleLE(next - 8);
-			case TAG.word: {
-				const word = WORDS[from.readUInt8(next++)];
-				if (word === undefined) throw new RangeError("A word is not known");
-				return word;
-			}
+			case TAG.word:
+				return word();
+			case TAG.shortString:
 			case TAG.string: {
-				const size = length();
+				const size = tag === TAG.string ? length() : shortLength();
 				next += size;
 				return from.toString("utf8", next - size, next);
 			}
+			case TAG.shortBytes:
 			case TAG.bytes: {
-				const size = length();
+				const size = tag === TAG.bytes ? length() : shortLength();
 				next += size;
 				return Buffer.from(from.subarray(next - size, next));
 			}
+			case TAG.shortArray:
 			case TAG.array:
-				return Array.from({ length: length() }, take);
+				return Array.from({ length: tag === TAG.array ? length() : shortLength() }, take);
+			case TAG.record:
 			case TAG.object: {
 				const count = from.readUInt8(next++);
 				const fields: [string, unknown][] = [];
 				for (let i = 0; i < count; i++) {
-					const key = take();
+					const key = tag === TAG.record ? word() : take();
 					if (typeof key !== "string") throw new RangeError("A key is no string");
 					fields.push([key, take()]);
 				}

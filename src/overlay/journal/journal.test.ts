@@ -3,13 +3,13 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSyn
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../../test/support/requirements.ts";
-import { scratch } from "../../../test/support/scratch.ts";
+import { cannotMount, type FileSystem, scratch } from "../../../test/support/scratch.ts";
 import { KernelHandles } from "../../layer/handle-provider.ts";
 import { type Layer, TRUSTED_XATTRS } from "../../layer/layer.ts";
 import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
 import { interceptChanges } from "../../linux/libc.ts";
 import { close, O, openPath } from "../../linux/open.ts";
-import { getXattr } from "../../linux/xattr.ts";
+import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import type { ChangeKey } from "../../vfs/operations.ts";
 import { crc32 } from "../format/crc32.ts";
@@ -36,9 +36,9 @@ function good(handle: FileHandle | number): FileHandle {
 }
 
 /** An upper with a file in work, and journals over one folder: each `open` is as a new start of the server. */
-function fixture(context: TestContext) {
+function fixture(context: TestContext, kind: FileSystem = "tmpfs") {
 	const folder = scratch(context);
-	const path = folder.mount("tmpfs", "tmpfs", 16);
+	const path = folder.mount(kind, kind, kind === "tmpfs" ? 16 : 64);
 	for (const name of ["work", "holdfast", "upper"]) mkdirSync(join(path, name));
 	writeFileSync(join(path, "work/#0"), "content");
 	const open = (name: string, flags: number) => {
@@ -57,7 +57,7 @@ function fixture(context: TestContext) {
 	const layer = {
 		root: upper,
 		xattr: TRUSTED_XATTRS,
-		fileSystem: { name: "tmpfs" },
+		fileSystem: { name: kind },
 		handles: new KernelHandles(upper),
 	} as unknown as Layer;
 	const writable = { layer, work, linkCounts } as unknown as Writable;
@@ -499,3 +499,54 @@ test("a request number that a client came to again is known by its newer answer 
 	journal.answer(request(next++), ANSWERS[1]);
 	assert.equal(journal.answered(request(7)), null);
 });
+
+test("an answer that came to the disk before the change that it tells of counts as not given, and never comes back", {
+	skip: needs("root") || cannotMount("ext4"),
+}, (t) => {
+	const change = (journal: Journal, descriptors: Descriptors, xid: number) => {
+		journal.perform([{ op: "count", entry: "entry", value: xid }], descriptors, request(xid), null);
+		journal.answer(request(xid), ANSWERS[1]);
+	};
+	const { start, descriptors, folder } = fixture(t, "ext4");
+	let journal = start();
+	change(journal, descriptors, 1);
+	journal.answer(request(2), ANSWERS[2]);
+	change(journal, descriptors, 3);
+	const written = [...ringFiles(folder), join(folder, "answers")].map((path) => [path, readFileSync(path)] as const);
+	// the disk as it is when the power fails after rings and log were written out, and before the change of request 3 is committed
+	const intents = join(folder, "intents");
+	const lost = readdirSync(intents).map((name) => [join(intents, name), xattrOf(join(intents, name))] as const);
+	const newest = lost.reduce((a, b) => (sequenceIn(b[1]) > sequenceIn(a[1]) ? b : a));
+	setXattrOf(newest[0], Buffer.alloc(1));
+	for (const [path, bytes] of written) writeFileSync(path, bytes);
+	for (let i = 0; i < 2; i++) {
+		journal = start();
+		assert.deepEqual(journal.answered(request(1)), ANSWERS[1]);
+		assert.deepEqual(journal.answered(request(2)), ANSWERS[2]);
+		assert.equal(journal.answered(request(3)), null);
+	}
+	for (const xid of [4, 5, 6]) change(journal, descriptors, xid);
+	journal = start();
+	assert.equal(journal.answered(request(3)), null);
+	for (const xid of [1, 4, 5, 6]) assert.deepEqual(journal.answered(request(xid)), ANSWERS[1]);
+});
+
+const SLOT_XATTR = "trusted.holdfast";
+
+function xattrOf(path: string): Buffer {
+	const fd = openPath(path, O.rdonly);
+	const value = getXattr(fd, SLOT_XATTR);
+	close(fd);
+	return typeof value === "number" ? Buffer.alloc(0) : value;
+}
+
+function setXattrOf(path: string, value: Buffer): void {
+	const fd = openPath(path, O.rdonly);
+	assert.equal(setXattr(fd, SLOT_XATTR, value), 0);
+	close(fd);
+}
+
+/** Of the first part of a slot: in its header of 8 bytes, a record of fields, the first of them a small number. */
+function sequenceIn(part: Buffer): number {
+	return part[0] === 0x1f ? part[11] & 0x7f : -1;
+}

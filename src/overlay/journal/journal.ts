@@ -3,16 +3,14 @@
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { allocateRange, FALLOCATE, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
-import { ERRNO } from "../../linux/errno.ts";
+import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
 import type { ChangeKey } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { must } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 import type { UpperState } from "../work/upper-state.ts";
-import { decodeCompact, encodeCompact } from "./compact.ts";
+import { IntentStore, readIntent } from "./intent.ts";
 import { completeSteps, type Descriptors, mayUndoWrite, runStep, type Step } from "./steps.ts";
 
 /** What a request was answered: an error, or success with the handle of what it made. */
@@ -23,7 +21,6 @@ export interface Answer {
 	readonly isFound: boolean;
 }
 
-const INTENT_FILE = "intent";
 const REQUESTS_FOLDER = "requests";
 /** The newest answers of all clients once more, in one file: what the shared flush makes stable. */
 const LOG_FILE = "answers";
@@ -36,30 +33,23 @@ const RECORD_BYTES = 128;
 const CLIENTS_MAX = 128;
 const RETENTION_MS = 15 * 60 * 1000;
 
-/** File systems that commit all metadata in the order in which it was changed, whoever asks for a commit. */
-const IN_ORDER = new Set(["ext4", "xfs", "btrfs", "f2fs"]);
-/** Length of an intent that fits into an xattr on each of them, beside the xattrs that are there already. */
-const XATTR_BYTES_MAX = 2048;
-
 /**
  * Makes changes happen exactly once, over a kill and over a power failure. The engine makes one change at a time, so one intent is enough:
- * its steps are written down before the first of them, and a start completes what stands there. It is an xattr of `work/holdfast/intent`,
- * metadata as the steps are, so that no state of the disk has a step without it; a long one is the content of that file, flushed at once.
+ * its steps are written down before the first of them (IntentStore), and a start completes what stands there.
  * The answer to each request is kept in a ring for its client, so that a request that comes again after a restart gets the answer it had.
  */
 export class Journal {
 	readonly #writable: () => UpperState;
 	readonly #folder: string;
 	readonly #clock: () => number;
-	#intent = -1;
-	/** Name of the xattr that holds the intent; null where it is written to the file (tmpfs: nothing outlives a power failure). */
-	#xattr: string | null = null;
-	/** Where the present intent stands. */
-	#isInFile = true;
+	readonly #intents: IntentStore;
 	/** The disk does not say yet that the present intent has ended. */
 	#isOpen = false;
 	/** Of the present intent. */
 	#steps: readonly Step[] = [];
+	#intentSequence = 0;
+	/** The last change that is on disk, after a start: answers to later ones came there before what they tell of, and the power failed. */
+	#committed = Number.POSITIVE_INFINITY;
 	#log = -1;
 	#logNext = 0;
 	/** Rings written to since the log was at its half or its beginning. */
@@ -74,6 +64,7 @@ export class Journal {
 
 	constructor(folder: string, writable: () => UpperState, clock: () => number = Date.now) {
 		this.#folder = folder;
+		this.#intents = new IntentStore(folder);
 		this.#writable = writable;
 		this.#clock = clock;
 	}
@@ -84,11 +75,10 @@ export class Journal {
 	 */
 	recover(isOurs = true, isSync = true): void {
 		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
-		this.#intent = openFile(join(this.#folder, INTENT_FILE));
-		// so that a full disk does not keep anybody from removing something
-		allocateRange(this.#intent, FALLOCATE.keepSize, 0, INTENT_BYTES_RESERVED);
 		const { layer } = this.#writable();
-		if (IN_ORDER.has(layer.fileSystem.name)) this.#xattr = layer.xattr.prefix.startsWith("user.") ? USER_XATTR : TRUSTED_XATTR;
+		const intent = this.#intents.open(layer.fileSystem.name, !layer.xattr.prefix.startsWith("user."));
+		this.#intentSequence = intent?.sequence ?? 0;
+		if (this.#intents.isOrdered && isOurs) this.#committed = this.#intentSequence;
 		const { last: lastInRings, silent } = this.#loadRings();
 		const last = Math.max(lastInRings, isFlushedByJournal(layer.fileSystem.name) ? this.#loadLog() : 0);
 		if (!isSync && this.#log >= 0) {
@@ -96,9 +86,7 @@ export class Journal {
 			closeSync(this.#log);
 			this.#log = -1;
 		}
-		const intent = readIntent(this.#folder, this.#intent);
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
-		this.#isInFile = intent?.isInFile ?? false;
 		if (intent !== null && !intent.hasEnded) {
 			if (isOurs && intent.sequence > last) {
 				const made = completeSteps(this.#writable(), intent.steps);
@@ -108,7 +96,7 @@ export class Journal {
 					this.#remember(intent.key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
 					// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
 					const file = this.#log >= 0 ? this.#log : this.#ring(intent.key.request.owner).file;
-					if (this.#xattr !== null) must(syncFileData(file), "Cannot flush the journal");
+					if (this.#intents.isOrdered) must(syncFileData(file), "Cannot flush the journal");
 				}
 			}
 			this.#endIntent();
@@ -126,13 +114,7 @@ export class Journal {
 	/** No start looks at the steps of the present intent again, whatever rings are there then. */
 	#endIntent(): void {
 		this.#isOpen = false;
-		if (!this.#isInFile && this.#xattr !== null) {
-			// it takes the place of a longer value, so there is room
-			must(setXattrOfOpen(this.#intent, this.#xattr, encodeEnd(this.#sequence)), "Cannot write to the journal");
-			return;
-		}
-		writeAt(this.#intent, ENDED, ENDED_AT);
-		if (this.#xattr !== null) must(syncFileData(this.#intent), "Cannot flush the journal");
+		this.#intents.end(this.#intentSequence);
 	}
 
 	/** No start makes the steps of the last change again. */
@@ -147,19 +129,6 @@ export class Journal {
 	 */
 	endLastChangeOf(inode: FileHandle): void {
 		if (this.#isOpen && this.#steps.some((step) => mayUndoWrite(step, inode))) this.#endIntent();
-	}
-
-	#writeIntent(bytes: Buffer): void {
-		this.#isOpen = true;
-		if (this.#xattr !== null && bytes.length <= XATTR_BYTES_MAX) {
-			const status = setXattrOfOpen(this.#intent, this.#xattr, bytes);
-			this.#isInFile = false;
-			if (status === 0) return;
-			if (!NO_ROOM.has(-status)) throw failed("Cannot write to the journal", status);
-		}
-		writeAt(this.#intent, bytes, 0);
-		this.#isInFile = true;
-		if (this.#xattr !== null) must(syncFileData(this.#intent), "Cannot flush the journal");
 	}
 
 	/**
@@ -190,8 +159,10 @@ export class Journal {
 		undos: readonly ((() => unknown) | null)[] = [],
 	): void {
 		if (key !== null) this.#ring(key.request.owner);
-		this.#writeIntent(encodeIntent({ sequence: this.#sequence, key, handle, steps }));
+		this.#isOpen = true;
 		this.#steps = steps;
+		this.#intentSequence = this.#sequence;
+		this.#intents.write({ sequence: this.#sequence, key, handle, steps });
 		let made = 0;
 		try {
 			const writable = this.#writable();
@@ -223,7 +194,8 @@ export class Journal {
 	}
 
 	close(): void {
-		for (const file of [this.#intent, this.#log]) if (file >= 0) closeSync(file);
+		this.#intents.close();
+		if (this.#log >= 0) closeSync(this.#log);
 		for (const ring of [...this.#rings.values(), ...this.#loaded.values()]) closeSync(ring.file);
 		this.#rings.clear();
 		this.#loaded.clear();
@@ -235,7 +207,8 @@ export class Journal {
 		const slot = ring.next % RECORDS_PER_CLIENT;
 		// first, since a second change under this key is to be found out whether there is room on the disk or not
 		learn(ring, slot, key, answer, ring.used);
-		const record = encodeRecord(ring.bytes, key, sequence, ring.used, answer);
+		const isChange = answer.error === null && sequence === this.#intentSequence;
+		const record = encodeRecord(ring.bytes, key, sequence, ring.used, answer, isChange);
 		writeAt(ring.file, record, slot * RECORD_BYTES);
 		ring.next++;
 		if (this.#log < 0) return;
@@ -277,6 +250,14 @@ export class Journal {
 		throw new OverlayError("tryagain", "Too many clients make changes at once");
 	}
 
+	/** Whether an answer tells of a change that a power failure has taken back. It is wiped out, since a later change gets its number. */
+	#isUntrue(record: AnswerRecord, file: number, position: number): boolean {
+		if (!record.isChange || record.sequence <= this.#committed) return false;
+		writeAt(file, Buffer.alloc(RECORD_BYTES), position);
+		must(syncFileData(file), "Cannot flush the journal");
+		return true;
+	}
+
 	/** Puts the answers of the log that the rings have lost in a power failure back into them. The highest sequence number in it. */
 	#loadLog(): number {
 		this.#log = openFile(join(this.#folder, LOG_FILE));
@@ -286,9 +267,9 @@ export class Journal {
 		const lost: AnswerRecord[] = [];
 		for (const { position, bytes } of writtenParts(this.#log)) {
 			for (let at = (RECORD_BYTES - (position % RECORD_BYTES)) % RECORD_BYTES; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
-				if (bytes[at] !== RECORD_MAGIC) continue;
+				if (bytes[at] !== RECORD_MAGIC && bytes[at] !== CHANGE_MAGIC) continue;
 				const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
-				if (record === null) continue;
+				if (record === null || this.#isUntrue(record, this.#log, position + at)) continue;
 				if (record.sequence > last) {
 					last = record.sequence;
 					this.#logNext = ((position + at) / RECORD_BYTES + 1) % LOG_RECORDS;
@@ -303,14 +284,14 @@ export class Journal {
 	}
 
 	#restore(record: AnswerRecord): void {
-		const { ring: name, key, sequence, time, answer } = record;
+		const { ring: name, key, sequence, time, answer, isChange } = record;
 		let ring = this.#loaded.get(name);
 		if (ring === undefined) {
 			ring = newRing(name, openFile(join(this.#folder, REQUESTS_FOLDER, name)), time);
 			this.#loaded.set(name, ring);
 		}
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		writeAt(ring.file, encodeRecord(ring.bytes, key, sequence, time, answer), slot * RECORD_BYTES);
+		writeAt(ring.file, encodeRecord(ring.bytes, key, sequence, time, answer, isChange), slot * RECORD_BYTES);
 		learn(ring, slot, key, answer, time);
 		ring.next++;
 		ring.used = Math.max(ring.used, time);
@@ -331,7 +312,7 @@ export class Journal {
 			let newestSequence = 0;
 			for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
 				const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
-				if (record === null) continue;
+				if (record === null || this.#isUntrue(record, ring.file, at)) continue;
 				last = Math.max(last, record.sequence);
 				used = Math.max(used, record.time);
 				if (record.sequence > newestSequence) {
@@ -358,18 +339,9 @@ export function isFlushedByJournal(fileSystem: string): boolean {
 	return fileSystem === "ext4" || fileSystem === "xfs";
 }
 
-const NO_ROOM: ReadonlySet<number> = new Set([ERRNO.ENOSPC, ERRNO.E2BIG, ERRNO.ERANGE, ERRNO.EDQUOT]);
-const TRUSTED_XATTR = "trusted.holdfast.intent";
-const USER_XATTR = "user.holdfast.intent";
-
 /** Whether a change was begun that the next start will complete. Looks at the records and writes nothing. */
 export function isInterrupted(folder: string): boolean {
-	const path = join(folder, INTENT_FILE);
-	// a fifo there would never be opened
-	if (!lstatSync(path, { throwIfNoEntry: false })?.isFile()) return false;
-	const file = openSync(path, "r");
-	const intent = readIntent(folder, file);
-	closeSync(file);
+	const intent = readIntent(folder);
 	if (intent === null || intent.hasEnded) return false;
 	const rings = join(folder, REQUESTS_FOLDER);
 	const files = existsSync(rings) ? readdirSync(rings).map((name) => join(rings, name)) : [];
@@ -384,8 +356,7 @@ export function isInterrupted(folder: string): boolean {
 	return true;
 }
 
-const INTENT_BYTES_RESERVED = 64 * 1024;
-/** Far more than an intent or a ring ever has. */
+/** Far more than a ring ever has. */
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
 
 interface Ring {
@@ -505,6 +476,8 @@ function learn(ring: Ring, slot: number, key: ChangeKey, answer: Answer, time: n
  * within its request, then at 4 the seven numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 112 the name of the ring (12 bytes), at 124 a CRC of all before it.
  */
 const RECORD_MAGIC = 0xa7;
+/** In its place where the answer is to a change whose intent has the same sequence number. */
+const CHANGE_MAGIC = 0xa8;
 const RECORD_CRC_AT = RECORD_BYTES - 4;
 const RECORD_HANDLE_AT = 48;
 const RECORD_RING_AT = 112;
@@ -521,14 +494,23 @@ interface AnswerRecord {
 	readonly sequence: number;
 	readonly time: number;
 	readonly answer: Answer;
+	/** Nothing of what it tells of is on a disk that has no intent of this sequence number, or a later one. */
+	readonly isChange: boolean;
 }
 
 const recordBytes = Buffer.alloc(RECORD_BYTES);
 
 /** A view of memory that the next one uses again. `ring`: the bytes of its name. */
-function encodeRecord(ring: Buffer, { request, change }: ChangeKey, sequence: number, time: number, answer: Answer): Buffer {
+function encodeRecord(
+	ring: Buffer,
+	{ request, change }: ChangeKey,
+	sequence: number,
+	time: number,
+	answer: Answer,
+	isChange: boolean,
+): Buffer {
 	const bytes = recordBytes.fill(0);
-	bytes[0] = RECORD_MAGIC;
+	bytes[0] = isChange ? CHANGE_MAGIC : RECORD_MAGIC;
 	bytes[1] = answer.error === null ? 0 : OVERLAY_ERROR_CODES.indexOf(answer.error) + 1;
 	bytes[2] = (answer.handle?.length ?? 0) | (answer.isFound ? RECORD_FOUND : 0);
 	bytes[3] = change;
@@ -542,12 +524,14 @@ function encodeRecord(ring: Buffer, { request, change }: ChangeKey, sequence: nu
 }
 
 function decodeRecord(bytes: Buffer): AnswerRecord | null {
-	if (bytes[0] !== RECORD_MAGIC || crc32(bytes, 0, RECORD_CRC_AT) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
+	if ((bytes[0] !== RECORD_MAGIC && bytes[0] !== CHANGE_MAGIC) || crc32(bytes, 0, RECORD_CRC_AT) !== bytes.readUInt32LE(RECORD_CRC_AT))
+		return null;
 	const length = bytes[2] & ~RECORD_FOUND;
 	const numbers = Array.from({ length: NUMBERS }, (_, i) => bytes.readUInt32LE(4 + 4 * i));
 	return {
 		ring: bytes.toString("hex", RECORD_RING_AT, RECORD_CRC_AT),
 		key: { request: { owner: "", numbers }, change: bytes[3] },
+		isChange: bytes[0] === CHANGE_MAGIC,
 		sequence: bytes.readDoubleLE(32),
 		time: bytes.readDoubleLE(40),
 		answer: {
@@ -556,90 +540,4 @@ function decodeRecord(bytes: Buffer): AnswerRecord | null {
 			isFound: (bytes[2] & RECORD_FOUND) !== 0,
 		},
 	};
-}
-
-interface Intent {
-	readonly sequence: number;
-	readonly key: ChangeKey | null;
-	readonly handle: Buffer | null;
-	readonly steps: readonly Step[];
-}
-
-/** How an intent names its change: the owner, the number of the change, and the numbers of the request. */
-type WrittenKey = readonly [string, ...number[]];
-
-/** The same as it was written once, when a request made one change. */
-interface FormerKey {
-	readonly client: string;
-	readonly xid: number;
-	readonly program: number;
-	readonly version: number;
-	readonly procedure: number;
-	readonly length: number;
-	readonly checksumHi: number;
-	readonly checksumLo: number;
-}
-
-function keyOf(written: WrittenKey | FormerKey | null): ChangeKey | null {
-	if (written === null) return null;
-	if ("client" in written) {
-		const { client, xid, program, version, procedure, length, checksumHi, checksumLo } = written;
-		return { request: { owner: client, numbers: [xid, program, version, procedure, length, checksumHi, checksumLo] }, change: 0 };
-	}
-	const [owner, change, ...numbers] = written;
-	return { request: { owner, numbers }, change };
-}
-
-/** An intent as it is found. */
-interface FoundIntent extends Intent {
-	readonly hasEnded: boolean;
-	readonly isInFile: boolean;
-}
-
-/**
- * The intent: magic, a byte that says that it was carried out, or given up, 2 unused, at 4 the length of the rest, at 8 its CRC, at 12 the
- * compact form of an Intent. As an xattr an ended one is without steps.
- */
-const INTENT_MAGIC = 0x1e;
-const INTENT_AT = 12;
-const ENDED_AT = 1;
-const ENDED = Uint8Array.of(1);
-
-/** A view of memory that the next one uses again. */
-function encodeIntent({ sequence, key, handle, steps }: Intent): Buffer {
-	const request = key === null ? null : [key.request.owner, key.change, ...key.request.numbers];
-	const bytes = encodeCompact({ sequence, request, handle, steps }, INTENT_AT);
-	bytes.fill(0, 0, 4);
-	bytes[0] = INTENT_MAGIC;
-	bytes.writeUInt32LE(bytes.length - INTENT_AT, 4);
-	bytes.writeUInt32LE(crc32(bytes, INTENT_AT), 8);
-	return bytes;
-}
-
-function encodeEnd(sequence: number): Buffer {
-	const bytes = encodeIntent({ sequence, key: null, handle: null, steps: [] });
-	bytes[ENDED_AT] = ENDED[0];
-	return bytes;
-}
-
-/** Null when it was not written whole: then nothing of it was begun. */
-function decodeIntent(bytes: Buffer, isInFile: boolean): FoundIntent | null {
-	if (bytes.length < INTENT_AT || bytes[0] !== INTENT_MAGIC) return null;
-	const length = bytes.readUInt32LE(4);
-	if (length > bytes.length - INTENT_AT || crc32(bytes, INTENT_AT, INTENT_AT + length) !== bytes.readUInt32LE(8)) return null;
-	const written = decodeCompact(bytes.subarray(0, INTENT_AT + length), INTENT_AT) as Omit<Intent, "key"> & {
-		readonly request: WrittenKey | FormerKey | null;
-	};
-	const { sequence, request, handle, steps } = written;
-	return { sequence, key: keyOf(request), handle, steps, hasEnded: bytes[ENDED_AT] === ENDED[0], isInFile };
-}
-
-/** The newest intent, wherever it stands; null when there is none. */
-function readIntent(folder: string, file: number): FoundIntent | null {
-	const found = [decodeIntent(readFileSync(join(folder, INTENT_FILE)), true)];
-	for (const name of [TRUSTED_XATTR, USER_XATTR]) {
-		const value = getXattrOfOpen(file, name);
-		if (typeof value !== "number") found.push(decodeIntent(value, false));
-	}
-	return found.reduce((newest, one) => (one !== null && (newest === null || one.sequence > newest.sequence) ? one : newest), null);
 }

@@ -16,6 +16,7 @@ const FOLDERS = new Set([
 	"data",
 	"marks",
 	"requests",
+	"intents",
 	"long-redirects",
 	"lost+found",
 	"partial",
@@ -53,7 +54,7 @@ export function refuseOddFolder(within: string, folder: string): void {
 			if (!isDevice && !(stat.isFile() && stat.size === 0)) throw odd(within, path, "is no whiteout");
 		} else if (!stat.isDirectory()) expectFile(within, path, stat, name.startsWith("registry"));
 	}
-	for (const files of [join(folder, "requests"), join(folder, "partial")]) {
+	for (const files of [join(folder, "requests"), join(folder, "intents"), join(folder, "partial")]) {
 		for (const name of namesIn(files)) {
 			const stat = lookAt(join(files, name));
 			if (stat !== undefined) expectFile(within, join(files, name), stat, false);
