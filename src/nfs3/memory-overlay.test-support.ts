@@ -381,6 +381,16 @@ export class MemoryOverlay implements OverlayOperations {
 		this.#add(target.from, target.key, object);
 	}
 
+	hold(_handle: Uint8Array): void {}
+
+	letGo(_handle: Uint8Array): void {}
+
+	restoreHolds(): number {
+		return 0;
+	}
+
+	endOfRestore(): void {}
+
 	exchange(): never {
 		throw new OverlayError("notsupp", "No front end here exchanges names");
 	}

@@ -239,6 +239,21 @@ export interface OverlayOperations {
 	list(directory: OverlayObject, who: Credentials, cookieHi: number, cookieLo: number): ListCursor;
 	statfs(object: OverlayObject): FileSystemStatus;
 
+	/**
+	 * The object of this handle stays there by its handle when its last name has gone, with a link count of 0, until `letGo` was called as
+	 * often. It need not stay in memory. "isdir": directories are not held. "tryagain": too many are.
+	 */
+	hold(handle: Uint8Array): void;
+	/** Ends one `hold`. Throws Error where there is none. */
+	letGo(handle: Uint8Array): void;
+	/**
+	 * What a front end held before the start and goes on holding, of an overlay that was opened with `restoresHolds`: as often as each
+	 * handle comes. Without a system call, whether the objects are still there or not. How many were no handles of this export.
+	 */
+	restoreHolds(handles: Iterable<Uint8Array>): number;
+	/** All that is still held was said, or was held anew: objects without a name that nobody holds are removed. */
+	endOfRestore(): void;
+
 	/** Resolves when all data and attributes of the object are on stable storage; rejects with OverlayError. */
 	commit(object: OverlayObject): Promise<void>;
 	/**

@@ -290,11 +290,11 @@ test("a partial file that is removed takes its record along", { skip }, async (t
 	const rig = new Rig(scratch(t).path, PLAIN);
 	await rig.write("big", 0, Buffer.from("X"));
 	const file = rig.find("big");
-	rig.overlay.hold(file);
+	rig.overlay.hold(file.handle);
 	await rig.run(() => rig.overlay.remove(rig.overlay.root, Buffer.from("big"), ROOT));
 	assert.equal(rig.records().length, 1, "it is still open");
 	await rig.run(() => rig.overlay.write(file, ROOT, 20, Buffer.from("Y")));
-	rig.overlay.letGo(file);
+	rig.overlay.letGo(file.handle);
 	assert.deepEqual(rig.records(), []);
 	assert.equal(rig.partials.size, 0);
 	await rig.write("two", 0, Buffer.from("X"));

@@ -7,12 +7,15 @@ import { readLink } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
+import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
+import { orphanName, parseOrphanName } from "../work/held-objects.ts";
 import { type Check, namesOfFolder } from "./context.ts";
 import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
 
 const LONG_REDIRECTS = "long-redirects";
+const ORPHANS = "orphans";
 
 /** What a file of long redirects says of an upper directory, or null. */
 export function longRedirectOf(check: Check, id: FileHandle): Buffer | null {
@@ -39,7 +42,10 @@ export interface LinkRecord {
 export function examineWork(check: Check, index: ReadonlyMap<string, IndexEntry>): LinkRecord[] {
 	examineIncompatible(check);
 	// what a server builds at this moment is no leftover
-	if (!check.layers.isLive) examineLeftovers(check);
+	if (!check.layers.isLive) {
+		examineLeftovers(check);
+		examineOrphans(check, index);
+	}
 	examineLongRedirects(check);
 	examineUnnamed(check, index);
 	return readLinkRecords(check, index);
@@ -63,14 +69,30 @@ function examineLeftovers(check: Check): void {
 			if (name.toString("latin1") !== "incompat") leftover(check, temporaries, "work", name);
 		}
 	}
-	for (const folder of ["", "links", "unnamed", "redirects", "data", "orphans"]) {
+	for (const folder of ["", "links", "unnamed", "redirects", "data"]) {
 		for (const name of namesOfFolder(own, folder === "" ? "." : folder)) {
 			const text = name.toString("latin1");
 			const isAside = text.endsWith(".new") || (folder === "" && /^registry\.\d+$/.test(text));
-			if (folder !== "orphans" && !isAside) continue;
+			if (!isAside) continue;
 			leftover(check, -1, folder === "" ? "holdfast" : `holdfast/${folder}`, name);
 		}
 	}
+}
+
+/** Objects that were held open when they lost their last name may lie there: the next start keeps or removes them. */
+function examineOrphans(check: Check, index: ReadonlyMap<string, IndexEntry>): void {
+	const folder = check.layers.own < 0 ? -1 : openAt(check.layers.own, ORPHANS, O.rdonly | O.directory);
+	if (folder < 0) return;
+	const stat = new Stat();
+	for (const name of must(namesOf(folder), "Cannot read the folder of orphans")) {
+		const parsed = parseOrphanName(name);
+		const isThere = parsed !== null && statAt(folder, orphanName(parsed.key), stat) === 0;
+		const isRight = parsed?.isMark
+			? !isThere && index.get(readLink(folder, name)?.toString("latin1") ?? "")?.kind === "tombstone"
+			: isThere && stat.type !== FileType.dir;
+		if (!isRight) leftover(check, -1, `holdfast/${ORPHANS}`, name);
+	}
+	close(folder);
 }
 
 /** `fd`: where it may be a whiteout; else negative. */

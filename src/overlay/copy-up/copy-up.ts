@@ -29,6 +29,7 @@ import { lookupChild } from "../lookup/objects.ts";
 import { upperEntry } from "../lookup/stack-search.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOf, recordOf } from "../nodes/reals.ts";
+import { orphanMark, orphanName } from "../work/held-objects.ts";
 import { getMark, setMark } from "../work/marks.ts";
 import { startCopy } from "./copy-job.ts";
 
@@ -119,7 +120,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 }
 
 function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetAttributes | null): void {
-	const place = placeOf(engine, node);
+	const place = node.isOrphan ? null : placeOf(engine, node);
 	if (place !== null) ensureUpper(engine, place.parent);
 	const source = node.top;
 	const stat = new Stat();
@@ -127,7 +128,8 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	source.layer.handles.countNames(source.handle, stat);
 	if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed from its layer");
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
-	clearEntry(writable, entry);
+	// that of an object without a name says that it is gone, and goes on saying so
+	if (!node.isOrphan) clearEntry(writable, entry);
 	const built = build(engine, writable, node, stat, change?.size === 0);
 	const lowerLinks = stat.nlink;
 	let failure: unknown = null;
@@ -140,7 +142,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		if (writable.ids !== null) must(writable.ids.assign(built.fd, writable.ids.newId(false)), "Cannot give an object its id");
 		mark(engine, built.fd, source, stat);
 		// one name here and one in the index is what is taken for granted; each xattr less lets more of them fit into the inode
-		if (delta !== -1 || lowerLinks > 1)
+		if (!node.isOrphan && (delta !== -1 || lowerLinks > 1))
 			must(setMark(writable, built.fd, engine.xattr.nlink, nlinkValue(delta)), "Cannot set the link count");
 		copyMetadata(writable.layer, engine.descriptors.path(source), built.fd, stat);
 		must(writable.layer.stat(built.fd, stat), "Cannot read an object in work");
@@ -149,7 +151,12 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		const inode = plan.built(real, built.fd);
 		made = inode;
 		if (built.data !== null) noteData(engine, real, built.data);
-		if (place === null) {
+		if (node.isOrphan) {
+			const flags = RENAME.noReplace;
+			const [toName, mark] = [orphanName(node.key), orphanMark(node.key)];
+			plan.add({ op: "move", inode, from: "work", fromName: built.temporary, to: "orphans", toName, flags });
+			plan.add({ op: "unmark", name: mark });
+		} else if (place === null) {
 			plan.add({ op: "unnamed", entry, value: true });
 			const flags = RENAME.noReplace;
 			plan.add({ op: "move", inode, from: "work", fromName: built.temporary, to: "index", toName: entry, flags });
@@ -157,7 +164,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 			plan.add({ op: "link", inode, to: "index", toName: entry });
 			publish(engine, plan, place.parent, place.name, built.temporary, inode);
 		}
-		if (lowerLinks > 1) plan.add({ op: "count", entry, value: null });
+		if (lowerLinks > 1 && !node.isOrphan) plan.add({ op: "count", entry, value: null });
 		failure = carryOut(plan, node, inode, change, writable, built.temporary);
 		engine.descriptors.drop(source);
 		node.reals = [real];

@@ -14,6 +14,7 @@ import { identityKey, type Node } from "../nodes/node.ts";
 import type { NodeCache } from "../nodes/node-cache.ts";
 import type { Offload } from "../threads/offload.ts";
 import type { Patience } from "../threads/patience.ts";
+import type { HeldObjects } from "../work/held-objects.ts";
 import type { RecordMap } from "../work/record-map.ts";
 
 /** The part of an export that can be written; OverlayError "rofs" where there is no upper. */
@@ -42,6 +43,7 @@ export interface Engine {
 	readonly homes: ReadonlyMap<number, Home>;
 	readonly nodes: NodeCache;
 	readonly descriptors: DescriptorCache;
+	readonly held: HeldObjects;
 	readonly offload: Offload;
 	/** The reverse of the redirects of lowers that once were uppers: from a lower directory to the directory that takes it along. */
 	readonly redirects: RecordMap;

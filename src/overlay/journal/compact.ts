@@ -80,6 +80,9 @@ const WORDS = [
 	"forget",
 	"above",
 	"id",
+	"mark",
+	"unmark",
+	"record",
 ] as const;
 const NUMBERS: ReadonlyMap<string, number> = new Map(WORDS.map((word, i) => [word, i]));
 

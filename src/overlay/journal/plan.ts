@@ -6,12 +6,14 @@ import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { type ChangeKey, FileType } from "../../vfs/operations.ts";
 import type { Node } from "../nodes/node.ts";
+import type { HeldObjects } from "../work/held-objects.ts";
 import type { Descriptors, Step, StepDirectory } from "./steps.ts";
 import type { Writable } from "./writable.ts";
 
 /** The part of an engine that a change works with. */
 export interface PlanContext {
 	readonly descriptors: DescriptorCache;
+	readonly held: Pick<HeldObjects, "isHeld">;
 	/** Of the change under way; null: nobody asks for it again. */
 	readonly changeKey: ChangeKey | null;
 	readonly memory: { changes: number; doubts: number };
@@ -72,7 +74,7 @@ export class Plan implements Descriptors {
 
 	/** Behind the step that takes the last name of an object: nothing leads to it by its portable id any more. */
 	lost(node: Node): this {
-		if (this.#writable.ids === null || !node.isUpper || node.uses > 0) return this;
+		if (this.#writable.ids === null || !node.isUpper || this.#engine.held.isHeld(node.key)) return this;
 		return this.add({ op: "forget", inode: node.top.handle });
 	}
 

@@ -13,6 +13,7 @@ import { FileType, type SetAttributes, type Timespec } from "../../vfs/operation
 import { failed, must } from "../../vfs/system-errors.ts";
 import { ACL_ACCESS } from "../format/posix-acl.ts";
 import { isWhiteoutName } from "../format/whiteout.ts";
+import { markOrphan, unmarkOrphan } from "../work/held-objects.ts";
 import { setMark } from "../work/marks.ts";
 import type { UpperState } from "../work/upper-state.ts";
 
@@ -66,6 +67,9 @@ export type Step =
 	/** Names left of a lower file; null: no record. */
 	| { readonly op: "count"; readonly entry: string; readonly value: number | null }
 	| { readonly op: "unnamed"; readonly entry: string; readonly value: boolean }
+	/** Marks a lower object that is held open and loses its last name, by the name of its mark. */
+	| { readonly op: "mark"; readonly name: string; readonly record: Uint8Array }
+	| { readonly op: "unmark"; readonly name: string }
 	/** Notes where a directory is now, where ids are portable. */
 	| { readonly op: "where"; readonly inode: FileHandle; readonly above: StepDirectory; readonly name: PathName }
 	/** Forgets what leads from a portable id to its inode, which has lost its last name. */
@@ -133,6 +137,12 @@ export function runStep(writable: UpperState, step: Step, descriptors: Descripto
 		case "unnamed":
 			if (step.value) writable.linkCounts.noteUnnamed(step.entry);
 			else writable.linkCounts.noteNamed(step.entry);
+			return;
+		case "mark":
+			markOrphan(writable.work.orphans, step.name, step.record);
+			return;
+		case "unmark":
+			unmarkOrphan(writable.work.orphans, step.name);
 			return;
 		case "where":
 			if (typeof step.above !== "string")

@@ -62,7 +62,10 @@ export function parentOf(engine: Engine, directory: Node): Node {
 export function loadNode(engine: Engine, homeNumber: number, identity: Identity): Node {
 	const home = engine.homes.get(homeNumber);
 	if (home === undefined) throw new OverlayError("stale", "The handle is of a layer that is not in the stack");
-	const answer = home.isUpper ? null : askIndex(engine, home, identity);
+	const { held } = engine;
+	const key = identityKey(homeNumber, identity.id);
+	if (held.isDoomed(key)) throw new OverlayError("stale", "The object has been removed");
+	const answer = home.isUpper ? null : askIndex(engine, home, identity, key);
 	const layer = answer === null ? home.layers[0] : (engine.writable as NonNullable<Engine["writable"]>).layer;
 	if (answer === null) engine.patience?.guard(layer, identity.id, null, "inode");
 	const fd = answer === null ? home.layers[0].handles.open(identity.id, O.path | O.nofollow) : answer.fd;
@@ -87,6 +90,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 			noteStat(engine, node, stat);
 		}
 		if (answer !== null) readLinkDelta(engine, node);
+		node.isOrphan = held.isOrphan(key);
 		return node;
 	} finally {
 		if (!isKept) close(fd);
@@ -102,12 +106,28 @@ function upperHome(engine: Engine): Home {
 	throw new OverlayError("io", "The export has no upper");
 }
 
-function askIndex(engine: Engine, home: Home, identity: Identity): { readonly fd: number; readonly stat: Stat } | null {
+/** Null: the object still lies in its lower. */
+function askIndex(engine: Engine, home: Home, identity: Identity, key: string): { readonly fd: number; readonly stat: Stat } | null {
 	if (engine.writable === null) return null;
 	const { index } = engine.writable;
 	const answer = index.ask(index.entryName(home.uuid, identity.id));
-	if (answer.kind === "gone") throw new OverlayError("stale", "The object has been removed");
+	if (answer.kind === "gone") {
+		if (!engine.held.isOrphan(key)) throw new OverlayError("stale", "The object has been removed");
+		return orphanOf(engine, key);
+	}
 	return answer.kind === "absent" ? null : answer;
+}
+
+/** The upper inode of an orphan that was copied up; null: it still lies in its lower. */
+function orphanOf(engine: Engine, key: string): { readonly fd: number; readonly stat: Stat } | null {
+	const fd = engine.held.open(key);
+	if (fd === -ERRNO.ENOENT) return null;
+	must(fd, "Cannot open an object without a name");
+	const stat = new Stat();
+	const status = (engine.writable as Writable).layer.stat(fd, stat);
+	if (status < 0) close(fd);
+	must(status, "Cannot read an object without a name");
+	return { fd, stat };
 }
 
 function loadDirectory(engine: Engine, home: Home, fd: number, identity: Identity): Node {

@@ -6,7 +6,7 @@ import type { Layer } from "../../layer/layer.ts";
 import { DescriptorCache, Real } from "../../layer/real.ts";
 import { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { identityKey, Node } from "./node.ts";
+import { type CopyUpJob, identityKey, Node } from "./node.ts";
 import { NodeCache } from "./node-cache.ts";
 import { NodeOrder } from "./node-order.ts";
 
@@ -25,6 +25,10 @@ function cacheOf(limit: number, nodes: readonly Node[]): NodeCache {
 	const cache = new NodeCache(new NodeOrder(limit), new DescriptorCache(10));
 	for (const one of nodes) cache.add(one);
 	return cache;
+}
+
+function copyUpJob(): CopyUpJob {
+	return { temporary: "#0", fd: -1, before: new Stat(), ready: Promise.resolve(), state: "running", error: null };
 }
 
 const some = (count: number) => Array.from({ length: count }, (_, i) => node(i));
@@ -83,18 +87,16 @@ test("trim ends at the limit even if every object was used", () => {
 	assert.equal(cache.size, 3);
 });
 
-test("the root, what is held open, what is being copied up and the object of this request are never evicted", () => {
-	const [root, held, copied, kept, ...others] = [node(100, FileType.dir, ROOT_HOME), ...some(8)];
-	const cache = cacheOf(0, [root, held, copied, kept, ...others]);
-	held.uses = 1;
-	copied.copyUp = { temporary: "#0", fd: -1, before: new Stat(), ready: Promise.resolve(), state: "running", error: null };
+test("the root, what is being copied up and the object of this request are never evicted", () => {
+	const [root, copied, kept, ...others] = [node(100, FileType.dir, ROOT_HOME), ...some(8)];
+	const cache = cacheOf(0, [root, copied, kept, ...others]);
+	copied.copyUp = copyUpJob();
 	for (let i = 0; i < 3; i++) {
 		cache.trim(kept);
-		assert.deepEqual([root, held, copied, kept].map(isIn(cache)), [true, true, true, true]);
-		assert.equal(cache.size, 4);
+		assert.deepEqual([root, copied, kept].map(isIn(cache)), [true, true, true]);
+		assert.equal(cache.size, 3);
 	}
 	assert.equal(cache.root, root);
-	held.uses = 0;
 	copied.copyUp = null;
 	cache.trim(null);
 	assert.equal(cache.size, 1);
@@ -127,8 +129,8 @@ test("burying an object that has been evicted does not hurt the object that came
 	assert.equal(cache.byReal(second.top.key), second);
 });
 
-test("whatever is used, held and trimmed in whatever order, the limit holds and nobody held is lost", () => {
-	const step = fc.tuple(fc.constantFrom("add", "get", "hold", "let go", "trim"), fc.integer({ min: 0, max: 19 }));
+test("whatever is used, copied up and trimmed in whatever order, the limit holds and nothing that is being copied up is lost", () => {
+	const step = fc.tuple(fc.constantFrom("add", "get", "copy", "copied", "trim"), fc.integer({ min: 0, max: 19 }));
 	fc.assert(
 		fc.property(fc.array(step, { maxLength: 100 }), fc.integer({ min: 0, max: 10 }), (steps, limit) => {
 			const nodes = some(20);
@@ -140,14 +142,14 @@ test("whatever is used, held and trimmed in whatever order, the limit holds and 
 					nodes[i] = node(i);
 					cache.add(nodes[i]);
 				}
-				if (kind === "hold" && known !== undefined) known.uses++;
-				if (kind === "let go" && known !== undefined && known.uses > 0) known.uses--;
+				if (kind === "copy" && known !== undefined) known.copyUp = copyUpJob();
+				if (kind === "copied" && known !== undefined) known.copyUp = null;
 				if (kind !== "trim") continue;
 				cache.trim(nodes[i]);
-				const bound = nodes.filter((one) => one.uses > 0 || one === nodes[i]).length + 1;
+				const bound = nodes.filter((one) => one.copyUp !== null || one === nodes[i]).length + 1;
 				assert.ok(cache.size <= Math.max(limit, bound));
 			}
-			for (const one of nodes) if (one.uses > 0) assert.equal(cache.get(one.key), one);
+			for (const one of nodes) if (one.copyUp !== null) assert.equal(cache.get(one.key), one);
 			assert.equal(cache.get(root.key), root);
 		}),
 	);

@@ -38,7 +38,7 @@ export class NodeOrder {
 		while (this.size > this.limit && looks-- > 0) {
 			const node = this.#oldest;
 			if (node === null) return;
-			if (node.isRecent || node.uses > 0 || node.copyUp !== null || node === kept) {
+			if (node.isRecent || node.copyUp !== null || node === kept) {
 				node.isRecent = false;
 				this.unlink(node);
 				this.link(node);

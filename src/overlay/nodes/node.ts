@@ -44,9 +44,7 @@ export class Node implements OverlayObject {
 	/** Its neighbours in the order of eviction (`NodeOrder`). */
 	younger: Node | null = null;
 	older: Node | null = null;
-	/** Front ends that hold the object open. */
-	uses = 0;
-	/** Its last name is gone and it lives in the orphan folder until its last use ends. */
+	/** Its last name is gone and it is there until nobody holds it any more (see HeldObjects). */
 	isOrphan = false;
 	/** The file that holds its data, once asked for (see dataOf). */
 	data: Real | null = null;

@@ -15,6 +15,7 @@ import { readRootMarks } from "../lookup/stack-search.ts";
 import { Node } from "../nodes/node.ts";
 import { NodeCache } from "../nodes/node-cache.ts";
 import { Offload } from "../threads/offload.ts";
+import { HeldObjects } from "../work/held-objects.ts";
 import { RecordMap } from "../work/record-map.ts";
 import type { Registry } from "../work/registry.ts";
 import type { Attempt } from "./attempt.ts";
@@ -42,6 +43,7 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 		cookieKey: sipKey(Buffer.from(registry.cookieSecret, "hex")),
 		homes: homesOf(registry, stack),
 		descriptors,
+		held: new HeldObjects(writable?.work.orphans ?? -1),
 		nodes: new NodeCache(budget.nodes, descriptors),
 		offload: new Offload(budget.upperThreads(stack[0].fileSystem.device)),
 		redirects: keep(new RecordMap(paths.folder, "redirects")),
@@ -51,8 +53,8 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 		memory: { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 },
 		patience: null,
 	};
-	const held = new Set([...stack, ...layers.dataLowers]);
-	keep({ close: () => leaveBudget(engine, held) });
+	const layersOfOurs = new Set([...stack, ...layers.dataLowers]);
+	keep({ close: () => leaveBudget(engine, layersOfOurs) });
 	addRoot(engine);
 	return engine;
 }

@@ -39,6 +39,8 @@ export interface OpenOptions {
 	readonly isPatient?: boolean;
 	/** Shared with other exports; the bounds below are of an export that has one of its own. */
 	readonly budget?: Budget;
+	/** A front end will say what it still holds (`restoreHolds`): what is held and has no name stays until `endOfRestore`. */
+	readonly restoresHolds?: boolean;
 	readonly nodesMax?: number;
 	readonly descriptorsMax?: number;
 	readonly listingLimits?: ListingLimits;

@@ -112,6 +112,8 @@ function start({ options, handles, budget, keep }: Attempt, layers: OpenedLayers
 		engine.patience = patience;
 		for (const layer of lowers) layer.beforeOpen = (handle) => patience.guard(layer, handle, null, "inode");
 	}
+	const keepsOrphans = options.restoresHolds === true || options.purpose === "adopt" || options.purpose === "inspect";
+	if (!keepsOrphans) overlay.endOfRestore();
 	return overlay;
 }
 

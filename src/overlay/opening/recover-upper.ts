@@ -29,6 +29,7 @@ export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers
 		if (options.isPatient === true && claim.adoption === "none") writable.work.cleanInBackground();
 		else writable.work.clean();
 	}
+	engine.held.load();
 	if (writable.ids !== null && handles.kind === "portable") relinkMoved(options, writable, layers, claim.isOld);
 	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim.adoption);
 	upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;

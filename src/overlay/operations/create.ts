@@ -217,6 +217,8 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 	checkCreate(engine, directory, name, who);
 	if (node.type === FileType.dir) throw new OverlayError("isdir", "A directory cannot have a second name");
 	if (lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
+	// as link(2) of an open file without a name
+	if (node.isOrphan) throw new OverlayError("noent", "The object has no name any more");
 	refuseProtected(engine, node, statOf(engine, node));
 	const writable = writableOf(engine);
 	ensureUpper(engine, directory);

@@ -50,7 +50,8 @@ import { attributesOf, clearPrivilege, setAttributes } from "./attributes.ts";
 import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
 import type { Durability } from "./durability.ts";
 import { getExtendedAttribute, listExtendedAttributes, removeExtendedAttribute, setExtendedAttribute } from "./extended-attributes.ts";
-import { release, removeDirectoryName, removeName, retain } from "./remove.ts";
+import { hold, letGo, removeUnheld } from "./hold.ts";
+import { removeDirectoryName, removeName } from "./remove.ts";
 import { exchangeObjects, renameObject } from "./rename.ts";
 
 /** Of a time stamp that every file system can keep. */
@@ -64,6 +65,8 @@ export class Overlay implements OverlayOperations {
 	readonly #durability: Durability | null;
 	readonly #close: () => void;
 	#isClosed = false;
+	/** A front end may still say what it held before the start. */
+	#isRestoring = true;
 
 	constructor(
 		engine: Engine,
@@ -403,14 +406,31 @@ export class Overlay implements OverlayOperations {
 		return this.#durability?.flushes ?? 0;
 	}
 
-	/** The object stays readable and writable by its handle after its last name has gone, until `letGo` was called as often. */
-	hold(object: OverlayObject): void {
-		retain(object as Node);
+	hold(handle: Uint8Array): void {
+		this.#run(() => hold(this.engine, this.#find(handle)));
 	}
 
-	/** Ends one `hold`. */
-	letGo(object: OverlayObject): void {
-		release(this.engine, object as Node);
+	letGo(handle: Uint8Array): void {
+		this.#run(() => letGo(this.engine, this.#verifiedKey(handle)));
+	}
+
+	restoreHolds(handles: Iterable<Uint8Array>): number {
+		if (!this.#isRestoring) throw new Error("Holds are restored behind their time");
+		let refused = 0;
+		for (const handle of handles) {
+			try {
+				this.engine.held.hold(this.#verifiedKey(handle));
+			} catch (error) {
+				if (!(error instanceof OverlayError && error.code === "badhandle")) throw error;
+				refused++;
+			}
+		}
+		return refused;
+	}
+
+	endOfRestore(): void {
+		this.#isRestoring = false;
+		this.#run(() => removeUnheld(this.engine, this.engine.patience !== null));
 	}
 
 	/** Flushes what `stable` has to flush and closes every descriptor. No operation may follow. */
@@ -448,10 +468,16 @@ export class Overlay implements OverlayOperations {
 		}
 	}
 
+	#verifiedKey(bytes: Uint8Array): string {
+		if (!this.engine.signer.verify(bytes) || parseHandle(bytes) === null) {
+			throw new OverlayError("badhandle", "This is no handle of this export");
+		}
+		return keyOfHandle(bytes);
+	}
+
 	#find(bytes: Uint8Array): Node {
 		const { engine } = this;
-		const length = bytes.length;
-		const key = Buffer.from(bytes.buffer, bytes.byteOffset, length).toString("latin1", 8, Math.max(8, length - SIGNATURE_BYTES));
+		const key = keyOfHandle(bytes);
 		const live = engine.nodes.get(key);
 		if (live !== undefined && isSame(live.handle, bytes)) return live;
 		if (!engine.signer.verify(bytes)) throw new OverlayError("badhandle", "This is no handle of this export");
@@ -555,6 +581,12 @@ function goneNode(type: FileType, handle: Buffer): Node {
 	const node = new Node({ type, handle, key: "", home: -1, id, fileidHi: 0, fileidLo: 0, reals: [] });
 	node.isDead = true;
 	return node;
+}
+
+/** The identity key that a wire handle contains. */
+function keyOfHandle(bytes: Uint8Array): string {
+	const { length } = bytes;
+	return Buffer.from(bytes.buffer, bytes.byteOffset, length).toString("latin1", 8, Math.max(8, length - SIGNATURE_BYTES));
 }
 
 function directoryOf(object: OverlayObject): Node {

@@ -21,6 +21,8 @@ import { lookupChild } from "../lookup/objects.ts";
 import { expectWhiteouts, isInLowers, upperEntry } from "../lookup/stack-search.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
+import { recordOf } from "../nodes/reals.ts";
+import { orphanMark, orphanName } from "../work/held-objects.ts";
 import { setMark } from "../work/marks.ts";
 
 const S_ISVTX = 0o1000;
@@ -91,33 +93,19 @@ export function isLastName(engine: Engine, node: Node): boolean {
 	return node.type === FileType.dir || linkCount(engine, node, statOf(engine, node)) <= 1;
 }
 
-/** An object that is held open outlives its last name: before that goes, it gets one among the orphans. */
+/** An object that is held open outlives its last name: before that goes, an upper one gets one among the orphans, and a lower one a mark. */
 export function planOrphan(engine: Engine, plan: Plan, node: Node): void {
-	if (node.uses === 0 || node.type === FileType.dir || !node.isUpper) return;
+	if (!engine.held.isHeld(node.key) || node.type === FileType.dir) return;
 	if (linkCount(engine, node, statOf(engine, node)) > 1) return;
-	const undo = () => unlinkName(writableOf(engine).work.orphans, orphanName(node));
-	plan.add({ op: "link", inode: plan.of(node), to: "orphans", toName: orphanName(node) }, undo);
-}
-
-function orphanName(node: Node): string {
-	return Buffer.from(node.key, "latin1").toString("hex");
-}
-
-/** Somebody holds the object open. */
-export function retain(node: Node): void {
-	node.uses++;
-}
-
-/** One use of the object has ended; with the last one an orphan is gone. */
-export function release(engine: Engine, node: Node): void {
-	node.uses--;
-	if (node.uses > 0 || !node.isOrphan) return;
+	const { work } = writableOf(engine);
+	const undo = (name: string) => () => unlinkName(work.orphans, name);
 	if (node.isUpper) {
-		const { work, ids } = writableOf(engine);
-		unlinkName(work.orphans, orphanName(node));
-		ids?.forget(node.top.handle);
+		const name = orphanName(node.key);
+		plan.add({ op: "link", inode: plan.of(node), to: "orphans", toName: name }, undo(name));
+		return;
 	}
-	engine.nodes.bury(node);
+	const name = orphanMark(node.key);
+	plan.add({ op: "mark", name, record: recordOf(node.top) }, undo(name));
 }
 
 /** To be called once the steps have been made: what they mean for the objects in memory. */
@@ -131,13 +119,14 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	const entry = entryOf(engine, node);
 	plan.touch(node);
 	const bury: AfterLoss = () => {
-		abandonCopy(engine, node);
 		node.parent = null;
 		node.name = null;
-		if (node.uses > 0) {
+		if (engine.held.isHeld(node.key) && node.type !== FileType.dir) {
 			node.isOrphan = true;
+			engine.held.noteOrphan(node.key);
 			return;
 		}
+		abandonCopy(engine, node);
 		engine.nodes.bury(node);
 	};
 	if (node.type === FileType.dir) {

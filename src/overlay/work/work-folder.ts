@@ -29,7 +29,7 @@ export class WorkFolder {
 	/** The xattr that makes an empty file a whiteout, which goes wherever a user copies it; null: character devices. */
 	whiteoutXattr: string | null = null;
 	#next = 0;
-	#cleaning: NodeJS.Immediate | null = null;
+	readonly #turns = new Set<NodeJS.Immediate>();
 
 	constructor(temporaries: number, own: number, ownPath: string) {
 		this.temporaries = temporaries;
@@ -120,22 +120,38 @@ export class WorkFolder {
 		if (status === -ERRNO.EISDIR || status === -ERRNO.EPERM) removeTree(this.temporaries, temporary);
 	}
 
-	/** Removes what an earlier run has left. */
+	/** Removes what an earlier run was building. */
 	clean(): void {
-		for (const folder of [this.temporaries, this.orphans]) {
-			for (const name of leftIn(folder)) this.#removeLeft(folder, name);
-		}
+		for (const name of leftIn(this.temporaries)) this.#removeLeft(this.temporaries, name);
 	}
 
 	/** The same, little by little between other work: nothing that is made from now on has one of these names. */
 	cleanInBackground(): void {
-		for (const name of leftIn(this.orphans)) this.#removeLeft(this.orphans, name);
 		const names = leftIn(this.temporaries);
-		const go = () => {
+		this.inBackground(() => {
 			for (const name of names.splice(-CLEANED_AT_ONCE)) this.#removeLeft(this.temporaries, name);
-			this.#cleaning = names.length === 0 ? null : setImmediate(go).unref();
+			return names.length > 0;
+		});
+	}
+
+	/** Does some work in each turn, until it says that nothing is left or this is closed. */
+	inBackground(work: () => boolean): void {
+		const go = () => {
+			this.#turns.delete(turn);
+			if (work()) turn = this.#later(go);
 		};
-		if (names.length > 0) this.#cleaning = setImmediate(go).unref();
+		let turn = this.#later(go);
+	}
+
+	#later(go: () => void): NodeJS.Immediate {
+		const turn = setImmediate(go).unref();
+		this.#turns.add(turn);
+		return turn;
+	}
+
+	/** Removes what no server has put among the orphans. */
+	removeLeftOrphan(name: Buffer): void {
+		this.#removeLeft(this.orphans, name);
 	}
 
 	#removeLeft(folder: number, name: Buffer): void {
@@ -152,7 +168,7 @@ export class WorkFolder {
 	}
 
 	close(): void {
-		if (this.#cleaning !== null) clearImmediate(this.#cleaning);
+		for (const turn of this.#turns) clearImmediate(turn);
 		close(this.temporaries);
 		close(this.own);
 		close(this.orphans);
