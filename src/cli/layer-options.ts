@@ -86,12 +86,12 @@ export function layerPaths(directory: string | undefined, given: LayerArguments)
 export function openLayers(
 	directory: string | undefined,
 	given: LayerArguments,
-	purpose: OpenOptions["purpose"],
+	purpose: Exclude<OpenOptions["purpose"], "serve">,
 	isSync: boolean,
-	bounds: Pick<OpenOptions, "nodesMax" | "descriptorsMax" | "listingLimits" | "onProgress" | "onMoved" | "onChanged"> = {},
+	reports: Pick<OpenOptions, "onProgress"> = {},
 ): OpenedOverlay {
 	try {
-		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, isPatient: purpose === "serve", ...bounds });
+		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, ...reports });
 	} catch (error) {
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 		throw error;

@@ -21,6 +21,8 @@ const NODES_MAX = 32768;
 const DESCRIPTORS_RESERVED = 2048;
 /** What each layer keeps open, and what one look-up in all of them opens for a moment. */
 const DESCRIPTORS_PER_LAYER = 5;
+/** What an upper keeps open beside that: work, index, journal. */
+const DESCRIPTORS_PER_UPPER = 10;
 /** Less than this beside the layers is not enough for the smallest cache and a few connections. */
 const DESCRIPTORS_FEWEST = 256;
 const DESCRIPTORS_MIN = 64;
@@ -36,7 +38,8 @@ export class Budget {
 	readonly #descriptorLimit: number;
 	readonly #descriptorsMax: number | undefined;
 	readonly #upperThreads = new Map<string, ThreadPool>();
-	#layers = 0;
+	/** What all that is open keeps open. */
+	#descriptorsHeld = 0;
 
 	constructor(limits: BudgetLimits = {}) {
 		this.#descriptorLimit = raiseDescriptorLimit();
@@ -46,17 +49,18 @@ export class Budget {
 		this.listings = new ListingMemory(limits.listingBytesMax ?? LISTING_LIMITS.cacheBytes);
 	}
 
-	/** Makes room for the descriptors of so many layers, until it is closed. LayerError: there is none. */
-	openLayers(count: number): { close(): void } {
-		const needed = (this.#layers + count + 1) * DESCRIPTORS_PER_LAYER + DESCRIPTORS_FEWEST;
+	/** Makes room for the descriptors of so many lowers and perhaps an upper, until it is closed. LayerError: there is none. */
+	openLayers(lowers: number, hasUpper: boolean): { close(): void } {
+		const own = lowers * DESCRIPTORS_PER_LAYER + (hasUpper ? DESCRIPTORS_PER_LAYER + DESCRIPTORS_PER_UPPER : 0);
+		const needed = this.#descriptorsHeld + own + DESCRIPTORS_FEWEST;
 		if (this.#descriptorLimit < needed) {
 			throw new LayerError(
-				`Cannot open ${count} more layers: this process may have ${this.#descriptorLimit} descriptors open, and needs at least ${needed}. ` +
+				`Cannot open ${lowers} lowers: this process may have ${this.#descriptorLimit} descriptors open, and needs at least ${needed}. ` +
 					`Raise the hard limit (ulimit -Hn ${needed}), or use fewer layers.`,
 			);
 		}
-		this.#setLayers(this.#layers + count);
-		return { close: () => this.#setLayers(this.#layers - count) };
+		this.#hold(own);
+		return { close: () => this.#hold(-own) };
 	}
 
 	/** Threads for an upper and its flushes: of each file system its own, so that one which hangs holds up no other. */
@@ -69,14 +73,14 @@ export class Budget {
 		return pool;
 	}
 
-	#setLayers(count: number): void {
-		this.#layers = count;
+	#hold(descriptors: number): void {
+		this.#descriptorsHeld += descriptors;
 		this.descriptors.limit = this.#cachedDescriptors();
 	}
 
 	#cachedDescriptors(): number {
 		if (this.#descriptorsMax !== undefined) return this.#descriptorsMax;
-		const free = this.#descriptorLimit - this.#layers * DESCRIPTORS_PER_LAYER;
-		return Math.min(Math.max(Math.floor((free - DESCRIPTORS_RESERVED) / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX);
+		const free = this.#descriptorLimit - this.#descriptorsHeld - DESCRIPTORS_RESERVED;
+		return Math.min(Math.max(Math.floor(free / 2), DESCRIPTORS_MIN), DESCRIPTORS_MAX);
 	}
 }

@@ -25,7 +25,7 @@ export interface OpenedLayers {
 
 /** LayerError: a layer cannot be used, two overlap, or another server has the upper. */
 export function openLayers({ options, handles: { kind }, budget, keepsRights, keep, made }: Attempt): OpenedLayers {
-	keep(budget.openLayers(options.lowers.length + (options.dataLowers?.length ?? 0) + (options.upper === undefined ? 0 : 1)));
+	keep(budget.openLayers(options.lowers.length + (options.dataLowers?.length ?? 0), options.upper !== undefined));
 	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, kind);
 	const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 	const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));

@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { allocate } from "../linux/memory.ts";
+import { CallerCache } from "./caller.ts";
+import { Dispatcher, type ReplyChannel } from "./dispatcher.ts";
+import { DuplicateRequests } from "./duplicate-requests.ts";
+import { DEFAULT_RPC_LIMITS } from "./limits.ts";
+import type { Procedure, Program } from "./program.ts";
+import { ReplyWriter } from "./reply-writer.ts";
+import { encodeCall, xdr } from "./rpc-client.test-support.ts";
+import { SlabPool } from "./slab-pool.ts";
+
+/** A version whose only procedure answers with a number. */
+function program(number: number, version: number, answer: number): Program {
+	const procedure: Procedure = {
+		name: "ANSWER",
+		remembered: false,
+		run(_caller, _args, reply) {
+			reply.u32(answer);
+			return undefined;
+		},
+	};
+	return { number, name: `program ${number}`, versions: new Map([[version, [procedure]]]) };
+}
+
+function dispatcher(programs: readonly Program[]) {
+	const pool = new SlabPool(allocate, DEFAULT_RPC_LIMITS.replyBytesTotal);
+	const duplicates = new DuplicateRequests<ReplyChannel>(Date.now);
+	const callers = new CallerCache({ address: "10.0.0.1" });
+	const tried = new Dispatcher(programs, duplicates, new ReplyWriter(pool), callers.anonymous());
+	const channel: ReplyChannel = {
+		closed: false,
+		reply: new ReplyWriter(pool),
+		callers,
+		client: duplicates.connected("10.0.0.1"),
+		began() {},
+		ended() {},
+		flushSoon() {},
+		destroy() {},
+	};
+	return (number: number, version: number): string => {
+		const recordBytes = encodeCall({ xid: 9, program: number, version, procedure: 0 });
+		const recordView = new DataView(recordBytes.buffer, recordBytes.byteOffset, recordBytes.length);
+		tried.take(channel, { recordBytes, recordView, recordStart: 0, recordEnd: recordBytes.length });
+		return channel.reply.finishedRecord().subarray(4).toString("hex");
+	};
+}
+
+test("versions of one program may come from several rooms, and are told as one range", () => {
+	const call = dispatcher([program(1, 3, 33), program(2, 1, 21), program(1, 4, 44)]);
+	const accepted = (...words: number[]): string => xdr(9, 1, 0, 0, 0, ...words).toString("hex");
+	assert.equal(call(1, 3), accepted(0, 33));
+	assert.equal(call(1, 4), accepted(0, 44));
+	assert.equal(call(2, 1), accepted(0, 21));
+	for (const version of [2, 5]) assert.equal(call(1, version), accepted(2, 3, 4));
+	assert.equal(call(2, 3), accepted(2, 1, 1));
+	assert.equal(call(3, 3), accepted(1));
+});
+
+test("a version that two rooms give is a fault of ours", () => {
+	assert.throws(() => dispatcher([program(1, 3, 33), program(1, 3, 34)]), /Version 3 of the program program 1 is there twice/);
+});
