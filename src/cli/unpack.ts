@@ -20,18 +20,24 @@ Examples:
 
   holdfast unpack base.tar.gz app.tar.gz /srv/image
       Afterwards: holdfast serve --lower /srv/image/2 --lower /srv/image/1 --upper /srv/image/upper
+  docker save alpine:3 | holdfast unpack - /srv/image
   curl https://example.org/layer.tar.gz | holdfast unpack - /srv/image`;
 
 export function addUnpack(program: Command): void {
 	program
 		.command("unpack")
-		.description("Unpack the layers of a container image (OCI or docker), each to a directory of its own, as lowers for serve.")
-		.usage("[options] LAYER.tar... DIR")
+		.description("Unpack a container image (OCI or docker), or layers of one, each layer to a directory of its own, as lowers for serve.")
+		.usage("[options] IMAGE|LAYER.tar... DIR")
 		.argument(
 			"<layer-and-dir...>",
-			"tar archives, the base first as in an image's manifest, plain or compressed (gzip; zstd from Node.js 22.15 on), - for standard " +
-				"input; and last the folder in which each gets a directory",
+			"an image as docker save writes it, or an OCI layout, as an archive or a folder; or layers' tar archives, the base first as in an image's " +
+				"manifest; plain or compressed (gzip; zstd from Node.js 22.15 on), - for standard input; and last the folder in which each layer gets a directory",
 		)
+		.option(
+			"--image <name>",
+			"of an archive that holds several: a name as docker or podman knows it, or the beginning of a digest (sha256:...)",
+		)
+		.option("--platform <os/arch>", "of an image for several: linux/arm64, for instance (default: this machine's)")
 		.option("--fake-root", "for serve --fake-root, without privileges: owners, devices and whiteouts are kept in xattrs")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
@@ -41,12 +47,14 @@ export function addUnpack(program: Command): void {
 interface Options {
 	readonly fakeRoot?: boolean;
 	readonly json?: boolean;
+	readonly image?: string;
+	readonly platform?: string;
 }
 
 async function unpack(
 	archives: readonly string[],
 	directory: string,
-	{ fakeRoot: isFakeRoot = false, json = false }: Options,
+	{ fakeRoot: isFakeRoot = false, json = false, image: name, platform }: Options,
 ): Promise<void> {
 	if (archives.length === 0) throw new UserError("Name the layers' archives, from the base up, and last the folder to unpack to.", 2);
 	if (!isFakeRoot && process.getuid?.() !== 0) {
@@ -59,10 +67,15 @@ async function unpack(
 	const onSignal = () => abort.abort();
 	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
 	const line = new ProgressLine();
-	const progress = (archive: string, { entries, bytes }: Readonly<{ entries: number; bytes: number }>) =>
-		line.show(() => `${showPath(archive)}: ${entries} entries, ${Math.round(bytes / 2 ** 20)} MiB`);
 	try {
-		const layers = await unpackLayers({ archives, directory, isFakeRoot, progress, signal: abort.signal });
+		const layers = await unpackLayers({
+			archives,
+			directory,
+			isFakeRoot,
+			choice: { name, platform },
+			progress: (text) => line.show(text),
+			signal: abort.signal,
+		});
 		line.end();
 		print(layers, resolve(directory, "upper"), isFakeRoot, json);
 	} catch (error) {
@@ -88,8 +101,7 @@ function print(layers: readonly UnpackedLayer[], upper: string, isFakeRoot: bool
 		process.stdout.write(`${JSON.stringify({ lowers, upper, serve, layers })}\n`);
 		return;
 	}
-	for (const { archive, notes } of layers)
-		for (const note of notes) process.stderr.write(`holdfast: note: ${showPath(archive)}: ${note}\n`);
+	for (const { archive, notes } of layers) for (const note of notes) process.stderr.write(`holdfast: note: ${archive}: ${note}\n`);
 	process.stdout.write(`${lowers.map(showPath).join("\n")}\n${serve.map(quoteForShell).join(" ")}\n`);
 }
 

@@ -2,6 +2,7 @@
 
 import { closeSync, createReadStream, fstatSync, openSync, readSync } from "node:fs";
 import { addAbortSignal, pipeline, Readable } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import * as zlib from "node:zlib";
 import { type ByteSource, sourceOf } from "./byte-source.ts";
 import { UnpackError } from "./unpack-error.ts";
@@ -13,6 +14,8 @@ export interface Archive {
 	/** Bytes as they lie on disk; undefined of a pipe. */
 	readonly bytes: number | undefined;
 	readonly fd: number;
+	/** Of an image, perhaps. */
+	readonly isFolder: boolean;
 }
 
 /** The bytes of a tar archive, decompressed. What fails to be read is an UnpackError with the reason. */
@@ -50,7 +53,7 @@ const COMPRESSIONS: readonly Compression[] = [
 
 /** Opens what the user names; UnpackError with the reason. */
 export function openArchive(path: string): Archive {
-	if (path === "-") return { path, bytes: undefined, fd: STDIN };
+	if (path === "-") return { path, bytes: undefined, fd: STDIN, isFolder: false };
 	let fd: number;
 	try {
 		fd = openSync(path, "r");
@@ -59,11 +62,7 @@ export function openArchive(path: string): Archive {
 		throw new UnpackError(code === "ENOENT" ? "there is no such file" : `it cannot be opened (${code})`);
 	}
 	const stat = fstatSync(fd);
-	if (stat.isDirectory()) {
-		closeSync(fd);
-		throw new UnpackError("it is a directory; name the layer's tar archive");
-	}
-	return { path, bytes: stat.isFile() ? stat.size : undefined, fd };
+	return { path, bytes: stat.isFile() ? stat.size : undefined, fd, isFolder: stat.isDirectory() };
 }
 
 export function closeArchive(archive: Archive): void {
@@ -89,6 +88,8 @@ export async function* readRange(fd: number, start: number, end: number): AsyncG
 		if (length === 0) return;
 		yield chunk.subarray(0, length);
 		at += length;
+		// signals come in between
+		await nextTurn();
 	}
 }
 

@@ -9,28 +9,35 @@ import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { makeDirectory, RENAME, renameName } from "../linux/names.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { Stat, statAt } from "../linux/stat.ts";
-import { showName } from "../vfs/names.ts";
-import { type Archive, closeArchive, openArchive, readArchive } from "./archive-bytes.ts";
+import { type Archive, closeArchive, openArchive } from "./archive-bytes.ts";
+import type { ImageChoice } from "./image.ts";
 import { fakeRootForm, REAL_FORM } from "./layer-form.ts";
+import { inputsOf, type LayerInput, titleOf } from "./layer-inputs.ts";
 import { type LayerCounts, LayerWriter, type NoteKind } from "./layer-writer.ts";
 import { removeTree } from "./remove-tree.ts";
 import { readTar } from "./tar-reader.ts";
 import { EntryError, quoteName, UnpackError } from "./unpack-error.ts";
 
 export interface UnpackedLayer extends LayerCounts {
+	/** As it may be printed. */
 	readonly archive: string;
+	/** Of an image's layer: the digest of its tar archive. */
+	readonly diffId: string | null;
 	/** Absolute. */
 	readonly directory: string;
 	readonly notes: readonly string[];
 }
 
 export interface UnpackOptions {
-	/** From the base up; "-" is standard input. */
+	/** From the base up, a layer or an image each; "-" is standard input. */
 	readonly archives: readonly string[];
 	readonly directory: string;
 	/** For serve --fake-root: owners, devices and whiteouts are xattrs. */
 	readonly isFakeRoot?: boolean;
-	readonly progress: (archive: string, counts: Readonly<LayerCounts>) => void;
+	/** Of an image: which one, where there are several. */
+	readonly choice?: ImageChoice;
+	/** Asked often: the text says how far it is. */
+	readonly progress: (text: () => string) => void;
 	/** Aborted: everything goes again. */
 	readonly signal: AbortSignal;
 }
@@ -43,7 +50,8 @@ const NOTES: Readonly<Record<NoteKind, string>> = {
 	rootXattr: "extended attributes that only the superuser may set were left out",
 	linkOwner: "a symlink of somebody else, which counts as root's, for Linux lets nothing be noted beside it",
 	textAcl: "its ACL as text was left out; in layers ACLs are extended attributes",
-	image: "the archive seems to be a whole image; if so, take that apart first and unpack the layers that its manifest names",
+	image:
+		"the archive seems to be a whole image, and none that holdfast knows; if so, take it apart and unpack the layers that its manifest names",
 	hiddenLink: "a directory only because other names lie below it; it hides a symlink of a layer below",
 };
 /** While it is not whole. */
@@ -54,44 +62,73 @@ const UNFINISHED = ".part";
  * nothing is left of them. UnpackError has a whole sentence as its message.
  */
 export async function unpackLayers(options: UnpackOptions): Promise<UnpackedLayer[]> {
-	const { archives, signal } = options;
-	const directory = resolve(options.directory);
+	const { archives, signal, progress } = options;
 	setUmask(0);
 	raiseDescriptorLimit();
 	if (archives.filter((path) => path === "-").length > 1) throw new UnpackError("Cannot unpack standard input twice: name - only once.");
 	const opened: Archive[] = [];
-	const layers: UnpackedLayer[] = [];
+	const spooled: number[] = [];
 	let target: Target | null = null;
 	try {
 		for (const path of archives) opened.push(within(path, () => openArchive(path)));
-		target = new Target(directory, archives.length);
-		for (const archive of opened) layers.push(await unpackLayer(archive, target, options));
+		target = new Target(resolve(options.directory));
+		const inputs = await findInputs(opened, target.fd, (fd) => spooled.push(fd), options);
+		target.reserve(inputs.length);
+		const layers: UnpackedLayer[] = [];
+		for (const input of inputs) layers.push(await unpackLayer(input, target, options));
 		signal.throwIfAborted();
+		progress(() => "writing to disk");
 		target.publish();
 		return layers;
 	} catch (error) {
+		progress(() => "removing what was unpacked");
 		const left = target?.discard() ?? null;
 		const sentence = signal.aborted ? "Interrupted: nothing was unpacked." : error instanceof UnpackError ? error.message : null;
 		if (sentence === null) throw error;
 		throw new UnpackError(left === null ? sentence : `${sentence} ${left}`);
 	} finally {
 		target?.close();
+		for (const fd of spooled) close(fd);
 		for (const archive of opened) closeArchive(archive);
 	}
+}
+
+async function findInputs(
+	archives: readonly Archive[],
+	spoolTo: number,
+	closeLater: (fd: number) => void,
+	{ choice = {}, signal, progress }: UnpackOptions,
+): Promise<LayerInput[]> {
+	const step = (text: () => string) => {
+		signal.throwIfAborted();
+		progress(text);
+	};
+	const inputs: LayerInput[] = [];
+	for (const archive of archives) {
+		try {
+			inputs.push(...(await inputsOf(archive, { choice, spoolTo, closeLater, signal, step })));
+		} catch (error) {
+			throw sentenceOf(error, titleOf(archive), null);
+		}
+	}
+	const isChosen = choice.name !== undefined || choice.platform !== undefined;
+	if (isChosen && inputs.every(({ diffId }) => diffId === null)) {
+		throw new UnpackError("Cannot choose by --image or --platform: layers are given, and no image.");
+	}
+	return inputs;
 }
 
 function within<T>(archive: string, work: () => T): T {
 	try {
 		return work();
 	} catch (error) {
-		throw sentenceOf(error, archive, null);
+		throw sentenceOf(error, titleOf({ path: archive }), null);
 	}
 }
 
-/** What went wrong, as a sentence that names the archive and the entry. */
-function sentenceOf(error: unknown, path: string, current: Buffer | null): unknown {
+/** What went wrong, as a sentence that names the archive, as it may be printed, and the entry. */
+function sentenceOf(error: unknown, archive: string, current: Buffer | null): unknown {
 	if (!(error instanceof UnpackError)) return error;
-	const archive = path === "-" ? "standard input" : showName(Buffer.from(path));
 	if (!(error instanceof EntryError)) {
 		return new UnpackError(
 			`Cannot unpack ${archive}${current === null ? "" : `, in or after the entry ${quoteName(current)}`}: ${error.message}.`,
@@ -101,7 +138,7 @@ function sentenceOf(error: unknown, path: string, current: Buffer | null): unkno
 	return new UnpackError(`Cannot unpack the entry ${entry === null ? "" : `${quoteName(entry)} `}of ${archive}: ${error.message}.`);
 }
 
-async function unpackLayer(archive: Archive, target: Target, options: UnpackOptions): Promise<UnpackedLayer> {
+async function unpackLayer(input: LayerInput, target: Target, options: UnpackOptions): Promise<UnpackedLayer> {
 	const notes = new Map<NoteKind, { first: Buffer; count: number }>();
 	const note = (kind: NoteKind, name: Buffer) => {
 		const noted = notes.get(kind);
@@ -112,45 +149,51 @@ async function unpackLayer(archive: Archive, target: Target, options: UnpackOpti
 	const writer = new LayerWriter(fd, target.below(), options.isFakeRoot ? fakeRootForm() : REAL_FORM, note);
 	let current: Buffer | null = null;
 	try {
-		for await (const entry of readTar(await readArchive(archive, options.signal))) {
+		for await (const entry of readTar(await input.open())) {
 			options.signal.throwIfAborted();
 			current = entry.name;
 			await writer.add(entry);
-			options.progress(archive.path, writer.counts);
+			options.progress(() => `${input.title}: ${writer.counts.entries} entries, ${Math.round(writer.counts.bytes / 2 ** 20)} MiB`);
 		}
 		current = null;
+		input.check();
+		options.progress(() => `${input.title}: attributes of directories`);
 		writer.finish();
 	} catch (error) {
-		throw sentenceOf(error, archive.path, current);
+		throw sentenceOf(error, input.title, current);
 	} finally {
+		input.close();
 		writer.close();
 	}
 	const sentences = [...notes].map(
 		([kind, { first, count }]) => `${quoteName(first)}${count > 1 ? ` and ${count - 1} more` : ""}: ${NOTES[kind]}`,
 	);
-	return { archive: archive.path, directory, ...writer.counts, notes: sentences };
+	return { archive: input.title, diffId: input.diffId, directory, ...writer.counts, notes: sentences };
 }
 
 /** The folder that the layers come to lie in. */
 class Target {
 	readonly #path: string;
-	readonly #fd: number;
+	readonly fd: number;
 	readonly #isNew: boolean;
 	/** Descriptors of the layers' roots, from the base up. */
 	readonly #layers: number[] = [];
 	#published = 0;
 
-	constructor(path: string, count: number) {
+	constructor(path: string) {
 		this.#path = path;
 		this.#isNew = makeFolder(path);
-		this.#fd = openPath(path, O.rdonly | O.directory);
-		if (this.#fd < 0) throw new UnpackError(`Cannot open ${path}: ${errnoName(this.#fd)}.`);
+		this.fd = openPath(path, O.rdonly | O.directory);
+		if (this.fd < 0) throw new UnpackError(`Cannot open ${path}: ${errnoName(this.fd)}.`);
+	}
+
+	/** Refuses names that are taken. */
+	reserve(count: number): void {
 		for (let number = 1; number <= count; number++) {
 			for (const name of [`${number}`, `${number}${UNFINISHED}`]) {
-				if (statAt(this.#fd, name, new Stat()) === -ERRNO.ENOENT) continue;
-				close(this.#fd);
+				if (statAt(this.fd, name, new Stat()) === -ERRNO.ENOENT) continue;
 				throw new UnpackError(
-					`Cannot unpack to ${path}: it has a ${name} already, and nothing is overwritten. Remove that, or name another DIR.`,
+					`Cannot unpack to ${this.#path}: it has a ${name} already, and nothing is overwritten. Remove that, or name another DIR.`,
 				);
 			}
 		}
@@ -159,8 +202,8 @@ class Target {
 	addLayer(): { fd: number; directory: string } {
 		const number = this.#layers.length + 1;
 		const name = `${number}${UNFINISHED}`;
-		const status = makeDirectory(this.#fd, name, 0o755);
-		const fd = status < 0 ? status : openAt(this.#fd, name, O.rdonly | O.directory | O.nofollow);
+		const status = makeDirectory(this.fd, name, 0o755);
+		const fd = status < 0 ? status : openAt(this.fd, name, O.rdonly | O.directory | O.nofollow);
 		if (fd < 0) throw new UnpackError(`Cannot make ${join(this.#path, name)}: ${errnoName(fd)}.`);
 		this.#layers.push(fd);
 		return { fd, directory: join(this.#path, `${number}`) };
@@ -175,7 +218,7 @@ class Target {
 	publish(): void {
 		this.#sync();
 		for (let number = 1; number <= this.#layers.length; number++) {
-			const status = renameName(this.#fd, `${number}${UNFINISHED}`, this.#fd, `${number}`, RENAME.noReplace);
+			const status = renameName(this.fd, `${number}${UNFINISHED}`, this.fd, `${number}`, RENAME.noReplace);
 			if (status < 0) throw new UnpackError(`Cannot make ${join(this.#path, `${number}`)}: ${errnoName(status)}.`);
 			this.#published = number;
 		}
@@ -183,7 +226,7 @@ class Target {
 	}
 
 	#sync(): void {
-		const status = syncFileSystem(this.#fd);
+		const status = syncFileSystem(this.fd);
 		if (status < 0) throw new UnpackError(`Cannot write ${this.#path} to disk: ${errnoName(status)}.`);
 	}
 
@@ -191,7 +234,7 @@ class Target {
 	discard(): string | null {
 		for (let number = 1; number <= this.#layers.length; number++) {
 			const name = number <= this.#published ? `${number}` : `${number}${UNFINISHED}`;
-			const status = removeTree(this.#fd, Buffer.from(name));
+			const status = removeTree(this.fd, Buffer.from(name));
 			if (status < 0) return `Remove ${join(this.#path, name)} by hand: doing so failed (${errnoName(status)}).`;
 		}
 		try {
@@ -204,7 +247,7 @@ class Target {
 
 	close(): void {
 		for (const fd of this.#layers) close(fd);
-		close(this.#fd);
+		close(this.fd);
 	}
 }
 
