@@ -11,7 +11,7 @@ export const getattr: Nfs3Procedure = {
 	changes: false,
 	run(request, args, reply) {
 		const object = request.open(args.opaque(HANDLE_BYTES_MAX));
-		const attributes = request.overlay.getattr(object);
+		const attributes = request.overlay.getattr(object, false);
 		reply.u32(NFS3_OK);
 		writeAttributes(reply, request.served, attributes);
 	},

@@ -225,6 +225,8 @@ export class MemoryOverlay implements OverlayOperations {
 			rdevMinor: from.minor,
 			fileidHi: 0,
 			fileidLo: from.id,
+			changeHi: ctime.sec,
+			changeLo: ctime.nsec,
 		};
 	}
 

@@ -95,7 +95,7 @@ export class Nfs3Request {
 	attributes(object: OverlayObject | null): Attributes | null {
 		if (object === null) return null;
 		try {
-			return this.overlay.getattr(object);
+			return this.overlay.getattr(object, false);
 		} catch (error) {
 			if (error instanceof OverlayError || (error instanceof Pending && this.changed)) return null;
 			throw error;

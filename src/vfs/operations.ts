@@ -43,6 +43,12 @@ export interface Attributes {
 	readonly atime: Timespec;
 	readonly mtime: Timespec;
 	readonly ctime: Timespec;
+	/**
+	 * The change attribute (RFC 8881 section 5.8.1.4), unsigned: each change of the object that a client can see (data, attributes, extended ones, names of
+	 * a directory, links) makes it greater, over any restart. Now and then it grows without one.
+	 */
+	readonly changeHi: number;
+	readonly changeLo: number;
 }
 
 /** What a caller wants changed; what is absent stays. `now` is the server's clock. */
@@ -180,7 +186,8 @@ export interface OverlayOperations {
 
 	/** From wire bytes to the object: "badhandle" without any system call when the signature is wrong, "stale" when it is gone. */
 	decode(bytes: Uint8Array): OverlayObject;
-	getattr(object: OverlayObject): Attributes;
+	/** `withChange` false: for front ends that do not show the change attribute, which is 0 then; on coarse clocks it costs to give one out. */
+	getattr(object: OverlayObject, withChange?: boolean): Attributes;
 	/** With `guard`: "notsync" unless the object's ctime is exactly that. */
 	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard: Timespec | undefined, key: ChangeKey | null): void;
 	/** Null when there is no such name. */

@@ -16,6 +16,7 @@ import type { Offload } from "../threads/offload.ts";
 import type { Patience } from "../threads/patience.ts";
 import type { HeldObjects } from "../work/held-objects.ts";
 import type { RecordMap } from "../work/record-map.ts";
+import type { ChangeAttribute } from "./change-attribute.ts";
 
 /** The part of an export that can be written; OverlayError "rofs" where there is no upper. */
 export function writableOf(engine: Engine): Writable {
@@ -53,6 +54,7 @@ export interface Engine {
 	/** Of the change under way, and null between two. */
 	changeKey: ChangeKey | null;
 	readonly memory: Memory;
+	readonly changeAttribute: ChangeAttribute;
 	/** Null: whoever asks waits. */
 	patience: Patience | null;
 }

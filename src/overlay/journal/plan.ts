@@ -17,6 +17,7 @@ export interface PlanContext {
 	/** Of the change under way; null: nobody asks for it again. */
 	readonly changeKey: ChangeKey | null;
 	readonly memory: { changes: number; doubts: number };
+	readonly changeAttribute: { expect(node: Node): void };
 }
 
 /** The steps of one change, as they are put together, with the descriptors that are open for them. */
@@ -111,6 +112,7 @@ export class Plan implements Descriptors {
 
 	/** Makes the change that was asked for; `handle` is that of the object it makes. */
 	perform(handle: Buffer | null = null): void {
+		for (const node of this.#touched) this.#engine.changeAttribute.expect(node);
 		this.#run(this.#engine.changeKey, handle);
 	}
 

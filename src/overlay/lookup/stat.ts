@@ -5,6 +5,7 @@ import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { showTimes } from "../data/partials.ts";
+import { microsOf } from "../engine/change-attribute.ts";
 import { ATTRIBUTES_TICKS, type Engine, entryOf, NAMES_TICKS } from "../engine/engine.ts";
 import type { Node } from "../nodes/node.ts";
 
@@ -26,9 +27,16 @@ export function statOf(engine: Engine, node: Node): Stat {
 }
 
 /** Remembers attributes that were just read. */
-export function noteStat({ memory, partials }: Engine, node: Node, stat: Stat): void {
-	// a fill changes them behind the client's back
-	if (node.isUpper && partials !== null && partials.of(node) !== null) return;
+export function noteStat({ memory, partials, changeAttribute }: Engine, node: Node, stat: Stat): void {
+	if (node.isUpper) {
+		// a fill changes them behind the client's back
+		if (partials !== null && partials.of(node) !== null) return;
+		// it may have been given out before the object was evicted, or by another process
+		if (node.change < 0 && !node.isChanged) {
+			node.change = microsOf(stat);
+			node.changeEpoch = changeAttribute.epoch;
+		}
+	}
 	node.stat = stat;
 	node.statTime = memory.now;
 }
@@ -40,6 +48,15 @@ export function linkCount(engine: Engine, node: Node, stat: Stat): number {
 	if (node.isOrphan) return 0;
 	if (node.isUpper) return node.isIndexed ? Math.max(stat.nlink + node.nlinkDelta, 0) : stat.nlink;
 	return lowerLinks(engine, node, stat);
+}
+
+/**
+ * The microseconds of the change attribute, given out for good. All that ever changes of an object of a lower is that it loses names by records
+ * of ours, which its ctime does not tell.
+ */
+export function giveChange(engine: Engine, node: Node, stat: Stat): number {
+	if (node.isUpper) return engine.changeAttribute.give(node, stat);
+	return node.type === FileType.dir ? microsOf(stat) : microsOf(stat) + stat.nlink - linkCount(engine, node, stat);
 }
 
 /** Names left of a lower file. Only a file of several names can have a record. */

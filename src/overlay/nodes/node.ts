@@ -53,6 +53,14 @@ export class Node implements OverlayObject {
 	/** Attributes of `top`, and the moment (see Memory) at which they were read; null as soon as they may have changed. */
 	stat: Stat | null = null;
 	statTime = 0;
+	/** Of an object of upper, for its change attribute (see ChangeAttribute): microseconds last given out, or that may have been; -1: not known. */
+	change = -1;
+	/** The epoch that `change` is of; -1: none yet. */
+	changeEpoch = -1;
+	/** Changed by a client since the value was last given out. */
+	isChanged = false;
+	/** Undefined: not asked yet. */
+	ahead: Ahead | null | undefined = undefined;
 	/** The default ACL of an upper directory; undefined: not asked yet. */
 	defaultAcl: Buffer | null | undefined = undefined;
 	/** Where a listing remembers this object. */
@@ -84,6 +92,19 @@ export class Node implements OverlayObject {
 	get isUpper(): boolean {
 		return this.reals[0].layer.isUpper;
 	}
+}
+
+/** An object whose change attribute is ahead of its ctime, or will be if that does not move by a change. */
+export interface Ahead {
+	readonly real: Real;
+	/** Microseconds since 1970, as last given out. */
+	value: number;
+	/** What the record allows for. */
+	ceiling: number;
+	/** Changed since the value was given out: outlives the Node. */
+	isChanged: boolean;
+	/** In the record. */
+	readonly place: number;
 }
 
 /** Data on its way to upper: `temporary` is its name in work, `fd` the open file. */

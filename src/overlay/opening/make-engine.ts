@@ -10,6 +10,7 @@ import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { takeAbstractName } from "../../linux/unix-name.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { DataFiles } from "../data/data-files.ts";
+import { ChangeAttribute } from "../engine/change-attribute.ts";
 import { type Engine, ROOT_KEY } from "../engine/engine.ts";
 import { readRootMarks } from "../lookup/stack-search.ts";
 import { Node } from "../nodes/node.ts";
@@ -51,6 +52,7 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 		partials: null,
 		changeKey: null,
 		memory: { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 },
+		changeAttribute: new ChangeAttribute(rebasesOf(registry), descriptors),
 		patience: null,
 	};
 	const layersOfOurs = new Set([...stack, ...layers.dataLowers]);
@@ -78,6 +80,10 @@ function takeIdentity(upper: Layer, registry: Registry, ids: PortableUpper): voi
 		`Cannot serve the upper ${upper.path}: another process on this machine serves the same export, so one of the two is a copy of the other. ` +
 			"Stop that one first, or give this one an identity of its own with holdfast fork.",
 	);
+}
+
+function rebasesOf({ lowers }: Registry): number {
+	return lowers.reduce((sum, { rebases = 0 }) => sum + rebases, 0);
 }
 
 const ROOT_FILEID = 1;

@@ -103,6 +103,9 @@ function start({ options, handles, budget, keep }: Attempt, layers: OpenedLayers
 	const { writable } = engine;
 	const durability = writable === null || options.purpose === "inspect" ? null : new Durability(engine, writable, options.isSync);
 	if (durability !== null) startPartials(engine, durability, options, layers.paths, keep);
+	if (writable !== null && options.purpose === "serve") {
+		keep(engine.changeAttribute).begin(writable, layers.paths.folder, layers.paths.upper as string, engine.partials);
+	}
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits, budget.listings);
 	// only now: what is done before the first request waits for its answers
 	if (options.isPatient === true && options.purpose === "serve") {

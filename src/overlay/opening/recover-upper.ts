@@ -30,21 +30,24 @@ export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers
 		else writable.work.clean();
 	}
 	engine.held.load();
-	if (writable.ids !== null && handles.kind === "portable") relinkMoved(options, writable, layers, claim.isOld);
+	const hasMoved = writable.ids !== null && handles.kind === "portable" && relinkMoved(options, writable, layers, claim.isOld);
+	if (hasMoved || claim.adoption === "again") engine.changeAttribute.mayBeOlder = true;
 	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim.adoption);
 	upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	return adopted;
 }
 
-/** Upper and work may have been copied since they were served last. */
-function relinkMoved(options: OpenOptions, writable: Writable, { paths, lowers }: OpenedLayers, isOld: boolean): void {
-	if (options.purpose === "inspect") return;
-	if (isOld && isMoved(writable, paths.folder)) {
+/** Upper and work may have been copied since they were served last: says whether. */
+function relinkMoved(options: OpenOptions, writable: Writable, { paths, lowers }: OpenedLayers, isOld: boolean): boolean {
+	if (options.purpose === "inspect") return false;
+	const hasMoved = isOld && isMoved(writable, paths.folder);
+	if (hasMoved) {
 		const report = relink(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
 		options.onMoved?.(report);
 	}
 	notePlace(writable, paths.folder);
 	if (options.purpose === "serve") noteLowers(paths.folder, lowers);
+	return hasMoved;
 }
 
 function adopt(engine: Engine, writable: Writable, options: OpenOptions, paths: ExportPaths, adoption: Adoption): UpperReport {

@@ -10,7 +10,7 @@ import { dataOf } from "../data/data-files.ts";
 import { demand, inGroup, isSuperuser, MAY, permitted } from "../engine/access.ts";
 import { type Engine, writableOf } from "../engine/engine.ts";
 import { PROTECTION, refuseProtected } from "../engine/protection.ts";
-import { linkCount, statOf } from "../lookup/stat.ts";
+import { giveChange, linkCount, statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 
 /** Allocated space in units of 512 bytes; of a metacopy file that of its data. */
@@ -28,8 +28,10 @@ function allocatedBlocks(engine: Engine, node: Node, stat: Stat): number {
 
 const blocksStat = new Stat();
 
-export function attributesOf(engine: Engine, node: Node): Attributes {
+/** Without `withChange` the change attribute is not given out: nothing is remembered for it, and it says nothing. */
+export function attributesOf(engine: Engine, node: Node, withChange: boolean): Attributes {
 	const stat = statOf(engine, node);
+	const change = withChange ? giveChange(engine, node, stat) : 0;
 	return {
 		type: node.type,
 		mode: stat.mode & 0o7777,
@@ -46,6 +48,8 @@ export function attributesOf(engine: Engine, node: Node): Attributes {
 		atime: { sec: stat.atimeSec, nsec: stat.atimeNsec },
 		mtime: { sec: stat.mtimeSec, nsec: stat.mtimeNsec },
 		ctime: { sec: stat.ctimeSec, nsec: stat.ctimeNsec },
+		changeHi: withChange ? engine.changeAttribute.hi(node.isUpper, change) : 0,
+		changeLo: change >>> 0,
 	};
 }
 

@@ -97,8 +97,8 @@ export class Overlay implements OverlayOperations {
 		return this.#run(() => this.#find(bytes));
 	}
 
-	getattr(object: OverlayObject): Attributes {
-		return this.#run(() => attributesOf(this.engine, object as Node));
+	getattr(object: OverlayObject, withChange = true): Attributes {
+		return this.#run(() => attributesOf(this.engine, object as Node, withChange));
 	}
 
 	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec, key: ChangeKey | null = null): void {
@@ -182,6 +182,7 @@ export class Overlay implements OverlayOperations {
 			writableOf(this.engine).journal.endLastChangeOf(node.top.handle);
 			clearPrivilege(this.engine, node, stat, who);
 			const fd = this.engine.descriptors.data(node.top, true);
+			this.engine.changeAttribute.expect(node);
 			node.stat = null;
 			this.engine.memory.changes++;
 			for (let done = 0; done < data.length; ) {
@@ -441,7 +442,7 @@ export class Overlay implements OverlayOperations {
 			// nothing is left to be completed at the next start
 			if (this.#durability !== null) this.engine.writable?.journal.endLastChange();
 			await this.engine.partials?.close();
-			await this.#durability?.flush();
+			await this.engine.changeAttribute.end(async () => this.#durability?.flush());
 			await Promise.all([this.engine.offload.close(), this.engine.patience?.close()]);
 		} finally {
 			this.listings.close();
@@ -453,7 +454,9 @@ export class Overlay implements OverlayOperations {
 		// its descriptors' numbers may be others' by now
 		if (this.#isClosed) throw new OverlayError("stale", "This export is closed");
 		const { memory, nodes, descriptors } = this.engine;
-		memory.now = (memory.clock() / TICK_MS) | 0;
+		const now = (memory.clock() / TICK_MS) | 0;
+		if (now !== memory.now) this.engine.changeAttribute.checkClock();
+		memory.now = now;
 		nodes.trim(null);
 		descriptors.trim();
 	}

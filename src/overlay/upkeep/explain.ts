@@ -81,7 +81,7 @@ export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null)
 	if (known.signature !== "good") return known;
 	try {
 		const node = opened.overlay.decode(bytes);
-		const attributes = attributesOf(engine, node);
+		const attributes = attributesOf(engine, node, false);
 		const paths = await pathsOf(opened, node);
 		return {
 			...known,
@@ -113,7 +113,7 @@ async function pathsOf(opened: OpenedOverlay, node: Node): Promise<string[]> {
 	const { overlay } = opened;
 	const { engine } = overlay;
 	const paths: string[] = [];
-	const links = attributesOf(engine, node).nlink;
+	const links = attributesOf(engine, node, false).nlink;
 	const directories: { readonly handle: Buffer; readonly path: string }[] = [{ handle: rootNode(engine).handle, path: "" }];
 	while (directories.length > 0 && paths.length < links) {
 		const { handle, path } = directories.pop() as (typeof directories)[number];
