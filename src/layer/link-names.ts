@@ -8,7 +8,7 @@ import { Stat } from "../linux/stat.ts";
 import { LayerError } from "./layer-error.ts";
 import { namesInPath, pathBelow } from "./path-search.ts";
 import { HASH_BYTES, hashBelow, LOWER_ROOT } from "./portable-id.ts";
-import { listWhole, openToList, statListed, type WalkedTree } from "./whole-listing.ts";
+import { statListed, type WalkedTree, walkTree } from "./walk-tree.ts";
 
 /** S_IFDIR >> 12. */
 const DIRECTORY = 4;
@@ -76,29 +76,27 @@ export function noteLinkNames(
 	rmSync(aside, { recursive: true, force: true });
 	mkdirSync(aside, { recursive: true, mode: 0o700 });
 	const found = new Map<string, { readonly path: Buffer; readonly hash: Buffer }[]>();
-	const pending: { readonly path: Buffer; readonly hash: Buffer }[] = [{ path: Buffer.alloc(0), hash: LOWER_ROOT.bytes }];
 	const stat = new Stat();
-	let directories = 0;
-	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-		progress(++directories);
-		const fd = openToList(lower, at.path);
-		if (fd === null) continue;
-		for (const name of listWhole(lower, at.path, fd)) {
-			if (!statListed(lower, at.path, fd, name, stat)) continue;
+	walkTree(
+		lower,
+		LOWER_ROOT.bytes,
+		(directory, name) => {
+			if (!statListed(lower, directory.path, directory.fd, name, stat)) return null;
 			const isDirectory = stat.type === DIRECTORY;
-			if (!isDirectory && stat.nlink === 1) continue;
-			const path = pathBelow(at.path, name);
-			const place = { path, hash: hashBelow(at.hash, name) };
-			if (isDirectory) pending.push(place);
-			else if (path.length <= PATH_BYTES_MAX) {
+			if (!isDirectory && stat.nlink === 1) return null;
+			const path = pathBelow(directory.path, name);
+			const hash = hashBelow(directory.state, name);
+			if (isDirectory) return hash;
+			if (path.length <= PATH_BYTES_MAX) {
 				const key = `${stat.devMajor}:${stat.devMinor}:${stat.inoHi}:${stat.inoLo}`;
 				const places = found.get(key);
-				if (places === undefined) found.set(key, [place]);
-				else places.push(place);
+				if (places === undefined) found.set(key, [{ path, hash }]);
+				else places.push({ path, hash });
 			}
-		}
-		close(fd);
-	}
+			return null;
+		},
+		progress,
+	);
 	const list = openPath(aside, O.rdonly | O.directory);
 	let files = 0;
 	for (const places of found.values()) {

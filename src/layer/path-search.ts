@@ -44,8 +44,8 @@ export function pathBelow(directory: Buffer, name: Buffer): Buffer {
 
 /** Opens a directory below a root to list it, by a path of any length. A descriptor, or the negated error number. */
 export function openDirectoryIn(root: number, path: Buffer): number {
-	if (path.length === 0) return openAt(root, ".", O.rdonly | O.directory);
 	const flags = O.rdonly | O.directory | O.nofollow | O.noatime;
+	if (path.length === 0) return openAt(root, ".", flags & ~O.nofollow);
 	return path.length > PATH_BYTES_MAX ? openNames(root, namesInPath(path), flags) : openInTree(root, path, flags);
 }
 

@@ -1,6 +1,6 @@
 // Gives every object of an upper the portable id that it lacks.
 
-import { namesOf } from "../../linux/directory.ts";
+import { walkTree } from "../../layer/walk-tree.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
@@ -30,30 +30,25 @@ export function giveIds(writable: Writable, progress: (directories: number) => v
 		must(ids.place(id, above, name), "Cannot note where a directory is");
 		return id;
 	};
-	const pending: { readonly fd: number; readonly id: FileHandle }[] = [
-		{ fd: must(openAt(layer.root, ".", O.rdonly | O.directory | O.noatime), "Cannot open upper"), id: layer.rootHandle },
-	];
-	let directories = 0;
-	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-		progress(++directories);
-		const { id } = at;
-		const fd = at.fd >= 0 ? at.fd : must(ids.open(id, O.rdonly | O.directory | O.noatime), "Cannot open a directory of upper");
-		for (const name of must(namesOf(fd), "Cannot read a directory of upper")) {
-			const child = must(openAt(fd, name, O.path | O.nofollow), "Cannot open an object of upper");
-			must(fstat(child, stat), "Cannot read an object of upper");
-			if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) {
-				close(child);
-				continue;
-			}
-			if (stat.type === FileType.dir) pending.push({ fd: -1, id: place(child, id, name) });
-			else if (typeof ids.of(child) === "number") {
+	walkTree(
+		layer,
+		layer.rootHandle,
+		(directory, name): FileHandle | null => {
+			const child = must(openAt(directory.fd, name, O.path | O.nofollow), "Cannot open an object of upper");
+			try {
+				must(fstat(child, stat), "Cannot read an object of upper");
+				if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) return null;
+				if (stat.type === FileType.dir) return place(child, directory.state, name);
+				if (typeof ids.of(child) !== "number") return null;
 				giveOwnerAccess(writable, child, stat);
 				must(ids.assign(child, ids.newId(false)), "Cannot give an object its id");
+				return null;
+			} finally {
+				close(child);
 			}
-			close(child);
-		}
-		close(fd);
-	}
+		},
+		progress,
+	);
 }
 
 /** What an ordinary user may not mark as it is. */

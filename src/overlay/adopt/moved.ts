@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { keyOf, lookOf, type PortableUpper } from "../../layer/portable-upper.ts";
-import { namesOf } from "../../linux/directory.ts";
+import { walkTree } from "../../layer/walk-tree.ts";
 import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
 import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
@@ -60,32 +60,35 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 	const stat = new Stat();
 	const lost: Lost[] = [];
 	const known = new Set<string>();
-	const pending: { readonly id: FileHandle; readonly path: string }[] = [{ id: layer.rootHandle, path: "" }];
-	let directories = 0;
-	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-		progress(++directories);
-		const fd = must(ids.open(at.id, O.rdonly | O.directory | O.noatime), "Cannot open a directory of upper");
-		for (const name of must(namesOf(fd), "Cannot read a directory of upper")) {
+	const root = { id: layer.rootHandle, path: "" };
+	walkTree(
+		layer,
+		root,
+		({ fd, state: above }, name): typeof root | null => {
 			const child = must(openAt(fd, name, O.path | O.nofollow), "Cannot open an object of upper");
-			must(fstat(child, stat), "Cannot read an object of upper");
-			const path = `${at.path}/${name.toString()}`;
-			const isWhiteout = isWhiteoutInode(child, stat, layer.xattr.whiteout);
-			if (stat.type === FileType.dir) {
-				const id = ids.of(child);
-				if (typeof id === "number") report.lost.push(path);
-				else pending.push({ id, path });
-			} else if (!isWhiteout) {
+			try {
+				must(fstat(child, stat), "Cannot read an object of upper");
+				const path = `${above.path}/${name.toString()}`;
+				if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) return null;
+				if (stat.type === FileType.dir) {
+					const id = ids.of(child);
+					if (typeof id !== "number") return { id, path };
+					report.lost.push(path);
+					return null;
+				}
 				report.objects++;
 				const outcome = ids.linkAgain(child);
 				if (outcome === "linked") report.linked++;
-				if (outcome === "lost") lost.push({ above: at.id, name, path, look: lookOf(child, stat) });
+				if (outcome === "lost") lost.push({ above: above.id, name, path, look: lookOf(child, stat) });
 				else linkEntry(writable, child, stat);
 				if (outcome === "kept" && stat.type !== FileType.reg) known.add(keyOf(ids.of(child) as FileHandle));
+				return null;
+			} finally {
+				close(child);
 			}
-			close(child);
-		}
-		close(fd);
-	}
+		},
+		progress,
+	);
 	if (lost.length > 0) findLost(writable, ids, lost, ids.others(known), report);
 	return report;
 }

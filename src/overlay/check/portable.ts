@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
+import { walkTree } from "../../layer/walk-tree.ts";
 import { namesOf } from "../../linux/directory.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
@@ -141,32 +142,36 @@ class PortableCheck {
 	#walk(): void {
 		const { whiteout, origin } = this.#upper.xattr;
 		const stat = new Stat();
-		const pending: { readonly fd: number; readonly id: FileHandle; readonly path: string }[] = [
-			{ fd: must(openAt(this.#upper.root, ".", O.rdonly | O.directory | O.noatime), "Cannot open upper"), id: UPPER_ROOT, path: "upper" },
-		];
-		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-			this.#options.progress?.("upper", ++this.counts.directories);
-			for (const name of must(namesOf(at.fd), `Cannot read ${at.path}`)) {
-				const fd = openListed(at.fd, name, O.path, at.path);
-				if (fd === null) continue;
-				fstat(fd, stat);
-				const path = `${at.path}/${showName(name)}`;
-				if (isWhiteoutInode(fd, stat, whiteout)) this.counts.whiteouts++;
-				else {
+		const { root, path } = this.#upper;
+		walkTree(
+			{ root, path, isUpper: true, mayChange: true },
+			UPPER_ROOT,
+			(directory, name): FileHandle | null => {
+				const above = directory.path.length === 0 ? "upper" : `upper/${showName(directory.path)}`;
+				const fd = openListed(directory.fd, name, above);
+				if (fd === null) return null;
+				try {
+					fstat(fd, stat);
+					if (isWhiteoutInode(fd, stat, whiteout)) {
+						this.counts.whiteouts++;
+						return null;
+					}
 					const isDirectory = stat.type === FileType.dir;
 					if (!isDirectory) this.counts.files++;
 					if (typeof getXattr(fd, origin) !== "number") this.counts.copiedUp++;
+					const path = `${above}/${showName(name)}`;
 					const id = this.#examine(fd, path);
-					if (isDirectory && id !== null) this.#examinePlace(fd, id, at.id, name, path);
-					if (isDirectory) {
-						const list = openListed(at.fd, name, O.rdonly | O.directory | O.noatime, at.path);
-						if (list !== null) pending.push({ fd: list, id: id ?? UPPER_ROOT, path });
-					}
+					if (isDirectory && id !== null) this.#examinePlace(fd, id, directory.state, name, path);
+					return isDirectory ? (id ?? UPPER_ROOT) : null;
+				} finally {
+					close(fd);
 				}
-				close(fd);
-			}
-			close(at.fd);
-		}
+			},
+			(directories) => {
+				this.counts.directories = directories;
+				this.#options.progress?.("upper", directories);
+			},
+		);
 	}
 
 	/** The id of an object of upper, or null. */
@@ -236,7 +241,7 @@ class PortableCheck {
 				this.#add("error", "index-foreign", shown, "The entry is named for an object of none of these lowers.");
 				continue;
 			}
-			const fd = openListed(folder, name, O.path, "work/holdfast/index");
+			const fd = openListed(folder, name, "work/holdfast/index");
 			if (fd === null) continue;
 			fstat(fd, stat);
 			if (isWhiteoutInode(fd, stat, whiteout)) this.counts.tombstones++;
@@ -259,7 +264,7 @@ class PortableCheck {
 }
 
 /** Opens a name that was listed in `path`; null: a server that runs has removed it meanwhile. */
-function openListed(directory: number, name: Buffer, flags: number, path: string): number | null {
-	const fd = openAt(directory, name, flags | O.nofollow);
+function openListed(directory: number, name: Buffer, path: string): number | null {
+	const fd = openAt(directory, name, O.path | O.nofollow);
 	return fd === -ERRNO.ENOENT ? null : must(fd, `Cannot open ${path}/${showName(name)}`);
 }

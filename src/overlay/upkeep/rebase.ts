@@ -9,7 +9,7 @@ import { hasLinkNames, LinkNames, noteLinkNames } from "../../layer/link-names.t
 import { openInTree, pathBelow, SEPARATOR } from "../../layer/path-search.ts";
 import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../../layer/portable-id.ts";
 import { RebaseRows } from "../../layer/rebase-rows.ts";
-import { listWhole, openToList, statListed } from "../../layer/whole-listing.ts";
+import { listWhole, openToList, statListed, walkTree } from "../../layer/walk-tree.ts";
 import { readInto } from "../../linux/data.ts";
 import { errnoName } from "../../linux/errno.ts";
 import { allocate } from "../../linux/memory.ts";
@@ -285,33 +285,30 @@ class Comparison {
 	#hidersIn(upper: Layer): Hiders {
 		const hiders: Hiders = { copies: new Map(), objects: new Map(), directories: new Map(), ends: new Map(), moved: new Set() };
 		const { xattr } = upper;
-		// `below`: by what path its content goes on in lowers
-		const pending: { readonly path: Buffer; readonly below: Buffer | null }[] = [{ path: EMPTY, below: EMPTY }];
 		const stat = new Stat();
-		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-			const fd = openToList(upper, at.path);
-			if (fd === null) continue;
-			for (const name of listWhole(upper, at.path, fd)) {
-				const path = pathBelow(at.path, name);
-				const child = openAt(fd, name, O.path | O.nofollow);
-				if (child < 0) throw new LayerError(`Cannot open ${upper.path}/${showName(path)}: ${errnoName(child)}.`);
+		// `below`: by what path the content of a directory goes on in lowers
+		walkTree(upper, { below: EMPTY as Buffer | null }, (directory, name) => {
+			const { below } = directory.state;
+			const path = pathBelow(directory.path, name);
+			const child = openAt(directory.fd, name, O.path | O.nofollow);
+			if (child < 0) throw new LayerError(`Cannot open ${upper.path}/${showName(path)}: ${errnoName(child)}.`);
+			try {
 				fstat(child, stat);
-				const place = at.below === null ? null : pathBelow(at.below, name);
+				const place = below === null ? null : pathBelow(below, name);
 				const shown = `/${path.toString()}`;
-				if (stat.type === FileType.dir) pending.push({ path, below: noteDirectory(hiders, upper, child, shown, at.below, place) });
-				else {
-					if (place !== null) hiders.objects.set(place.toString("latin1"), shown);
-					const origin = getXattr(child, xattr.origin);
-					for (const uuid of this.#homeUuids) {
-						if (uuid === undefined || typeof origin === "number") continue;
-						const id = decodeRecord(origin, Buffer.from(uuid, "hex"));
-						if (id !== null) hiders.copies.set(`${uuid}:${id.bytes.toString("latin1", 0, HASH_BYTES)}`, shown);
-					}
+				if (stat.type === FileType.dir) return { below: noteDirectory(hiders, upper, child, shown, below, place) };
+				if (place !== null) hiders.objects.set(place.toString("latin1"), shown);
+				const origin = getXattr(child, xattr.origin);
+				for (const uuid of this.#homeUuids) {
+					if (uuid === undefined || typeof origin === "number") continue;
+					const id = decodeRecord(origin, Buffer.from(uuid, "hex"));
+					if (id !== null) hiders.copies.set(`${uuid}:${id.bytes.toString("latin1", 0, HASH_BYTES)}`, shown);
 				}
+				return null;
+			} finally {
 				close(child);
 			}
-			close(fd);
-		}
+		});
 		return hiders;
 	}
 

@@ -8,7 +8,7 @@ import { pathBelow } from "../../layer/path-search.ts";
 import { checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../../layer/portable-id.ts";
 import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
 import { ReboundWriter } from "../../layer/rebound-rows.ts";
-import { listWhole, openToList, statListed } from "../../layer/whole-listing.ts";
+import { statListed, walkTree } from "../../layer/walk-tree.ts";
 import { namesOf } from "../../linux/directory.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { type FileHandle, handleAt, handleOf } from "../../linux/file-handle.ts";
@@ -90,28 +90,20 @@ export async function rebind(
 }
 
 function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress: () => void): void {
-	const pending: { readonly path: Buffer; readonly hash: Buffer }[] = [
-		{ path: Buffer.alloc(0), hash: LOWER_ROOT.bytes.subarray(0, HASH_BYTES) },
-	];
 	const stat = new Stat();
-	for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-		const fd = openToList(layer, at.path);
-		if (fd === null) continue;
-		for (const name of listWhole(layer, at.path, fd)) {
-			const handle = statListed(layer, at.path, fd, name, stat) ? handleAt(fd, name) : -ERRNO.ENOENT;
-			// what has no handle had none before either
-			if (typeof handle === "number") continue;
-			const path = pathBelow(at.path, name);
-			const hash = hashBelow(at.hash, name);
-			const isForeign = !stat.sameDevice(layer.rootStat);
-			const { nlink, inoHi, inoLo } = stat;
-			const birth = { space: isForeign ? 0 : layer.space, inoHi, inoLo };
-			writer.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, birth, path });
-			progress();
-			if (stat.type === FileType.dir && !isForeign) pending.push({ path, hash });
-		}
-		close(fd);
-	}
+	walkTree(layer, LOWER_ROOT.bytes.subarray(0, HASH_BYTES), (directory, name) => {
+		const handle = statListed(layer, directory.path, directory.fd, name, stat) ? handleAt(directory.fd, name) : -ERRNO.ENOENT;
+		// what has no handle had none before either
+		if (typeof handle === "number") return null;
+		const path = pathBelow(directory.path, name);
+		const hash = hashBelow(directory.state, name);
+		const isForeign = !stat.sameDevice(layer.rootStat);
+		const { nlink, inoHi, inoLo } = stat;
+		const birth = { space: isForeign ? 0 : layer.space, inoHi, inoLo };
+		writer.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, birth, path });
+		progress();
+		return stat.type === FileType.dir && !isForeign ? hash : null;
+	});
 }
 
 /** Every inode of upper keeps its kernel handle as its id. The number of them. */
@@ -131,27 +123,22 @@ function noteUpper(engine: Engine, writable: Writable): number {
 		count++;
 	};
 	try {
-		const pending: { readonly fd: number; readonly id: FileHandle }[] = [
-			{ fd: open(layer.root, ".", O.rdonly | O.directory), id: UPPER_ROOT },
-		];
-		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-			for (const name of must(namesOf(at.fd), `Cannot read a directory of ${layer.path}`)) {
-				const fd = open(at.fd, name, O.path | O.nofollow);
+		walkTree(layer, UPPER_ROOT, (directory, name): FileHandle | null => {
+			const fd = open(directory.fd, name, O.path | O.nofollow);
+			try {
 				fstat(fd, stat);
 				const handle = handleOf(fd);
-				if (typeof handle !== "number" && !isWhiteoutInode(fd, stat, engine.xattr.whiteout)) {
-					const isDirectory = stat.type === FileType.dir;
-					adopt(fd, handle, isDirectory);
-					if (isDirectory) {
-						const status = ids.place(handle, at.id, name);
-						if (status < 0) throw new LayerError(`Cannot note where a directory of ${layer.path} is: ${errnoName(status)}.`);
-						pending.unshift({ fd: open(at.fd, name, O.rdonly | O.directory | O.nofollow | O.noatime), id: handle });
-					}
-				}
+				if (typeof handle === "number" || isWhiteoutInode(fd, stat, engine.xattr.whiteout)) return null;
+				const isDirectory = stat.type === FileType.dir;
+				adopt(fd, handle, isDirectory);
+				if (!isDirectory) return null;
+				const status = ids.place(handle, directory.state, name);
+				if (status < 0) throw new LayerError(`Cannot note where a directory of ${layer.path} is: ${errnoName(status)}.`);
+				return handle;
+			} finally {
 				close(fd);
 			}
-			close(at.fd);
-		}
+		});
 		// files that were copied up through a handle alone
 		for (const name of must(namesOf(index.fd), "Cannot read the index")) {
 			const fd = open(index.fd, name, O.path | O.nofollow);
