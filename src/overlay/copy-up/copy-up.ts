@@ -36,7 +36,6 @@ import { startCopy } from "./copy-job.ts";
 /**
  * Makes the object lie in upper, with all directories above it, and changes nothing that a client sees. Built in work and published
  * at once, first in the index and then under its name. Data is copied and flushed off the main thread: Pending until it is there.
- *
  */
 export function ensureUpper(engine: Engine, node: Node): void {
 	if (!node.isUpper) copyUp(engine, node, null);

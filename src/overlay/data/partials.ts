@@ -24,7 +24,7 @@ import { type DataContext, dataOfReal, isMetacopy, unmarkMetacopy } from "./data
 import { dropKeptCapability, keepCapability, restoreCapability } from "./kept-capability.ts";
 import { emptyBits, type Flight, PartialFile } from "./partial-file.ts";
 
-/** How large files are copied up: see `partials.ts`. */
+/** How large files are copied up. */
 export interface PartialLimits {
 	/** Smaller files are copied whole before the first write is answered. */
 	readonly bytesMin: number;
@@ -34,17 +34,17 @@ export interface PartialLimits {
 	readonly fills: boolean;
 }
 
-/** What clients see of the times of a partial file is not what its fill makes of them. */
-export function showTimes(partials: Partials, node: Node, stat: Stat): void {
-	const file = partials.of(node);
-	if (file !== null) partials.showTimes(file, stat);
-}
-
 export const PARTIAL_LIMITS: PartialLimits = {
 	bytesMin: 1024 * 1024,
 	granuleBytes: 64 * 1024,
 	fills: true,
 };
+
+/** Clients see the times of their own last change of a partial file, and not what its fill makes of them. */
+export function showTimes(partials: Partials, node: Node, stat: Stat): void {
+	const file = partials.of(node);
+	if (file !== null) partials.showTimes(file, stat);
+}
 
 /** Copied at a time in the background: a request that needs a part of it waits for the rest too. */
 const CHUNK_BYTES = 4 * 1024 * 1024;

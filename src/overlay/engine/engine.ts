@@ -74,9 +74,11 @@ export interface Memory {
 	doubts: number;
 }
 
-/** How long attributes of real objects are remembered, and what names lead to: a name of something that was removed from its lower is found out by its attributes. */
+/** Step of the clock that `Memory.now` counts. */
 export const TICK_MS = 64;
+/** How long attributes of real objects in lowers are remembered. */
 export const ATTRIBUTES_TICKS = 3000 / TICK_MS;
+/** How long the attributes of upper are remembered, and what names lead to: something that was removed from its lower is found out by its attributes. */
 export const NAMES_TICKS = 30_000 / TICK_MS;
 
 export interface Home {

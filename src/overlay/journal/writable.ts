@@ -3,7 +3,7 @@
 import type { UpperState } from "../work/upper-state.ts";
 import type { Journal } from "./journal.ts";
 
-/** The same with the journal, through which alone it is changed. */
+/** An upper with its journal, through which alone it is changed. */
 export interface Writable extends UpperState {
 	readonly journal: Journal;
 }
