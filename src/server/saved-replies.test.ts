@@ -42,7 +42,7 @@ test("replies are found again at the same addresses, in any order, and at no oth
 	assert.deepEqual(known(state, HERE, []), [1], "whatever is exported there");
 });
 
-test("replies that lie with an export are read, with those of the server, until the next save", (t) => {
+test("replies that lie with an export are read too, until the next save", (t) => {
 	const made = scratch(t);
 	const [state, exports] = [made.folder("state"), [exported(made, "a"), exported(made, "b")]];
 	const old = join(exports[1].folder, "replies");

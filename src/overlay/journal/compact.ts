@@ -196,6 +196,16 @@ function putObject(value: Record<string, unknown>): void {
 	bytes[countAt] = count;
 }
 
+function objectOf(count: number, takeKey: () => unknown, takeValue: () => unknown): Record<string, unknown> {
+	const fields: [string, unknown][] = [];
+	for (let i = 0; i < count; i++) {
+		const key = takeKey();
+		if (typeof key !== "string") throw new RangeError("A key is no string");
+		fields.push([key, takeValue()]);
+	}
+	return Object.fromEntries(fields);
+}
+
 /** What was encoded. Throws RangeError where the bytes are not that. */
 export function decodeCompact(from: Buffer, start: number): unknown {
 	let next = start;
@@ -253,16 +263,8 @@ export function decodeCompact(from: Buffer, start: number): unknown {
 			case TAG.array:
 				return Array.from({ length: tag === TAG.array ? length() : shortLength() }, take);
 			case TAG.record:
-			case TAG.object: {
-				const count = from.readUInt8(next++);
-				const fields: [string, unknown][] = [];
-				for (let i = 0; i < count; i++) {
-					const key = tag === TAG.record ? word() : take();
-					if (typeof key !== "string") throw new RangeError("A key is no string");
-					fields.push([key, take()]);
-				}
-				return Object.fromEntries(fields);
-			}
+			case TAG.object:
+				return objectOf(from.readUInt8(next++), tag === TAG.record ? word : take, take);
 			default:
 				throw new RangeError(`There is no tag ${tag}`);
 		}

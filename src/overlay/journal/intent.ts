@@ -206,7 +206,7 @@ function writeAt(file: number, bytes: Uint8Array, position: number): void {
 	}
 }
 
-/** How an intent says what it is a change of: the owner, the number of the change, and those of the request. */
+/** How an intent names its change: the owner, the number of the change, and the numbers of the request. */
 type WrittenKey = readonly [string, ...number[]];
 
 /** The same as it was written once, when a request made one change. */

@@ -84,9 +84,10 @@ const COMMANDS: Readonly<Record<string, (base: string) => Stage | Promise<Stage>
 		const moved = { upper: join(base, "moved/upper"), work: join(base, "moved/work") };
 		mkdirSync(join(base, "moved"));
 		for (const which of ["upper", "work"] as const) execFileSync("cp", ["-a", layers[which], moved[which]]);
+		// of the run that has found it: what a start has put right it does not tell again
+		let report: MoveReport | null = null;
 		return {
 			async run() {
-				let report: MoveReport | null = null;
 				await openOverlay({
 					...layers,
 					...moved,
