@@ -10,6 +10,9 @@ export const DEFAULT_SECONDS = 10;
 const BUDGETS = {
 	"test/layers/unpack.test.ts": { sample: 25 },
 	"test/layers/unpack-image.test.ts": { sample: 20 },
+	"test/clients/copy-up-everything.test.ts": { sample: 0, all: 70 },
+	"test/clients/linux-client-kill.test.ts": { sample: 0, all: 90 },
+	"test/commands/fresh-clone.test.ts": { sample: 0, all: 30 },
 };
 
 /** Seconds that `file` may take in a part, "sample" or "all"; 0: it is not in that part. */

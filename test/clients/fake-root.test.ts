@@ -7,7 +7,7 @@ import { giveTo } from "../support/held-tree.ts";
 import { plant } from "../support/lower-tree.ts";
 import { FileType3, type Nfs3Client, ok, refused, statusName } from "../support/nfs3-client.ts";
 import { assertSame, assertSameFind, describe, plantOddities, plantRealFiles, type Tree } from "../support/real-image.ts";
-import { full, needs } from "../support/requirements.ts";
+import { full, needs, onlyInAll } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { ordinaryUser, runHoldfast, startServer } from "../support/server-process.ts";
 import { readXattrs } from "../support/tree-snapshot.ts";
@@ -262,7 +262,7 @@ function withoutXattrs(tree: Tree): Tree {
 }
 
 test(`cp -a of an image of ${files} files by the Linux client into a --fake-root export, and tar back out, is the identity`, {
-	skip: skip || needs("vm", "setfacl", "setfattr"),
+	skip: skip || onlyInAll || needs("vm", "setfacl", "setfattr"),
 }, async (t) => {
 	const made = scratch(t);
 	const memory = made.mount("tmpfs", "memory", 1600);

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { newRepository } from "../support/git-repository.ts";
 import { noise, plant, plantMany } from "../support/lower-tree.ts";
 import { FileType3 } from "../support/nfs3-client.ts";
-import { needs, repository, volume } from "../support/requirements.ts";
+import { needs, repository, sampled, volume } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
@@ -139,7 +139,7 @@ const groups: [name: string, workloads: string[], args: string[]][] = [
 	["make, rm -rf and many small files", ["make_project", "remove_tree", "small_files"], ["--async"]],
 ];
 
-for (const [name, workloads, args] of groups) {
+for (const [name, workloads, args] of sampled(groups, 1)) {
 	test(`Linux NFSv3 client: ${name}, over restarts of the server`, { skip }, async (t) => {
 		const made = scratch(t);
 		const lower = made.folder("lower");

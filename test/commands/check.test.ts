@@ -33,7 +33,7 @@ import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { release } from "../../src/overlay/upkeep/release.ts";
 import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
 import { plant } from "../support/lower-tree.ts";
-import { needs, repository } from "../support/requirements.ts";
+import { needs, repository, sampled } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, runHoldfast, startServer } from "../support/server-process.ts";
 
@@ -799,7 +799,7 @@ test("each kind of finding has its damage here, and is told of in docs/check.md"
 	}
 });
 
-for (const { name, make, finds, leaves = [], after, isNotForKernel } of DAMAGES) {
+for (const { name, make, finds, leaves = [], after, isNotForKernel } of sampled(DAMAGES, 12)) {
 	test(`found, repaired where it can be, and no data lost: ${name}`, { skip }, async (t) => {
 		const layers = layersOn(t);
 		await used(layers);
@@ -872,7 +872,10 @@ test("an upper of ours, one that was released, and one that the kernel then chan
 	}
 });
 
-for (const options of ["index=off,redirect_dir=on", "index=on,redirect_dir=on", "index=on,nfs_export=on,redirect_dir=on", "metacopy=on"]) {
+for (const options of sampled(
+	["index=off,redirect_dir=on", "index=on,redirect_dir=on", "index=on,nfs_export=on,redirect_dir=on", "metacopy=on"],
+	1,
+)) {
 	test(`an upper of the kernel's that was never ours (${options}) has no findings`, { skip }, (t) => {
 		const layers = layersOn(t);
 		mkdirSync(layers.upper);
@@ -1060,7 +1063,7 @@ test("a change that a kill has interrupted is told, completed by a repair, and l
 	assert.ok(stops > 1, "some of the stops were in the middle of a change");
 });
 
-for (const kind of ["xfs", "btrfs", "tmpfs"] as const) {
+for (const kind of sampled(["xfs", "btrfs", "tmpfs"] as const, 1)) {
 	test(`damage is found and repaired on ${kind} too`, { skip: skip || cannotMount(kind) }, async (t) => {
 		const layers = layersOn(t, kind);
 		await used(layers);

@@ -307,12 +307,15 @@ async function changeByHandle(it: HeldTree, how: Ending): Promise<void> {
 	await it.check("after changes by handles from cold", how);
 }
 
-for (const [depth, fileSystem] of [
-	[12, "root"],
-	[18, "xfs"],
-	// longer than an xattr of ext4
-	[18, "ext4"],
-] as const) {
+for (const [depth, fileSystem] of sampled(
+	[
+		[12, "root"],
+		[18, "xfs"],
+		// longer than an xattr of ext4
+		[18, "ext4"],
+	] as const,
+	1,
+)) {
 	test(`a directory below ${depth} names of 255 bytes moves on ${fileSystem}, with a redirect of ${depth * 256} bytes: handles hold`, {
 		skip: skip || needs("perl") || cannotMount(fileSystem),
 	}, async (t) => {

@@ -24,7 +24,7 @@ import { changeKeys, withNewestSigning, withoutKey } from "../../src/overlay/upk
 import { OverlayError } from "../../src/vfs/errors.ts";
 import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
 import { plant } from "../support/lower-tree.ts";
-import { needs } from "../support/requirements.ts";
+import { needs, sampled } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "../support/scratch.ts";
 
 /**
@@ -34,7 +34,7 @@ import { cannotMount, type FileSystem, type Scratch, scratch } from "../support/
 
 const skip = needs("root");
 const ROOT = { uid: 0, gid: 0, gids: [] };
-const fileSystems: FileSystem[] = ["ext4", "xfs", "btrfs", "tmpfs"];
+const fileSystems = sampled<FileSystem>(["ext4", "xfs", "btrfs", "tmpfs"], 1);
 /** So often a number is freed and another inode made, in the hope that it gets the same. */
 const TRIES = 500;
 
@@ -457,7 +457,7 @@ test("without an upper another tree is another export: every former handle is ba
 	await it.stop();
 });
 
-for (const fileSystem of ["ext4", "xfs", "btrfs"] satisfies FileSystem[]) {
+for (const fileSystem of sampled(["ext4", "xfs", "btrfs"] satisfies FileSystem[], 1)) {
 	test(`${fileSystem}: two lowers of one file system, of which one leaves, is replaced, or changes its place`, {
 		skip: skip || cannotMount(fileSystem),
 	}, async (t) => {
@@ -489,7 +489,7 @@ for (const fileSystem of ["ext4", "xfs", "btrfs"] satisfies FileSystem[]) {
 	});
 }
 
-const onDisks = ["ext4", "xfs", "btrfs"] satisfies FileSystem[];
+const onDisks = sampled(["ext4", "xfs", "btrfs"] satisfies FileSystem[], 1);
 
 function copyImage(made: Scratch, from: string, to: string): void {
 	execFileSync("cp", ["--sparse=always", join(made.path, `${from}.img`), join(made.path, `${to}.img`)]);

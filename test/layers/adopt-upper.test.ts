@@ -28,7 +28,7 @@ import { release } from "../../src/overlay/upkeep/release.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
 import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
 import { ROOT, walk } from "../in-process/walk.ts";
-import { full, needs } from "../support/requirements.ts";
+import { needs, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
 
@@ -709,7 +709,7 @@ test("a release that is stopped before any of its calls can be begun again, or s
 	let isServed = false;
 	const calls = await atEachCall(
 		// a stand takes a second on a busy machine
-		full ? 1 : 6,
+		volume(24, 6, 1),
 		() => stand.release(),
 		() => stand.abandon(),
 		async (call) => {
