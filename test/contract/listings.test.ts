@@ -80,7 +80,7 @@ for (const plus of [false, true]) {
 			["upper", 1400, "SIGTERM"],
 			["lower that becomes merged", 5000, "SIGKILL"],
 		] as const,
-		2,
+		1,
 	)) {
 		test(`a ${plus ? "READDIRPLUS" : "READDIR"} scan of a ${kind} folder of ${count} names loses and repeats nothing, over ${ending}`, {
 			skip,
