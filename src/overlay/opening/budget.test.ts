@@ -27,6 +27,9 @@ test("bounds that were given hold, whatever is open", () => {
 
 test("uppers share threads by their file system", () => {
 	const budget = new Budget();
-	assert.equal(budget.upperThreads("a"), budget.upperThreads("a"));
+	const a = budget.upperThreads("a");
+	assert.equal(a, budget.upperThreads("a"));
+	const alone = a.flushesMax;
 	assert.notEqual(budget.upperThreads("a"), budget.upperThreads("b"));
+	assert.ok(a.flushesMax < alone && a.flushesMax === budget.upperThreads("b").flushesMax, "a disk that hangs must not take all flushes");
 });

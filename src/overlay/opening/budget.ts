@@ -23,6 +23,8 @@ const DESCRIPTORS_RESERVED = 2048;
 const DESCRIPTORS_PER_LAYER = 5;
 /** What an upper keeps open beside that: work, index, journal. */
 const DESCRIPTORS_PER_UPPER = 10;
+/** Flushes at once of each file system where uppers lie on several, of those that Node's four threads make. */
+const FLUSHES_EACH = 2;
 /** Less than this beside the layers is not enough for the smallest cache and a few connections. */
 const DESCRIPTORS_FEWEST = 256;
 const DESCRIPTORS_MIN = 64;
@@ -69,6 +71,7 @@ export class Budget {
 		if (pool === undefined) {
 			pool = new ThreadPool();
 			this.#upperThreads.set(device, pool);
+			if (this.#upperThreads.size > 1) for (const one of this.#upperThreads.values()) one.flushesMax = FLUSHES_EACH;
 		}
 		return pool;
 	}

@@ -46,7 +46,7 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 		descriptors,
 		held: new HeldObjects(writable?.work.orphans ?? -1),
 		nodes: new NodeCache(budget.nodes, descriptors),
-		offload: new Offload(budget.upperThreads(stack[0].fileSystem.device)),
+		offload: new Offload(upper === null ? undefined : budget.upperThreads(upper.fileSystem.device)),
 		redirects: keep(new RecordMap(paths.folder, "redirects")),
 		dataFiles: keep(new DataFiles(paths.folder, layers.dataLowers)),
 		partials: null,

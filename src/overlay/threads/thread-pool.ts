@@ -8,8 +8,8 @@ import type { Job, JobResult } from "./job.ts";
 /** Long copies and flushes run side by side; more threads than this only queue in the kernel. */
 const THREADS_MAX = 4;
 
-/** Flushes of one file system at once in Node's threads, which are four: one that hangs must not take them all from the others. */
-const FLUSHES_MAX = 2;
+/** Node's own threads. */
+const NODE_THREADS = 4;
 
 /** Whoever has jobs done: known by being the same object. */
 export type ThreadUser = object;
@@ -28,6 +28,8 @@ export class ThreadPool {
 	readonly #all = new Map<Worker, ThreadUser | null>();
 	readonly #users = new Set<ThreadUser>();
 	readonly #threadsMax: number;
+	/** Flushes at once in Node's threads. Where there are several pools they must leave some to each other: a disk may hang. */
+	flushesMax = NODE_THREADS;
 	#queue: Waiting[] = [];
 	#flushes = 0;
 
@@ -45,7 +47,7 @@ export class ThreadPool {
 	}
 
 	run(user: ThreadUser, job: Job): Promise<JobResult> {
-		if (job.kind === "sync" && job.scope === "file" && this.#flushes < FLUSHES_MAX) return this.#flush(job.fd);
+		if (job.kind === "sync" && job.scope === "file" && this.#flushes < this.flushesMax) return this.#flush(job.fd);
 		return new Promise((resolve, reject) => {
 			this.#queue.push({ user, job, resolve, reject });
 			this.#start();
