@@ -47,7 +47,7 @@ function removeOrphan(engine: Engine, key: string): void {
 		const handle = layer.handles.of(fd);
 		// a crash may have left it without its id
 		if (typeof handle !== "number" && layer.stat(fd, stat) === 0) {
-			if (stat.type === FileType.reg && layer.mayHoldMetacopies) partials?.drop(realOfHandle(layer, handle, stat));
+			if (stat.type === FileType.reg) partials?.drop(realOfHandle(layer, handle, stat));
 			ids?.forget(handle);
 		}
 		close(fd);
