@@ -1,11 +1,10 @@
 // Moves and exchanges names, with the redirects that directories need.
 
-import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { RENAME, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat } from "../../linux/stat.ts";
-import { getXattr, removeXattr, setXattr } from "../../linux/xattr.ts";
+import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { checkOldName } from "../../vfs/names.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
@@ -15,22 +14,16 @@ import { notePartial } from "../copy-up/partial-access.ts";
 import { keepData } from "../data/data-files.ts";
 import { demand, isSuperuser, MAY } from "../engine/access.ts";
 import { type Engine, writableOf } from "../engine/engine.ts";
-import { isAbsolute } from "../format/redirect.ts";
 import { Plan } from "../journal/plan.ts";
 import type { Listings } from "../listing/listing.ts";
 import { upwards } from "../lookup/by-handle.ts";
 import { lookupChild } from "../lookup/objects.ts";
-import { expectWhiteouts, isInLowers, redirectOf, upperEntry } from "../lookup/stack-search.ts";
+import { expectWhiteouts, isInLowers, upperEntry } from "../lookup/stack-search.ts";
 import { statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOf } from "../nodes/reals.ts";
+import { type Entry, setRedirect } from "./move-redirect.ts";
 import { demandDelete, isEmpty, isLastName, planLoss, planOrphan } from "./remove.ts";
-
-/** One side of a rename: a name in a directory, and what it leads to. */
-interface Entry {
-	readonly directory: Node;
-	readonly name: Uint8Array;
-}
 
 /** Moves a name, as rename(2). Of a directory with parts in lowers only the directory itself is copied up: a redirect says where they are. */
 export function renameObject(engine: Engine, listings: Listings, from: Entry, to: Entry, who: Credentials): void {
@@ -118,7 +111,7 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Entry,
 function prepareMove(engine: Engine, from: Entry, to: Entry, source: Node, target: Node | null): void {
 	if (source.home !== source.top.layer.home) markImpure(engine, to.directory);
 	if (source.type !== FileType.dir) return;
-	if (source.reals.length > 1) setRedirect(engine, from, to, source);
+	if (source.reals.length > 1) setRedirect(engine, from, to, source, upwards(engine, source));
 	else prepareDirectory(engine, to, source, target);
 }
 
@@ -194,43 +187,6 @@ function moveBack(engine: Engine, from: Entry, to: Entry, swapped: boolean): voi
 	// the whiteout that the kernel has left there, or that it has changed places with
 	renameName(toFd, to.name, fromFd, from.name, RENAME.exchange);
 	if (!swapped) unlinkName(toFd, to.name);
-}
-
-/** Says where the parts in lowers are, as the kernel does: by the name there if the parent stays, else by their path. Of any length. */
-function setRedirect(engine: Engine, from: Entry, to: Entry, source: Node): void {
-	const fd = engine.descriptors.path(source.top);
-	const known = redirectOf(engine, source.top.layer, fd);
-	source.stat = null;
-	const staysInside = from.directory === to.directory;
-	if (known !== null && (staysInside || isAbsolute(known))) return;
-	const redirect = staysInside ? Buffer.from(from.name) : lowerPath(engine, source);
-	const status = redirect.length > XATTR_BYTES_MAX ? -ERRNO.E2BIG : setXattr(fd, engine.xattr.redirect, redirect);
-	if (redirect.length <= SHORT_BYTES_MAX || (status !== -ERRNO.ENOSPC && status !== -ERRNO.E2BIG && status !== -ERRNO.ERANGE)) {
-		must(status, "Cannot set the redirect of a directory");
-		return;
-	}
-	writableOf(engine).longRedirects.set(source.top.handle, redirect);
-	if (known !== null) must(removeXattr(fd, engine.xattr.redirect), "Cannot replace the redirect of a directory");
-}
-
-/** XATTR_SIZE_MAX of Linux. */
-const XATTR_BYTES_MAX = 65536;
-/** What the xattrs of every file system hold: where one this short does not fit, the disk is full. */
-const SHORT_BYTES_MAX = 512;
-
-/** The path, from the root of the lowers, under which the lower parts of a directory are found. */
-function lowerPath(engine: Engine, directory: Node): Buffer {
-	const parts: Buffer[] = [];
-	for (const at of upwards(engine, directory)) {
-		if (at.home === ROOT_HOME) break;
-		const redirect = at.isUpper ? redirectOf(engine, at.top.layer, engine.descriptors.path(at.top)) : null;
-		if (redirect !== null && isAbsolute(redirect)) {
-			parts.unshift(redirect);
-			break;
-		}
-		parts.unshift(Buffer.from("/"), redirect ?? (at.name as Buffer));
-	}
-	return Buffer.concat(parts);
 }
 
 /** A directory that takes the place of one that a lower has must hide it. */
