@@ -23,7 +23,7 @@ const DESCRIPTORS_RESERVED = 2048;
 const DESCRIPTORS_PER_LAYER = 5;
 /** What an upper keeps open beside that: work, index, journal. */
 const DESCRIPTORS_PER_UPPER = 10;
-/** Flushes at once of each file system where uppers lie on several, of those that Node's four threads make. */
+/** Flushes at once on each file system where uppers lie on several: a part of Node's four threads. */
 const FLUSHES_EACH = 2;
 /** Less than this beside the layers is not enough for the smallest cache and a few connections. */
 const DESCRIPTORS_FEWEST = 256;
