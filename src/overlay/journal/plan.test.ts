@@ -24,9 +24,12 @@ function fixture(perform: (steps: readonly Step[], plan: Plan, undos: readonly (
 	const performed: { key: unknown; handle: Buffer | null; ops: string[] }[] = [];
 	const memory = { changes: 0, doubts: 0 };
 	const key = { client: "c" };
+	const expected: Node[] = [];
 	const context = {
 		changeKey: key,
 		memory,
+		held: { isHeld: () => false },
+		changeAttribute: { expect: (node: Node) => expected.push(node) },
 		descriptors: { path: (real: Real) => 100 + real.inoLo, data: (real: Real) => 200 + real.inoLo },
 	} as unknown as PlanContext;
 	const writable = {
@@ -40,7 +43,7 @@ function fixture(perform: (steps: readonly Step[], plan: Plan, undos: readonly (
 			},
 		},
 	} as unknown as Writable;
-	return { plan: new Plan(context, writable), performed, memory, key };
+	return { plan: new Plan(context, writable), performed, memory, key, expected };
 }
 
 test("the directories of steps: in work by name, in upper by the node that was put in", () => {
@@ -70,6 +73,15 @@ test("the change that was asked for has its key and handle, one that only prepar
 	const prepared = fixture();
 	prepared.plan.add({ op: "count", entry: "00", value: 1 }).prepare();
 	assert.deepEqual(prepared.performed, [{ key: null, handle: null, ops: ["count"] }]);
+});
+
+test("the change attribute of all that was touched grows by a change that clients see, and by no other", () => {
+	const [seen, unseen] = [fixture(), fixture()];
+	const node = upperNode(9);
+	seen.plan.touch(node).perform();
+	assert.deepEqual(seen.expected, [node]);
+	unseen.plan.touch(node).prepare();
+	assert.deepEqual(unseen.expected, []);
 });
 
 test("attributes of all that was touched are read anew, and names are in doubt only behind a failure", () => {
