@@ -103,13 +103,13 @@ test("others come in while a compound waits, and what they take away from it is 
 		]);
 		assert.deepEqual(again.results.slice(1), [0, null, "UPPER content!"]);
 	}
+	const held = (server.front.log.opens.get(1) as { handle: Buffer }).handle;
 	const last = await server.front.compound("a", 9, [({ close }) => close(1)]);
 	assert.equal(last.error, null);
-	const { handle } = {
-		handle: (await server.front.compound("a", 10, [putRoot, lookup("file"), ({ current }) => current().handle])).results[2],
-	};
-	assert.equal((await server.front.compound("a", 11, [putHandle(handle as Buffer), nlink])).results[1], 1, "the new file is another one");
-	await server.restart(false);
+	const found = await server.front.compound("a", 10, [putRoot, lookup("file"), nlink, ({ current }) => current().handle]);
+	assert.equal(found.results[2], 1);
+	assert.ok(!(found.results[3] as Buffer).equals(held), "the new file is another one");
+	assert.equal((await server.front.compound("a", 11, [putHandle(held)])).error, "stale");
 });
 
 test("each change of a compound has its own key: sent again after a kill it gets its first answers, and makes only what was not made", {
