@@ -17,9 +17,8 @@ for (const file of filesBelow("src", ".ts")) {
 	const lines = readFileSync(file, "utf8").split("\n");
 	checkPhrases(file, lines);
 	checkListings(file, lines);
-	if (/\.test\.ts$/.test(file)) continue;
 	checkHeader(file, lines);
-	checkFunctions(file, lines);
+	if (!/\.test\.ts$/.test(file)) checkFunctions(file, lines);
 }
 for (const page of [...filesBelow("docs", ".md"), ...["README.md", "CHANGELOG.md"].map((name) => join(root, name)).filter(existsSync)]) {
 	checkPhrases(page, readFileSync(page, "utf8").split("\n"));

@@ -1,3 +1,5 @@
+// Rules for clients: which of them counts, and what is refused in writing them.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AllowedClients, CLIENT_RULES_MAX } from "./allowed-clients.ts";

@@ -1,3 +1,5 @@
+// Exports found by handle and by path, and whom each takes a caller for.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Caller, CallerCache } from "../rpc/caller.ts";

@@ -1,3 +1,5 @@
+// Networks parsed, and addresses in and outside of them.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { contains, parseAddress, parseNetwork } from "./network.ts";

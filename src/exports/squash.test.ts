@@ -1,3 +1,5 @@
+// Squashing of each kind of user.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DEFAULT_SQUASH, squash } from "./squash.ts";

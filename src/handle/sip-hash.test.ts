@@ -1,3 +1,5 @@
+// SipHash against the vectors of its authors.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sipHash, sipHashHi, sipHashLo, sipKey } from "./sip-hash.ts";

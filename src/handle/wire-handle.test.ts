@@ -1,3 +1,5 @@
+// Handles encoded, signed, parsed, and forged.
+
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";

@@ -1,3 +1,5 @@
+// Directories that ignore case, on file systems that have them and that do not.
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";

@@ -1,3 +1,5 @@
+// Content copied with its holes, on each file system and by each way.
+
 import assert from "node:assert/strict";
 import { readFileSync, readSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// Layers opened on each file system, and what is refused.
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";

@@ -1,3 +1,5 @@
+// Portable ids byte by byte: they must never change.
+
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

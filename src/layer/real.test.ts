@@ -1,3 +1,5 @@
+// The cache of descriptors: what it opens, keeps and closes.
+
 import assert from "node:assert/strict";
 import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// The table of a rebind, written and found again.
+
 import assert from "node:assert/strict";
 import { hash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -1,3 +1,5 @@
+// Owners and modes that are kept beside an inode.
+
 import assert from "node:assert/strict";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// What people are told of file systems that cannot be served.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FILE_SYSTEM_NAMES } from "../linux/file-system.ts";

@@ -1,3 +1,5 @@
+// chmod(2), chown(2) and utimensat(2) on every kind of inode.
+
 import assert from "node:assert/strict";
 import { lstatSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

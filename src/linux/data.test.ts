@@ -1,3 +1,5 @@
+// Calls on the content of files, with holes, ends and errors.
+
 import assert from "node:assert/strict";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

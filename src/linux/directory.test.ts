@@ -1,3 +1,5 @@
+// Directories listed with names of every kind.
+
 import assert from "node:assert/strict";
 import { lstatSync, mkdirSync, readdirSync, rmdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// Names of error numbers.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ERRNO, errnoName, must, SystemCallError } from "./errno.ts";

@@ -1,3 +1,5 @@
+// Kernel handles taken, opened, and stale.
+
 import assert from "node:assert/strict";
 import { lstatSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

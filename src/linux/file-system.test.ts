@@ -1,3 +1,5 @@
+// Figures, uuids, private mounts, locks and the umask.
+
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";

@@ -1,3 +1,5 @@
+// Calls into the C library, and memory for their arguments.
+
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join } from "node:path";

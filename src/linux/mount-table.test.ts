@@ -1,3 +1,5 @@
+// Lines of the mount table, parsed, and the mount of a descriptor.
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";

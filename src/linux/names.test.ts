@@ -1,3 +1,5 @@
+// Names made, moved, linked and removed.
+
 import assert from "node:assert/strict";
 import {
 	existsSync,

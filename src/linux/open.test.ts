@@ -1,3 +1,5 @@
+// Descriptors opened beneath directories, and no further.
+
 import assert from "node:assert/strict";
 import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// send(2) on sockets of Node.
+
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";

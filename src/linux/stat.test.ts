@@ -1,3 +1,5 @@
+// Attributes as statx(2) tells them, against Node's.
+
 import assert from "node:assert/strict";
 import { fstatSync, linkSync, lstatSync, mkdirSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// An abstract name is taken once.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ERRNO } from "./errno.ts";

@@ -1,3 +1,5 @@
+// Extended attributes of every kind of inode, of any bytes and length.
+
 import assert from "node:assert/strict";
 import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

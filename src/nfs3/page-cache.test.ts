@@ -1,3 +1,5 @@
+// When a page of READDIRPLUS may be used again.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PageCache } from "./page-cache.ts";

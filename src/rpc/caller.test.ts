@@ -1,3 +1,5 @@
+// Credentials decoded, bounded and cached.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CallerCache } from "./caller.ts";

@@ -1,3 +1,5 @@
+// Programs and versions that a dispatcher puts together.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { allocate } from "../linux/memory.ts";

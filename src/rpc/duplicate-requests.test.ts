@@ -1,3 +1,5 @@
+// The duplicate request cache: repeats, bounds and saved files.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checksum, DuplicateRequests, type RequestIdentity } from "./duplicate-requests.ts";

@@ -1,3 +1,5 @@
+// Records cut from any pieces of a stream.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

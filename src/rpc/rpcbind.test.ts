@@ -1,3 +1,5 @@
+// Registration with an rpcbind that answers, refuses or is not there.
+
 import assert from "node:assert/strict";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";

@@ -1,3 +1,5 @@
+// Peers that do not read, and more of them than there may be.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { allocate } from "../linux/memory.ts";

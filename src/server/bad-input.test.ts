@@ -1,3 +1,5 @@
+// Bytes that are no calls, arguments cut and changed anywhere, and bugs behind them.
+
 import assert from "node:assert/strict";
 import { channel } from "node:diagnostics_channel";
 import { test } from "node:test";

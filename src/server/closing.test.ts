@@ -1,3 +1,5 @@
+// What happens to connections and requests when a server closes.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { RpcClient } from "../rpc/rpc-client.test-support.ts";

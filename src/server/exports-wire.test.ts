@@ -1,3 +1,5 @@
+// Exports over the wire: allowed clients, squashing, handles of other exports.
+
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { ClientRule } from "../exports/allowed-clients.ts";

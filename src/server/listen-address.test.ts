@@ -1,3 +1,5 @@
+// Addresses to listen at, and sockets that are left behind.
+
 import assert from "node:assert/strict";
 import { existsSync, linkSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";

@@ -1,3 +1,5 @@
+// NFS version 3, byte by byte.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";

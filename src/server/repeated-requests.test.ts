@@ -1,3 +1,5 @@
+// Requests that come again, over other connections and while the first runs.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";

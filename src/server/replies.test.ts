@@ -1,3 +1,5 @@
+// Replies of any size reach a peer whole and in order.
+
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

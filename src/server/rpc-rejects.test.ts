@@ -1,3 +1,5 @@
+// What a server rejects by RFC 5531, and how.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AUTH_NONE, authSys, type CallOptions, encodeCall, inFragments, xdr } from "../rpc/rpc-client.test-support.ts";

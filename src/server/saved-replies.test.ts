@@ -1,3 +1,5 @@
+// Replies that outlive a stop of the server.
+
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

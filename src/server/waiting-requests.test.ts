@@ -1,3 +1,5 @@
+// Requests that wait: run again from their start, overtaken, bounded, and held back until stable.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { results } from "../rpc/rpc-client.test-support.ts";

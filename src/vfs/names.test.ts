@@ -1,3 +1,5 @@
+// Names that are refused, and names as people see them.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";

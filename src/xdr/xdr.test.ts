@@ -1,3 +1,5 @@
+// XDR items written, read, cut short and too long.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,3 +1,9 @@
+/**
+ * A tree of 20,000 real files of this machine, and all that a tree may hold besides, is copied up entirely by the Linux client's
+ * `chown -R`. What then lies in the upper, what the kernel's overlayfs shows of it after a release, and what the client saw equal a
+ * `cp -a` of the lower to which the same was done.
+ */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { symlinkSync, truncateSync, writeFileSync } from "node:fs";
@@ -8,12 +14,6 @@ import { needs, sbinPath } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, runHoldfast, startServer } from "../support/server-process.ts";
 import { assertQuiet, runVm } from "../support/virtual-machine.ts";
-
-/**
- * A tree of 20,000 real files of this machine, and all that a tree may hold besides, is copied up entirely by the Linux client's
- * `chown -R`. What then lies in the upper, what the kernel's overlayfs shows of it after a release, and what the client saw equal a
- * `cp -a` of the lower to which the same was done.
- */
 
 const skip = needs("root", "vm", "find", "tar", "setfattr", "getfattr", "setfacl") || cannotMount("ext4");
 const files = 20_000;

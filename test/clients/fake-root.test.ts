@@ -1,3 +1,5 @@
+/** --fake-root: an ordinary user serves what only the superuser may make, to clients who say that they are root. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -12,8 +14,6 @@ import { type Scratch, scratch } from "../support/scratch.ts";
 import { ordinaryUser, runHoldfast, startServer } from "../support/server-process.ts";
 import { readXattrs } from "../support/tree-snapshot.ts";
 import { assertQuiet, runVm } from "../support/virtual-machine.ts";
-
-/** --fake-root: an ordinary user serves what only the superuser may make, to clients who say that they are root. */
 
 const skip = needs("root", "getfattr", "find", "tar");
 const files = full ? 20_000 : 500;

@@ -1,3 +1,5 @@
+/** An NFS client that we did not write walks, reads and writes a copy of /usr/share. */
+
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
@@ -9,8 +11,6 @@ import { full, needs } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
-
-/** An NFS client that we did not write walks, reads and writes a copy of /usr/share. */
 
 /** A part of /usr/share, or all of it with HOLDFAST_TEST_FULL=1: entries and bytes at most. */
 const most = full ? { entries: Number.POSITIVE_INFINITY, bytes: Number.POSITIVE_INFINITY } : { entries: 3000, bytes: 60 << 20 };

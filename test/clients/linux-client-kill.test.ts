@@ -1,3 +1,9 @@
+/**
+ * The Linux kernel's NFSv3 client works in an export whose server is killed by SIGKILL every few seconds: directories of a lower
+ * move while programs have their working directory and open files below them, and lower files get hard links. No program may see
+ * an error, and what they leave must equal what they leave in a plain folder.
+ */
+
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -13,12 +19,6 @@ import { scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
 import { runVm } from "../support/virtual-machine.ts";
-
-/**
- * The Linux kernel's NFSv3 client works in an export whose server is killed by SIGKILL every few seconds: directories of a lower
- * move while programs have their working directory and open files below them, and lower files get hard links. No program may see
- * an error, and what they leave must equal what they leave in a plain folder.
- */
 
 const skip = needs("root", "vm", "git", "rsync", "tar", "perl", "getfattr");
 const seconds = Number(process.env.HOLDFAST_TEST_KILL_SECONDS ?? (full ? 120 : 20));

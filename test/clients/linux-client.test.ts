@@ -1,3 +1,8 @@
+/**
+ * The Linux kernel's NFSv3 client works in an export while the server is stopped and started again under it. No program
+ * may see an error, and what they leave must equal what they leave in a plain folder.
+ */
+
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -12,11 +17,6 @@ import { type Scratch, scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
 import { runVm } from "../support/virtual-machine.ts";
-
-/**
- * The Linux kernel's NFSv3 client works in an export while the server is stopped and started again under it. No program
- * may see an error, and what they leave must equal what they leave in a plain folder.
- */
 
 const skip = needs("root", "vm", "git", "make", "gcc", "sqlite3", "tar", "perl", "getfattr");
 const small = Number(process.env.HOLDFAST_TEST_SMALL_FILES ?? volume(300, 4_000, 20_000));

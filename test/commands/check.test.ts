@@ -1,3 +1,5 @@
+/** Each kind of damage is made, found, repaired and not found again, and nothing that was data is gone. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
@@ -36,8 +38,6 @@ import { plant } from "../support/lower-tree.ts";
 import { needs, repository, sampled } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, runHoldfast, startServer } from "../support/server-process.ts";
-
-/** Each kind of damage is made, found, repaired and not found again, and nothing that was data is gone. */
 
 const skip = needs("root", "setfattr", "getfattr") || cannotMount("ext4");
 const ROOT = { uid: 0, gid: 0, gids: [] };

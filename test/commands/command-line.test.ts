@@ -1,3 +1,5 @@
+/** What the program answers to a person: a sentence that helps, never a stack trace, and an exit status. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { chownSync, copyFileSync, existsSync, linkSync, readFileSync, rmSync } from "node:fs";
@@ -9,8 +11,6 @@ import { needs } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, runHoldfast, ServerProcess, startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
-
-/** What the program answers to a person: a sentence that helps, never a stack trace, and an exit status. */
 
 const skip = needs("root");
 

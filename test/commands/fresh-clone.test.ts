@@ -1,3 +1,5 @@
+/** A person clones the repository and types what the README says. */
+
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
@@ -8,8 +10,6 @@ import { plant } from "../support/lower-tree.ts";
 import { needs, repository } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { runVm } from "../support/virtual-machine.ts";
-
-/** A person clones the repository and types what the README says. */
 
 const DEFAULT_PORT = 20490;
 

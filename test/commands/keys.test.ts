@@ -1,3 +1,5 @@
+/** The keys that sign handles: `holdfast key`, and what a start does when they are lost. `src/overlay/keys.test.ts` has their numbers. */
+
 import assert from "node:assert/strict";
 import {
 	chmodSync,
@@ -24,8 +26,6 @@ import { ok, statusName } from "../support/nfs3-client.ts";
 import { needs } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, runHoldfast, type ServerProcess, startServer } from "../support/server-process.ts";
-
-/** The keys that sign handles: `holdfast key`, and what a start does when they are lost. `src/overlay/keys.test.ts` has their numbers. */
 
 const skip = needs("root");
 const ROOT = { uid: 0, gid: 0, gids: [] };

@@ -1,3 +1,5 @@
+/** The change attribute of every object grows with every change, whatever clocks, caches and servers do meanwhile. */
+
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,8 +21,6 @@ import { workInline } from "../differential/inline-offload.ts";
 import { ROOT } from "../in-process/walk.ts";
 import { needs } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
-
-/** The change attribute of every object grows with every change, whatever clocks, caches and servers do meanwhile. */
 
 const skip = needs("root");
 const BIG = 40_000;

@@ -1,3 +1,8 @@
+/**
+ * Directories that lie wholly or partly in lowers move. Handles of everything below, taken before, hold: in one life of the
+ * server, and when it is stopped or killed after each move. Handle and file id are one, whichever way they are asked for.
+ */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
@@ -8,11 +13,6 @@ import { FileType3, ok, refused, statusName } from "../support/nfs3-client.ts";
 import { full, needs, sampled, seed, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
-
-/**
- * Directories that lie wholly or partly in lowers move. Handles of everything below, taken before, hold: in one life of the
- * server, and when it is stopped or killed after each move. Handle and file id are one, whichever way they are asked for.
- */
 
 const skip = needs("root", "getfattr");
 

@@ -1,3 +1,5 @@
+/** Many exports in one process: no handle, name or failure of one reaches another. */
+
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -13,8 +15,6 @@ import { needs } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 import { cannotMountSlowDisk, SlowDisk } from "../support/slow-disk.ts";
-
-/** Many exports in one process: no handle, name or failure of one reaches another. */
 
 const skip = needs("root");
 const FILES = 30;

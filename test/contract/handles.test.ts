@@ -1,3 +1,5 @@
+/** Promises H1, H2, H3 and H6: handles are taken before an event and used after it, and after a restart. */
+
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -6,8 +8,6 @@ import { FileType3, type Nfs3Client, Nfs3Status, ok, refused, statusName } from 
 import { needs, sampled } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
-
-/** Promises H1, H2, H3 and H6: handles are taken before an event and used after it, and after a restart. */
 
 const skip = needs("root");
 

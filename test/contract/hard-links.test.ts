@@ -1,3 +1,5 @@
+/** Promise H7: the names of a lower file stay names of one object, whatever is written or removed. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { linkSync, lstatSync, readFileSync } from "node:fs";
@@ -9,8 +11,6 @@ import { needs, sampled } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
-
-/** Promise H7: the names of a lower file stay names of one object, whatever is written or removed. */
 
 const skip = needs("root", "getfattr");
 

@@ -1,3 +1,5 @@
+/** Names of one object that come and go over restarts, names that are gone for good, and requests that come twice. */
+
 import assert from "node:assert/strict";
 import { type Dirent, linkSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,8 +9,6 @@ import { FileType3, Nfs3Client, ok, refused, type SetAttributes3, statusName } f
 import { needs, onlyInAll, sampled, volume } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
-
-/** Names of one object that come and go over restarts, names that are gone for good, and requests that come twice. */
 
 const skip = needs("root");
 

@@ -1,3 +1,5 @@
+/** Promise H8: a scan that is interrupted shows every name that was there throughout exactly once. */
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
@@ -5,8 +7,6 @@ import { type Entry3, type Nfs3Client, Nfs3Status, ok } from "../support/nfs3-cl
 import { needs, sampled } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
-
-/** Promise H8: a scan that is interrupted shows every name that was there throughout exactly once. */
 
 const skip = needs("root");
 

@@ -1,3 +1,8 @@
+/**
+ * Promise H3 under all that can happen to the real objects: a handle finds its object or none, or the server refuses to start and says
+ * which layer has changed. What the kernel does to an upper in between is in adopt-upper.test.ts.
+ */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
@@ -26,11 +31,6 @@ import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
 import { plant } from "../support/lower-tree.ts";
 import { needs, sampled } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "../support/scratch.ts";
-
-/**
- * Promise H3 under all that can happen to the real objects: a handle finds its object or none, or the server refuses to start and says
- * which layer has changed. What the kernel does to an upper in between is in adopt-upper.test.ts.
- */
 
 const skip = needs("root");
 const ROOT = { uid: 0, gid: 0, gids: [] };

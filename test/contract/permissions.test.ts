@@ -1,3 +1,5 @@
+/** Who may do what: by the caller's uid, gids, the mode and POSIX ACLs, and by the squash options. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync } from "node:fs";
@@ -8,8 +10,6 @@ import { Access3, type Nfs3Client, ok, refused } from "../support/nfs3-client.ts
 import { needs } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
-
-/** Who may do what: by the caller's uid, gids, the mode and POSIX ACLs, and by the squash options. */
 
 const skip = needs("root");
 const alice = 1001;

@@ -1,3 +1,5 @@
+/** A server that an ordinary user runs, with handles that need no privilege and no kernel handles. */
+
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { appendFileSync, chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, statSync, writeFileSync } from "node:fs";
@@ -10,8 +12,6 @@ import { full, needs } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, NOBODY, type OrdinaryUser, ordinaryUser, runHoldfast, startServer } from "../support/server-process.ts";
 import { assertSameTree, readXattrs, snapshotTree } from "../support/tree-snapshot.ts";
-
-/** A server that an ordinary user runs, with handles that need no privilege and no kernel handles. */
 
 const skip = needs("root", "getfattr", "setfattr");
 const ENDINGS: readonly Ending[] = ["SIGTERM", "SIGKILL"];

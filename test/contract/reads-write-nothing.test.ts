@@ -1,3 +1,5 @@
+/** Promise H5: looking up, listing, reading and handing out handles leaves no trace on disk. */
+
 import assert from "node:assert/strict";
 import { linkSync } from "node:fs";
 import { join } from "node:path";
@@ -8,8 +10,6 @@ import { needs, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree, type TreeSnapshot } from "../support/tree-snapshot.ts";
-
-/** Promise H5: looking up, listing, reading and handing out handles leaves no trace on disk. */
 
 const FILES = Number(process.env.HOLDFAST_TEST_WALK_FILES ?? volume(10_000, 100_000));
 

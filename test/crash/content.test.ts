@@ -1,3 +1,5 @@
+/** Promise H9 of content: what a client has committed no start takes back by making the steps of the change before it again. */
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { allocate } from "../../src/linux/memory.ts";
@@ -5,8 +7,6 @@ import { needs } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { PowerDisk } from "./power-disk.ts";
 import { type Act, bytes, Lowers, ROOT, Stage } from "./stage.ts";
-
-/** Promise H9 of content: what a client has committed no start takes back by making the steps of the change before it again. */
 
 const WRITER = { uid: 1000, gid: 1000, gids: [] };
 

@@ -1,3 +1,5 @@
+/** Promise H9: the world is stopped before each call that changes the disk, and the layers are served again. */
+
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { full, needs, volume } from "../support/requirements.ts";
@@ -5,8 +7,6 @@ import { scratch } from "../support/scratch.ts";
 import { Campaign, type Counts, type Options } from "./campaign.ts";
 import { OPERATIONS, type Operation, PARTIAL_OPERATIONS } from "./operations.ts";
 import { Lowers } from "./stage.ts";
-
-/** Promise H9: the world is stopped before each call that changes the disk, and the layers are served again. */
 
 const skip = needs("root");
 /** A part of an operation's name, to run that one alone, at all its calls. */

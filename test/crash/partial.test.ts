@@ -1,3 +1,5 @@
+/** Files that are copied up in part, over kills and power failures at any call: what was made stable is there, and what was not is old or new. */
+
 import assert from "node:assert/strict";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,8 +16,6 @@ import { cannotMount, scratch } from "../support/scratch.ts";
 import { generator } from "./actor.ts";
 import { PowerDisk } from "./power-disk.ts";
 import { abandon, CrashError, counting } from "./stage.ts";
-
-/** Files that are copied up in part, over kills and power failures at any call: what was made stable is there, and what was not is old or new. */
 
 const SIZE = 40_000;
 const GRANULE = 4096;

@@ -1,3 +1,5 @@
+/** Promise H9 over power failures: the disk keeps what was committed at that moment, and nothing that comes later. */
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { full, needs, volume } from "../support/requirements.ts";
@@ -6,8 +8,6 @@ import { Campaign, type Counts } from "./campaign.ts";
 import { OPERATIONS, PARTIAL_OPERATIONS } from "./operations.ts";
 import { PowerDisk } from "./power-disk.ts";
 import { Lowers } from "./stage.ts";
-
-/** Promise H9 over power failures: the disk keeps what was committed at that moment, and nothing that comes later. */
 
 /** A part of an operation's name, to run that one alone, at all its calls. */
 const only = process.env.HOLDFAST_TEST_CRASH;

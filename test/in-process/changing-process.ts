@@ -1,11 +1,11 @@
+/** A process for tests: changes "file" of an export for ever, and prints the value of its change attribute before, and after each change. */
+
 import { writeSync } from "node:fs";
 import { join } from "node:path";
 import { alterStats } from "../../src/linux/stat.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { ROOT, walk } from "./walk.ts";
-
-/** A process for tests: changes "file" of an export for ever, and prints the value of its change attribute before, and after each change. */
 
 const TICK_NSEC = 4_000_000;
 const base = process.argv[2];

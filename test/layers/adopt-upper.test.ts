@@ -1,3 +1,5 @@
+/** Uppers that the kernel's overlayfs has made or has changed, taken over. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
@@ -31,8 +33,6 @@ import { ROOT, walk } from "../in-process/walk.ts";
 import { needs, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
-
-/** Uppers that the kernel's overlayfs has made or has changed, taken over. */
 
 const skip = needs("root") || cannotMount("ext4");
 const bytes = (name: string): Buffer => Buffer.from(name);

@@ -1,3 +1,5 @@
+/** A lower between that once was an upper of the kernel's overlayfs, with redirects that lead into the lowers below it. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
@@ -13,8 +15,6 @@ import { ROOT, walk } from "../in-process/walk.ts";
 import { needs } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
-
-/** A lower between that once was an upper of the kernel's overlayfs, with redirects that lead into the lowers below it. */
 
 const bytes = (name: string): Buffer => Buffer.from(name);
 

@@ -1,3 +1,9 @@
+/**
+ * Layers in which somebody has planted what no overlay writes. What is asked of each: the start succeeds or is refused with one sentence,
+ * no look takes long, nothing outside of the layers is read or written, what lies beside is as it was, and what was planted is an error
+ * or harmless content.
+ */
+
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, fork } from "node:child_process";
 import { existsSync, linkSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -20,12 +26,6 @@ import { HANG_MILLISECONDS, needs, seed, volume } from "../support/requirements.
 import { cannotMount, type FileSystem, Scratch } from "../support/scratch.ts";
 import { assertSameTree, snapshotTree, type TreeSnapshot } from "../support/tree-snapshot.ts";
 import type { Examination, ExaminationReport } from "./prober.ts";
-
-/**
- * Layers in which somebody has planted what no overlay writes. What is asked of each: the start succeeds or is refused with one sentence,
- * no look takes long, nothing outside of the layers is read or written, what lies beside is as it was, and what was planted is an error
- * or harmless content.
- */
 
 /** One that holds an xattr of any size, as xfs and btrfs do and ext4 does not. */
 const FILE_SYSTEM = (process.env.HOLDFAST_TEST_CRAFTED_ON ?? "tmpfs") as FileSystem;

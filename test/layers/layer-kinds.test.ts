@@ -1,3 +1,5 @@
+/** Layers of all kinds: many of them, on every file system that is served, alone and mixed; and those that are refused. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { chmodSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
@@ -11,8 +13,6 @@ import { needs, repository, sbinPath } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "../support/scratch.ts";
 import { runHoldfast, type ServerOptions, startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree, type TreeSnapshot } from "../support/tree-snapshot.ts";
-
-/** Layers of all kinds: many of them, on every file system that is served, alone and mixed; and those that are refused. */
 
 const skip = needs("root");
 

@@ -1,3 +1,5 @@
+/** Layers that are copied to another file system while the server is stopped: with portable handles, whatever clients hold goes on. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { linkSync, mkdirSync, rmSync } from "node:fs";
@@ -10,8 +12,6 @@ import { needs, onlyInAll, sampled } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "../support/scratch.ts";
 import { type OrdinaryUser, ordinaryUser, runHoldfast, ServerProcess, startServer } from "../support/server-process.ts";
 import { runVm } from "../support/virtual-machine.ts";
-
-/** Layers that are copied to another file system while the server is stopped: with portable handles, whatever clients hold goes on. */
 
 const skip = needs("root", "getfattr", "rsync", "tar");
 

@@ -1,3 +1,5 @@
+/** `holdfast rebase`: another image in the place of a lower. Handles of what is the same go on, all others are stale, and none finds another file. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
@@ -10,8 +12,6 @@ import { needs } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { type OrdinaryUser, ordinaryUser, runHoldfast, ServerProcess } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
-
-/** `holdfast rebase`: another image in the place of a lower. Handles of what is the same go on, all others are stale, and none finds another file. */
 
 const skip = needs("root", "getfattr");
 

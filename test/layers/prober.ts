@@ -1,3 +1,8 @@
+/**
+ * A process that looks at an overlay for a test: everything by its path, everything by its handle after a restart with three objects in
+ * memory, and changes of objects that somebody crafted. A process of its own, because what hangs hangs the whole of it.
+ */
+
 import { TRUSTED_XATTRS, USER_XATTRS } from "../../src/layer/layer.ts";
 import { LayerError } from "../../src/layer/layer-error.ts";
 import { allocate } from "../../src/linux/memory.ts";
@@ -11,11 +16,6 @@ import { inPasses } from "../../src/overlay/operations/until-ready.ts";
 import { RegistryError } from "../../src/overlay/work/registry.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
 import { type Attributes, FileType, type OverlayObject } from "../../src/vfs/operations.ts";
-
-/**
- * A process that looks at an overlay for a test: everything by its path, everything by its handle after a restart with three objects in
- * memory, and changes of objects that somebody crafted. A process of its own, because what hangs hangs the whole of it.
- */
 
 export interface Examination {
 	readonly options: Omit<OpenOptions, "purpose">;

@@ -1,3 +1,5 @@
+/** An export that had kernel handles is made portable, its layers move, and whatever clients hold goes on. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { linkSync, mkdirSync, readdirSync, rmSync } from "node:fs";
@@ -9,8 +11,6 @@ import { ok } from "../support/nfs3-client.ts";
 import { needs, repository, sampled } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, runHoldfast, ServerProcess } from "../support/server-process.ts";
-
-/** An export that had kernel handles is made portable, its layers move, and whatever clients hold goes on. */
 
 const skip = needs("root", "rsync", "tar");
 

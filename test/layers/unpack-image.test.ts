@@ -1,3 +1,5 @@
+/** Whole images, as docker save writes them and as OCI layouts, are unpacked by their manifests, and by nothing that is not what these say. */
+
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -13,8 +15,6 @@ import { type Scratch, scratch } from "../support/scratch.ts";
 import { runHoldfast } from "../support/server-process.ts";
 import { END, type RawEntry, raw } from "../support/tar-archive.ts";
 import { snapshotTree } from "../support/tree-snapshot.ts";
-
-/** Whole images, as docker save writes them and as OCI layouts, are unpacked by their manifests, and by nothing that is not what these say. */
 
 const skip = needs("root", "tar");
 const main = join(repository, "dist/src/cli/main.js");

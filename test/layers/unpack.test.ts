@@ -1,3 +1,5 @@
+/** Layers of container images become lowers, exactly; and an archive that somebody made to do harm does none. */
+
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
@@ -15,8 +17,6 @@ import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { ordinaryUser, runHoldfast, type ServerProcess, startServer } from "../support/server-process.ts";
 import { END, paxRecords, type RawEntry, raw } from "../support/tar-archive.ts";
 import { assertSameTree, readXattrs, snapshotTree } from "../support/tree-snapshot.ts";
-
-/** Layers of container images become lowers, exactly; and an archive that somebody made to do harm does none. */
 
 const skip = needs("root", "tar", "setfattr", "getfattr", "setfacl");
 const main = join(repository, "dist/src/cli/main.js");

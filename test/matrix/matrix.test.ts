@@ -1,3 +1,5 @@
+/** A sample of the matrix; `npm run matrix` runs all of it. */
+
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,8 +11,6 @@ import { documentOf, failedIn, figuresIn } from "./document.ts";
 import { EVENTS } from "./events.ts";
 import { KINDS } from "./kinds.ts";
 import { Runner } from "./runner.ts";
-
-/** A sample of the matrix; `npm run matrix` runs all of it. */
 
 /** Further cells, behind those that have every kind, event and fault among them. */
 const FURTHER_CELLS = volume(0, 200, 1000);

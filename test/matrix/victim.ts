@@ -1,3 +1,5 @@
+/** A process of its own that serves changes until it is killed by SIGKILL, before its system call of a given number. */
+
 import { writeSync } from "node:fs";
 import { interceptChanges } from "../../src/linux/libc.ts";
 import type { OpenOptions } from "../../src/overlay/opening/open-options.ts";
@@ -6,8 +8,6 @@ import { inPasses } from "../../src/overlay/operations/until-ready.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { keyed, keyOf } from "../in-process/keyed.ts";
 import { type Change, perform } from "./change.ts";
-
-/** A process of its own that serves changes until it is killed by SIGKILL, before its system call of a given number. */
 
 /** A change, and what a client knows of the paths in it: handles, or the words for what changes before it have made. */
 export interface Errand {

@@ -1,8 +1,8 @@
+/** A process (STRIDE SEED) that runs the cells it is told the names of, and tells what came of each. An ordinary user's asks root for its disks. */
+
 import { allCells } from "./cells.ts";
 import { type CellResult, Runner } from "./runner.ts";
 import { ServedPlace } from "./served-place.ts";
-
-/** A process (STRIDE SEED) that runs the cells it is told the names of, and tells what came of each. An ordinary user's asks root for its disks. */
 
 export interface Asked {
 	/** Null: the last one was asked for. */

@@ -1,3 +1,5 @@
+/** What ordinary users may do and what becomes of it, against what the same users get in a plain local folder. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync, lstatSync, mkdirSync, writeFileSync } from "node:fs";
@@ -8,8 +10,6 @@ import { FileType3, type Nfs3Client, ok, refused, statusName } from "../support/
 import { needs, volume } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
-
-/** What ordinary users may do and what becomes of it, against what the same users get in a plain local folder. */
 
 const skip = needs("root", "perl", "setpriv", "setfacl");
 const alice = 1001;

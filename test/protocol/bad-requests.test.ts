@@ -1,3 +1,5 @@
+/** Whatever a peer sends is answered with the right status, and the server goes on. One server takes all of it. */
+
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
@@ -8,8 +10,6 @@ import { AcceptStatus, decodeReply, encodeCall, RpcConnection, RpcRefusal } from
 import { Scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 import { XdrWriter } from "../support/xdr-codec.ts";
-
-/** Whatever a peer sends is answered with the right status, and the server goes on. One server takes all of it. */
 
 const NFS = 100003;
 const skip = needs("root");

@@ -1,3 +1,5 @@
+/** Promise H4: whatever was not given out is refused by its signature, before any system call. */
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
@@ -17,8 +19,6 @@ import { cannotMount, type FileSystem, scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 import { type Forgeries, forgeriesOf, merge, noise, signedWrongly } from "./hostile/forgeries.ts";
 import { type Export, exportIn, goneHandle, handlesOfAllKinds, plantLowers } from "./hostile/objects.ts";
-
-/** Promise H4: whatever was not given out is refused by its signature, before any system call. */
 
 const skip = needs("root");
 const TWO_BITS = 1000;

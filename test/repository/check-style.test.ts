@@ -17,7 +17,8 @@ const cases: [name: string, files: Record<string, string>, complaint: RegExp | n
 	["a header as a block", { "src/a.ts": "/**\n * Says what it is for.\n *\n * And more\n */\nexport const a = 1;\n" }, null],
 	["a file without a header", { "src/a.ts": "import './b.ts';\n\n// Too late.\n" }, /^src\/a\.ts:1: a file begins with one sentence/m],
 	["a header that is no sentence", { "src/a.ts": "// a file\n\nexport const a = 1;\n" }, /^src\/a\.ts:1: a file begins/m],
-	["a test without a header", { "src/a.test.ts": "import './b.ts';\n" }, null],
+	["a test without a header", { "src/a.test.ts": "import './b.ts';\n" }, /^src\/a\.test\.ts:1: a file begins/m],
+	["a long function of a test", { "src/a.test.ts": `${HEADER}function a() {\n${body(90, "")}}\n` }, null],
 	["a function of 70 lines", { "src/a.ts": `${HEADER}function a() {\n${body(68, "")}}\n` }, null],
 	["a function of 71 lines", { "src/a.ts": `${HEADER}function a() {\n${body(69, "")}}\n` }, /^src\/a\.ts:3: a function of 71 lines/m],
 	[

@@ -1,11 +1,11 @@
-import { closeSync, openSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
-import { Nfs3Client, ok } from "../support/nfs3-client.ts";
-
 /**
  * A client in a process of its own that asks for attributes which the server has in its caches, one request after the other, and says how
  * long it waits. Started by fork(); told by messages.
  */
+
+import { closeSync, openSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Nfs3Client, ok } from "../support/nfs3-client.ts";
 
 export type ProbeCommand =
 	| {

@@ -1,7 +1,3 @@
-import { spawn } from "node:child_process";
-import { fstatSync, openSync, read, readSync, writeSync, writevSync } from "node:fs";
-import { createInterface } from "node:readline";
-
 /**
  * A FUSE file system (include/uapi/linux/fuse.h) with one file, `image`, whose every READ takes as long as it is told. A process of its
  * own, that must never touch its own mount: it would wait for itself.
@@ -11,6 +7,10 @@ import { createInterface } from "node:readline";
  * On standard input: "delay MILLISECONDS", "delay hang" (until another delay is set) or "state". Each is answered by one line of JSON,
  * `SlowFuseState`. Killed, it fails every READ that waits, and every later one.
  */
+
+import { spawn } from "node:child_process";
+import { fstatSync, openSync, read, readSync, writeSync, writevSync } from "node:fs";
+import { createInterface } from "node:readline";
 
 export interface SlowFuseState {
 	/** READs since the start. */

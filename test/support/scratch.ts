@@ -1,14 +1,14 @@
+/**
+ * Folders and mounts that last as long as a test. They lie in $TMPDIR/holdfast-test-PID-*, and are removed when the test
+ * ends, when the process ends, and, after a kill, by the next process that asks for one.
+ */
+
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { missing, sbinPath } from "./requirements.ts";
-
-/**
- * Folders and mounts that last as long as a test. They lie in $TMPDIR/holdfast-test-PID-*, and are removed when the test
- * ends, when the process ends, and, after a kill, by the next process that asks for one.
- */
 
 const PREFIX = "holdfast-test-";
 const live = new Set<Scratch>();

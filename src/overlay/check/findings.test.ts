@@ -1,3 +1,5 @@
+// Findings are collected up to a bound, and counted beyond.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { showName } from "../../vfs/names.ts";

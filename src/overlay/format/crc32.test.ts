@@ -1,3 +1,5 @@
+// CRC-32 against known values.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { crc32 } from "./crc32.ts";

@@ -1,3 +1,5 @@
+// Records and identities byte by byte, as the kernel writes them.
+
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";

@@ -1,3 +1,5 @@
+// Values of the `nlink` xattr.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseLinkCount } from "./link-delta.ts";

@@ -1,3 +1,5 @@
+// ACLs judged, granted and inherited as the kernel does.
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { closeSync, lstatSync, mkdirSync, openSync } from "node:fs";

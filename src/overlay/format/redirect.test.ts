@@ -1,3 +1,5 @@
+// Values of the `redirect` xattr.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseRedirect } from "./redirect.ts";

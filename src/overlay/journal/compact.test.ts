@@ -1,3 +1,5 @@
+// Values come back from their bytes, and damaged bytes are refused.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

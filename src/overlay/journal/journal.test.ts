@@ -1,3 +1,5 @@
+// The intent and the answers over kills, damage, time and many clients.
+
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

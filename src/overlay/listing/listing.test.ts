@@ -1,3 +1,5 @@
+// Listings over changes, restarts and windows.
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";

@@ -1,3 +1,5 @@
+// The cache of objects: what it finds, evicts and keeps.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,3 +1,5 @@
+// What exports of one process share, and what is left for each.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { raiseDescriptorLimit } from "../../linux/limits.ts";

@@ -1,3 +1,5 @@
+// Extended attributes and ACLs through an overlay, as the system calls treat them.
+
 import assert from "node:assert/strict";
 import { chmodSync, chownSync, mkdirSync } from "node:fs";
 import { join } from "node:path";

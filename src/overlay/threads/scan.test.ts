@@ -1,3 +1,5 @@
+// Listings of directories by hash, whole and in windows.
+
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// The pool of threads: how many run, and how they end.
+
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// Keys made, dropped and made to sign.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { KEY_ID_MAX, newSecrets, type Registry } from "../work/registry.ts";

@@ -1,3 +1,5 @@
+// Records of change attributes that are ahead of their object.
+
 import assert from "node:assert/strict";
 import { closeSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// Records of link counts over restarts and kills.
+
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// Records of partial files: headers, bits and runs.
+
 import assert from "node:assert/strict";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// The registry: read, written, raced for and damaged.
+
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,3 +1,5 @@
+// Whiteouts, temporaries and leftovers in work.
+
 import assert from "node:assert/strict";
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

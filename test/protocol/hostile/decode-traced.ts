@@ -1,13 +1,13 @@
+/**
+ * Run under strace: decodes forged handles between two system calls that nothing else makes, then handles that are signed for a home
+ * which is not there, then one good handle of an object that is not in memory. Prints how many of the first were refused.
+ */
+
 import { accessSync } from "node:fs";
 import { OverlayError } from "../../../src/vfs/errors.ts";
 import { generator } from "../../crash/actor.ts";
 import { forgeriesOf, merge, noise, signedWrongly } from "./forgeries.ts";
 import { exportIn, handlesOfAllKinds, plantLowers } from "./objects.ts";
-
-/**
- * Run under strace: decodes forged handles between two system calls that nothing else makes, then handles that are signed for a home
- * which is not there, then one good handle of an object that is not in memory. Prints how many of the first were refused.
- */
 
 /** strace shows the path. */
 function mark(what: string): void {
