@@ -23,10 +23,18 @@ export interface HandleProvider {
 	placeInHome(handle: FileHandle): number | null;
 	/** How another thread finds an object where that is by its path; null: by its id, or it takes a search. */
 	trail(handle: FileHandle): Trail | null;
+	/** The directories from below the root of the layer down to this one and itself; null where that takes asking the kernel for each. */
+	ancestry(handle: FileHandle): readonly Ancestor[] | null;
 	/** Opens the inode of an id. -ESTALE: it is gone. */
 	open(handle: FileHandle, flags: number): number;
 	/** As `open`, through another mount of the file system where ids know of mounts. */
 	openOn(mount: number, handle: FileHandle, flags: number): number;
+}
+
+/** A directory on the way from the root of a layer down, with its name there. */
+export interface Ancestor {
+	readonly id: FileHandle;
+	readonly name: Buffer;
 }
 
 /** The names that lead from a directory to an object; none: to itself. */
@@ -84,6 +92,10 @@ export class KernelHandles implements HandleProvider {
 	}
 
 	trail(): null {
+		return null;
+	}
+
+	ancestry(): null {
 		return null;
 	}
 

@@ -9,7 +9,7 @@ import { copyBytes } from "../linux/memory.ts";
 import { readLink } from "../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
-import { type Birth, type HandleProvider, idOfName, type Trail } from "./handle-provider.ts";
+import { type Ancestor, type Birth, type HandleProvider, idOfName, type Trail } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
 import { namesInPath, openInTree, openNames, PATH_BYTES_MAX, PATH_GONE, SEPARATOR, searchPath, TOO_FAR } from "./path-search.ts";
 import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
@@ -176,6 +176,18 @@ export class PortableLower implements HandleProvider {
 		if (depthOf(handle.bytes) === 0) return this.trailOf([]);
 		const place = this.#remembered(handle.bytes);
 		return place === null ? null : this.trailOf(this.#namesTo(place));
+	}
+
+	ancestry(handle: FileHandle): readonly Ancestor[] | null {
+		// ids from the time before may lie in other layers of the home
+		if (this.rebound !== null || !isPathId(handle)) return null;
+		const place = depthOf(handle.bytes) === 0 ? null : this.#remembered(handle.bytes);
+		if (place === null) return null;
+		let id = LOWER_ROOT;
+		return this.#namesTo(place).map((name) => {
+			id = this.#pathIdBelow(id, name, DIRECTORY_STAT);
+			return { id, name };
+		});
 	}
 
 	trailOf(names: readonly Buffer[]): Trail {

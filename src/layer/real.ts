@@ -33,6 +33,8 @@ export class Real {
 	readonly foreign: boolean;
 	/** Files of this directory may be whiteouts in the form of xattrs (opaque "x"). */
 	hasXattrWhiteouts = false;
+	/** The redirect of a directory of upper; undefined: not read yet. Nobody but us sets one. */
+	redirect: Buffer | null | undefined = undefined;
 	/** Owned by the descriptor cache. */
 	pathFd = -1;
 	dataFd = -1;

@@ -14,13 +14,26 @@ const libc = koffi.load("libc.so.6");
 /** Takes Numbers (or byte arrays, where declared so) and returns a Number. */
 export type NativeFunction = (...parameters: (number | Uint8Array)[]) => number;
 
+let beforeCall: ((name: string) => void) | null = null;
+
 /** Declares a function of the C library. `pointer` arguments are addresses as Numbers. */
 export function declare(name: string, result: string, parameters: readonly string[]): NativeFunction {
-	return libc.func(
+	const call = libc.func(
 		name,
 		result,
 		parameters.map((parameter) => (parameter === "pointer" ? "int64_t" : parameter)),
 	) as NativeFunction;
+	if (beforeCall === null) return call;
+	const before = beforeCall;
+	return (...given) => {
+		before(name);
+		return call(...given);
+	};
+}
+
+/** Tests count calls: `hook` runs before each call of what is declared afterwards, so this comes before the other modules of this folder are loaded. */
+export function observeCalls(hook: (name: string) => void): void {
+	beforeCall = hook;
 }
 
 let beforeChange: ((name: string) => void) | null = null;

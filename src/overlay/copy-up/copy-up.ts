@@ -19,12 +19,13 @@ import { failed, must } from "../../vfs/system-errors.ts";
 import { dataOf } from "../data/data-files.ts";
 import { type Engine, entryOf, rootNode, writableOf } from "../engine/engine.ts";
 import { keepProtection } from "../engine/protection.ts";
+import { COPY_UP_STEPS } from "../engine/turns.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { nlinkValue } from "../format/link-delta.ts";
 import { Plan } from "../journal/plan.ts";
 import { giveId, type Step } from "../journal/steps.ts";
 import type { Writable } from "../journal/writable.ts";
-import { liveNode, parentOf } from "../lookup/by-handle.ts";
+import { liveNode, parentOf, upwards } from "../lookup/by-handle.ts";
 import { lookupChild } from "../lookup/objects.ts";
 import { upperEntry } from "../lookup/stack-search.ts";
 import type { Node } from "../nodes/node.ts";
@@ -35,7 +36,8 @@ import { startCopy } from "./copy-job.ts";
 
 /**
  * Makes the object lie in upper, with all directories above it, and changes nothing that a client sees. Built in work and published
- * at once, first in the index and then under its name. Data is copied and flushed off the main thread: Pending until it is there.
+ * at once, first in the index and then under its name. Data is copied and flushed off the main thread: Pending until it is there, and while
+ * there are more directories above it than one pass copies up.
  */
 export function ensureUpper(engine: Engine, node: Node): void {
 	if (!node.isUpper) copyUp(engine, node, null);
@@ -75,10 +77,24 @@ function carryOut(plan: Plan, node: Node, inode: FileHandle, change: SetAttribut
 	}
 }
 
+/** A directory with all above it, the topmost first: each lies in upper for good when it is done, so that the next pass goes on below it. */
+function ensureUpperAbove(engine: Engine, writable: Writable, directory: Node): void {
+	if (directory.isUpper) return;
+	const lowers: Node[] = [];
+	for (const at of upwards(engine, directory)) {
+		if (at.isUpper) break;
+		lowers.push(at);
+	}
+	for (const lower of lowers.reverse()) {
+		engine.turns.spend(COPY_UP_STEPS, directory);
+		copyUpDirectory(engine, writable, lower, null);
+	}
+}
+
 function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change: SetAttributes | null): void {
 	const parent = parentOf(engine, node);
 	const name = node.name as Buffer;
-	ensureUpper(engine, parent);
+	ensureUpperAbove(engine, writable, parent);
 	const { work, index, layer } = writable;
 	const source = node.top;
 	const temporary = work.makeTemporaryDirectory(0o700);
@@ -380,9 +396,12 @@ function rememberedPlace(engine: Engine, node: Node): { readonly parent: Node; r
 	try {
 		let directory = rootNode(engine);
 		for (const name of names) {
+			const { size } = engine.nodes;
 			const child = lookupChild(engine, directory, name);
 			if (child === null || child.type !== FileType.dir) return null;
 			directory = child;
+			// whatever is in memory costs nothing, and the next pass finds it there
+			if (engine.nodes.size > size) engine.turns.spend(2 + directory.reals.length, directory);
 		}
 		return isHere(engine, directory, last, node) ? { parent: directory, name: Buffer.from(last) } : null;
 	} catch (error) {

@@ -1,5 +1,6 @@
 // The type of the state that all parts of the overlay work on.
 
+import type { RecentMap } from "../../collections/recent-map.ts";
 import type { SipKey } from "../../handle/sip-hash.ts";
 import { type HandleSigner, ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
@@ -17,6 +18,10 @@ import type { Patience } from "../threads/patience.ts";
 import type { HeldObjects } from "../work/held-objects.ts";
 import type { RecordMap } from "../work/record-map.ts";
 import type { ChangeAttribute } from "./change-attribute.ts";
+import type { Climbs } from "./climbs.ts";
+import type { Home } from "./home.ts";
+import type { PathWalk } from "./path-walk.ts";
+import type { Turns } from "./turns.ts";
 
 /** The part of an export that can be written; OverlayError "rofs" where there is no upper. */
 export function writableOf(engine: Engine): Writable {
@@ -55,6 +60,10 @@ export interface Engine {
 	changeKey: ChangeKey | null;
 	readonly memory: Memory;
 	readonly changeAttribute: ChangeAttribute;
+	readonly turns: Turns;
+	readonly climbs: Climbs;
+	/** By the root of the layer and the path. */
+	readonly walks: RecentMap<string, PathWalk>;
 	/** Null: whoever asks waits. */
 	patience: Patience | null;
 }
@@ -80,16 +89,6 @@ export const TICK_MS = 64;
 export const ATTRIBUTES_TICKS = 3000 / TICK_MS;
 /** How long the attributes of upper are remembered, and what names lead to: something that was removed from its lower is found out by its attributes. */
 export const NAMES_TICKS = 30_000 / TICK_MS;
-
-export interface Home {
-	readonly number: number;
-	readonly uuid: Buffer;
-	/** Layers whose objects were born here; any of them opens its handles. */
-	readonly layers: readonly Layer[];
-	readonly isUpper: boolean;
-	/** One descriptor for each mount that the layers were named on, for climbing by "..". */
-	readonly mounts: readonly number[];
-}
 
 /** The identity that the record of a lower object is; null where it is of no file system of the lowers. */
 export function identityOfRecord(engine: Engine, record: Buffer): Identity | null {

@@ -1,17 +1,23 @@
 // Finds the object of a handle: climbs from the real directory to a known one, and descends by names.
 
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
+import type { Ancestor } from "../../layer/handle-provider.ts";
+import { namesInPath } from "../../layer/path-search.ts";
 import { realKey } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
+import { copyBytes } from "../../linux/memory.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
-import { OverlayError } from "../../vfs/errors.ts";
+import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
-import { type Engine, type Home, identityOfRecord, rootNode } from "../engine/engine.ts";
+import type { Climb } from "../engine/climbs.ts";
+import { type Engine, identityOfRecord, rootNode } from "../engine/engine.ts";
+import type { Home } from "../engine/home.ts";
+import { nextTurn } from "../engine/turns.ts";
 import { encodeRecord, type Identity } from "../format/identity.ts";
 import type { Writable } from "../journal/writable.ts";
 import { identityKey, type Node } from "../nodes/node.ts";
@@ -54,12 +60,15 @@ export function* upwards(engine: Engine, directory: Node): Generator<Node> {
 /** The live directory that holds a directory. */
 export function parentOf(engine: Engine, directory: Node): Node {
 	if (directory.parent === null) return rootNode(engine);
-	directory.parent = liveNode(engine, directory.parent);
-	return directory.parent;
+	const parent = liveNode(engine, directory.parent);
+	if (parent !== directory.parent) engine.nodes.place(directory, parent, directory.name);
+	return parent;
 }
 
 /** The object of an identity whose signature was good: live, or found again by climbing from where it was born. */
 export function loadNode(engine: Engine, homeNumber: number, identity: Identity): Node {
+	const climb = engine.climbs.for(identityKey(identity.home, identity.id));
+	if (climb !== undefined) return loadedDirectory(follow(engine, climb), identity);
 	const home = engine.homes.get(homeNumber);
 	if (home === undefined) throw new OverlayError("stale", "The handle is of a layer that is not in the stack");
 	const { held } = engine;
@@ -78,7 +87,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	try {
 		must(layer.stat(fd, stat), "Cannot read an object");
 		if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed");
-		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, identity);
+		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, answer === null, identity);
 		const place = answer === null ? home.layers[0].handles.placeInHome(identity.id) : null;
 		const owner = place !== null ? home.layers[place] : answer === null ? (layerOf(home, stat) ?? layer) : layer;
 		const real = answer === null ? realOfHandle(owner, identity.id, stat) : realOf(owner, fd, stat);
@@ -95,6 +104,23 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	} finally {
 		if (!isKept) close(fd);
 	}
+}
+
+function loadDirectory(engine: Engine, home: Home, fd: number, isOwn: boolean, identity: Identity): Node {
+	const handle = isOwn ? identity.id : home.layers[0].handles.of(fd);
+	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	try {
+		return loadedDirectory(directoryOfReal(engine, home, fd, handle), identity);
+	} catch (error) {
+		// the next pass goes on without asking all this again
+		if (error instanceof Pending) engine.climbs.note(identityKey(identity.home, identity.id), realKey(home.layers[0], handle));
+		throw error;
+	}
+}
+
+function loadedDirectory(node: Node, identity: Identity): Node {
+	if (node.key === identityKey(identity.home, identity.id)) return node;
+	throw new OverlayError("stale", "Another directory is in the place of this one");
 }
 
 function goneOr(status: number): OverlayError {
@@ -130,87 +156,179 @@ function orphanOf(engine: Engine, key: string): { readonly fd: number; readonly 
 	return { fd, stat };
 }
 
-function loadDirectory(engine: Engine, home: Home, fd: number, identity: Identity): Node {
-	const node = directoryOfReal(engine, home, fd);
-	if (node.key !== identityKey(identity.home, identity.id)) {
-		throw new OverlayError("stale", "Another directory is in the place of this one");
+/**
+ * The overlay directory that has this real directory in its stack. "stale" where there is none: what is hidden, or lies in no layer. Pending
+ * while the way is long; the next pass goes on where this one has ended. `known`: its id, where the caller has it.
+ *
+ * `ascend` goes up through real directories, by "..", to a directory whose overlay directory is known; `descend` comes back down, looking the
+ * names up in the overlay.
+ *
+ * It ends. Each step of `ascend` is to the real parent, and a real tree has no circle: it arrives at the root of a layer, or at the root of
+ * the mount, which is its own parent. Before it goes on up it asks where a directory has moved to, which is a search of this kind that begins at
+ * another real directory: one of upper, or of a layer above by whose redirect it was taken along. So searches within one another
+ * are no more than there are layers. Each step of `descend` takes one rung off. All that a search has found is in memory, with all directories
+ * above it, so that no other search goes up past it: together they make O(1) system calls for each directory on the ways that they go.
+ *
+ * It is the right one. `descend` begins at an overlay directory that has the real directory below the last rung in its stack: the root has
+ * the roots of all layers; one in memory is found by the very real directory (`NodeCache.byReal`); one that has moved is what the index or the map of
+ * redirects, which only we write, lead to. And it takes no step to a directory that has not the very inode of the rung in its
+ * stack, whatever names say. So at the end the stack has the directory that was asked about; no two stacks have it, or `findReals` has refused
+ * the second.
+ */
+export function directoryOfReal(engine: Engine, home: Home, fd: number, known: FileHandle | null = null): Node {
+	const handle = known ?? home.layers[0].handles.of(fd);
+	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
+	const key = realKey(home.layers[0], handle);
+	const live = engine.nodes.byReal(key);
+	if (live !== undefined) return live;
+	let climb = engine.climbs.get(key);
+	if (climb === undefined) {
+		engine.patience?.guard(home.layers[0], handle, null, "climb");
+		climb = newClimb(key, home, handle, engine.memory.changes);
+		engine.climbs.begin(climb);
 	}
-	return node;
+	return follow(engine, climb);
 }
 
-/**
- * The overlay directory that has this real directory in its stack: its parent's is found the same way, and the name looked up there.
- * "stale" where that leads to something else, as for what is hidden, or lies in no layer.
- */
-export function directoryOfReal(engine: Engine, home: Home, fd: number): Node {
-	const handle = home.layers[0].handles.of(fd);
-	if (typeof handle === "number") throw failed("Cannot take a file handle", handle);
-	const live = engine.nodes.byReal(realKey(home.layers[0], handle));
-	if (live !== undefined) return live;
-	engine.patience?.guard(home.layers[0], handle, null, "climb");
-	for (const mount of home.mounts) {
-		const climber = home.layers[0].handles.openOn(mount, handle, O.path);
-		if (climber < 0) throw goneOr(climber);
-		try {
-			const node = climb(engine, home, climber, handle);
-			if (node !== null) return node;
-		} finally {
-			close(climber);
+function newClimb(key: string, home: Home, start: FileHandle, changes: number): Climb {
+	const ancestry = home.layers[0].handles.ancestry(start);
+	return { key, home, start, ancestry, mount: 0, at: start, rungs: [], reached: null, changes, restarts: 0, isInterrupted: false };
+}
+
+/** Goes on with a search, to its end if that is near. */
+function follow(engine: Engine, climb: Climb): Node {
+	try {
+		if (climb.reached?.isDead || climb.reached?.isEvicted) throw new OverlayError("stale", "A directory on the way has been removed");
+		climb.reached ??= ascend(engine, climb);
+		const node = descend(engine, climb, climb.reached);
+		engine.climbs.end(climb);
+		// a request may have two handles, and each of them take many passes
+		if (climb.isInterrupted) engine.nodes.keep(node);
+		return node;
+	} catch (error) {
+		if (error instanceof Pending) {
+			climb.isInterrupted = true;
+			if (climb.reached !== null) engine.nodes.keep(climb.reached);
+			throw error;
 		}
+		if (error instanceof OverlayError && error.code === "stale" && mayBeMoved(engine, climb)) beginAnew(engine, climb);
+		engine.climbs.end(climb);
+		throw error;
+	}
+}
+
+/** Where a directory on the way was moved between two passes, what names and index said before and after does not fit together. */
+function mayBeMoved(engine: Engine, climb: Climb): boolean {
+	return climb.changes !== engine.memory.changes || climb.reached?.isEvicted === true;
+}
+
+function beginAnew(engine: Engine, climb: Climb): never {
+	if (climb.restarts >= RESTARTS_MAX) {
+		engine.climbs.end(climb);
+		throw new OverlayError("tryagain", "Directories above this one are being moved");
+	}
+	climb.restarts++;
+	climb.changes = engine.memory.changes;
+	climb.mount = 0;
+	climb.at = climb.start;
+	climb.rungs.length = 0;
+	climb.reached = null;
+	throw new Pending(nextTurn());
+}
+
+/** To the first directory on the way up whose overlay directory is known. The rungs are the directories below it. */
+function ascend(engine: Engine, climb: Climb): Node {
+	const { home } = climb;
+	const { handles } = home.layers[0];
+	if (climb.ancestry !== null) return ascendByIds(engine, climb, climb.ancestry);
+	for (; climb.mount < home.mounts.length; climb.mount++) {
+		const from = handles.openOn(home.mounts[climb.mount], climb.at, O.path);
+		if (from < 0) throw goneOr(from);
+		const node = ascendOn(engine, climb, from);
+		if (node !== null) return node;
+		climb.at = climb.start;
+		climb.rungs.length = 0;
 	}
 	throw new OverlayError("stale", "The directory lies in no layer of the stack");
 }
 
-/** A step of a climb: a real directory, and its name in the real directory above it. */
-interface Rung {
-	readonly key: string;
-	readonly name: Buffer;
-}
-
-/** As directoryOfReal, from a descriptor on one mount; null where that mount does not reach up to a layer's root. */
-function climb(engine: Engine, home: Home, start: number, startHandle: FileHandle): Node | null {
-	const rungs: Rung[] = [];
-	let fd = start;
-	let handle = startHandle;
+/** Closes the descriptor. Null where this mount does not reach up to a layer's root. */
+function ascendOn(engine: Engine, climb: Climb, from: number): Node | null {
+	const { home, rungs } = climb;
 	const stat = new Stat();
 	const parentStat = new Stat();
+	const path = new PathUp();
+	let fd = from;
 	try {
 		must(fstat(fd, stat), "Cannot read a directory");
 		for (;;) {
-			if (home.layers.some((layer) => layer.isRoot(stat))) return descend(engine, home, rootNode(engine), rungs);
-			const key = realKey(home.layers[0], handle);
-			const above = engine.nodes.byReal(key) ?? movedDirectory(engine, home, handle);
-			if (above !== null && above !== undefined) return descend(engine, home, above, rungs);
+			if (home.layers.some((layer) => layer.isRoot(stat))) return rootNode(engine);
+			const key = realKey(home.layers[0], climb.at);
+			const above = engine.nodes.byReal(key) ?? movedDirectory(engine, home, climb.at);
+			if (above !== null && above !== undefined) return above;
+			engine.turns.spend(1, null);
 			const parentFd = openAt(fd, "..", O.path);
 			if (parentFd === -ERRNO.ENOENT) return null;
 			must(parentFd, "Cannot open the parent of a directory");
 			must(fstat(parentFd, parentStat), "Cannot read the parent of a directory");
-			const name = parentStat.sameInode(stat) ? null : nameInParent(parentFd, fd, stat);
-			if (fd !== start) close(fd);
+			const isTop = parentStat.sameInode(stat);
+			const name = isTop ? null : nameInParent(parentFd, fd, stat, path);
+			close(fd);
 			fd = parentFd;
-			if (parentStat.sameInode(stat)) return null;
+			if (isTop) return null;
 			if (name === null) throw new OverlayError("stale", "The directory has been removed");
-			rungs.push({ key, name });
-			fstat(fd, stat);
 			const parentHandle = home.layers[0].handles.of(fd);
 			if (typeof parentHandle === "number") throw failed("Cannot take a file handle", parentHandle);
-			handle = parentHandle;
+			refuseTooDeep(rungs.length);
+			rungs.push({ key, name });
+			climb.at = parentHandle;
+			must(fstat(fd, stat), "Cannot read a directory");
 		}
 	} finally {
-		if (fd !== start) close(fd);
+		close(fd);
 	}
 }
 
-/** Goes down again from an overlay directory, through the overlay directory that each real one is a part of. */
-function descend(engine: Engine, home: Home, from: Node, rungs: Rung[]): Node {
+/** The same where the layer knows names and ids of all directories above: without a system call for each, but for what the index is asked. */
+function ascendByIds(engine: Engine, climb: Climb, ancestry: readonly Ancestor[]): Node {
+	const { home } = climb;
+	refuseTooDeep(ancestry.length);
+	for (let i = ancestry.length - 1 - climb.rungs.length; i >= 0; i--) {
+		const { id, name } = ancestry[i];
+		engine.turns.spend(ASK_STEPS, null);
+		const key = realKey(home.layers[0], id);
+		const above = engine.nodes.byReal(key) ?? movedDirectory(engine, home, id);
+		if (above !== null && above !== undefined) return above;
+		climb.rungs.push({ key, name });
+	}
+	return rootNode(engine);
+}
+
+/** Steps of asking the index alone. */
+const ASK_STEPS = 0.25;
+/** How often a search begins anew before its client is told to come again. */
+const RESTARTS_MAX = 4;
+/** What a search keeps of a path is bounded. */
+const LEVELS_MAX = 32_768;
+
+function refuseTooDeep(levels: number): void {
+	if (levels >= LEVELS_MAX) throw new OverlayError("nametoolong", `A directory lies more than ${LEVELS_MAX} directories deep`);
+}
+
+/** Goes down from an overlay directory, through those in which each real directory has its part. */
+function descend(engine: Engine, climb: Climb, from: Node): Node {
+	const { home, rungs } = climb;
 	let node = from;
-	for (let rung = rungs.pop(); rung !== undefined; rung = rungs.pop()) {
+	for (let rung = rungs.at(-1); rung !== undefined; rung = rungs.at(-1)) {
 		const { key, name } = rung;
 		// a path may be deeper than there may be descriptors
 		engine.descriptors.trim();
+		engine.turns.spend(2 + node.reals.length, node);
 		const child = engine.nodes.byReal(key) ?? childOfReal(engine, home, node, name, key);
 		if (!child?.reals.some((real) => real.key === key)) throw new OverlayError("stale", "The directory is hidden or has been removed");
+		rungs.pop();
 		node = child;
+		climb.reached = node;
 	}
 	return node;
 }
@@ -255,15 +373,37 @@ function childOfReal(engine: Engine, home: Home, parent: Node, name: Uint8Array,
 	return lookupChild(engine, parent, name);
 }
 
-/** The kernel knows the path of an open directory; it is checked, and where it does not help the parent is listed. */
-function nameInParent(parentFd: number, fd: number, stat: Stat): Buffer | null {
+/** Names of a directory and of those above it, as the kernel tells them: none is believed unseen. */
+class PathUp {
+	#names: Buffer[] = [];
+	#isAsked = false;
+
+	/** The next name on the way up, of the directory behind the descriptor; null: the path is too long for the kernel. */
+	next(fd: number): Buffer | null {
+		const known = this.#names.pop();
+		if (known !== undefined || this.#isAsked) return known ?? null;
+		const path = readLink(-100, descriptorPath(fd));
+		if (path === null || path[0] !== 0x2f) return null;
+		this.#isAsked = true;
+		// not views: a rung outlives the path
+		this.#names = namesInPath(path).map((name) => copyBytes(name));
+		return this.#names.pop() ?? null;
+	}
+
+	/** The names did not fit. */
+	forget(): void {
+		this.#names = [];
+		this.#isAsked = false;
+	}
+}
+
+/** Asks the kernel; what it says is checked, and where it does not help the parent is listed. */
+function nameInParent(parentFd: number, fd: number, stat: Stat, path: PathUp): Buffer | null {
 	const found = new Stat();
 	const isName = (name: Buffer) => statAt(parentFd, name, found) === 0 && found.sameInode(stat);
-	const path = readLink(-100, descriptorPath(fd));
-	if (path !== null) {
-		const name = path.subarray(path.lastIndexOf(0x2f) + 1);
-		if (name.length > 0 && isName(name)) return name;
-	}
+	const name = path.next(fd);
+	if (name !== null && isName(name)) return name;
+	path.forget();
 	const candidates: Buffer[] = [];
 	const list = must(openAt(parentFd, ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory");
 	const status = visitEntries(list, (name, _type, hi, lo) => {

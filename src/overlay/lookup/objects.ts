@@ -1,6 +1,7 @@
 // From real objects under a name to the Node of their identity.
 
 import { sipHash, sipHashHi, sipHashLo } from "../../handle/sip-hash.ts";
+import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";
 import { copyBytes } from "../../linux/memory.ts";
@@ -9,7 +10,8 @@ import { fstat, Stat } from "../../linux/stat.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
-import { type Engine, type Home, handleFor, identityOfRecord, NAMES_TICKS } from "../engine/engine.ts";
+import { type Engine, handleFor, identityOfRecord, NAMES_TICKS } from "../engine/engine.ts";
+import type { Home } from "../engine/home.ts";
 import { encodeRecord, type Identity } from "../format/identity.ts";
 import { parseLinkCount } from "../format/link-delta.ts";
 import type { Writable } from "../journal/writable.ts";
@@ -35,8 +37,7 @@ export function lookupPlace(engine: Engine, directory: Node, name: Uint8Array): 
 		known.isRecent = true;
 		const hasNames = known.type !== FileType.dir && known.stat !== null && known.stat.nlink > 1;
 		if (known.parent !== directory || known.name === null || (hasNames && !known.name.equals(name))) {
-			known.parent = directory;
-			known.name = copyBytes(name);
+			engine.nodes.place(known, directory, copyBytes(name));
 		}
 		if (isThere(engine, known)) return known;
 	}
@@ -90,8 +91,7 @@ function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | Va
 			else engine.descriptors.adopt(kept, found.fds[i]);
 		});
 		if (node.type === FileType.dir) refuseLoop(engine, directory, node);
-		node.parent = directory;
-		if (node.name === null || !node.name.equals(name)) node.name = copyBytes(name);
+		engine.nodes.place(node, directory, node.name?.equals(name) ? node.name : copyBytes(name));
 		return node;
 	} finally {
 		if (!taken) closeAll(found);
@@ -100,7 +100,8 @@ function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | Va
 
 /** A crafted redirect can lead a directory to one above itself; whoever went up from there would never arrive. */
 function refuseLoop(engine: Engine, directory: Node, node: Node): void {
-	if (node.parent === directory) return;
+	// what nothing in memory is below is above none of the directories, which are all in memory as far as the root
+	if (node.parent === directory || (node.below === 0 && node.home !== ROOT_HOME)) return;
 	for (let at: Node | null = directory; at !== null; at = at.parent) {
 		if (at.key === node.key)
 			throw new OverlayError("loop", "A redirect of overlayfs leads to a directory that lies inside of what it leads to");

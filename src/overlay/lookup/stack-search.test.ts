@@ -5,12 +5,14 @@ import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { plant, type TreeDescription } from "../../../test/support/lower-tree.ts";
+import { RecentMap } from "../../collections/recent-map.ts";
 import { type Layer, LayerOpener, TRUSTED_XATTRS } from "../../layer/layer.ts";
 import { DescriptorCache, Real } from "../../layer/real.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { Turns } from "../engine/turns.ts";
 import { cannotMakeUpper, makeUpper } from "../work/upper-state.test-support.ts";
 import { closeAll, findInReals, findReals, readRootMarks, type StackContext, searchStack } from "./stack-search.ts";
 
@@ -50,7 +52,16 @@ function stackOf(context: TestContext, upper: LayerDescription, ...lowers: reado
 	}
 	const descriptors = new DescriptorCache(1000);
 	const reals: Real[] = [];
-	const stack: StackContext = { xattr: TRUSTED_XATTRS, descriptors, patience: null, nodes: { root: { reals } }, writable: made.state };
+	const stack: StackContext = {
+		xattr: TRUSTED_XATTRS,
+		descriptors,
+		patience: null,
+		nodes: { root: { reals } },
+		writable: made.state,
+		memory: { now: 0 },
+		turns: new Turns({ keep: () => {} }),
+		walks: new RecentMap(),
+	};
 	for (const layer of layers) {
 		const root = new Real(layer, layer.rootHandle, layer.rootStat.inoHi, layer.rootStat.inoLo, false);
 		readRootMarks(stack, root);

@@ -1,15 +1,20 @@
 // Finds one name in a stack of real directories: whiteouts, opaque directories and redirects.
 
+import type { RecentMap } from "../../collections/recent-map.ts";
 import { CASEFOLD_REASON, isCasefolded } from "../../layer/casefold.ts";
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
+import { SEPARATOR } from "../../layer/path-search.ts";
 import type { DescriptorCache, Real } from "../../layer/real.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { close, O, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
-import { OverlayError } from "../../vfs/errors.ts";
+import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
+import { type Memory, NAMES_TICKS } from "../engine/engine.ts";
+import type { PathWalk } from "../engine/path-walk.ts";
+import type { Turns } from "../engine/turns.ts";
 import { isAbsolute, redirectNames } from "../format/redirect.ts";
 import { isWhiteoutInode, isWhiteoutName, isWhiteoutStat } from "../format/whiteout.ts";
 import type { Node } from "../nodes/node.ts";
@@ -26,6 +31,10 @@ export interface StackContext {
 	/** Absolute redirects begin at the root. */
 	readonly nodes: { readonly root: { readonly reals: readonly Real[] } };
 	readonly writable: Pick<UpperState, "longRedirects" | "work"> | null;
+	readonly memory: Pick<Memory, "now">;
+	readonly turns: Pick<Turns, "spend" | "isSpent">;
+	/** Of long redirects, by the root of the layer and the path. */
+	readonly walks: RecentMap<string, PathWalk>;
 }
 
 const BENEATH = RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev;
@@ -229,34 +238,73 @@ function openName(engine: StackContext, parent: Real, name: Uint8Array): Hit {
 	return { fd: must(fd, "Cannot open a name of a layer"), isEnd: false, hasXattrWhiteouts: parent.hasXattrWhiteouts };
 }
 
-/** Follows the path of an absolute redirect from a layer's root, name by name, since each may be a whiteout, opaque, or redirect on. */
+/**
+ * Follows the path of an absolute redirect from a layer's root, name by name, since each may be a whiteout, opaque, or redirect on. Pending while
+ * a long one takes more than one pass: how far it has come is remembered, and for a while the directory that it ends in.
+ */
 function openPathInLayer(engine: StackContext, root: Real, search: Search, path: readonly Buffer[]): Hit {
+	const isLong = path.length > NAMES_INLINE;
+	if (!isLong) return walkPath(engine, root, search, path, newWalk(engine, root), isLong);
+	const key = `${root.key}/${Buffer.concat(path.flatMap((name) => [name, SEPARATOR])).toString("latin1")}`;
+	let walk = engine.walks.use(key);
+	if (walk === undefined || engine.memory.now - walk.time >= NAMES_TICKS) {
+		walk = newWalk(engine, root);
+		engine.walks.set(key, walk);
+	}
+	try {
+		return walkPath(engine, root, search, path, walk, isLong);
+	} catch (error) {
+		if (!(error instanceof Pending)) engine.walks.delete(key);
+		throw error;
+	}
+}
+
+/** Longer paths are remembered. */
+const NAMES_INLINE = 16;
+
+function newWalk(engine: StackContext, root: Real): PathWalk {
+	return { at: null, done: 0, isEnd: false, hasXattrWhiteouts: root.hasXattrWhiteouts, turned: null, time: engine.memory.now };
+}
+
+function walkPath(engine: StackContext, root: Real, search: Search, path: readonly Buffer[], walk: PathWalk, isLong: boolean): Hit {
+	const { layer } = root;
 	const stat = new Stat();
-	let at = engine.descriptors.path(root);
-	let hasXattrWhiteouts = root.hasXattrWhiteouts;
-	let isEnd = false;
-	for (let i = 0; i < path.length; i++) {
-		const fd = openBeneath(at, path[i], O.path | O.nofollow, BENEATH);
-		if (i > 0) close(at);
-		if (fd === -ERRNO.ENOENT) return isEnd ? HIDDEN : NOTHING;
-		at = must(fd, "Cannot open a name of a layer");
-		if (i === path.length - 1) break;
-		try {
-			must(fstat(fd, stat), "Cannot read attributes in a layer");
-			if (stat.type !== FileType.dir) {
-				close(fd);
-				return HIDDEN;
+	let { done, isEnd, hasXattrWhiteouts, turned } = walk;
+	let isOwn = walk.at !== null;
+	let at =
+		walk.at === null
+			? engine.descriptors.path(root)
+			: must(layer.handles.open(walk.at, O.path | O.nofollow), "Cannot open a directory of a layer again");
+	if (turned !== null) search.path = turned;
+	/** Only as a whole: where it is goes with what was met on the way. */
+	const note = () => {
+		const handle = layer.handles.of(at);
+		if (typeof handle !== "number") Object.assign(walk, { at: handle, done, isEnd, hasXattrWhiteouts, turned });
+	};
+	try {
+		for (; ; done++) {
+			const isLast = done === path.length - 1;
+			if (isLong) {
+				if (done > walk.done && (isLast || engine.turns.isSpent(1))) note();
+				engine.turns.spend(1, null);
 			}
-			const opaque = opaqueMark(engine, fd);
+			const fd = openBeneath(at, path[done], O.path | O.nofollow, BENEATH);
+			if (fd === -ERRNO.ENOENT) return isEnd ? HIDDEN : NOTHING;
+			must(fd, "Cannot open a name of a layer");
+			if (isLast) return { fd, isEnd, hasXattrWhiteouts };
+			if (isOwn) close(at);
+			at = fd;
+			isOwn = true;
+			must(fstat(at, stat), "Cannot read attributes in a layer");
+			if (stat.type !== FileType.dir) return HIDDEN;
+			const opaque = opaqueMark(engine, at);
 			hasXattrWhiteouts = opaque === OPAQUE_XATTR;
 			if (opaque === OPAQUE_YES) isEnd = true;
-			else readRedirect(engine, root.layer, fd, search, path.slice(i + 1));
-		} catch (error) {
-			close(fd);
-			throw error;
+			else if (readRedirect(engine, layer, at, search, path, done + 1)) turned = search.path;
 		}
+	} finally {
+		if (isOwn) close(at);
 	}
-	return { fd: at, isEnd, hasXattrWhiteouts };
 }
 
 const OPAQUE_YES = 0x79;
@@ -273,7 +321,8 @@ function readDirectoryMarks(engine: StackContext, real: Real, fd: number, search
 	const opaque = opaqueMark(engine, fd);
 	if (opaque === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
 	if (opaque === OPAQUE_YES) return true;
-	readRedirect(engine, real.layer, fd, search, []);
+	const turns = readRedirect(engine, real.layer, fd, search, [], 0);
+	if (real.layer.isUpper && !turns) real.redirect = null;
 	return false;
 }
 
@@ -285,17 +334,19 @@ export function redirectOf(engine: StackContext, layer: Layer, fd: number): Buff
 	return typeof redirect === "number" ? null : redirect;
 }
 
-/** Turns the search to where a directory's redirect leads; `rest` is the part of the present path behind that directory. */
-function readRedirect(engine: StackContext, layer: Layer, fd: number, search: Search, rest: readonly Buffer[]): void {
+/** Turns the search to where a directory's redirect leads, if it has one; from `behind` on names of the present path lie behind that directory. */
+function readRedirect(engine: StackContext, layer: Layer, fd: number, search: Search, path: readonly Buffer[], behind: number): boolean {
 	const redirect = redirectOf(engine, layer, fd);
-	if (redirect === null) return;
+	if (redirect === null) return false;
 	if (!layer.isUpper && !layer.isAdopted) {
 		throw new OverlayError("io", "A directory of a lower carries a redirect of overlayfs, and that layer has not been adopted");
 	}
 	const names = redirectNames(redirect);
+	const rest = path.slice(behind);
 	if (isAbsolute(redirect)) search.path = [...names, ...rest];
 	else if (search.path === null) search.name = names[0];
 	else search.path = [...search.path.slice(0, search.path.length - rest.length - 1), names[0], ...rest];
+	return true;
 }
 
 /** Marks of the root of a layer that count. */

@@ -70,6 +70,32 @@ export class NodeCache implements NodeKeeper {
 		this.noteReals(node);
 	}
 
+	/**
+	 * Says where a directory is, and by what name anything else was seen last. Who has an object in memory has all directories above it: eviction
+	 * takes a parent only after what is below it.
+	 */
+	place(node: Node, parent: Node | null, name: Buffer | null): void {
+		node.name = name;
+		if (node.parent === parent) return;
+		if (node.keeper !== null) {
+			if (parent !== null) parent.below++;
+			this.#leave(node);
+		}
+		node.parent = parent;
+	}
+
+	/** It stays, with the directories above it, until many others are kept after it: a request will come back to it. */
+	keep(node: Node): void {
+		this.#order.keep(node);
+	}
+
+	/** One less is below its parent, which may be the next to go then. */
+	#leave({ parent }: Node): void {
+		if (parent === null) return;
+		parent.below--;
+		if (parent.below === 0 && !parent.isQueued && parent.keeper !== null && parent.home !== ROOT_HOME) this.#order.linkFirst(parent);
+	}
+
 	/** To be called whenever the stack of a directory has grown, or a file got its upper inode. */
 	noteReals(node: Node): void {
 		if (node.type === FileType.dir || node.isIndexed) for (const real of node.reals) this.#byReal.set(real.key, node);
@@ -93,6 +119,7 @@ export class NodeCache implements NodeKeeper {
 			node.keeper = null;
 			this.#order.size--;
 			this.#order.unlink(node);
+			this.#leave(node);
 		}
 		if (this.#nodes.get(node.key) === node) this.#nodes.delete(node.key);
 		for (const real of node.reals) {
@@ -104,7 +131,7 @@ export class NodeCache implements NodeKeeper {
 
 	/** Evicts all but the root. */
 	forgetAll(): void {
-		for (const node of this.#nodes.values()) if (node.home !== ROOT_HOME) this.forget(node);
+		for (const node of [...this.#nodes.values()]) if (node.home !== ROOT_HOME) this.forget(node);
 	}
 
 	/** Evicts all: the export is closed. */

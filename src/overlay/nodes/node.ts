@@ -23,7 +23,7 @@ export class Node implements OverlayObject {
 	readonly fileidLo: number;
 	/** Real objects from the topmost down: one for anything but a directory. */
 	reals: Real[];
-	/** For a directory (the root aside) where it is; for anything else a name that was seen last, to be checked before use. */
+	/** For a directory (the root aside) where it is; for anything else a name that was seen last, to be checked before use. Set by NodeCache.place. */
 	parent: Node | null = null;
 	name: Buffer | null = null;
 	/** Copied up, not a directory: union link count relative to the upper inode's own, as the `nlink` xattr keeps it. */
@@ -41,9 +41,11 @@ export class Node implements OverlayObject {
 	isRecent = true;
 	/** The cache that has it; null once that has not. */
 	keeper: NodeKeeper | null = null;
-	/** Its neighbours in the order of eviction (`NodeOrder`). */
+	/** Its neighbours in the order of eviction (`NodeOrder`), whether it stands in it, and how many objects in memory have it as parent. */
 	younger: Node | null = null;
 	older: Node | null = null;
+	isQueued = false;
+	below = 0;
 	/** Its last name is gone and it is there until nobody holds it any more (see HeldObjects). */
 	isOrphan = false;
 	/** The file that holds its data, once asked for (see dataOf). */

@@ -1,5 +1,6 @@
 // The third phase of opening an export: the engine over its layers, with empty caches and the root in memory.
 
+import { RecentMap } from "../../collections/recent-map.ts";
 import { sipKey } from "../../handle/sip-hash.ts";
 import { HandleSigner, PROVIDER_KERNEL, PROVIDER_PORTABLE, ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Layer } from "../../layer/layer.ts";
@@ -11,7 +12,10 @@ import { takeAbstractName } from "../../linux/unix-name.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { DataFiles } from "../data/data-files.ts";
 import { ChangeAttribute } from "../engine/change-attribute.ts";
-import { type Engine, ROOT_KEY } from "../engine/engine.ts";
+import { Climbs } from "../engine/climbs.ts";
+import { type Engine, type Memory, ROOT_KEY } from "../engine/engine.ts";
+import { WALKS_MAX } from "../engine/path-walk.ts";
+import { Turns } from "../engine/turns.ts";
 import { readRootMarks } from "../lookup/stack-search.ts";
 import { Node } from "../nodes/node.ts";
 import { NodeCache } from "../nodes/node-cache.ts";
@@ -31,6 +35,8 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 	const { descriptors } = budget;
 	const writable = upper === null || tree === null ? null : openWritable(upper, paths, tree, keep);
 	if (upper !== null && writable?.ids != null && options.purpose !== "inspect") takeIdentity(upper, registry, writable.ids);
+	const nodes = new NodeCache(budget.nodes, descriptors);
+	const memory: Memory = { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 };
 	const engine: Engine = {
 		layers: stack,
 		xattr: stack[0].xattr,
@@ -45,13 +51,16 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 		homes: homesOf(registry, stack),
 		descriptors,
 		held: new HeldObjects(writable?.work.orphans ?? -1),
-		nodes: new NodeCache(budget.nodes, descriptors),
+		nodes,
 		offload: new Offload(upper === null ? undefined : budget.upperThreads(upper.fileSystem.device)),
 		redirects: keep(new RecordMap(paths.folder, "redirects")),
 		dataFiles: keep(new DataFiles(paths.folder, layers.dataLowers)),
 		partials: null,
 		changeKey: null,
-		memory: { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 },
+		memory,
+		turns: new Turns(nodes),
+		climbs: new Climbs(() => memory.clock()),
+		walks: new RecentMap(WALKS_MAX),
 		changeAttribute: new ChangeAttribute(rebasesOf(registry), descriptors),
 		patience: null,
 	};

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { type Layer, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { mountId } from "../../linux/stat.ts";
-import type { Home } from "../engine/engine.ts";
+import type { Home } from "../engine/home.ts";
 import { type HomeRecord, type LayerRecord, newSecrets, type Registry, type SpaceRecord } from "../work/registry.ts";
 import type { ExportPaths } from "./export-paths.ts";
 import { rootName, treeName } from "./layer-names.ts";

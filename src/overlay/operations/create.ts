@@ -103,8 +103,7 @@ export function createObject(
 		if (flags === RENAME.exchange) unlinkName(writable.work.temporaries, temporary);
 		const fileid = { real, space: writable.layer.space, inoHi: stat.inoHi, inoLo: stat.inoLo };
 		const node = nodeFor(engine, identity, maker.type, [real], fileid);
-		node.parent = directory;
-		node.name = Buffer.from(name);
+		engine.nodes.place(node, directory, Buffer.from(name));
 		listings.noteAdded(directory, name, node);
 		return node;
 	} catch (error) {
@@ -146,8 +145,7 @@ function makeInPlace(
 	else engine.descriptors.adopt(node.top, fd);
 	noteStat(engine, node, stat);
 	node.protection = 0;
-	node.parent = directory;
-	node.name = Buffer.from(name);
+	engine.nodes.place(node, directory, Buffer.from(name));
 	listings.noteAdded(directory, name, node);
 	return node;
 }

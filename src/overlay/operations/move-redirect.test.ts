@@ -4,12 +4,14 @@ import assert from "node:assert/strict";
 import { mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { RecentMap } from "../../collections/recent-map.ts";
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import { LayerOpener, TRUSTED_XATTRS } from "../../layer/layer.ts";
 import { DescriptorCache, Real } from "../../layer/real.ts";
 import { O } from "../../linux/open.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { Turns } from "../engine/turns.ts";
 import { findInReals, type StackContext } from "../lookup/stack-search.ts";
 import { Node } from "../nodes/node.ts";
 import { cannotMakeUpper, makeUpper } from "../work/upper-state.test-support.ts";
@@ -35,6 +37,9 @@ function stage(t: TestContext, ...paths: readonly string[]) {
 		patience: null,
 		nodes: { root: { reals: roots } },
 		writable: made.state,
+		memory: { now: 0 },
+		turns: new Turns({ keep: () => {} }),
+		walks: new RecentMap(),
 	};
 	const nodeOf = (path: string, home: number, reals: Real[], parent: Node | null) => {
 		const id = reals[0].handle;

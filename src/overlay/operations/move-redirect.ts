@@ -1,6 +1,8 @@
 // The redirect of a directory that moves: where its parts in lowers are found from now on.
 
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
+import { SEPARATOR } from "../../layer/path-search.ts";
+import type { Real } from "../../layer/real.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { removeXattr, setXattr } from "../../linux/xattr.ts";
 import { must } from "../../vfs/system-errors.ts";
@@ -30,6 +32,8 @@ export function setRedirect(engine: StackContext, from: Entry, to: Entry, source
 	const staysInside = from.directory === to.directory;
 	if (known !== null && (staysInside || isAbsolute(known))) return;
 	const redirect = staysInside ? Buffer.from(from.name) : lowerPath(engine, upwards);
+	// finding its path has read the old one
+	source.top.redirect = undefined;
 	const status = redirect.length > XATTR_BYTES_MAX ? -ERRNO.E2BIG : setXattr(fd, engine.xattr.redirect, redirect);
 	if (redirect.length <= SHORT_BYTES_MAX || (status !== -ERRNO.ENOSPC && status !== -ERRNO.E2BIG && status !== -ERRNO.ERANGE)) {
 		must(status, "Cannot set the redirect of a directory");
@@ -39,17 +43,23 @@ export function setRedirect(engine: StackContext, from: Entry, to: Entry, source
 	if (known !== null) must(removeXattr(fd, engine.xattr.redirect), "Cannot replace the redirect of a directory");
 }
 
+/** Of each directory of upper it is read once: a path may have many. */
+function knownRedirect(engine: StackContext, real: Real): Buffer | null {
+	if (real.redirect === undefined) real.redirect = redirectOf(engine, real.layer, engine.descriptors.path(real));
+	return real.redirect;
+}
+
 /** The path, from the root of the lowers, under which the lower parts of a directory are found. */
 function lowerPath(engine: StackContext, upwards: Iterable<Node>): Buffer {
 	const parts: Buffer[] = [];
 	for (const at of upwards) {
 		if (at.home === ROOT_HOME) break;
-		const redirect = at.isUpper ? redirectOf(engine, at.top.layer, engine.descriptors.path(at.top)) : null;
+		const redirect = at.isUpper ? knownRedirect(engine, at.top) : null;
 		if (redirect !== null && isAbsolute(redirect)) {
-			parts.unshift(redirect);
+			parts.push(redirect);
 			break;
 		}
-		parts.unshift(Buffer.from("/"), redirect ?? (at.name as Buffer));
+		parts.push(redirect ?? (at.name as Buffer), SEPARATOR);
 	}
-	return Buffer.concat(parts);
+	return Buffer.concat(parts.reverse());
 }

@@ -462,11 +462,14 @@ export class Overlay implements OverlayOperations {
 	}
 
 	#run<T>(operation: () => T): T {
+		const { turns } = this.engine;
+		turns.begin();
 		try {
 			return operation();
 		} catch (error) {
 			throw error instanceof RealObjectError ? asOverlayError(error) : error;
 		} finally {
+			turns.end();
 			this.engine.patience?.pause();
 		}
 	}

@@ -119,8 +119,7 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	const entry = entryOf(engine, node);
 	plan.touch(node);
 	const bury: AfterLoss = () => {
-		node.parent = null;
-		node.name = null;
+		engine.nodes.place(node, null, null);
 		if (engine.held.isHeld(node.key) && node.type !== FileType.dir) {
 			node.isOrphan = true;
 			engine.held.noteOrphan(node.key);
@@ -137,8 +136,7 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	const left = linkCount(engine, node, stat) - 1;
 	const forgetName: AfterLoss = (directory, name) => {
 		if (node.parent !== directory || !node.name?.equals(name)) return;
-		node.parent = null;
-		node.name = null;
+		engine.nodes.place(node, null, null);
 	};
 	if (!node.isUpper) {
 		if (left > 0) {

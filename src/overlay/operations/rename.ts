@@ -44,7 +44,7 @@ export function renameObject(engine: Engine, listings: Listings, from: Entry, to
 	checkKinds(engine, from, to, source, target, who);
 	ensureUpper(engine, from.directory);
 	ensureUpper(engine, to.directory);
-	withEntry(source, from);
+	engine.nodes.place(source, from.directory, Buffer.from(from.name));
 	if (source.type === FileType.dir) ensureUpper(engine, source);
 	else ensureNamed(engine, source, from.directory, from.name);
 	keepData(engine, source);
@@ -52,8 +52,7 @@ export function renameObject(engine: Engine, listings: Listings, from: Entry, to
 	notePartial(engine, source, {});
 	listings.noteRemoved(from.directory, from.name);
 	if (target !== null) listings.noteRemoved(to.directory, to.name);
-	source.parent = to.directory;
-	source.name = Buffer.from(to.name);
+	engine.nodes.place(source, to.directory, Buffer.from(to.name));
 	listings.noteAdded(to.directory, to.name, source);
 	if (target?.type === FileType.dir) listings.forget(target);
 }
@@ -85,7 +84,7 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Entry,
 		[source, from, to],
 		[target, to, from],
 	] as const) {
-		withEntry(node, place);
+		engine.nodes.place(node, place.directory, Buffer.from(place.name));
 		if (node.type === FileType.dir) ensureUpper(engine, node);
 		else ensureNamed(engine, node, place.directory, place.name);
 		keepData(engine, node);
@@ -102,7 +101,7 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Entry,
 		[target, from],
 	] as const) {
 		listings.noteRemoved(place.directory, place.name);
-		withEntry(node, place);
+		engine.nodes.place(node, place.directory, Buffer.from(place.name));
 		listings.noteAdded(place.directory, place.name, node);
 	}
 }
@@ -113,12 +112,6 @@ function prepareMove(engine: Engine, from: Entry, to: Entry, source: Node, targe
 	if (source.type !== FileType.dir) return;
 	if (source.reals.length > 1) setRedirect(engine, from, to, source, upwards(engine, source));
 	else prepareDirectory(engine, to, source, target);
-}
-
-function withEntry(node: Node, place: Entry): Node {
-	node.parent = place.directory;
-	node.name = Buffer.from(place.name);
-	return node;
 }
 
 function checkKinds(engine: Engine, from: Entry, to: Entry, source: Node, target: Node | null, who: Credentials): void {

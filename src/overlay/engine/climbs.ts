@@ -1,0 +1,88 @@
+// Searches for directories that were interrupted, so that their next pass goes on.
+
+import { RecentMap } from "../../collections/recent-map.ts";
+import type { Ancestor } from "../../layer/handle-provider.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
+import { Pending } from "../../vfs/errors.ts";
+import type { Node } from "../nodes/node.ts";
+import type { Home } from "./home.ts";
+import { nextTurn } from "./turns.ts";
+
+/** Searches at a time; further ones wait. */
+const CLIMBS_MAX = 16;
+/** One that no pass has come back to for so long is nobody's any more. */
+const UNCLAIMED_MS = 10_000;
+
+/** A real directory, and its name in the real directory above it. */
+export interface Rung {
+	readonly key: string;
+	readonly name: Buffer;
+}
+
+/** How far the search for the overlay directory of a real one has come: see `directoryOfReal`. */
+export interface Climb {
+	/** Of the real directory. */
+	readonly key: string;
+	readonly home: Home;
+	readonly start: FileHandle;
+	/** All directories on the way, where that is known from the start. */
+	readonly ancestry: readonly Ancestor[] | null;
+	/** Index of the mount on which it goes up, in Home.mounts. */
+	mount: number;
+	/** The real directory that it has come up to. */
+	at: FileHandle;
+	/** Those between `at` and the start, or `reached` and the start, from the lowest up. */
+	readonly rungs: Rung[];
+	/** The overlay directory that it has come down to; null: it still goes up. */
+	reached: Node | null;
+	/** Memory.changes when it began, and how often it has begun anew since. */
+	changes: number;
+	restarts: number;
+	/** It took more than one pass. */
+	isInterrupted: boolean;
+}
+
+export class Climbs {
+	readonly #clock: () => number;
+	/** By the keys of the real directories that are asked about. */
+	readonly #climbs = new RecentMap<string, { readonly climb: Climb; used: number }>();
+	/** By the identities that were asked for: the keys of the real directories. */
+	readonly #keys = new RecentMap<string, string>(CLIMBS_MAX);
+
+	constructor(clock: () => number) {
+		this.#clock = clock;
+	}
+
+	get(key: string): Climb | undefined {
+		const known = this.#climbs.use(key);
+		if (known === undefined) return undefined;
+		known.used = this.#clock();
+		return known.climb;
+	}
+
+	/** The search that was begun for an identity. */
+	for(identity: string): Climb | undefined {
+		if (this.#climbs.size === 0) return undefined;
+		const key = this.#keys.get(identity);
+		return key === undefined ? undefined : this.get(key);
+	}
+
+	note(identity: string, key: string): void {
+		this.#keys.set(identity, key);
+	}
+
+	/** Pending where there are too many. */
+	begin(climb: Climb): void {
+		const now = this.#clock();
+		if (this.#climbs.size >= CLIMBS_MAX) {
+			const oldest = this.#climbs.oldest as string;
+			if (now - (this.#climbs.get(oldest)?.used ?? 0) < UNCLAIMED_MS) throw new Pending(nextTurn());
+			this.#climbs.delete(oldest);
+		}
+		this.#climbs.set(climb.key, { climb, used: now });
+	}
+
+	end(climb: Climb): void {
+		this.#climbs.delete(climb.key);
+	}
+}
