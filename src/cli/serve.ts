@@ -13,6 +13,7 @@ import { KeyError } from "../overlay/upkeep/keys.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
 import { type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
+import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import { adoptionOn } from "./adopt.ts";
 import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, namesLayers, stateFolder } from "./layer-options.ts";
 import { ProgressLine } from "./progress.ts";
@@ -32,6 +33,7 @@ interface ServeArguments extends LayerArguments {
 	readonly anonUid?: number;
 	readonly anonGid?: number;
 	readonly rpcbind?: boolean;
+	readonly warmUp: boolean;
 	readonly objectsMax?: number;
 	readonly descriptorsMax?: number;
 	readonly listingBytesMax?: number;
@@ -69,6 +71,7 @@ export function addServe(program: Command): void {
 		.option("--descriptors-max <n>", "descriptors kept open (default: by the process's limit)", parseBound)
 		.option("--listing-bytes-max <n>", "memory for directory listings (default: 67108864)", parseBound)
 		.option("--rpcbind", "register with the rpcbind of this host")
+		.option("--no-warm-up", "do not run the server's own code in idle time after the start, on an overlay in memory")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: ServeArguments) => serve(directory, given));
 }
@@ -144,9 +147,11 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 			},
 			warn,
 		});
-		endOnSignals(served);
+		let warming: WarmUp | null = null;
+		endOnSignals(served, () => warming?.stop());
 		await served.listen();
 		process.stdout.write(`ready ${served.server.addressNames.join(" ")}\n${describe(served)}`);
+		if (given.warmUp) warming = warmUp(served);
 	} catch (error) {
 		if (!isSentence(error)) throw error;
 		throw new UserError(error.message);
@@ -227,11 +232,12 @@ function describeFailure(failure: unknown): string {
 }
 
 /** The first signal drains, the second ends at once. */
-function endOnSignals(served: OpenServer): void {
+function endOnSignals(served: OpenServer, beforeEnd: () => void): void {
 	let isEnding = false;
 	const end = async () => {
 		if (isEnding) process.exit(1);
 		isEnding = true;
+		beforeEnd();
 		try {
 			await served.close();
 			process.exit(0);

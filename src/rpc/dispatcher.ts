@@ -92,6 +92,9 @@ export class Dispatcher {
 		};
 	}
 
+	/** Calls taken so far. */
+	calls = 0;
+
 	/** Takes a record that arrived. Its bytes may be used again when this returns. */
 	take(connection: ReplyChannel, record: RecordRegion): void {
 		const { recordStart, recordEnd } = record;
@@ -107,6 +110,7 @@ export class Dispatcher {
 			connection.destroy();
 			return;
 		}
+		this.calls++;
 		this.#execute(connection, record, null);
 	}
 

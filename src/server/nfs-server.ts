@@ -82,6 +82,11 @@ export class NfsServer {
 		return this.#addresses.map(formatListenAddress);
 	}
 
+	/** Calls taken so far. */
+	get calls(): number {
+		return this.#dispatcher.calls;
+	}
+
 	get connectionCount(): number {
 		return this.#connections.size;
 	}

@@ -212,7 +212,8 @@ export function layerArguments(options: Pick<ServerOptions, "directory" | "lower
 
 function serveArguments(options: ServerOptions, port: number): string[] {
 	const listen = options.args?.includes("--listen") ? [] : ["--listen", `127.0.0.1:${port}`];
-	return ["serve", ...layerArguments(options), ...listen, ...(options.args ?? [])];
+	// it would take time from what is tested
+	return ["serve", "--no-warm-up", ...layerArguments(options), ...listen, ...(options.args ?? [])];
 }
 
 /** A process must not outlive a test process that is killed. setpriv becomes the program, so its pid is the program's. */

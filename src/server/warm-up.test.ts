@@ -1,0 +1,76 @@
+// Warming up leaves no trace: neither in the layers nor in memory, whenever it ends.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { needs } from "../../test/support/requirements.ts";
+import { scratch } from "../../test/support/scratch.ts";
+import { snapshotTree } from "../../test/support/tree-snapshot.ts";
+import { openExports } from "./serve-exports.ts";
+import { warmUp } from "./warm-up.ts";
+
+const MEMORY = "/dev/shm";
+const OPTIONS = { skip: needs("root") || (statfsSync(MEMORY, { bigint: false }).type === 0x01021994 ? false : `${MEMORY} is no tmpfs`) };
+
+async function served(context: TestContext) {
+	const path = scratch(context).mount("tmpfs");
+	for (const name of ["lower", "upper", "work"]) mkdirSync(join(path, name));
+	writeFileSync(join(path, "lower/file"), "content");
+	const layers = {
+		lowers: [join(path, "lower")],
+		upper: join(path, "upper"),
+		work: join(path, "work"),
+		stateFolder: join(path, "state"),
+		isSync: false,
+	};
+	const open = await openExports({
+		exports: [{ name: "/", layers }],
+		listen: [{ host: "127.0.0.1", port: 0 }],
+		stateFolder: layers.stateFolder,
+	});
+	context.after(() => open.close());
+	await open.listen();
+	return { open, path };
+}
+
+const ownFolders = () => readdirSync(MEMORY).filter((name) => name.startsWith(`holdfast-warm-up-${process.pid}-`));
+const snapshot = (path: string) => [...snapshotTree(path, { exact: true })];
+
+test("warming up changes nothing in layers and work, and leaves nothing in memory", OPTIONS, async (t) => {
+	const { open, path } = await served(t);
+	const before = snapshot(path);
+	let sawFolder = false;
+	const watch = setInterval(() => {
+		sawFolder ||= ownFolders().length > 0;
+	}, 1);
+	await warmUp(open, 3).done;
+	clearInterval(watch);
+	assert.ok(sawFolder, "it has made an overlay in memory");
+	assert.deepEqual(ownFolders(), []);
+	assert.deepEqual(snapshot(path), before);
+	assert.equal(open.server.calls, 0);
+});
+
+test("stopped at any moment it has removed what it made at once", OPTIONS, async (t) => {
+	const { open } = await served(t);
+	for (const turns of [0, 1, 3, 10, 40]) {
+		const warming = warmUp(open, 1_000_000);
+		for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+		warming.stop();
+		assert.deepEqual(ownFolders(), [], `after ${turns} turns`);
+		await warming.done;
+		assert.deepEqual(ownFolders(), [], `after ${turns} turns, at the end`);
+	}
+});
+
+test("what a killed process has left is removed, and nothing of one that runs", OPTIONS, async (t) => {
+	const { open } = await served(t);
+	const dead = spawnSync("true").pid;
+	const [left, kept] = [`${dead}-left`, "1-kept"].map((name) => join(MEMORY, `holdfast-warm-up-${name}`));
+	for (const folder of [left, kept]) mkdirSync(join(folder, "upper"), { recursive: true });
+	t.after(() => rmSync(kept, { recursive: true }));
+	await warmUp(open, 1).done;
+	assert.deepEqual([existsSync(left), existsSync(kept)], [false, true]);
+});
