@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { visitEntries } from "../../linux/directory.ts";
+import { namesOf } from "../../linux/directory.ts";
 import { errnoName } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 
@@ -23,13 +23,9 @@ const treeNames = new WeakMap<Layer, string>();
 
 /** The same of an open directory. */
 export function treeNameOf(root: number, path: string): string {
-	const names: string[] = [];
-	const status = visitEntries(root, (name) => {
-		names.push(Buffer.from(name).toString("latin1"));
-		return undefined;
-	});
-	if (status < 0) throw new LayerError(`Cannot read the root of ${path}: ${errnoName(status)}.`);
+	const names = namesOf(root);
+	if (typeof names === "number") throw new LayerError(`Cannot read the root of ${path}: ${errnoName(names)}.`);
 	const hash = createHash("sha256");
-	for (const name of names.sort()) hash.update(Buffer.from(`${name}/`, "latin1"));
+	for (const name of names.map((name) => name.toString("latin1")).sort()) hash.update(Buffer.from(`${name}/`, "latin1"));
 	return `names:${hash.digest("hex").slice(0, 32)}`;
 }
