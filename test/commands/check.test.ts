@@ -1,7 +1,7 @@
 /** Each kind of damage is made, found, repaired and not found again, and nothing that was data is gone. */
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import {
 	existsSync,
 	linkSync,
@@ -1152,6 +1152,24 @@ test("with lowers that are not the right ones nothing is repaired, however wrong
 		assert.ok(findings.every(({ outcome, repair }) => outcome === "found" && repair === null));
 	}
 	assert.ok(traces(layers) === before, "something was changed");
+});
+
+test("an upper that the kernel has mounted where this process cannot see it is live, and is not repaired", { skip }, async (t) => {
+	const layers = layersOn(t);
+	for (const folder of [layers.upper, layers.work]) mkdirSync(folder);
+	const { lower, upper, work, mounted } = layers;
+	const holder = `mount -t overlay overlay -o lowerdir=${lower},upperdir=${upper},workdir=${work} ${mounted} && echo mounted && exec sleep 600`;
+	const child = spawn("unshare", ["-m", "sh", "-c", holder], { stdio: ["ignore", "pipe", "inherit"] });
+	const ended = new Promise((resolve) => child.once("exit", resolve));
+	try {
+		await new Promise((resolve) => child.stdout.once("data", resolve));
+		assert.ok(check(layers).isLive);
+		assert.throws(() => check(layers, true), /mounted/);
+	} finally {
+		child.kill();
+		await ended;
+	}
+	assert.equal(check(layers).isLive, false);
 });
 
 test("of an upper of the kernel's over another lower nothing is taken away", { skip }, (t) => {
