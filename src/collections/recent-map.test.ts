@@ -1,7 +1,7 @@
 // RecentMap against a model of it, and that no step of it iterates over a Map.
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../test/support/fast-check.ts";
 import { RecentMap } from "./recent-map.ts";
 
 test("whatever is set, used and deleted, the entries and their order are as in a list", () => {

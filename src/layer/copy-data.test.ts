@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../test/support/fast-check.ts";
 import { cannotMount, type FileSystem, scratch } from "../../test/support/scratch.ts";
 import { seekData, truncateFile, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";

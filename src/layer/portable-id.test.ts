@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../test/support/fast-check.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { close, O, openPath } from "../linux/open.ts";
 import { Stat } from "../linux/stat.ts";

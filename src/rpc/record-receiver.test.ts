@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../test/support/fast-check.ts";
 import { RECORD_BYTES_MAX, RECORD_FRAGMENTS_MAX } from "./limits.ts";
 import { LargeBuffers, RecordError, RecordReceiver } from "./record-receiver.ts";
 import { inFragments, xdr } from "./rpc-client.test-support.ts";

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { channel } from "node:diagnostics_channel";
 import { test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../test/support/fast-check.ts";
 import { encodeCall, inFragments, type RpcClient, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
 import type { RpcFailure } from "../rpc/rpc-failure.ts";
 import { Nfs, NO_CHANGE, nfs, nfsCall, startServer } from "./test-server.test-support.ts";

@@ -19,7 +19,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../test/support/fast-check.ts";
 import { needs } from "../../test/support/requirements.ts";
 import { type Scratch, scratch } from "../../test/support/scratch.ts";
 import { END, type RawEntry, raw } from "../../test/support/tar-archive.ts";

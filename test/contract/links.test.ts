@@ -393,12 +393,14 @@ async function servedForRequests(t: TestContext, suffixes: readonly string[], ar
 	return startServer(made, { lowers: [lower], upper: made.folder("upper"), args: ["--state-dir", made.folder("state"), ...args] });
 }
 
+let others = 0;
+
 /** What a client with another address changes; in all it makes `count` changes, most of them successes. */
 async function otherClient(server: ServerProcess, root: Buffer, count: number): Promise<void> {
 	const from = { host: "127.0.0.1", port: server.port, localAddress: "127.0.0.2" };
 	const other = await Nfs3Client.connect(from);
 	assert.equal(other.rpc.socket.localAddress, "127.0.0.2");
-	const name = `other${Math.random()}`;
+	const name = `other${++others}`;
 	const folder = await other.makeDirectory(root, name);
 	await inParallel(
 		Array.from({ length: Math.ceil(count / 3) }, (_, index) => index),

@@ -14,7 +14,6 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import fc from "fast-check";
 import { allocate } from "../../src/linux/memory.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { getXattr } from "../../src/linux/xattr.ts";
@@ -25,6 +24,7 @@ import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { settleData } from "../../src/overlay/upkeep/settle-data.ts";
 import type { Credentials, OverlayObject, SetAttributes } from "../../src/vfs/operations.ts";
 import { workInline } from "../differential/inline-offload.ts";
+import { fc } from "../support/fast-check.ts";
 import { ok } from "../support/nfs3-client.ts";
 import { needs, seed, volume } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, scratch } from "../support/scratch.ts";

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { needs } from "../support/requirements.ts";
 import { cannotMount } from "../support/scratch.ts";
 import { Difference } from "./compare.ts";

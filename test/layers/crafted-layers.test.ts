@@ -10,7 +10,6 @@ import { existsSync, linkSync, lstatSync, mkdirSync, readFileSync, renameSync, r
 import { dirname, join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import fc from "fast-check";
 import { handleAt } from "../../src/linux/file-handle.ts";
 import { fileSystemUuid } from "../../src/linux/file-system.ts";
 import { makeDirectory, makeNode } from "../../src/linux/names.ts";
@@ -22,6 +21,7 @@ import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { ROOT, walk } from "../in-process/walk.ts";
+import { fc } from "../support/fast-check.ts";
 import { HANG_MILLISECONDS, needs, seed, volume } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, Scratch } from "../support/scratch.ts";
 import { assertSameTree, snapshotTree, type TreeSnapshot } from "../support/tree-snapshot.ts";

@@ -7,9 +7,9 @@ import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync 
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import * as zlib from "node:zlib";
-import fc from "fast-check";
 import { UnpackError } from "../../src/unpack/unpack-error.ts";
 import { unpackLayers } from "../../src/unpack/unpack-layers.ts";
+import { fc } from "../support/fast-check.ts";
 import { needs, repository } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { runHoldfast } from "../support/server-process.ts";

@@ -6,9 +6,9 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync,
 import { join } from "node:path";
 import { test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
-import fc from "fast-check";
 import { UnpackError } from "../../src/unpack/unpack-error.ts";
 import { unpackLayers } from "../../src/unpack/unpack-layers.ts";
+import { fc } from "../support/fast-check.ts";
 import { giveTo } from "../support/held-tree.ts";
 import { noise, plant } from "../support/lower-tree.ts";
 import { FileType3, ok } from "../support/nfs3-client.ts";
@@ -25,8 +25,10 @@ function archive(made: Scratch, name: string, ...entries: RawEntry[]): string {
 	return made.file(name, Buffer.concat([...entries.map(raw), END]));
 }
 
+let outs = 0;
+
 function unpacked(made: Scratch, ...archives: string[]): string {
-	const out = join(made.path, `out-${Math.random().toString(36).slice(2)}`);
+	const out = join(made.path, `out-${++outs}`);
 	const run = runHoldfast(["unpack", ...archives, out]);
 	assert.equal(run.code, 0, run.stderr);
 	return out;

@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../../test/support/fast-check.ts";
 import { needs, sbinPath } from "../../../test/support/requirements.ts";
 import { cannotMount, type FileSystem, scratch } from "../../../test/support/scratch.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";

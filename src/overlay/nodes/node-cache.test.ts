@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../../test/support/fast-check.ts";
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Layer } from "../../layer/layer.ts";
 import { DescriptorCache, Real } from "../../layer/real.ts";

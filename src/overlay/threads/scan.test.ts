@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../../../test/support/fast-check.ts";
 import { needs } from "../../../test/support/requirements.ts";
 import { scratch } from "../../../test/support/scratch.ts";
 import { sipHash, sipHashHi, sipHashLo, sipKey } from "../../handle/sip-hash.ts";
