@@ -2,6 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { decodeCases } from "./decode.mjs";
 import { growthCases } from "./growth.mjs";
+import { newFileCases } from "./new-files.mjs";
 import { schemeCases } from "./schemes.mjs";
 import { bytesWrittenBy } from "./servers.mjs";
 import { fill, largeFile, spaceOfFiles } from "./trees.mjs";
@@ -27,6 +28,8 @@ export const units = {
 	MiB: { of: (result) => result.bytes / 2 ** 20, better: "less" },
 	us: { of: ({ number }) => number, better: "less" },
 	"CPU us": { of: ({ number }) => number, better: "less" },
+	writes: { of: ({ number }) => number, better: "less" },
+	KiB: { of: ({ number }) => number, better: "less" },
 	inodes: { of: ({ number }) => number, better: "less" },
 	bytes: { of: ({ number }) => number, better: "less" },
 	answers: { of: ({ number }) => number, better: "less" },
@@ -53,6 +56,7 @@ export function allCases(settings) {
 		...growthCases(settings),
 		...schemeCases(),
 		...decodeCases(settings),
+		...newFileCases(),
 		...vmCases(),
 	];
 }

@@ -4,6 +4,7 @@ import { units } from "./cases.mjs";
 import { decodeNames } from "./decode.mjs";
 import { curves, operations } from "./growth.mjs";
 import { repository } from "./host.mjs";
+import { firstNames, newFileNames } from "./new-files.mjs";
 import { schemeNames } from "./schemes.mjs";
 import { ratioOf, verdictOf } from "./targets.mjs";
 
@@ -90,6 +91,22 @@ function tablesOf(run) {
 					factor(ratioOf(result.servers["portable-handles"].value, result.servers["kernel-handles"]?.value)),
 				]),
 		},
+		{
+			title: "What a new file costs the disk",
+			notes: [
+				"Small files, one after the other, on ext4: made, written and flushed by a program, and by CREATE and a stable WRITE. For each file;",
+				"[decision 25](decisions/025-intents-within-inodes.md).",
+				"",
+			],
+			head: ["case", "unit", ...Object.values(newFileNames), "ratio"],
+			rows: run.cases.filter(({ name }) => name.startsWith("new-file/")).map((result) => besideWithRatio(result, newFileNames)),
+		},
+		{
+			title: "The first calls of a server",
+			notes: ["CPU of the server for each call, in memory; [decision 29](decisions/029-warm-up.md).", ""],
+			head: ["case", "unit", ...Object.values(firstNames), "ratio"],
+			rows: run.cases.filter(({ name }) => name.startsWith("first/")).map((result) => besideWithRatio(result, firstNames)),
+		},
 		...Object.entries(curves).map(([curve, { title }]) => ({
 			title: `Growth: ${title.charAt(0).toLowerCase()}${title.slice(1)}`,
 			notes: ["Microseconds for each call, 16 calls at a time; in brackets of the server's CPU. Holdfast only.", ""],
@@ -98,6 +115,11 @@ function tablesOf(run) {
 		})),
 	];
 	return tables.filter(({ rows }) => rows.length > 0);
+}
+
+function besideWithRatio(result, names) {
+	const [one, other] = Object.keys(names).map((name) => result.servers[name].value);
+	return [...beside(result, names), factor(ratioOf(one, other))];
 }
 
 function againstGanesha(result) {

@@ -4,6 +4,7 @@ import { nfsload } from "./client.mjs";
 import { decodeStage } from "./decode.mjs";
 import { dropCaches, makeDisk } from "./disks.mjs";
 import { must } from "./host.mjs";
+import { newFilesStage } from "./new-files.mjs";
 import { schemesStage } from "./schemes.mjs";
 import { newLayers, start } from "./servers.mjs";
 import { onMount } from "./syscalls.mjs";
@@ -24,6 +25,7 @@ export const stages = {
 	"large-btrfs": sharedDisk,
 	schemes: schemesStage,
 	decode: decodeStage,
+	"new-files": newFilesStage,
 	vm: inMachine,
 };
 
