@@ -37,7 +37,7 @@ const BUDGETS = {
 	"test/layers/crafted-layers.test.ts": { sample: 30, all: 120 },
 	"test/layers/portable-move.test.ts": { sample: 20, all: 60 },
 	"test/layers/rebind.test.ts": { sample: 15, all: 60 },
-	"test/layers/unpack.test.ts": { sample: 25 },
+	"test/layers/unpack.test.ts": { sample: 35 },
 	"test/layers/unpack-image.test.ts": { sample: 20 },
 	"test/limits/isolation.test.ts": { sample: 20, all: 60 },
 	"test/limits/memory.test.ts": { sample: 15, all: 40 },
