@@ -147,13 +147,22 @@ async function unpackLayer(input: LayerInput, target: Target, options: UnpackOpt
 	};
 	const { fd, directory } = target.addLayer();
 	const writer = new LayerWriter(fd, target.below(), options.isFakeRoot ? fakeRootForm() : REAL_FORM, note);
+	const howFar = () => `${input.title}: ${writer.counts.entries} entries, ${Math.round(writer.counts.bytes / 2 ** 20)} MiB`;
 	let current: Buffer | null = null;
 	try {
-		for await (const entry of readTar(await input.open())) {
+		const { source, isChecked } = await input.open();
+		const heeding = {
+			async next() {
+				options.signal.throwIfAborted();
+				options.progress(howFar);
+				return source.next();
+			},
+		};
+		for await (const entry of readTar({ source: heeding, isChecked })) {
 			options.signal.throwIfAborted();
 			current = entry.name;
 			await writer.add(entry);
-			options.progress(() => `${input.title}: ${writer.counts.entries} entries, ${Math.round(writer.counts.bytes / 2 ** 20)} MiB`);
+			options.progress(howFar);
 		}
 		current = null;
 		input.check();

@@ -732,6 +732,29 @@ test("archives that are cut off, damaged, of another kind, or several in one", {
 	assert.equal(lstatSync(join(unpacked(made, markless), "1/f")).size, 1500);
 });
 
+test("a signal ends it within one large file, and nothing is left", { skip }, async (t) => {
+	const made = scratch(t);
+	const large = Buffer.concat([raw({ name: "large", data: Buffer.alloc(8 * 2 ** 20) }), END]);
+	for (const path of [made.file("a.tar", large), made.file("a.tgz", gzipSync(large))]) {
+		const abort = new AbortController();
+		const directory = join(made.path, "out");
+		const said: string[] = [];
+		const progress = (text: () => string) => {
+			if (abort.signal.aborted) said.push(text());
+		};
+		// as a signal comes: between two chunks
+		const timer = setImmediate(function again() {
+			if (existsSync(join(directory, "1.part/large"))) abort.abort();
+			else setImmediate(again);
+		});
+		const ending = unpackLayers({ archives: [path], directory, progress, signal: abort.signal });
+		await assert.rejects(ending, /^UnpackError: Interrupted: nothing was unpacked\.$/);
+		clearImmediate(timer);
+		assert.deepEqual(said, ["removing what was unpacked"], "nothing more was read");
+		assert.equal(existsSync(directory), false);
+	}
+});
+
 test("nothing is overwritten, and an ordinary user is told what is missing", { skip }, (t) => {
 	const made = scratch(t);
 	const path = archive(made, "a.tar", { name: "a", data: "x" });
