@@ -20,7 +20,7 @@ export interface HandleProvider {
 	/** What the file id of an object was made of when it got its id, where its inode number is another since; null: its inode number is as good. */
 	birthOf(handle: FileHandle): Birth | null;
 	/** Index of the object's layer within its home; null if the inode number tells it (kernel handles). */
-	placeInHome(handle: FileHandle): number | null;
+	layerInHome(handle: FileHandle): number | null;
 	/** How another thread finds an object where that is by its path; null: by its id, or it takes a search. */
 	trail(handle: FileHandle): Trail | null;
 	/** The directories from below the root of the layer down to this one and itself; null where that takes asking the kernel for each. */
@@ -87,7 +87,7 @@ export class KernelHandles implements HandleProvider {
 		return null;
 	}
 
-	placeInHome(): null {
+	layerInHome(): null {
 		return null;
 	}
 

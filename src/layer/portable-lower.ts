@@ -139,7 +139,7 @@ export class PortableLower implements HandleProvider {
 		return handle.type === PORTABLE.path ? null : (this.rebound?.rowOf(handle)?.birth ?? null);
 	}
 
-	placeInHome(handle: FileHandle): number | null {
+	layerInHome(handle: FileHandle): number | null {
 		return handle.type === PORTABLE.path ? null : (this.rebound?.rowOf(handle)?.layer ?? null);
 	}
 

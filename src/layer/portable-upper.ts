@@ -121,7 +121,7 @@ export class PortableUpper implements HandleProvider {
 		return known?.birth ?? null;
 	}
 
-	placeInHome(): null {
+	layerInHome(): null {
 		return null;
 	}
 

@@ -13,6 +13,7 @@ import type { ListCursor } from "../../vfs/operations.ts";
 import type { Node } from "../nodes/node.ts";
 import { openOverlay } from "../opening/open-overlay.ts";
 import type { Overlay } from "../operations/overlay.ts";
+import { untilReady } from "../operations/until-ready.ts";
 import { scan } from "../threads/scan.ts";
 import { LISTING_LIMITS, type ListingLimits } from "./listing.ts";
 
@@ -88,7 +89,7 @@ function list(overlay: Overlay, pageEntries = 1000, directory: Node = overlay.ro
 async function listWaiting(overlay: Overlay): Promise<Entry[]> {
 	const entries: Entry[] = [];
 	for (let cookie = 2n; ; ) {
-		const next = await settle(() => page(overlay, overlay.root, cookie, 1000));
+		const next = await untilReady(() => page(overlay, overlay.root, cookie, 1000));
 		if (next.length === 0) return entries;
 		entries.push(...next);
 		cookie = next[next.length - 1].cookie;
@@ -103,18 +104,6 @@ function create(overlay: Overlay, name: string, directory: Node = overlay.root):
 
 function remove(overlay: Overlay, name: string): void {
 	overlay.remove(overlay.root, Buffer.from(name, "latin1"), SUPERUSER);
-}
-
-/** Runs a step until it need not wait, as a front end does. */
-async function settle<T>(step: () => T): Promise<T> {
-	for (;;) {
-		try {
-			return step();
-		} catch (error) {
-			if (!(error instanceof Pending)) throw error;
-			await error.ready;
-		}
-	}
 }
 
 test("a listing begins with . and .., whose cookies are 1 and 2", ROOT, (t) => {

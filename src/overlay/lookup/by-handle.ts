@@ -88,8 +88,8 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 		must(layer.stat(fd, stat), "Cannot read an object");
 		if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed");
 		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, answer === null, identity);
-		const place = answer === null ? home.layers[0].handles.placeInHome(identity.id) : null;
-		const owner = place !== null ? home.layers[place] : answer === null ? (layerOf(home, stat) ?? layer) : layer;
+		const index = answer === null ? home.layers[0].handles.layerInHome(identity.id) : null;
+		const owner = index !== null ? home.layers[index] : answer === null ? (layerOf(home, stat) ?? layer) : layer;
 		const real = answer === null ? realOfHandle(owner, identity.id, stat) : realOf(owner, fd, stat);
 		const fileid = answer === null ? lowerFileid(real) : birthFileid(engine, identity);
 		const node = nodeFor(engine, identity, stat.type as FileType, [real], fileid);
