@@ -8,6 +8,7 @@ import { cannotMount, scratch } from "../../test/support/scratch.ts";
 import {
 	allocateRange,
 	cloneFile,
+	cloneFileRange,
 	copyRange,
 	RWF_NOWAIT,
 	readAhead,
@@ -209,6 +210,25 @@ for (const kind of ["xfs", "btrfs"] as const) {
 		assert.equal(cloneFile(from, make("elsewhere")), -ERRNO.EXDEV);
 		const directory = open(mounted, O.rdonly);
 		assert.equal(cloneFile(directory, to), -ERRNO.EISDIR);
+	});
+}
+
+for (const kind of ["xfs", "btrfs"] as const) {
+	test(`cloneFileRange shares a range of a file on ${kind} at other offsets beyond 4 GiB`, { skip: cannotMount(kind) }, (t) => {
+		const { folder, open, make } = fixture(t);
+		const mounted = folder.mount(kind);
+		const from = open(join(mounted, "from"), O.creat | O.rdwr);
+		const to = open(join(mounted, "to"), O.creat | O.rdwr);
+		writeFrom(from, Buffer.alloc(8192, 9), 6 * GIB);
+		writeFrom(to, TEXT, 0);
+		assert.equal(cloneFileRange(from, 6 * GIB, 4096, to, 5 * GIB), 0);
+		assert.equal(statSync(join(mounted, "to")).size, 5 * GIB + 4096);
+		assert.deepEqual(read(to, 5000, 5 * GIB), Buffer.alloc(4096, 9));
+		assert.deepEqual(read(to, TEXT.length, 0), TEXT);
+		assert.equal(cloneFileRange(from, 6 * GIB, 0, to, 0), 0);
+		assert.deepEqual(read(to, 8192, 0), Buffer.alloc(8192, 9));
+		assert.equal(cloneFileRange(from, 6 * GIB + 1, 4096, to, 0), -ERRNO.EINVAL);
+		assert.equal(cloneFileRange(from, 0, 4096, make("elsewhere"), 0), -ERRNO.EXDEV);
 	});
 }
 

@@ -11,6 +11,7 @@ const fallocateCall = declareChange("fallocate", "int", ["int", "int", "int64_t"
 const lseekCall = declare("lseek", "int64_t", ["int", "int64_t", "int"]);
 const copyFileRangeCall = declareChange("copy_file_range", "long", ["int", "pointer", "int", "pointer", "size_t", "uint"]);
 const ioctlNumberCall = declare("ioctl", "int", ["int", "ulong", "int64_t"]);
+const ioctlRangeCall = declareChange("ioctl", "int", ["int", "ulong", "pointer"]);
 const fsyncCall = declare("fsync", "int", ["int"]);
 const fdatasyncCall = declare("fdatasync", "int", ["int"]);
 const syncFileRangeCall = declare("sync_file_range", "int", ["int", "int64_t", "int64_t", "uint"]);
@@ -21,6 +22,7 @@ const fadviseCall = declare("posix_fadvise", "int", ["int", "int64_t", "int64_t"
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const FICLONE = 0x40049409;
+const FICLONERANGE = 0x4020940d;
 /** fallocate(2) modes. */
 export const FALLOCATE = { keepSize: 1, punchHole: 2 } as const;
 
@@ -97,6 +99,15 @@ export function copyRange(from: number, to: number, offset: number, length: numb
 /** Shares all extents of one file with another (FICLONE). -EOPNOTSUPP, -EXDEV, -EINVAL: not possible here. */
 export function cloneFile(from: number, to: number): number {
 	return result(ioctlNumberCall(to, FICLONE, from));
+}
+
+/** Shares a range of one file with another (FICLONERANGE), whose size grows by it; a length of 0 is up to the end of `from`. Errors as of cloneFile. */
+export function cloneFileRange(from: number, fromOffset: number, length: number, to: number, offset: number): number {
+	putOffset(PLACE.offset, from);
+	putOffset(PLACE.offset + 8, fromOffset);
+	putOffset(PLACE.offset + 16, length);
+	putOffset(PLACE.offset + 24, offset);
+	return result(ioctlRangeCall(to, FICLONERANGE, arenaAddress + PLACE.offset));
 }
 
 export function syncFile(fd: number): number {

@@ -14,6 +14,8 @@ import {
 	type OverlayObject,
 	type OverlayOperations,
 	type ReadResult,
+	type SeekResult,
+	type SeekTarget,
 	type SetAttributes,
 	type Timespec,
 } from "../vfs/operations.ts";
@@ -292,6 +294,40 @@ export class MemoryOverlay implements OverlayOperations {
 		to.data.set(data, offset);
 		to.mtime = this.#now();
 		to.ctime = to.mtime;
+	}
+
+	seek(object: OverlayObject, _who: Credentials, offset: number, what: SeekTarget): SeekResult {
+		this.#enter("seek");
+		const { size } = object as MemoryObject;
+		if (offset >= size) fail("nxio");
+		return what === "data" ? { offset, isEnd: false } : { offset: size, isEnd: true };
+	}
+
+	allocate(object: OverlayObject, _who: Credentials, offset: number, length: number): number {
+		this.#enter("allocate");
+		const to = object as MemoryObject;
+		if (offset + length > to.size) this.#resize(to, offset + length);
+		return length;
+	}
+
+	deallocate(object: OverlayObject, _who: Credentials, offset: number, length: number): number {
+		this.#enter("deallocate");
+		const to = object as MemoryObject;
+		to.data.fill(0, offset, Math.max(offset, Math.min(offset + length, to.size)));
+		return length;
+	}
+
+	copyRange(source: OverlayObject, sourceOffset: number, target: OverlayObject, offset: number, length: number, who: Credentials): number {
+		this.#enter("copyRange");
+		const from = source as MemoryObject;
+		const bytes = Buffer.from(from.data.subarray(sourceOffset, Math.min(sourceOffset + length, from.size)));
+		this.write(target, who, offset, bytes);
+		return bytes.length;
+	}
+
+	cloneRange(): Promise<void> {
+		this.#enter("cloneRange");
+		return fail("notsupp");
 	}
 
 	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow): { object: MemoryObject; made: boolean } {

@@ -101,6 +101,21 @@ export interface ChangeKey {
  */
 export type ContentRight = "mode" | "owner" | "open";
 
+/** By which rights the source is read and the target written. */
+export interface CopyRights {
+	readonly read: ContentRight;
+	readonly write: ContentRight;
+}
+
+export type SeekTarget = "data" | "hole";
+
+export interface SeekResult {
+	/** Where it begins; the size of the file if there is none before its end. */
+	readonly offset: number;
+	/** There is none before the end of the file. */
+	readonly isEnd: boolean;
+}
+
 /** Access bits as in RFC 1813 section 3.3.4. */
 export const Access = { read: 1, lookup: 2, modify: 4, extend: 8, delete: 16, execute: 32 } as const;
 
@@ -207,6 +222,41 @@ export interface OverlayOperations {
 	): ReadResult;
 	/** Writes all of `data` or throws. */
 	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight): void;
+	/**
+	 * Where the next data, or the next hole, begins at or after the offset. The end of the file is a hole (RFC 7862 section 15.11.3); "nxio" at or behind
+	 * it. Data may be told where there is none, and never the other way round.
+	 */
+	seek(object: OverlayObject, who: Credentials, offset: number, what: SeekTarget, right: ContentRight): SeekResult;
+	/**
+	 * Reserves room for a range, and makes the file as long; what it holds stays. Does a part, at least one byte, and says how many bytes of
+	 * the range that were: the caller goes on behind them, as for the next two.
+	 */
+	allocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight): number;
+	/** Makes a range read as zeros and gives its room back; the file stays as long as it is. "notsupp" where upper has no holes. */
+	deallocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight): number;
+	/** Copies a range, up to the end of the source, where it says 0. "inval" for ranges of one file that overlap. */
+	copyRange(
+		source: OverlayObject,
+		sourceOffset: number,
+		target: OverlayObject,
+		offset: number,
+		length: number,
+		who: Credentials,
+		rights: CopyRights,
+	): number;
+	/**
+	 * Shares all of a range with another file (RFC 7862 section 15.13); a length of 0 is up to the end of the source. Throws before anything was changed,
+	 * or resolves when it is done. "notsupp", "xdev", "inval" where the file system of upper cannot, or not at these offsets.
+	 */
+	cloneRange(
+		source: OverlayObject,
+		sourceOffset: number,
+		target: OverlayObject,
+		offset: number,
+		length: number,
+		who: Credentials,
+		rights: CopyRights,
+	): Promise<void>;
 	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null): CreatedObject;
 	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null): OverlayObject;
 	symlink(

@@ -128,7 +128,7 @@ class Rig {
 	/** One random step; null: it changes nothing that a client sees. */
 	async step(random: (below: number) => number, model: Model): Promise<void> {
 		const overlay = this.overlay as Overlay;
-		const kind = random(10);
+		const kind = random(13);
 		if (kind < 4) {
 			const offset = random(SIZE + 3000);
 			const data = Buffer.alloc(1 + random(9000), 200 + random(50));
@@ -141,6 +141,17 @@ class Rig {
 		} else if (kind < 8) {
 			const partials = overlay.engine.partials;
 			for (const file of partials?.all ?? []) await partials?.fillStep(file, 1 + random(4));
+		} else if (kind < 10) {
+			const offset = random(SIZE);
+			const length = 1 + random(3 * GRANULE);
+			const end = Math.min(offset + length, model.now.length);
+			if (end > offset) model.write(offset, Buffer.alloc(end - offset));
+			await untilReady(() => overlay.deallocate(walk(overlay, "big"), ROOT, offset, length));
+		} else if (kind < 11) {
+			const offset = random(SIZE + 3000);
+			const length = 1 + random(9000);
+			if (offset + length > model.now.length) model.cut(offset + length);
+			await untilReady(() => overlay.allocate(walk(overlay, "big"), ROOT, offset, length));
 		} else {
 			const now = Buffer.from(model.now);
 			await untilReady(() => overlay.getattr(walk(overlay, "big")));

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
-import { syncFile, syncFileSystem } from "../../src/linux/data.ts";
+import { cloneFileRange, syncFile, syncFileSystem } from "../../src/linux/data.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { findPath } from "../../src/overlay/threads/find-path.ts";
 import type { Job, JobResult } from "../../src/overlay/threads/job.ts";
@@ -23,6 +23,8 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 				return copyData(job.from, job.to, job.size) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
 			case "fill":
 				return copyRanges(job.from, job.to, job.ranges) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
+			case "clone":
+				return cloneFileRange(job.from, job.sourceOffset, job.length, job.to, job.offset);
 			case "sync":
 				return this.#flushes ? (job.scope === "file" ? syncFile : syncFileSystem)(job.fd) : 0;
 			case "scan":

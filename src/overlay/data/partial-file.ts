@@ -98,6 +98,17 @@ export class PartialFile {
 		return (this.present[granule >> 3] & (1 << (granule & 7))) !== 0;
 	}
 
+	/** Up to which granule, at most `last`, all from `first` on are present, or none is. */
+	endOfRun(first: number, last: number): number {
+		const isPresent = this.isPresent(first);
+		const whole = isPresent ? 0xff : 0;
+		let behind = first + 1;
+		while (behind < last && ((behind & 7) === 0 && this.present[behind >> 3] === whole ? true : this.isPresent(behind) === isPresent)) {
+			behind += (behind & 7) === 0 && this.present[behind >> 3] === whole ? 8 : 1;
+		}
+		return Math.min(behind, Math.max(last, first + 1));
+	}
+
 	/** The bits are in memory only: `unwritten` bytes of them have to be written to the record. */
 	markPresent(first: number, end: number): void {
 		for (let granule = first; granule < end; granule++) {

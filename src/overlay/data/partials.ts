@@ -208,24 +208,27 @@ export class Partials {
 
 	/** Reads within the file, as much as comes from one place; 0 where the data of the lower ends before it should. */
 	read(file: PartialFile, top: Real, offset: number, length: number, address: number): number {
-		const { granuleBytes, lowerEnd } = file;
-		let end = offset + length;
-		let source = top;
-		if (offset < lowerEnd) {
-			const first = Math.floor(offset / granuleBytes);
-			const isHere = file.isPresent(first);
-			let behind = first + 1;
-			const last = Math.min(file.end, Math.ceil(end / granuleBytes));
-			while (behind < last && file.isPresent(behind) === isHere) behind++;
-			end = Math.min(end, behind * granuleBytes);
-			if (!isHere) {
-				end = Math.min(end, lowerEnd);
-				if (file.data === null) throw new OverlayError("io", "The data of the file lies in a lower, and it is not there");
-				source = file.data;
-				file.position = behind;
-			}
-		}
+		const source = this.sourceAt(file, top, offset);
+		const end = this.endOfPiece(file, offset, offset + length);
+		if (source !== top) file.position = Math.ceil(end / file.granuleBytes);
 		return readData(this.#engine, source, address, end - offset, offset);
+	}
+
+	/** The real file that holds the byte at this offset: `top`, or the lower's. */
+	sourceAt(file: PartialFile, top: Real, offset: number): Real {
+		if (offset >= file.lowerEnd || file.isPresent(Math.floor(offset / file.granuleBytes))) return top;
+		if (file.data === null) throw new OverlayError("io", "The data of the file lies in a lower, and it is not there");
+		return file.data;
+	}
+
+	/** Up to where, and at most to `end`, all bytes from this offset on are held by one real file. */
+	endOfPiece(file: PartialFile, offset: number, end: number): number {
+		const { granuleBytes, lowerEnd } = file;
+		if (offset >= lowerEnd) return end;
+		const first = Math.floor(offset / granuleBytes);
+		const isHere = file.isPresent(first);
+		const behind = file.endOfRun(first, Math.min(file.end, Math.ceil(end / granuleBytes)));
+		return Math.min(end, behind * granuleBytes, isHere ? Number.POSITIVE_INFINITY : lowerEnd);
 	}
 
 	/** To be called before bytes are written: granules that are covered only in part get their other bytes. Pending until they are there. */

@@ -6,7 +6,7 @@ import { RealObjectError } from "../../layer/real.ts";
 import { writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { fileSystemFigures } from "../../linux/file-system.ts";
-import type { AddressedBytes } from "../../linux/memory.ts";
+import { type AddressedBytes, allocate } from "../../linux/memory.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, O } from "../../linux/open.ts";
 import type { Stat } from "../../linux/stat.ts";
@@ -16,6 +16,7 @@ import {
 	type Attributes,
 	type ChangeKey,
 	type ContentRight,
+	type CopyRights,
 	type CreatedObject,
 	type CreateHow,
 	type Credentials,
@@ -25,18 +26,18 @@ import {
 	type OverlayObject,
 	type OverlayOperations,
 	type ReadResult,
+	type SeekResult,
+	type SeekTarget,
 	type SetAttributes,
 	type SetXattrMode,
 	type Timespec,
 } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
-import { ensureUpper } from "../copy-up/copy-up.ts";
-import { prepareWrite, readMetacopy } from "../copy-up/partial-access.ts";
+import { readMetacopy } from "../copy-up/partial-access.ts";
 import { dataOf } from "../data/data-files.ts";
 import type { Partials } from "../data/partials.ts";
 import { demand, demandContent, grantedAccess, MAY } from "../engine/access.ts";
 import { type Engine, handleFor, rootNode, TICK_MS, writableOf } from "../engine/engine.ts";
-import { refuseProtectedWrite } from "../engine/protection.ts";
 import type { Answer } from "../journal/journal.ts";
 import { UNSIGNED } from "../journal/steps.ts";
 import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, type ListingMemory, Listings } from "../listing/listing.ts";
@@ -46,11 +47,12 @@ import { statOf } from "../lookup/stat.ts";
 import { Node } from "../nodes/node.ts";
 import { asOverlayError } from "../nodes/reals.ts";
 import { readData } from "../threads/read-data.ts";
-import { attributesOf, clearPrivilege, setAttributes } from "./attributes.ts";
+import { attributesOf, setAttributes } from "./attributes.ts";
 import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
 import type { Durability } from "./durability.ts";
 import { getExtendedAttribute, listExtendedAttributes, removeExtendedAttribute, setExtendedAttribute } from "./extended-attributes.ts";
 import { hold, letGo, removeUnheld } from "./hold.ts";
+import { allocate as allocateRoom, cloneRange, deallocate, demandWrite, prepareContent, seekRange } from "./ranges.ts";
 import { removeDirectoryName, removeName } from "./remove.ts";
 import { exchangeObjects, renameObject } from "./rename.ts";
 
@@ -172,24 +174,58 @@ export class Overlay implements OverlayOperations {
 	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight = "mode"): void {
 		this.#run(() => {
 			const node = regularFile(object);
-			writableOf(this.engine);
-			const stat = statOf(this.engine, node);
-			demandContent(this.engine, node, stat, who, MAY.write, right);
-			refuseProtectedWrite(this.engine, node, stat, offset);
+			const stat = demandWrite(this.engine, node, who, offset, right);
 			if (data.length === 0) return;
-			ensureUpper(this.engine, node);
-			const partial = prepareWrite(this.engine, node, stat.size, offset, data.length);
-			writableOf(this.engine).journal.endLastChangeOf(node.top.handle);
-			clearPrivilege(this.engine, node, stat, who);
+			const partial = prepareContent(this.engine, node, stat, who, offset, data.length);
 			const fd = this.engine.descriptors.data(node.top, true);
-			this.engine.changeAttribute.expect(node);
-			node.stat = null;
-			this.engine.memory.changes++;
 			for (let done = 0; done < data.length; ) {
 				done += must(writeFrom(fd, done === 0 ? data : data.subarray(done), offset + done), "Cannot write a file");
 			}
 			if (partial !== null) this.engine.partials?.noteWritten(partial, offset, data.length);
 		});
+	}
+
+	seek(object: OverlayObject, who: Credentials, offset: number, what: SeekTarget, right: ContentRight = "mode"): SeekResult {
+		return this.#run(() => seekRange(this.engine, regularFile(object), who, offset, what, right));
+	}
+
+	allocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight = "mode"): number {
+		return this.#run(() => allocateRoom(this.engine, regularFile(object), who, offset, length, right));
+	}
+
+	deallocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight = "mode"): number {
+		return this.#run(() => deallocate(this.engine, regularFile(object), who, offset, length, right));
+	}
+
+	copyRange(
+		source: OverlayObject,
+		sourceOffset: number,
+		target: OverlayObject,
+		offset: number,
+		length: number,
+		who: Credentials,
+		rights: CopyRights = BY_MODE,
+	): number {
+		if (source === target && sourceOffset < offset + length && offset < sourceOffset + length) {
+			throw new OverlayError("inval", "The two ranges of one file overlap");
+		}
+		this.#run(() => demandWrite(this.engine, regularFile(target), who, offset, rights.write));
+		copyBuffer ??= allocate(COPY_BYTES_MAX);
+		const { count } = this.read(source, who, sourceOffset, Math.min(length, COPY_BYTES_MAX), copyBuffer, 0, rights.read);
+		this.write(target, who, offset, copyBuffer.bytes.subarray(0, count), rights.write);
+		return count;
+	}
+
+	cloneRange(
+		source: OverlayObject,
+		sourceOffset: number,
+		target: OverlayObject,
+		offset: number,
+		length: number,
+		who: Credentials,
+		rights: CopyRights = BY_MODE,
+	): Promise<void> {
+		return this.#run(() => cloneRange(this.engine, regularFile(source), sourceOffset, regularFile(target), offset, length, who, rights));
 	}
 
 	create(
@@ -576,6 +612,10 @@ export class Overlay implements OverlayOperations {
 	}
 }
 
+/** Through memory, at a time: a millisecond. */
+const COPY_BYTES_MAX = 1024 * 1024;
+let copyBuffer: AddressedBytes | undefined;
+const BY_MODE: CopyRights = { read: "mode", write: "mode" };
 const SYMLINK_BYTES_MAX = 4095;
 /** Limits of dev_t in the kernel: 12 and 20 bits. */
 const MAJOR_MAX = 0xfff;

@@ -10,6 +10,15 @@ export type Job =
 	| { readonly kind: "copy"; readonly from: number; readonly to: number; readonly size: number; readonly flush: boolean }
 	/** Part of a file: see copyRanges. Without `flush` it is only written out. */
 	| { readonly kind: "fill"; readonly from: number; readonly to: number; readonly ranges: Ranges; readonly flush: boolean }
+	/** Shares a range of one file with another. */
+	| {
+			readonly kind: "clone";
+			readonly from: number;
+			readonly sourceOffset: number;
+			readonly length: number;
+			readonly to: number;
+			readonly offset: number;
+	  }
 	| { readonly kind: "sync"; readonly fd: number; readonly scope: "file" | "file system" }
 	| ({ readonly kind: "scan" } & ScanRequest)
 	| ({ readonly kind: "warm" } & WarmRequest)

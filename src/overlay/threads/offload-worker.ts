@@ -2,7 +2,7 @@
 
 import { parentPort } from "node:worker_threads";
 import { copyData, copyRanges } from "../../layer/copy-data.ts";
-import { syncFile, syncFileSystem, writeOut } from "../../linux/data.ts";
+import { cloneFileRange, syncFile, syncFileSystem, writeOut } from "../../linux/data.ts";
 import { findPath } from "./find-path.ts";
 import type { Job, JobResult } from "./job.ts";
 import { scan } from "./scan.ts";
@@ -22,6 +22,8 @@ function run(job: Job): JobResult {
 			for (const [start, end] of job.ranges) writeOut(job.to, start, end - start);
 			return 0;
 		}
+		case "clone":
+			return cloneFileRange(job.from, job.sourceOffset, job.length, job.to, job.offset);
 		case "sync":
 			return job.scope === "file" ? syncFile(job.fd) : syncFileSystem(job.fd);
 		case "scan":
