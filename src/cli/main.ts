@@ -3,21 +3,34 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { OverlayError } from "../vfs/errors.ts";
-import { addAdopt } from "./adopt.ts";
-import { addCheck } from "./check.ts";
-import { addFork } from "./fork.ts";
-import { addHandle } from "./handle.ts";
-import { addKey } from "./key.ts";
-import { addRebase } from "./rebase.ts";
-import { addRebind } from "./rebind.ts";
-import { addRelease } from "./release.ts";
-import { addServe } from "./serve.ts";
-import { addSettle } from "./settle.ts";
-import { addUnpack } from "./unpack.ts";
 import { UserError } from "./user-error.ts";
 
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
+
+/** Adds a command, with its options, to the program. */
+type AddCommand = (program: Command) => void;
+
+/** In the order of the help. The modules of a command are loaded when it is called: to load all of them takes a good part of a start. */
+const commands = {
+	serve: async () => (await import("./serve.ts")).addServe,
+	handle: async () => (await import("./handle.ts")).addHandle,
+	release: async () => (await import("./release.ts")).addRelease,
+	settle: async () => (await import("./settle.ts")).addSettle,
+	adopt: async () => (await import("./adopt.ts")).addAdopt,
+	unpack: async () => (await import("./unpack.ts")).addUnpack,
+	check: async () => (await import("./check.ts")).addCheck,
+	key: async () => (await import("./key.ts")).addKey,
+	fork: async () => (await import("./fork.ts")).addFork,
+	rebase: async () => (await import("./rebase.ts")).addRebase,
+	rebind: async () => (await import("./rebind.ts")).addRebind,
+} satisfies Record<string, () => Promise<AddCommand>>;
+
+/** Of the command that was called, or of all where help, or an error, shows them. */
+async function loadCommands(called: string | undefined): Promise<AddCommand[]> {
+	const one = Object.entries(commands).find(([name]) => name === called);
+	return Promise.all(one === undefined ? Object.values(commands).map((load) => load()) : [one[1]()]);
+}
 
 /** The version in package.json, which lies above both src/cli and dist/src/cli. */
 function version(): string {
@@ -36,8 +49,7 @@ async function main(): Promise<void> {
 		.exitOverride()
 		.configureOutput({ outputError: () => {} })
 		.showSuggestionAfterError();
-	for (const add of [addServe, addHandle, addRelease, addSettle, addAdopt, addUnpack, addCheck, addKey, addFork, addRebase, addRebind])
-		add(program);
+	for (const add of await loadCommands(process.argv[2])) add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
 		await program.parseAsync();
