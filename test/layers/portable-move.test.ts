@@ -182,7 +182,7 @@ for (const [how, from, to] of sampled(
 }
 
 test("upper and work copied by two commands: all goes on but what nothing tells apart, and that is named", {
-	skip,
+	skip: onlyInAll || skip,
 }, async (t) => {
 	const made = scratch(t);
 	const user = ordinaryUser(made);
@@ -223,7 +223,7 @@ test("upper and work copied by two commands: all goes on but what nothing tells 
 	await moved.terminate();
 });
 
-test("--link-names: the names of a lower file are one object where the layers are now", { skip }, async (t) => {
+test("--link-names: the names of a lower file are one object where the layers are now", { skip: onlyInAll || skip }, async (t) => {
 	const made = scratch(t);
 	const user = ordinaryUser(made);
 	const first = made.folder("first");
