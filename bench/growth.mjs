@@ -9,7 +9,7 @@ import { chain, fill } from "./trees.mjs";
 export const curves = {
 	"tree-size": { title: "Files walked before", points: [1000, 10_000, 100_000, 1_000_000] },
 	handles: { title: "Handles given out, all used in turn", points: [1000, 10_000, 100_000, 1_000_000] },
-	depth: { title: "Path depth", points: [1, 10, 50, 200] },
+	depth: { title: "Path depth", points: [1, 10, 50, 200, 1000] },
 	layers: { title: "Number of lowers, the folder being in each of them", points: [1, 10, 100, 500] },
 };
 export const operations = { getattr: "GETATTR", lookup: "LOOKUP", read: "READ 4k", create: "CREATE" };

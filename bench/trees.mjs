@@ -45,9 +45,9 @@ export function million(folder) {
 	fill(join(folder, "new"), 1);
 }
 
-/** The path of a folder that lies `depth` levels down. */
+/** The path of a folder that lies `depth` levels down; short enough for one system call. */
 export function chain(depth) {
-	return Array.from({ length: depth }, () => "level").join("/");
+	return Array.from({ length: depth }, () => "d").join("/");
 }
 
 /** Space that regular files take in these folders and below, in bytes. Further names of one file do not count. */
