@@ -21,7 +21,7 @@ const BUDGETS = {
 	"test/contract/handles.test.ts": { sample: 30, all: 70 },
 	"test/contract/hard-links.test.ts": { sample: 25, all: 40 },
 	"test/contract/held-objects.test.ts": { sample: 10, all: 25 },
-	"test/contract/links.test.ts": { sample: 35, all: 120 },
+	"test/contract/links.test.ts": { sample: 30, all: 120 },
 	"test/contract/listings.test.ts": { sample: 10, all: 40 },
 	"test/contract/never-another-file.test.ts": { sample: 10, all: 40 },
 	"test/contract/partial.test.ts": { sample: 10, all: 30 },
