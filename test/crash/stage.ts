@@ -255,7 +255,11 @@ export class Stage {
 		const key = keyOf("before", ++this.#xid);
 		return this.settle(() => {
 			const { overlay } = this;
-			return run({ overlay: keyed(overlay, key), at: (path) => this.find(path), ctime: (path) => overlay.getattr(this.find(path)).ctime });
+			return run({
+				overlay: keyed(overlay, key),
+				at: (path) => this.find(path),
+				ctime: (path) => overlay.getattr(this.find(path), false).ctime,
+			});
 		});
 	}
 

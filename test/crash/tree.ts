@@ -40,7 +40,7 @@ export async function observe(stage: Stage, isThorough: boolean): Promise<Tree> 
 			if (found === null) throw new Error(`${child} is listed, and look-up does not find it`);
 			if (isThorough) {
 				if (!entry.handle?.equals(found.handle)) throw new Error(`${child}: the listing has another handle`);
-				if (entry.fileid !== fileidOf(overlay.getattr(found))) throw new Error(`${child}: the listing has another fileid`);
+				if (entry.fileid !== fileidOf(overlay.getattr(found, false))) throw new Error(`${child}: the listing has another fileid`);
 			}
 			await visit(child, found.handle);
 		}
@@ -78,7 +78,7 @@ export function seenBy(stage: Stage, handle: Buffer): Seen {
 	const { overlay } = stage;
 	const node = overlay.decode(handle);
 	if (!node.handle.equals(handle)) throw new Error("the object of a handle has another handle");
-	const attributes = overlay.getattr(node);
+	const attributes = overlay.getattr(node, false);
 	const size = attributes.sizeHi * 2 ** 32 + attributes.sizeLo;
 	let content = `${attributes.rdevMajor}:${attributes.rdevMinor}`;
 	if (node.type === FileType.reg) {

@@ -121,6 +121,8 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		publish(engine, plan, parent, name, temporary, inode);
 		failure = carryOut(plan, node, inode, change, writable, temporary);
 		node.reals = [real, ...node.reals];
+		// no value of an object of upper was given out before, and one of a lower is less
+		node.change = 0;
 		node.stat = null;
 		node.defaultAcl = undefined;
 		engine.nodes.noteReals(node);
@@ -183,6 +185,8 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		failure = carryOut(plan, node, inode, change, writable, built.temporary);
 		engine.descriptors.drop(source);
 		node.reals = [real];
+		// no value of an object of upper was given out before, and one of a lower is less
+		node.change = 0;
 		node.stat = null;
 		node.data = built.data;
 		node.protection = -1;

@@ -151,7 +151,8 @@ export class ChangeAttribute {
 			node.changeEpoch = this.epoch;
 		}
 		this.#adopt(node);
-		const isUnknown = node.change < 0;
+		// only a coarse clock can have shown the same before
+		const isUnknown = node.change < 0 && this.#isCoarse;
 		if (shown > node.change && !(isUnknown && node.isChanged)) {
 			node.change = shown;
 			if (node.ahead !== null) this.#forget(node);
