@@ -6,10 +6,11 @@ import type { FileHandle } from "../../linux/file-handle.ts";
 import { Pending } from "../../vfs/errors.ts";
 import type { Node } from "../nodes/node.ts";
 import type { Home } from "./home.ts";
-import { nextTurn } from "./turns.ts";
 
 /** Searches at a time; further ones wait. */
 const CLIMBS_MAX = 16;
+/** How long: a request may wait for abandoned searches to be nobody's, and must not use up its passes on that. */
+const WAIT_MS = 20;
 /** One that no pass has come back to for so long is nobody's any more. */
 const UNCLAIMED_MS = 10_000;
 
@@ -40,6 +41,12 @@ export interface Climb {
 	restarts: number;
 	/** It took more than one pass. */
 	isInterrupted: boolean;
+}
+
+function afterWait(): Promise<void> {
+	return new Promise((resolve) => {
+		setTimeout(resolve, WAIT_MS);
+	});
 }
 
 export class Climbs {
@@ -76,7 +83,7 @@ export class Climbs {
 		const now = this.#clock();
 		if (this.#climbs.size >= CLIMBS_MAX) {
 			const oldest = this.#climbs.oldest as string;
-			if (now - (this.#climbs.get(oldest)?.used ?? 0) < UNCLAIMED_MS) throw new Pending(nextTurn());
+			if (now - (this.#climbs.get(oldest)?.used ?? 0) < UNCLAIMED_MS) throw new Pending(afterWait());
 			this.#climbs.delete(oldest);
 		}
 		this.#climbs.set(climb.key, { climb, used: now });
