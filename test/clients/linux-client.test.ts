@@ -113,7 +113,8 @@ class Restarts {
 
 	async #run(name: string): Promise<void> {
 		let wait = firstRestartMilliseconds;
-		for (;;) {
+		// it may have ended while the server was away
+		while (this.#running === name) {
 			await new Promise<void>((resolve) => {
 				const timer = setTimeout(resolve, wait);
 				this.#wake = () => {
