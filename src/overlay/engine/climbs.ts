@@ -3,7 +3,7 @@
 import { RecentMap } from "../../collections/recent-map.ts";
 import type { Ancestor } from "../../layer/handle-provider.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { Pending } from "../../vfs/errors.ts";
+import { OverlayError, Pending } from "../../vfs/errors.ts";
 import type { Node } from "../nodes/node.ts";
 import type { Home } from "./home.ts";
 
@@ -11,6 +11,8 @@ import type { Home } from "./home.ts";
 const CLIMBS_MAX = 16;
 /** How long: a request may wait for abandoned searches to be nobody's, and must not use up its passes on that. */
 const WAIT_MS = 20;
+/** Searches that one may need within one another: no more than there are layers, but where redirects were made up. */
+const NESTED_MAX = 1000;
 /** One that no pass has come back to for so long is nobody's any more. */
 const UNCLAIMED_MS = 10_000;
 
@@ -41,6 +43,8 @@ export interface Climb {
 	restarts: number;
 	/** It took more than one pass. */
 	isInterrupted: boolean;
+	/** A pass is at it, perhaps in a search of another directory that it needs. */
+	isActive: boolean;
 }
 
 function afterWait(): Promise<void> {
@@ -56,8 +60,26 @@ export class Climbs {
 	/** By the identities that were asked for: the keys of the real directories. */
 	readonly #keys = new RecentMap<string, string>(CLIMBS_MAX);
 
+	#depth = 0;
+
 	constructor(clock: () => number) {
 		this.#clock = clock;
+	}
+
+	/** Goes on with a search by `go`. OverlayError "loop" where that search needs itself, or too many others, to be done. */
+	run(climb: Climb, go: () => Node): Node {
+		if (climb.isActive || this.#depth >= NESTED_MAX) {
+			if (!climb.isActive) this.end(climb);
+			throw new OverlayError("loop", "Redirects of overlayfs lead round, or on too often: the directory is in no place");
+		}
+		climb.isActive = true;
+		this.#depth++;
+		try {
+			return go();
+		} finally {
+			climb.isActive = false;
+			this.#depth--;
+		}
 	}
 
 	get(key: string): Climb | undefined {
@@ -78,10 +100,10 @@ export class Climbs {
 		this.#keys.set(identity, key);
 	}
 
-	/** Pending where there are too many. */
+	/** Pending where there are too many. What a search needs to go on does not wait for others, which may wait for it. */
 	begin(climb: Climb): void {
 		const now = this.#clock();
-		if (this.#climbs.size >= CLIMBS_MAX) {
+		while (this.#climbs.size >= CLIMBS_MAX && this.#depth === 0) {
 			const oldest = this.#climbs.oldest as string;
 			if (now - (this.#climbs.get(oldest)?.used ?? 0) < UNCLAIMED_MS) throw new Pending(afterWait());
 			this.#climbs.delete(oldest);

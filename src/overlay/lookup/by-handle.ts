@@ -166,8 +166,8 @@ function orphanOf(engine: Engine, key: string): { readonly fd: number; readonly 
  * It ends. Each step of `ascend` is to the real parent, and a real tree has no circle: it arrives at the root of a layer, or at the root of
  * the mount, which is its own parent. Before it goes on up it asks where a directory has moved to, which is a search of this kind that begins at
  * another real directory: one of upper, or of a layer above by whose redirect it was taken along. So searches within one another
- * are no more than there are layers. Each step of `descend` takes one rung off. All that a search has found is in memory, with all directories
- * above it, so that no other search goes up past it: together they make O(1) system calls for each directory on the ways that they go.
+ * are no more than there are layers. Crafted redirects can lead round: then a search needs itself, and is refused (`Climbs.run`). Each step of
+ * `descend` takes one rung off. All that a search has found is in memory, with all directories above it, so that no other search goes up past it: together they make O(1) system calls for each directory on the ways that they go.
  *
  * It is the right one. `descend` begins at an overlay directory that has the real directory below the last rung in its stack: the root has
  * the roots of all layers; one in memory is found by the very real directory (`NodeCache.byReal`); one that has moved is what the index or the map of
@@ -192,11 +192,28 @@ export function directoryOfReal(engine: Engine, home: Home, fd: number, known: F
 
 function newClimb(key: string, home: Home, start: FileHandle, changes: number): Climb {
 	const ancestry = home.layers[0].handles.ancestry(start);
-	return { key, home, start, ancestry, mount: 0, at: start, rungs: [], reached: null, changes, restarts: 0, isInterrupted: false };
+	return {
+		key,
+		home,
+		start,
+		ancestry,
+		mount: 0,
+		at: start,
+		rungs: [],
+		reached: null,
+		changes,
+		restarts: 0,
+		isInterrupted: false,
+		isActive: false,
+	};
 }
 
 /** Goes on with a search, to its end if that is near. */
 function follow(engine: Engine, climb: Climb): Node {
+	return engine.climbs.run(climb, () => followOn(engine, climb));
+}
+
+function followOn(engine: Engine, climb: Climb): Node {
 	try {
 		if (climb.reached?.isDead || climb.reached?.isEvicted) throw new OverlayError("stale", "A directory on the way has been removed");
 		climb.reached ??= ascend(engine, climb);
