@@ -1,4 +1,4 @@
-// send(2) on sockets of Node.
+// send(2) and poll(2) on sockets of Node.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -6,7 +6,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { ERRNO } from "./errno.ts";
 import { allocate } from "./memory.ts";
-import { sendFrom } from "./socket.ts";
+import { hasPeerLeft, sendFrom } from "./socket.ts";
 
 /** The descriptor of one end, and the other end as a socket that has not begun to read. */
 async function pair(t: TestContext): Promise<{ fd: number; near: Socket; far: Socket }> {
@@ -69,4 +69,20 @@ test("sendFrom says EPIPE of a socket that was shut down, and is not ended by a 
 	near.end();
 	await once(far, "end");
 	assert.equal(sendFrom(fd, allocate(8).address, 8, false), -ERRNO.EPIPE);
+});
+
+test("hasPeerLeft tells a peer that has ended its side, or was reset, from one that is there, also behind bytes that nobody has read", async (t) => {
+	const ended = await pair(t);
+	assert.equal(hasPeerLeft(ended.fd), false);
+	// read by nobody: `near` is paused
+	ended.near.pause();
+	ended.far.write("some bytes");
+	assert.equal(hasPeerLeft(ended.fd), false);
+	ended.far.end();
+	while (!hasPeerLeft(ended.fd)) await new Promise((resolve) => setTimeout(resolve, 1));
+	const reset = await pair(t);
+	reset.near.pause();
+	reset.far.resetAndDestroy();
+	while (!hasPeerLeft(reset.fd)) await new Promise((resolve) => setTimeout(resolve, 1));
+	assert.equal(hasPeerLeft(-1), false);
 });

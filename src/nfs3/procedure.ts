@@ -1,7 +1,6 @@
 // Runs an NFSv3 procedure as a remote one: request, reply, failure, and waiting for stable storage.
 
-import type { RequestIdentity } from "../rpc/duplicate-requests.ts";
-import type { EncodeResults, Procedure } from "../rpc/program.ts";
+import type { EncodeResults, Procedure, TakenRequest } from "../rpc/program.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import type { ChangeKey } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
@@ -51,9 +50,9 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 }
 
 /** Every request of NFSv3 makes one change. */
-function changeKey(owner: string, identity: RequestIdentity): ChangeKey {
-	const { xid, program, version, procedure, length, checksumHi, checksumLo } = identity;
-	return { request: { owner, numbers: [xid, program, version, procedure, length, checksumHi, checksumLo] }, change: 0 };
+function changeKey(owner: string, identity: TakenRequest): ChangeKey {
+	const { xid, program, version, procedure, length, checksumHi, checksumLo, origin } = identity;
+	return { request: { owner, numbers: [xid, program, version, procedure, length, checksumHi, checksumLo], origin }, change: 0 };
 }
 
 /** Holds a complete reply back until the change that it tells of is on stable storage. */

@@ -1,11 +1,11 @@
 // One connection: reads records, has them executed, sends replies, and holds back a peer that does not read.
 
 import { Socket } from "node:net";
-import { sendFrom } from "../linux/socket.ts";
+import { hasPeerLeft, sendFrom } from "../linux/socket.ts";
 import type { Slab } from "../xdr/xdr-writer.ts";
 import type { CallerCache } from "./caller.ts";
 import type { Dispatcher, ReplyChannel } from "./dispatcher.ts";
-import type { RequestClient } from "./duplicate-requests.ts";
+import type { ConnectionSource } from "./duplicate-requests.ts";
 import type { RpcLimits } from "./limits.ts";
 import { type LargeBuffers, RecordError, RecordReceiver } from "./record-receiver.ts";
 import type { ReplyPiece, ReplyWriter } from "./reply-writer.ts";
@@ -19,10 +19,18 @@ export interface ConnectionOptions {
 	readonly largeBuffers: LargeBuffers;
 	readonly reply: ReplyWriter;
 	readonly callers: CallerCache;
-	readonly client: RequestClient<ReplyChannel>;
+	readonly source: ConnectionSource<ReplyChannel>;
+	/** What waits over all connections of a server, which share it. */
+	readonly inFlight: RequestsInFlight;
 	/** Milliseconds, never going back. */
 	readonly now: () => number;
 	readonly onClose: (connection: Connection) => void;
+}
+
+/** Requests that wait for a disk, over all connections, and bytes of their records. */
+export interface RequestsInFlight {
+	requests: number;
+	bytes: number;
 }
 
 /**
@@ -32,7 +40,7 @@ export interface ConnectionOptions {
 export class Connection implements ReplyChannel {
 	readonly reply: ReplyWriter;
 	readonly callers: CallerCache;
-	readonly client: RequestClient<ReplyChannel>;
+	readonly source: ConnectionSource<ReplyChannel>;
 	readonly #dispatcher: Dispatcher;
 	readonly #limits: RpcLimits;
 	readonly #receiver: RecordReceiver;
@@ -48,6 +56,9 @@ export class Connection implements ReplyChannel {
 	readonly #written: () => void;
 	readonly #flush: () => void;
 	#flushScheduled = false;
+	readonly #inFlight: RequestsInFlight;
+	/** When the record began to come that is not whole; null where there is none. */
+	#recordSince: number | null = null;
 	#requests = 0;
 	#requestBytes = 0;
 	#paused = false;
@@ -64,7 +75,8 @@ export class Connection implements ReplyChannel {
 	constructor(accepted: Socket, options: ConnectionOptions) {
 		this.reply = options.reply;
 		this.callers = options.callers;
-		this.client = options.client;
+		this.source = options.source;
+		this.#inFlight = options.inFlight;
 		this.#dispatcher = options.dispatcher;
 		this.#limits = options.limits;
 		this.#receiver = new RecordReceiver(options.largeBuffers);
@@ -81,6 +93,7 @@ export class Connection implements ReplyChannel {
 			received: (count) => this.#received(count),
 		});
 		this.#direct = directSocket(this.#socket);
+		this.source.hasPeerLeft = () => this.#peerEnded || (this.#direct?.hasPeerLeft() ?? false);
 		this.#socket.setNoDelay(true);
 		this.#socket.setKeepAlive(true, KEEPALIVE_DELAY_MS);
 		this.#socket.on("end", () => {
@@ -106,12 +119,26 @@ export class Connection implements ReplyChannel {
 		return this.#writing.length > 0 ? this.lastActive : null;
 	}
 
+	/** Since when a record has been coming that is not whole; null where there is none, or where it is held back here. */
+	get recordSince(): number | null {
+		return this.#paused ? null : this.#recordSince;
+	}
+
+	/** Memory of a record that is not whole, beside the small buffer that each connection has. */
+	get recordBytes(): number {
+		return this.#receiver.heldBytes;
+	}
+
 	began(bytes: number): void {
+		this.#inFlight.requests++;
+		this.#inFlight.bytes += bytes;
 		this.#requests++;
 		this.#requestBytes += bytes;
 	}
 
 	ended(bytes: number): void {
+		this.#inFlight.requests--;
+		this.#inFlight.bytes -= bytes;
 		this.#requests--;
 		this.#requestBytes -= bytes;
 		// Requests that were left in the buffer may go on, and a connection that drains may be done.
@@ -135,6 +162,7 @@ export class Connection implements ReplyChannel {
 	destroy(): void {
 		if (this.#closed) return;
 		this.#forget();
+		this.#receiver.close();
 		this.#socket.destroy();
 	}
 
@@ -155,7 +183,10 @@ export class Connection implements ReplyChannel {
 	}
 
 	#overloaded(): boolean {
+		const { requests, bytes } = this.#inFlight;
 		return (
+			// nobody waits for others altogether: what is in flight here ends, and then one more is taken
+			(this.#requests > 0 && (requests >= this.#limits.requestsInFlightTotal || bytes >= this.#limits.requestBytesInFlightTotal)) ||
 			this.#requests >= this.#limits.requestsInFlight ||
 			this.#requestBytes >= this.#limits.requestBytesInFlight ||
 			this.reply.heldBytes >= this.#limits.replyBytes
@@ -164,6 +195,7 @@ export class Connection implements ReplyChannel {
 
 	/** Executes the records that are there, as far as the bounds allow. */
 	#process(): void {
+		let hasTaken = false;
 		try {
 			for (;;) {
 				if (this.#closed || this.#draining) return;
@@ -172,9 +204,12 @@ export class Connection implements ReplyChannel {
 					return;
 				}
 				if (!this.#receiver.next()) break;
+				hasTaken = true;
 				this.#dispatcher.take(this, this.#receiver);
 				if (this.reply.full && !this.#closed) this.#write();
 			}
+			if (!this.#receiver.isPartial) this.#recordSince = null;
+			else if (hasTaken || this.#recordSince === null) this.#recordSince = this.#now();
 		} catch (error) {
 			if (!(error instanceof RecordError)) publishFailure(error, "", "");
 			// No record, or one beyond the bounds: what follows cannot be made sense of.
@@ -191,6 +226,8 @@ export class Connection implements ReplyChannel {
 		this.#write();
 		while (this.#paused && !this.#overloaded() && !this.#closed) {
 			this.#paused = false;
+			// it was held back here until now
+			if (this.#recordSince !== null) this.#recordSince = this.#now();
 			this.#process();
 			this.#write();
 			if (!this.#paused) this.#socket.resume();
@@ -299,6 +336,8 @@ function readInto(accepted: Socket, read: ReadTarget): Socket {
 interface DirectSocket {
 	/** Bytes of the memory at `address` that the kernel has taken, or a negative number. */
 	send(address: number, length: number, more: boolean): number;
+	/** Whether the kernel knows that no more comes. */
+	hasPeerLeft(): boolean;
 }
 
 /** As Node has them: descriptors are numbers that no documentation promises, and -1 where there is none. */
@@ -321,6 +360,7 @@ function directSocket(socket: Socket): DirectSocket | null {
 			if (owner._handle !== handle || address === 0 || socket.writableLength > 0) return -1;
 			return sendFrom(fd, address, length, more);
 		},
+		hasPeerLeft: () => owner._handle !== handle || hasPeerLeft(fd),
 	};
 }
 

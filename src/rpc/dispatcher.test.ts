@@ -34,7 +34,7 @@ function dispatcher(programs: readonly Program[]) {
 		closed: false,
 		reply: new ReplyWriter(pool),
 		callers,
-		client: duplicates.connected("10.0.0.1"),
+		source: duplicates.connected("10.0.0.1"),
 		began() {},
 		ended() {},
 		flushSoon() {},

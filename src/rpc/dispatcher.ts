@@ -5,10 +5,10 @@ import { XdrError } from "../xdr/xdr-error.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";
 import type { Caller, CallerCache } from "./caller.ts";
 import {
+	type ConnectionSource,
 	checksum,
 	type DuplicateRequests,
 	type RememberedRequest,
-	type RequestClient,
 	type RequestIdentity,
 } from "./duplicate-requests.ts";
 import { REQUEST_PASSES_MAX } from "./limits.ts";
@@ -22,7 +22,7 @@ export interface ReplyChannel {
 	readonly closed: boolean;
 	readonly reply: ReplyWriter;
 	readonly callers: CallerCache;
-	readonly client: RequestClient<ReplyChannel>;
+	readonly source: ConnectionSource<ReplyChannel>;
 	/** A request that keeps this many bytes waits. */
 	began(bytes: number): void;
 	/** It does not any more. */
@@ -137,13 +137,13 @@ export class Dispatcher {
 		let entry = waiting?.entry ?? null;
 		if (procedure.remembered && waiting === null) {
 			this.#identify(record);
-			const known = this.#duplicates.find(connection.client, this.#call);
+			const known = this.#duplicates.find(connection.source, this.#call);
 			if (known !== undefined) {
 				reply.abandon();
-				this.#repeat(connection, known);
+				repeat(connection, known);
 				return;
 			}
-			entry = this.#duplicates.begin(connection.client, this.#call);
+			entry = this.#duplicates.begin(connection.source, this.#call);
 		}
 		this.#run(connection, record, procedure, entry, waiting);
 	}
@@ -219,16 +219,6 @@ export class Dispatcher {
 		}
 	}
 
-	/** A repeated call: the reply it had, or, while it runs, the newest connection takes over. */
-	#repeat(connection: ReplyChannel, known: RememberedRequest<ReplyChannel>): void {
-		if (known.reply !== null) connection.reply.append(known.reply);
-		else if (known.redirect !== connection) {
-			known.redirect?.ended(0);
-			known.redirect = connection;
-			connection.began(0);
-		}
-	}
-
 	#run(
 		connection: ReplyChannel,
 		record: RecordRegion,
@@ -249,10 +239,10 @@ export class Dispatcher {
 				return;
 			}
 			// Nothing was changed, or nothing is known of what was: a repetition may try again.
-			this.#forget(connection, entry);
 			reply.begin(xid);
 			reply.accepted(this.#failureStatus(error, procedure));
 			reply.finish();
+			this.#forget(connection, entry, reply);
 			this.#release(waiting);
 			return;
 		}
@@ -276,19 +266,16 @@ export class Dispatcher {
 	#complete(connection: ReplyChannel, entry: RememberedRequest<ReplyChannel> | null, reply: ReplyWriter): void {
 		reply.finish();
 		if (entry === null) return;
-		this.#duplicates.finish(connection.client, entry, reply.finishedRecord());
-		this.#endRedirect(entry);
+		const record = reply.finishedRecord();
+		this.#duplicates.finish(connection.source, entry, record);
+		endRepetitions(connection, entry, record);
 	}
 
-	#forget(connection: ReplyChannel, entry: RememberedRequest<ReplyChannel> | null): void {
+	/** A repetition is to be run; who has repeated it meanwhile gets the reply that was finished last, if there is one. */
+	#forget(connection: ReplyChannel, entry: RememberedRequest<ReplyChannel> | null, reply: ReplyWriter | null): void {
 		if (entry === null) return;
-		this.#duplicates.forget(connection.client, entry);
-		this.#endRedirect(entry);
-	}
-
-	#endRedirect(entry: RememberedRequest<ReplyChannel>): void {
-		entry.redirect?.ended(0);
-		entry.redirect = null;
+		this.#duplicates.forget(connection.source, entry);
+		if (entry.repeatedBy !== null) endRepetitions(connection, entry, reply?.finishedRecord() ?? null);
 	}
 
 	#wait(
@@ -306,7 +293,7 @@ export class Dispatcher {
 		pending.ready.then(again, again).catch((error: unknown) => {
 			// Such as no memory for the reply: the peer learns it by losing the connection, and no other does.
 			publishFailure(error, "", "");
-			connection.destroy();
+			for (const waiting of [connection, ...(request.entry?.repeatedBy ?? [])]) waiting.destroy();
 		});
 	}
 
@@ -314,7 +301,7 @@ export class Dispatcher {
 		const connection = addressee(request);
 		if (connection.closed) {
 			// Nothing was changed yet, and nobody waits: as if the call had never come.
-			this.#forget(connection, request.entry);
+			this.#forget(connection, request.entry, null);
 			this.#release(request);
 			return;
 		}
@@ -385,10 +372,37 @@ function merged(programs: readonly Program[]): Map<number, Program> {
 	return byNumber;
 }
 
-/** Where the reply goes: a newer connection, if the call came once more, else the one it came by. */
+/** Where the reply goes: to the connection by which the call came, and if that is closed to one by which it came once more. */
 function addressee(request: Pick<WaitingRequest, "connection" | "entry">): ReplyChannel {
-	const redirect = request.entry?.redirect ?? null;
-	return redirect !== null && !redirect.closed ? redirect : request.connection;
+	if (!request.connection.closed) return request.connection;
+	return request.entry?.repeatedBy?.find(({ closed }) => !closed) ?? request.connection;
+}
+
+/** A repeated call: the reply it had, or, while it runs, the reply that it will have. It is taken from no connection that waits for it. */
+function repeat(connection: ReplyChannel, known: RememberedRequest<ReplyChannel>): void {
+	if (known.reply !== null) {
+		connection.reply.append(known.reply);
+		return;
+	}
+	if (known.firstSource === connection.source || known.repeatedBy?.includes(connection)) return;
+	const waiting = known.repeatedBy ?? [];
+	for (const gone of waiting) if (gone.closed) gone.ended(0);
+	known.repeatedBy = [...waiting.filter(({ closed }) => !closed), connection];
+	connection.began(0);
+}
+
+/** Gives the reply to all who sent the call once more while it ran, but for `answered`, who has it. */
+function endRepetitions(answered: ReplyChannel, entry: RememberedRequest<ReplyChannel>, record: Buffer | null): void {
+	const waiting = entry.repeatedBy;
+	if (waiting === null) return;
+	entry.repeatedBy = null;
+	for (const connection of waiting) {
+		if (connection !== answered && !connection.closed && record !== null) {
+			connection.reply.append(record);
+			connection.flushSoon();
+		}
+		connection.ended(0);
+	}
 }
 
 function ownRecord(connection: ReplyChannel, record: RecordRegion, entry: RememberedRequest<ReplyChannel> | null): WaitingRequest {

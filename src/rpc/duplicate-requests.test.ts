@@ -1,6 +1,7 @@
 // The duplicate request cache: repeats, bounds and saved files.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { checksum, DuplicateRequests, type RequestIdentity } from "./duplicate-requests.ts";
 
@@ -65,7 +66,7 @@ test("of too many clients the longest away goes, and none that is connected", ()
 	cache.finish(connected, cache.begin(connected, identity(1)), Buffer.from("reply"));
 	remember(cache, "gone", 1, "reply");
 	remember(cache, "new", 1, "reply");
-	assert.equal(cache.find(cache.connected("connected"), identity(1))?.reply?.toString(), "reply");
+	assert.equal(cache.find(connected, identity(1))?.reply?.toString(), "reply");
 	assert.equal(replyOf(cache, "gone", 1), undefined);
 });
 
@@ -119,4 +120,98 @@ test("the checksum tells any two records apart that differ in one bit", () => {
 		bytes[bit >> 3] ^= 1 << (bit & 7);
 	}
 	assert.equal(seen.size, 1 + bytes.length * 8);
+});
+
+test("an equal request of another connection is a repetition only once the first connection is left, and then of one of the two that come", () => {
+	const cache = new DuplicateRequests<string>(() => 0);
+	const [a, b, c] = [cache.connected("host", 700), cache.connected("host", 701), cache.connected("host", 702)];
+	cache.finish(a, cache.begin(a, identity(1)), Buffer.from("to a"));
+	assert.equal(cache.find(b, identity(1)), undefined);
+	cache.finish(b, cache.begin(b, identity(1)), Buffer.from("to b"));
+	assert.equal(cache.find(a, identity(1))?.reply?.toString(), "to a");
+	assert.equal(cache.find(b, identity(1))?.reply?.toString(), "to b");
+	cache.disconnected(a);
+	assert.equal(cache.find(c, identity(1))?.reply?.toString(), "to a");
+	assert.equal(cache.find(cache.connected("host", 700), identity(1)), undefined, "it belongs to c now");
+	cache.disconnected(c);
+	assert.equal(cache.find(cache.connected("host", 703), identity(1))?.reply?.toString(), "to a");
+});
+
+test("a connection whose peer has left counts as left before it is closed", () => {
+	const cache = new DuplicateRequests<string>(() => 0);
+	const [a, b] = [cache.connected("host"), cache.connected("host")];
+	cache.finish(a, cache.begin(a, identity(1)), Buffer.from("to a"));
+	let hasLeft = false;
+	a.hasPeerLeft = () => hasLeft;
+	assert.equal(cache.find(b, identity(1)), undefined);
+	hasLeft = true;
+	assert.equal(cache.find(b, identity(1))?.reply?.toString(), "to a");
+});
+
+test("of two clients that come back to one address, over a restart too, each from its port gets its own reply, and each from another port one of them", () => {
+	for (const isRestarted of [false, true]) {
+		let cache = new DuplicateRequests<string>(() => 0);
+		const [a, b] = [cache.connected("host", 700), cache.connected("host", 701)];
+		for (const [source, reply] of [
+			[a, "to a"],
+			[b, "to b"],
+		] as const) {
+			for (const xid of [1, 2]) cache.finish(source, cache.begin(source, identity(xid)), Buffer.from(reply));
+		}
+		if (isRestarted) {
+			const saved = cache.save();
+			cache = new DuplicateRequests<string>(() => 0);
+			cache.restore(saved);
+		} else for (const source of [a, b]) cache.disconnected(source);
+		const [again, againB] = [cache.connected("host", 701), cache.connected("host", 700)];
+		assert.equal(cache.find(again, identity(1))?.reply?.toString(), "to b");
+		assert.equal(cache.find(againB, identity(1))?.reply?.toString(), "to a");
+		const others = [800, 801, 802].map((port) => cache.find(cache.connected("host", port), identity(2))?.reply?.toString());
+		assert.deepEqual(others.toSorted(), ["to a", "to b", undefined]);
+	}
+});
+
+test("replies that an earlier version has saved, without ports, are restored", () => {
+	const cache = new DuplicateRequests<string>(() => 0);
+	remember(cache, "a", 1, "reply");
+	// the port is the four bytes behind magic, version, time, a flag, and the name with its length
+	const content = cache.save().subarray(0, -32);
+	const at = 4 + 4 + 8 + 4 + 8;
+	const before = Buffer.concat([content.subarray(0, at), content.subarray(at + 4)]);
+	before.writeUInt32BE(1, 4);
+	const restored = new DuplicateRequests<string>(() => 0);
+	restored.restore(Buffer.concat([before, createHash("sha256").update(before).digest()]));
+	assert.equal(replyOf(restored, "a", 1), "reply");
+});
+
+test("whoever comes and goes without a change takes nobody's place", () => {
+	const cache = new DuplicateRequests<string>(() => 0, { clients: 2, entriesPerClient: 2, replyBytesPerClient: 1000 });
+	remember(cache, "a", 1, "reply");
+	remember(cache, "b", 1, "reply");
+	for (let i = 0; i < 100; i++) cache.disconnected(cache.connected(`passer-by ${i}`));
+	for (let i = 0; i < 100; i++) cache.connected(`idle ${i}`);
+	assert.equal(replyOf(cache, "a", 1), "reply");
+	assert.equal(replyOf(cache, "b", 1), "reply");
+});
+
+test("what a request costs does not grow with the requests that run: none of them is looked at", () => {
+	const cache = new DuplicateRequests<string>(() => 0, { clients: 2, entriesPerClient: 10, replyBytesPerClient: 1000 });
+	const source = cache.connected("a");
+	let looks = 0;
+	for (let xid = 1; xid <= 5000; xid++) {
+		const running = cache.begin(source, identity(xid));
+		Object.defineProperty(running, "reply", {
+			get() {
+				looks++;
+				return null;
+			},
+		});
+	}
+	for (let xid = 10_001; xid <= 10_100; xid++) {
+		assert.equal(cache.find(source, identity(xid)), undefined);
+		cache.finish(source, cache.begin(source, identity(xid)), Buffer.from("reply"));
+	}
+	assert.equal(looks, 0);
+	assert.equal(cache.find(source, identity(10_090)), undefined);
+	assert.equal(cache.find(source, identity(10_091))?.reply?.toString(), "reply");
 });

@@ -24,6 +24,16 @@ export interface RpcLimits {
 	readonly requestsInFlight: number;
 	/** Bytes of records that one connection's waiting requests keep. */
 	readonly requestBytesInFlight: number;
+	/** The same over all connections: beyond either a connection with a request in flight takes no further one, and one without takes one. */
+	readonly requestsInFlightTotal: number;
+	readonly requestBytesInFlightTotal: number;
+	/**
+	 * Memory held over all connections by records that have not come whole, and that do not fit a connection's own buffer of 64 KiB. Beyond
+	 * it the connection is closed that has such a record and has sent nothing for the longest.
+	 */
+	readonly recordBytesTotal: number;
+	/** A record that is not whole so long after its first byte closes the connection. What the server itself holds back does not count. */
+	readonly recordSeconds: number;
 	/** Memory held by one connection's replies that the peer has not read yet. */
 	readonly replyBytes: number;
 	/** The same over all connections: beyond it the connection whose peer has not read for the longest is closed. */
@@ -36,6 +46,10 @@ export const DEFAULT_RPC_LIMITS: RpcLimits = {
 	connections: 512,
 	requestsInFlight: 512,
 	requestBytesInFlight: 8 * 1024 * 1024,
+	requestsInFlightTotal: 65_536,
+	requestBytesInFlightTotal: 256 * 1024 * 1024,
+	recordBytesTotal: 256 * 1024 * 1024,
+	recordSeconds: 120,
 	replyBytes: 8 * 1024 * 1024,
 	replyBytesTotal: 256 * 1024 * 1024,
 	stallSeconds: 120,

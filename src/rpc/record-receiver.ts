@@ -11,6 +11,8 @@ export class RecordError extends Error {
 }
 
 const INITIAL_BYTES = 64 * 1024;
+/** Of a record in fragments, to begin with. */
+const ASSEMBLY_BYTES = 4096;
 /** Room for the longest record with its mark, and for as much of the next ones as a small buffer takes. */
 const LARGE_BYTES = 4 + RECORD_BYTES_MAX + INITIAL_BYTES;
 const LARGE_KEPT_MAX = 4;
@@ -18,12 +20,35 @@ const LARGE_KEPT_MAX = 4;
 /** Buffers for long records, shared by the connections of a server: a connection has one only while a record needs it. */
 export class LargeBuffers {
 	readonly #kept: Buffer[] = [];
+	readonly #heldBytesMax: number;
+	/** Of records that have not come whole, over all connections. */
+	#heldBytes = 0;
+	/** Called when memory was taken that brings it over its bound. */
+	onExcess: (() => void) | null = null;
 
-	take(): Buffer {
-		return this.#kept.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES);
+	constructor(heldBytesMax: number = Number.POSITIVE_INFINITY) {
+		this.#heldBytesMax = heldBytesMax;
+	}
+
+	get isExcessive(): boolean {
+		return this.#heldBytes > this.#heldBytesMax;
+	}
+
+	/** So many bytes at least: for more than the usual a buffer of its own. */
+	take(size: number = LARGE_BYTES): Buffer {
+		const buffer = size <= LARGE_BYTES ? (this.#kept.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)) : Buffer.allocUnsafeSlow(size);
+		this.hold(buffer.length);
+		return buffer;
+	}
+
+	/** Counts memory that a record takes elsewhere; negative when it is done. */
+	hold(bytes: number): void {
+		this.#heldBytes += bytes;
+		if (bytes > 0 && this.isExcessive) this.onExcess?.();
 	}
 
 	release(buffer: Buffer): void {
+		this.hold(-buffer.length);
 		if (buffer.length === LARGE_BYTES && this.#kept.length < LARGE_KEPT_MAX) this.#kept.push(buffer);
 	}
 }
@@ -82,15 +107,26 @@ export class RecordReceiver {
 		this.#end += count;
 	}
 
+	/** Whether a record has begun to come and is not whole. To be asked when `next()` has found no further one. */
+	get isPartial(): boolean {
+		return this.#assembly !== null || this.#start < this.#end;
+	}
+
+	/** Memory that it holds beside its own small buffer. */
+	get heldBytes(): number {
+		return (this.#buffer === this.#small ? 0 : this.#buffer.length) + (this.#assembly?.length ?? 0);
+	}
+
 	/** Forgets all bytes. */
 	drop(): void {
 		this.#start = this.#end;
-		this.#assembly = null;
+		this.#endAssembly();
 	}
 
 	/** Nothing will be received any more. The kernel may still hold `target()`, so its memory is not used again. */
 	close(): void {
 		this.drop();
+		if (this.#buffer !== this.#small) this.#largeBuffers.hold(-this.#buffer.length);
 		this.#buffer = this.#small;
 	}
 
@@ -101,7 +137,8 @@ export class RecordReceiver {
 		if (available < 0) return false;
 		const mark = this.#view.getUint32(this.#start);
 		if (mark < LAST_FRAGMENT) {
-			this.#assembly = Buffer.allocUnsafeSlow(4096);
+			this.#assembly = Buffer.allocUnsafeSlow(ASSEMBLY_BYTES);
+			this.#largeBuffers.hold(ASSEMBLY_BYTES);
 			this.#assembled = 0;
 			this.#fragments = 0;
 			this.#fragmentRemaining = 0;
@@ -131,9 +168,14 @@ export class RecordReceiver {
 			this.recordView = viewOf(this.recordBytes);
 			this.recordStart = 0;
 			this.recordEnd = this.#assembled;
-			this.#assembly = null;
+			this.#endAssembly();
 			return true;
 		}
+	}
+
+	#endAssembly(): void {
+		if (this.#assembly !== null) this.#largeBuffers.hold(-this.#assembly.length);
+		this.#assembly = null;
 	}
 
 	#beginFragment(): boolean {
@@ -155,6 +197,7 @@ export class RecordReceiver {
 			const size = Math.min(RECORD_BYTES_MAX, Math.max(this.#assembled + count, assembly.length * 2));
 			const larger = Buffer.allocUnsafeSlow(size);
 			assembly.copy(larger, 0, 0, this.#assembled);
+			this.#largeBuffers.hold(larger.length - assembly.length);
 			this.#assembly = larger;
 			assembly = larger;
 		}
@@ -179,8 +222,7 @@ export class RecordReceiver {
 	/** Reached only when the buffer is full: a peer has sent 64 KiB before it is given room for the whole record. */
 	#grow(wanted: number): void {
 		const held = this.#end - this.#start;
-		const size = Math.max(wanted, held + INITIAL_BYTES);
-		const larger = size <= LARGE_BYTES ? this.#largeBuffers.take() : Buffer.allocUnsafeSlow(size);
+		const larger = this.#largeBuffers.take(Math.max(wanted, held + INITIAL_BYTES));
 		this.#buffer.copy(larger, 0, this.#start, this.#end);
 		if (this.#buffer !== this.#small) this.#largeBuffers.release(this.#buffer);
 		this.#buffer = larger;

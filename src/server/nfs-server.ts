@@ -9,7 +9,7 @@ import { MOUNT_PROGRAM, MOUNT_VERSION_3 } from "../mount3/protocol.ts";
 import { nfs3Program } from "../nfs3/nfs3-program.ts";
 import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
 import { CallerCache } from "../rpc/caller.ts";
-import { Connection } from "../rpc/connection.ts";
+import { Connection, type RequestsInFlight } from "../rpc/connection.ts";
 import { Dispatcher, type ReplyChannel } from "../rpc/dispatcher.ts";
 import { DuplicateRequests } from "../rpc/duplicate-requests.ts";
 import { DEFAULT_RPC_LIMITS, type RpcLimits } from "../rpc/limits.ts";
@@ -34,6 +34,8 @@ export interface NfsServerOptions {
 	readonly allocate: (size: number) => AddressedBytes;
 	/** Milliseconds since the epoch. */
 	readonly clock?: () => number;
+	/** Milliseconds, never going back: for deadlines. */
+	readonly now?: () => number;
 	readonly limits?: Partial<RpcLimits>;
 	readonly lingerSeconds?: number;
 	readonly drainSeconds?: number;
@@ -50,13 +52,16 @@ export class NfsServer {
 	readonly #options: NfsServerOptions;
 	readonly #limits: RpcLimits;
 	readonly #pool: SlabPool;
-	readonly #largeBuffers = new LargeBuffers();
+	readonly #largeBuffers: LargeBuffers;
+	readonly #inFlight: RequestsInFlight = { requests: 0, bytes: 0 };
+	readonly #now: () => number;
 	readonly #dispatcher: Dispatcher;
 	readonly #connections = new Set<Connection>();
 	readonly #listeners: Server[] = [];
 	#addresses: ListenAddress[] = [];
 	#mappings: RpcbindMapping[] = [];
 	#sweep: NodeJS.Timeout | undefined;
+	#isExcessNoted = false;
 	#closing: Promise<void> | undefined;
 	#onLastClosed: (() => void) | undefined;
 
@@ -65,6 +70,9 @@ export class NfsServer {
 		this.#limits = { ...DEFAULT_RPC_LIMITS, ...options.limits };
 		this.#pool = new SlabPool(options.allocate, this.#limits.replyBytesTotal);
 		this.#pool.onExcess = () => this.#longestStalled()?.destroy();
+		this.#largeBuffers = new LargeBuffers(this.#limits.recordBytesTotal);
+		this.#largeBuffers.onExcess = () => this.#noteRecordExcess();
+		this.#now = options.now ?? (() => performance.now());
 		this.duplicateRequests = new DuplicateRequests(options.clock ?? Date.now);
 		const exports = new Exports(options.exports);
 		const programs = [nfs3Program(exports), mount3Program(exports)];
@@ -107,7 +115,7 @@ export class NfsServer {
 			this.destroy();
 			throw error;
 		}
-		this.#sweep = setInterval(() => this.#closeStalled(), SWEEP_INTERVAL_MS).unref();
+		this.#sweep = setInterval(() => this.closeLate(), SWEEP_INTERVAL_MS).unref();
 		if (this.#options.rpcbind) await this.#register();
 	}
 
@@ -157,17 +165,18 @@ export class NfsServer {
 			return;
 		}
 		victim?.destroy();
-		const client = this.duplicateRequests.connected(address);
+		const source = this.duplicateRequests.connected(address, socket.remotePort ?? 0);
 		const connection = new Connection(socket, {
 			dispatcher: this.#dispatcher,
 			limits: this.#limits,
 			largeBuffers: this.#largeBuffers,
 			reply: new ReplyWriter(this.#pool),
 			callers: new CallerCache({ address }),
-			client,
-			now: () => performance.now(),
+			source,
+			inFlight: this.#inFlight,
+			now: this.#now,
 			onClose: () => {
-				this.duplicateRequests.disconnected(client);
+				this.duplicateRequests.disconnected(source);
 				this.#connections.delete(connection);
 				if (this.#connections.size === 0) this.#onLastClosed?.();
 			},
@@ -192,11 +201,39 @@ export class NfsServer {
 		return found;
 	}
 
-	#closeStalled(): void {
-		const before = performance.now() - this.#limits.stallSeconds * 1000;
+	/** Closes connections whose peers are past a deadline. Called every few seconds. */
+	closeLate(): void {
+		const now = this.#now();
+		const { stallSeconds, recordSeconds } = this.#limits;
 		for (const connection of this.#connections) {
-			if (connection.stalledSince !== null && connection.stalledSince < before) connection.destroy();
+			const { stalledSince, recordSince } = connection;
+			const hasStalled = stalledSince !== null && stalledSince < now - stallSeconds * 1000;
+			if (hasStalled || (recordSince !== null && recordSince < now - recordSeconds * 1000)) connection.destroy();
 		}
+	}
+
+	/** Not at once: the memory was taken in the middle of a read. */
+	#noteRecordExcess(): void {
+		if (this.#isExcessNoted) return;
+		this.#isExcessNoted = true;
+		setImmediate(() => {
+			this.#isExcessNoted = false;
+			while (this.#largeBuffers.isExcessive) {
+				const victim = this.#slowestSender();
+				if (victim === undefined) return;
+				victim.destroy();
+			}
+		});
+	}
+
+	/** Of those whose incomplete records hold memory who has sent nothing for the longest; who is held back here comes last. */
+	#slowestSender(): Connection | undefined {
+		let found: Connection | undefined;
+		for (const connection of this.#connections) {
+			if (connection.closed || connection.recordBytes === 0) continue;
+			if (found === undefined || isSlower(connection, found)) found = connection;
+		}
+		return found;
 	}
 
 	async #register(): Promise<void> {
@@ -221,6 +258,12 @@ export class NfsServer {
 	#warn(sentence: string): void {
 		this.#options.warn?.(sentence);
 	}
+}
+
+function isSlower(a: Connection, b: Connection): boolean {
+	const isHeldBack = a.recordSince === null;
+	if (isHeldBack !== (b.recordSince === null)) return !isHeldBack;
+	return a.lastActive < b.lastActive;
 }
 
 /** The peer's address without port, one form for IPv4 over either family; null when it is gone. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
-import { authSys, encodeCall, inFragments, xdr } from "../rpc/rpc-client.test-support.ts";
+import { authSys, encodeCall, inFragments, RpcClient, xdr } from "../rpc/rpc-client.test-support.ts";
 import { Nfs, NO_CHANGE, nfsCall, nfsRecord, ROOT, startServer } from "./test-server.test-support.ts";
 
 const NO_SATTR = { raw: NO_CHANGE };
@@ -69,7 +69,23 @@ test("another xid, another user and other arguments are other requests", async (
 	assert.equal(await mkdir(1, "a"), 0);
 });
 
-test("a repetition of a request that still waits is not run, and the newest connection gets the one reply", async (t) => {
+test("an equal request of another open connection is another request: each is run, and gets its own reply, at once or while the other waits", async (t) => {
+	const { connect, overlay } = await startServer(t);
+	const [first, second] = [await connect(), await connect()];
+	const mkdir = nfsCall(Nfs.mkdir, [overlay.root.handle, "lock", NO_SATTR], { xid: 9 });
+	assert.equal((await first.call(mkdir)).readUInt32BE(24), 0);
+	assert.equal((await second.call(mkdir)).readUInt32BE(24), 17, "the lock is taken");
+	assert.equal((await first.call(mkdir)).readUInt32BE(24), 0, "still its own reply");
+	const { opened, open } = gate();
+	overlay.stable = () => opened;
+	const setattr = nfsRecord(10, Nfs.setattr, [overlay.root.handle, NO_SATTR, 0]);
+	for (const client of [first, second]) client.send(setattr);
+	await until(() => count(overlay, "setattr") === 2);
+	open();
+	for (const client of [first, second]) assert.equal((await client.receive())?.readUInt32BE(0), 10);
+});
+
+test("a repetition of a request that still waits, over a new connection, is not run, and the reply goes to all who wait for it", async (t) => {
 	const { connect, overlay } = await startServer(t);
 	const { opened, open } = gate();
 	overlay.stable = () => opened;
@@ -79,14 +95,15 @@ test("a repetition of a request that still waits is not run, and the newest conn
 		client.send(record);
 		client.send(nfsRecord(1000 + index, Nfs.null, []));
 		assert.equal((await client.receive())?.readUInt32BE(0), 1000 + index);
+		// it reads on, but sends nothing any more: whoever sends the same after that repeats it
+		if (client !== third) client.socket.end();
 	}
-	first.close();
 	open();
-	const reply = await third.receive();
-	assert.deepEqual([reply?.readUInt32BE(0), reply?.readUInt32BE(24)], [9, 0]);
+	for (const client of [first, second, third]) {
+		const reply = await client.receive();
+		assert.deepEqual([reply?.readUInt32BE(0), reply?.readUInt32BE(24)], [9, 0]);
+	}
 	assert.equal(count(overlay, "mkdir"), 1);
-	second.send(nfsRecord(2000, Nfs.null, []));
-	assert.equal((await second.receive())?.readUInt32BE(0), 2000, "nothing came before");
 });
 
 test("a change whose connection broke before it was stable is answered when it is sent again", async (t) => {
@@ -135,11 +152,11 @@ test("a request that waits goes on for the connection that sent it again", async
 	const [first, second] = [await connect(), await connect()];
 	first.send(record);
 	await until(() => count(overlay, "mkdir") === 1);
+	first.reset();
+	await until(() => server.connectionCount === 1);
 	second.send(record);
 	second.send(nfsRecord(10, Nfs.null, []));
 	await second.receive();
-	first.reset();
-	await until(() => server.connectionCount === 1);
 	open();
 	const reply = await second.receive();
 	assert.deepEqual([reply?.readUInt32BE(0), reply?.readUInt32BE(24)], [9, 0]);
@@ -168,4 +185,41 @@ test("repetitions in one burst get one reply each, and the change is made once",
 	const first = await client.receive();
 	for (let index = 1; index < 50; index++) assert.deepEqual(await client.receive(), first);
 	assert.equal(count(overlay, "mkdir"), 1);
+});
+
+test("a client that comes back from the same port, or another, is answered, and two of one address that come back after a restart one each", async (t) => {
+	const overlay = new MemoryOverlay();
+	let current = await startServer(t, {}, overlay);
+	const from = async (localPort?: number) => {
+		const client = await RpcClient.connect({ host: "127.0.0.1", port: current.port, ...(localPort === undefined ? {} : { localPort }) });
+		t.after(() => client.close());
+		return client;
+	};
+	const status = async (client: RpcClient) =>
+		(await client.call(nfsCall(Nfs.mkdir, [overlay.root.handle, "lock", NO_SATTR], { xid: 7 }))).readUInt32BE(24);
+	let a = await from();
+	let b = await from();
+	assert.deepEqual([await status(a), await status(b)], [0, 17]);
+	const ports = [a, b].map(({ socket }) => socket.localPort);
+	for (let restarts = 0; restarts < 2; restarts++) {
+		for (const client of [a, b]) client.reset();
+		await until(() => current.server.connectionCount === 0);
+		if (restarts === 1) {
+			await current.server.close();
+			const saved = current.server.duplicateRequests.save();
+			current = await startServer(t, {}, overlay);
+			current.server.duplicateRequests.restore(saved);
+		}
+		// in the other order than before, which does not matter where the ports are the same
+		b = await from(ports[1]);
+		a = await from(ports[0]);
+		assert.deepEqual([await status(b), await status(a)], [17, 0], `after ${restarts} restarts`);
+	}
+	for (const client of [a, b]) client.reset();
+	await until(() => current.server.connectionCount === 0);
+	const others = [await from(), await from(), await from()];
+	const statuses = [];
+	for (const client of others) statuses.push(await status(client));
+	assert.equal(statuses.filter((one) => one === 0).length, 1, "the lock is taken by one");
+	assert.equal(count(overlay, "mkdir"), 3);
 });

@@ -71,15 +71,34 @@ export interface Credentials {
 	readonly gids: readonly number[];
 }
 
+/** What brings the requests of an owner: a connection. */
+export interface RequestSource {
+	/** Tells it from others of its owner, over a restart too if the client comes back from there: 16 bits, 0 where there is none. */
+	readonly port: number;
+	/** Whether it may still bring requests. */
+	readonly isOpen: boolean;
+	/** Whether its owner has any that is open. */
+	readonly isOwnerConnected: boolean;
+}
+
+/** Where a request has come from: one object for each request that a front end takes in, which goes on being told the truth. */
+export interface RequestOrigin {
+	/** Who brought it, or brought it again after that one was left. */
+	readonly source: RequestSource | null;
+}
+
 /**
- * A request of a client. Opaque to the overlay, but for this: the same numbers of the same owner are the same request, sent again. A
- * front end makes one object each time that it takes a request in, and keeps it over all passes until the request is answered.
+ * A request of a client. Opaque to the overlay, but for this: the same numbers of the same owner are the same request, sent again, if they
+ * come by the same source, or if the source that brought them before is not open any more. A front end makes one object each time that it
+ * takes a request in, and keeps it over all passes until the request is answered.
  */
 export interface ClientRequest {
 	/** Who may send it again: the peer's address without port, "unix", or a session. */
 	readonly owner: string;
 	/** Seven numbers of 32 bits that tell it from all others of the owner. */
 	readonly numbers: readonly number[];
+	/** Absent where an owner has one source only, as a session. */
+	readonly origin?: RequestOrigin;
 }
 
 /**

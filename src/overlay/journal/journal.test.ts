@@ -1,7 +1,8 @@
 // The intent and the answers over kills, damage, time and many clients.
 
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../../test/support/requirements.ts";
@@ -13,7 +14,7 @@ import { interceptChanges } from "../../linux/libc.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import type { ChangeKey } from "../../vfs/operations.ts";
+import type { ChangeKey, RequestSource } from "../../vfs/operations.ts";
 import { crc32 } from "../format/crc32.ts";
 import { LinkCounts } from "../work/link-counts.ts";
 import { WorkFolder } from "../work/work-folder.ts";
@@ -442,38 +443,177 @@ test("a change whose answer was noted is not made again", ROOT, (t) => {
 	assert.deepEqual(journal.answered(request(7)), ANSWERS[1]);
 });
 
-test("a further client has to wait while all others may still ask, and then takes the place of a silent one", ROOT, (t) => {
+/** A source as a front end tells of it. */
+function source(port: number) {
+	return { port, isOpen: true, isOwnerConnected: true };
+}
+
+function requestOf(xid: number, by: RequestSource | null, client?: string): ChangeKey {
+	const { request: one, change } = request(xid, client === undefined ? {} : { client });
+	return { request: { ...one, origin: { source: by } }, change };
+}
+
+const CLIENTS_MAX = 128;
+
+test(
+	"an answer is given again by the source that brought the request, and to another one only once that is left, and then to one",
+	ROOT,
+	(t) => {
+		const { start } = fixture(t);
+		const journal = start();
+		const [a, b, c] = [source(700), source(701), source(702)];
+		journal.answer(requestOf(1, a), ANSWERS[1]);
+		assert.deepEqual(journal.answered(requestOf(1, a)), ANSWERS[1]);
+		assert.equal(journal.answered(requestOf(1, b)), null);
+		journal.answer(requestOf(1, b), ANSWERS[2]);
+		assert.deepEqual(journal.answered(requestOf(1, a)), ANSWERS[1]);
+		assert.deepEqual(journal.answered(requestOf(1, b)), ANSWERS[2]);
+		a.isOpen = false;
+		assert.deepEqual(journal.answered(requestOf(1, c)), ANSWERS[1]);
+		assert.equal(journal.answered(requestOf(1, source(700))), null, "it belongs to the third one now");
+		c.isOpen = false;
+		assert.deepEqual(journal.answered(requestOf(1, source(703))), ANSWERS[1]);
+	},
+);
+
+test("over a restart equal requests of two sources are answered each by its port, and one each where the ports are others", ROOT, (t) => {
+	const { start } = fixture(t);
+	let journal = start();
+	for (const xid of [1, 2]) {
+		journal.answer(requestOf(xid, source(700)), ANSWERS[0]);
+		journal.answer(requestOf(xid, source(65535)), ANSWERS[4]);
+	}
+	for (let restarts = 0; restarts < 2; restarts++) {
+		journal = start();
+		assert.deepEqual(journal.answered(requestOf(1, source(65535))), ANSWERS[4]);
+		assert.deepEqual(journal.answered(requestOf(1, source(700))), ANSWERS[0]);
+		assert.equal(journal.answered(requestOf(1, source(701))), null);
+		const given = [800, 801, 802].map((port) => journal.answered(requestOf(2, source(port))));
+		assert.equal(given[2], null);
+		assert.deepEqual(
+			given
+				.slice(0, 2)
+				.map((answer) => answer?.isFound)
+				.toSorted(),
+			[false, true],
+		);
+	}
+});
+
+test("a client that only gets errors takes no ring, and one that has changed something is told its errors again", ROOT, (t) => {
+	const { start, folder } = fixture(t);
+	let journal = start();
+	for (let client = 0; client < 2 * CLIENTS_MAX; client++) journal.answer(requestOf(1, source(1), `198.51.100.${client}`), ANSWERS[2]);
+	assert.deepEqual(ringFiles(folder), []);
+	journal.answer(request(1), ANSWERS[1]);
+	journal.answer(request(2), ANSWERS[2]);
+	assert.equal(ringFiles(folder).length, 1);
+	journal = start();
+	assert.deepEqual(journal.answered(request(2)), ANSWERS[2]);
+	assert.equal(journal.answered(request(1, { client: "198.51.100.1" })), null);
+});
+
+test("a further client never waits: it takes the ring of who was silent for the longest, without a connection first", ROOT, (t) => {
 	const { start, setTime, folder } = fixture(t);
 	let journal = start();
-	const from = (client: number) => request(1, { client: `192.0.2.${client}` });
-	const tryAgain = (error: unknown) => error instanceof OverlayError && error.code === "tryagain";
-	let clients = 0;
-	try {
-		for (; ; clients++) {
-			setTime(START + clients);
-			journal.answer(from(clients), ANSWERS[1]);
-		}
-	} catch (error) {
-		assert.ok(tryAgain(error));
+	const sources = Array.from({ length: CLIENTS_MAX }, (_, client) => source(1000 + client));
+	for (const [client, by] of sources.entries()) journal.answer(requestOf(1, by, `client ${client}`), ANSWERS[1]);
+	// a change is a use, whatever the clock says
+	setTime(START - 1000);
+	journal.answer(requestOf(2, sources[0], "client 0"), ANSWERS[1]);
+	for (const client of [5, 9]) {
+		sources[client].isOpen = false;
+		sources[client].isOwnerConnected = false;
 	}
-	assert.ok(clients >= 16 && clients <= 256, `${clients}`);
-	for (let i = 0; i < 2; i++) {
-		assert.throws(() => journal.answer(from(1000), ANSWERS[1]), tryAgain);
-		assert.throws(
-			() => journal.perform([], { directory: () => -1, inode: () => -1, isRecovery: false, keep: close }, from(1000), null),
-			tryAgain,
+	const isKnown = (client: number) => journal.answered(requestOf(1, sources[client], `client ${client}`)) !== null;
+	const left = () => sources.map((_, client) => client).filter((client) => !isKnown(client));
+	const gone: number[] = [];
+	for (const expected of [5, 9, 1, 2]) {
+		journal.answer(requestOf(1, source(1), `new ${expected}`), ANSWERS[1]);
+		gone.push(expected);
+		assert.deepEqual(
+			left(),
+			gone.toSorted((a, b) => a - b),
 		);
-		for (let client = 0; client < clients; client++) assert.deepEqual(journal.answered(from(client)), ANSWERS[1]);
-		journal = start();
+		assert.equal(ringFiles(folder).length, CLIENTS_MAX);
 	}
-	// the longest silent, and no other
-	setTime(START + RETENTION_MS);
-	journal.answer(from(1000), ANSWERS[2]);
-	assert.deepEqual(journal.answered(from(1000)), ANSWERS[2]);
-	assert.equal(journal.answered(from(0)), null);
-	for (let client = 1; client < clients; client++) assert.deepEqual(journal.answered(from(client)), ANSWERS[1]);
-	assert.equal(ringFiles(folder).length, clients);
-	assert.throws(() => journal.answer(from(1001), ANSWERS[1]), tryAgain);
+	// after a restart all are without a connection, and who has come again goes last
+	setTime(START + 1000);
+	journal = start();
+	journal.answer(requestOf(9, source(1), "client 3"), ANSWERS[1]);
+	for (let client = 0; client < CLIENTS_MAX - 1; client++) journal.answer(requestOf(1, source(1), `newer ${client}`), ANSWERS[1]);
+	assert.equal(ringFiles(folder).length, CLIENTS_MAX);
+	assert.deepEqual(journal.answered(requestOf(9, source(2), "client 3")), null, "its source is open");
+	assert.notEqual(journal.answered(requestOf(1, source(2), "client 3")), null);
+	assert.equal(journal.answered(requestOf(1, source(2), "client 4")), null);
+});
+
+test("more rings than are kept, as an earlier version may have left, become the newest ones at a start", ROOT, (t) => {
+	const { start, setTime, folder } = fixture(t);
+	const saved: [string, Buffer][] = [];
+	for (let round = 0; round < 2; round++) {
+		setTime(START + round);
+		const journal = start();
+		for (let client = 0; client < CLIENTS_MAX; client++) journal.answer(request(1, { client: `${round} ${client}` }), ANSWERS[1]);
+		for (const path of ringFiles(folder)) saved.push([path, readFileSync(path)]);
+	}
+	for (const [path, bytes] of saved) writeFileSync(path, bytes);
+	assert.ok(ringFiles(folder).length > CLIENTS_MAX);
+	const journal = start();
+	assert.equal(ringFiles(folder).length, CLIENTS_MAX);
+	for (let client = 0; client < CLIENTS_MAX; client++)
+		assert.deepEqual(journal.answered(request(1, { client: `1 ${client}` })), ANSWERS[1]);
+});
+
+test("answers of times to come are old, but for a clock that was set back a little", ROOT, (t) => {
+	const { start, setTime, folder } = fixture(t);
+	let journal = start();
+	setTime(START + 365 * 24 * 3600 * 1000);
+	journal.answer(request(1, { client: "of the future" }), ANSWERS[1]);
+	setTime(START);
+	assert.equal(journal.answered(request(1, { client: "of the future" })), null);
+	journal = start();
+	assert.equal(journal.answered(request(1, { client: "of the future" })), null);
+	assert.deepEqual(ringFiles(folder), []);
+	journal.answer(request(1), ANSWERS[1]);
+	setTime(START - 1000);
+	assert.deepEqual(journal.answered(request(1)), ANSWERS[1]);
+	journal = start();
+	assert.deepEqual(journal.answered(request(1)), ANSWERS[1]);
+});
+
+test("a change of a client whose ring cannot be made is made, and no start makes it again", ROOT, (t) => {
+	const { start, steps, descriptors, state, folder } = fixture(t);
+	let journal = start();
+	// where the file would be is a folder
+	const inTheWay = join(folder, "requests", createHash("sha256").update("192.0.2.1").digest("hex").slice(0, 24));
+	mkdirSync(inTheWay);
+	journal.perform(steps, descriptors, request(7), null);
+	journal.answer(request(7), ANSWERS[1]);
+	assert.equal(state(), "done");
+	assert.equal(journal.answered(sentAgain(request(7))), null);
+	rmdirSync(inTheWay);
+	journal = start();
+	assert.equal(state(), "done");
+	assert.equal(journal.answered(request(7)), null);
+});
+
+test("records of earlier versions, with the time as a double and without a port, are read", ROOT, (t) => {
+	const { start, folder } = fixture(t);
+	start().answer(requestOf(1, source(700)), ANSWERS[0]);
+	const [path] = ringFiles(folder);
+	const bytes = readFileSync(path);
+	bytes[0] = 0xa7;
+	bytes.writeDoubleLE(START, 40);
+	bytes.writeUInt32LE(crc32(bytes, 0, 124), 124);
+	writeFileSync(path, bytes);
+	let journal = start();
+	assert.deepEqual(journal.answered(requestOf(1, source(700))), ANSWERS[0]);
+	assert.equal(journal.answered(requestOf(1, source(701))), null);
+	journal.answer(requestOf(2, source(701)), ANSWERS[1]);
+	journal = start();
+	assert.deepEqual(journal.answered(requestOf(1, source(9))), ANSWERS[0]);
+	assert.deepEqual(journal.answered(requestOf(2, source(9))), ANSWERS[1]);
 });
 
 test("an answer that a recovery noted is still known after a second restart", ROOT, (t) => {
@@ -487,7 +627,7 @@ test("an answer that a recovery noted is still known after a second restart", RO
 test("a request number that a client came to again is known by its newer answer until that is overwritten", ROOT, (t) => {
 	const { start, setTime, folder } = fixture(t);
 	let journal = start();
-	journal.answer(request(7), ANSWERS[2]);
+	journal.answer(request(7), ANSWERS[0]);
 	setTime(START + RETENTION_MS + 1);
 	journal.answer(request(7), ANSWERS[1]);
 	assert.deepEqual(journal.answered(request(7)), ANSWERS[1]);

@@ -1,12 +1,13 @@
 // Makes changes exactly once over a kill or a power failure: the intent, and the answers to requests.
 
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, unlinkSync } from "node:fs";
+import { closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
+import { RecentMap } from "../../collections/recent-map.ts";
 import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
-import type { ChangeKey } from "../../vfs/operations.ts";
+import type { ChangeKey, RequestOrigin } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 import type { UpperState } from "../work/upper-state.ts";
@@ -29,9 +30,13 @@ const LOG_RECORDS = 32768;
 /** Requests remembered for each client: many more than it can have in flight, since all who come from one address are one client. */
 const RECORDS_PER_CLIENT = 8192;
 const RECORD_BYTES = 128;
-/** Clients remembered at a time; another one has to wait until one has been silent for the retention time. */
+/** Clients remembered at a time. A further one takes the ring of who made a change longest ago, of those without a connection first. */
 const CLIENTS_MAX = 128;
 const RETENTION_MS = 15 * 60 * 1000;
+/** What is noted later than now is old, as after a clock that was wrong; but a clock is also set back a little, as by NTP. */
+const CLOCK_STEP_MS = 60 * 1000;
+/** Sources of equal requests that one look-up asks whether they are open. The rest count as open. */
+const SOURCES_ASKED_MAX = 8;
 
 /**
  * Makes changes happen exactly once, over a kill and over a power failure. The engine makes one change at a time, so one intent is enough:
@@ -56,8 +61,8 @@ export class Journal {
 	readonly #dirty = new Set<Ring>();
 	/** Told to flush these files in the background, before the log comes round to what is only in there. */
 	onFilling: ((files: readonly number[]) => void) | null = null;
-	/** By client. */
-	readonly #rings = new Map<string, Ring>();
+	/** By client, in the order of their last changes. */
+	readonly #rings = new RecentMap<string, Ring>();
 	/** By name: rings of an earlier run whose client has not come again. */
 	readonly #loaded = new Map<string, Ring>();
 	#sequence = 1;
@@ -80,7 +85,7 @@ export class Journal {
 		this.#intentSequence = intent?.sequence ?? 0;
 		if (this.#intents.isOrdered && isOurs) this.#committed = this.#intentSequence;
 		const { last: lastInRings, silent } = this.#loadRings();
-		const last = Math.max(lastInRings, isFlushedByJournal(layer.fileSystem.name) ? this.#loadLog() : 0);
+		const last = Math.max(lastInRings, isFlushedByJournal(layer.fileSystem.name) ? this.#loadLog(silent) : 0);
 		if (!isSync && this.#log >= 0) {
 			// nobody waits for a flush, and what is in memory outlives a kill
 			closeSync(this.#log);
@@ -93,16 +98,21 @@ export class Journal {
 				if (intent.key !== null) {
 					// what was found has its attributes changed, and what is made gets its name, as the last of all steps
 					const isFound = intent.steps.at(-1)?.op === "attributes";
-					this.#remember(intent.key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
+					try {
+						this.#remember(intent.key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
+					} catch (error) {
+						// no room for the answer keeps nobody from starting, and from making room
+						if (!(error instanceof OverlayError)) throw error;
+					}
 					// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
-					const file = this.#log >= 0 ? this.#log : this.#ring(intent.key.request.owner).file;
-					if (this.#intents.isOrdered) must(syncFileData(file), "Cannot flush the journal");
+					const file = this.#log >= 0 ? this.#log : (this.#ring(intent.key.request.owner, false)?.file ?? -1);
+					if (this.#intents.isOrdered && file >= 0) must(syncFileData(file), "Cannot flush the journal");
 				}
 			}
 			this.#endIntent();
 		}
 		// only now: that the intent was carried out may be known from one of these alone
-		const inUse = new Set([...this.#rings.values()].map((ring) => join(this.#folder, REQUESTS_FOLDER, ring.name)));
+		const inUse = new Set([...this.#rings.entries()].map(([, ring]) => join(this.#folder, REQUESTS_FOLDER, ring.name)));
 		for (const path of silent) if (!inUse.has(path)) unlinkSync(path);
 	}
 
@@ -133,17 +143,25 @@ export class Journal {
 
 	/**
 	 * The answer that the change of this key got, if the request is one that comes again: after a restart, or because its front end has
-	 * forgotten it. Throws Error for a second change of one and the same request: its front end has given one key to two changes.
+	 * forgotten it. It is given once for each source that is open, and belongs to that then. Throws Error for a second change of one and the same request: its front end has given one key to two changes.
 	 */
 	answered(key: ChangeKey): Answer | null {
 		const { owner } = key.request;
 		if (!(key.change >= 0 && key.change < CHANGES_MAX)) throw new RangeError(`Change ${key.change} of a request`);
 		const ring = this.#rings.get(owner) ?? this.#loaded.get(ringName(owner));
-		const known = ring === undefined ? undefined : knownIn(ring, key);
+		const known = ring === undefined ? undefined : repeatedIn(ring, key);
 		if (known === undefined) return null;
 		if (known.request === key.request) throw new Error(`Two changes under one key, number ${key.change} of a request of ${owner}`);
 		// a client may come to the same number again; nobody repeats a request that long
-		return known.time < this.#clock() - RETENTION_MS ? null : known.answer;
+		if (!this.#isRecent(known.time)) return null;
+		known.origin = key.request.origin ?? null;
+		return known.answer;
+	}
+
+	/** Whether a request that was answered at that time may come again. */
+	#isRecent(time: number): boolean {
+		const now = this.#clock();
+		return time >= now - RETENTION_MS && time <= now + CLOCK_STEP_MS;
 	}
 
 	/**
@@ -158,7 +176,8 @@ export class Journal {
 		handle: Buffer | null,
 		undos: readonly ((() => unknown) | null)[] = [],
 	): void {
-		if (key !== null) this.#ring(key.request.owner);
+		// now, while the intent of the change before may still be ended
+		if (key !== null) this.#ring(key.request.owner, true);
 		this.#isOpen = true;
 		this.#steps = steps;
 		this.#intentSequence = this.#sequence;
@@ -180,15 +199,15 @@ export class Journal {
 	}
 
 	/**
-	 * Notes the answer of a change, whether it changed something or not. Where there is no room for it the change stands all the same:
-	 * it is only not known any more after a restart.
+	 * Notes the answer of a change. Where there is no room for it the change stands all the same: it is only not known any more after a
+	 * restart. An error is noted for a client that has a ring: who has changed nothing takes no room.
 	 */
 	answer(key: ChangeKey, answer: Answer): void {
 		const sequence = this.#sequence++;
 		try {
 			this.#remember(key, sequence, answer);
 		} catch (error) {
-			if (!(error instanceof OverlayError) || error.code === "tryagain") throw error;
+			if (!(error instanceof OverlayError)) throw error;
 			this.#endIntent();
 		}
 	}
@@ -196,23 +215,29 @@ export class Journal {
 	close(): void {
 		this.#intents.close();
 		if (this.#log >= 0) closeSync(this.#log);
-		for (const ring of [...this.#rings.values(), ...this.#loaded.values()]) closeSync(ring.file);
-		this.#rings.clear();
+		for (const [client, ring] of this.#rings.entries()) {
+			closeSync(ring.file);
+			this.#rings.delete(client);
+		}
+		for (const ring of this.#loaded.values()) closeSync(ring.file);
 		this.#loaded.clear();
 	}
 
 	#remember(key: ChangeKey, sequence: number, answer: Answer): void {
-		const ring = this.#ring(key.request.owner);
-		ring.used = this.#clock();
-		const slot = ring.next % RECORDS_PER_CLIENT;
-		// first, since a second change under this key is to be found out whether there is room on the disk or not
-		learn(ring, slot, key, answer, ring.used);
+		const { owner } = key.request;
+		const ring = this.#ring(owner, answer.error === null);
+		if (ring === null && answer.error !== null) return;
+		const time = this.#clock();
 		const isChange = answer.error === null && sequence === this.#intentSequence;
-		const record = encodeRecord(ring.bytes, key, sequence, ring.used, answer, isChange);
-		writeAt(ring.file, record, slot * RECORD_BYTES);
-		ring.next++;
-		if (this.#log < 0) return;
-		this.#dirty.add(ring);
+		const name = ring?.bytes ?? Buffer.from(ringName(owner), "hex");
+		const record = encodeRecord(name, key, sequence, time, portOf(key), answer, isChange);
+		const inRing = ring === null ? NO_RING : noteIn(ring, record, key, answer, time);
+		if (this.#log < 0) {
+			if (inRing !== null) throw inRing;
+			return;
+		}
+		if (ring !== null) this.#dirty.add(ring);
+		// it has its room already, whatever became of the ring
 		writeAt(this.#log, record, this.#logNext * RECORD_BYTES);
 		this.#logNext = (this.#logNext + 1) % LOG_RECORDS;
 		if (this.#logNext % (LOG_RECORDS / 2) !== 0) return;
@@ -220,34 +245,56 @@ export class Journal {
 		this.#dirty.clear();
 	}
 
-	#ring(client: string): Ring {
-		const known = this.#rings.get(client);
+	/** The ring of a client. Where `isMade`, it is made if there is none, and counts as used. Null: none, and no room for one. */
+	#ring(client: string, isMade: boolean): Ring | null {
+		const known = isMade ? this.#rings.use(client) : this.#rings.get(client);
 		if (known !== undefined) return known;
 		const name = ringName(client);
-		const loaded = this.#loaded.get(name);
-		if (loaded === undefined && this.#rings.size + this.#loaded.size >= CLIENTS_MAX) this.#dropSilent();
-		const file = loaded?.file ?? openFile(join(this.#folder, REQUESTS_FOLDER, name));
-		const ring = loaded ?? newRing(name, file, this.#clock());
+		let ring = this.#loaded.get(name);
+		if (ring === undefined) {
+			if (!isMade) return null;
+			if (this.#rings.size + this.#loaded.size >= CLIENTS_MAX) this.#dropOne();
+			const file = openRing(join(this.#folder, REQUESTS_FOLDER, name));
+			if (file < 0) return null;
+			ring = newRing(name, file, this.#clock());
+		}
 		this.#loaded.delete(name);
 		this.#rings.set(client, ring);
 		return ring;
 	}
 
-	/** A full store delays a new client, and forgets nobody who may still ask. */
-	#dropSilent(): void {
-		const limit = this.#clock() - RETENTION_MS;
-		for (const rings of [this.#loaded, this.#rings]) {
-			for (const [key, ring] of rings) {
-				if (ring.used > limit) continue;
-				this.#endIntent();
-				this.#dirty.delete(ring);
-				closeSync(ring.file);
-				unlinkSync(join(this.#folder, REQUESTS_FOLDER, ring.name));
-				rings.delete(key);
-				return;
-			}
+	/** Makes room for a new client: of who has not come since the start, then of who has no connection, then of all, who was silent for the longest. */
+	#dropOne(): void {
+		let oldest: Ring | undefined;
+		for (const ring of this.#loaded.values()) if (oldest === undefined || ring.used < oldest.used) oldest = ring;
+		if (oldest !== undefined) {
+			this.#loaded.delete(oldest.name);
+			this.#drop(oldest);
+			return;
 		}
-		throw new OverlayError("tryagain", "Too many clients make changes at once");
+		let victim: string | undefined;
+		for (const [client, ring] of this.#rings.entries()) {
+			victim ??= client;
+			if (ring.origin?.source?.isOwnerConnected) continue;
+			victim = client;
+			break;
+		}
+		const ring = victim === undefined ? undefined : this.#rings.get(victim);
+		if (victim === undefined || ring === undefined) return;
+		this.#rings.delete(victim);
+		this.#drop(ring);
+	}
+
+	#drop(ring: Ring): void {
+		// that the last change was made may be known from this ring alone
+		this.#endIntent();
+		this.#dirty.delete(ring);
+		closeSync(ring.file);
+		try {
+			unlinkSync(join(this.#folder, REQUESTS_FOLDER, ring.name));
+		} catch {
+			// then a start finds one ring more than it keeps, and drops the oldest
+		}
 	}
 
 	/** Whether an answer tells of a change that a power failure has taken back. It is wiped out, since a later change gets its number. */
@@ -259,15 +306,14 @@ export class Journal {
 	}
 
 	/** Puts the answers of the log that the rings have lost in a power failure back into them. The highest sequence number in it. */
-	#loadLog(): number {
+	#loadLog(silent: string[]): number {
 		this.#log = openFile(join(this.#folder, LOG_FILE));
 		allocateRange(this.#log, 0, 0, LOG_RECORDS * RECORD_BYTES);
-		const limit = this.#clock() - RETENTION_MS;
 		let last = 0;
 		const lost: AnswerRecord[] = [];
 		for (const { position, bytes } of writtenParts(this.#log)) {
 			for (let at = (RECORD_BYTES - (position % RECORD_BYTES)) % RECORD_BYTES; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
-				if (bytes[at] !== RECORD_MAGIC && bytes[at] !== CHANGE_MAGIC) continue;
+				if (!RECORD_MAGICS.has(bytes[at])) continue;
 				const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
 				if (record === null || this.#isUntrue(record, this.#log, position + at)) continue;
 				if (record.sequence > last) {
@@ -275,32 +321,48 @@ export class Journal {
 					this.#logNext = ((position + at) / RECORD_BYTES + 1) % LOG_RECORDS;
 				}
 				const ring = this.#loaded.get(record.ring);
-				const known = ring === undefined ? undefined : knownIn(ring, record.key);
-				if (record.time > limit && (known === undefined || known.time < record.time)) lost.push(record);
+				const known = ring === undefined ? undefined : knownIn(ring, record.key, null, record.port);
+				if (this.#isRecent(record.time) && (known === undefined || known.time < record.time)) lost.push(record);
 			}
 		}
-		for (const record of lost.sort((a, b) => a.sequence - b.sequence)) this.#restore(record);
+		const kept = this.#keepNewest(lost, silent);
+		for (const record of lost.sort((a, b) => a.sequence - b.sequence)) if (kept.has(record.ring)) this.#restore(record);
 		return last;
 	}
 
+	/** Names of the rings that there is room for, with what is to be put back; the others are closed and go to `silent`. */
+	#keepNewest(lost: readonly AnswerRecord[], silent: string[]): ReadonlySet<string> {
+		const used = new Map([...this.#loaded].map(([name, ring]) => [name, ring.used]));
+		for (const { ring, time } of lost) used.set(ring, Math.max(used.get(ring) ?? 0, time));
+		const newest = [...used].sort(([, a], [, b]) => b - a).slice(0, CLIENTS_MAX);
+		const kept = new Set(newest.map(([name]) => name));
+		for (const ring of [...this.#loaded.values()]) if (!kept.has(ring.name)) this.#unload(ring, silent);
+		return kept;
+	}
+
+	#unload(ring: Ring, silent: string[]): void {
+		this.#loaded.delete(ring.name);
+		closeSync(ring.file);
+		silent.push(join(this.#folder, REQUESTS_FOLDER, ring.name));
+	}
+
 	#restore(record: AnswerRecord): void {
-		const { ring: name, key, sequence, time, answer, isChange } = record;
+		const { ring: name, key, sequence, time, port, answer, isChange } = record;
 		let ring = this.#loaded.get(name);
 		if (ring === undefined) {
 			ring = newRing(name, openFile(join(this.#folder, REQUESTS_FOLDER, name)), time);
 			this.#loaded.set(name, ring);
 		}
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		writeAt(ring.file, encodeRecord(ring.bytes, key, sequence, time, answer, isChange), slot * RECORD_BYTES);
-		learn(ring, slot, key, answer, time);
+		writeAt(ring.file, encodeRecord(ring.bytes, key, sequence, time, port, answer, isChange), slot * RECORD_BYTES);
+		learn(ring, slot, key, answer, time, port);
 		ring.next++;
 		ring.used = Math.max(ring.used, time);
 	}
 
 	/** Reads all rings: the highest sequence number in them, and the files of clients that have been silent for long. */
-	#loadRings(): { readonly last: number; readonly silent: readonly string[] } {
+	#loadRings(): { readonly last: number; readonly silent: string[] } {
 		const folder = join(this.#folder, REQUESTS_FOLDER);
-		const limit = this.#clock() - RETENTION_MS;
 		const silent: string[] = [];
 		let last = 0;
 		for (const name of readdirSync(folder)) {
@@ -314,21 +376,19 @@ export class Journal {
 				const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));
 				if (record === null || this.#isUntrue(record, ring.file, at)) continue;
 				last = Math.max(last, record.sequence);
-				used = Math.max(used, record.time);
 				if (record.sequence > newestSequence) {
 					newestSequence = record.sequence;
 					newest = at / RECORD_BYTES;
 				}
-				if (record.time > limit) learn(ring, at / RECORD_BYTES, record.key, record.answer, record.time);
+				if (!this.#isRecent(record.time)) continue;
+				used = Math.max(used, record.time);
+				learn(ring, at / RECORD_BYTES, record.key, record.answer, record.time, record.port);
 			}
 			ring.next = newest + 1;
 			ring.used = used;
-			if (used > limit) {
-				this.#loaded.set(name, ring);
-				continue;
-			}
-			closeSync(ring.file);
-			silent.push(path);
+			this.#loaded.set(name, ring);
+			if (used === 0) this.#unload(ring, silent);
+			else if (this.#loaded.size > CLIENTS_MAX) this.#keepNewest([], silent);
 		}
 		return { last, silent };
 	}
@@ -373,17 +433,25 @@ interface Ring {
 	next: number;
 	/** Milliseconds since the epoch. */
 	used: number;
+	/** Of the last change. */
+	origin: RequestOrigin | null;
 }
 
 function newRing(name: string, file: number, used: number): Ring {
-	return { name, bytes: Buffer.from(name, "hex"), file, next: 0, used, slots: [], answers: new Map() };
+	return { name, bytes: Buffer.from(name, "hex"), file, next: 0, used, origin: null, slots: [], answers: new Map() };
 }
 
+/** Never cuts what is there. */
 function openFile(path: string): number {
+	return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+}
+
+/** -1 where there is no room for the file, or no descriptor: what a client removes is not to wait for that. */
+function openRing(path: string): number {
 	try {
-		return openSync(path, "r+", 0o600);
+		return openFile(path);
 	} catch {
-		return openSync(path, "w+", 0o600);
+		return -1;
 	}
 }
 
@@ -422,6 +490,10 @@ interface Known extends ChangeKey {
 	readonly answer: Answer;
 	readonly time: number;
 	readonly slot: number;
+	/** By what it came; null: before the start. Whoever has got the answer again is the next. */
+	origin: RequestOrigin | null;
+	/** By what it came first; 0 where that is not known. */
+	readonly port: number;
 	/** Another one with its hash. */
 	next: Known | undefined;
 }
@@ -440,10 +512,44 @@ function isSameKey(a: ChangeKey, b: ChangeKey): boolean {
 	return true;
 }
 
-function knownIn(ring: Ring, key: ChangeKey): Known | undefined {
+function portOf({ request }: ChangeKey): number {
+	return request.origin?.source?.port ?? 0;
+}
+
+/** The answer to this key that came by the same source, or before the start from the same port. */
+function knownIn(ring: Ring, key: ChangeKey, origin: RequestOrigin | null, port: number): Known | undefined {
+	const source = origin?.source ?? null;
 	let known = ring.answers.get(hashOf(key));
-	while (known !== undefined && !isSameKey(known, key)) known = known.next;
-	return known;
+	for (; known !== undefined; known = known.next) {
+		const by = known.origin?.source ?? null;
+		if (by === source && (source !== null || known.port === port) && isSameKey(known, key)) return known;
+	}
+	return undefined;
+}
+
+/**
+ * The answer to the request that this one repeats: by the same source, or by one that is not open any more. Of several the
+ * answer to who came from the same port, then the newest.
+ */
+function repeatedIn(ring: Ring, key: ChangeKey): Known | undefined {
+	const { origin } = key.request;
+	const source = origin?.source ?? null;
+	const port = portOf(key);
+	let found: Known | undefined;
+	let asked = 0;
+	for (let known = ring.answers.get(hashOf(key)); known !== undefined; known = known.next) {
+		if (!isSameKey(known, key)) continue;
+		const by = known.origin?.source ?? null;
+		if (known.request === key.request || (by === source && source !== null)) return known;
+		if (by !== null && (++asked > SOURCES_ASKED_MAX || by.isOpen)) continue;
+		if (found === undefined || isBetter(known, found, port)) found = known;
+	}
+	return found;
+}
+
+function isBetter(a: Known, b: Known, port: number): boolean {
+	if ((a.port === port) !== (b.port === port)) return a.port === port;
+	return a.time > b.time;
 }
 
 function forget(ring: Ring, known: Known): void {
@@ -458,26 +564,52 @@ function forget(ring: Ring, known: Known): void {
 	else ring.answers.set(hash, known.next);
 }
 
-function learn(ring: Ring, slot: number, key: ChangeKey, answer: Answer, time: number): void {
-	const older = knownIn(ring, key);
+function learn(ring: Ring, slot: number, key: ChangeKey, answer: Answer, time: number, port: number): void {
+	const { origin = null } = key.request;
+	const older = knownIn(ring, key, origin, port);
 	// rings are read slot by slot, not in the order of time
 	if (older !== undefined && older.time > time) return;
 	if (older !== undefined) forget(ring, older);
 	const former = ring.slots[slot];
 	if (former !== undefined) forget(ring, former);
 	const hash = hashOf(key);
-	const known = { request: key.request, change: key.change, answer, time, slot, next: ring.answers.get(hash) };
+	const known = { request: key.request, change: key.change, answer, time, slot, origin, port, next: ring.answers.get(hash) };
 	ring.slots[slot] = known;
 	ring.answers.set(hash, known);
 }
 
+const NO_RING = new OverlayError("nospc", "There is no room to remember this client");
+
+/** Notes an answer in memory and in the file of the ring; why it is not in the file, or null. */
+function noteIn(ring: Ring, record: Buffer, key: ChangeKey, answer: Answer, time: number): OverlayError | null {
+	const slot = ring.next % RECORDS_PER_CLIENT;
+	// first, since a second change under this key is to be found out whether there is room on the disk or not
+	learn(ring, slot, key, answer, time, portOf(key));
+	ring.used = time;
+	ring.origin = key.request.origin ?? null;
+	try {
+		writeAt(ring.file, record, slot * RECORD_BYTES);
+	} catch (error) {
+		if (error instanceof OverlayError) return error;
+		throw error;
+	}
+	ring.next++;
+	return null;
+}
+
 /**
  * A record of 128 bytes, little-endian: magic, status (0, or 1 + place in OVERLAY_ERROR_CODES), length of the handle and a bit for isFound, number of the change
- * within its request, then at 4 the seven numbers of the request, at 32 the sequence, at 40 the time in ms, at 48 the handle, at 112 the name of the ring (12 bytes), at 124 a CRC of all before it.
+ * within its request, then at 4 the seven numbers of the request, at 32 the sequence, at 40 the time in ms (6 bytes), at 46 the port of the client, at 48 the handle, at 112 the name of the ring (12 bytes), at 124 a CRC of all before it.
  */
-const RECORD_MAGIC = 0xa7;
+const RECORD_MAGIC = 0xa9;
 /** In its place where the answer is to a change whose intent has the same sequence number. */
-const CHANGE_MAGIC = 0xa8;
+const CHANGE_MAGIC = 0xaa;
+/** Of records of earlier versions, which have the time as a double and no port. */
+const [RECORD_MAGIC_BEFORE, CHANGE_MAGIC_BEFORE] = [0xa7, 0xa8];
+const RECORD_MAGICS: ReadonlySet<number> = new Set([RECORD_MAGIC, CHANGE_MAGIC, RECORD_MAGIC_BEFORE, CHANGE_MAGIC_BEFORE]);
+const RECORD_TIME_BYTES = 6;
+const RECORD_TIME_MAX = 2 ** (8 * RECORD_TIME_BYTES) - 1;
+const RECORD_PORT_AT = 46;
 const RECORD_CRC_AT = RECORD_BYTES - 4;
 const RECORD_HANDLE_AT = 48;
 const RECORD_RING_AT = 112;
@@ -493,6 +625,7 @@ interface AnswerRecord {
 	readonly key: ChangeKey;
 	readonly sequence: number;
 	readonly time: number;
+	readonly port: number;
 	readonly answer: Answer;
 	/** Nothing of what it tells of is on a disk that has no intent of this sequence number, or a later one. */
 	readonly isChange: boolean;
@@ -506,6 +639,7 @@ function encodeRecord(
 	{ request, change }: ChangeKey,
 	sequence: number,
 	time: number,
+	port: number,
 	answer: Answer,
 	isChange: boolean,
 ): Buffer {
@@ -516,7 +650,8 @@ function encodeRecord(
 	bytes[3] = change;
 	for (let i = 0; i < NUMBERS; i++) bytes.writeUInt32LE(request.numbers[i] >>> 0, 4 + 4 * i);
 	bytes.writeDoubleLE(sequence, 32);
-	bytes.writeDoubleLE(time, 40);
+	bytes.writeUIntLE(Math.min(Math.max(0, Math.floor(time)), RECORD_TIME_MAX), 40, RECORD_TIME_BYTES);
+	bytes.writeUInt16LE(port & 0xffff, RECORD_PORT_AT);
 	answer.handle?.copy(bytes, RECORD_HANDLE_AT);
 	bytes.set(ring, RECORD_RING_AT);
 	bytes.writeUInt32LE(crc32(bytes, 0, RECORD_CRC_AT), RECORD_CRC_AT);
@@ -524,16 +659,18 @@ function encodeRecord(
 }
 
 function decodeRecord(bytes: Buffer): AnswerRecord | null {
-	if ((bytes[0] !== RECORD_MAGIC && bytes[0] !== CHANGE_MAGIC) || crc32(bytes, 0, RECORD_CRC_AT) !== bytes.readUInt32LE(RECORD_CRC_AT))
-		return null;
+	const [magic] = bytes;
+	if (!RECORD_MAGICS.has(magic) || crc32(bytes, 0, RECORD_CRC_AT) !== bytes.readUInt32LE(RECORD_CRC_AT)) return null;
+	const hasPort = magic === RECORD_MAGIC || magic === CHANGE_MAGIC;
 	const length = bytes[2] & ~RECORD_FOUND;
 	const numbers = Array.from({ length: NUMBERS }, (_, i) => bytes.readUInt32LE(4 + 4 * i));
 	return {
 		ring: bytes.toString("hex", RECORD_RING_AT, RECORD_CRC_AT),
 		key: { request: { owner: "", numbers }, change: bytes[3] },
-		isChange: bytes[0] === CHANGE_MAGIC,
+		isChange: magic === CHANGE_MAGIC || magic === CHANGE_MAGIC_BEFORE,
 		sequence: bytes.readDoubleLE(32),
-		time: bytes.readDoubleLE(40),
+		time: hasPort ? bytes.readUIntLE(40, RECORD_TIME_BYTES) : bytes.readDoubleLE(40),
+		port: hasPort ? bytes.readUInt16LE(RECORD_PORT_AT) : 0,
 		answer: {
 			error: bytes[1] === 0 ? null : (OVERLAY_ERROR_CODES[bytes[1] - 1] ?? "io"),
 			handle: length === 0 ? null : Buffer.from(bytes.subarray(RECORD_HANDLE_AT, RECORD_HANDLE_AT + length)),
