@@ -42,7 +42,7 @@ async function holdfast({ lowers, upper, work }, more = []) {
 	return server("holdfast", port, { mountPort: port, exportPath: "/" }, process.execPath, [
 		// as the launcher does
 		"--min-semi-space-size=16",
-		join(runFolder(), "program/dist/src/cli/main.js"),
+		join(runFolder(), "program/dist/holdfast.js"),
 		"serve",
 		...args,
 		...["--upper", upper, "--work", join(work, "holdfast"), "--state-dir", join(runFolder(), "state")],

@@ -9,6 +9,6 @@ modules_are_current() {
 # that was removed or renamed shows in the time of its folder.
 build_is_current() {
 	modules_are_current "$1" &&
-		[ -e "$1/dist/.stamp" ] && [ -e "$1/dist/src/cli/main.js" ] &&
-		[ -z "$(find "$1/src" "$1/test" "$1/tsconfig.json" "$1/package-lock.json" -newer "$1/dist/.stamp" -print -quit)" ]
+		[ -e "$1/dist/.stamp" ] && [ -e "$1/dist/src/cli/main.js" ] && [ -e "$1/dist/holdfast.js" ] &&
+		[ -z "$(find "$1/src" "$1/test" "$1/tsconfig.json" "$1/package-lock.json" "$1/scripts/bundle.mjs" -newer "$1/dist/.stamp" -print -quit)" ]
 }

@@ -20,5 +20,6 @@ if ! build_is_current "$here"; then
 	[ -e "$here/dist/.stamp" ] && [ -e "$here/dist/src/cli/main.js" ] || rm -f "$here/dist/.tsbuildinfo"
 	: >"$here/dist/.stamp.new"
 	(cd "$here" && node node_modules/typescript/bin/tsc -p tsconfig.json 9>&-) >&2
+	node "$here/scripts/bundle.mjs" 9>&- >&2
 	mv "$here/dist/.stamp.new" "$here/dist/.stamp"
 fi

@@ -1,9 +1,9 @@
 /**
  * SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed 64-bit hash for short inputs. 64-bit words are two 32-bit halves,
- * because BigInt is many times slower; the result is left in `sipHashHi` and `sipHashLo`, because an object per call is too.
+ * because BigInt is many times slower; the result is left in `sipHashed`, because an object per call is too.
  */
-export let sipHashHi = 0;
-export let sipHashLo = 0;
+/** The last result, unsigned: the high word, and the low word. */
+export const sipHashed = new Uint32Array(2);
 
 /** Sixteen key bytes as four little-endian words. */
 export type SipKey = Uint32Array;
@@ -80,7 +80,7 @@ function rounds(count: number): void {
 	v3l = dl;
 }
 
-/** Hashes bytes[start, end) and leaves the result, unsigned, in sipHashHi and sipHashLo. */
+/** Hashes bytes[start, end) and leaves the result, unsigned, in sipHashed. */
 export function sipHash(key: SipKey, bytes: Uint8Array, start: number, end: number): void {
 	v0l = key[0] ^ 0x70736575;
 	v0h = key[1] ^ 0x736f6d65;
@@ -114,6 +114,6 @@ export function sipHash(key: SipKey, bytes: Uint8Array, start: number, end: numb
 	v0h ^= high;
 	v2l ^= 0xff;
 	rounds(4);
-	sipHashLo = (v0l ^ v1l ^ v2l ^ v3l) >>> 0;
-	sipHashHi = (v0h ^ v1h ^ v2h ^ v3h) >>> 0;
+	sipHashed[1] = (v0l ^ v1l ^ v2l ^ v3l) >>> 0;
+	sipHashed[0] = (v0h ^ v1h ^ v2h ^ v3h) >>> 0;
 }

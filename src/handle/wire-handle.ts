@@ -1,7 +1,7 @@
 // File handles as clients hold them: their layout, and how they are signed and checked.
 
 import type { FileHandle } from "../linux/file-handle.ts";
-import { type SipKey, sipHash, sipHashHi, sipHashLo } from "./sip-hash.ts";
+import { type SipKey, sipHash, sipHashed } from "./sip-hash.ts";
 
 /**
  * The wire form of a handle: what a client keeps, the same bytes over NFSv3 and NFSv4 (at most 64).
@@ -77,8 +77,8 @@ export class HandleSigner {
 		bytes[11] = id.length;
 		bytes.set(id, HEADER_BYTES);
 		sipHash(this.#keys.get(this.keyId) as SipKey, bytes, 0, end);
-		bytes.writeUInt32BE(sipHashHi, end);
-		bytes.writeUInt32BE(sipHashLo, end + 4);
+		bytes.writeUInt32BE(sipHashed[0], end);
+		bytes.writeUInt32BE(sipHashed[1], end + 4);
 		return bytes;
 	}
 
@@ -94,7 +94,7 @@ export class HandleSigner {
 		if (key === undefined) return false;
 		sipHash(key, bytes, 0, end);
 		// both halves are always compared, so the time tells nothing of where they differ
-		return ((sipHashHi ^ u32(bytes, end)) | (sipHashLo ^ u32(bytes, end + 4))) === 0;
+		return ((sipHashed[0] ^ u32(bytes, end)) | (sipHashed[1] ^ u32(bytes, end + 4))) === 0;
 	}
 }
 

@@ -1,7 +1,7 @@
 // The layout of portable ids, and how the id of a lower object is computed from its path.
 
 import { hash } from "node:crypto";
-import { type SipKey, sipHash, sipHashLo, sipKey } from "../handle/sip-hash.ts";
+import { type SipKey, sipHash, sipHashed, sipKey } from "../handle/sip-hash.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import type { Stat } from "../linux/stat.ts";
 
@@ -64,7 +64,7 @@ function widthAt(depth: number): number {
 /** Sixteen bits of a name. */
 function hintOf(name: Uint8Array): number {
 	sipHash(NAME_KEY, name, 0, name.length);
-	return sipHashLo & 0xffff;
+	return sipHashed[1] & 0xffff;
 }
 
 /** What shows that an object has changed, as a number. */
@@ -74,7 +74,7 @@ function checkNumber(type: number, size: number, mtimeSec: number): number {
 	checked.writeDoubleLE(isKept ? size : 0, 1);
 	checked.writeDoubleLE(isKept ? mtimeSec : 0, 9);
 	sipHash(NAME_KEY, checked, 0, checked.length);
-	return sipHashLo >>> 0;
+	return sipHashed[1] >>> 0;
 }
 
 function checkOf(type: number, size: number, mtimeSec: number): Buffer {

@@ -17,8 +17,7 @@ import { threadsFor } from "../threads/patience.ts";
 import {
 	HASH_BITS,
 	hashName,
-	nameHashHi,
-	nameHashLo,
+	nameHashed,
 	type ScanEntries,
 	type ScanRequest,
 	type ScanResult,
@@ -336,8 +335,8 @@ export class Listings {
 
 	#apply(listing: Listing, patch: Patch): void {
 		hashName(this.#engine.cookieKey, patch.name, 0, patch.name.length, this.limits.hashBits);
-		const hi = nameHashHi;
-		const lo = nameHashLo;
+		const hi = nameHashed[0];
+		const lo = nameHashed[1];
 		if (!listing.holds(hi, lo)) return;
 		if (patch.child === null) listing.remove(hi, lo, patch.name);
 		else listing.insert(hi, lo, patch.name, patch.child.fileidHi, patch.child.fileidLo);

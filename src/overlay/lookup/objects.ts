@@ -1,6 +1,6 @@
 // From real objects under a name to the Node of their identity.
 
-import { sipHash, sipHashHi, sipHashLo } from "../../handle/sip-hash.ts";
+import { sipHash, sipHashed } from "../../handle/sip-hash.ts";
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";
@@ -284,5 +284,5 @@ export function nodeFor(engine: Engine, identity: Identity, type: FileType, real
 function hashedFileid(engine: Engine, key: string): { readonly hi: number; readonly lo: number } {
 	const bytes = Buffer.from(key, "latin1");
 	sipHash(engine.cookieKey, bytes, 0, bytes.length);
-	return { hi: (sipHashHi & 0x7fffffff) >>> 0, lo: sipHashLo };
+	return { hi: (sipHashed[0] & 0x7fffffff) >>> 0, lo: sipHashed[1] };
 }

@@ -7,13 +7,13 @@ import { type TestContext, test } from "node:test";
 import { fc } from "../../../test/support/fast-check.ts";
 import { needs } from "../../../test/support/requirements.ts";
 import { scratch } from "../../../test/support/scratch.ts";
-import { sipHash, sipHashHi, sipHashLo, sipKey } from "../../handle/sip-hash.ts";
+import { sipHash, sipHashed, sipKey } from "../../handle/sip-hash.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { makeDirectory, makeNode } from "../../linux/names.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { setXattr } from "../../linux/xattr.ts";
-import { HASH_BITS, hashName, nameHashHi, nameHashLo, type ScanRequest, type ScanResult, type ScanSource, scan } from "./scan.ts";
+import { HASH_BITS, hashName, nameHashed, type ScanRequest, type ScanResult, type ScanSource, scan } from "./scan.ts";
 
 const KEY = sipKey(Buffer.from("000102030405060708090a0b0c0d0e0f", "hex"));
 const ROOT = { skip: needs("root") };
@@ -88,7 +88,7 @@ function cookiesOf({ entries, count }: ScanResult): bigint[] {
 function placeOf(name: string, bits: number = HASH_BITS): bigint {
 	const bytes = Buffer.from(name, "latin1");
 	sipHash(KEY, bytes, 0, bytes.length);
-	const hash = ((BigInt(sipHashHi) << 32n) | BigInt(sipHashLo)) & ((1n << BigInt(bits)) - 1n);
+	const hash = ((BigInt(sipHashed[0]) << 32n) | BigInt(sipHashed[1])) & ((1n << BigInt(bits)) - 1n);
 	return hash < 3n ? hash + 3n : hash;
 }
 
@@ -99,11 +99,11 @@ test("the hash of a name is SipHash folded into 3 .. 2^63-1, of just the bytes b
 	for (const name of [...numbered(1000), "", "a", "\xff"]) {
 		const bytes = Buffer.from(`xx${name}yyy`, "latin1");
 		hashName(KEY, bytes, 2, 2 + name.length, HASH_BITS);
-		const place = (BigInt(nameHashHi) << 32n) | BigInt(nameHashLo);
+		const place = (BigInt(nameHashed[0]) << 32n) | BigInt(nameHashed[1]);
 		assert.equal(place, placeOf(name));
 		hashName(KEY, bytes, 2, 2 + name.length, 4);
-		assert.deepEqual([nameHashHi, BigInt(nameHashLo)], [0, placeOf(name, 4)]);
-		assert.ok(nameHashLo >= 3 && nameHashLo < 16 + 3);
+		assert.deepEqual([nameHashed[0], BigInt(nameHashed[1])], [0, placeOf(name, 4)]);
+		assert.ok(nameHashed[1] >= 3 && nameHashed[1] < 16 + 3);
 	}
 });
 

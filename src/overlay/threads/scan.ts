@@ -1,6 +1,6 @@
 // Lists the union of real directories in the order of cookies.
 
-import { type SipKey, sipHash, sipHashHi, sipHashLo } from "../../handle/sip-hash.ts";
+import { type SipKey, sipHash, sipHashed } from "../../handle/sip-hash.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
@@ -57,19 +57,18 @@ export interface ScanResult {
 const FIRST_HASH = 3;
 export const HASH_BITS = 63;
 /** The hash of the name that was hashed last: unsigned halves, 3 .. 2^63-1. */
-export let nameHashHi = 0;
-export let nameHashLo = 0;
+export const nameHashed = new Uint32Array(2);
 
 /** The place of a name in every listing of the export, for ever: a keyed hash, so that nobody can craft names that collide. */
 export function hashName(key: SipKey, bytes: Uint8Array, start: number, end: number, hashBits: number): void {
 	sipHash(key, bytes, start, end);
-	nameHashHi = sipHashHi & 0x7fffffff;
-	nameHashLo = sipHashLo;
+	nameHashed[0] = sipHashed[0] & 0x7fffffff;
+	nameHashed[1] = sipHashed[1];
 	if (hashBits < HASH_BITS) {
-		nameHashHi = 0;
-		nameHashLo &= (1 << hashBits) - 1;
+		nameHashed[0] = 0;
+		nameHashed[1] &= (1 << hashBits) - 1;
 	}
-	if (nameHashHi === 0 && nameHashLo < FIRST_HASH) nameHashLo += FIRST_HASH;
+	if (nameHashed[0] === 0 && nameHashed[1] < FIRST_HASH) nameHashed[1] += FIRST_HASH;
 }
 
 /** Set in the rank of a name that is hidden in the layers below and not shown. */
@@ -148,8 +147,8 @@ export function scan(request: ScanRequest): ScanResult | number {
 		const source = request.sources[rank];
 		const status = visitEntries(source.fd, (name, type, inoHi, inoLo) => {
 			hashName(request.key, name, 0, name.length, request.hashBits);
-			const hi = nameHashHi;
-			const lo = nameHashLo;
+			const hi = nameHashed[0];
+			const lo = nameHashed[1];
 			if (hi < request.fromHi || (hi === request.fromHi && lo < request.fromLo)) return undefined;
 			if (hi > endHi || (hi === endHi && lo > endLo)) return undefined;
 			const known = source.space !== 0 && inoHi < 0x10000 && !(source.asksForDirectories && type === FileType.dir);
