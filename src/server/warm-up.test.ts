@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { createConnection } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../test/support/requirements.ts";
@@ -45,7 +46,7 @@ test("warming up changes nothing in layers and work, and leaves nothing in memor
 	const watch = setInterval(() => {
 		sawFolder ||= ownFolders().length > 0;
 	}, 1);
-	await warmUp(open, 3).done;
+	await warmUp(open, { rounds: 3, idleMs: 0 }).done;
 	clearInterval(watch);
 	assert.ok(sawFolder, "it has made an overlay in memory");
 	assert.deepEqual(ownFolders(), []);
@@ -56,7 +57,8 @@ test("warming up changes nothing in layers and work, and leaves nothing in memor
 test("stopped at any moment it has removed what it made at once", OPTIONS, async (t) => {
 	const { open } = await served(t);
 	for (const turns of [0, 1, 3, 10, 40]) {
-		const warming = warmUp(open, 1_000_000);
+		const warming = warmUp(open, { rounds: 1_000_000, idleMs: 0 });
+		while (turns > 0 && ownFolders().length === 0) await new Promise((resolve) => setImmediate(resolve));
 		for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
 		warming.stop();
 		assert.deepEqual(ownFolders(), [], `after ${turns} turns`);
@@ -71,6 +73,25 @@ test("what a killed process has left is removed, and nothing of one that runs", 
 	const [left, kept] = [`${dead}-left`, "1-kept"].map((name) => join(MEMORY, `holdfast-warm-up-${name}`));
 	for (const folder of [left, kept]) mkdirSync(join(folder, "upper"), { recursive: true });
 	t.after(() => rmSync(kept, { recursive: true }));
-	await warmUp(open, 1).done;
+	await warmUp(open, { rounds: 1, idleMs: 0 }).done;
 	assert.deepEqual([existsSync(left), existsSync(kept)], [false, true]);
+});
+
+test("as long as a client is connected nothing is done, and once it has gone it is", OPTIONS, async (t) => {
+	const { open } = await served(t);
+	const [address] = open.server.addresses;
+	assert.ok(address !== undefined && "port" in address);
+	const client = createConnection(address.port, address.host);
+	while (open.server.connectionCount === 0) await new Promise((resolve) => setImmediate(resolve));
+	let sawFolder = false;
+	const watch = setInterval(() => {
+		sawFolder ||= ownFolders().length > 0;
+	}, 1);
+	t.after(() => clearInterval(watch));
+	await warmUp(open, { rounds: 3, idleMs: 0 }).done;
+	assert.ok(!sawFolder, "it has given up");
+	client.destroy();
+	while (open.server.connectionCount > 0) await new Promise((resolve) => setImmediate(resolve));
+	await warmUp(open, { rounds: 3, idleMs: 0 }).done;
+	assert.ok(sawFolder);
 });

@@ -15,10 +15,12 @@ const PLACES = [process.env.XDG_RUNTIME_DIR, "/dev/shm", "/run", "/tmp"];
 const TMPFS_MAGIC = 0x01021994;
 const PREFIX = "holdfast-warm-up-";
 
-/** By then most of the code that clients use all the time is compiled for speed. */
-const ROUNDS = 120;
+/** Most of what warming up gains is gained by then. */
+const ROUNDS = 30;
 /** Calls that are sent at once: a millisecond or two of work. */
 const BATCH = 16;
+/** Nothing is done before a server has been idle for so long, without a client: one that is soon ended, or soon used, pays nothing. */
+const IDLE_MS = 1000;
 /** As long as calls of clients come, and so long behind the last one, nothing is done. */
 const QUIET_MS = 100;
 /** A server that is busy from the start warms up by itself. */
@@ -34,15 +36,20 @@ export interface WarmUp {
 	stop(): void;
 }
 
+export interface WarmUpOptions {
+	readonly rounds?: number;
+	readonly idleMs?: number;
+}
+
 /** Where there is no memory as a file system, or no overlay can be made in it, nothing happens. */
-export function warmUp(served: OpenServer, rounds = ROUNDS): WarmUp {
-	const state: State = { isOver: false, remove: () => {}, collect: collector() };
+export function warmUp(served: OpenServer, { rounds = ROUNDS, idleMs = IDLE_MS }: WarmUpOptions = {}): WarmUp {
+	const state: State = { isOver: false, remove: () => {}, collect: null };
 	const stop = () => {
 		state.isOver = true;
 		state.remove();
 	};
 	// what goes wrong on the scratch says nothing of the exports
-	const done = run(served, state, rounds)
+	const done = run(served, state, rounds, idleMs)
 		.catch(() => {})
 		.then(stop);
 	return { done, stop };
@@ -51,7 +58,7 @@ export function warmUp(served: OpenServer, rounds = ROUNDS): WarmUp {
 interface State {
 	isOver: boolean;
 	remove: () => void;
-	readonly collect: Collect | null;
+	collect: Collect | null;
 }
 
 type Collect = (options: { readonly type: "minor" }) => void;
@@ -69,9 +76,10 @@ function collector(): Collect | null {
 	}
 }
 
-async function run(served: OpenServer, state: State, rounds: number): Promise<void> {
+async function run(served: OpenServer, state: State, rounds: number, idleMs: number): Promise<void> {
+	if (!(await untilIdle(served, state, idleMs))) return;
+	state.collect = collector();
 	const isQuiet = () => untilQuiet(served, state);
-	if (!(await isQuiet())) return;
 	const folder = scratchFolder();
 	if (folder === null) return;
 	state.remove = () => rmSync(folder, { recursive: true, force: true });
@@ -100,6 +108,19 @@ async function run(served: OpenServer, state: State, rounds: number): Promise<vo
 		scratch.server.destroy();
 		await scratch.close();
 	}
+}
+
+/**
+ * Resolves to whether to begin: when for a while no client has called and none is connected, because to open the scratch holds the thread for
+ * longer than a call may.
+ */
+async function untilIdle({ server }: OpenServer, state: State, idleMs: number): Promise<boolean> {
+	for (let pause = 0; pause < PAUSES_MAX && !state.isOver; pause++) {
+		const { calls } = server;
+		await delay(idleMs, undefined, { ref: false });
+		if (server.calls === calls && server.connectionCount === 0 && !state.isOver) return true;
+	}
+	return false;
 }
 
 /** Resolves to whether to go on: when no client has called for a while, or at once where none has since the last time. */

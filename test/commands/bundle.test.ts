@@ -38,7 +38,9 @@ test("each command of the bundle has the options of the modules, and usage error
 
 test("what the bundle looks for beside itself is there", (t) => {
 	const root = bundled(t);
-	const paths = [...readFileSync(join(root, "dist/holdfast.js"), "utf8").matchAll(/\burlOf\("([^"]+)"\)/g)].map(([, path]) => path as string);
+	const paths = [...readFileSync(join(root, "dist/holdfast.js"), "utf8").matchAll(/\burlOf\("([^"]+)"\)/g)].map(
+		([, path]) => path as string,
+	);
 	assert.ok(paths.includes("overlay/threads/thread-pool.js"), "threads start from their own file");
 	for (const path of paths) assert.ok(existsSync(join(root, "dist/src", path)), path);
 });
