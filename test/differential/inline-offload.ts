@@ -7,6 +7,11 @@ import type { Job, JobResult } from "../../src/overlay/threads/job.ts";
 import type { Offload } from "../../src/overlay/threads/offload.ts";
 import { scan } from "../../src/overlay/threads/scan.ts";
 import { warm } from "../../src/overlay/threads/warm.ts";
+import { hashEntries } from "../../src/overlay/work/entry-hashes.ts";
+import { verifyAbsences } from "../../src/overlay/work/index-directory.ts";
+
+// what the index says without a system call must be so after every change and every crash
+verifyAbsences(true);
 
 /** Does the work of the threads on this one, in a later turn: to start threads takes longer than a whole scenario. */
 class InlineOffload implements Pick<Offload, "run" | "close"> {
@@ -33,6 +38,8 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 				return warm(job);
 			case "search":
 				return findPath(job);
+			case "entries":
+				return hashEntries(job.fd);
 		}
 	}
 
@@ -41,6 +48,9 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 
 /** Without `flushes` nothing is flushed: for tests in which only processes end. */
 export function workInline(overlay: Overlay, flushes = false): Overlay {
-	(overlay.engine as { offload: Pick<Offload, "run" | "close"> }).offload = new InlineOffload(flushes);
+	const offload = new InlineOffload(flushes);
+	(overlay.engine as { offload: Pick<Offload, "run" | "close"> }).offload = offload;
+	// a server waits with this until it has started
+	void overlay.engine.writable?.index.learn(async (fd) => (await offload.run({ kind: "entries", fd })) as Uint32Array | number);
 	return overlay;
 }

@@ -294,7 +294,7 @@ class UpperAdopter {
 		this.report.identities++;
 		if (answer.kind === "upper") return;
 		const temporary = index.buildDirectoryEntry(own.handle);
-		must(renameName(this.#writable.work.temporaries, temporary, index.fd, entry), "Cannot make an index entry");
+		must(renameName(this.#writable.work.temporaries, temporary, index.placeFor(entry), entry), "Cannot make an index entry");
 	}
 
 	#setXattr(fd: number, name: string, value: Buffer, type: number = FileType.reg): void {
@@ -358,7 +358,8 @@ class UpperAdopter {
 	#adoptCopy(fd: number, type: number, birth: Identity): void {
 		const known = getMark(this.#writable, fd, type, this.#engine.xattr.nlink);
 		if (typeof known !== "number") this.#setXattr(fd, this.#engine.xattr.nlink, nlinkValue(-1), type);
-		must(linkDescriptor(fd, this.#writable.index.fd, this.#entryName(birth)), "Cannot make an index entry");
+		const entry = this.#entryName(birth);
+		must(linkDescriptor(fd, this.#writable.index.placeFor(entry), entry), "Cannot make an index entry");
 		this.report.identities++;
 	}
 
@@ -552,7 +553,7 @@ class UpperAdopter {
 	#bury(entry: string): void {
 		const { index, work } = this.#writable;
 		const whiteout = work.makeWhiteout();
-		const status = renameName(work.temporaries, whiteout, index.fd, entry);
+		const status = renameName(work.temporaries, whiteout, index.placeFor(entry), entry);
 		// a rename between two names of one inode leaves both
 		unlinkName(work.temporaries, whiteout);
 		must(status, "Cannot make a tombstone");

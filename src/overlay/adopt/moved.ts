@@ -143,6 +143,6 @@ function linkEntry(writable: Writable, fd: number, stat: Stat): void {
 	if (statAt(index.fd, name, entry) < 0 || entry.type === FileType.dir || entry.sameInode(stat)) return;
 	const aside = work.temporaryName();
 	must(linkDescriptor(fd, work.temporaries, aside), "Cannot link a file of upper");
-	must(renameName(work.temporaries, aside, index.fd, name), "Cannot link a file of upper");
+	must(renameName(work.temporaries, aside, index.placeFor(name), name), "Cannot link a file of upper");
 	unlinkName(work.temporaries, aside);
 }

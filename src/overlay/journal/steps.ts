@@ -96,6 +96,7 @@ export interface Descriptors {
 
 /** Makes one step. Throws OverlayError. */
 export function runStep(writable: UpperState, step: Step, descriptors: Descriptors): void {
+	noteEntries(writable, step);
 	switch (step.op) {
 		case "make": {
 			const stat = new Stat();
@@ -150,6 +151,22 @@ export function runStep(writable: UpperState, step: Step, descriptors: Descripto
 			return;
 		case "forget":
 			writable.ids?.forget(step.inode);
+	}
+}
+
+/** The index is told of the entries that a step makes before it is made. */
+function noteEntries({ index }: UpperState, step: Step): void {
+	switch (step.op) {
+		case "move":
+			if (step.to === "index") index.noteEntry(step.toName);
+			if (step.from === "index" && (step.flags & RENAME.exchange) !== 0) index.noteEntry(step.fromName);
+			return;
+		case "link":
+			if (step.to === "index") index.noteEntry(step.toName);
+			return;
+		case "make":
+		case "whiteout":
+			if (step.in === "index") index.noteEntry(step.name);
 	}
 }
 

@@ -6,6 +6,7 @@ import { setUmask } from "../../linux/file-system.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
 import { PARTIAL_LIMITS, Partials } from "../data/partials.ts";
 import type { Engine } from "../engine/engine.ts";
+import type { Writable } from "../journal/writable.ts";
 import { Durability } from "../operations/durability.ts";
 import { Overlay } from "../operations/overlay.ts";
 import { searchElsewhere } from "../threads/path-searches.ts";
@@ -105,6 +106,7 @@ function start({ options, handles, budget, keep }: Attempt, layers: OpenedLayers
 	if (durability !== null) startPartials(engine, durability, options, layers.paths, keep);
 	if (writable !== null && options.purpose === "serve") {
 		keep(engine.changeAttribute).begin(writable, layers.paths.folder, layers.paths.upper as string, engine.partials);
+		learnIndex(engine, writable, keep);
 	}
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits, budget.listings);
 	// only now: what is done before the first request waits for its answers
@@ -118,6 +120,15 @@ function start({ options, handles, budget, keep }: Attempt, layers: OpenedLayers
 	const keepsOrphans = options.restoresHolds === true || options.purpose === "adopt" || options.purpose === "inspect";
 	if (!keepsOrphans) overlay.endOfRestore();
 	return overlay;
+}
+
+/** When it has started: nothing waits for this, and a recovery and an adoption have made their entries. Where it fails the kernel goes on being asked. */
+const LEARN_AFTER_MS = 500;
+
+function learnIndex({ offload }: Engine, { index }: Writable, keep: Attempt["keep"]): void {
+	const list = async (fd: number) => (await offload.run({ kind: "entries", fd })) as Uint32Array | number;
+	const timer = setTimeout(() => index.learn(list).catch(() => undefined), LEARN_AFTER_MS).unref();
+	keep({ close: () => clearTimeout(timer) });
 }
 
 /** What was copied up in part goes on where it was. */

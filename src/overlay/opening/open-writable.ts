@@ -50,11 +50,17 @@ export function openWritable(upper: Layer, paths: ExportPaths, tree: SharedTree,
 	const folder = (path: string) => tree.open(path);
 	const workFolder = keep(new WorkFolder(folder(join(work, "work")), folder(paths.folder), paths.folder));
 	const index = folder(indexPath(work, upper.handles.isPortable));
-	keep({ close: () => close(index) });
+	const indexDirectory = new IndexDirectory(index, upper, workFolder);
+	keep({
+		close() {
+			indexDirectory.endListing();
+			close(index);
+		},
+	});
 	const writable: Writable = {
 		layer: upper,
 		work: workFolder,
-		index: new IndexDirectory(index, upper, workFolder),
+		index: indexDirectory,
 		linkCounts: keep(new LinkCounts(workFolder.own)),
 		journal: keep(new Journal(paths.folder, () => writable)),
 		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath, upper),

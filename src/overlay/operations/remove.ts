@@ -181,8 +181,8 @@ function planTombstone(engine: Engine, plan: Plan, node: Node, entry: string | n
 		const { index, work } = writableOf(engine);
 		unlinkName(index.fd, entry);
 		if (!node.isUpper) return;
-		if (node.type !== FileType.dir) linkDescriptor(engine.descriptors.path(node.top), index.fd, entry);
-		else renameName(work.temporaries, index.buildDirectoryEntry(node.top.handle), index.fd, entry);
+		if (node.type !== FileType.dir) linkDescriptor(engine.descriptors.path(node.top), index.placeFor(entry), entry);
+		else renameName(work.temporaries, index.buildDirectoryEntry(node.top.handle), index.placeFor(entry), entry);
 	});
 }
 

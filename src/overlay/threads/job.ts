@@ -23,7 +23,9 @@ export type Job =
 	| ({ readonly kind: "scan" } & ScanRequest)
 	| ({ readonly kind: "warm" } & WarmRequest)
 	/** The path of a portable id below the root of its lower. */
-	| ({ readonly kind: "search" } & PathRequest);
+	| ({ readonly kind: "search" } & PathRequest)
+	/** The names in the index: see EntryHashes. */
+	| { readonly kind: "entries"; readonly fd: number };
 
-/** A negated error number, 0, or what a scan or a search found. */
-export type JobResult = number | ScanResult | FoundPath;
+/** A negated error number, 0, or what a scan or a search found, or the slots of EntryHashes. */
+export type JobResult = number | ScanResult | FoundPath | Uint32Array;

@@ -3,6 +3,7 @@
 import { parentPort } from "node:worker_threads";
 import { copyData, copyRanges } from "../../layer/copy-data.ts";
 import { cloneFileRange, syncFile, syncFileSystem, writeOut } from "../../linux/data.ts";
+import { hashEntries } from "../work/entry-hashes.ts";
 import { findPath } from "./find-path.ts";
 import type { Job, JobResult } from "./job.ts";
 import { scan } from "./scan.ts";
@@ -32,14 +33,19 @@ function run(job: Job): JobResult {
 			return warm(job);
 		case "search":
 			return findPath(job);
+		case "entries":
+			return hashEntries(job.fd);
 	}
+}
+
+/** What is given away rather than copied. */
+function buffersOf(result: JobResult): ArrayBufferLike[] {
+	if (typeof result === "number" || "names" in result) return [];
+	if (result instanceof Uint32Array) return [result.buffer];
+	return Object.values(result.entries).flatMap((v) => (ArrayBuffer.isView(v) ? [v.buffer] : []));
 }
 
 parentPort?.on("message", (job: Job) => {
 	const result = run(job);
-	const buffers =
-		typeof result === "number" || "names" in result
-			? []
-			: Object.values(result.entries).flatMap((v) => (ArrayBuffer.isView(v) ? [v.buffer] : []));
-	parentPort?.postMessage(result, buffers as ArrayBuffer[]);
+	parentPort?.postMessage(result, buffersOf(result) as ArrayBuffer[]);
 });

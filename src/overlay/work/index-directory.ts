@@ -5,12 +5,13 @@ import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { removeDirectory, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { Stat } from "../../linux/stat.ts";
+import { Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { decodeRecord, encodeRecord } from "../format/identity.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
+import { addEntries, EntryHashes } from "./entry-hashes.ts";
 import type { WorkFolder } from "./work-folder.ts";
 
 /** What an index says of a lower object. */
@@ -23,15 +24,32 @@ export type IndexAnswer =
 const ABSENT: IndexAnswer = { kind: "absent" };
 const GONE: IndexAnswer = { kind: "gone" };
 
+/** Names that are listed at once, which is one getdents64(2) and takes milliseconds; a longer index is listed by a thread. */
+const LISTED_AT_ONCE = 1000;
+
+/** Tests have the kernel asked even where the answer is known, and an error thrown where the two differ. */
+export function verifyAbsences(isOn: boolean): void {
+	isVerified = isOn;
+}
+
+let isVerified = false;
+
 /**
  * `work/index` in the kernel's format: from a lower object to what became of it. An entry is named by the hex of the
  * lower object's record, and is a hard link to the upper inode, for a directory a directory with an `upper` xattr,
  * or a whiteout for what is gone.
  */
 export class IndexDirectory {
+	/** To look into it. Entries are made by `placeFor`. */
 	readonly fd: number;
 	readonly #upper: Layer;
 	readonly #work: WorkFolder;
+	/** The names of all entries, once the index has been listed; null: the kernel is asked. */
+	#known: EntryHashes | null = null;
+	/** Names noted since the listing began, until it has ended. */
+	#noted: EntryHashes | null = null;
+	/** The descriptor that is listed, with a position of its own. */
+	#listing = -1;
 
 	constructor(fd: number, upper: Layer, work: WorkFolder) {
 		this.fd = fd;
@@ -44,8 +62,61 @@ export class IndexDirectory {
 		return encodeRecord(uuid, id, false).toString("hex");
 	}
 
+	/**
+	 * Learns which entries there are, so that `ask` knows what is absent without a system call: from then on nobody but the owner of this object
+	 * changes the index. `list` has a thread list a long one: the slots of its EntryHashes, or the negated error number.
+	 *
+	 * An entry that is there is known. Either it was there, under this name, from before the listing until its end: then the listing has it, as
+	 * getdents(2) leaves out only what comes or goes meanwhile. Or it came since: then `noteEntry` was told before it came, and what was
+	 * noted during the listing is added at its end. Nothing is taken out again, so an entry that comes back is known too.
+	 */
+	async learn(list: (fd: number) => Promise<Uint32Array | number>, listedAtOnce = LISTED_AT_ONCE): Promise<void> {
+		if (this.#noted !== null || this.#known !== null) return;
+		const noted = new EntryHashes();
+		this.#noted = noted;
+		this.#listing = openAt(this.fd, ".", O.rdonly | O.directory | O.noatime);
+		try {
+			const known = this.#listing < 0 ? null : await listNames(this.#listing, list, listedAtOnce);
+			if (known === null) return;
+			known.addAll(noted);
+			if (!known.isFull) this.#known = known;
+		} finally {
+			this.#noted = null;
+			this.endListing();
+		}
+	}
+
+	/** Where no thread lists it any more. */
+	endListing(): void {
+		if (this.#listing >= 0) close(this.#listing);
+		this.#listing = -1;
+	}
+
+	/** Whether it is known what is absent. */
+	get isKnown(): boolean {
+		return this.#known !== null;
+	}
+
+	/** To be told before an entry is made. */
+	noteEntry(name: string | Uint8Array): void {
+		this.#noted?.add(name);
+		if (this.#known === null) return;
+		this.#known.add(name);
+		if (this.#known.isFull) this.#known = null;
+	}
+
+	/** The descriptor of the index, to make this entry in it. */
+	placeFor(name: string): number {
+		this.noteEntry(name);
+		return this.fd;
+	}
+
 	/** Where the lower object of this entry is now. */
 	ask(entry: string): IndexAnswer {
+		if (this.#known !== null && !this.#known.mayHave(entry)) {
+			if (isVerified && statAt(this.fd, entry, new Stat()) !== -ERRNO.ENOENT) throw new Error(`The index has ${entry}, and does not know`);
+			return ABSENT;
+		}
 		const fd = openAt(this.fd, entry, O.path | O.nofollow);
 		if (fd === -ERRNO.ENOENT) return ABSENT;
 		must(fd, "Cannot open an index entry");
@@ -93,4 +164,17 @@ export class IndexDirectory {
 		if (made === null || typeof found === "number" || found.type !== made.type || !found.bytes.equals(made.bytes)) return;
 		if (unlinkName(this.fd, entry) === -ERRNO.EISDIR) removeDirectory(this.fd, entry);
 	}
+}
+
+/** Null: they are too many, or the listing has failed, and nothing is known. */
+async function listNames(
+	fd: number,
+	list: (fd: number) => Promise<Uint32Array | number>,
+	listedAtOnce: number,
+): Promise<EntryHashes | null> {
+	const names = new EntryHashes();
+	const isAll = addEntries(fd, names, listedAtOnce);
+	if (isAll === true) return names;
+	const slots = isAll === false ? await list(fd) : isAll;
+	return typeof slots === "number" ? null : new EntryHashes(slots);
 }
