@@ -2,6 +2,7 @@
 
 import { arenaAddress, arenaView, declareChange, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 import { descriptorPath } from "./open.ts";
+import { fstat, Stat } from "./stat.ts";
 
 const fchmodatCall = declareChange("fchmodat", "int", ["int", "pointer", "uint", "int"]);
 const fchownatCall = declareChange("fchownat", "int", ["int", "pointer", "uint", "uint", "int"]);
@@ -39,6 +40,15 @@ export function changeTimes(fd: number, atime: Time, mtime: Time): number {
 	putTime(PLACE.times + 16, mtime);
 	// AT_EMPTY_PATH is taken from Linux 5.8 on; the descriptor may be a symlink's
 	return result(utimensatCall(fd, putPath(PLACE.path, ""), arenaAddress + PLACE.times, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+}
+
+const scratch = new Stat();
+
+/** Moves the ctime of the inode behind a descriptor (O_PATH too) to now, and changes nothing else. */
+export function moveChangeTime(fd: number): number {
+	const status = fstat(fd, scratch);
+	// to omit both times would change nothing
+	return status < 0 ? status : changeTimes(fd, { sec: scratch.atimeSec, nsec: scratch.atimeNsec }, undefined);
 }
 
 /** As changeTimes, of a name in a directory. */

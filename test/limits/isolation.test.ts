@@ -493,34 +493,42 @@ class Stand {
 		return bytes;
 	}
 
-	/**
-	 * Sends a request, and the same once more by another connection while it waits. Answers must be the same. A change may be answered only
-	 * where it came last.
-	 */
-	async #twice<T extends { readonly status: number }>(
-		what: string,
-		request: (client: Nfs3Client) => Promise<T>,
-		answers: "both" | "at least one",
-	): Promise<T> {
+	/** Sends a request, and the same once more by another connection while it waits. Both answers must be the same. */
+	async #twice<T extends { readonly status: number }>(what: string, request: (client: Nfs3Client) => Promise<T>): Promise<T> {
 		const pair = this.#idle.pop() ?? ([await this.client(), await this.client()] as const);
 		const xid = ++lastXid;
 		for (const client of pair) client.rpc.nextXid = () => xid;
 		const first = request(pair[0]);
 		await Promise.race([first, sleep(REPEATED_AFTER_MILLISECONDS)]);
-		const replies = [first, request(pair[1])];
-		const compared = Promise.all(replies).then(([one, other]) => {
-			this.#idle.push(pair);
-			if (one.status === Nfs3Status.jukebox || other.status === Nfs3Status.jukebox) return;
-			try {
-				assert.deepEqual(essence(other), essence(one));
-			} catch (error) {
-				this.wrong.push(`${what}, once more by another connection: ${(error as Error).message}`);
-			}
-		});
-		compared.catch(() => {});
-		const answer = await Promise.any(replies);
-		if (answers === "both") await compared;
+		const [one, other] = await Promise.all([first, request(pair[1])]);
+		this.#idle.push(pair);
+		this.#compare(`${what}, once more by another connection`, one, other);
+		return one;
+	}
+
+	/** Sends a change, leaves the connection while it waits, and sends it once more by another one. It must be done once. */
+	async #comeBack<T extends { readonly status: number }>(what: string, request: (client: Nfs3Client) => Promise<T>): Promise<T> {
+		const [left, next] = [await this.client(), await this.client()];
+		const xid = ++lastXid;
+		for (const client of [left, next]) client.rpc.nextXid = () => xid;
+		const first = request(left).catch(() => null);
+		await Promise.race([first, sleep(REPEATED_AFTER_MILLISECONDS)]);
+		left.close();
+		if (!left.rpc.closed) await once(left.rpc.socket, "close");
+		const answer = await request(next);
+		next.close();
+		const known = await first;
+		if (known !== null) this.#compare(`${what}, once more after the connection was left`, known, answer);
 		return answer;
+	}
+
+	#compare<T extends { readonly status: number }>(what: string, one: T, other: T): void {
+		if (one.status === Nfs3Status.jukebox || other.status === Nfs3Status.jukebox) return;
+		try {
+			assert.deepEqual(essence(other), essence(one));
+		} catch (error) {
+			this.wrong.push(`${what}: ${(error as Error).message}`);
+		}
 	}
 
 	/** One question about the slow disk, another one each turn, whose answer must be what it holds. */
@@ -530,7 +538,7 @@ class Stand {
 		const path = `${directory}/${file}`;
 		const ask = <T extends { readonly status: number }>(what: string, request: (client: Nfs3Client) => Promise<T>) =>
 			ok(
-				patiently(() => this.#twice(`${what} of ${path}`, request, "both")),
+				patiently(() => this.#twice(`${what} of ${path}`, request)),
 				`${what} of ${path}`,
 			);
 		if (turn % 5 === 0) {
@@ -581,7 +589,7 @@ class Stand {
 		const file = this.handle(`${path}/file`);
 		const change = <T extends { readonly status: number }>(what: string, request: (client: Nfs3Client) => Promise<T>) =>
 			ok(
-				patiently(() => this.#twice(`${what} in ${path}`, request, "at least one")),
+				patiently(() => this.#comeBack(`${what} in ${path}`, request)),
 				`${what} in ${path}`,
 			);
 		/** Of two clients that want the same, one gets it. */

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { PortableUpper } from "../../layer/portable-upper.ts";
 import { KeptRights } from "../../layer/rights.ts";
+import { moveChangeTime } from "../../linux/attributes.ts";
 import { close } from "../../linux/open.ts";
 import { Journal } from "../journal/journal.ts";
 import type { Writable } from "../journal/writable.ts";
@@ -31,7 +32,10 @@ function keepLinkOwners(upper: Layer, marks: RecordMap): void {
 		},
 		set(fd, value) {
 			const key = keyOf(fd);
-			if (key !== null) marks.set(key, value);
+			if (key === null) return;
+			// as chown(2) of the inode would
+			moveChangeTime(fd);
+			marks.set(key, value);
 		},
 	};
 }

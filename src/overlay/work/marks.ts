@@ -1,5 +1,6 @@
 // The overlay's marks on inodes that can have no xattr, kept in work.
 
+import { moveChangeTime } from "../../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
@@ -30,6 +31,9 @@ export function setMark(writable: Marked, fd: number, name: string, value: Uint8
 	const status = setXattr(fd, name, value);
 	const { prefix } = writable.layer.xattr;
 	if (status !== -ERRNO.EPERM || !prefix.startsWith("user.") || !name.startsWith(prefix)) return status;
+	// as an xattr of the inode would; before the mark, so that a kill in between leaves no change that the ctime does not tell
+	const moved = moveChangeTime(fd);
+	if (moved < 0) return moved;
 	writable.marks.set(keyOf(writable, fd, shortOf(writable, name)), Buffer.from(value));
 	return 0;
 }
