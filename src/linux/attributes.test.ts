@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../test/support/requirements.ts";
 import { scratch } from "../../test/support/scratch.ts";
-import { changeMode, changeOwner, changeTimes, changeTimesAt } from "./attributes.ts";
+import { changeMode, changeOwner, changeTimes, changeTimesAt, moveChangeTime } from "./attributes.ts";
 import { ERRNO } from "./errno.ts";
 import { makeNode } from "./names.ts";
 import { close, O, openAt, openPath } from "./open.ts";
@@ -129,4 +129,21 @@ test("changeTimesAt sets the times of a name of any bytes, its link not followed
 	assert.deepEqual(timesOf(open("file")), before);
 	assert.equal(changeTimesAt(directory, "nothing", "now", "now"), -ERRNO.ENOENT);
 	assert.equal(changeTimesAt(directory, Buffer.alloc(256, "n"), "now", "now"), -ERRNO.ENAMETOOLONG);
+});
+
+test("moveChangeTime moves the ctime of every kind of inode, and nothing else", (t) => {
+	const { open } = fixture(t);
+	for (const kind of KINDS) {
+		const fd = open(kind);
+		const [before, after] = [new Stat(), new Stat()];
+		assert.equal(fstat(fd, before), 0);
+		// a tick of the clock later at the most
+		do {
+			assert.equal(moveChangeTime(fd), 0, kind);
+			assert.equal(fstat(fd, after), 0);
+		} while (after.ctimeSec === before.ctimeSec && after.ctimeNsec === before.ctimeNsec);
+		for (const key of ["atimeSec", "atimeNsec", "mtimeSec", "mtimeNsec", "mode", "uid", "gid", "nlink"] as const)
+			assert.equal(after[key], before[key], `${kind}: ${key}`);
+	}
+	assert.equal(moveChangeTime(-1), -ERRNO.EBADF);
 });

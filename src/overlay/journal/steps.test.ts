@@ -10,34 +10,15 @@ import { close, O, openPath } from "../../linux/open.ts";
 import { getXattr, listXattrs, setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { cannotMakeUpper, makeUpper, type TestUpper } from "../work/upper-state.test-support.ts";
-import { completeSteps, type Descriptors, mayUndoWrite, runStep, type Step } from "./steps.ts";
+import { cannotMakeUpper, descriptorsOf, makeUpper, type TestUpper } from "../work/upper-state.test-support.ts";
+import { completeSteps, mayUndoWrite, runStep, type Step } from "./steps.ts";
 
 const skip = cannotMakeUpper;
-
-/** Opens by handle, as a recovery does, for steps that are run by themselves. */
-function descriptorsOf({ state }: TestUpper, opened: number[]): Descriptors {
-	const keep = (fd: number) => {
-		opened.push(fd);
-		return fd;
-	};
-	return {
-		directory(of) {
-			if (of === "work") return state.work.temporaries;
-			if (of === "index") return state.index.fd;
-			if (of === "orphans") return state.work.orphans;
-			return keep(state.layer.handles.open(of, O.path | O.directory));
-		},
-		inode: (inode, forData) => keep(state.layer.handles.open(inode, (forData ? O.rdwr : O.path) | O.nofollow)),
-		isRecovery: false,
-		keep,
-	};
-}
 
 function run(upper: TestUpper, steps: readonly Step[]): void {
 	const opened: number[] = [];
 	try {
-		for (const step of steps) runStep(upper.state, step, descriptorsOf(upper, opened));
+		for (const step of steps) runStep(upper.state, step, descriptorsOf(upper.state, opened));
 	} finally {
 		for (const fd of opened) close(fd);
 	}

@@ -6,35 +6,17 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fc } from "../../../test/support/fast-check.ts";
 import { RENAME } from "../../linux/names.ts";
-import { close, O } from "../../linux/open.ts";
-import { completeSteps, type Descriptors, runStep, type Step } from "../journal/steps.ts";
+import { close } from "../../linux/open.ts";
+import { completeSteps, runStep, type Step } from "../journal/steps.ts";
 import { Offload } from "../threads/offload.ts";
 import { hashEntries } from "./entry-hashes.ts";
 import { IndexDirectory } from "./index-directory.ts";
-import { cannotMakeUpper, makeUpper, type TestUpper } from "./upper-state.test-support.ts";
+import { cannotMakeUpper, descriptorsOf, makeUpper, type TestUpper } from "./upper-state.test-support.ts";
 import type { UpperState } from "./upper-state.ts";
 
 const skip = cannotMakeUpper;
 /** Beside whiteouts, which need no inode of upper. */
 const ENTRIES = Array.from({ length: 6 }, (_, i) => Buffer.from(`record ${i}`).toString("hex"));
-
-function descriptorsOf(state: UpperState, opened: number[]): Descriptors {
-	const keep = (fd: number) => {
-		opened.push(fd);
-		return fd;
-	};
-	return {
-		directory(of) {
-			if (of === "work") return state.work.temporaries;
-			if (of === "index") return state.index.fd;
-			if (of === "orphans") return state.work.orphans;
-			return keep(state.layer.handles.open(of, O.path | O.directory));
-		},
-		inode: (inode, forData) => keep(state.layer.handles.open(inode, (forData ? O.rdwr : O.path) | O.nofollow)),
-		isRecovery: false,
-		keep,
-	};
-}
 
 let made = 0;
 

@@ -8,6 +8,7 @@ import { cannotMount, scratch } from "../../../test/support/scratch.ts";
 import { LayerOpener, TRUSTED_XATTRS } from "../../layer/layer.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openPath } from "../../linux/open.ts";
+import type { Descriptors } from "../journal/steps.ts";
 import { IndexDirectory } from "./index-directory.ts";
 import { LinkCounts } from "./link-counts.ts";
 import { LongRedirects } from "./long-redirects.ts";
@@ -70,5 +71,24 @@ export function makeUpper(context: TestContext): TestUpper {
 			return handle;
 		},
 		open,
+	};
+}
+
+/** Opens by handle, as a recovery does, for steps that are run by themselves. */
+export function descriptorsOf(state: UpperState, opened: number[]): Descriptors {
+	const keep = (fd: number) => {
+		opened.push(fd);
+		return fd;
+	};
+	return {
+		directory(of) {
+			if (of === "work") return state.work.temporaries;
+			if (of === "index") return state.index.fd;
+			if (of === "orphans") return state.work.orphans;
+			return keep(state.layer.handles.open(of, O.path | O.directory));
+		},
+		inode: (inode, forData) => keep(state.layer.handles.open(inode, (forData ? O.rdwr : O.path) | O.nofollow)),
+		isRecovery: false,
+		keep,
 	};
 }
