@@ -564,6 +564,20 @@ for (const keepsMarker of [true, false]) {
 	});
 }
 
+test("a directory whose redirect leads to its parent is not found in itself, though nothing in it was looked at before", { skip }, async () => {
+	const stand = new Stand();
+	mkdirSync(join(stand.lowers[0] as string, "above/dir"), { recursive: true });
+	await stand.serve((overlay) => {
+		overlay.setattr(walk(overlay, "/above/dir"), ROOT, { mode: 0o711 });
+	});
+	mark(join(stand.upper, "above/dir"), "redirect", "/above");
+	await stand.serve((overlay) => {
+		const directory = walk(overlay, "/above/dir");
+		assert.throws(() => overlay.lookup(directory, Buffer.from("dir"), ROOT), { code: "loop" });
+		assert.equal(walk(overlay, "/above/dir"), directory);
+	});
+});
+
 /** Entries of the index, planted in a folder of each kind: `lower` lies in a lower alone, `copied` in upper too. Both have a `dir` and a `file`. */
 interface IndexPlanting {
 	readonly stand: Stand;

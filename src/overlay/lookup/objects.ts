@@ -101,7 +101,7 @@ function findChild(engine: Engine, directory: Node, name: Uint8Array): Node | Va
 /** A crafted redirect can lead a directory to one above itself; whoever went up from there would never arrive. */
 function refuseLoop(engine: Engine, directory: Node, node: Node): void {
 	// what nothing in memory is below is above none of the directories, which are all in memory as far as the root
-	if (node.parent === directory || (node.below === 0 && node.home !== ROOT_HOME)) return;
+	if (node.key !== directory.key && (node.parent === directory || (node.below === 0 && node.home !== ROOT_HOME))) return;
 	for (let at: Node | null = directory; at !== null; at = at.parent) {
 		if (at.key === node.key)
 			throw new OverlayError("loop", "A redirect of overlayfs leads to a directory that lies inside of what it leads to");
