@@ -564,7 +564,9 @@ for (const keepsMarker of [true, false]) {
 	});
 }
 
-test("a directory whose redirect leads to its parent is not found in itself, though nothing in it was looked at before", { skip }, async () => {
+test("a directory whose redirect leads to its parent is not found in itself, though nothing in it was looked at before", {
+	skip,
+}, async () => {
 	const stand = new Stand();
 	mkdirSync(join(stand.lowers[0] as string, "above/dir"), { recursive: true });
 	await stand.serve((overlay) => {
