@@ -1,5 +1,5 @@
-// Checks what a review should not have to: how long functions are, that files say what they are for, turns of phrase, and that no
-// listing of a directory is used without a look at its error. Prints each offence as file:line and exits 1 if there is any.
+// Checks what a review should not have to: how long functions are, that files say what they are for, turns of phrase, that no
+// listing of a directory is used without a look at its error, and that nothing is printed but by one file. Prints each offence as file:line and exits 1 if there is any.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -12,11 +12,15 @@ const FUNCTION_LINES_MAX = 70;
 /** They stand for a term that the reader has to find: write the term. */
 const PHRASES = /\b(the ones? that|the one of|those of|those that|of which|what of)\b/gi;
 
+/** The only file that writes to stdout and stderr. */
+const PRINTER = "src/cli/print.ts";
+
 const offences = [];
 for (const file of filesBelow("src", ".ts")) {
 	const lines = readFileSync(file, "utf8").split("\n");
 	checkPhrases(file, lines);
 	checkListings(file, lines);
+	checkPrints(file, lines);
 	checkHeader(file, lines);
 	if (!/\.test\.ts$/.test(file)) checkFunctions(file, lines);
 }
@@ -46,6 +50,16 @@ function checkPhrases(file, lines) {
 		const next = (lines[number + 1] ?? "").trimStart().replace(/^(\*|\/\/|[-+])\s*/, "");
 		for (const match of `${text} ${next}`.matchAll(PHRASES)) {
 			if (match.index < text.length) complain(file, number, `"${match[0]}": write the term that it stands for`);
+		}
+	}
+}
+
+/** Names of files must not reach a terminal raw, so there is one way to it. */
+function checkPrints(file, lines) {
+	if (/\.test(-support)?\.ts$/.test(file) || relative(root, file) === PRINTER) return;
+	for (const [number, line] of lines.entries()) {
+		if (/\bprocess\s*\.\s*(stdout|stderr)\b|\bconsole\s*\.|\b(writeSync|writeFileSync)\((1|2)\b|\bemitWarning\b/.test(line)) {
+			complain(file, number, `only ${PRINTER} prints, since names of files must not reach a terminal raw`);
 		}
 	}
 }

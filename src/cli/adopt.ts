@@ -4,7 +4,9 @@ import type { Command } from "commander";
 import type { LayerReport } from "../overlay/adopt/adopt-lower.ts";
 import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
 import { adoptLowers } from "../overlay/opening/former-uppers.ts";
+import { nameInJson } from "../vfs/names.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 
 interface AdoptArguments extends LayerArguments {
@@ -44,32 +46,35 @@ async function adopt(directory: string | undefined, given: AdoptArguments): Prom
 		const lowers = adoptLowers(opened, onProgress);
 		line.end();
 		if (given.json) {
-			process.stdout.write(`${JSON.stringify({ upper: opened.adopted, layers: lowers })}\n`);
-			return;
+			return printJson({ upper: opened.adopted === null ? null : inJson(opened.adopted), layers: lowers.map(inJson) });
 		}
-		if (opened.adopted !== null) describeUpper(opened.adopted);
-		for (const report of lowers) describeLower(report);
-		if (opened.adopted === null && lowers.length === 0)
-			process.stdout.write("nothing to adopt: no lower was an upper, and upper is as it was left\n");
+		const lines = [...(opened.adopted === null ? [] : describeUpper(opened.adopted)), ...lowers.flatMap(describeLower)];
+		printLines(lines.length > 0 ? lines : ["nothing to adopt: no lower was an upper, and upper is as it was left"]);
 	} finally {
 		await opened.overlay.close();
 	}
 }
 
-function describeUpper(report: UpperReport): void {
+function inJson<T extends Pick<LayerReport, "problems">>(report: T): object {
+	return { ...report, problems: report.problems.map(({ path, reason }) => ({ path: nameInJson(path), reason })) };
+}
+
+function describeUpper(report: UpperReport): string[] {
 	const { layer, directories, identities, tombstones, metacopies } = report;
-	process.stdout.write(
-		`adopted ${layer}: ${directories} directories, ${identities} copied up objects, ${tombstones} removed ones, ${metacopies} metacopy files\n`,
-	);
-	describeProblems(report);
+	return [
+		`adopted ${layer}: ${directories} directories, ${identities} copied up objects, ${tombstones} removed ones, ${metacopies} metacopy files`,
+		...describeProblems(report),
+	];
 }
 
-function describeLower(report: LayerReport): void {
+function describeLower(report: LayerReport): string[] {
 	const { layer, directories, redirects, metacopies } = report;
-	process.stdout.write(`adopted ${layer}: ${directories} directories, ${redirects} redirects, ${metacopies} metacopy files\n`);
-	describeProblems(report);
+	return [
+		`adopted ${layer}: ${directories} directories, ${redirects} redirects, ${metacopies} metacopy files`,
+		...describeProblems(report),
+	];
 }
 
-function describeProblems({ problems }: Pick<LayerReport, "problems">): void {
-	for (const { path, reason } of problems) process.stdout.write(`not adopted: ${path}: ${reason}\n`);
+function describeProblems({ problems }: Pick<LayerReport, "problems">): string[] {
+	return problems.map(({ path, reason }) => `not adopted: ${path}: ${reason}`);
 }

@@ -7,7 +7,9 @@ import { checkUpper } from "../overlay/check/check.ts";
 import type { Finding } from "../overlay/check/findings.ts";
 import type { CheckReport } from "../overlay/check/report.ts";
 import { OverlayError } from "../vfs/errors.ts";
+import { nameInJson } from "../vfs/names.ts";
 import { addLayerOptions, type LayerArguments, layerPaths } from "./layer-options.ts";
+import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -51,8 +53,10 @@ function run(directory: string | undefined, given: CheckArguments): number {
 	const left = report.findings.filter(({ severity, outcome }) => severity === "error" && outcome !== "repaired").length + report.omitted;
 	const repaired = report.findings.filter(({ outcome }) => outcome === "repaired").length;
 	const exitCode = (left > 0 ? EXIT.uncorrected : 0) + (repaired > 0 ? EXIT.corrected : 0);
-	if (given.json) process.stdout.write(`${JSON.stringify({ ...report, repaired, errorsLeft: left, exitCode })}\n`);
-	else show(report, repaired, left);
+	if (given.json) {
+		const findings = report.findings.map((finding) => ({ ...finding, path: nameInJson(finding.path) }));
+		printJson({ ...report, findings, repaired, errorsLeft: left, exitCode });
+	} else show(report, repaired, left);
 	return exitCode;
 }
 
@@ -84,17 +88,17 @@ function reported(directory: string | undefined, given: CheckArguments): CheckRe
 
 function show(report: CheckReport, repaired: number, left: number): void {
 	const { findings, omitted, counts } = report;
-	for (const finding of findings) process.stdout.write(`${line(finding)}\n`);
-	if (omitted > 0) process.stdout.write(`and ${omitted} more\n`);
 	const notes = findings.filter(({ severity, outcome }) => severity === "note" && outcome !== "repaired").length;
 	const lines = [
+		...findings.map(line),
+		...(omitted > 0 ? [`and ${omitted} more`] : []),
 		`upper: ${report.upper} (${report.state}), work: ${report.work}`,
 		`looked at: ${counts.directories} directories, ${counts.files} files and ${counts.whiteouts} whiteouts in upper, ${counts.copiedUp} copied up; ` +
 			`${counts.indexEntries} index entries, ${counts.tombstones} for objects that are gone`,
 		`${left === 0 ? "no errors" : `errors: ${left}`}${repaired > 0 ? `, repaired: ${repaired}` : ""}${notes > 0 ? `, notes: ${notes}` : ""}`,
 	];
 	if (report.isLive) lines.push("the upper is in use at this moment: what was found may be a change that was being made");
-	process.stdout.write(`${lines.join("\n")}\n`);
+	printLines(lines);
 }
 
 function line({ kind, severity, path, message, repair, outcome, failure }: Finding): string {

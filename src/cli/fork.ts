@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import { forkExport } from "../overlay/upkeep/fork.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
+import { printJson, printLines } from "./print.ts";
 import { UserError } from "./user-error.ts";
 
 interface ForkArguments {
@@ -30,8 +31,8 @@ export function addFork(program: Command): void {
 		.action((given: ForkArguments) => {
 			try {
 				const { before, now } = forkExport(given.upper, given.work);
-				if (given.json) process.stdout.write(`${JSON.stringify({ upper: given.upper, before, now })}\n`);
-				else process.stdout.write(`${given.upper} is export ${hex(now)} now, and no longer ${hex(before)}\n`);
+				if (given.json) printJson({ upper: given.upper, before, now });
+				else printLines([`${given.upper} is export ${hex(now)} now, and no longer ${hex(before)}`]);
 			} catch (error) {
 				if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 				throw error;

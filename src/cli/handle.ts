@@ -2,7 +2,9 @@
 
 import type { Command } from "commander";
 import { explainHandle, type HandleExplanation } from "../overlay/upkeep/explain.ts";
+import { nameInJson } from "../vfs/names.ts";
 import { addLayerOptions, type LayerArguments, namesLayers, openLayers } from "./layer-options.ts";
+import { printJson, printLines } from "./print.ts";
 import { UserError } from "./user-error.ts";
 
 interface HandleArguments extends LayerArguments {
@@ -37,7 +39,8 @@ async function handle(hex: string, directory: string | undefined, given: HandleA
 	try {
 		const explanation = await explainHandle(Buffer.from(digits, "hex"), opened);
 		if (explanation === null) throw new UserError("These bytes are no handle of holdfast: their length or shape is wrong.");
-		process.stdout.write(given.json ? `${JSON.stringify(explanation)}\n` : format(explanation));
+		if (given.json) printJson(inJson(explanation));
+		else printLines(format(explanation));
 	} finally {
 		await opened?.overlay.close();
 	}
@@ -50,7 +53,11 @@ const KEY_USES = {
 	unknown: "this export has no such key, or it was dropped",
 } as const;
 
-function format(explanation: HandleExplanation): string {
+function inJson({ object, ...rest }: HandleExplanation): object {
+	return object === undefined ? rest : { ...rest, object: { ...object, paths: object.paths.map(nameInJson) } };
+}
+
+function format(explanation: HandleExplanation): string[] {
 	const rows: [string, string][] = [
 		["format", `${explanation.format}`],
 		["provider", explanation.provider],
@@ -67,9 +74,12 @@ function format(explanation: HandleExplanation): string {
 			["object", `${object.type}, ${object.bytes} bytes, ${object.links} ${object.links === 1 ? "link" : "links"}`],
 			["fileid", object.fileid],
 			["now in", `${object.isUpper ? "upper" : "lower"} ${object.layer}`],
-			["path", object.paths.length > 0 ? object.paths.join("\n           ") : "none: only its handle leads to it"],
+			...(object.paths.length > 0 ? object.paths : ["none: only its handle leads to it"]).map((path, i): [string, string] => [
+				i === 0 ? "path" : "",
+				path,
+			]),
 		);
 	}
 	if (explanation.stale !== undefined) rows.push(["stale", explanation.stale]);
-	return rows.map(([name, value]) => `${name.padEnd(10)} ${value}\n`).join("");
+	return rows.map(([name, value]) => `${name.padEnd(10)} ${value}`);
 }

@@ -6,6 +6,7 @@ import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { changeKeys, KeyError, listKeys, withNewestSigning, withNewKey, withoutKey } from "../overlay/upkeep/keys.ts";
 import { KEY_ID_MAX, type Registry, RegistryError } from "../overlay/work/registry.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { printJson, printLines } from "./print.ts";
 import { UserError } from "./user-error.ts";
 
 interface KeyArguments extends LayerArguments {
@@ -69,10 +70,8 @@ async function withLayers<T>(directory: string | undefined, given: KeyArguments,
 
 async function list(directory: string | undefined, given: KeyArguments): Promise<void> {
 	const registry = await withLayers(directory, given, (opened) => opened.registry);
-	if (given.json) return printJson(registry);
-	for (const { id, use, made } of listKeys(registry)) {
-		process.stdout.write(`${`${id}`.padEnd(4)} ${use.padEnd(9)} ${made === null ? "" : `made ${made}`}\n`);
-	}
+	if (given.json) return printKeys(registry);
+	printLines(listKeys(registry).map(({ id, use, made }) => `${`${id}`.padEnd(4)} ${use.padEnd(9)} ${made === null ? "" : `made ${made}`}`));
 }
 
 async function rotate(directory: string | undefined, given: KeyArguments): Promise<void> {
@@ -84,25 +83,27 @@ async function rotate(directory: string | undefined, given: KeyArguments): Promi
 			return change(before);
 		}),
 	);
-	if (given.json) return printJson(registry);
+	if (given.json) return printKeys(registry);
 	const newest = Math.max(...registry.keys.map(({ id }) => id));
-	process.stdout.write(
+	printLines(
 		given.now
-			? `Key ${newest} signs from the next start on; what key ${former} has signed stays good.\n` +
-					"Every handle has other bytes now. A client takes what it looks up for a new object: unmount all clients before the server starts.\n" +
-					`When they are mounted again: holdfast key drop ${former}\n`
-			: `Key ${newest} verifies from the next start on, and signs nothing: every handle stays as it is. Key ${former} signs.\n`,
+			? [
+					`Key ${newest} signs from the next start on; what key ${former} has signed stays good.`,
+					"Every handle has other bytes now. A client takes what it looks up for a new object: unmount all clients before the server starts.",
+					`When they are mounted again: holdfast key drop ${former}`,
+				]
+			: [`Key ${newest} verifies from the next start on, and signs nothing: every handle stays as it is. Key ${former} signs.`],
 	);
 }
 
 async function drop(id: number, directory: string | undefined, given: KeyArguments): Promise<void> {
 	const registry = await withLayers(directory, given, (opened) => changeKeys(opened, (before) => withoutKey(before, id)));
-	if (given.json) return printJson(registry);
+	if (given.json) return printKeys(registry);
 	const signed =
 		id < registry.signingKey ? "A handle that it has signed is a bad handle from the next start on." : "It had signed nothing.";
-	process.stdout.write(`Key ${id} is dropped. ${signed}\n`);
+	printLines([`Key ${id} is dropped. ${signed}`]);
 }
 
-function printJson(registry: Registry): void {
-	process.stdout.write(`${JSON.stringify({ signingKey: registry.signingKey, keys: listKeys(registry) })}\n`);
+function printKeys(registry: Registry): void {
+	printJson({ signingKey: registry.signingKey, keys: listKeys(registry) });
 }

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { OverlayError } from "../vfs/errors.ts";
+import { complain, complainByHelp, complainOfFault, printHelp } from "./print.ts";
 import { UserError } from "./user-error.ts";
 
 const EXIT_FAILURE = 1;
@@ -47,7 +48,7 @@ async function main(): Promise<void> {
 		.description("An overlay filesystem served over NFS, whose file handles hold.")
 		.version(version())
 		.exitOverride()
-		.configureOutput({ outputError: () => {} })
+		.configureOutput({ writeOut: printHelp, writeErr: complainByHelp, outputError: () => {} })
 		.showSuggestionAfterError();
 	for (const add of await loadCommands(process.argv[2])) add(program);
 	for (const command of program.commands) command.copyInheritedSettings(program);
@@ -63,15 +64,15 @@ function report(error: unknown): number {
 	if (error instanceof CommanderError) {
 		if (error.exitCode === 0) return 0;
 		if (error.code === "commander.help") return EXIT_USAGE;
-		process.stderr.write(`${error.message.replace(/^error: /, "holdfast: ")}\n`);
+		complain(error.message.replace(/^error: /, "").replace("\n(Did you mean", " (Did you mean"));
 		return EXIT_USAGE;
 	}
 	if (error instanceof UserError) {
-		process.stderr.write(`holdfast: ${error.message}\n`);
+		complain(error.message);
 		return error.exitCode;
 	}
-	if (error instanceof OverlayError) process.stderr.write(`holdfast: ${error.message}.\n`);
-	else process.stderr.write(`holdfast: This should not have happened: ${error instanceof Error ? error.stack : String(error)}\n`);
+	if (error instanceof OverlayError) complain(`${error.message}.`);
+	else complainOfFault("This should not have happened", error);
 	return EXIT_FAILURE;
 }
 

@@ -4,6 +4,8 @@ import { type Command, Option } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import { rebase, type SameBy } from "../overlay/upkeep/rebase.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
+import { nameInJson } from "../vfs/names.ts";
+import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -59,23 +61,33 @@ function run(given: RebaseArguments): void {
 		line.end();
 		const { isCompared, same, changes } = report;
 		if (given.json) {
-			process.stdout.write(`${JSON.stringify({ upper: given.upper, isCompared, same, changes })}\n`);
+			printJson({
+				upper: given.upper,
+				isCompared,
+				same,
+				changes: changes.map((change) => ({
+					...change,
+					path: nameInJson(change.path),
+					hiddenBy: change.hiddenBy === null ? null : nameInJson(change.hiddenBy),
+				})),
+			});
 			return;
 		}
 		if (!isCompared) {
-			process.stdout.write(
-				"rebased; what was there is gone, so nothing was compared: what has the same path, type, size and mtime counts as the same\n",
-			);
+			printLines([
+				"rebased; what was there is gone, so nothing was compared: what has the same path, type, size and mtime counts as the same",
+			]);
 			return;
 		}
 		const counts = (["changed", "removed", "added"] as const).map(
 			(what) => `${changes.filter((change) => change.what === what).length} ${what}`,
 		);
-		process.stdout.write(`${same} the same, ${counts.join(", ")}\n`);
+		const lines = [`${same} the same, ${counts.join(", ")}`];
 		for (const { path, what, hiddenBy, lower } of changes.slice(0, SHOWN)) {
-			process.stdout.write(`${what} ${given.lower[lower]}${path}${hiddenBy === null ? "" : ` (hidden by ${hiddenBy} in the upper)`}\n`);
+			lines.push(`${what} ${given.lower[lower]}${path}${hiddenBy === null ? "" : ` (hidden by ${hiddenBy} in the upper)`}`);
 		}
-		if (changes.length > SHOWN) process.stdout.write(`and ${changes.length - SHOWN} more: --json lists them all\n`);
+		if (changes.length > SHOWN) lines.push(`and ${changes.length - SHOWN} more: --json lists them all`);
+		printLines(lines);
 	} catch (error) {
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 		throw error;

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import { rebind } from "../overlay/upkeep/rebind.ts";
 import { addLayerOptions, type LayerArguments, layerPaths, openLayers } from "./layer-options.ts";
+import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -44,8 +45,8 @@ async function run(directory: string | undefined, given: RebindArguments): Promi
 			line.show(() => `noting handles: ${names} names`),
 		);
 		line.end();
-		if (given.json) process.stdout.write(`${JSON.stringify({ upper: opened.upper, ...report })}\n`);
-		else process.stdout.write(`portable now: ${report.lowerNames} names in the lowers, ${report.upperObjects} objects of the upper\n`);
+		if (given.json) printJson({ upper: opened.upper, ...report });
+		else printLines([`portable now: ${report.lowerNames} names in the lowers, ${report.upperObjects} objects of the upper`]);
 	} catch (error) {
 		if (error instanceof LayerError) throw new UserError(error.message);
 		throw error;

@@ -3,6 +3,7 @@
 import type { Command } from "commander";
 import { release } from "../overlay/upkeep/release.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { showOn } from "./settle.ts";
 import { UserError } from "./user-error.ts";
@@ -39,16 +40,12 @@ async function run(directory: string | undefined, given: ReleaseArguments): Prom
 	}
 	const line = new ProgressLine();
 	const report = await release(opened.overlay, opened.work, given.dryRun ?? false, showOn(line)).finally(() => line.end());
-	if (given.json) {
-		process.stdout.write(`${JSON.stringify({ upper: opened.upper, work: opened.work, ...report })}\n`);
-		return;
-	}
-	const lines = [
+	if (given.json) return printJson({ upper: opened.upper, work: opened.work, ...report });
+	printLines([
 		`${given.dryRun ? "would copy up" : "copied up"}: ${report.copied} files of several names, ${report.copiedBytes} bytes`,
 		`${given.dryRun ? "would complete" : "completed"}: ${report.settled} large files that had data in a lower, ${report.settledBytes} bytes`,
 		`${given.dryRun ? "would look for the names of" : "named"}: ${report.named} files that only the index ${given.dryRun ? "holds" : "held"}`,
 		`without a name: ${report.nameless}`,
 		given.dryRun ? "nothing was changed" : `released: ${opened.upper}, with the work folder ${opened.work}`,
-	];
-	process.stdout.write(`${lines.join("\n")}\n`);
+	]);
 }

@@ -16,6 +16,7 @@ import { type OpenServer, openExports, ServeError } from "../server/serve-export
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import { adoptionOn } from "./adopt.ts";
 import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, namesLayers, stateFolder } from "./layer-options.ts";
+import { complain, complainOfFault, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -129,7 +130,7 @@ function cacheBounds({ objectsMax, descriptorsMax, listingBytesMax }: ServeArgum
 async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
 	const line = new ProgressLine();
-	subscribe("holdfast:rpc:failure", (failure) => warn(describeFailure(failure)));
+	subscribe("holdfast:rpc:failure", (failure) => reportFailure(failure));
 	try {
 		const served = await openExports({
 			exports: exportsGiven(directory, given).map(({ name, paths }) => ({
@@ -145,12 +146,12 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 				line.end();
 				reportOpened(opened);
 			},
-			warn,
+			warn: complain,
 		});
 		let warming: WarmUp | null = null;
 		endOnSignals(served, () => warming?.stop());
 		await served.listen();
-		process.stdout.write(`ready ${served.server.addressNames.join(" ")}\n${describe(served)}`);
+		printLines([`ready ${served.server.addressNames.join(" ")}`, ...describe(served)]);
 		if (given.warmUp) warming = warmUp(served);
 	} catch (error) {
 		if (!isSentence(error)) throw error;
@@ -190,18 +191,14 @@ function squashGiven(given: ServeArguments): Partial<SquashOptions> {
 }
 
 function reportOpened(opened: OpenedOverlay): void {
-	for (const path of opened.foreignLowers) warn(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
+	for (const path of opened.foreignLowers) complain(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
 	if (opened.adopted !== null) reportAdoption(opened.adopted);
 }
 
-function warn(sentence: string): void {
-	process.stderr.write(`holdfast: ${sentence}\n`);
-}
-
 function reportMove({ objects, linked, lost }: MoveReport): void {
-	warn(`The upper was copied since it was served last: looked at ${objects} files, made ${linked} links again.`);
+	complain(`The upper was copied since it was served last: looked at ${objects} files, made ${linked} links again.`);
 	for (const path of lost.slice(0, PROBLEMS_SHOWN))
-		warn(`Its id did not come along: ${path}; copy upper and work in one go, with hard links.`);
+		complain(`Its id did not come along: ${path}; copy upper and work in one go, with hard links.`);
 }
 
 const changesTold = new Set<string>();
@@ -210,7 +207,7 @@ const CHANGES_TOLD_MAX = 100;
 function onChanged(path: string): void {
 	if (changesTold.has(path) || changesTold.size >= CHANGES_TOLD_MAX) return;
 	changesTold.add(path);
-	warn(`${path} is not what it was when its handle was given out: the lower was changed, and the handle is stale.`);
+	complain(`${path} is not what it was when its handle was given out: the lower was changed, and the handle is stale.`);
 }
 
 const PROBLEMS_SHOWN = 20;
@@ -219,16 +216,15 @@ const PROBLEMS_SHOWN = 20;
 function reportAdoption(report: UpperReport): void {
 	const { layer, directories, identities, tombstones, problems } = report;
 	if (identities + tombstones > 0) {
-		warn(`Adopted ${layer}: ${directories} directories, ${identities} copied up objects, ${tombstones} removed ones.`);
+		complain(`Adopted ${layer}: ${directories} directories, ${identities} copied up objects, ${tombstones} removed ones.`);
 	}
-	for (const { path, reason } of problems.slice(0, PROBLEMS_SHOWN)) warn(`Not adopted: ${path}: ${reason}.`);
-	if (problems.length > PROBLEMS_SHOWN) warn(`${problems.length - PROBLEMS_SHOWN} more were not adopted: holdfast check lists them.`);
+	for (const { path, reason } of problems.slice(0, PROBLEMS_SHOWN)) complain(`Not adopted: ${path}: ${reason}.`);
+	if (problems.length > PROBLEMS_SHOWN) complain(`${problems.length - PROBLEMS_SHOWN} more were not adopted: holdfast check lists them.`);
 }
 
-function describeFailure(failure: unknown): string {
+function reportFailure(failure: unknown): void {
 	const { error } = failure as { error?: unknown };
-	const cause = error ?? failure;
-	return `A request failed where it must not: ${cause instanceof Error ? cause.stack : String(cause)}`;
+	complainOfFault("A request failed where it must not", error ?? failure);
 }
 
 /** The first signal drains, the second ends at once. */
@@ -242,7 +238,7 @@ function endOnSignals(served: OpenServer, beforeEnd: () => void): void {
 			await served.close();
 			process.exit(0);
 		} catch (error) {
-			warn(`The server did not end cleanly: ${(error as Error).message}.`);
+			complain(`The server did not end cleanly: ${(error as Error).message}.`);
 			process.exit(1);
 		}
 	};
@@ -251,7 +247,7 @@ function endOnSignals(served: OpenServer, beforeEnd: () => void): void {
 }
 
 /** How to mount each export, and what its user should know of it. */
-function describe({ exports, server }: OpenServer): string {
+function describe({ exports, server }: OpenServer): string[] {
 	const lines: string[] = [];
 	for (const { name, opened } of exports) {
 		if (exports.length > 1) lines.push("", `Export ${name}`);
@@ -260,7 +256,7 @@ function describe({ exports, server }: OpenServer): string {
 		if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 		lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
 	}
-	return `${lines.join("\n")}\n`;
+	return lines;
 }
 
 function mountCommands(addresses: readonly ListenAddress[], name: string): string[] {

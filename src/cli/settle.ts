@@ -2,7 +2,9 @@
 
 import type { Command } from "commander";
 import { type SettleProgress, settleData } from "../overlay/upkeep/settle-data.ts";
+import { nameInJson } from "../vfs/names.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { complain, printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -41,9 +43,10 @@ async function run(directory: string | undefined, given: SettleArguments): Promi
 	const report = await settleData(opened.overlay, given.dryRun ?? false, showOn(line));
 	line.end();
 	await opened.overlay.close();
-	if (given.json) process.stdout.write(`${JSON.stringify({ upper: opened.upper, ...report })}\n`);
-	else process.stdout.write(`${given.dryRun ? "would copy up" : "copied up"}: ${report.files} files, ${report.bytes} bytes\n`);
-	for (const { path, message } of report.failures) process.stderr.write(`holdfast: ${path}: ${message}.\n`);
+	const failures = report.failures.map((failure) => ({ ...failure, path: nameInJson(failure.path) }));
+	if (given.json) printJson({ upper: opened.upper, ...report, failures });
+	else printLines([`${given.dryRun ? "would copy up" : "copied up"}: ${report.files} files, ${report.bytes} bytes`]);
+	for (const { path, message } of report.failures) complain(`${path}: ${message}.`);
 	if (report.failures.length > 0) process.exitCode = 1;
 }
 

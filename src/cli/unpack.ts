@@ -4,7 +4,8 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import { UnpackError } from "../unpack/unpack-error.ts";
 import { type UnpackedLayer, unpackLayers } from "../unpack/unpack-layers.ts";
-import { showName } from "../vfs/names.ts";
+import { quoteForShell } from "../vfs/names.ts";
+import { complain, printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -98,19 +99,9 @@ function print(layers: readonly UnpackedLayer[], upper: string, isFakeRoot: bool
 		upper,
 	];
 	if (asJson) {
-		process.stdout.write(`${JSON.stringify({ lowers, upper, serve, layers })}\n`);
+		printJson({ lowers, upper, serve, layers });
 		return;
 	}
-	for (const { archive, notes } of layers) for (const note of notes) process.stderr.write(`holdfast: note: ${archive}: ${note}\n`);
-	process.stdout.write(`${lowers.map(showPath).join("\n")}\n${serve.map(quoteForShell).join(" ")}\n`);
-}
-
-function quoteForShell(word: string): string {
-	if (/^[\w@%+=:,./-]+$/.test(word)) return word;
-	const shown = showPath(word);
-	return shown === word ? `'${word.replaceAll("'", "'\\''")}'` : `$'${shown.replaceAll("'", "\\x27")}'`;
-}
-
-function showPath(path: string): string {
-	return showName(Buffer.from(path));
+	for (const { archive, notes } of layers) for (const note of notes) complain(`note: ${archive}: ${note}`);
+	printLines([...lowers, serve.map(quoteForShell).join(" ")]);
 }

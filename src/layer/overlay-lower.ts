@@ -8,6 +8,7 @@ import { type Mount, mountOf, optionValue } from "../linux/mount-table.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
+import { showName } from "../vfs/names.ts";
 import { LayerError } from "./layer-error.ts";
 
 /**
@@ -167,7 +168,7 @@ function findUnindexed(mount: Mount, upper: number, lower: number, index: number
 			if (child < 0) throw refusal(`whose upper cannot be read (${errnoName(child)}).`);
 			let counterpart = -1;
 			try {
-				const at = `${path}/${name.toString()}`;
+				const at = `${path}/${showName(name)}`;
 				const origin = getXattr(child, `${prefix}origin`);
 				const opaque = getXattr(child, `${prefix}opaque`);
 				if (typeof opaque !== "number" && opaque[0] === OPAQUE_YES) {

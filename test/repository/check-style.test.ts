@@ -60,6 +60,17 @@ const cases: [name: string, files: Record<string, string>, complaint: RegExp | n
 		{ "src/a.ts": `${HEADER}function a(fd) {\n\tfor (const name of namesOf(fd) as Buffer[]) b(name);\n}\n` },
 		/^src\/a\.ts:4: namesOf returns an error number/m,
 	],
+	[
+		"a print beside the printer",
+		{ "src/cli/a.ts": `${HEADER}process.stderr.write(name);\n` },
+		/^src\/cli\/a\.ts:3: only src\/cli\/print\.ts prints/m,
+	],
+	["a print to the console", { "src/a.ts": `${HEADER}console.log(name);\n` }, /^src\/a\.ts:3: only src\/cli\/print\.ts prints/m],
+	[
+		"the printer, and a test that prints",
+		{ "src/cli/print.ts": `${HEADER}process.stdout.write(a);\n`, "src/a.test.ts": `${HEADER}console.log(a);\n` },
+		null,
+	],
 ];
 
 for (const [name, files, complaint] of cases) {

@@ -6,6 +6,7 @@ import { visitEntries } from "../../linux/directory.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
+import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { isMetacopy } from "../data/data-files.ts";
@@ -42,7 +43,7 @@ export function adoptLower(engine: Engine, layer: Layer, progress: (directories:
 		progress(++report.directories);
 		engine.descriptors.trim();
 		for (const { name, type } of entriesOf(engine, at.reals[0])) {
-			const path = `${at.path}/${name.toString()}`;
+			const path = `${at.path}/${showName(name)}`;
 			try {
 				if (type === FileType.reg || type === 0) noteData(engine, layer, at.reals, name, report);
 				if (type !== FileType.dir && type !== 0) continue;

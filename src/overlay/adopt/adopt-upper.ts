@@ -10,6 +10,7 @@ import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
+import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
 import { isMetacopy } from "../data/data-files.ts";
@@ -232,7 +233,7 @@ class UpperAdopter {
 			this.#progress(++this.report.directories);
 			this.#engine.descriptors.trim();
 			for (const { name } of entriesOf(this.#engine, at.reals[0])) {
-				const path = `${at.path}/${name.toString()}`;
+				const path = `${at.path}/${showName(name)}`;
 				const below = this.#visit(at.reals, name, path);
 				if (below !== null) walk.push({ reals: below, path });
 			}

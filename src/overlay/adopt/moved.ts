@@ -8,6 +8,7 @@ import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
 import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
@@ -68,7 +69,7 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 			const child = must(openAt(fd, name, O.path | O.nofollow), "Cannot open an object of upper");
 			try {
 				must(fstat(child, stat), "Cannot read an object of upper");
-				const path = `${above.path}/${name.toString()}`;
+				const path = `${above.path}/${showName(name)}`;
 				if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) return null;
 				if (stat.type === FileType.dir) {
 					const id = ids.of(child);

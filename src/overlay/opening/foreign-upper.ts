@@ -8,6 +8,7 @@ import { namesOf } from "../../linux/directory.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
+import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "../format/whiteout.ts";
@@ -102,7 +103,7 @@ interface Walk {
 function visitTree(walk: Walk, directory: number, path: string): void {
 	const stat = new Stat();
 	for (const name of must(namesOf(directory), `Cannot read ${path}`)) {
-		const childPath = join(path, name.toString());
+		const childPath = join(path, showName(name));
 		const fd = openAt(directory, name, O.path | O.nofollow);
 		if (fd === -ERRNO.EACCES) continue;
 		if (fd < 0) throw new LayerError(`Cannot open ${childPath}: ${errnoName(fd)}.`);

@@ -9,6 +9,7 @@ import { PortableLower } from "../../layer/portable-lower.ts";
 import { RebaseRows } from "../../layer/rebase-rows.ts";
 import { Rebound } from "../../layer/rebound.ts";
 import { ReboundRows } from "../../layer/rebound-rows.ts";
+import { showName } from "../../vfs/names.ts";
 import type { Registry } from "../work/registry.ts";
 import type { Attempt } from "./attempt.ts";
 import { linkNamesFolder, reboundFolder, rowsFolder } from "./export-folder.ts";
@@ -40,7 +41,7 @@ export function openPortableLowers(
 	noteAllLinkNames(options, paths, lowers, isOld);
 	for (const lower of lowers) {
 		if (!(lower.handles instanceof PortableLower)) continue;
-		lower.handles.onChanged = (name) => options.onChanged?.(join(lower.path, name.toString()));
+		lower.handles.onChanged = (name) => options.onChanged?.(join(lower.path, showName(name)));
 		const rows = rowsFolder(paths.folder, registry, lower);
 		if (rows !== null && existsSync(rows)) lower.handles.rows = keep(new RebaseRows(rows));
 		const links = linkNamesOf(paths, lower);

@@ -2,6 +2,7 @@
 
 import { PROVIDER_KERNEL, PROVIDER_PORTABLE, parseHandle, ROOT_HOME } from "../../handle/wire-handle.ts";
 import { OverlayError } from "../../vfs/errors.ts";
+import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { rootNode } from "../engine/engine.ts";
 import { DirectoryCursor } from "../listing/listing.ts";
@@ -30,7 +31,7 @@ export interface HandleExplanation {
 		readonly fileid: string;
 		readonly links: number;
 		readonly bytes: number;
-		/** Paths in the overlay; none for an object that only the index holds. */
+		/** Paths in the overlay, as `showName` makes them; none for an object that only the index holds. */
 		readonly paths: readonly string[];
 		readonly layer: string;
 		readonly isUpper: boolean;
@@ -103,7 +104,7 @@ export async function explainHandle(bytes: Buffer, opened: OpenedOverlay | null)
 
 function directoryPath(node: Node): string {
 	const names: string[] = [];
-	for (let at = node; at.parent !== null && at.name !== null; at = at.parent) names.unshift(at.name.toString());
+	for (let at = node; at.parent !== null && at.name !== null; at = at.parent) names.unshift(showName(at.name));
 	return `/${names.join("/")}`;
 }
 
@@ -125,7 +126,7 @@ async function pathsOf(opened: OpenedOverlay, node: Node): Promise<string[]> {
 			while (cursor.next()) {
 				const child = cursor.object();
 				if (child === null) continue;
-				const childPath = `${path}/${Buffer.from(cursor.name).toString()}`;
+				const childPath = `${path}/${showName(cursor.name)}`;
 				if (child.key === node.key) found.push(childPath);
 				if (child.type === FileType.dir) below.push({ handle: child.handle, path: childPath });
 			}

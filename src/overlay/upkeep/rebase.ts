@@ -278,7 +278,7 @@ class Comparison {
 		return this.#changes.map(({ lower, path, hash, what, isDirectory }) => {
 			const uuid = this.#homeUuids[lower] ?? "";
 			const hiddenBy = hiders.copies.get(`${uuid}:${hash}`) ?? hiderOf(hiders, path, isDirectory);
-			return { lower, path: `/${path.toString()}`, what, hiddenBy };
+			return { lower, path: `/${showName(path)}`, what, hiddenBy };
 		});
 	}
 
@@ -295,7 +295,7 @@ class Comparison {
 			try {
 				fstat(child, stat);
 				const place = below === null ? null : pathBelow(below, name);
-				const shown = `/${path.toString()}`;
+				const shown = `/${showName(path)}`;
 				if (stat.type === FileType.dir) return { below: noteDirectory(hiders, upper, child, shown, below, place) };
 				if (place !== null) hiders.objects.set(place.toString("latin1"), shown);
 				const origin = getXattr(child, xattr.origin);
@@ -380,12 +380,12 @@ const BUFFER_BYTES = 1024 * 1024;
 function isSameContent(oldFd: number, newFd: number, name: Buffer): boolean {
 	const [a, b] = [openAt(oldFd, name, O.rdonly | O.nofollow | O.noatime), openAt(newFd, name, O.rdonly | O.nofollow | O.noatime)];
 	try {
-		if (a < 0 || b < 0) throw new LayerError(`Cannot read ${name.toString()} to compare it: ${errnoName(a < 0 ? a : b)}.`);
+		if (a < 0 || b < 0) throw new LayerError(`Cannot read ${showName(name)} to compare it: ${errnoName(a < 0 ? a : b)}.`);
 		const [bufferA, bufferB] = [allocate(BUFFER_BYTES), allocate(BUFFER_BYTES)];
 		for (let at = 0; ; ) {
 			const [countA, countB] = [readInto(a, bufferA.address, BUFFER_BYTES, at), readInto(b, bufferB.address, BUFFER_BYTES, at)];
 			if (countA < 0 || countB < 0)
-				throw new LayerError(`Cannot read ${name.toString()} to compare it: ${errnoName(Math.min(countA, countB))}.`);
+				throw new LayerError(`Cannot read ${showName(name)} to compare it: ${errnoName(Math.min(countA, countB))}.`);
 			if (countA !== countB || !bufferA.bytes.subarray(0, countA).equals(bufferB.bytes.subarray(0, countB))) return false;
 			if (countA === 0) return true;
 			at += countA;
