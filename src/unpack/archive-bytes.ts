@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import * as zlib from "node:zlib";
 import { type ByteSource, sourceOf } from "./byte-source.ts";
 import { UnpackError } from "./unpack-error.ts";
+import { throughFrames } from "./zstd-frames.ts";
 
 /** An archive that can be opened, before anything is written. */
 export interface Archive {
@@ -32,7 +33,8 @@ const MAGIC_BYTES = 6;
 interface Compression {
 	readonly name: string;
 	readonly magic: readonly number[];
-	readonly open?: (() => NodeJS.ReadWriteStream) | undefined;
+	/** Undefined where this Node.js cannot. */
+	readonly decompress?: ((bytes: AsyncIterable<Buffer>) => AsyncIterable<Buffer>) | undefined;
 	readonly command: string;
 }
 
@@ -40,11 +42,18 @@ interface Compression {
 const { createZstdDecompress } = zlib as { createZstdDecompress?: (options: object) => NodeJS.ReadWriteStream };
 
 const COMPRESSIONS: readonly Compression[] = [
-	{ name: "gzip", magic: [0x1f, 0x8b], open: () => zlib.createGunzip({ chunkSize: CHUNK_BYTES }), command: "gzip" },
+	{
+		name: "gzip",
+		magic: [0x1f, 0x8b],
+		decompress: (bytes) => through(bytes, zlib.createGunzip({ chunkSize: CHUNK_BYTES })),
+		command: "gzip",
+	},
 	{
 		name: "zstd",
 		magic: [0x28, 0xb5, 0x2f, 0xfd],
-		open: createZstdDecompress && (() => createZstdDecompress({ chunkSize: CHUNK_BYTES })),
+		decompress:
+			createZstdDecompress &&
+			((bytes) => throughFrames(bytes, (frame) => through(frame, createZstdDecompress({ chunkSize: CHUNK_BYTES })))),
 		command: "zstd",
 	},
 	{ name: "bzip2", magic: [0x42, 0x5a, 0x68], command: "bzip2" },
@@ -106,15 +115,18 @@ export async function decompress(bytes: AsyncIterable<Buffer>): Promise<ArchiveB
 	const chunks = withHead(head, iterator);
 	const compression = COMPRESSIONS.find(({ magic }) => magic.every((byte, i) => head[i] === byte));
 	if (compression === undefined) return { source: sourceOf(chunks), isChecked: false };
-	const { name, open, command } = compression;
-	if (open === undefined) {
+	const { name, decompress: decompressed, command } = compression;
+	if (decompressed === undefined) {
 		const why =
 			name === "zstd" ? `it is compressed with zstd, which Node.js ${process.versions.node} cannot read (22.15 and later can)` : "";
 		throw new UnpackError(`${why || `it is compressed with ${name}, which holdfast cannot read`}; decompress it first: ${command} -d`);
 	}
-	// an error of the source comes out of the decompressed stream
-	const decompressed = pipeline(Readable.from(chunks), open(), () => {}) as unknown as AsyncIterable<Buffer>;
-	return { source: sourceOf(withReasons(decompressed)), isChecked: true };
+	return { source: sourceOf(withReasons(decompressed(chunks))), isChecked: true };
+}
+
+/** An error of the source comes out of the stream. */
+function through(bytes: AsyncIterable<Buffer>, stream: NodeJS.ReadWriteStream): AsyncIterable<Buffer> {
+	return pipeline(Readable.from(bytes), stream, () => {}) as unknown as AsyncIterable<Buffer>;
 }
 
 /** With an UnpackError for whatever fails. */
