@@ -21,15 +21,17 @@ function setString(context: number, key: string, value: string): number {
 /**
  * Whether a directory is the upper of a kernel overlay that is mounted at this moment, in whatever mount namespace. Asked by beginning
  * to make another one with `index=on` (which then says EBUSY) and with a work folder on another mount than upper: the kernel refuses that
- * (EINVAL) behind the question, before it has written anything. False too where there is no overlayfs to be mounted.
+ * (EINVAL) behind the question, before it has written anything or looked at the lower. Null where it cannot be
+ * asked: there is no overlayfs, or this process may not mount.
  */
-export function isMountedUpper(upper: string, lower: string): boolean {
+export function isMountedUpper(upper: string): boolean | null {
 	const context = result(fsopenCall(SYS_FSOPEN, putPath(PLACE.path, "overlay"), FSOPEN_CLOEXEC));
-	if (context < 0) return false;
+	if (context < 0) return null;
 	// descriptors, because a path in a mount option must not hold some characters
-	const [upperFd, lowerFd] = [openPath(upper, O.rdonly | O.directory), openPath(lower, O.path | O.directory)];
+	const [upperFd, lowerFd] = [openPath(upper, O.rdonly | O.directory), openPath("/", O.path | O.directory)];
 	const elsewhere = upperFd < 0 ? -1 : openPrivateTree(upperFd, false);
 	try {
+		if (elsewhere < 0) return null;
 		const options = [
 			["lowerdir", descriptorPath(lowerFd)],
 			["upperdir", descriptorPath(upperFd)],

@@ -7,10 +7,10 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
-import { isMountedUpper } from "../../linux/overlay-mount.ts";
 import { workOf } from "../opening/export-paths.ts";
 import { MARKER } from "../opening/ownership.ts";
 import { openSharedTree } from "../opening/shared-tree.ts";
+import { otherWriter, refuseOthersWork, refuseOtherWriter } from "../opening/users-of-upper.ts";
 import { RecordMap } from "../work/record-map.ts";
 import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
 import { refuseOddWork } from "../work/work-shape.ts";
@@ -91,6 +91,7 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 	] as const) {
 		close(openDirectory(path, role));
 	}
+	if (options.isRepair) refuseOthersWork(upperPath, workPath);
 	refuseOddWork(workPath);
 	const tree = keep(openSharedTree(upperPath, workPath, { isReadOnly: !options.isRepair, isPrivateOnly: true }));
 	const upper = keep(opener.openUpper(upperPath, tree.open(upperPath)));
@@ -103,10 +104,9 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 	};
 	const ownPath = join(workPath, "holdfast");
 	const isServed = !lock(upper, options.isRepair, ownPath, keepFd);
-	const isMounted = isMountedUpper(upper.path, lowers[0].path);
-	if (isMounted && options.isRepair) {
-		throw new LayerError(`Cannot repair the upper ${upper.path}: the kernel's overlayfs has it mounted. Unmount it first.`);
-	}
+	const used = { path: upper.path, fd: upper.root };
+	if (options.isRepair) refuseOtherWriter(used, "repair");
+	const isMounted = !options.isRepair && otherWriter(used) !== null;
 	const own = folder("holdfast");
 	const incompat = incompatible(folder("work/incompat"));
 	const { registry, failure } = registryOf(own, ownPath);

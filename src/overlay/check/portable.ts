@@ -20,6 +20,7 @@ import { decodeRecord } from "../format/identity.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import { indexPath, workOf } from "../opening/export-paths.ts";
 import { treeName } from "../opening/layer-names.ts";
+import { otherWriter, refuseOthersWork, refuseOtherWriter } from "../opening/users-of-upper.ts";
 import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
 import type { CheckCounts } from "./context.ts";
 import type { Finding, FindingKind } from "./findings.ts";
@@ -39,6 +40,7 @@ export function checkPortable(options: CheckOptions): CheckReport | null {
 	}
 	if (registry?.handles !== "portable") return null;
 	if (registry.userXattrs !== undefined && options.xattr !== USER_XATTRS) return checkPortable({ ...options, xattr: USER_XATTRS });
+	if (options.isRepair) refuseOthersWork(options.upper, work);
 	const opener = new LayerOpener(options.xattr, "portable");
 	const opened: { close(): void }[] = [];
 	const keep = <T extends { close(): void }>(resource: T): T => {
@@ -49,8 +51,11 @@ export function checkPortable(options: CheckOptions): CheckReport | null {
 		const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 		const upper = keep(opener.openUpper(options.upper, openDirectory(options.upper, "upper")));
 		const status = tryLock(upper.root);
-		const isLive = status === -ERRNO.EWOULDBLOCK;
-		if (isLive && options.isRepair) throw new LayerError(`Cannot repair ${options.upper}: it is being served. Stop the server first.`);
+		const isServed = status === -ERRNO.EWOULDBLOCK;
+		if (isServed && options.isRepair) throw new LayerError(`Cannot repair ${options.upper}: it is being served. Stop the server first.`);
+		const used = { path: options.upper, fd: upper.root };
+		if (options.isRepair) refuseOtherWriter(used, "repair");
+		const isLive = isServed || (!options.isRepair && otherWriter(used) !== null);
 		const check = new PortableCheck(options, registry, upper, lowers, folder);
 		try {
 			check.run(indexPath(work, true), registry);

@@ -7,23 +7,26 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openPath } from "../../linux/open.ts";
-import { isMountedUpper } from "../../linux/overlay-mount.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { copyMetadata } from "../copy-up/copy-up.ts";
 import { flushFolder, type Registry, registryPath, writeDurably } from "../work/registry.ts";
-import { mayUseTrusted } from "./choose-handles.ts";
 import { type ExportPaths, indexPath, makeFolder } from "./export-paths.ts";
 import { refuseForeignUpper } from "./foreign-upper.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
+import { refuseOthersWork, refuseOtherWriter } from "./users-of-upper.ts";
 
-/** One server for an upper; the lock ends with the process. Its pid is kept beside the registry. */
+/**
+ * One writer for an upper; the lock ends with the process. Its pid is kept beside the registry. LayerError: somebody else serves the
+ * upper, has it mounted, or owns its work folder.
+ */
 export function lockUpper(upper: Layer, folder: string): void {
 	lockDirectory(upper.root, upper.path, folder);
 }
 
-/** As lockUpper; the lock ends with the descriptor. */
+/** As lockUpper; the lock ends with the descriptor. `folder`: `work/holdfast`. */
 export function lockDirectory(fd: number, path: string, folder: string): void {
+	refuseOthersWork(path, dirname(folder));
 	const pidPath = join(folder, "pid");
 	const status = tryLock(fd);
 	if (status === -ERRNO.EWOULDBLOCK) {
@@ -33,6 +36,7 @@ export function lockDirectory(fd: number, path: string, folder: string): void {
 		);
 	}
 	if (status < 0) throw new LayerError(`Cannot lock the upper ${path}: ${errnoName(status)}.`);
+	refuseOtherWriter({ path, fd }, "serve");
 }
 
 export function writePid(folder: string): void {
@@ -108,7 +112,6 @@ export function claimUpper(
 					"may have changed it since. Serve it (or run holdfast adopt) first: that looks through it and takes it back.",
 			);
 		}
-		if (mayUseTrusted()) refuseMounted(upper, lowers);
 		if (underWay !== "none") return underWay;
 		refuseForeignUpper(upper, lowers, work, "ours");
 		return "again";
@@ -129,7 +132,6 @@ export function claimUpper(
 				"or, if it is lost, run holdfast adopt; handles that were given out then are stale.",
 		);
 	}
-	if (mayUseTrusted()) refuseMounted(upper, lowers);
 	refuseForeignUpper(upper, lowers, work, isAsked ? "adopted" : hasMarker ? "startedOver" : "new");
 	return "first";
 }
@@ -141,15 +143,6 @@ function refuseIncompatible(work: string, entries: readonly string[]): void {
 		`Cannot use the work folder ${work}: work/incompat says that another program keeps it in a state of its own (${others.join(", ")}; ` +
 			'"volatile" means that a crash may have lost data). Look at the upper; if you take it as it is, remove that entry and run holdfast ' +
 			"adopt, else start with a fresh upper and work.",
-	);
-}
-
-/** A kernel mount that is running does not notice the marker. */
-function refuseMounted(upper: Layer, lowers: readonly Layer[]): void {
-	if (!isMountedUpper(upper.path, lowers[0].path)) return;
-	throw new LayerError(
-		`Cannot serve the upper ${upper.path}: it is the upper of a kernel overlay that is mounted now (perhaps in another mount namespace). ` +
-			"Unmount that first; both would write to it.",
 	);
 }
 
