@@ -1,7 +1,7 @@
 // The second phase of opening an export: its registry, whether the layers are as before, and the claim on upper.
 
 import { LayerError } from "../../layer/layer-error.ts";
-import { createRegistry, type Registry, readRegistry } from "../work/registry.ts";
+import { createRegistry, type Registry, readRegistry, renewRegistry } from "../work/registry.ts";
 import type { Attempt } from "./attempt.ts";
 import { refuseRebinding, undoRebinding } from "./export-folder.ts";
 import { refuseFormerUppers } from "./former-uppers.ts";
@@ -46,7 +46,17 @@ function openRegistry({ options, handles }: Attempt, layers: OpenedLayers, exist
 	}
 	const registry = existing ?? { ...newRegistry(layers), handlesWhy: handles.why };
 	if (upper !== null && adoption !== "none") takeUpper(paths, upper, lowers, registry, adoption);
+	if (existing !== null && options.purpose !== "inspect") renew(paths.folder, upper !== null);
 	const written = existing ?? createRegistry(paths.folder, registry);
 	if (upper !== null && options.purpose !== "inspect") writePid(paths.folder);
 	return { registry: written, adoption };
+}
+
+/** A read-only export is served from a state folder that cannot be written as well. */
+function renew(folder: string, mustWrite: boolean): void {
+	try {
+		renewRegistry(folder);
+	} catch (error) {
+		if (mustWrite || (error as NodeJS.ErrnoException).code === undefined) throw error;
+	}
 }

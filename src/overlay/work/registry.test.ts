@@ -9,11 +9,13 @@ import { test } from "node:test";
 import { scratch } from "../../../test/support/scratch.ts";
 import {
 	createRegistry,
+	decodeRegistry,
 	newSecrets,
 	type Registry,
 	RegistryError,
 	readRegistry,
 	registryPath,
+	renewRegistry,
 	writeDurably,
 	writeRegistry,
 } from "./registry.ts";
@@ -37,7 +39,7 @@ test("a registry is read as it was written, and there is none before", (t) => {
 	const registry = sample();
 	assert.deepEqual(createRegistry(path, registry), registry);
 	assert.deepEqual(readRegistry(path), registry);
-	const changed = { ...registry, lowers: [{ ...registry.lowers[0], adopted: true }], upper: null };
+	const changed = { ...registry, lowers: [{ ...registry.lowers[0], adopted: true }] };
 	writeRegistry(path, changed);
 	assert.deepEqual(readRegistry(path), changed);
 });
@@ -104,8 +106,7 @@ test("a registry that is cut anywhere is refused, and never replaced by a new on
 	const { path } = scratch(t);
 	createRegistry(path, sample());
 	const whole = readFileSync(registryPath(path));
-	// the last byte is only a line's end
-	for (let length = 0; length < whole.length - 1; length++) {
+	for (let length = 0; length < whole.length; length++) {
 		writeFileSync(registryPath(path), whole.subarray(0, length));
 		assert.throws(() => readRegistry(path), RegistryError);
 		if (length % 100 === 0) {
@@ -125,7 +126,7 @@ test("a registry that lacks a part, or is of another format, is refused with its
 			(error) => error instanceof RegistryError && error.message.includes(registryPath(path)) && error.message.includes("backup"),
 		);
 	};
-	for (const part of ["exportId", "uuid", "cookieSecret", "keys", "signingKey", "homes", "spaces", "lowers"]) {
+	for (const part of ["exportId", "uuid", "cookieSecret", "keys", "signingKey", "homes", "spaces", "lowers", "upper"]) {
 		refused({ ...registry, [part]: undefined });
 	}
 	refused({ ...registry, uuid: "00" });
@@ -137,6 +138,7 @@ test("a registry that lacks a part, or is of another format, is refused with its
 	refused(null);
 	refused([]);
 	refused(registry, 2);
+	refused(registry, 3);
 	refused(registry, "1");
 });
 
@@ -147,4 +149,105 @@ test("writeDurably replaces what was there whole, and leaves nothing beside it",
 	writeDurably(file, Buffer.from("short"));
 	assert.equal(readFileSync(file, "utf8"), "short");
 	assert.deepEqual(readdirSync(path), ["file"]);
+});
+
+const refusedAs = (folder: string, pattern: RegExp) =>
+	assert.throws(
+		() => readRegistry(folder),
+		(error) =>
+			error instanceof RegistryError &&
+			error.message.startsWith("Cannot ") &&
+			pattern.test(error.message) &&
+			/Restore it/.test(error.message),
+	);
+
+test("each flipped bit, each byte that is missing and each that is there twice is found, and the sentence names the file", (t) => {
+	const { path } = scratch(t);
+	createRegistry(path, { ...sample(), handlesWhy: "they are the kernel's", dataLowers: [{ home: 0, root: `${"ab".repeat(16)}:1:00` }] });
+	const whole = readFileSync(registryPath(path));
+	const refused = (bytes: Buffer) =>
+		assert.throws(
+			() => decodeRegistry(registryPath(path), bytes),
+			(error) => error instanceof RegistryError && error.message.includes(registryPath(path)) && error.message.includes("Restore it"),
+		);
+	for (let at = 0; at < whole.length; at++) {
+		for (let bit = 0; bit < 8; bit++) {
+			const flipped = Buffer.from(whole);
+			flipped[at] ^= 1 << bit;
+			refused(flipped);
+		}
+		refused(Buffer.concat([whole.subarray(0, at), whole.subarray(at + 1)]));
+		refused(Buffer.concat([whole.subarray(0, at + 1), whole.subarray(at)]));
+	}
+	refused(Buffer.concat([whole, Buffer.from("\n")]));
+	writeFileSync(registryPath(path), whole);
+	assert.ok(readRegistry(path) !== null);
+});
+
+test("a registry of the format without a digest is read, and written anew with one", (t) => {
+	const { path } = scratch(t);
+	const registry = sample();
+	writeFileSync(registryPath(path), `${JSON.stringify({ format: 1, registry }, null, "\t")}\n`, { mode: 0o600 });
+	assert.deepEqual(readRegistry(path), registry);
+	assert.equal(JSON.parse(readFileSync(registryPath(path), "utf8")).format, 1);
+	renewRegistry(path);
+	assert.deepEqual(readRegistry(path), registry);
+	const renewed = readFileSync(registryPath(path));
+	assert.equal(JSON.parse(renewed.toString()).format, 2);
+	assert.equal(statSync(registryPath(path)).mode & 0o7777, 0o600);
+	renewRegistry(path);
+	assert.deepEqual(readFileSync(registryPath(path)), renewed);
+});
+
+test("unknown, missing, malformed, repeated and contradictory fields are refused in both formats, and named without a secret", (t) => {
+	const { path } = scratch(t);
+	const good = sample();
+	const [home, upperHome] = good.homes;
+	const [space] = good.spaces;
+	const [lower] = good.lowers;
+	const bad: [RegExp, object][] = [
+		[/"surprise" is unknown/, { ...good, surprise: 1 }],
+		[/"surprise" of a key is unknown/, { ...good, keys: [{ ...good.keys[0], surprise: 1 }] }],
+		[/"made" of a key is malformed/, { ...good, keys: [{ ...good.keys[0], made: "yesterday" }] }],
+		[/"exportId" is malformed/, { ...good, exportId: 2 ** 32 }],
+		[/"upper" is missing/, { ...good, upper: undefined }],
+		[/"lowers" is malformed/, { ...good, lowers: [] }],
+		[/"handles" is malformed/, { ...good, handles: "kernel" }],
+		[/"userXattrs" is malformed/, { ...good, userXattrs: false }],
+		[/"rebound" is malformed/, { ...good, rebound: "00" }],
+		[/"kind" of a home is malformed/, { ...good, homes: [{ ...home, kind: "house" }, upperHome] }],
+		[/two homes have one number/, { ...good, homes: [home, { ...upperHome, number: 1 }] }],
+		[/two homes have one uuid/, { ...good, homes: [home, { ...upperHome, uuid: home.uuid }] }],
+		[/"subvolume" of an inode space is malformed/, { ...good, spaces: [{ ...space, subvolume: "x" }] }],
+		[/two inode spaces have one number/, { ...good, spaces: [space, { ...space, home: 2 }] }],
+		[/one inode space has two numbers/, { ...good, spaces: [space, { ...space, number: 2 }] }],
+		[/inode space is of a home that there is not/, { ...good, spaces: [{ ...space, home: 3 }] }],
+		[/a lower has no home/, { ...good, lowers: [{ ...lower, home: 3 }] }],
+		[/a lower has no home/, { ...good, lowers: [{ ...lower, home: 2 }] }],
+		[/"root" of a lower is malformed/, { ...good, lowers: [{ ...lower, root: "1:020" }] }],
+		[/as in another kind of export/, { ...good, lowers: [{ ...lower, root: `names:${"00".repeat(16)}` }] }],
+		[/as in another kind of export/, { ...good, handles: "portable" }],
+		[/the upper has no home/, { ...good, upper: { home: 1, root: "1:00" } }],
+		[/a home is of no upper/, { ...good, upper: null }],
+		[/"home" of an upper is malformed/, { ...good, upper: { home: "2", root: "1:00" } }],
+		[/a data layer has no home/, { ...good, dataLowers: [{ home: 9, root: "1:00" }] }],
+	];
+	for (const [pattern, registry] of bad) {
+		for (const isOld of [false, true]) {
+			writeRegistry(path, registry as Registry);
+			const written = JSON.parse(readFileSync(registryPath(path), "utf8"));
+			if (isOld) writeFileSync(registryPath(path), JSON.stringify({ format: 1, registry: written.registry }));
+			refusedAs(path, pattern);
+			for (const secret of [good.cookieSecret, good.keys[0].secret])
+				assert.throws(
+					() => readRegistry(path),
+					(error) => !(error as Error).message.includes(secret),
+				);
+		}
+	}
+	writeFileSync(registryPath(path), JSON.stringify({ format: 1, digest: "", registry: good }));
+	refusedAs(path, /"digest" is unknown/);
+	const twice = JSON.stringify({ format: 1, registry: good }).replace('"signingKey"', `"uuid":"${"00".repeat(16)}","signingKey"`);
+	writeFileSync(registryPath(path), twice);
+	refusedAs(path, /"uuid" stands there twice/);
 });

@@ -1,6 +1,6 @@
 // The registry: identity, secrets and numbers of an export, kept for ever.
 
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import {
 	closeSync,
 	constants,
@@ -16,80 +16,15 @@ import {
 	writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { damageOf, damageOfKeys, type KeyRecord, type Registry } from "./registry-shape.ts";
 
-/**
- * What an export remembers for ever: its id, its secrets, the numbers of homes and inode spaces, and which directories its
- * layers are. One file, mode 0600, written aside, flushed and renamed; it is made at the first serve and never on a read.
- */
-export interface Registry {
-	/** 32 bits, part of every handle. */
-	readonly exportId: number;
-	/** 16 bytes in hex, on the root of upper too, so that an upper is not served with the work folder of another. */
-	readonly uuid: string;
-	/** 16 bytes in hex: orders listings. It never changes. */
-	readonly cookieSecret: string;
-	/** Every one of them verifies. */
-	readonly keys: readonly KeyRecord[];
-	/** The key that signs: one for all handles, or an object would have two. */
-	readonly signingKey: number;
-	readonly homes: readonly HomeRecord[];
-	readonly spaces: readonly SpaceRecord[];
-	/** From the topmost down. */
-	readonly lowers: readonly LayerRecord[];
-	readonly upper: LayerRecord | null;
-	/** Layers that hold only data. */
-	readonly dataLowers?: readonly LayerRecord[];
-	/** The overlay's own xattrs are `user.overlay.*`. */
-	readonly userXattrs?: boolean;
-	/** Where ids come from; absent: kernel handles. */
-	readonly handles?: "portable";
-	/** Why, as it was said at the first serve. */
-	readonly handlesWhy?: string;
-	/** It had kernel handles before (holdfast rebind), and what is from that time keeps them; 16 bytes in hex: the file system of upper then, or zeros. */
-	readonly rebound?: string;
-	/** The uuid of the export that this one was copied from (holdfast fork). */
-	readonly forkedFrom?: string;
-}
+export type { HomeRecord, KeyRecord, LayerRecord, Registry, SpaceRecord } from "./registry-shape.ts";
+export { KEY_ID_MAX } from "./registry-shape.ts";
 
-/** A byte of every handle; 0 is none. */
-export const KEY_ID_MAX = 255;
-
-export interface KeyRecord {
-	/** 1 .. 255; no number that has signed handles is used again. */
-	readonly id: number;
-	/** 16 bytes in hex. */
-	readonly secret: string;
-	/** When it was made, as ISO 8601; keys of older exports do not say it. */
-	readonly made?: string;
-}
-
-export interface HomeRecord {
-	/** 1 .. 65535; numbers only rise. */
-	readonly number: number;
-	readonly kind: "file system" | "layer" | "upper generation";
-	/** 16 bytes in hex: the file system's own uuid, or a random one. A lower is a home of its own with portable handles. */
-	readonly uuid: string;
-}
-
-/** A space of inode numbers: a home, or one subvolume of a btrfs. */
-export interface SpaceRecord {
-	readonly number: number;
-	readonly home: number;
-	/** Hex of the subvolume's id on btrfs, else empty. */
-	readonly subvolume: string;
-}
-
-export interface LayerRecord {
-	readonly home: number;
-	/** Type and bytes of the root's kernel handle, `type:hex`; with portable handles `names:hex`, a hash of the names in the root. */
-	readonly root: string;
-	/** A lower that once was an upper, and whose redirects have been noted. */
-	readonly adopted?: boolean;
-	/** How often its image was exchanged under it: which rows count (see RebaseRows). */
-	readonly rebases?: number;
-}
-
-const FORMAT = 1;
+/** With a digest of the registry beside it. */
+const FORMAT = 2;
+/** Without one: read, and written anew by who may write. */
+const FORMAT_BEFORE = 1;
 const FILE_NAME = "registry";
 /** Servers of a read-only export share a lock on it. It also says that there has been a registry. */
 const LOCK_NAME = "lock";
@@ -112,11 +47,21 @@ export function keyLockPath(folder: string): string {
 
 /** Null when there is none. RegistryError when it cannot be understood: it holds the secrets, so a new one is never made in its place. */
 export function readRegistry(folder: string): Registry | null {
+	return readWithFormat(folder)?.registry ?? null;
+}
+
+/** Writes a registry of an earlier format anew, so that damage to it is found from now on. */
+export function renewRegistry(folder: string): void {
+	const found = readWithFormat(folder);
+	if (found !== null && found.format !== FORMAT) writeRegistry(folder, found.registry);
+}
+
+function readWithFormat(folder: string): { readonly format: number; readonly registry: Registry } | null {
 	const path = registryPath(folder);
-	let text: string;
+	let bytes: Buffer;
 	try {
 		if (!lstatSync(path).isFile()) throw new Error("it is no file");
-		text = readQuietly(path);
+		bytes = readQuietly(path);
 	} catch (error) {
 		// only what is surely not there may be made: a link that leads nowhere, or a disk that fails, hides the secrets of an export
 		if ((error as NodeJS.ErrnoException).code !== "ENOENT" || lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
@@ -128,69 +73,68 @@ export function readRegistry(folder: string): Registry | null {
 				`remove ${folder}: no handle that clients hold is good then.`,
 		);
 	}
-	let parsed: { format?: unknown; registry?: Registry };
+	return decodeRegistry(path, bytes);
+}
+
+/** The same of bytes that were read there. */
+export function decodeRegistry(path: string, bytes: Buffer): { readonly format: number; readonly registry: Registry } {
+	let parsed: { readonly format?: unknown; readonly digest?: unknown; readonly registry?: unknown } | null;
 	try {
-		parsed = JSON.parse(text);
+		parsed = JSON.parse(bytes.toString("utf8"));
 	} catch {
 		throw new RegistryError(`Cannot understand ${path}: it is damaged. ${RESTORE}`);
 	}
-	if (parsed === null || parsed.format !== FORMAT || !isRegistry(parsed.registry)) {
+	const format = parsed?.format;
+	if (typeof parsed !== "object" || parsed === null || (format !== FORMAT && format !== FORMAT_BEFORE)) {
 		throw new RegistryError(`Cannot understand ${path}: it is damaged, or of another holdfast. ${RESTORE}`);
 	}
-	const damage = damageOfKeys(parsed.registry);
-	if (damage !== null) throw new RegistryError(`Cannot use the keys in ${path}: ${damage}. ${RESTORE}`);
-	return parsed.registry;
+	const { registry, ...around } = parsed;
+	const expected = format === FORMAT ? ["format", "digest"] : ["format"];
+	const isKeyed = typeof registry === "object" && registry !== null && Object.keys(registry).length > 0;
+	const ofKeys = isKeyed ? damageOfKeys(registry as Registry) : null;
+	if (ofKeys !== null) throw new RegistryError(`Cannot use the keys in ${path}: ${ofKeys}. ${RESTORE}`);
+	const stray = Object.keys(around).find((name) => !expected.includes(name));
+	const damage = stray !== undefined ? `the field "${stray}" is unknown` : damageOf(registry);
+	if (damage !== null) throw new RegistryError(`Cannot understand ${path}: it is damaged, or of another holdfast: ${damage}. ${RESTORE}`);
+	// byte for byte, so that no field counts that stands there twice, and none that was altered
+	if (format === FORMAT && !bytes.equals(encodeRegistry(registry as Registry))) {
+		throw new RegistryError(`Cannot use ${path}: it is damaged, for it does not have the digest that was written with it. ${RESTORE}`);
+	}
+	if (format === FORMAT_BEFORE && !bytes.equals(encodeFormer(registry as Registry))) refuseRepeated(path, bytes);
+	return { format: format as number, registry: registry as Registry };
+}
+
+/** Written by somebody else, perhaps in another form: of a field that stands there twice the last would count. */
+function refuseRepeated(path: string, bytes: Buffer): void {
+	const names: Set<string>[] = [];
+	const tokens = /"((?:[^"\\]|\\.)*)"(\s*:)?|[{}]/g;
+	for (const [token, name, colon] of bytes.toString("utf8").matchAll(tokens)) {
+		if (token === "{") names.push(new Set());
+		else if (token === "}") names.pop();
+		else if (colon !== undefined) {
+			if (names.at(-1)?.has(name)) throw new RegistryError(`Cannot understand ${path}: the field "${name}" stands there twice. ${RESTORE}`);
+			names.at(-1)?.add(name);
+		}
+	}
 }
 
 /** Whoever only looks leaves no access time. */
-function readQuietly(path: string): string {
+function readQuietly(path: string): Buffer {
 	let file: number;
 	try {
 		file = openSync(path, constants.O_RDONLY | constants.O_NOATIME);
 	} catch {
 		// for its owner alone
-		return readFileSync(path, "utf8");
+		return readFileSync(path);
 	}
 	try {
-		return readFileSync(file, "utf8");
+		return readFileSync(file);
 	} finally {
 		closeSync(file);
 	}
 }
 
 const RESTORE = "Restore it from a backup; without it no handle of this export is good.";
-
-const hex16 = (text: unknown) => typeof text === "string" && /^[0-9a-f]{32}$/.test(text);
-
-/** What is wrong with the keys, or null. No secret is told. */
-function damageOfKeys({ keys, signingKey }: Registry): string | null {
-	if (!Array.isArray(keys) || keys.length === 0) return "there are none";
-	const ids = new Set<number>();
-	for (const key of keys) {
-		const id = key?.id;
-		if (!Number.isInteger(id) || id < 1 || id > KEY_ID_MAX) return "one of them has no number of 1 to 255";
-		if (ids.has(id)) return `there are two of number ${id}`;
-		if (!hex16(key.secret)) return `the secret of key ${id} is not 16 bytes in hex`;
-		ids.add(id);
-	}
-	return ids.has(signingKey) ? null : `the key that signs (${signingKey}) is not among them`;
-}
-
-function isRegistry(value: unknown): value is Registry {
-	if (typeof value !== "object" || value === null) return false;
-	const registry = value as Registry;
-	return (
-		Number.isInteger(registry.exportId) &&
-		hex16(registry.uuid) &&
-		hex16(registry.cookieSecret) &&
-		Array.isArray(registry.homes) &&
-		registry.homes.every((home) => Number.isInteger(home?.number) && hex16(home.uuid)) &&
-		Array.isArray(registry.spaces) &&
-		registry.spaces.every((space) => Number.isInteger(space?.number)) &&
-		Array.isArray(registry.lowers) &&
-		registry.lowers.every((lower) => typeof lower?.root === "string")
-	);
-}
 
 /** Writes the registry of a new export. When another server was first, that one's is the right one: it is returned. */
 export function createRegistry(folder: string, registry: Registry): Registry {
@@ -231,7 +175,12 @@ export function writeRegistry(folder: string, registry: Registry): void {
 }
 
 function encodeRegistry(registry: Registry): Buffer {
-	return Buffer.from(`${JSON.stringify({ format: FORMAT, registry }, null, "\t")}\n`);
+	const digest = createHash("sha256").update(JSON.stringify(registry)).digest("hex");
+	return Buffer.from(`${JSON.stringify({ format: FORMAT, digest, registry }, null, "\t")}\n`);
+}
+
+function encodeFormer(registry: Registry): Buffer {
+	return Buffer.from(`${JSON.stringify({ format: FORMAT_BEFORE, registry }, null, "\t")}\n`);
 }
 
 /** Makes the names in a folder durable. */
