@@ -9,9 +9,14 @@ export interface ClientRule {
 	readonly clients: string;
 	/** They may change nothing; default: false. */
 	readonly readOnly?: boolean;
+	/** Calls of theirs are taken from privileged peers only; default: as the export says. */
+	readonly isSecure?: boolean;
 	/** In place of the export's own options. */
 	readonly squash?: Partial<SquashOptions>;
 }
+
+/** The clients that nobody beyond this host can be. */
+export const LOCAL_CLIENTS: readonly ClientRule[] = [{ clients: "127.0.0.0/8" }, { clients: "::1" }, { clients: "unix" }];
 
 /** The rules that one export may have: each new caller is compared with all of them. */
 export const CLIENT_RULES_MAX = 1024;

@@ -13,6 +13,10 @@ export interface ExportOptions {
 	readonly squash?: Partial<SquashOptions>;
 	/** Who may use it; none: everybody. */
 	readonly clients?: readonly ClientRule[];
+	/** Calls are taken from privileged peers only, where the rule for a client does not say otherwise; default: false. */
+	readonly isSecure?: boolean;
+	/** It is not for other users of this host; default: false. */
+	readonly isOwnersOnly?: boolean;
 	/** Flavors of authentication (RFC 5531 section 8.2) that are taken, the best first; default: AUTH_SYS and AUTH_NONE. */
 	readonly flavors?: readonly number[];
 }
@@ -30,15 +34,20 @@ export interface Export {
 	readonly overlay: OverlayOperations;
 	readonly squash: SquashOptions;
 	readonly clients: AllowedClients;
+	readonly isSecure: boolean;
+	readonly isOwnersOnly: boolean;
 	readonly flavors: readonly number[];
 	/** Its file system number (fsid, RFC 1813 section 2.6) in two halves. */
 	readonly fsidHi: number;
 	readonly fsidLo: number;
 }
 
-/** RangeError with a sentence for the user. */
-export function makeExport(options: ExportOptions, number: number): Export {
+/** RangeError with a sentence for the user. Exports that were given the same rules for clients share what is made of them, by way of `known`. */
+export function makeExport(options: ExportOptions, number: number, known: Map<readonly ClientRule[], AllowedClients>): Export {
 	const { name, overlay, flavors = [AuthFlavor.sys, AuthFlavor.none] } = options;
+	const rules = options.clients ?? EVERYBODY;
+	const clients = known.get(rules) ?? new AllowedClients(rules);
+	known.set(rules, clients);
 	const id = exportIdOf(overlay.root.handle);
 	if (id === undefined) throw new RangeError(`The export ${name} has a root without a handle.`);
 	return {
@@ -48,11 +57,15 @@ export function makeExport(options: ExportOptions, number: number): Export {
 		number,
 		overlay,
 		squash: { ...DEFAULT_SQUASH, ...options.squash },
-		clients: new AllowedClients(options.clients ?? []),
+		clients,
+		isSecure: options.isSecure ?? false,
+		isOwnersOnly: options.isOwnersOnly ?? false,
 		flavors,
 		...fsidOf(overlay.root.handle),
 	};
 }
+
+const EVERYBODY: readonly ClientRule[] = [];
 
 const SLASH = 0x2f;
 

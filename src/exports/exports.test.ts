@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Caller, CallerCache } from "../rpc/caller.ts";
+import { type Caller, CallerCache, type Peer } from "../rpc/caller.ts";
 import { AuthFlavor } from "../rpc/rpc-message.ts";
 import type { OverlayOperations } from "../vfs/operations.ts";
 import type { ExportOptions } from "./export.ts";
@@ -22,8 +22,12 @@ function exportsOf(...options: (Partial<ExportOptions> & { id: number })[]): Exp
 	return new Exports(options.map(({ id, name = `/${id}`, ...rest }) => ({ name, overlay: overlay(id), ...rest })));
 }
 
+function peer(address: string, isPrivileged = true, isOtherUser = false): Peer {
+	return { address, isPrivileged, isOtherUser };
+}
+
 function caller(address: string, uid: number, flavor: number = AuthFlavor.sys): Caller {
-	return { peer: { address }, flavor, user: flavor === AuthFlavor.none ? null : { uid, gid: uid, gids: [] } };
+	return { peer: peer(address), flavor, user: flavor === AuthFlavor.none ? null : { uid, gid: uid, gids: [] } };
 }
 
 test("a handle leads to the export whose id it bears, and to none where there is no such id", () => {
@@ -74,11 +78,11 @@ test("file system numbers differ between exports", () => {
 
 test("a caller is squashed as each export, and the closest of its rules, says", () => {
 	const exports = exportsOf(
-		{ id: 1 },
+		{ id: 1, squash: { rootSquash: false } },
 		{ id: 2, squash: { rootSquash: true, anonUid: 77 } },
 		{
 			id: 3,
-			squash: { anonUid: 88, anonGid: 99 },
+			squash: { rootSquash: false, anonUid: 88, anonGid: 99 },
 			clients: [{ clients: "10.0.0.0/8" }, { clients: "10.0.0.1", squash: { allSquash: true } }],
 		},
 	);
@@ -90,6 +94,60 @@ test("a caller is squashed as each export, and the closest of its rules, says", 
 		assert.deepEqual(exports.admission(three, root).who, { uid: 88, gid: 99, gids: [] });
 		assert.deepEqual(exports.admission(three, other).who, { uid: 0, gid: 0, gids: [] });
 	}
+});
+
+test("by default root is squashed where it comes from beyond the loopback interface and Unix sockets", () => {
+	const exports = exportsOf({ id: 1 }, { id: 2, clients: [{ clients: "*" }, { clients: "10.0.0.2", squash: { rootSquash: false } }] });
+	const as = (at: number, address: string) => exports.admission(exports.all[at], caller(address, 0)).who?.uid;
+	for (const address of ["unix", "127.0.0.1", "127.8.9.10", "::1"]) for (const at of [0, 1]) assert.equal(as(at, address), 0, address);
+	for (const address of ["10.0.0.1", "128.0.0.1", "2001:db8::1", "::2", "fe80::1%lo", ""]) assert.equal(as(0, address), 65534, address);
+	assert.equal(as(1, "10.0.0.2"), 0);
+	assert.equal(as(1, "10.0.0.3"), 65534);
+});
+
+test("an export that is secure is for privileged peers, but for clients whose rule says otherwise", () => {
+	const rules = [{ clients: "*" }, { clients: "10.0.0.1", isSecure: false }, { clients: "10.0.0.2", isSecure: true }];
+	for (const [isSecure, address, isPrivileged, refusal] of [
+		[true, "10.0.0.9", true, null],
+		[true, "10.0.0.9", false, "unprivileged"],
+		[true, "127.0.0.1", false, "unprivileged"],
+		[true, "unix", false, "unprivileged"],
+		[true, "10.0.0.1", false, null],
+		[false, "10.0.0.9", false, null],
+		[false, "10.0.0.2", false, "unprivileged"],
+		[false, "10.0.0.2", true, null],
+	] as const) {
+		const exports = exportsOf({ id: 1, isSecure, clients: rules });
+		assert.equal(exports.refusal(peer(address, isPrivileged)), refusal, `${isSecure} ${address} ${isPrivileged}`);
+		const { who } = exports.admission(exports.all[0], { ...caller(address, 5), peer: peer(address, isPrivileged) });
+		assert.equal(who === null, refusal !== null);
+	}
+});
+
+test("an export that is its owner's alone is for no other user of this host, whatever their port", () => {
+	const exports = exportsOf({ id: 1, isOwnersOnly: true });
+	assert.ok(exports.asksOwner);
+	assert.equal(exports.refusal(peer("127.0.0.1", false, false)), null);
+	assert.equal(exports.refusal(peer("10.0.0.1", false, false)), null);
+	for (const isPrivileged of [true, false]) assert.equal(exports.refusal(peer("127.0.0.1", isPrivileged, true)), "other-user");
+	assert.ok(!exportsOf({ id: 1, isSecure: true }).asksOwner);
+});
+
+test("a peer that one export is for is refused by none as a whole, and by each export for itself", () => {
+	const clients = [{ clients: "10.0.0.0/8" }];
+	const exports = exportsOf({ id: 1, clients }, { id: 2, clients, isSecure: true }, { id: 3, clients: [{ clients: "unix" }] });
+	assert.equal(exports.refusal(peer("10.0.0.1", false)), null);
+	assert.equal(exports.refusal(peer("unix", false)), null);
+	assert.equal(exports.refusal(peer("11.0.0.1")), "unlisted");
+	const who = (at: number, from: Peer) => exports.admission(exports.all[at], { ...caller("", 1), peer: from }).who;
+	assert.deepEqual(
+		[0, 1, 2].map((at) => who(at, peer("10.0.0.1", false)) !== null),
+		[true, false, false],
+	);
+	assert.deepEqual(
+		[0, 1, 2].map((at) => who(at, peer("10.0.0.1")) !== null),
+		[true, true, false],
+	);
 });
 
 test("a client that no rule names, or a flavor that is not taken, is refused", () => {
@@ -104,7 +162,7 @@ test("a client that no rule names, or a flavor that is not taken, is refused", (
 
 test("a caller that was here before costs nothing, with up to 16 exports in turn; with more it is still right", () => {
 	const exports = exportsOf(...Array.from({ length: 40 }, (_, index) => ({ id: index, squash: { allSquash: true, anonUid: index } })));
-	const cache = new CallerCache({ address: "10.0.0.1" });
+	const cache = new CallerCache(peer("10.0.0.1"));
 	const who = cache.anonymous();
 	const first = exports.all.slice(0, 16).map((served) => exports.admission(served, who));
 	for (let round = 0; round < 3; round++) {

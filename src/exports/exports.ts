@@ -1,10 +1,12 @@
 // The exports of a server: found by the id in a handle or by a path, and whom each of them takes a caller for.
 
 import { exportIdOf } from "../handle/wire-handle.ts";
-import type { Caller } from "../rpc/caller.ts";
+import type { Caller, Peer } from "../rpc/caller.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import type { Credentials } from "../vfs/operations.ts";
+import type { AllowedClients, ClientRule } from "./allowed-clients.ts";
 import { components, type Export, type ExportOptions, makeExport } from "./export.ts";
+import { isLoopback } from "./network.ts";
 import { squash } from "./squash.ts";
 
 /** A caller as an export sees them. */
@@ -15,6 +17,9 @@ export interface Admission {
 	readonly readOnly: boolean;
 }
 
+/** Why an export is not for a peer: no rule names it, it is not privileged, or it is another user of this host. */
+export type Refusal = "unlisted" | "unprivileged" | "other-user";
+
 /** Admissions kept for each caller, by the export's number: with more exports than this in turn they are made anew. */
 const ADMISSIONS_MAX = 16;
 
@@ -23,6 +28,8 @@ export class Exports {
 	readonly #byId = new Map<number, Export>();
 	/** The longest name first: "/a/b" before "/a" before "/". */
 	readonly #byLength: readonly Export[];
+	/** One of all exports that are for the same peers. */
+	readonly #gates: readonly Export[];
 	/** A caller lives as long as a connection keeps it. */
 	readonly #admissions = new WeakMap<Caller, (Admission | undefined)[]>();
 	/** As found last. */
@@ -32,7 +39,12 @@ export class Exports {
 
 	/** RangeError with a sentence for the user where two exports cannot be told apart. */
 	constructor(options: readonly ExportOptions[]) {
-		this.all = options.map(makeExport);
+		const clients = new Map<readonly ClientRule[], AllowedClients>();
+		this.all = options.map((one, number) => makeExport(one, number, clients));
+		const gates = new Map(
+			this.all.map((served) => [`${served.isSecure} ${served.isOwnersOnly} ${[...clients.values()].indexOf(served.clients)}`, served]),
+		);
+		this.#gates = [...gates.values()];
 		for (const served of this.all) {
 			const other = this.#byId.get(served.id);
 			if (other !== undefined) {
@@ -47,6 +59,22 @@ export class Exports {
 				throw new RangeError(`Two exports have the name ${served.name}.`);
 		}
 		this.#byLength = [...this.all].sort((a, b) => b.components.length - a.components.length);
+	}
+
+	/** Whether it matters to an export which user of this host a peer belongs to. */
+	get asksOwner(): boolean {
+		return this.#gates.some(({ isOwnersOnly }) => isOwnersOnly);
+	}
+
+	/** Why no export is for a peer at all, whoever calls; null: one may be. */
+	refusal(peer: Peer): Refusal | null {
+		let found: Refusal | null = "unlisted";
+		for (const served of this.#gates) {
+			const refusal = refusalOf(served, peer, served.clients.ruleFor(peer.address));
+			if (refusal === null) return null;
+			if (refusal !== "unlisted") found = refusal;
+		}
+		return found;
 	}
 
 	/** The export that a handle names, whether it is one of its handles or not; null: there is none. Makes no system call. */
@@ -96,9 +124,16 @@ export function credentialsOf({ export: served, who }: Admission): Credentials {
 
 function admit(served: Export, { peer, flavor, user }: Caller): Admission {
 	const rule = served.flavors.includes(flavor) ? served.clients.ruleFor(peer.address) : null;
-	if (rule === null) return { export: served, who: null, readOnly: true };
+	if (rule === null || refusalOf(served, peer, rule) !== null) return { export: served, who: null, readOnly: true };
 	const options = rule.squash === undefined ? served.squash : { ...served.squash, ...rule.squash };
-	return { export: served, who: squash(user, options), readOnly: rule.readOnly ?? false };
+	const isLocal = peer.address === "unix" || isLoopback(peer.address);
+	return { export: served, who: squash(user, options, isLocal), readOnly: rule.readOnly ?? false };
+}
+
+function refusalOf(served: Export, peer: Peer, rule: ClientRule | null): Refusal | null {
+	if (rule === null) return "unlisted";
+	if (served.isOwnersOnly && peer.isOtherUser) return "other-user";
+	return (rule.isSecure ?? served.isSecure) && !peer.isPrivileged ? "unprivileged" : null;
 }
 
 /** Whether a path names an export's root or something below it. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { contains, parseAddress, parseNetwork } from "./network.ts";
+import { contains, isLoopback, parseAddress, parseNetwork } from "./network.ts";
 
 function isIn(address: string, network: string): boolean {
 	const [parsed, bytes] = [parseNetwork(network), parseAddress(address)];
@@ -29,6 +29,10 @@ test("an address lies in a network exactly if the bits of the prefix agree", () 
 		["2001:db8::2", "2001:db8::/127", false],
 		["fe80::1%eth0", "fe80::/10", true],
 		["::ffff:10.1.2.3", "10.0.0.0/8", true],
+		["10.1.2.3", "::ffff:10.1.2.3", true],
+		["10.1.2.3", "::ffff:10.0.0.0/104", true],
+		["11.1.2.3", "::ffff:10.0.0.0/104", false],
+		["::ffff:7f00:1", "127.0.0.0/8", true],
 		["::1", "::1", true],
 		["::1", "::2", false],
 	] as const) {
@@ -65,7 +69,18 @@ test("what is no address or network is refused", () => {
 		"1.2.3.4::",
 		"2001:db8::/129",
 		"2001:db8::1/64",
+		"::ffff:10.0.0.0/95",
+		"::ffff:10.0.0.1/104",
+		"fe80::1%eth0",
+		"fe80::%eth0/64",
 	]) {
 		assert.equal(parseNetwork(text), null, text);
 	}
+});
+
+test("addresses of the loopback interface", () => {
+	for (const address of ["127.0.0.1", "127.255.255.254", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1"])
+		assert.ok(isLoopback(address), address);
+	for (const address of ["126.0.0.1", "128.0.0.1", "0.0.0.0", "::", "::2", "fe80::1", "localhost", "unix", ""])
+		assert.ok(!isLoopback(address), address);
 });

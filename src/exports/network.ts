@@ -14,13 +14,17 @@ export function parseAddress(text: string): Uint8Array | null {
 	return bytes !== null && isMapped(bytes) ? bytes.subarray(12) : bytes;
 }
 
-/** ADDRESS or ADDRESS/BITS (RFC 4632, RFC 4291 section 2.3); null when it is none, or when bits beyond the prefix are set. */
+/**
+ * ADDRESS or ADDRESS/BITS (RFC 4632, RFC 4291 section 2.3); null when it is none, or when bits beyond the prefix are set. No zone: the
+ * network would hold on every link, which is not what was written. ::ffff:a.b.c.d/120 is a.b.c.d/24.
+ */
 export function parseNetwork(text: string): Network | null {
-	const match = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text);
+	const match = /^([^/%]+)(?:\/(\d{1,3}))?$/.exec(text);
 	const bytes = match === null ? null : parseAddress(match[1]);
 	if (match === null || bytes === null) return null;
-	const bits = match[2] === undefined ? bytes.length * 8 : Number(match[2]);
-	if (bits > bytes.length * 8) return null;
+	const before = bytes.length === 4 && match[1].includes(":") ? 96 : 0;
+	const bits = match[2] === undefined ? bytes.length * 8 : Number(match[2]) - before;
+	if (bits < 0 || bits > bytes.length * 8) return null;
 	for (let bit = bits; bit < bytes.length * 8; bit++) if ((bytes[bit >> 3] & (0x80 >> (bit & 7))) !== 0) return null;
 	return { bytes, bits };
 }
@@ -32,6 +36,17 @@ export function contains(network: Network, address: Uint8Array): boolean {
 	for (let i = 0; i < whole; i++) if (bytes[i] !== address[i]) return false;
 	return (bits & 7) === 0 || (bytes[whole] ^ address[whole]) >> (8 - (bits & 7)) === 0;
 }
+
+/** Whether an address is one of the loopback interface: 127.0.0.0/8, ::1. */
+export function isLoopback(address: string): boolean {
+	const bytes = parseAddress(address);
+	return bytes !== null && LOOPBACK.some((network) => contains(network, bytes));
+}
+
+const LOOPBACK: readonly Network[] = [
+	{ bytes: Uint8Array.of(127, 0, 0, 0), bits: 8 },
+	{ bytes: Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1), bits: 128 },
+];
 
 function parseIpv4(text: string): Uint8Array | null {
 	const parts = text.split(".");

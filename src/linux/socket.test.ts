@@ -1,12 +1,15 @@
-// send(2) and poll(2) on sockets of Node.
+// send(2), poll(2) and SO_PEERCRED on sockets of Node.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ERRNO } from "./errno.ts";
 import { allocate } from "./memory.ts";
-import { hasPeerLeft, sendFrom } from "./socket.ts";
+import { hasPeerLeft, isConnectionOver, sendFrom, unixPeerUser } from "./socket.ts";
 
 /** The descriptor of one end, and the other end as a socket that has not begun to read. */
 async function pair(t: TestContext): Promise<{ fd: number; near: Socket; far: Socket }> {
@@ -85,4 +88,47 @@ test("hasPeerLeft tells a peer that has ended its side, or was reset, from one t
 	reset.far.resetAndDestroy();
 	while (!hasPeerLeft(reset.fd)) await new Promise((resolve) => setTimeout(resolve, 1));
 	assert.equal(hasPeerLeft(-1), false);
+});
+
+test("isConnectionOver tells a connection that was reset, or has ended on both sides, from one that goes on in one direction", async (t) => {
+	const ended = await pair(t);
+	assert.equal(isConnectionOver(ended.fd), false);
+	// read by nobody: `near` is paused
+	ended.near.pause();
+	ended.far.write("some bytes");
+	ended.far.end();
+	while (!hasPeerLeft(ended.fd)) await new Promise((resolve) => setTimeout(resolve, 1));
+	assert.equal(isConnectionOver(ended.fd), false);
+	const reset = await pair(t);
+	reset.near.pause();
+	reset.far.write("some bytes");
+	reset.far.resetAndDestroy();
+	while (!isConnectionOver(reset.fd)) await new Promise((resolve) => setTimeout(resolve, 1));
+	assert.equal(isConnectionOver(1 << 20), true, "what is no descriptor");
+});
+
+test("unixPeerUser is who connected a Unix socket; a TCP socket has none", async (t) => {
+	const folder = mkdtempSync(join(tmpdir(), "holdfast-socket-"));
+	const server = createServer({ pauseOnConnect: true }).listen(join(folder, "socket"));
+	await once(server, "listening");
+	t.after(() => {
+		server.close();
+		rmSync(folder, { recursive: true });
+	});
+	chmodSync(folder, 0o755);
+	chmodSync(join(folder, "socket"), 0o777);
+	const root = process.geteuid?.() === 0;
+	for (const uid of root ? [0, 65534] : [process.geteuid?.() as number]) {
+		const accepted = once(server, "connection");
+		if (root) process.seteuid?.(uid);
+		const far = connect(join(folder, "socket"));
+		if (root) process.seteuid?.(0);
+		const [near] = (await accepted) as [Socket];
+		assert.equal(unixPeerUser((near as unknown as { _handle: { fd: number } })._handle.fd), uid);
+		near.destroy();
+		far.destroy();
+	}
+	const { fd } = await pair(t);
+	assert.ok(unixPeerUser(fd) < 0);
+	assert.ok(unixPeerUser(-1) < 0);
 });

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { CallerCache } from "./caller.ts";
 import { authSys, xdr } from "./rpc-client.test-support.ts";
 
-const HOST = { address: "host" };
+const HOST = { address: "host", isPrivileged: true, isOtherUser: false };
 
 function sys(cache: CallerCache, body: Uint8Array): ReturnType<CallerCache["sys"]> {
 	return cache.sys(body, new DataView(body.buffer, body.byteOffset, body.byteLength), 0, body.length);

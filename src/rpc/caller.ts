@@ -13,7 +13,14 @@ const CALLERS_CACHED_MAX = 16;
 export interface Peer {
 	/** Without port, or "unix". */
 	readonly address: string;
+	/** Only who is root on its host can be there: its port is below 1024, or it is root's own. */
+	readonly isPrivileged: boolean;
+	/** It belongs to a user of this host who is neither the server's nor root, or nobody can tell whose it is. */
+	readonly isOtherUser: boolean;
 }
+
+/** Trusted with nothing. */
+export const STRANGER: Peer = { address: "", isPrivileged: false, isOtherUser: true };
 
 /** Who calls: the user at the other end, as they say. What an export takes them for is its own matter. */
 export interface Caller {

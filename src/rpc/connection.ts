@@ -20,6 +20,7 @@ export interface ConnectionOptions {
 	readonly reply: ReplyWriter;
 	readonly callers: CallerCache;
 	readonly source: ConnectionSource<ReplyChannel>;
+	readonly isRefused: boolean;
 	/** What waits over all connections of a server, which share it. */
 	readonly inFlight: RequestsInFlight;
 	/** Milliseconds, never going back. */
@@ -41,6 +42,7 @@ export class Connection implements ReplyChannel {
 	readonly reply: ReplyWriter;
 	readonly callers: CallerCache;
 	readonly source: ConnectionSource<ReplyChannel>;
+	readonly isRefused: boolean;
 	readonly #dispatcher: Dispatcher;
 	readonly #limits: RpcLimits;
 	readonly #receiver: RecordReceiver;
@@ -76,6 +78,7 @@ export class Connection implements ReplyChannel {
 		this.reply = options.reply;
 		this.callers = options.callers;
 		this.source = options.source;
+		this.isRefused = options.isRefused;
 		this.#inFlight = options.inFlight;
 		this.#dispatcher = options.dispatcher;
 		this.#limits = options.limits;

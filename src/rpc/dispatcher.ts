@@ -12,7 +12,7 @@ import {
 	type RequestIdentity,
 } from "./duplicate-requests.ts";
 import { REQUEST_PASSES_MAX } from "./limits.ts";
-import type { EncodeResults, Procedure, Program } from "./program.ts";
+import { type EncodeResults, NULL_PROCEDURE, type Procedure, type Program } from "./program.ts";
 import type { ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 import { AcceptStatus, AUTH_BODY_BYTES_MAX, AuthFlavor, AuthStatus, MessageType, RPC_VERSION } from "./rpc-message.ts";
@@ -23,6 +23,8 @@ export interface ReplyChannel {
 	readonly reply: ReplyWriter;
 	readonly callers: CallerCache;
 	readonly source: ConnectionSource<ReplyChannel>;
+	/** Nothing is for this peer but procedure 0, by which it learns that the server is there. */
+	readonly isRefused: boolean;
 	/** A request that keeps this many bytes waits. */
 	began(bytes: number): void;
 	/** It does not any more. */
@@ -180,6 +182,11 @@ export class Dispatcher {
 		const procedure = version[call.procedure];
 		if (procedure === undefined) {
 			reply.accepted(AcceptStatus.procedureUnavailable);
+			return null;
+		}
+		// As FreeBSD and Ganesha do; a client gives up a mount at once, which it would not where the connection is closed.
+		if (connection.isRefused && procedure !== NULL_PROCEDURE) {
+			reply.authError(AuthStatus.tooWeak);
 			return null;
 		}
 		return procedure;

@@ -21,6 +21,7 @@ export const AuthStatus = {
 	badCredential: 1,
 	rejectedCredential: 2,
 	badVerifier: 3,
+	tooWeak: 5,
 } as const;
 export type AuthStatus = (typeof AuthStatus)[keyof typeof AuthStatus];
 

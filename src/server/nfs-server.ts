@@ -2,13 +2,13 @@
 
 import { createServer, isIP, type Server, type Socket } from "node:net";
 import type { ExportOptions } from "../exports/export.ts";
-import { Exports } from "../exports/exports.ts";
+import { Exports, type Refusal } from "../exports/exports.ts";
 import type { AddressedBytes } from "../linux/memory.ts";
 import { mount3Program } from "../mount3/mount3-program.ts";
 import { MOUNT_PROGRAM, MOUNT_VERSION_3 } from "../mount3/protocol.ts";
 import { nfs3Program } from "../nfs3/nfs3-program.ts";
 import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
-import { CallerCache } from "../rpc/caller.ts";
+import { CallerCache, type Peer, STRANGER } from "../rpc/caller.ts";
 import { Connection, type RequestsInFlight } from "../rpc/connection.ts";
 import { Dispatcher, type ReplyChannel } from "../rpc/dispatcher.ts";
 import { DuplicateRequests } from "../rpc/duplicate-requests.ts";
@@ -18,14 +18,17 @@ import { ReplyWriter } from "../rpc/reply-writer.ts";
 import { RPCBIND_ADDRESSES, type RpcbindMapping, registerWithRpcbind, unregisterFromRpcbind } from "../rpc/rpcbind.ts";
 import { SlabPool } from "../rpc/slab-pool.ts";
 import { formatListenAddress, type ListenAddress, listenAt } from "./listen-address.ts";
+import { peerOf, processUser } from "./peer.ts";
 
 /** How long a connection that was shut down is read on until the peer closes it. */
 const DEFAULT_LINGER_SECONDS = 2;
 /** How long requests that were taken may wait for their disk once the server closes. */
 const DEFAULT_DRAIN_SECONDS = 30;
 const SWEEP_INTERVAL_MS = 5000;
-/** All who come over Unix sockets are one client: this host. */
-const UNIX_PEER = "unix";
+/** Connections of peers that nothing is for, beside all others. Beyond it the oldest is closed: they take no place from those who may come. */
+const REFUSED_CONNECTIONS_MAX = 16;
+/** Peers of whose refusal `warn` is told. */
+const REFUSALS_TOLD_MAX = 100;
 
 export interface NfsServerOptions {
 	readonly exports: readonly ExportOptions[];
@@ -57,6 +60,11 @@ export class NfsServer {
 	readonly #now: () => number;
 	readonly #dispatcher: Dispatcher;
 	readonly #connections = new Set<Connection>();
+	/** Those among them of peers that nothing is for, the oldest first. */
+	readonly #refused = new Set<Connection>();
+	readonly #refusalsTold = new Set<string>();
+	readonly #exports: Exports;
+	readonly #user = processUser();
 	readonly #listeners: Server[] = [];
 	#addresses: ListenAddress[] = [];
 	#mappings: RpcbindMapping[] = [];
@@ -74,9 +82,9 @@ export class NfsServer {
 		this.#largeBuffers.onExcess = () => this.#noteRecordExcess();
 		this.#now = options.now ?? (() => performance.now());
 		this.duplicateRequests = new DuplicateRequests(options.clock ?? Date.now);
-		const exports = new Exports(options.exports);
-		const programs = [nfs3Program(exports), mount3Program(exports)];
-		const nobody = new CallerCache({ address: "" }).anonymous();
+		this.#exports = new Exports(options.exports);
+		const programs = [nfs3Program(this.#exports), mount3Program(this.#exports)];
+		const nobody = new CallerCache(STRANGER).anonymous();
 		this.#dispatcher = new Dispatcher(programs, this.duplicateRequests, new ReplyWriter(this.#pool), nobody);
 	}
 
@@ -104,7 +112,7 @@ export class NfsServer {
 		try {
 			for (const address of this.#options.listen) {
 				const listener = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
-					this.#accept(socket, "path" in address ? UNIX_PEER : peerAddress(socket)),
+					this.#accept(socket, peerOf(socket, "path" in address, this.#user, this.#exports.asksOwner)),
 				);
 				this.#listeners.push(listener);
 				this.#addresses.push(await listenAt(listener, address));
@@ -157,36 +165,59 @@ export class NfsServer {
 		await unregistered;
 	}
 
-	#accept(socket: Socket, address: string | null): void {
-		const full = this.#connections.size >= this.#limits.connections;
-		const victim = full ? this.#longestIdle() : undefined;
-		if (address === null || this.#closing !== undefined || (full && victim === undefined)) {
+	#accept(socket: Socket, peer: Peer | null): void {
+		const refusal = peer === null ? null : this.#exports.refusal(peer);
+		if (peer === null || this.#closing !== undefined || !this.#makeRoom(refusal !== null)) {
 			socket.destroy();
 			return;
 		}
-		victim?.destroy();
-		const source = this.duplicateRequests.connected(address, socket.remotePort ?? 0);
+		if (refusal !== null) this.#tellRefusal(refusal, peer.address, socket.remotePort ?? 0);
+		const source = this.duplicateRequests.connected(peer.address, socket.remotePort ?? 0);
 		const connection = new Connection(socket, {
 			dispatcher: this.#dispatcher,
 			limits: this.#limits,
 			largeBuffers: this.#largeBuffers,
 			reply: new ReplyWriter(this.#pool),
-			callers: new CallerCache({ address }),
+			callers: new CallerCache(peer),
 			source,
+			isRefused: refusal !== null,
 			inFlight: this.#inFlight,
 			now: this.#now,
 			onClose: () => {
 				this.duplicateRequests.disconnected(source);
 				this.#connections.delete(connection);
+				this.#refused.delete(connection);
 				if (this.#connections.size === 0) this.#onLastClosed?.();
 			},
 		});
 		this.#connections.add(connection);
+		if (refusal !== null) this.#refused.add(connection);
+	}
+
+	/** Whether there is room for one more connection, after one was closed that can be spared. */
+	#makeRoom(isRefused: boolean): boolean {
+		if (isRefused) {
+			const [oldest] = this.#refused;
+			if (this.#refused.size >= REFUSED_CONNECTIONS_MAX) oldest.destroy();
+			return true;
+		}
+		if (this.#connections.size - this.#refused.size < this.#limits.connections) return true;
+		const victim = this.#longestIdle();
+		victim?.destroy();
+		return victim !== undefined;
+	}
+
+	#tellRefusal(refusal: Refusal, address: string, port: number): void {
+		const key = `${refusal} ${address}`;
+		if (this.#refusalsTold.has(key) || this.#refusalsTold.size >= REFUSALS_TOLD_MAX) return;
+		this.#refusalsTold.add(key);
+		this.#warn(`A client is refused: ${describeRefusal(refusal, address, port)}`);
 	}
 
 	#longestIdle(): Connection | undefined {
 		let found: Connection | undefined;
 		for (const connection of this.#connections) {
+			if (this.#refused.has(connection)) continue;
 			if (connection.idle && !connection.closed && (found === undefined || connection.lastActive < found.lastActive)) found = connection;
 		}
 		return found;
@@ -266,12 +297,18 @@ function isSlower(a: Connection, b: Connection): boolean {
 	return a.lastActive < b.lastActive;
 }
 
-/** The peer's address without port, one form for IPv4 over either family; null when it is gone. */
-function peerAddress(socket: Socket): string | null {
-	const address = socket.remoteAddress;
-	if (address === undefined) return null;
-	const mapped = /^::ffff:([\d.]+)$/i.exec(address);
-	return mapped === null ? address : mapped[1];
+function describeRefusal(refusal: Refusal, address: string, port: number): string {
+	const isUnix = address === "unix";
+	switch (refusal) {
+		case "unlisted":
+			return isUnix ? "no --allow names unix." : `no --allow names ${address}.`;
+		case "unprivileged":
+			return isUnix
+				? "over a Unix socket calls are taken from root only (--insecure takes them from everybody)."
+				: `${address} calls from port ${port}, and calls are taken from ports below 1024 (--insecure takes them from all).`;
+		case "other-user":
+			return `it comes from ${isUnix ? "a Unix socket" : address} and is another user's, as far as can be told (--allow-other takes calls of all users).`;
+	}
 }
 
 /** One mapping for each program and family: the first address of each. */
