@@ -13,6 +13,7 @@ import { KeyError } from "../overlay/upkeep/keys.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
 import { type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
+import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import { adoptionOn } from "./adopt.ts";
 import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, namesLayers, stateFolder } from "./layer-options.ts";
@@ -149,9 +150,14 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 			warn: complain,
 		});
 		let warming: WarmUp | null = null;
-		endOnSignals(served, () => warming?.stop());
+		const service = serviceStatus();
+		endOnSignals(served, () => {
+			service.stopping();
+			warming?.stop();
+		});
 		await served.listen();
 		printLines([`ready ${served.server.addressNames.join(" ")}`, ...describe(served)]);
+		service.ready(`Serving at ${served.server.addressNames.join(" ")}`);
 		if (given.warmUp) warming = warmUp(served);
 	} catch (error) {
 		if (!isSentence(error)) throw error;
