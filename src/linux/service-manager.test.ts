@@ -1,4 +1,4 @@
-// Datagrams to sockets with a path and with an abstract name, and those that nobody takes.
+// Datagrams to sockets with a path and with an abstract name, and datagrams that nobody takes.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
