@@ -9,6 +9,8 @@ import { fileURLToPath } from "node:url";
 const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), ".."));
 const source = join(root, "dist/src");
 const entry = join(source, "cli/main.js");
+/** Runs before packages are loaded: no signal is to come in between. */
+const first = join(source, "cli/signals.js");
 const target = join(root, "dist/holdfast.js");
 
 /** Packages and modules of Node's, and the names of their namespaces in the bundle. */
@@ -19,9 +21,11 @@ const written = new Map();
 add(entry);
 const head = [
 	"// Written by scripts/bundle.mjs from dist/src.",
-	...[...outside].map(([specifier, name]) => `import * as ${name} from "${specifier}";`),
+	...(written.has(first) ? [written.get(first), `${functionOf(first)}();`] : []),
+	...[...outside].map(([specifier, name]) => `const ${name} = await import("${specifier}");`),
 	'const urlOf = (path) => new URL(path, new URL("./src/", import.meta.url)).href;',
 ];
+written.delete(first);
 writeFileSync(`${target}.new`, `${[...head, ...written.values()].join("\n")}\nawait ${functionOf(entry)}();\n`);
 renameSync(`${target}.new`, target);
 

@@ -6,8 +6,8 @@ import { LayerError } from "../layer/layer-error.ts";
 import { checkUpper } from "../overlay/check/check.ts";
 import type { Finding } from "../overlay/check/findings.ts";
 import type { CheckReport } from "../overlay/check/report.ts";
-import { OverlayError } from "../vfs/errors.ts";
 import { nameInJson } from "../vfs/names.ts";
+import { describeFailure } from "../vfs/system-errors.ts";
 import { addLayerOptions, type LayerArguments, layerPaths } from "./layer-options.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
@@ -53,10 +53,14 @@ function run(directory: string | undefined, given: CheckArguments): number {
 	const left = report.findings.filter(({ severity, outcome }) => severity === "error" && outcome !== "repaired").length + report.omitted;
 	const repaired = report.findings.filter(({ outcome }) => outcome === "repaired").length;
 	const exitCode = (left > 0 ? EXIT.uncorrected : 0) + (repaired > 0 ? EXIT.corrected : 0);
-	if (given.json) {
-		const findings = report.findings.map((finding) => ({ ...finding, path: nameInJson(finding.path) }));
-		printJson({ ...report, findings, repaired, errorsLeft: left, exitCode });
-	} else show(report, repaired, left);
+	try {
+		if (given.json) {
+			const findings = report.findings.map((finding) => ({ ...finding, path: nameInJson(finding.path) }));
+			printJson({ ...report, findings, repaired, errorsLeft: left, exitCode });
+		} else show(report, repaired, left);
+	} catch (error) {
+		throw error instanceof UserError ? new UserError(error.message, EXIT.failure) : error;
+	}
 	return exitCode;
 }
 
@@ -79,7 +83,8 @@ function reported(directory: string | undefined, given: CheckArguments): CheckRe
 	} catch (error) {
 		if (error instanceof UserError)
 			throw new UserError(error.message, error.exitCode === 2 ? EXIT.usage : Math.max(error.exitCode, EXIT.failure));
-		if (error instanceof LayerError || error instanceof OverlayError) throw new UserError(error.message.replace(/\.?$/, "."), EXIT.failure);
+		const failure = error instanceof LayerError ? error.message : describeFailure(error);
+		if (failure !== null) throw new UserError(failure.replace(/\.?$/, "."), EXIT.failure);
 		throw new UserError(`This should not have happened: ${error instanceof Error ? error.stack : String(error)}`, EXIT.failure);
 	} finally {
 		line.end();

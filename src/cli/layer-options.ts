@@ -47,7 +47,12 @@ export function addLayerOptions(command: Command): Command {
 export function stateFolder(stateDir: string | undefined): string {
 	if (stateDir !== undefined) return resolve(stateDir);
 	const { XDG_STATE_HOME } = process.env;
-	return join(XDG_STATE_HOME !== undefined && XDG_STATE_HOME !== "" ? XDG_STATE_HOME : join(homedir(), ".local", "state"), "holdfast");
+	return resolve(XDG_STATE_HOME !== undefined && XDG_STATE_HOME !== "" ? XDG_STATE_HOME : join(homedir(), ".local", "state"), "holdfast");
+}
+
+/** A server leaves the folder that it was started in. An empty name is refused by who opens it. */
+function absolute(path: string): string {
+	return path === "" ? path : resolve(path);
 }
 
 /** Whether the command line names any layers at all. */
@@ -73,13 +78,15 @@ export function layerPaths(directory: string | undefined, given: LayerArguments)
 	if (directory !== undefined && given.lower.length > 0) {
 		throw new UserError("Name either DIR or --lower, not both: DIR is short for one lower whose changes are kept in the state folder.", 2);
 	}
-	const lowers = directory === undefined ? given.lower : [directory];
+	const lowers = (directory === undefined ? given.lower : [directory]).map(absolute);
 	if (lowers.length === 0) throw new UserError("Name the tree to serve: DIR, or --lower for each layer.", 2);
 	if (given.work !== undefined && given.upper === undefined) throw new UserError("--work is of use with --upper only.", 2);
 	const state = stateFolder(given.stateDir);
-	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, directory) : given;
-	const { dataLower: dataLowers, userxattr: userXattrs = false, handles = "auto", linkNames = false, fakeRoot = false } = given;
-	return { lowers, dataLowers, userXattrs, handles, linkNames, fakeRoot, upper: place.upper, work: place.work, stateFolder: state };
+	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, lowers[0]) : given;
+	const [upper, work] = [place.upper, place.work].map((path) => (path === undefined ? path : absolute(path)));
+	const dataLowers = given.dataLower.map(absolute);
+	const { userxattr: userXattrs = false, handles = "auto", linkNames = false, fakeRoot = false } = given;
+	return { lowers, dataLowers, userXattrs, handles, linkNames, fakeRoot, upper, work, stateFolder: state };
 }
 
 /** Opens what the command line names. */

@@ -1,8 +1,11 @@
 // The program: puts the commands together, runs one of them, and turns its errors into a sentence and an exit status.
 
+// the first of all, so that no signal ends what is still being loaded
+export { outlivesTerminal } from "./signals.ts";
+
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { OverlayError } from "../vfs/errors.ts";
+import { describeFailure } from "../vfs/system-errors.ts";
 import { complain, complainByHelp, complainOfFault, printHelp } from "./print.ts";
 import { UserError } from "./user-error.ts";
 
@@ -44,15 +47,15 @@ function version(): string {
 }
 
 async function main(): Promise<void> {
-	const program = new Command("holdfast")
-		.description("An overlay filesystem served over NFS, whose file handles hold.")
-		.version(version())
-		.exitOverride()
-		.configureOutput({ writeOut: printHelp, writeErr: complainByHelp, outputError: () => {} })
-		.showSuggestionAfterError();
-	for (const add of await loadCommands(process.argv[2])) add(program);
-	for (const command of program.commands) command.copyInheritedSettings(program);
 	try {
+		const program = new Command("holdfast")
+			.description("An overlay filesystem served over NFS, whose file handles hold.")
+			.version(version())
+			.exitOverride()
+			.configureOutput({ writeOut: printHelp, writeErr: complainByHelp, outputError: () => {} })
+			.showSuggestionAfterError();
+		for (const add of await loadCommands(process.argv[2])) add(program);
+		for (const command of program.commands) command.copyInheritedSettings(program);
 		await program.parseAsync();
 	} catch (error) {
 		process.exitCode = report(error);
@@ -71,7 +74,8 @@ function report(error: unknown): number {
 		complain(error.message);
 		return error.exitCode;
 	}
-	if (error instanceof OverlayError) complain(`${error.message}.`);
+	const failure = describeFailure(error);
+	if (failure !== null) complain(`${failure}.`);
 	else complainOfFault("This should not have happened", error);
 	return EXIT_FAILURE;
 }

@@ -1,30 +1,90 @@
 // The only way to stdout and stderr: what is printed upsets no terminal, whatever the names in it are.
 
+import { writeSync } from "node:fs";
+import { isatty } from "node:tty";
 import { escapeForJson, showText } from "../vfs/names.ts";
+import type { ServerLog } from "./server-log.ts";
+import { UserError } from "./user-error.ts";
+
+const [STDOUT, STDERR] = [1, 2];
+const RETRY_MS = 10;
+
+interface Logs {
+	readonly stdout: ServerLog;
+	readonly stderr: ServerLog;
+}
+
+let logs: Logs | null = null;
+
+/** From here on nothing that is printed waits for who reads it, or is an error: see ServerLog. */
+export function printToLogs(to: Logs): void {
+	logs = to;
+}
+
+/** All of a text on stdout. UserError: it cannot be written, as on a full disk. */
+function writeOut(text: string): void {
+	if (logs !== null) {
+		if (!logs.stdout.write(text)) complain("What is to be printed cannot be written to standard output.");
+		return;
+	}
+	try {
+		writeAll(STDOUT, text);
+	} catch (error) {
+		throw new UserError(`Cannot write the output: ${(error as NodeJS.ErrnoException).code ?? error}.`);
+	}
+}
+
+/** A text on stderr. Where that cannot be, nobody is told: the exit status says it too. */
+function writeError(text: string): void {
+	if (logs !== null) {
+		logs.stderr.write(text);
+		return;
+	}
+	try {
+		writeAll(STDERR, text);
+	} catch {
+		// see above
+	}
+}
+
+function writeAll(fd: number, text: string): void {
+	const bytes = Buffer.from(text);
+	for (let done = 0; done < bytes.length; ) {
+		try {
+			done += writeSync(fd, bytes, done);
+		} catch (error) {
+			// who shares the pipe has made it non-blocking, and nobody reads at the moment
+			if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+			Atomics.wait(sleeper, 0, 0, RETRY_MS);
+		}
+	}
+}
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 /** Lines on stdout, in one write. What is odd within a line, a newline too, is escaped. */
 export function printLines(lines: readonly string[]): void {
-	process.stdout.write(joined(lines));
+	writeOut(joined(lines));
 }
 
 /** One JSON document on stdout, on one line. */
 export function printJson(value: unknown): void {
-	process.stdout.write(`${escapeForJson(JSON.stringify(value))}\n`);
+	writeOut(`${escapeForJson(JSON.stringify(value))}\n`);
 }
 
 /** Help: a text of several lines, whose newlines are its own. */
 export function printHelp(text: string): void {
-	process.stdout.write(shownLines(text));
+	writeOut(shownLines(text));
 }
 
 /** Help on stderr, for who called a command in a wrong way. */
 export function complainByHelp(text: string): void {
-	process.stderr.write(shownLines(text));
+	writeError(shownLines(text));
 }
 
 /** One sentence on stderr, with the program's name before it. */
 export function complain(sentence: string): void {
-	process.stderr.write(joined([`holdfast: ${sentence}`]));
+	writeError(joined([`holdfast: ${sentence}`]));
 }
 
 /** A fault of the program's own on stderr: a sentence, what was thrown, and where. */
@@ -32,14 +92,14 @@ export function complainOfFault(sentence: string, thrown: unknown): void {
 	const { name, message, stack = "" } = thrown instanceof Error ? thrown : new Error(String(thrown));
 	// a stack begins with the message, which may have newlines of its own
 	const frames = stack.slice(Math.max(0, stack.indexOf(message)) + message.length).split("\n");
-	process.stderr.write(joined([`holdfast: ${sentence}: ${name}: ${message}`, ...frames.filter((frame) => /\S/.test(frame))]));
+	writeError(joined([`holdfast: ${sentence}: ${name}: ${message}`, ...frames.filter((frame) => /\S/.test(frame))]));
 }
 
-export const isAtTerminal = process.stderr.isTTY === true;
+export const isAtTerminal = isatty(STDERR);
 
 /** Draws a line at the terminal in place of the former one; empty: takes that away. */
 export function redraw(text: string): void {
-	process.stderr.write(`\r\x1b[K${showText(text)}`);
+	writeError(`\r\x1b[K${showText(text)}`);
 }
 
 function shownLines(text: string): string {

@@ -2,6 +2,7 @@
 
 import { subscribe } from "node:diagnostics_channel";
 import { isIPv6 } from "node:net";
+import { resolve } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import type { SquashOptions } from "../exports/squash.ts";
 import { LayerError } from "../layer/layer-error.ts";
@@ -15,10 +16,12 @@ import type { ListenAddress } from "../server/listen-address.ts";
 import { type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
+import { describeFailure } from "../vfs/system-errors.ts";
 import { adoptionOn } from "./adopt.ts";
 import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, namesLayers, stateFolder } from "./layer-options.ts";
-import { complain, complainOfFault, printLines } from "./print.ts";
+import { complain, complainOfFault, printLines, printToLogs } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
+import { ServerLog } from "./server-log.ts";
 import { UserError } from "./user-error.ts";
 
 const DEFAULT_ADDRESS = "127.0.0.1:20490";
@@ -79,7 +82,7 @@ export function addServe(program: Command): void {
 }
 
 function parseListen(value: string, before: readonly ListenAddress[]): ListenAddress[] {
-	if (value.startsWith("unix:") && value.length > 5) return [...before, { path: value.slice(5) }];
+	if (value.startsWith("unix:") && value.length > 5) return [...before, { path: resolve(value.slice(5)) }];
 	const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
 	const port = match === null ? Number.NaN : Number(match[3]);
 	const host = match?.[1] ?? match?.[2];
@@ -131,6 +134,7 @@ function cacheBounds({ objectsMax, descriptorsMax, listingBytesMax }: ServeArgum
 async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
 	const line = new ProgressLine();
+	outliveFailures();
 	subscribe("holdfast:rpc:failure", (failure) => reportFailure(failure));
 	try {
 		const served = await openExports({
@@ -156,6 +160,8 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 			warming?.stop();
 		});
 		await served.listen();
+		// whoever removes the folder that this was started in, or unmounts it, may
+		process.chdir("/");
 		printLines([`ready ${served.server.addressNames.join(" ")}`, ...describe(served)]);
 		service.ready(`Serving at ${served.server.addressNames.join(" ")}`);
 		if (given.warmUp) warming = warmUp(served);
@@ -233,12 +239,32 @@ function reportFailure(failure: unknown): void {
 	complainOfFault("A request failed where it must not", error ?? failure);
 }
 
-/** The first signal drains, the second ends at once. */
+/** What timers and threads meet of a disk that is full or fails is told, and ends no server; and Node.js itself prints nothing. */
+function outliveFailures(): void {
+	printToLogs({ stdout: new ServerLog(1), stderr: new ServerLog(2) });
+	process.removeAllListeners("warning");
+	process.on("warning", ({ message }) => complain(`${message}.`));
+	process.on("uncaughtException", (error: unknown) => {
+		const failure = describeFailure(error);
+		if (failure !== null) {
+			complain(`${failure}.`);
+			return;
+		}
+		complainOfFault("This should not have happened", error);
+		process.exit(1);
+	});
+}
+
+/** The first signal drains, the second waits for no client any more, and the third for nothing at all. All but the last end in order. */
 function endOnSignals(served: OpenServer, beforeEnd: () => void): void {
-	let isEnding = false;
+	let signals = 0;
 	const end = async () => {
-		if (isEnding) process.exit(1);
-		isEnding = true;
+		signals++;
+		if (signals > 2) process.exit(1);
+		if (signals > 1) {
+			served.server.destroy();
+			return;
+		}
 		beforeEnd();
 		try {
 			await served.close();

@@ -8,6 +8,7 @@ import type { OpenOptions } from "../overlay/opening/open-options.ts";
 import { openOverlay } from "../overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { holdKeys } from "../overlay/upkeep/keys.ts";
+import { DEFAULT_RPC_LIMITS } from "../rpc/limits.ts";
 import type { ListenAddress } from "./listen-address.ts";
 import { NfsServer } from "./nfs-server.ts";
 import { restoreReplies, saveReplies } from "./saved-replies.ts";
@@ -73,7 +74,7 @@ export async function openExports(options: ServeOptions): Promise<OpenServer> {
 			if (opened.upper === null) served.releaseKeys = holdKeys(opened);
 			options.onOpened?.(name, opened);
 		}
-		const server = makeServer(options, exports);
+		const server = makeServer(options, exports, budget);
 		let closing: Promise<void> | undefined;
 		return {
 			exports,
@@ -106,7 +107,10 @@ async function listen({ stateFolder, listen, warn }: ServeOptions, exports: read
 	}
 }
 
-function makeServer(options: ServeOptions, exports: readonly ServedExport[]): NfsServer {
+/** However few descriptors there are. */
+const CONNECTIONS_FEWEST = 16;
+
+function makeServer(options: ServeOptions, exports: readonly ServedExport[], budget: Budget): NfsServer {
 	try {
 		return new NfsServer({
 			exports: exports.map(({ name, opened }, i) => {
@@ -122,6 +126,9 @@ function makeServer(options: ServeOptions, exports: readonly ServedExport[]): Nf
 			listen: options.listen,
 			allocate,
 			rpcbind: options.rpcbind ?? false,
+			limits: {
+				connections: Math.max(CONNECTIONS_FEWEST, Math.min(DEFAULT_RPC_LIMITS.connections, budget.descriptorsForConnections)),
+			},
 			...(options.warn === undefined ? {} : { warn: options.warn }),
 		});
 	} catch (error) {

@@ -2,6 +2,7 @@
 
 import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
+import { showName } from "./names.ts";
 
 const CODES: ReadonlyMap<number, OverlayErrorCode> = new Map<number, OverlayErrorCode>([
 	[ERRNO.EPERM, "perm"],
@@ -47,3 +48,60 @@ export function must<T extends object>(value: T | number, attempt: string): T | 
 	if (typeof value === "number" && value < 0) throw failed(attempt, value);
 	return value;
 }
+
+/** An error of Node's own file system calls: it has the number as the calls in `linux` give it, negated, and the name of the call. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException & { readonly errno: number } {
+	return error instanceof Error && "errno" in error && typeof error.errno === "number" && "syscall" in error;
+}
+
+/** What Node's own file system calls throw, as the overlay's error; anything else as it is. */
+export function asOverlayError(error: unknown): unknown {
+	return isSystemError(error) ? new OverlayError(codeOf(error.errno), sentenceOf(error)) : error;
+}
+
+/** Runs Node's own file system calls. OverlayError for what they throw. */
+export function attempt<T>(calls: () => T): T {
+	try {
+		return calls();
+	} catch (error) {
+		throw asOverlayError(error);
+	}
+}
+
+/**
+ * A sentence without its full stop for what an error of the system, or of the overlay, means to people; null for an error that
+ * is neither, and should not have happened.
+ */
+export function describeFailure(error: unknown): string | null {
+	if (error instanceof OverlayError) return error.message;
+	return isSystemError(error) ? sentenceOf(error) : null;
+}
+
+function sentenceOf({ path, syscall, errno, message }: NodeJS.ErrnoException & { readonly errno: number }): string {
+	// "ENOSPC: no space left on device, open '/x'"
+	if (syscall === "uv_cwd") return `Cannot find the folder that this was started in: it is gone (${errnoName(errno)})`;
+	const reason = /^\w+: ([^,]+)/.exec(message)?.[1] ?? "it failed";
+	return `Cannot ${VERBS.get(syscall ?? "") ?? `do ${syscall} on`} ${path === undefined ? "a file" : showName(Buffer.from(path))}: ${reason} (${errnoName(errno)})`;
+}
+
+const VERBS: ReadonlyMap<string, string> = new Map([
+	["open", "open"],
+	["read", "read"],
+	["write", "write to"],
+	["mkdir", "make the folder"],
+	["mkdtemp", "make the folder"],
+	["rmdir", "remove the folder"],
+	["rm", "remove"],
+	["unlink", "remove"],
+	["rename", "rename"],
+	["link", "make a link of"],
+	["scandir", "read the folder"],
+	["opendir", "read the folder"],
+	["stat", "look at"],
+	["lstat", "look at"],
+	["fstat", "look at"],
+	["statfs", "look at the file system of"],
+	["realpath", "look at"],
+	["fsync", "flush"],
+	["chdir", "enter"],
+]);

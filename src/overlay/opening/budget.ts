@@ -28,6 +28,8 @@ const FLUSHES_EACH = 2;
 /** Less than this beside the layers is not enough for the smallest cache and a few connections. */
 const DESCRIPTORS_FEWEST = 256;
 const DESCRIPTORS_MIN = 64;
+/** Of Node.js and of threads, and what one operation opens. */
+const DESCRIPTORS_OF_PROCESS = 96;
 const DESCRIPTORS_MAX = 65536;
 
 /** One for all exports of a process, so that ten cost no more than one, and what an idle one has goes to the busy ones. */
@@ -63,6 +65,11 @@ export class Budget {
 		}
 		this.#hold(own);
 		return { close: () => this.#hold(-own) };
+	}
+
+	/** Descriptors that connections may have, so that they leave enough for what they ask for. */
+	get descriptorsForConnections(): number {
+		return this.#descriptorLimit - this.#descriptorsHeld - this.descriptors.limit - DESCRIPTORS_OF_PROCESS;
 	}
 
 	/** Threads for an upper and its flushes: of each file system its own, so that one which hangs holds up no other. */

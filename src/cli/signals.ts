@@ -1,0 +1,13 @@
+// Signals that must not end the program, listened to before anything else is loaded.
+
+/** Set by the launcher where SIGHUP was ignored when it started, as by nohup(1): Node.js takes that back. */
+const NOHUP = "HOLDFAST_NOHUP";
+
+/**
+ * Whether this process goes on when its terminal is closed. A server does, whatever started it, since clients have it mounted; other commands
+ * do under nohup(1).
+ */
+export const outlivesTerminal = process.argv[2] === "serve" || process.env[NOHUP] === "1";
+
+// SIGUSR1 opens Node's inspector, and SIGUSR2 ends a process, unless somebody listens
+for (const signal of ["SIGUSR1", "SIGUSR2", ...(outlivesTerminal ? (["SIGHUP"] as const) : [])] as const) process.on(signal, () => {});
