@@ -1,6 +1,6 @@
 // Reading, writing, copying, cutting and flushing the content of open files.
 
-import { arenaAddress, arenaView, declare, declareChange, PLACE, result } from "./libc.ts";
+import { arena, arenaAddress, arenaView, declare, declareChange, PLACE, result, VALUE_BYTES } from "./libc.ts";
 
 const preadCall = declare("pread", "long", ["int", "pointer", "size_t", "int64_t"]);
 const preadv2Call = declare("preadv2", "long", ["int", "pointer", "int", "int64_t", "int"]);
@@ -23,6 +23,9 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const FICLONE = 0x40049409;
 const FICLONERANGE = 0x4020940d;
+const FS_IOC_FIEMAP = 0xc020660b;
+/** struct fiemap without its extents, and one of these (linux/fiemap.h). */
+const [FIEMAP_BYTES, FIEMAP_EXTENT_BYTES] = [32, 56];
 /** fallocate(2) modes. */
 export const FALLOCATE = { keepSize: 1, punchHole: 2 } as const;
 
@@ -108,6 +111,22 @@ export function cloneFileRange(from: number, fromOffset: number, length: number,
 	putOffset(PLACE.offset + 16, length);
 	putOffset(PLACE.offset + 24, offset);
 	return result(ioctlRangeCall(to, FICLONERANGE, arenaAddress + PLACE.offset));
+}
+
+/**
+ * Extents of an open file, counted up to `most` (at most 1,000), or the negated error number; -EOPNOTSUPP: its file system does not tell
+ * (FS_IOC_FIEMAP). Not for O_PATH.
+ */
+export function countExtents(fd: number, most: number): number {
+	if (most * FIEMAP_EXTENT_BYTES + FIEMAP_BYTES > VALUE_BYTES) throw new RangeError("Too many extents are asked for");
+	const at = PLACE.value;
+	arena.fill(0, at, at + FIEMAP_BYTES);
+	// from the beginning up to the end of any file
+	arenaView.setUint32(at + 8, 0xffffffff, true);
+	arenaView.setUint32(at + 12, 0x7fffffff, true);
+	arenaView.setUint32(at + 24, most, true);
+	const status = result(ioctlNumberCall(fd, FS_IOC_FIEMAP, arenaAddress + at));
+	return status < 0 ? status : arenaView.getUint32(at + 20, true);
 }
 
 export function syncFile(fd: number): number {

@@ -125,8 +125,9 @@ function usage(...tops: string[]): { inodes: number; bytes: number; files: strin
 	for (const top of tops) {
 		const entries: Dirent[] = readdirSync(top, { recursive: true, withFileTypes: true });
 		for (const path of [top, ...entries.map((entry) => join(entry.parentPath ?? entry.path, entry.name))]) {
-			const stat = lstatSync(path);
-			if (inodes.has(stat.ino)) continue;
+			// a thread may be emptying the trash
+			const stat = lstatSync(path, { throwIfNoEntry: false });
+			if (stat === undefined || inodes.has(stat.ino)) continue;
 			inodes.add(stat.ino);
 			bytes += stat.blocks * 512;
 			if (stat.isFile()) files.push(path);

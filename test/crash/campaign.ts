@@ -320,6 +320,10 @@ export class Campaign {
 
 	/** Nothing of the change is left in work, and every index entry is of use. */
 	#checkRest(stage: Stage, where: string): void {
+		for (const name of readdirSync(join(stage.work, "holdfast/trash"))) {
+			const stat = lstatSync(join(stage.work, "holdfast/trash", name));
+			if (!stat.isDirectory() && stat.nlink > 1) this.#fail(`${where}: an object with ${stat.nlink} links is in the trash`);
+		}
 		const work = readdirSync(join(stage.work, "work"));
 		if (work.join() !== "incompat") this.#fail(`${where}: work holds ${work.join()}`);
 		const unnamed = new Set(readdirSync(join(stage.work, "holdfast/unnamed")));

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { FREED_SPACE } from "../../src/overlay/engine/freed-space.ts";
 import { full, needs, volume } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
 import { Campaign, type Counts, type Options } from "./campaign.ts";
@@ -76,6 +77,29 @@ test("the same where all lower files count as large, and are copied up in parts"
 		};
 	});
 });
+
+/** Operations whose steps depend on how long the kernel takes to free what they remove. */
+const FREEING = /remove|rmdir|over|trunc|cuts|size|mkdir over/;
+
+for (const keeping of ["kernel", "portable", "ordinary"] as const) {
+	test(`the same where all that is removed or cut takes long to free, with ${keeping} handles`, { skip }, async (t) => {
+		const before = { ...FREED_SPACE };
+		Object.assign(FREED_SPACE, { bytesMin: 0, extentsMax: 0, untoldBytesMax: 0 });
+		t.after(() => Object.assign(FREED_SPACE, before));
+		const start: Start = (lowers, operation, fail) => new Campaign(lowers, operation, fail, null, false, keeping);
+		const operations = OPERATIONS.filter(({ name }) => FREEING.test(name));
+		await stopEach(t, operations, start, (index) => {
+			if (!all && index % (6 * OPERATIONS_STRIDE) !== ["kernel", "portable", "ordinary"].indexOf(keeping)) return null;
+			return {
+				others: 20,
+				stride: all ? 1 : 3,
+				first: index,
+				recoveries: only !== undefined ? 2 : index % 8 === 0 ? 1 : 0,
+				repetitions: only !== undefined ? 1 : 4,
+			};
+		});
+	});
+}
 
 for (const [keeping, title] of [
 	["portable", "the same with portable handles"],

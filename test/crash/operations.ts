@@ -98,6 +98,15 @@ const guarded = (path: string): Operation => ({
 	},
 });
 
+/** The same for a file that gets smaller by it. */
+const guardedCut = (path: string): Operation => ({
+	name: `guarded setattr of ${path} with its size`,
+	run: (act) => {
+		act.overlay.setattr(at(act, path), ROOT, { mode: 0o611, size: 3 }, act.ctime(path));
+		return done;
+	},
+});
+
 const changes =
 	(...runs: Run[]) =>
 	async (stage: Stage) => {
@@ -164,6 +173,8 @@ export const OPERATIONS: readonly Operation[] = [
 	guarded("file"),
 	guarded("pure"),
 	guarded("d"),
+	guardedCut("pure"),
+	guardedCut("copied"),
 	{ name: "truncate a lower file to 0", run: setattr("file", EMPTY) },
 	{ name: "truncate a lower file to 0 and set its mode", run: setattr("file", { size: 0, mode: 0o600 }) },
 	{ name: "truncate a lower file to 0, by handle", run: setattr("renamed/sub/inner", EMPTY), byHandle: true },

@@ -360,6 +360,7 @@ function pathOfDescriptor(fd: string): string | null {
 
 /** Closes what an overlay has open, and has it write nothing more. */
 export function abandon({ engine }: Overlay): void {
+	void engine.freeing.close();
 	engine.descriptors.dropAll();
 	for (const layer of engine.layers) {
 		layer.close();

@@ -1,7 +1,8 @@
 import { setImmediate } from "node:timers/promises";
 import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
-import { cloneFileRange, syncFile, syncFileSystem } from "../../src/linux/data.ts";
+import { cloneFileRange, syncFile, syncFileSystem, truncateFile } from "../../src/linux/data.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
+import { emptyTrash } from "../../src/overlay/threads/empty-trash.ts";
 import { findPath } from "../../src/overlay/threads/find-path.ts";
 import type { Job, JobResult } from "../../src/overlay/threads/job.ts";
 import type { Offload } from "../../src/overlay/threads/offload.ts";
@@ -16,6 +17,7 @@ verifyAbsences(true);
 /** Does the work of the threads on this one, in a later turn: to start threads takes longer than a whole scenario. */
 class InlineOffload implements Pick<Offload, "run" | "close"> {
 	readonly #flushes: boolean;
+	#isClosed = false;
 
 	constructor(flushes: boolean) {
 		this.#flushes = flushes;
@@ -23,6 +25,8 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 
 	async run(job: Job): Promise<JobResult> {
 		await setImmediate();
+		// its descriptors may be others' by now
+		if (this.#isClosed) throw new Error("The server is ending");
 		switch (job.kind) {
 			case "copy":
 				return copyData(job.from, job.to, job.size) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
@@ -30,6 +34,10 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 				return copyRanges(job.from, job.to, job.ranges) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
 			case "clone":
 				return cloneFileRange(job.from, job.sourceOffset, job.length, job.to, job.offset);
+			case "cut":
+				return truncateFile(job.fd, job.size);
+			case "trash":
+				return emptyTrash(job);
 			case "sync":
 				return this.#flushes ? (job.scope === "file" ? syncFile : syncFileSystem)(job.fd) : 0;
 			case "scan":
@@ -43,13 +51,17 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 		}
 	}
 
-	async close(): Promise<void> {}
+	async close(): Promise<void> {
+		this.#isClosed = true;
+	}
 }
 
 /** Without `flushes` nothing is flushed: for tests in which only processes end. */
 export function workInline(overlay: Overlay, flushes = false): Overlay {
 	const offload = new InlineOffload(flushes);
-	(overlay.engine as { offload: Pick<Offload, "run" | "close"> }).offload = offload;
+	const engine = overlay.engine as { offload: Pick<Offload, "run" | "close">; freeing: Pick<Offload, "run" | "close"> };
+	engine.offload = offload;
+	engine.freeing = offload;
 	// a server waits with this until it has started
 	void overlay.engine.writable?.index.learn(async (fd) => (await offload.run({ kind: "entries", fd })) as Uint32Array | number);
 	return overlay;

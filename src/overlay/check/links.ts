@@ -336,7 +336,7 @@ function linksInWork(check: Check): Map<string, number> {
 	count(temporaries);
 	// entries that lead nowhere are names all the same
 	count(index);
-	for (const folder of ["orphans", "lost+found"]) {
+	for (const folder of ["orphans", "trash", "lost+found"]) {
 		const fd = own < 0 ? own : openAt(own, folder, O.rdonly | O.directory);
 		count(fd);
 		if (fd >= 0) close(fd);

@@ -275,6 +275,17 @@ export class Partials {
 		if (file.flights.length > 0) throw new Pending(Promise.all(file.flights.map(({ ready }) => ready)).then(() => undefined));
 	}
 
+	/** While something else works on the upper file nothing is filled. Pending while it is being completed. */
+	pause(file: PartialFile): void {
+		if (file.completing !== null) throw new Pending(file.completing.then(ignore, ignore));
+		file.retryAt = Number.POSITIVE_INFINITY;
+	}
+
+	resume(file: PartialFile): void {
+		file.retryAt = 0;
+		this.#schedule();
+	}
+
 	noteSize(file: PartialFile, size: number): void {
 		if (size >= file.lowerEnd) return;
 		file.lowerEnd = size;
@@ -670,6 +681,8 @@ export class Partials {
 		this.records.remove(name);
 	}
 }
+
+function ignore(): void {}
 
 function timesOf(stat: Stat): { readonly mtime: Timespec; readonly ctime: Timespec } {
 	return { mtime: { sec: stat.mtimeSec, nsec: stat.mtimeNsec }, ctime: { sec: stat.ctimeSec, nsec: stat.ctimeNsec } };

@@ -51,6 +51,10 @@ export interface Engine {
 	readonly descriptors: DescriptorCache;
 	readonly held: HeldObjects;
 	readonly offload: Offload;
+	/** Threads for what may keep one for very long: freeing the space of files, and removing directories full of whiteouts. */
+	readonly freeing: Offload;
+	/** Files that are cut by these. */
+	readonly cuts: Cuts;
 	/** The reverse of the redirects of lowers that once were uppers: from a lower directory to the directory that takes it along. */
 	readonly redirects: RecordMap;
 	readonly dataFiles: DataFiles;
@@ -66,6 +70,18 @@ export interface Engine {
 	readonly walks: RecentMap<string, PathWalk>;
 	/** Null: whoever asks waits. */
 	patience: Patience | null;
+}
+
+/** Cuts of files under way, and what became of each that has ended, for the pass of the request that waited: by the request. */
+export interface Cuts {
+	readonly running: Set<Promise<void>>;
+	readonly outcomes: WeakMap<object, CutOutcome>;
+}
+
+export interface CutOutcome {
+	readonly change: number;
+	/** Null: it was made, and has its answer. */
+	readonly failure: OverlayError | null;
 }
 
 /**

@@ -83,6 +83,7 @@ const WORDS = [
 	"mark",
 	"unmark",
 	"record",
+	"trash",
 ] as const;
 const NUMBERS: ReadonlyMap<string, number> = new Map(WORDS.map((word, i) => [word, i]));
 

@@ -293,6 +293,16 @@ function decodeBody(body: Buffer, length: number, crc: number, ended: number, pl
 	return { sequence, key: keyOf(request), handle, steps, hasEnded: ended === ENDED[0], place };
 }
 
+/** An intent that stands elsewhere than others: bytes of its own. */
+export function packIntent(intent: Intent): Buffer {
+	return Buffer.from(withFileHeader(encodeIntent(intent, false), false));
+}
+
+/** Null: it is none. */
+export function unpackIntent(bytes: Buffer): Intent | null {
+	return decodeIntent(bytes, "file");
+}
+
 /** The newest intent, wherever it stands; null when there is none. Writes nothing. */
 export function readIntent(folder: string): FoundIntent | null {
 	const found: (FoundIntent | null)[] = [];

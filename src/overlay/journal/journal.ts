@@ -10,9 +10,10 @@ import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../
 import type { ChangeKey, RequestOrigin } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
+import { RecordMap } from "../work/record-map.ts";
 import type { UpperState } from "../work/upper-state.ts";
-import { IntentStore, readIntent } from "./intent.ts";
-import { completeSteps, type Descriptors, mayUndoWrite, runStep, type Step } from "./steps.ts";
+import { type Intent, IntentStore, packIntent, readIntent, unpackIntent } from "./intent.ts";
+import { completeSteps, type Descriptors, mayUndoWrite, RecoveryDescriptors, runStep, type Step } from "./steps.ts";
 
 /** What a request was answered: an error, or success with the handle of what it made. */
 export interface Answer {
@@ -23,6 +24,8 @@ export interface Answer {
 }
 
 const REQUESTS_FOLDER = "requests";
+/** Long changes, each named by its inode. */
+const CUTS_FOLDER = "cuts";
 /** The newest answers of all clients once more, in one file: what the shared flush makes stable. */
 const LOG_FILE = "answers";
 const LOG_RECORDS = 32768;
@@ -55,6 +58,7 @@ export class Journal {
 	#intentSequence = 0;
 	/** The last change that is on disk, after a start: answers to later ones came there before what they tell of, and the power failed. */
 	#committed = Number.POSITIVE_INFINITY;
+	readonly #cuts: RecordMap;
 	#log = -1;
 	#logNext = 0;
 	/** Rings written to since the log was at its half or its beginning. */
@@ -70,6 +74,7 @@ export class Journal {
 	constructor(folder: string, writable: () => UpperState, clock: () => number = Date.now) {
 		this.#folder = folder;
 		this.#intents = new IntentStore(folder);
+		this.#cuts = new RecordMap(folder, CUTS_FOLDER);
 		this.#writable = writable;
 		this.#clock = clock;
 	}
@@ -110,6 +115,10 @@ export class Journal {
 				}
 			}
 			this.#endIntent();
+		}
+		for (const record of this.#cuts.list()) {
+			if (isOurs) this.#completeLong(record);
+			else this.#cuts.delete(record);
 		}
 		// only now: that the intent was carried out may be known from one of these alone
 		const inUse = new Set([...this.#rings.entries()].map(([, ring]) => join(this.#folder, REQUESTS_FOLDER, ring.name)));
@@ -165,6 +174,44 @@ export class Journal {
 	}
 
 	/**
+	 * Notes a change of an inode that a thread begins with and `perform` ends: others may be made meanwhile, and a start completes them all.
+	 * There is at most one for an inode.
+	 */
+	beginLong(inode: FileHandle, change: Omit<Intent, "sequence">): void {
+		this.endLastChangeOf(inode);
+		this.#cuts.set(recordOf(inode), packIntent({ sequence: 0, ...change }));
+	}
+
+	/** It has its answer, or was not made. */
+	endLong(inode: FileHandle): void {
+		this.#cuts.delete(recordOf(inode));
+	}
+
+	#completeLong(record: Buffer): void {
+		const bytes = this.#cuts.get(record);
+		const intent = bytes === null ? null : unpackIntent(bytes);
+		const descriptors = new RecoveryDescriptors(this.#writable());
+		try {
+			if (intent !== null && !this.#wasAnswered(intent.key) && descriptors.inode(inodeOf(record), false) >= 0) {
+				const { steps, key, handle } = intent;
+				this.perform(steps, descriptors, key, handle);
+				if (key !== null) this.answer(key, { error: null, handle, isFound: true });
+			}
+			this.#cuts.delete(record);
+		} catch (error) {
+			// the next start tries again; it keeps nobody from what else is here
+			if (!(error instanceof OverlayError)) throw error;
+		} finally {
+			descriptors.close();
+		}
+	}
+
+	#wasAnswered(key: ChangeKey | null): boolean {
+		const ring = key === null ? undefined : (this.#rings.get(key.request.owner) ?? this.#loaded.get(ringName(key.request.owner)));
+		return key !== null && ring !== undefined && repeatedIn(ring, key) !== undefined;
+	}
+
+	/**
 	 * Makes a change of one or more steps. `key` is that of the change, null for what only prepares one;
 	 * `handle` is that of the object it makes. When a step fails, the ones before it are taken back by `undos`, which has an entry for each, and
 	 * the ones behind it are not made, now or later.
@@ -213,6 +260,7 @@ export class Journal {
 	}
 
 	close(): void {
+		this.#cuts.close();
 		this.#intents.close();
 		if (this.#log >= 0) closeSync(this.#log);
 		for (const [client, ring] of this.#rings.entries()) {
@@ -399,8 +447,18 @@ export function isFlushedByJournal(fileSystem: string): boolean {
 	return fileSystem === "ext4" || fileSystem === "xfs";
 }
 
+function recordOf({ type, bytes }: FileHandle): Buffer {
+	return Buffer.concat([Buffer.of(type), bytes]);
+}
+
+function inodeOf(record: Buffer): FileHandle {
+	return { type: record[0], bytes: record.subarray(1) };
+}
+
 /** Whether a change was begun that the next start will complete. Looks at the records and writes nothing. */
 export function isInterrupted(folder: string): boolean {
+	const cuts = join(folder, CUTS_FOLDER);
+	if (existsSync(cuts) && readdirSync(cuts).some((name) => !name.endsWith(".new"))) return true;
 	const intent = readIntent(folder);
 	if (intent === null || intent.hasEnded) return false;
 	const rings = join(folder, REQUESTS_FOLDER);

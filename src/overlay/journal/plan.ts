@@ -5,7 +5,7 @@ import type { FileHandle } from "../../linux/file-handle.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { type ChangeKey, FileType } from "../../vfs/operations.ts";
-import type { Node } from "../nodes/node.ts";
+import { awaitCut, type Node } from "../nodes/node.ts";
 import type { HeldObjects } from "../work/held-objects.ts";
 import type { Descriptors, Step, StepDirectory } from "./steps.ts";
 import type { Writable } from "./writable.ts";
@@ -122,6 +122,7 @@ export class Plan implements Descriptors {
 	}
 
 	#run(key: ChangeKey | null, handle: Buffer | null): void {
+		for (const node of this.#touched) awaitCut(node);
 		try {
 			this.#writable.journal.perform(this.steps, this, key, handle, this.#undos);
 		} catch (error) {

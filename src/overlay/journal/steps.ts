@@ -72,6 +72,8 @@ export type Step =
 	| { readonly op: "unmark"; readonly name: string }
 	/** Notes where a directory is now, where ids are portable. */
 	| { readonly op: "where"; readonly inode: FileHandle; readonly above: StepDirectory; readonly name: PathName }
+	/** Gives an inode that is about to lose its last name one in the trash, where a thread frees it. Where that cannot be, the step that takes the last name frees it. */
+	| { readonly op: "trash"; readonly inode: FileHandle; readonly name: string }
 	/** Forgets what leads from a portable id to its inode, which has lost its last name. */
 	| { readonly op: "forget"; readonly inode: FileHandle };
 
@@ -148,6 +150,9 @@ export function runStep(writable: UpperState, step: Step, descriptors: Descripto
 		case "where":
 			if (typeof step.above !== "string")
 				must(writable.ids?.place(step.inode, step.above, step.name) ?? 0, "Cannot note where a directory is");
+			return;
+		case "trash":
+			writable.work.trash.link(descriptors.inode(step.inode, false), step.name);
 			return;
 		case "forget":
 			writable.ids?.forget(step.inode);
@@ -363,7 +368,7 @@ function isNeedless(writable: UpperState, step: Step, descriptors: Descriptors):
 }
 
 /** Opens what a recovery needs, for as long as it takes. */
-class RecoveryDescriptors implements Descriptors {
+export class RecoveryDescriptors implements Descriptors {
 	readonly isRecovery = true;
 	/** The handle of what a step has made by its name, as UNSIGNED; null: none has. */
 	made: Buffer | null = null;

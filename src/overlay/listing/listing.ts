@@ -37,7 +37,7 @@ export interface ListingLimits {
 export const LISTING_LIMITS: ListingLimits = {
 	cacheBytes: 64 * 1024 * 1024,
 	windowEntries: 1_048_576,
-	inlineBytes: 512 * 1024,
+	inlineBytes: 128 * 1024,
 	hashBits: HASH_BITS,
 };
 

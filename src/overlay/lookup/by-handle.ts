@@ -73,7 +73,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	if (home === undefined) throw new OverlayError("stale", "The handle is of a layer that is not in the stack");
 	const { held } = engine;
 	const key = identityKey(homeNumber, identity.id);
-	if (held.isDoomed(key)) throw new OverlayError("stale", "The object has been removed");
+	if (held.isDoomed(key) || engine.writable?.work.trash.holds(key)) throw new OverlayError("stale", "The object has been removed");
 	const answer = home.isUpper ? null : askIndex(engine, home, identity, key);
 	const layer = answer === null ? home.layers[0] : (engine.writable as NonNullable<Engine["writable"]>).layer;
 	if (answer === null) engine.patience?.guard(layer, identity.id, null, "inode");

@@ -70,7 +70,7 @@ export class NodeOrder {
 			const node = this.#oldest;
 			if (node === null) return;
 			if (node.below > 0) this.#take(node);
-			else if (node.isRecent || node.copyUp !== null || node === kept || this.#kept.get(node) === true) {
+			else if (node.isRecent || node.copyUp !== null || node.cutting !== null || node === kept || this.#kept.get(node) === true) {
 				node.isRecent = false;
 				this.#take(node);
 				this.link(node);

@@ -3,6 +3,7 @@
 import type { Real } from "../../layer/real.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import type { Stat } from "../../linux/stat.ts";
+import { Pending } from "../../vfs/errors.ts";
 import type { FileType, OverlayObject } from "../../vfs/operations.ts";
 
 /** The cache of an export, as the order of eviction over all exports sees it. */
@@ -52,6 +53,8 @@ export class Node implements OverlayObject {
 	data: Real | null = null;
 	/** A copy up of data that goes on off the main thread. */
 	copyUp: CopyUpJob | null = null;
+	/** Settled when a thread has cut it: until then the kernel lets nobody else change it or read what it has not in memory. */
+	cutting: Promise<void> | null = null;
 	/** Attributes of `top`, and the moment (see Memory) at which they were read; null as soon as they may have changed. */
 	stat: Stat | null = null;
 	statTime = 0;
@@ -94,6 +97,11 @@ export class Node implements OverlayObject {
 	get isUpper(): boolean {
 		return this.reals[0].layer.isUpper;
 	}
+}
+
+/** To be called before anything that would wait in the kernel for the cut of a file. Pending until it has ended. */
+export function awaitCut(node: Node): void {
+	if (node.cutting !== null) throw new Pending(node.cutting);
 }
 
 /** An object whose change attribute is ahead of its ctime, or will be if that does not move by a change. */

@@ -22,7 +22,7 @@ const DESCRIPTORS_RESERVED = 2048;
 /** What each layer keeps open, and what one look-up in all of them opens for a moment. */
 const DESCRIPTORS_PER_LAYER = 5;
 /** What an upper keeps open beside that: work, index, journal. */
-const DESCRIPTORS_PER_UPPER = 10;
+const DESCRIPTORS_PER_UPPER = 12;
 /** Flushes at once on each file system where uppers lie on several: a part of Node's four threads. */
 const FLUSHES_EACH = 2;
 /** Less than this beside the layers is not enough for the smallest cache and a few connections. */
@@ -42,6 +42,7 @@ export class Budget {
 	readonly #descriptorLimit: number;
 	readonly #descriptorsMax: number | undefined;
 	readonly #upperThreads = new Map<string, ThreadPool>();
+	readonly #freeingThreads = new Map<string, ThreadPool>();
 	/** What all that is open keeps open. */
 	#descriptorsHeld = 0;
 
@@ -79,6 +80,16 @@ export class Budget {
 			pool = new ThreadPool();
 			this.#upperThreads.set(device, pool);
 			if (this.#upperThreads.size > 1) for (const one of this.#upperThreads.values()) one.flushesMax = FLUSHES_EACH;
+		}
+		return pool;
+	}
+
+	/** The same for what frees space: a file may keep one of them for minutes, and no flush, listing or copy waits behind it. */
+	freeingThreads(device: string): ThreadPool {
+		let pool = this.#freeingThreads.get(device);
+		if (pool === undefined) {
+			pool = new ThreadPool();
+			this.#freeingThreads.set(device, pool);
 		}
 		return pool;
 	}

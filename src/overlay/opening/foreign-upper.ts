@@ -48,7 +48,7 @@ export function refuseForeignUpper(upper: Layer, lowers: readonly Layer[], work:
 }
 
 /** Folders of work in which files of upper have further names. */
-const FOLDERS_OF_LINKS = ["index", "work", "holdfast/orphans", "holdfast/lost+found", "holdfast/index", "holdfast/ids"];
+const FOLDERS_OF_LINKS = ["index", "work", "holdfast/orphans", "holdfast/trash", "holdfast/lost+found", "holdfast/index", "holdfast/ids"];
 
 /** Marks of the other kind would be content to us, and what they say would be lost. */
 function refuseOtherPrefix(upper: Layer): void {

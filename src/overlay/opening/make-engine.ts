@@ -35,6 +35,7 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 	const { descriptors } = budget;
 	const writable = upper === null || tree === null ? null : openWritable(upper, paths, tree, keep);
 	if (upper !== null && writable?.ids != null && options.purpose !== "inspect") takeIdentity(upper, registry, writable.ids);
+	if (writable !== null) writable.work.trash.isOpen = options.purpose === "serve";
 	const nodes = new NodeCache(budget.nodes, descriptors);
 	const memory: Memory = { clock: () => performance.now(), now: 0, changes: 0, doubts: 0 };
 	const engine: Engine = {
@@ -53,6 +54,8 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 		held: new HeldObjects(writable?.work.orphans ?? -1),
 		nodes,
 		offload: new Offload(upper === null ? undefined : budget.upperThreads(upper.fileSystem.device)),
+		freeing: new Offload(upper === null ? undefined : budget.freeingThreads(upper.fileSystem.device)),
+		cuts: { running: new Set(), outcomes: new WeakMap() },
 		redirects: keep(new RecordMap(paths.folder, "redirects")),
 		dataFiles: keep(new DataFiles(paths.folder, layers.dataLowers)),
 		partials: null,
@@ -71,10 +74,11 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 }
 
 /** What an export that is closed, or could not be opened, has of what it shares with others. */
-function leaveBudget({ nodes, descriptors, offload }: Engine, layers: ReadonlySet<Layer>): void {
+function leaveBudget({ nodes, descriptors, offload, freeing }: Engine, layers: ReadonlySet<Layer>): void {
 	nodes.close();
 	descriptors.dropLayers(layers);
 	void offload.close();
+	void freeing.close();
 }
 
 /** One server for each identity: a copy of an upper that is served beside its original would give the same handles to other files. */

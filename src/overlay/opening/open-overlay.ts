@@ -107,6 +107,7 @@ function start({ options, handles, budget, keep }: Attempt, layers: OpenedLayers
 	if (writable !== null && options.purpose === "serve") {
 		keep(engine.changeAttribute).begin(writable, layers.paths.folder, layers.paths.upper as string, engine.partials);
 		learnIndex(engine, writable, keep);
+		writable.work.trash.start(async (folder, names) => (await engine.freeing.run({ kind: "trash", folder, names })) as number);
 	}
 	const overlay = new Overlay(engine, durability, closeAll, options.listingLimits, budget.listings);
 	// only now: what is done before the first request waits for its answers

@@ -8,6 +8,7 @@ import { giveIds } from "../adopt/give-ids.ts";
 import { isMoved, notePlace, relink } from "../adopt/moved.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Writable } from "../journal/writable.ts";
+import { identityKey } from "../nodes/node.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Claim } from "./claim-export.ts";
 import { noteLowers } from "./export-folder.ts";
@@ -30,11 +31,21 @@ export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers
 		else writable.work.clean();
 	}
 	engine.held.load();
+	loadTrash(engine, writable);
 	const hasMoved = writable.ids !== null && handles.kind === "portable" && relinkMoved(options, writable, layers, claim.isOld);
 	if (hasMoved || claim.adoption === "again") engine.changeAttribute.mayBeOlder = true;
 	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim.adoption);
 	upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	return adopted;
+}
+
+function loadTrash({ homes }: Engine, { work, layer, ids }: Writable): void {
+	const home = [...homes.values()].find(({ isUpper }) => isUpper);
+	work.trash.load((folder, name) => {
+		// a portable id leads nowhere without its link
+		const handle = ids === null && home !== undefined ? layer.handles.at(folder, name) : -1;
+		return typeof handle === "number" || home === undefined ? null : identityKey(home.number, handle);
+	});
 }
 
 /** Upper and work may have been copied since they were served last: says whether. */

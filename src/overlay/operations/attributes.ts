@@ -11,7 +11,8 @@ import { demand, inGroup, isSuperuser, MAY, permitted } from "../engine/access.t
 import { type Engine, writableOf } from "../engine/engine.ts";
 import { PROTECTION, refuseProtected } from "../engine/protection.ts";
 import { giveChange, linkCount, statOf } from "../lookup/stat.ts";
-import type { Node } from "../nodes/node.ts";
+import { awaitCut, type Node } from "../nodes/node.ts";
+import { claimCut, cutElsewhere } from "./cut.ts";
 
 /** Allocated space in units of 512 bytes; of a metacopy file that of its data. */
 function allocatedBlocks(engine: Engine, node: Node, stat: Stat): number {
@@ -59,6 +60,8 @@ const S_IXGRP = 0o0010;
 
 /** Changes attributes as chmod(2), chown(2), truncate(2) and utimensat(2) would for the caller. */
 export function setAttributes(engine: Engine, node: Node, who: Credentials, change: SetAttributes, guard: Timespec | undefined): void {
+	if (claimCut(engine)) return;
+	awaitCut(node);
 	const stat = statOf(engine, node);
 	if (guard !== undefined && (guard.sec !== stat.ctimeSec || guard.nsec !== stat.ctimeNsec)) {
 		throw new OverlayError("notsync", "The object was changed meanwhile");
@@ -80,6 +83,7 @@ export function setAttributes(engine: Engine, node: Node, who: Credentials, chan
 		if (mode !== (stat.mode & 0o7777)) effective.mode = mode;
 	}
 	preparePartial(engine, node, stat.size, change);
+	cutElsewhere(engine, node, stat, effective);
 	changeUpper(engine, node, effective);
 	notePartial(engine, node, change);
 }

@@ -6,8 +6,10 @@ import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { abandonCopy } from "../copy-up/copy-job.ts";
 import type { Engine } from "../engine/engine.ts";
+import { FREED_SPACE } from "../engine/freed-space.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOfHandle } from "../nodes/reals.ts";
+import { orphanName } from "../work/held-objects.ts";
 
 export function hold(engine: Engine, node: Node): void {
 	if (node.type === FileType.dir) throw new OverlayError("isdir", "A directory is not held open");
@@ -50,6 +52,8 @@ function removeOrphan(engine: Engine, key: string): void {
 			if (stat.type === FileType.reg) partials?.drop(realOfHandle(layer, handle, stat));
 			ids?.forget(handle);
 		}
+		const bytes = stat.blocks * 512;
+		if (bytes > FREED_SPACE.bytesMin) writable.work.trash.take(writable.work.orphans, orphanName(key), bytes, key);
 		close(fd);
 	}
 	held.remove(key);

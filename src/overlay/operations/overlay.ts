@@ -10,7 +10,7 @@ import { type AddressedBytes, allocate } from "../../linux/memory.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, O } from "../../linux/open.ts";
 import type { Stat } from "../../linux/stat.ts";
-import { OverlayError } from "../../vfs/errors.ts";
+import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { checkName, isDot, isDotDot } from "../../vfs/names.ts";
 import {
 	type Attributes,
@@ -44,7 +44,7 @@ import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, type ListingMemory
 import { loadNode, parentOf } from "../lookup/by-handle.ts";
 import { lookupChild, lookupPlace } from "../lookup/objects.ts";
 import { statOf } from "../lookup/stat.ts";
-import { Node } from "../nodes/node.ts";
+import { awaitCut, Node } from "../nodes/node.ts";
 import { asOverlayError } from "../nodes/reals.ts";
 import { readData } from "../threads/read-data.ts";
 import { attributesOf, setAttributes } from "./attributes.ts";
@@ -149,6 +149,7 @@ export class Overlay implements OverlayOperations {
 	): ReadResult {
 		return this.#run(() => {
 			const node = regularFile(object);
+			awaitCut(node);
 			const stat = statOf(this.engine, node);
 			const { engine } = this;
 			demandContent(engine, node, stat, who, MAY.read, right);
@@ -396,10 +397,14 @@ export class Overlay implements OverlayOperations {
 			const layer = this.engine.writable?.layer ?? (object as Node).top.layer;
 			const figures = fileSystemFigures(layer.root);
 			if (typeof figures === "number") throw failed("Cannot read the state of the file system", figures);
+			const totalBytes = figures.blocks * figures.blockBytes;
+			// who needs it waits for it
+			const coming = this.engine.writable?.work.trash.bytes ?? 0;
+			const withComing = (blocks: number) => Math.min(totalBytes, blocks * figures.blockBytes + coming);
 			return {
-				totalBytes: figures.blocks * figures.blockBytes,
-				freeBytes: figures.freeBlocks * figures.blockBytes,
-				availableBytes: figures.availableBlocks * figures.blockBytes,
+				totalBytes,
+				freeBytes: withComing(figures.freeBlocks),
+				availableBytes: withComing(figures.availableBlocks),
 				totalFiles: figures.files,
 				freeFiles: figures.freeFiles,
 			};
@@ -409,6 +414,8 @@ export class Overlay implements OverlayOperations {
 	commit(object: OverlayObject): Promise<void> {
 		const node = object as Node;
 		if (!node.isUpper || node.type !== FileType.reg || node.top.layer.fileSystem.name === "tmpfs") return Promise.resolve();
+		// a flush would wait in the kernel, in one of few threads
+		if (node.cutting !== null) return node.cutting.then(() => this.commit(object));
 		// a descriptor of its own: the cached one may be closed while another thread flushes
 		const fd = node.top.layer.handles.open(node.top.handle, O.rdonly | O.noatime);
 		if (fd < 0) {
@@ -475,11 +482,12 @@ export class Overlay implements OverlayOperations {
 		if (this.#isClosed) return;
 		this.#isClosed = true;
 		try {
+			await Promise.allSettled(this.engine.cuts.running);
 			// nothing is left to be completed at the next start
 			if (this.#durability !== null) this.engine.writable?.journal.endLastChange();
 			await this.engine.partials?.close();
 			await this.engine.changeAttribute.end(async () => this.#durability?.flush());
-			await Promise.all([this.engine.offload.close(), this.engine.patience?.close()]);
+			await Promise.all([this.engine.offload.close(), this.engine.freeing.close(), this.engine.patience?.close()]);
 		} finally {
 			this.listings.close();
 			this.#close();
@@ -503,11 +511,19 @@ export class Overlay implements OverlayOperations {
 		try {
 			return operation();
 		} catch (error) {
-			throw error instanceof RealObjectError ? asOverlayError(error) : error;
+			throw this.#withRoom(error instanceof RealObjectError ? asOverlayError(error) : error);
 		} finally {
 			turns.end();
 			this.engine.patience?.pause();
 		}
+	}
+
+	/** While space is being freed no request fails for want of space: it waits for that, and is run again. */
+	#withRoom(error: unknown): unknown {
+		if (!(error instanceof OverlayError) || (error.code !== "nospc" && error.code !== "dquot")) return error;
+		const { cuts, writable } = this.engine;
+		const freed = writable?.work.trash.emptied() ?? (cuts.running.size > 0 ? Promise.race(cuts.running) : null);
+		return freed === null ? error : new Pending(freed);
 	}
 
 	#verifiedKey(bytes: Uint8Array): string {

@@ -16,11 +16,13 @@ import { demandContent, MAY } from "../engine/access.ts";
 import { type Engine, writableOf } from "../engine/engine.ts";
 import { refuseProtectedWrite } from "../engine/protection.ts";
 import { statOf } from "../lookup/stat.ts";
-import type { Node } from "../nodes/node.ts";
+import { awaitCut, type Node } from "../nodes/node.ts";
 import { clearPrivilege } from "./attributes.ts";
 
-/** What one call reserves or frees: a few milliseconds, also where pages in memory go with it. */
+/** What one call reserves: a few milliseconds, also where pages in memory go with it. */
 export const SPACE_BYTES_MAX = 32 * 1024 * 1024;
+/** What one call frees: 256 extents at most, and each may keep the main thread for as long as the disk takes to hear of it. */
+export const FREED_BYTES_MAX = 1024 * 1024;
 /** Pieces from one place each that one seek looks at in a partial file. */
 const PIECES_MAX = 256;
 
@@ -51,6 +53,7 @@ function beginContent(engine: Engine, node: Node, stat: Stat, who: Credentials):
 /** Attributes of a file that the caller may write at this offset. */
 export function demandWrite(engine: Engine, node: Node, who: Credentials, offset: number, right: ContentRight): Stat {
 	writableOf(engine);
+	awaitCut(node);
 	const stat = statOf(engine, node);
 	demandContent(engine, node, stat, who, MAY.write, right);
 	refuseProtectedWrite(engine, node, stat, offset);
@@ -59,6 +62,7 @@ export function demandWrite(engine: Engine, node: Node, who: Credentials, offset
 
 /** See OverlayOperations.seek. */
 export function seekRange(engine: Engine, node: Node, who: Credentials, offset: number, what: SeekTarget, right: ContentRight): SeekResult {
+	awaitCut(node);
 	const stat = statOf(engine, node);
 	demandContent(engine, node, stat, who, MAY.read, right);
 	const { size } = stat;
@@ -119,8 +123,9 @@ export function allocate(engine: Engine, node: Node, who: Credentials, offset: n
 /** See OverlayOperations.deallocate. */
 export function deallocate(engine: Engine, node: Node, who: Credentials, offset: number, length: number, right: ContentRight): number {
 	const stat = demandWrite(engine, node, who, offset, right);
-	const piece = Math.min(length, stat.size - offset, SPACE_BYTES_MAX);
-	if (piece <= 0) return length;
+	const wanted = Math.min(length, stat.size - offset);
+	if (wanted <= 0) return length;
+	const piece = Math.min(wanted, FREED_BYTES_MAX);
 	const partial = prepareContent(engine, node, stat, who, offset, piece);
 	const fd = engine.descriptors.data(node.top, true);
 	must(allocateRange(fd, FALLOCATE.punchHole | FALLOCATE.keepSize, offset, piece), "Cannot make a hole in a file");
@@ -140,6 +145,7 @@ export function cloneRange(
 	who: Credentials,
 	rights: CopyRights,
 ): Promise<void> {
+	awaitCut(source);
 	const from = statOf(engine, source);
 	demandContent(engine, source, from, who, MAY.read, rights.read);
 	const to = demandWrite(engine, target, who, offset, rights.write);

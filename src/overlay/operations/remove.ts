@@ -12,11 +12,12 @@ import { abandonCopy } from "../copy-up/copy-job.ts";
 import { ensureUpper, linkDelta } from "../copy-up/copy-up.ts";
 import { demand, isSuperuser, MAY } from "../engine/access.ts";
 import { type Engine, entryOf, writableOf } from "../engine/engine.ts";
+import { takesLong } from "../engine/freed-space.ts";
 import { PROTECTION, refuseProtected } from "../engine/protection.ts";
 import { nlinkValue } from "../format/link-delta.ts";
 import { isWhiteoutEntry } from "../format/whiteout.ts";
 import { Plan } from "../journal/plan.ts";
-import type { Listings } from "../listing/listing.ts";
+import { DirectoryCursor, type Listings } from "../listing/listing.ts";
 import { lookupChild } from "../lookup/objects.ts";
 import { expectWhiteouts, isInLowers, upperEntry } from "../lookup/stack-search.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
@@ -60,7 +61,7 @@ export function removeDirectoryName(engine: Engine, listings: Listings, director
 	const node = childOf(engine, directory, name, who);
 	if (node.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
 	demandDelete(engine, directory, node, who);
-	if (!isEmpty(engine, node)) throw new OverlayError("notempty", "The directory is not empty");
+	if (!isEmpty(engine, listings, node)) throw new OverlayError("notempty", "The directory is not empty");
 	removeChild(engine, listings, directory, name, node);
 	listings.forget(node);
 }
@@ -76,6 +77,7 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 	// what can be taken back comes first, should there be no space for the rest
 	const isLast = isLastName(engine, node);
 	const loss = planLoss(engine, plan, node, hadUpper);
+	const brought = isLast ? planTrash(engine, plan, node) : null;
 	if (hadUpper && !isInLowers(engine, directory, name)) {
 		plan.add({ op: "unlink", in: plan.in(directory), name, inode: plan.of(node) });
 	} else {
@@ -86,6 +88,7 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 	plan.perform();
 	listings.noteRemoved(directory, name);
 	loss(directory, name);
+	brought?.();
 }
 
 /** Whether the object goes with the name that it is about to lose. */
@@ -106,6 +109,22 @@ export function planOrphan(engine: Engine, plan: Plan, node: Node): void {
 	}
 	const name = orphanMark(node.key);
 	plan.add({ op: "mark", name, record: recordOf(node.top) }, undo(name));
+}
+
+/**
+ * Before an upper inode loses its last link: one that takes long to free gets another one in the trash, where a thread frees it. Null: it is freed
+ * with the step that takes its last link; else to be called once the steps have been made. Pending while there is too much in the trash.
+ */
+export function planTrash(engine: Engine, plan: Plan, node: Node): (() => void) | null {
+	if (node.type !== FileType.reg || !node.isUpper || engine.held.isHeld(node.key)) return null;
+	const stat = statOf(engine, node);
+	const bytes = stat.blocks * 512;
+	if (!takesLong(engine, node, stat, bytes)) return null;
+	const { trash } = writableOf(engine).work;
+	const name = trash.admit();
+	if (name === null) return null;
+	plan.add({ op: "trash", inode: plan.of(node), name }, () => trash.unlink(name));
+	return () => trash.bring(name, bytes, node.key);
 }
 
 /** To be called once the steps have been made: what they mean for the objects in memory. */
@@ -194,16 +213,21 @@ function planCount(engine: Engine, plan: Plan, entry: string | null, value: numb
 	plan.add({ op: "count", entry, value }, () => (before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before)));
 }
 
-/** Whether the overlay shows nothing in this directory. */
-export function isEmpty(engine: Engine, node: Node): boolean {
+/** Entries that are looked at at once: more are as a listing, which others need not wait for. */
+const LOOKED_AT_MAX = 1000;
+
+/** Whether the overlay shows nothing in this directory. Pending while one with many whiteouts is looked through. */
+export function isEmpty(engine: Engine, listings: Listings, node: Node): boolean {
 	const hidden = new Set<string>();
 	const stat = new Stat();
+	let left = LOOKED_AT_MAX;
 	for (const real of node.reals) {
 		if (real.foreign) continue;
 		engine.patience?.guard(real.layer, real.handle, null, "list");
 		const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory for reading");
 		let isFree = true;
 		const status = visitEntries(fd, (name, type) => {
+			if (left-- === 0) return false;
 			const key = Buffer.from(name).toString("latin1");
 			if (hidden.has(key)) return undefined;
 			hidden.add(key);
@@ -214,6 +238,10 @@ export function isEmpty(engine: Engine, node: Node): boolean {
 		close(fd);
 		must(status, "Cannot read a directory");
 		if (!isFree) return false;
+		if (left < 0) return !new DirectoryCursor(engine, listings, node, node, 0, FIRST_COOKIE).next();
 	}
 	return true;
 }
+
+/** Behind "." and "..". */
+const FIRST_COOKIE = 2;

@@ -23,7 +23,7 @@ import { statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOf } from "../nodes/reals.ts";
 import { type Entry, setRedirect } from "./move-redirect.ts";
-import { demandDelete, isEmpty, isLastName, planLoss, planOrphan } from "./remove.ts";
+import { demandDelete, isEmpty, isLastName, planLoss, planOrphan, planTrash } from "./remove.ts";
 
 /** Moves a name, as rename(2). Of a directory with parts in lowers only the directory itself is copied up: a redirect says where they are. */
 export function renameObject(engine: Engine, listings: Listings, from: Entry, to: Entry, who: Credentials): void {
@@ -41,7 +41,7 @@ export function renameObject(engine: Engine, listings: Listings, from: Entry, to
 	// the look-up of the target may have seen another name of the source last
 	demandDelete(engine, from.directory, source, who);
 	if (target !== null) demandDelete(engine, to.directory, target, who);
-	checkKinds(engine, from, to, source, target, who);
+	checkKinds(engine, listings, from, to, source, target, who);
 	ensureUpper(engine, from.directory);
 	ensureUpper(engine, to.directory);
 	engine.nodes.place(source, from.directory, Buffer.from(from.name));
@@ -114,7 +114,7 @@ function prepareMove(engine: Engine, from: Entry, to: Entry, source: Node, targe
 	else prepareDirectory(engine, to, source, target);
 }
 
-function checkKinds(engine: Engine, from: Entry, to: Entry, source: Node, target: Node | null, who: Credentials): void {
+function checkKinds(engine: Engine, listings: Listings, from: Entry, to: Entry, source: Node, target: Node | null, who: Credentials): void {
 	if (source.type === FileType.dir) {
 		if (isWithin(engine, to.directory, source)) throw new OverlayError("inval", "A directory cannot be moved into itself");
 		if (target !== null && target.type !== FileType.dir) throw new OverlayError("notdir", "A directory cannot take the place of a file");
@@ -124,7 +124,7 @@ function checkKinds(engine: Engine, from: Entry, to: Entry, source: Node, target
 		throw new OverlayError("isdir", "A file cannot take the place of a directory");
 	}
 	if (target === null || target.type !== FileType.dir) return;
-	if (isWithin(engine, from.directory, target) || !isEmpty(engine, target)) {
+	if (isWithin(engine, from.directory, target) || !isEmpty(engine, listings, target)) {
 		throw new OverlayError("notempty", "The directory to be replaced is not empty");
 	}
 }
@@ -154,6 +154,7 @@ function move(engine: Engine, from: Entry, to: Entry, source: Node, target: Node
 	// as in removeChild
 	const isLast = target !== null && isLastName(engine, target);
 	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
+	const brought = target !== null && isLast ? planTrash(engine, plan, target) : null;
 	plan.moves(source, from, to);
 	const undo = target === null ? () => moveBack(engine, from, to, swaps) : null;
 	plan.add({ op: "move", inode: plan.of(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags }, undo);
@@ -170,6 +171,7 @@ function move(engine: Engine, from: Entry, to: Entry, source: Node, target: Node
 		if (replaced !== null) writableOf(engine).work.discard(replaced);
 	}
 	loss?.(to.directory, to.name);
+	brought?.();
 }
 
 /** Takes a move to a free name back, should there be no space for what belongs to it. */

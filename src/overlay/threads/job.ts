@@ -1,6 +1,7 @@
 // What a worker thread can be asked to do.
 
 import type { Ranges } from "../../layer/copy-data.ts";
+import type { TrashRequest } from "./empty-trash.ts";
 import type { FoundPath, PathRequest } from "./find-path.ts";
 import type { ScanRequest, ScanResult } from "./scan.ts";
 import type { WarmRequest } from "./warm.ts";
@@ -19,6 +20,9 @@ export type Job =
 			readonly to: number;
 			readonly offset: number;
 	  }
+	/** Sets the size of an open file. */
+	| { readonly kind: "cut"; readonly fd: number; readonly size: number }
+	| ({ readonly kind: "trash" } & TrashRequest)
 	| { readonly kind: "sync"; readonly fd: number; readonly scope: "file" | "file system" }
 	| ({ readonly kind: "scan" } & ScanRequest)
 	| ({ readonly kind: "warm" } & WarmRequest)
@@ -27,5 +31,5 @@ export type Job =
 	/** The names in the index: see EntryHashes. */
 	| { readonly kind: "entries"; readonly fd: number };
 
-/** A negated error number, 0, or what a scan or a search found, or the slots of EntryHashes. */
+/** A negated error number, 0, a count, or what a scan or a search found, or the slots of EntryHashes. */
 export type JobResult = number | ScanResult | FoundPath | Uint32Array;

@@ -2,8 +2,9 @@
 
 import { parentPort } from "node:worker_threads";
 import { copyData, copyRanges } from "../../layer/copy-data.ts";
-import { cloneFileRange, syncFile, syncFileSystem, writeOut } from "../../linux/data.ts";
+import { cloneFileRange, syncFile, syncFileSystem, truncateFile, writeOut } from "../../linux/data.ts";
 import { hashEntries } from "../work/entry-hashes.ts";
+import { emptyTrash } from "./empty-trash.ts";
 import { findPath } from "./find-path.ts";
 import type { Job, JobResult } from "./job.ts";
 import { scan } from "./scan.ts";
@@ -25,6 +26,10 @@ function run(job: Job): JobResult {
 		}
 		case "clone":
 			return cloneFileRange(job.from, job.sourceOffset, job.length, job.to, job.offset);
+		case "cut":
+			return truncateFile(job.fd, job.size);
+		case "trash":
+			return emptyTrash(job);
 		case "sync":
 			return job.scope === "file" ? syncFile(job.fd) : syncFileSystem(job.fd);
 		case "scan":

@@ -71,6 +71,7 @@ export async function release(
 		throw new OverlayError("io", `The data of ${settled.failures.length} files could not be copied up; of ${path}: ${message}`);
 	}
 	if (!isDryRun) hideFromKernel(engine);
+	if (!isDryRun) writableOf(engine).work.removeTrash();
 	await overlay.close();
 	if (!isDryRun) {
 		rmdirSync(join(markerFolder(work), MARKER));

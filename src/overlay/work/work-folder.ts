@@ -6,7 +6,9 @@ import { linkName, makeDirectory, makeFile, makeNode, RENAME, removeDirectory, r
 import { close, O, openAt } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { setXattr } from "../../linux/xattr.ts";
+import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
+import { FREED_BYTES_MIN, TRASH, Trash } from "./trash.ts";
 
 const S_IFCHR = 0o020000;
 const WHITEOUT_NAME = "whiteout";
@@ -24,6 +26,7 @@ export class WorkFolder {
 	readonly ownPath: string;
 	/** Descriptor of `work/holdfast/orphans`: objects without a name that somebody holds open. */
 	readonly orphans: number;
+	readonly trash: Trash;
 	/** Told the descriptor of what is removed from here for good. */
 	onRemoval: ((fd: number) => void) | null = null;
 	/** The xattr that makes an empty file a whiteout, which goes wherever a user copies it; null: character devices. */
@@ -38,6 +41,7 @@ export class WorkFolder {
 		const status = makeDirectory(own, ORPHANS, 0o700);
 		if (status !== -ERRNO.EEXIST) must(status, "Cannot make the folder of orphans");
 		this.orphans = must(openAt(own, ORPHANS, O.rdonly | O.directory), "Cannot open the folder of orphans");
+		this.trash = new Trash(own);
 		// a recovery makes new names beside names that the interrupted change still needs
 		for (const name of leftIn(temporaries)) {
 			const number = /^#([0-9a-f]+)$/.exec(name.toString("latin1"))?.[1];
@@ -115,14 +119,17 @@ export class WorkFolder {
 
 	/** Removes a temporary and, should it be a directory, the flat content that a replaced upper directory can have. */
 	discard(temporary: string): void {
-		this.#tell(this.temporaries, temporary);
-		const status = unlinkName(this.temporaries, temporary);
-		if (status === -ERRNO.EISDIR || status === -ERRNO.EPERM) removeTree(this.temporaries, temporary);
+		this.#removeLeft(this.temporaries, temporary);
 	}
 
 	/** Removes what an earlier run was building. */
 	clean(): void {
 		for (const name of leftIn(this.temporaries)) this.#removeLeft(this.temporaries, name);
+	}
+
+	/** Removes the trash with its folder: an upper that is handed back has none. */
+	removeTrash(): void {
+		removeTree(this.own, TRASH);
 	}
 
 	/** The same, little by little between other work: nothing that is made from now on has one of these names. */
@@ -154,8 +161,13 @@ export class WorkFolder {
 		this.#removeLeft(this.orphans, name);
 	}
 
-	#removeLeft(folder: number, name: Buffer): void {
+	#removeLeft(folder: number, name: Buffer | string): void {
 		this.#tell(folder, name);
+		if (this.trash.isOpen && statAt(folder, name, removed) === 0) {
+			const bytes = removed.blocks * 512;
+			const isLong = removed.type === FileType.dir ? removed.size > QUICK_DIRECTORY_BYTES : bytes > FREED_BYTES_MIN;
+			if (isLong && this.trash.take(folder, name, removed.nlink === 1 ? bytes : 0)) return;
+		}
 		if (unlinkName(folder, name) < 0) removeTree(folder, name);
 	}
 
@@ -172,8 +184,13 @@ export class WorkFolder {
 		close(this.temporaries);
 		close(this.own);
 		close(this.orphans);
+		this.trash.close();
 	}
 }
+
+const removed = new Stat();
+/** A directory of this size (st_size) has at most some hundred names. */
+const QUICK_DIRECTORY_BYTES = 4096;
 
 /** Leftovers that are removed in one turn. */
 const CLEANED_AT_ONCE = 32;

@@ -10,6 +10,8 @@ import { close, O, openPath } from "../../linux/open.ts";
 /** Folders of `work/holdfast`; all else in it is a file. */
 const FOLDERS = new Set([
 	"orphans",
+	"trash",
+	"cuts",
 	"links",
 	"unnamed",
 	"redirects",
