@@ -10,6 +10,7 @@ import {
 	cloneFile,
 	cloneFileRange,
 	copyRange,
+	countExtents,
 	RWF_NOWAIT,
 	readAhead,
 	readInto,
@@ -263,4 +264,17 @@ test("readAhead takes a range beyond the end of a file, and says EBADF", (t) => 
 	assert.equal(readAhead(fd, 0, 1 << 20), 0);
 	assert.equal(readAhead(fd, 5 * 2 ** 32, 1 << 20), 0);
 	assert.equal(readAhead(-1, 0, 1), -ERRNO.EBADF);
+});
+
+test("countExtents counts up to what is asked for, and says where a file system does not tell", {
+	skip: cannotMount("ext4") || cannotMount("tmpfs"),
+}, (t) => {
+	const { folder, open } = fixture(t);
+	const fd = open(join(folder.mount("ext4"), "file"), O.creat | O.excl | O.rdwr);
+	for (let i = 0; i < 10; i++) assert.equal(writeFrom(fd, Buffer.alloc(4096, "x"), i * 8192), 4096);
+	assert.equal(syncFile(fd), 0);
+	assert.equal(countExtents(fd, 20), 10);
+	assert.equal(countExtents(fd, 3), 3);
+	assert.throws(() => countExtents(fd, 100_000), RangeError);
+	assert.equal(countExtents(open(join(folder.mount("tmpfs"), "file"), O.creat | O.excl | O.rdwr), 1), -ERRNO.EOPNOTSUPP);
 });

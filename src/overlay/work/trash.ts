@@ -137,7 +137,7 @@ export class Trash {
 	start(empty: EmptyTrash): void {
 		this.#empty = empty;
 		// behind the start
-		setImmediate(() => this.#run()).unref();
+		setImmediate(() => this.#run());
 	}
 
 	close(): void {
