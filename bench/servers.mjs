@@ -46,7 +46,7 @@ async function holdfast({ lowers, upper, work }, more = []) {
 		"serve",
 		...args,
 		...["--upper", upper, "--work", join(work, "holdfast"), "--state-dir", join(runFolder(), "state")],
-		...["--listen", `127.0.0.1:${port}`, "--async"],
+		...["--listen", `127.0.0.1:${port}`, "--async", "--insecure"],
 		...more,
 	]);
 }

@@ -4,6 +4,7 @@ import { subscribe } from "node:diagnostics_channel";
 import { isIPv6 } from "node:net";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
+import type { ClientRule } from "../exports/allowed-clients.ts";
 import type { SquashOptions } from "../exports/squash.ts";
 import { LayerError } from "../layer/layer-error.ts";
 import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
@@ -18,14 +19,15 @@ import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import { describeFailure } from "../vfs/system-errors.ts";
 import { adoptionOn } from "./adopt.ts";
+import { ID_MAX, parseAllow } from "./allow.ts";
 import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, namesLayers, stateFolder } from "./layer-options.ts";
+import { mountLines } from "./mount-lines.ts";
 import { complain, complainOfFault, printLines, printToLogs } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { ServerLog } from "./server-log.ts";
 import { UserError } from "./user-error.ts";
 
 const DEFAULT_ADDRESS = "127.0.0.1:20490";
-const ID_MAX = 0xfffffffe;
 
 interface ServeArguments extends LayerArguments {
 	readonly listen: readonly ListenAddress[];
@@ -33,6 +35,9 @@ interface ServeArguments extends LayerArguments {
 	readonly name?: string;
 	readonly sync?: boolean;
 	readonly async?: boolean;
+	readonly allow: readonly ClientRule[];
+	readonly insecure?: boolean;
+	readonly allowOther?: boolean;
 	readonly rootSquash?: boolean;
 	readonly allSquash?: boolean;
 	readonly anonUid?: number;
@@ -50,10 +55,12 @@ Examples:
 
   holdfast serve /srv/golden
       Serve a tree; changes are kept in the state folder, the tree itself is never written.
-  holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine --listen 127.0.0.1:20490
+  holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine/upper
       Two read-only trees, the first on top, and a writable one above them.
   holdfast serve --lower /srv/patches --lower /srv/golden
       Read-only.
+  holdfast serve /srv/golden --listen 0.0.0.0:20490 --allow 192.0.2.0/24 --allow build.example,no_root_squash
+      For other machines: a network, where root is nobody, and one that is trusted.
   holdfast serve --export /golden=/srv/golden --export /docs=/srv/docs
       Two trees in one server, each with its changes in the state folder.`;
 
@@ -68,7 +75,16 @@ export function addServe(program: Command): void {
 		.option("--name <path>", "the path by which clients mount it (default: /)", parseName)
 		.option("--sync", "answer a change when it is on stable storage (the default)")
 		.option("--async", "answer a change when it is made: faster, and a power failure may lose it")
-		.option("--root-squash", "treat the client's root as the anonymous user")
+		.option(
+			"--allow <HOST|NETWORK>",
+			"a client, then ,ro and squash options of exports(5); may be repeated; nobody else may come",
+			parseAllow,
+			[],
+		)
+		.option("--insecure", "as root: take calls from ports of 1024 and above too, which any local user can make")
+		.option("--allow-other", "not as root: take calls from other users of this machine too, who then have your rights")
+		.option("--root-squash", "treat the client's root as the anonymous user (the default beyond loopback)")
+		.option("--no-root-squash", "never treat it so")
 		.option("--all-squash", "treat every user as the anonymous user")
 		.option("--anon-uid <uid>", "user id of the anonymous user (default: 65534)", parseId)
 		.option("--anon-gid <gid>", "group id of the anonymous user (default: 65534)", parseId)
@@ -142,6 +158,9 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 				name,
 				layers: { ...paths, isSync: given.async !== true, onProgress: adoptionOn(line), onMoved: reportMove, onChanged },
 				squash: squashGiven(given),
+				clients: given.allow,
+				insecure: given.insecure ?? false,
+				allowOther: given.allowOther ?? false,
 			})),
 			listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
 			stateFolder: stateFolder(given.stateDir),
@@ -167,7 +186,7 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 		if (given.warmUp) warming = warmUp(served);
 	} catch (error) {
 		if (!isSentence(error)) throw error;
-		throw new UserError(error.message);
+		throw new UserError(error.message, error instanceof ServeError && error.isMisuse ? 2 : 1);
 	}
 }
 
@@ -195,7 +214,7 @@ function exportsGiven(directory: string | undefined, given: ServeArguments): Nam
 
 function squashGiven(given: ServeArguments): Partial<SquashOptions> {
 	return {
-		rootSquash: given.rootSquash ?? false,
+		...(given.rootSquash === undefined ? {} : { rootSquash: given.rootSquash }),
 		allSquash: given.allSquash ?? false,
 		...(given.anonUid === undefined ? {} : { anonUid: given.anonUid }),
 		...(given.anonGid === undefined ? {} : { anonGid: given.anonGid }),
@@ -204,6 +223,7 @@ function squashGiven(given: ServeArguments): Partial<SquashOptions> {
 
 function reportOpened(opened: OpenedOverlay): void {
 	for (const path of opened.foreignLowers) complain(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
+	if (opened.isUpperExposed) complain(`Other users of this machine reach the upper ${opened.upper}: keep it in a folder of mode 0700.`);
 	if (opened.adopted !== null) reportAdoption(opened.adopted);
 }
 
@@ -283,23 +303,10 @@ function describe({ exports, server }: OpenServer): string[] {
 	const lines: string[] = [];
 	for (const { name, opened } of exports) {
 		if (exports.length > 1) lines.push("", `Export ${name}`);
-		lines.push(...mountCommands(server.addresses, name));
+		lines.push(...mountLines(server.addresses, name));
 		lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`);
 		if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 		lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
 	}
 	return lines;
-}
-
-function mountCommands(addresses: readonly ListenAddress[], name: string): string[] {
-	const tcp = addresses.find((address) => "port" in address);
-	if (tcp === undefined || !("port" in tcp)) return [];
-	const { port } = tcp;
-	const isWild = tcp.host === "0.0.0.0" || tcp.host === "::";
-	const host = isWild ? "SERVER" : isIPv6(tcp.host) ? `[${tcp.host}]` : tcp.host;
-	const proto = isIPv6(tcp.host) && !isWild ? "tcp6" : "tcp";
-	return [
-		`Linux:  mount -t nfs -o vers=3,proto=${proto},port=${port},mountport=${port},mountproto=${proto},nolock ${host}:${name} /mnt`,
-		`macOS:  mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,noresvport ${host}:${name} /private/mnt`,
-	];
 }

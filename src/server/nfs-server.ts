@@ -198,7 +198,11 @@ export class NfsServer {
 	#makeRoom(isRefused: boolean): boolean {
 		if (isRefused) {
 			const [oldest] = this.#refused;
-			if (this.#refused.size >= REFUSED_CONNECTIONS_MAX) oldest.destroy();
+			if (this.#refused.size < REFUSED_CONNECTIONS_MAX) return true;
+			oldest.destroy();
+			// at once: many are accepted before the first of them has closed
+			this.#refused.delete(oldest);
+			this.#connections.delete(oldest);
 			return true;
 		}
 		if (this.#connections.size - this.#refused.size < this.#limits.connections) return true;

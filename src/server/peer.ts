@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { parseAddress } from "../exports/network.ts";
+import { ERRNO } from "../linux/errno.ts";
 import { isOwnAddress, ownerOfSocket } from "../linux/netlink.ts";
 import { isConnectionOver, unixPeerUser } from "../linux/socket.ts";
 import { type Peer, STRANGER } from "../rpc/caller.ts";
@@ -33,6 +34,15 @@ export function processUser(): ProcessUser {
 	const hasAllUsers = /^\s*0\s+0\s+4294967295\s*$/.test(read(UID_MAP, ALL_USERS) ?? "");
 	const unknown = read(OVERFLOW_UID, String(uid));
 	return { uid, isSuperuser: uid === ROOT && hasAllUsers, isAmbiguous: !hasAllUsers && (unknown === null || uid === Number(unknown)) };
+}
+
+/** Why whose a connection is could never be told: an error number, negated, or a sentence's part; null: it can. `overTcp`: it may be a TCP one. */
+export function ownersError(overTcp: boolean): number | string | null {
+	if (processUser().isAmbiguous) return "our user namespace does not know us, nor who else is there";
+	if (!overTcp) return null;
+	const address = Uint8Array.of(127, 0, 0, 1);
+	const error = ownerOfSocket({ address, port: 0, peerAddress: address, peerPort: 0 });
+	return error === -ERRNO.ENOENT ? null : error;
 }
 
 /** Who has connected; null: they are gone. Whose the other end is, is asked only if `asksOwner`: then a few system calls are made. */

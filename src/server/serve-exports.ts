@@ -1,7 +1,10 @@
 // One server with all that belongs to it: opens exports, listens, and closes everything in order.
 
-import type { ClientRule } from "../exports/allowed-clients.ts";
+import { AllowedClients, type ClientRule, LOCAL_CLIENTS } from "../exports/allowed-clients.ts";
+import type { ExportOptions } from "../exports/export.ts";
+import { isLoopback } from "../exports/network.ts";
 import type { SquashOptions } from "../exports/squash.ts";
+import { errnoName } from "../linux/errno.ts";
 import { allocate } from "../linux/memory.ts";
 import { Budget, type BudgetLimits } from "../overlay/opening/budget.ts";
 import type { OpenOptions } from "../overlay/opening/open-options.ts";
@@ -9,8 +12,10 @@ import { openOverlay } from "../overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { holdKeys } from "../overlay/upkeep/keys.ts";
 import { DEFAULT_RPC_LIMITS } from "../rpc/limits.ts";
-import type { ListenAddress } from "./listen-address.ts";
+import { resolveClients, resolveListen } from "./client-names.ts";
+import { formatListenAddress, type ListenAddress } from "./listen-address.ts";
 import { NfsServer } from "./nfs-server.ts";
+import { ownersError, processUser } from "./peer.ts";
 import { restoreReplies, saveReplies } from "./saved-replies.ts";
 
 /** What is to be served under a name. */
@@ -20,7 +25,12 @@ export interface ExportToServe {
 	readonly layers: Omit<OpenOptions, "budget" | "nodesMax" | "descriptorsMax" | "purpose" | "isPatient">;
 	/** Where the layers can be served with the rights of an ordinary user only, every client has those, whatever this says. */
 	readonly squash?: Partial<SquashOptions>;
-	readonly clients?: readonly ClientRule[];
+	/** By address, network or name; default: `LOCAL_CLIENTS`. Who comes from beyond loopback must be named here. */
+	readonly clients?: readonly ClientRule[] | undefined;
+	/** Where clients are who they say: take calls from peers too that are not privileged. */
+	readonly insecure?: boolean;
+	/** Where every client has the rights of this user: take calls from other users of this host too. */
+	readonly allowOther?: boolean;
 }
 
 export interface ServeOptions {
@@ -57,13 +67,21 @@ export interface OpenServer {
 	close(): Promise<void>;
 }
 
-/** The addresses cannot be listened at, or two exports are one: the message is a sentence for the user. */
+/** The addresses cannot be listened at, or not so, or two exports are one: the message is a sentence for the user. */
 export class ServeError extends Error {
 	override readonly name = "ServeError";
+	/** The options do not go together. */
+	readonly isMisuse: boolean;
+
+	constructor(message: string, isMisuse = false) {
+		super(message);
+		this.isMisuse = isMisuse;
+	}
 }
 
 /** Opens all exports, or none: ServeError, LayerError, RegistryError, KeyError. */
-export async function openExports(options: ServeOptions): Promise<OpenServer> {
+export async function openExports(given: ServeOptions): Promise<OpenServer> {
+	const options = await withAddresses(given);
 	const budget = new Budget(options.limits);
 	const exports: ServedExport[] = [];
 	try {
@@ -91,6 +109,44 @@ export async function openExports(options: ServeOptions): Promise<OpenServer> {
 	}
 }
 
+/** With addresses in place of names of hosts. Refuses to listen where others come who were not named. */
+async function withAddresses(options: ServeOptions): Promise<ServeOptions> {
+	const known = new Map<readonly ClientRule[], Promise<ClientRule[]>>();
+	const resolved = (rules: readonly ClientRule[]): Promise<ClientRule[]> => {
+		const found = known.get(rules) ?? resolveClients(rules);
+		known.set(rules, found);
+		return found;
+	};
+	try {
+		const listen = await resolveListen(options.listen);
+		const open = listen.find((address) => "host" in address && !isLoopback(address.host));
+		if (open !== undefined && options.exports.some(({ clients = [] }) => clients.length === 0)) {
+			throw new ServeError(
+				`Cannot listen at ${formatListenAddress(open)}, where other machines come, without --allow: it names the clients, ` +
+					"such as --allow 192.0.2.7 or --allow 192.0.2.0/24,ro (and --allow '*' all of them).",
+				true,
+			);
+		}
+		const exports = await Promise.all(
+			options.exports.map(async (one) => ({ ...one, clients: one.clients?.length ? await resolved(one.clients) : LOCAL_CLIENTS })),
+		);
+		tellUnreachable(listen, exports[0].clients, options.warn);
+		return { ...options, listen, exports };
+	} catch (error) {
+		throw error instanceof ServeError ? error : new ServeError((error as Error).message);
+	}
+}
+
+/** An address of this host where nobody may come is a mistake more often than a wish. Error: a rule cannot be understood. */
+function tellUnreachable(listen: readonly ListenAddress[], rules: readonly ClientRule[], warn: ServeOptions["warn"]): void {
+	const clients = new AllowedClients(rules);
+	for (const address of listen) {
+		const peer = "path" in address ? "unix" : address.host;
+		if (!("path" in address || isLoopback(peer)) || clients.ruleFor(peer) !== null) continue;
+		warn?.(`Nobody may come to ${formatListenAddress(address)}: with --allow only those come who are named, and it does not name ${peer}.`);
+	}
+}
+
 async function listen({ stateFolder, listen, warn }: ServeOptions, exports: readonly ServedExport[], server: NfsServer): Promise<void> {
 	restoreReplies(
 		server.duplicateRequests,
@@ -111,18 +167,28 @@ async function listen({ stateFolder, listen, warn }: ServeOptions, exports: read
 const CONNECTIONS_FEWEST = 16;
 
 function makeServer(options: ServeOptions, exports: readonly ServedExport[], budget: Budget): NfsServer {
+	const user = processUser();
+	const withoutSquash = new Map<readonly ClientRule[], ClientRule[]>();
+	const toServe = exports.map(({ name, opened }, i): ExportOptions => {
+		const { layers, squash, clients = LOCAL_CLIENTS, insecure = false, allowOther = false } = options.exports[i];
+		// who acts for all users believes clients who they are, and the more so the more they may do
+		const actsForAll = user.isSuperuser || (opened.actsAs === null && layers.fakeRoot !== true);
+		// a rule's own squashing must not give back what an ordinary user has not
+		const bare = withoutSquash.get(clients) ?? clients.map(({ squash: _, ...rule }) => rule);
+		withoutSquash.set(clients, bare);
+		return {
+			name,
+			overlay: opened.overlay,
+			squash: squashFor(opened, squash),
+			clients: opened.actsAs === null ? clients : bare,
+			isSecure: actsForAll && !insecure,
+			isOwnersOnly: !actsForAll && !allowOther,
+		};
+	});
+	refuseUnknownOwners(options.listen, toServe);
 	try {
 		return new NfsServer({
-			exports: exports.map(({ name, opened }, i) => {
-				const { squash, clients } = options.exports[i];
-				return {
-					name,
-					overlay: opened.overlay,
-					squash: squashFor(opened, squash),
-					// a rule's own squashing must not give back what an ordinary user has not
-					...(clients === undefined ? {} : { clients: opened.actsAs === null ? clients : clients.map(({ squash: _, ...rule }) => rule) }),
-				};
-			}),
+			exports: toServe,
 			listen: options.listen,
 			allocate,
 			rpcbind: options.rpcbind ?? false,
@@ -134,6 +200,17 @@ function makeServer(options: ServeOptions, exports: readonly ServedExport[], bud
 	} catch (error) {
 		throw error instanceof RangeError ? new ServeError(error.message) : error;
 	}
+}
+
+/** Where this system does not tell whose connections are, an export that is its owner's alone would be nobody's. */
+function refuseUnknownOwners(listen: readonly ListenAddress[], exports: readonly ExportOptions[]): void {
+	if (!exports.some(({ isOwnersOnly }) => isOwnersOnly)) return;
+	const why = ownersError(listen.some((address) => "host" in address));
+	if (why === null) return;
+	throw new ServeError(
+		`Cannot tell our own connections from others' (${typeof why === "number" ? errnoName(why) : why}): ` +
+			"give --allow-other, and every user of this machine may do what we may.",
+	);
 }
 
 function squashFor({ actsAs }: OpenedOverlay, squash: Partial<SquashOptions> | undefined): Partial<SquashOptions> {

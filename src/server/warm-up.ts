@@ -88,7 +88,15 @@ async function run(served: OpenServer, state: State, rounds: number, idleMs: num
 	const address = { path: join(folder, "socket") };
 	const { handles } = served.exports[0].opened;
 	const scratch = await openExports({
-		exports: [{ name: "/", layers: { lowers: [lower], upper, work, stateFolder, isSync: false, handles: handles.kind } }],
+		// its socket is in a folder that nobody else can search
+		exports: [
+			{
+				name: "/",
+				layers: { lowers: [lower], upper, work, stateFolder, isSync: false, handles: handles.kind },
+				insecure: true,
+				allowOther: true,
+			},
+		],
 		listen: [address],
 		stateFolder,
 		limits: { nodesMax: 1024, descriptorsMax: 256 },

@@ -65,7 +65,13 @@ function tenExports({ base, state }: Stage): ExportToServe[] {
 async function start(t: TestContext, state: string, exports: readonly ExportToServe[], limits: BudgetLimits = {}, port = 0) {
 	const warnings: string[] = [];
 	const listen = [{ host: "127.0.0.1", port }];
-	const served = await openExports({ exports, listen, stateFolder: state, limits, warn: (sentence) => warnings.push(sentence) });
+	const served = await openExports({
+		exports: exports.map((one) => ({ ...one, insecure: true })),
+		listen,
+		stateFolder: state,
+		limits,
+		warn: (sentence) => warnings.push(sentence),
+	});
 	t.after(() => served.close());
 	await served.listen();
 	const client = await connect(t, served);
@@ -362,7 +368,7 @@ test("--export serves many trees in one server, each with its changes in the sta
 			if (round === 0) await client.createFile(root, "new", name);
 			else assert.equal((await client.readFile(await client.walk(root, "new"))).toString(), name);
 		}
-		assert.match(server.stdout, /^Export \/a\nLinux: .*:\/a \/mnt$[\s\S]*^Export \/b\nLinux: .*:\/b \/mnt$/m);
+		assert.match(server.stdout, /^Export \/a\nOn Linux:\nsudo .*:\/a \/mnt$[\s\S]*^Export \/b\nOn Linux:\nsudo .*:\/b \/mnt$/m);
 		client.close();
 		if (round === 0) await server.restart();
 	}

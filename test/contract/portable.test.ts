@@ -479,7 +479,9 @@ for (const [what, ...options] of [
 	}, async (t) => {
 		const made = scratch(t);
 		const { options: layers } = unprivileged(made, { "dir/file": "contents", "dir/secret": "more" });
-		const server = await startServer(made, { ...layers, within: ["unshare", ...options] });
+		// in there the user of these tests looks as any other
+		const args = [...(layers.args ?? []), "--allow-other"];
+		const server = await startServer(made, { ...layers, args, within: ["unshare", ...options] });
 		assert.match(server.stdout, /^Handles: portable/m);
 		let client = await server.client();
 		const root = await client.root();

@@ -60,7 +60,9 @@ export class RpcConnection {
 	}
 
 	/** `to` is a TCP port of 127.0.0.1, "host:port" is written as an object, and a path is a Unix socket. */
-	static async connect(to: number | string | { host: string; port: number }): Promise<RpcConnection> {
+	static async connect(
+		to: number | string | { host: string; port: number; localAddress?: string; localPort?: number },
+	): Promise<RpcConnection> {
 		const socket =
 			typeof to === "number"
 				? createConnection({ host: "127.0.0.1", port: to })

@@ -23,6 +23,8 @@ export interface ServerOptions {
 	readonly within?: readonly string[];
 	/** Runs ./holdfast instead of the compiled program. */
 	readonly launcher?: string;
+	/** With the defaults of the program: root's server takes calls from ports below 1024 only. Otherwise from all ports, as those of tests are. */
+	readonly isSecure?: boolean;
 	/** Who it runs as, without any privilege (see `ordinaryUser`); the layers must be this user's. */
 	readonly user?: OrdinaryUser;
 }
@@ -213,7 +215,8 @@ export function layerArguments(options: Pick<ServerOptions, "directory" | "lower
 function serveArguments(options: ServerOptions, port: number): string[] {
 	const listen = options.args?.includes("--listen") ? [] : ["--listen", `127.0.0.1:${port}`];
 	// it would take time from what is tested
-	return ["serve", "--no-warm-up", ...layerArguments(options), ...listen, ...(options.args ?? [])];
+	const insecure = options.isSecure ? [] : ["--insecure"];
+	return ["serve", "--no-warm-up", ...insecure, ...layerArguments(options), ...listen, ...(options.args ?? [])];
 }
 
 /** A process must not outlive a test process that is killed. setpriv becomes the program, so its pid is the program's. */

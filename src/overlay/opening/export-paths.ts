@@ -97,7 +97,7 @@ export function upperPaths(options: OpenOptions, upperPath: string, lowers: read
 	if (isFirst(options)) {
 		// a parent that is not there is a typing error more often than a wish
 		for (const made of [
-			makeFolder(upper, "the upper", dirname(upper).startsWith(resolve(options.stateFolder))),
+			makeFolder(upper, "the upper", dirname(upper).startsWith(join(resolve(options.stateFolder), "/"))),
 			makeFolder(work, "the work folder", false),
 		]) {
 			if (made !== undefined) opened.push({ close: () => removeEmpty(made) });
@@ -107,6 +107,14 @@ export function upperPaths(options: OpenOptions, upperPath: string, lowers: read
 	}
 	checkWork(upper, work, lowers);
 	return { folder, upper, work, isNewUpper };
+}
+
+/** Whether users other than the owners of the folders above it may search all of these, and so come to what lies in it. */
+export function isReachable(path: string): boolean {
+	for (let folder = dirname(realpathSync(path)); ; folder = dirname(folder)) {
+		if ((statSync(folder).mode & 0o011) === 0) return false;
+		if (folder === dirname(folder)) return true;
+	}
 }
 
 /** What was made for an export that then could not be served goes again. */

@@ -17,7 +17,7 @@ import type { Attempt, Resource } from "./attempt.ts";
 import { Budget, type BudgetLimits } from "./budget.ts";
 import { type ChosenHandles, chooseHandles, mayUseTrusted, withXattrs } from "./choose-handles.ts";
 import { claimExport } from "./claim-export.ts";
-import type { ExportPaths } from "./export-paths.ts";
+import { type ExportPaths, isReachable } from "./export-paths.ts";
 import { makeEngine } from "./make-engine.ts";
 import { type OpenedLayers, openLayers } from "./open-layers.ts";
 import type { OpenOptions } from "./open-options.ts";
@@ -95,6 +95,7 @@ function open(attempt: Attempt, closeAll: () => void): OpenedOverlay {
 		adopted,
 		handles: attempt.handles,
 		actsAs: attempt.keepsRights && !attempt.options.fakeRoot ? ownCredentials() : null,
+		isUpperExposed: layers.paths.isNewUpper && layers.paths.upper !== null && !attempt.keepsRights && isReachable(layers.paths.upper),
 		foreignLowers: attempt.keepsRights ? layers.lowers.filter(isOthers).map(({ path }) => path) : [],
 	};
 }

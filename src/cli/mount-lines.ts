@@ -1,0 +1,25 @@
+// The commands that mount an export and unmount it, for people to paste.
+
+import { isIPv6 } from "node:net";
+import type { ListenAddress } from "../server/listen-address.ts";
+import { quoteForShell } from "../vfs/names.ts";
+
+/** By the first TCP address; none where there is none, since no kernel mounts over a Unix socket. */
+export function mountLines(addresses: readonly ListenAddress[], name: string): string[] {
+	const tcp = addresses.find((address) => "port" in address);
+	if (tcp === undefined || !("port" in tcp)) return [];
+	const { port } = tcp;
+	const isWild = tcp.host === "0.0.0.0" || tcp.host === "::";
+	const host = isWild ? "SERVER" : isIPv6(tcp.host) ? `[${tcp.host}]` : tcp.host;
+	const proto = isIPv6(tcp.host) && !isWild ? "tcp6" : "tcp";
+	const source = quoteForShell(`${host}:${name}`);
+	// what clients make must not become a way to be root, or to reach devices, where it is mounted
+	return [
+		"On Linux:",
+		`sudo mount -t nfs -o vers=3,proto=${proto},port=${port},mountport=${port},mountproto=${proto},nolock,nosuid,nodev ${source} /mnt`,
+		"sudo umount /mnt",
+		"On macOS:",
+		`sudo mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,resvport,nosuid,nodev ${source} /private/mnt`,
+		"sudo umount /private/mnt",
+	];
+}
