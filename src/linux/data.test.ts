@@ -1,7 +1,7 @@
 // Calls on the content of files, with holes, ends and errors.
 
 import assert from "node:assert/strict";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { cannotMount, scratch } from "../../test/support/scratch.ts";
@@ -250,7 +250,8 @@ test("syncFile, syncFileData and syncFileSystem flush files and directories, and
 		assert.equal(sync(directory), 0);
 	}
 	assert.equal(makeNode(directory, "fifo", 0o010600, 0, 0), 0);
-	const fifo = open(at("fifo"), O.rdonly | O.nonblock);
+	const fifo = openSync(at("fifo"), O.rdonly | O.nonblock);
+	t.after(() => closeSync(fifo));
 	assert.equal(syncFile(fifo), -ERRNO.EINVAL);
 	assert.equal(syncFileData(fifo), -ERRNO.EINVAL);
 	assert.equal(syncFile(open(at("file"), O.path)), -ERRNO.EBADF);

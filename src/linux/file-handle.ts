@@ -39,11 +39,15 @@ export function handleAt(directory: number, name: PathBytes): FileHandle | numbe
 	return { type: arenaWords[HANDLE_WORD + 1] | 0, bytes: copyBytes(arena, start, start + arenaWords[HANDLE_WORD]) };
 }
 
-/** Opens the inode; `mount` is any readable descriptor on its file system (not O_PATH). -ESTALE: it is gone. */
+/**
+ * Opens the inode; `mount` is any readable descriptor on its file system (not O_PATH). -ESTALE: it is gone. No open waits (O_NONBLOCK): not for the
+ * other end of a fifo, nor for a lease (-EAGAIN). That it is a file its caller has seen when it took the handle, since no inode changes its type.
+ */
 export function openByHandle(mount: number, handle: FileHandle, flags: number): number {
 	if (handle.bytes.length > HANDLE_BYTES) throw new RangeError("The file handle is too long");
 	arenaWords[HANDLE_WORD] = handle.bytes.length;
 	arenaWords[HANDLE_WORD + 1] = handle.type;
 	arena.set(handle.bytes, PLACE.fileHandle + 8);
-	return result(openByHandleCall(mount, HANDLE_ADDRESS, flags | O.cloexec));
+	const given = (flags & O.path) !== 0 ? flags : flags | O.nonblock;
+	return result(openByHandleCall(mount, HANDLE_ADDRESS, given | O.cloexec));
 }

@@ -1,13 +1,19 @@
 // Descriptors opened beneath directories, and no further.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { needs } from "../../test/support/requirements.ts";
+import { Worker } from "node:worker_threads";
+import { missing, needs } from "../../test/support/requirements.ts";
 import { scratch } from "../../test/support/scratch.ts";
 import { ERRNO } from "./errno.ts";
+import { handleAt, openByHandle } from "./file-handle.ts";
+import { makeNode } from "./names.ts";
 import { close, descriptorPath, duplicate, O, openAt, openBeneath, openPath, RESOLVE } from "./open.ts";
+import { readFileNamed } from "./read-file.ts";
 import { fstat, Stat } from "./stat.ts";
 
 /** A folder with its descriptor, and a way to open things in it that are closed again when the test ends. */
@@ -141,4 +147,75 @@ test("duplicate gives another descriptor of the same open file, which outlives t
 	// one offset for both
 	assert.equal(text(), "");
 	assert.equal(duplicate(999_999), -ERRNO.EBADF);
+});
+
+test("no open waits for the other end of a fifo, and no device is opened", { skip: needs("root") }, (t) => {
+	const { folder, directory } = fixture(t);
+	assert.equal(makeNode(directory, "fifo", 0o010600, 0, 0), 0);
+	// null
+	assert.equal(makeNode(directory, "device", 0o020600, 1, 3), 0);
+	symlinkSync("fifo", join(folder.path, "link"));
+	for (const name of ["fifo", "device"]) {
+		for (const flags of [O.rdonly, O.wronly, O.rdwr, O.rdonly | O.nofollow, O.rdwr | O.creat]) {
+			assert.equal(openAt(directory, name, flags, 0o600), -ERRNO.ENXIO, `${name} ${flags}`);
+			assert.equal(openPath(join(folder.path, name), flags, 0o600), -ERRNO.ENXIO, `${name} ${flags}`);
+		}
+		assert.equal(openBeneath(directory, name, O.rdonly, RESOLVE.beneath), -ERRNO.ENXIO);
+		assert.throws(() => readFileNamed(join(folder.path, name)), { code: "ENXIO" });
+	}
+	assert.equal(openPath(join(folder.path, "link"), O.rdonly), -ERRNO.ENXIO);
+	assert.equal(openAt(directory, "link", O.rdonly | O.nofollow), -ERRNO.ELOOP);
+	assert.equal(openAt(directory, "fifo", O.rdonly | O.directory), -ERRNO.ENOTDIR);
+	const handle = handleAt(directory, "fifo");
+	if (typeof handle === "number") return;
+	// nobody ever opens the other end
+	const fd = openByHandle(directory, handle, O.rdonly);
+	assert.ok(fd >= 0);
+	close(fd);
+});
+
+test("an open never waits while a fifo and a file change places under its name", async (t) => {
+	const { folder, directory } = fixture(t);
+	assert.equal(makeNode(directory, "fifo", 0o010600, 0, 0), 0);
+	folder.file("file", "content");
+	const swapper = new Worker(
+		`const { parentPort, workerData } = require("node:worker_threads");
+		import(workerData.names).then(({ renameName, RENAME }) => {
+			parentPort.postMessage("ready");
+			for (let i = 0; Atomics.load(workerData.ends, 0) === 0; i++) renameName(workerData.directory, "fifo", workerData.directory, "file", RENAME.exchange);
+			parentPort.postMessage("done");
+		});`,
+		{
+			eval: true,
+			workerData: { names: new URL("./names.js", import.meta.url).href, directory, ends: new Int32Array(new SharedArrayBuffer(4)) },
+		},
+	);
+	t.after(() => swapper.terminate());
+	await once(swapper, "message");
+	const seen = new Set<number>();
+	for (let i = 0; i < 20_000; i++) {
+		const fd = openAt(directory, "file", O.rdonly | O.nofollow);
+		seen.add(Math.min(fd, 0));
+		if (fd < 0) continue;
+		assert.equal(readFileSync(fd, "utf8"), "content");
+		close(fd);
+	}
+	assert.ok(
+		[...seen].every((status) => status === 0 || status === -ERRNO.ENXIO || status === -ERRNO.ENOENT),
+		[...seen].join(),
+	);
+});
+
+test("a file on which somebody holds a lease is not waited for", { skip: needs("root") || missing("perl") }, async (t) => {
+	const { folder, directory, keep } = fixture(t);
+	const path = folder.file("file", "content");
+	// F_SETLEASE, F_WRLCK
+	const script =
+		'open(my $f, "+<", $ARGV[0]) or die; $SIG{IO} = "IGNORE"; fcntl($f, 1024, 1) or die "no lease"; $| = 1; print "held\\n"; sleep 1000;';
+	const holder = spawn("perl", ["-e", script, path], { stdio: ["ignore", "pipe", "ignore"] });
+	folder.beforeRemoval(() => holder.kill("SIGKILL"));
+	const [told] = await Promise.race([once(holder.stdout, "data"), once(holder, "exit")]);
+	if (!String(told).startsWith("held")) return t.skip("this file system has no leases");
+	assert.equal(openAt(directory, "file", O.rdonly), -ERRNO.EAGAIN);
+	keep(openAt(directory, "file", O.path));
 });

@@ -3,6 +3,7 @@
 import { constants } from "node:fs";
 import { ERRNO } from "./errno.ts";
 import { arenaAddress, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
+import { fstat, Stat } from "./stat.ts";
 
 /** open(2) flags; where they differ between architectures they come from Node. */
 export const O = {
@@ -37,20 +38,30 @@ const closeCall = declare("close", "int", ["int"]);
 const fcntlCall = declare("fcntl", "int", ["int", "int", "int"]);
 const F_DUPFD_CLOEXEC = 1030;
 
-/** Opens a path, which may be absolute and may hold links: for what the user of this server names, never for what a client names. */
+/** Opens a path, which may be absolute and may hold links: for what the user of this server names, never for what a client names. See `openLooked`. */
 export function openPath(path: PathBytes, flags: number, mode = 0): number {
-	const fd = result(openatCall(AT_FDCWD, putPath(PLACE.path, path), flags | O.cloexec, mode));
+	const open = (given: number) => result(openatCall(AT_FDCWD, putPath(PLACE.path, path), given | O.cloexec, mode));
+	const fd = needsLook(flags) ? openLooked(open, flags) : open(flags);
 	return isForOwners(fd, flags) ? openPath(path, flags & ~O.noatime, mode) : fd;
 }
 
-/** openat(2) on a single name that this program chose itself. */
+/** openat(2) on a single name that this program chose itself. See `openLooked`. */
 export function openAt(directory: number, name: PathBytes, flags: number, mode = 0): number {
-	const fd = result(openatCall(directory, putPath(PLACE.path, name), flags | O.cloexec, mode));
+	const fd = needsLook(flags)
+		? openLooked((given) => result(openatCall(directory, putPath(PLACE.path, name), given | O.cloexec, mode)), flags)
+		: result(openatCall(directory, putPath(PLACE.path, name), flags | O.cloexec, mode));
 	return isForOwners(fd, flags) ? openAt(directory, name, flags & ~O.noatime, mode) : fd;
 }
 
-/** openat2(2): beneath a directory under the given RESOLVE bits. */
+/** openat2(2): beneath a directory under the given RESOLVE bits. See `openLooked`. */
 export function openBeneath(directory: number, name: PathBytes, flags: number, resolve: number): number {
+	const fd = needsLook(flags)
+		? openLooked((given) => openResolved(directory, name, given, resolve), flags)
+		: openResolved(directory, name, flags, resolve);
+	return isForOwners(fd, flags) ? openBeneath(directory, name, flags & ~O.noatime, resolve) : fd;
+}
+
+function openResolved(directory: number, name: PathBytes, flags: number, resolve: number): number {
 	const how = arenaWords;
 	how[HOW_WORD] = flags | O.cloexec;
 	how[HOW_WORD + 1] = 0;
@@ -58,8 +69,48 @@ export function openBeneath(directory: number, name: PathBytes, flags: number, r
 	how[HOW_WORD + 3] = 0;
 	how[HOW_WORD + 4] = resolve;
 	how[HOW_WORD + 5] = 0;
-	const fd = result(syscall5(SYS_OPENAT2, directory, putPath(PLACE.path, name), HOW_ADDRESS, HOW_BYTES));
-	return isForOwners(fd, flags) ? openBeneath(directory, name, flags & ~O.noatime, resolve) : fd;
+	return result(syscall5(SYS_OPENAT2, directory, putPath(PLACE.path, name), HOW_ADDRESS, HOW_BYTES));
+}
+
+/** Whether what has the name decides what an open of it does: not where it must be a directory, is made by it, or is only looked up (O_PATH). */
+function needsLook(flags: number): boolean {
+	return (flags & (O.path | O.directory)) === 0 && (flags & NEW) !== NEW;
+}
+
+const NEW = O.creat | O.excl;
+/** Of a name that others make and remove all the time. */
+const TRIES_MAX = 8;
+
+/**
+ * Opens regular files and directories, and nothing else: an open of a fifo waits for whoever opens the other end, and one of a device does what the
+ * device likes. The name is looked up with O_PATH, which opens nothing; if it leads to a file, that inode is opened, whatever has taken its place
+ * meanwhile. -ENXIO: it is something else. -EAGAIN: somebody holds a lease on it, and was told to give it up.
+ */
+function openLooked(open: (flags: number) => number, flags: number): number {
+	for (let tries = 0; tries < TRIES_MAX; tries++) {
+		const found = open(O.path | (flags & O.nofollow));
+		if (found === -ERRNO.ENOENT && (flags & O.creat) !== 0) {
+			const made = open(flags | O.excl);
+			if (made !== -ERRNO.EEXIST) return made;
+			continue;
+		}
+		if (found < 0) return found;
+		const fd =
+			fstat(found, looked) < 0 ? -ERRNO.EIO : TYPES[looked.type] === 0 ? reopen(found, flags) : (TYPES[looked.type] ?? -ERRNO.ENXIO);
+		close(found);
+		return fd;
+	}
+	return -ERRNO.EEXIST;
+}
+
+const looked = new Stat();
+/** By the type of an inode (S_IFMT >> 12): 0 where it may be opened, else with which error number it is refused; -ENXIO where nothing is said. */
+const TYPES: Readonly<Record<number, number>> = { 4: 0, 8: 0, 10: -ERRNO.ELOOP };
+
+/** Opens the inode of an O_PATH descriptor. */
+function reopen(fd: number, flags: number): number {
+	const path = putPath(PLACE.path, descriptorPath(fd));
+	return result(openatCall(AT_FDCWD, path, (flags & ~(NEW | O.nofollow)) | O.nonblock | O.cloexec, 0));
 }
 
 /** O_NOATIME is only for who owns the file: it is a wish. */

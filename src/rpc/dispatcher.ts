@@ -16,6 +16,7 @@ import { type EncodeResults, NULL_PROCEDURE, type Procedure, type Program } from
 import type { ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 import { AcceptStatus, AUTH_BODY_BYTES_MAX, AuthFlavor, AuthStatus, MessageType, RPC_VERSION } from "./rpc-message.ts";
+import { Slices } from "./slices.ts";
 
 /** A connection as the dispatcher sees it. */
 export interface ReplyChannel {
@@ -75,6 +76,8 @@ export class Dispatcher {
 	readonly #unsent: ReplyWriter;
 	readonly #args = new XdrReader();
 	readonly #call: CurrentCall;
+	/** Of requests that go on, and of replies that were waited for. */
+	readonly #slices = new Slices();
 
 	constructor(programs: readonly Program[], duplicates: DuplicateRequests<ReplyChannel>, unsent: ReplyWriter, nobody: Caller) {
 		this.#programs = merged(programs);
@@ -296,12 +299,17 @@ export class Dispatcher {
 		if (waiting === null) connection.began(request.bytesHeld);
 		request.passes++;
 		// What made the wait fail will be met again by the next pass, which knows how to answer it.
-		const again = (): void => this.#again(request);
-		pending.ready.then(again, again).catch((error: unknown) => {
-			// Such as no memory for the reply: the peer learns it by losing the connection, and no other does.
-			publishFailure(error, "", "");
-			for (const waiting of [connection, ...(request.entry?.repeatedBy ?? [])]) waiting.destroy();
-		});
+		const task = (): void => {
+			try {
+				this.#again(request);
+			} catch (error) {
+				// Such as no memory for the reply: the peer learns it by losing the connection, and no other does.
+				publishFailure(error, "", "");
+				for (const waiting of [connection, ...(request.entry?.repeatedBy ?? [])]) waiting.destroy();
+			}
+		};
+		const again = (): void => this.#slices.run(task);
+		pending.ready.then(again, again);
 	}
 
 	#again(request: WaitingRequest): void {
@@ -337,13 +345,15 @@ export class Dispatcher {
 			publishFailure(error, programName, procedure.name);
 			this.#answer(deferred, null);
 		};
-		outcome.then((encode) => {
+		const answer = (encode: EncodeResults): void => {
 			try {
 				this.#answer(deferred, encode);
 			} catch (error) {
 				failed(error);
 			}
-		}, failed);
+		};
+		// One flush may have let many go on.
+		outcome.then((encode) => this.#slices.run(() => answer(encode)), failed);
 	}
 
 	#answer(deferred: DeferredReply, encode: EncodeResults | null): void {

@@ -1,8 +1,9 @@
 // The replies that a server saves at a clean stop, for clients that did not get them before it.
 
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { readFileNamed } from "../linux/read-file.ts";
 import { lowerAround } from "../overlay/opening/export-paths.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { writeDurably } from "../overlay/work/registry.ts";
@@ -34,7 +35,7 @@ export function restoreReplies(
 	for (const path of [pathFor(stateFolder, addresses), ...filesOfExports(exports)]) {
 		if (!existsSync(path)) continue;
 		try {
-			cache.restore(readFileSync(path));
+			cache.restore(readFileNamed(path));
 		} catch (error) {
 			warn(`The replies saved in ${path} cannot be used: ${(error as Error).message}.`);
 		}

@@ -190,7 +190,7 @@ export interface ListCursor {
 	readonly cookieLo: number;
 	/** Costs a look-up for some entries of copied-up directories; equal to `Attributes.fileid*` of the object. */
 	fileid(): { readonly hi: number; readonly lo: number };
-	/** The object, or null if it has gone since or cannot be shown. */
+	/** The object, or null if it has gone since or cannot be shown. Pending where so many were looked up that others should have their turn: the next page may begin here. */
 	object(): OverlayObject | null;
 }
 

@@ -29,6 +29,8 @@ const CODES: ReadonlyMap<number, OverlayErrorCode> = new Map<number, OverlayErro
 	[ERRNO.EOPNOTSUPP, "notsupp"],
 	[ERRNO.ETXTBSY, "busy"],
 	[ENODATA, "noattr"],
+	// a lease on a file, which its holder was told to give up
+	[ERRNO.EAGAIN, "tryagain"],
 ]);
 
 /** The code of an error number; "io" for what no caller can be told better. */

@@ -1,12 +1,13 @@
 // Puts right what a copy to another place or disk has changed in upper and work: portable ids, and index entries that were links.
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { keyOf, lookOf, type PortableUpper } from "../../layer/portable-upper.ts";
 import { walkTree } from "../../layer/walk-tree.ts";
 import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
 import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
+import { readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
@@ -37,7 +38,7 @@ export function notePlace(writable: Writable, folder: string): void {
 /** Whether upper and work are copies of what was served last, so that inode numbers, and perhaps links between the two, are others. */
 export function isMoved(writable: Writable, folder: string): boolean {
 	const path = join(folder, PLACE_FILE);
-	return !existsSync(path) || readFileSync(path, "utf8") !== placeOf(writable);
+	return !existsSync(path) || readFileNamed(path).toString() !== placeOf(writable);
 }
 
 /** What a look through a copied upper has found. */

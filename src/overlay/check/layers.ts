@@ -1,12 +1,13 @@
 // Opens the layers that a check looks at, without the engine.
 
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Layer, LayerOpener, type OverlayXattrs, openDirectory, refuseOverlaps } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
+import { readFileNamed } from "../../linux/read-file.ts";
 import { workOf } from "../opening/export-paths.ts";
 import { MARKER } from "../opening/ownership.ts";
 import { openSharedTree } from "../opening/shared-tree.ts";
@@ -145,7 +146,7 @@ function lock(upper: Layer, isRepair: boolean, ownPath: string, keepFd: (fd: num
 	if (status !== -ERRNO.EWOULDBLOCK) throw new LayerError(`Cannot lock the upper ${upper.path}: ${errnoName(status)}.`);
 	if (!isRepair) return false;
 	const pidPath = join(ownPath, "pid");
-	const pid = existsSync(pidPath) ? readFileSync(pidPath, "utf8").trim() : "";
+	const pid = existsSync(pidPath) ? readFileNamed(pidPath).toString().trim() : "";
 	throw new LayerError(
 		`Cannot repair the upper ${upper.path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
 	);

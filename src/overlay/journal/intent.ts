@@ -4,6 +4,7 @@ import { closeSync, fstatSync, lstatSync, mkdirSync, openSync, readdirSync, read
 import { join } from "node:path";
 import { allocateRange, FALLOCATE, syncFileData, writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
+import { O, openPath } from "../../linux/open.ts";
 import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
 import type { ChangeKey } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
@@ -308,8 +309,8 @@ export function readIntent(folder: string): FoundIntent | null {
 	const found: (FoundIntent | null)[] = [];
 	const path = join(folder, INTENT_FILE);
 	// a fifo there would never be opened
-	if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === true) {
-		const file = openSync(path, "r");
+	const file = openPath(path, O.rdonly);
+	if (file >= 0) {
 		found.push(decodeIntent(readFileSync(file), "file"));
 		for (const name of [TRUSTED_XATTR, USER_XATTR]) {
 			const value = getXattrOfOpen(file, name);

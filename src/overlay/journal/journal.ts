@@ -1,11 +1,12 @@
 // Makes changes exactly once over a kill or a power failure: the intent, and the answers to requests.
 
 import { createHash } from "node:crypto";
-import { closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, unlinkSync } from "node:fs";
+import { closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { RecentMap } from "../../collections/recent-map.ts";
 import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
+import { readFileNamed } from "../../linux/read-file.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
 import type { ChangeKey, RequestOrigin } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
@@ -516,7 +517,7 @@ function openRing(path: string): number {
 /** Empty for what was planted there: a fifo would never be read to its end, and a link leads elsewhere. */
 function readPlainFile(path: string): Buffer {
 	const stat = lstatSync(path);
-	return stat.isFile() && stat.size <= FILE_BYTES_MAX ? readFileSync(path) : Buffer.alloc(0);
+	return stat.isFile() && stat.size <= FILE_BYTES_MAX ? readFileNamed(path) : Buffer.alloc(0);
 }
 
 /** The parts of a file that were ever written. Allocated space counts as a hole until then, so a start reads no more than it has to. */

@@ -9,6 +9,7 @@ import { OverlayError, Pending } from "../../vfs/errors.ts";
 import type { ListCursor } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
 import type { Engine } from "../engine/engine.ts";
+import { nextTurn } from "../engine/turns.ts";
 import { childrenOf, lookupChild } from "../lookup/objects.ts";
 import type { Node } from "../nodes/node.ts";
 import { childKey, forgetChild } from "../nodes/node-cache.ts";
@@ -431,6 +432,11 @@ function directorySize(request: ScanRequest): number {
 const DOT = Buffer.from(".");
 const DOT_DOT = Buffer.from("..");
 
+/** Objects that a page looks up, of a directory in one layer: 50 microseconds each. */
+const LOOK_UPS_MAX = 192;
+/** As many as a front end may send as a page that ends where the next entry has to wait. */
+const LOOK_UPS_MIN = 72;
+
 /** See ListCursor: walks ".", "..", and then windows of the listing. */
 export class DirectoryCursor implements ListCursor {
 	name: Uint8Array = DOT;
@@ -444,8 +450,12 @@ export class DirectoryCursor implements ListCursor {
 	#index = 0;
 	#addedIndex = 0;
 	#current: "dot" | "dotdot" | "scanned" | "added" = "dot";
+	/** Objects that may still be looked up in this pass. */
+	#lookUps = Number.POSITIVE_INFINITY;
 
-	constructor(engine: Engine, listings: Listings, directory: Node, parent: Node, cookieHi: number, cookieLo: number) {
+	/** `isShared`: others wait for the same thread, so that `object` throws Pending when it has looked up enough. */
+	constructor(engine: Engine, listings: Listings, directory: Node, parent: Node, cookieHi: number, cookieLo: number, isShared = false) {
+		if (isShared) this.#lookUps = Math.max(LOOK_UPS_MIN, Math.ceil(LOOK_UPS_MAX / directory.reals.length));
 		this.#engine = engine;
 		this.#listings = listings;
 		this.#directory = directory;
@@ -503,6 +513,7 @@ export class DirectoryCursor implements ListCursor {
 				return known;
 			}
 		}
+		if (this.#lookUps-- <= 0) throw new Pending(nextTurn());
 		// a page may have more entries than there may be descriptors
 		this.#engine.descriptors.trim();
 		try {

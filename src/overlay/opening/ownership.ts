@@ -1,12 +1,13 @@
 // Whose an upper is: the lock, the marker that keeps the kernel away, and whether it must be adopted.
 
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, unlinkSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openPath } from "../../linux/open.ts";
+import { readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { copyMetadata } from "../copy-up/copy-up.ts";
@@ -30,7 +31,7 @@ export function lockDirectory(fd: number, path: string, folder: string): void {
 	const pidPath = join(folder, "pid");
 	const status = tryLock(fd);
 	if (status === -ERRNO.EWOULDBLOCK) {
-		const pid = existsSync(pidPath) ? readFileSync(pidPath, "utf8").trim() : "";
+		const pid = existsSync(pidPath) ? readFileNamed(pidPath).toString().trim() : "";
 		throw new LayerError(
 			`Cannot lock the upper ${path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
 		);
@@ -75,7 +76,7 @@ const ADOPTING_FILE = "adopting";
 function adoptionUnderWay(folder: string): Adoption {
 	const path = join(folder, ADOPTING_FILE);
 	if (!existsSync(path)) return "none";
-	return readFileSync(path, "latin1").trim() === "first" ? "first" : "again";
+	return readFileNamed(path).toString("latin1").trim() === "first" ? "first" : "again";
 }
 
 /** All that the adoption has written is durable. */

@@ -388,7 +388,7 @@ export class Overlay implements OverlayOperations {
 		return this.#run(() => {
 			const node = directoryOf(directory);
 			demand(this.engine, node, statOf(this.engine, node), who, MAY.read);
-			return new DirectoryCursor(this.engine, this.listings, node, parentOf(this.engine, node), cookieHi, cookieLo);
+			return new DirectoryCursor(this.engine, this.listings, node, parentOf(this.engine, node), cookieHi, cookieLo, true);
 		});
 	}
 

@@ -40,7 +40,7 @@ export function warm(request: WarmRequest): number {
 	const { place } = request;
 	if (place.by === "descriptor") look(place.fd, request);
 	else {
-		const fd = open(place, (request.what === "list" ? O.rdonly | O.noatime | O.nonblock : O.path) | O.nofollow);
+		const fd = open(place, (request.what === "list" ? O.rdonly | O.noatime | O.directory : O.path) | O.nofollow);
 		if (fd >= 0) {
 			look(fd, request);
 			close(fd);

@@ -1,7 +1,7 @@
 // Compares new images with the images that an export has, so that handles of unchanged files go on.
 
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerOpener, openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
@@ -15,6 +15,7 @@ import { errnoName } from "../../linux/errno.ts";
 import { allocate } from "../../linux/memory.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
+import { readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
@@ -120,7 +121,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 function lastServed(folder: string, registry: Registry, now: readonly Layer[], open: (path: string) => Layer): Layer[] | null {
 	let before: Layer[];
 	try {
-		const paths: unknown = JSON.parse(readFileSync(join(folder, LOWERS_FILE), "utf8"));
+		const paths: unknown = JSON.parse(readFileNamed(join(folder, LOWERS_FILE)).toString());
 		if (!Array.isArray(paths) || paths.length !== now.length) return null;
 		before = paths.map((path) => open(String(path)));
 	} catch {

@@ -1,6 +1,6 @@
 // Redirects that are too long for an xattr, as files in work.
 
-import { lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { hasEntries } from "../../linux/directory.ts";
@@ -8,6 +8,7 @@ import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { makeDirectory } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
+import { readFileNamed } from "../../linux/read-file.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
 
@@ -49,7 +50,7 @@ export class LongRedirects {
 		const stat = lstatSync(path, { throwIfNoEntry: false });
 		if (stat === undefined) return null;
 		if (!stat.isFile() || stat.size > REDIRECT_BYTES_MAX) throw new OverlayError("io", `${path} is no redirect`);
-		return readFileSync(path);
+		return readFileNamed(path);
 	}
 
 	set(handle: FileHandle, redirect: Uint8Array): void {

@@ -1,0 +1,97 @@
+// Measures what clients wait for under load, and what the server holds: see "Load" in docs/development.md.
+//
+//   npm run load -- hold-ups [--fs ext4|xfs|btrfs|tmpfs|root] [--extents N] [--whiteouts N] [--entries N] [--waiting N]
+//   npm run load -- mixed-work [--fs ...] [--connections N] [--seconds S] [--seed N]
+//
+// hold-ups: how long a cached GETATTR waits at worst beside cuts and removals of large files, directories full of whiteouts, waiting changes, and pages
+// of a huge directory. mixed-work: latencies of all procedures, with memory and descriptors before, during and after. Both print a table in
+// Markdown, and exit 1 where a request has failed.
+
+import { spawnSync } from "node:child_process";
+import { randomInt } from "node:crypto";
+import { loadavg } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const text = { type: "string" };
+const { values, positionals } = parseArgs({
+	allowPositionals: true,
+	options: {
+		fs: { ...text, default: "ext4" },
+		extents: { ...text, default: "60000" },
+		whiteouts: { ...text, default: "40000" },
+		entries: { ...text, default: "1000000" },
+		waiting: { ...text, default: "64000" },
+		connections: { ...text, default: "200" },
+		seconds: { ...text, default: "300" },
+		seed: { ...text, default: String(randomInt(2 ** 31)) },
+	},
+});
+const number = (name) => {
+	const value = Number(values[name]);
+	if (!Number.isInteger(value) || value < 0) fail(`--${name} takes a whole number`);
+	return value;
+};
+if (!["ext4", "xfs", "btrfs", "tmpfs", "root"].includes(values.fs)) fail("--fs takes ext4, xfs, btrfs, tmpfs or root");
+if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
+
+const [what] = positionals;
+const campaigns = { "hold-ups": holdUps, "mixed-work": mixedWork };
+if (!Object.hasOwn(campaigns, what ?? "")) fail("name one of hold-ups, mixed-work");
+await campaigns[what]().catch((error) => fail(error.stack));
+
+async function holdUps() {
+	const { measureHoldUps } = await import(join(root, "dist/test/load/hold-ups.js"));
+	console.log(`on ${values.fs}, load of the machine ${loadavg()[0].toFixed(1)}; milliseconds\n`);
+	row("beside", "it takes", "GETATTRs", "median", "99th percentile", "longest", "the server ran", "and waited for a processor");
+	row("---", ...Array(7).fill("--:"));
+	const options = {
+		fileSystem: values.fs,
+		extents: number("extents"),
+		whiteouts: number("whiteouts"),
+		entries: number("entries"),
+		waiting: number("waiting"),
+	};
+	await measureHoldUps(options, ({ name, took, waits }) => {
+		row(
+			name,
+			took.toFixed(0),
+			waits.count,
+			...[waits.p50, waits.p99, waits.longest, waits.longestRan, waits.longestWaitedToRun].map((ms) => ms.toFixed(1)),
+		);
+		if (waits.longest > 50) console.error(`${name}: the server was seen in ${JSON.stringify(waits.seenIn)}`);
+	});
+}
+
+async function mixedWork() {
+	const { measureMixedWork } = await import(join(root, "dist/test/load/mixed-work.js"));
+	const options = { fileSystem: values.fs, connections: number("connections"), seconds: number("seconds"), seed: number("seed") };
+	console.log(
+		`${options.connections} connections, ${options.seconds} s, on ${values.fs}, seed ${options.seed}, load of the machine before ${loadavg()[0].toFixed(1)}\n`,
+	);
+	const { latencies, failures, before, during, after } = await measureMixedWork(options);
+	row("milliseconds", "calls", "median", "99th percentile", "longest");
+	row("---", "--:", "--:", "--:", "--:");
+	for (const [name, { count, p50, p99, longest }] of Object.entries(latencies)) {
+		row(name, count.toLocaleString("en"), ...[p50, p99, longest].map((ms) => ms.toFixed(1)));
+	}
+	console.log();
+	row("the server holds", "before", "during (most)", "after");
+	row("---", "--:", "--:", "--:");
+	row("MiB resident", ...[before, during, after].map(({ mebibytes }) => mebibytes.toFixed(0)));
+	row("descriptors", ...[before, during, after].map(({ descriptors }) => descriptors));
+	row("seconds of CPU", ...[before, during, after].map(({ cpuSeconds }) => cpuSeconds.toFixed(1)));
+	for (const failure of new Set(failures)) console.error(failure);
+	if (failures.length > 0) fail(`${failures.length} requests have failed`);
+}
+
+function row(...cells) {
+	console.log(`| ${cells.join(" | ")} |`);
+}
+
+function fail(reason) {
+	console.error(`load: ${reason}`);
+	process.exit(1);
+}

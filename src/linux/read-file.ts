@@ -1,0 +1,17 @@
+// Reads whole files by their names, and nothing but files.
+
+import { readFileSync } from "node:fs";
+import { errnoName } from "./errno.ts";
+import { close, O, openPath } from "./open.ts";
+
+/** As `readFileSync` of Node, with an error of that form; what is no regular file is refused (ENXIO) and never opened: a fifo would never be read to its end. */
+export function readFileNamed(path: string): Buffer {
+	const fd = openPath(path, O.rdonly);
+	if (fd < 0)
+		throw Object.assign(new Error(`${errnoName(fd)}: cannot open '${path}'`), { code: errnoName(fd), errno: fd, syscall: "open", path });
+	try {
+		return readFileSync(fd);
+	} finally {
+		close(fd);
+	}
+}
