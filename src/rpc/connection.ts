@@ -11,6 +11,8 @@ import { type LargeBuffers, RecordError, RecordReceiver } from "./record-receive
 import type { ReplyPiece, ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 
+/** Records of one connection that are executed one after the other, some 200 microseconds; then others have their turn, if there are any. */
+const RECORDS_PER_SLICE = 16;
 const KEEPALIVE_DELAY_MS = 60_000;
 
 export interface ConnectionOptions {
@@ -64,6 +66,8 @@ export class Connection implements ReplyChannel {
 	#requests = 0;
 	#requestBytes = 0;
 	#paused = false;
+	/** Paused until its next slice, since others have sent something too. */
+	#hasYielded = false;
 	/** No further requests are taken: the server stops. */
 	#draining = false;
 	/** The peer has shut its side down. */
@@ -198,7 +202,7 @@ export class Connection implements ReplyChannel {
 
 	/** Executes the records that are there, as far as the bounds allow. */
 	#process(): void {
-		let hasTaken = false;
+		let taken = 0;
 		try {
 			for (;;) {
 				if (this.#closed || this.#draining) return;
@@ -206,18 +210,31 @@ export class Connection implements ReplyChannel {
 					this.#paused = true;
 					return;
 				}
+				if (taken >= RECORDS_PER_SLICE) {
+					this.#yield();
+					return;
+				}
 				if (!this.#receiver.next()) break;
-				hasTaken = true;
+				taken++;
 				this.#dispatcher.take(this, this.#receiver);
 				if (this.reply.full && !this.#closed) this.#write();
 			}
 			if (!this.#receiver.isPartial) this.#recordSince = null;
-			else if (hasTaken || this.#recordSince === null) this.#recordSince = this.#now();
+			else if (taken > 0 || this.#recordSince === null) this.#recordSince = this.#now();
 		} catch (error) {
 			if (!(error instanceof RecordError)) publishFailure(error, "", "");
 			// No record, or one beyond the bounds: what follows cannot be made sense of.
 			this.destroy();
 		}
+	}
+
+	#yield(): void {
+		this.#paused = true;
+		this.#hasYielded = true;
+		this.#dispatcher.slices.run(() => {
+			this.#hasYielded = false;
+			this.#send();
+		});
 	}
 
 	/** Hands all complete replies to the socket, then goes on where the bounds had stopped it. */
@@ -227,7 +244,7 @@ export class Connection implements ReplyChannel {
 			return;
 		}
 		this.#write();
-		while (this.#paused && !this.#overloaded() && !this.#closed) {
+		while (this.#paused && !this.#hasYielded && !this.#overloaded() && !this.#closed) {
 			this.#paused = false;
 			// it was held back here until now
 			if (this.#recordSince !== null) this.#recordSince = this.#now();

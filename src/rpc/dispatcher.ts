@@ -76,8 +76,8 @@ export class Dispatcher {
 	readonly #unsent: ReplyWriter;
 	readonly #args = new XdrReader();
 	readonly #call: CurrentCall;
-	/** Of requests that go on, and of replies that were waited for. */
-	readonly #slices = new Slices();
+	/** Of requests that go on, of replies that were waited for, and of connections that have sent many requests at once. */
+	readonly slices = new Slices();
 
 	constructor(programs: readonly Program[], duplicates: DuplicateRequests<ReplyChannel>, unsent: ReplyWriter, nobody: Caller) {
 		this.#programs = merged(programs);
@@ -308,7 +308,7 @@ export class Dispatcher {
 				for (const waiting of [connection, ...(request.entry?.repeatedBy ?? [])]) waiting.destroy();
 			}
 		};
-		const again = (): void => this.#slices.run(task);
+		const again = (): void => this.slices.run(task);
 		pending.ready.then(again, again);
 	}
 
@@ -353,7 +353,7 @@ export class Dispatcher {
 			}
 		};
 		// One flush may have let many go on.
-		outcome.then((encode) => this.#slices.run(() => answer(encode)), failed);
+		outcome.then((encode) => this.slices.run(() => answer(encode)), failed);
 	}
 
 	#answer(deferred: DeferredReply, encode: EncodeResults | null): void {
