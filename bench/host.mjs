@@ -109,7 +109,7 @@ export async function runInNamespaces() {
 function copyProgram(to) {
 	const { packages } = JSON.parse(readFileSync(join(repository, "package-lock.json"), "utf8"));
 	const needed = Object.keys(packages).filter((path) => path !== "" && !packages[path].dev && existsSync(join(repository, path)));
-	for (const path of ["dist/src", "dist/holdfast.js", "package.json", ...needed])
+	for (const path of ["dist/src", "dist/holdfast.js", "dist/bundled", "package.json", ...needed])
 		cpSync(join(repository, path), join(to, path), { recursive: true });
 }
 

@@ -1,33 +1,43 @@
-// Puts the compiled modules of the program into one file, dist/holdfast.js: Node takes longer to find two hundred files than to compile them.
-// Each module becomes a function that runs once, when it is first imported. What tsc writes is regular enough for it, and any other
-// form of import or export ends the build. Worker threads still start from dist/src.
+// Puts the compiled modules of the program into one file, dist/holdfast.js, and the modules of its worker threads into another: Node takes
+// longer to find two hundred files than to compile them, and a package needs no others. Each module becomes a function that runs once, when it
+// is first imported. What tsc writes is regular enough for it, and any other form of import or export ends the build.
 
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), ".."));
 const source = join(root, "dist/src");
-const entry = join(source, "cli/main.js");
 /** Runs before packages are loaded: no signal is to come in between. */
 const first = join(source, "cli/signals.js");
-const target = join(root, "dist/holdfast.js");
+/** Modules look for what lies beside them as if they were in this folder: thread-pool.js finds the file of the threads there. */
+const beside = join(root, "dist/bundled");
 
 /** Packages and modules of Node's, and the names of their namespaces in the bundle. */
 const outside = new Map();
 /** Modules of ours in an order in which each comes behind what it imports. */
 const written = new Map();
+let entry;
 
-add(entry);
-const head = [
-	"// Written by scripts/bundle.mjs from dist/src.",
-	...(written.has(first) ? [written.get(first), `${functionOf(first)}();`] : []),
-	...[...outside].map(([specifier, name]) => `const ${name} = await import("${specifier}");`),
-	'const urlOf = (path) => new URL(path, new URL("./src/", import.meta.url)).href;',
-];
-written.delete(first);
-writeFileSync(`${target}.new`, `${[...head, ...written.values()].join("\n")}\nawait ${functionOf(entry)}();\n`);
-renameSync(`${target}.new`, target);
+bundle("cli/main.js", join(root, "dist/holdfast.js"));
+bundle("overlay/threads/offload-worker.js", join(beside, "overlay/threads/offload-worker.js"));
+
+function bundle(start, target) {
+	outside.clear();
+	written.clear();
+	entry = join(source, start);
+	add(entry);
+	const head = [
+		"// Written by scripts/bundle.mjs from dist/src.",
+		...(written.has(first) ? [written.get(first), `${functionOf(first)}();`] : []),
+		...[...outside].map(([specifier, name]) => `const ${name} = await import("${specifier}");`),
+		`const urlOf = (path) => new URL(path, new URL("${relative(dirname(target), beside) || "."}/", import.meta.url)).href;`,
+	];
+	written.delete(first);
+	mkdirSync(dirname(target), { recursive: true });
+	writeFileSync(`${target}.new`, `${[...head, ...written.values()].join("\n")}\nawait ${functionOf(entry)}();\n`);
+	renameSync(`${target}.new`, target);
+}
 
 /** A name that no other module has: no path holds the characters that are put in. */
 function functionOf(file) {

@@ -5,6 +5,7 @@ export { outlivesTerminal } from "./signals.ts";
 
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { UnfitMachineError } from "../linux/unfit-machine.ts";
 import { describeFailure } from "../vfs/system-errors.ts";
 import { complain, complainByHelp, complainOfFault, printHelp } from "./print.ts";
 import { UserError } from "./user-error.ts";
@@ -75,7 +76,8 @@ function report(error: unknown): number {
 		return error.exitCode;
 	}
 	const failure = describeFailure(error);
-	if (failure !== null) complain(`${failure}.`);
+	if (error instanceof UnfitMachineError) complain(error.message);
+	else if (failure !== null) complain(`${failure}.`);
 	else complainOfFault("This should not have happened", error);
 	return EXIT_FAILURE;
 }

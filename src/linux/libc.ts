@@ -1,6 +1,6 @@
 // The way into the C library: how calls are declared, and the memory in which their arguments lie.
 
-import koffi from "koffi";
+import { koffi, loadLibrary } from "./koffi.ts";
 import { allocate } from "./memory.ts";
 
 /**
@@ -9,7 +9,7 @@ import { allocate } from "./memory.ts";
  * Addresses travel as Numbers (user space ends below 2^47) and arguments are built in one arena that is never freed;
  * a call copies what it needs out of the arena before the next one is made, so nothing here is re-entrant or asynchronous.
  */
-const libc = koffi.load("libc.so.6");
+const libc = loadLibrary("libc.so.6");
 
 /** Takes Numbers (or byte arrays, where declared so) and returns a Number. */
 export type NativeFunction = (...parameters: (number | Uint8Array)[]) => number;

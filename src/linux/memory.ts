@@ -1,6 +1,6 @@
 // Memory whose address is known, for buffers that system calls fill.
 
-import koffi from "koffi";
+import { koffi } from "./koffi.ts";
 
 /** Memory that system calls can fill and that never moves: `address` is that of `bytes[0]`. */
 export interface AddressedBytes {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { repository } from "../support/requirements.ts";
@@ -41,8 +41,19 @@ test("what the bundle looks for beside itself is there", (t) => {
 	const paths = [...readFileSync(join(root, "dist/holdfast.js"), "utf8").matchAll(/\burlOf\("([^"]+)"\)/g)].map(
 		([, path]) => path as string,
 	);
-	assert.ok(paths.includes("overlay/threads/thread-pool.js"), "threads start from their own file");
 	for (const path of paths) assert.ok(existsSync(join(root, "dist/src", path)), path);
+	assert.ok(paths.includes("overlay/threads/thread-pool.js"), "threads start from their own file");
+	assert.deepEqual(node("--check", join(root, "dist/bundled/overlay/threads/offload-worker.js")), { status: 0, stdout: "", stderr: "" });
+});
+
+test("without koffi there is one sentence, and no trace of the stack", (t) => {
+	const root = bundled(t);
+	rmSync(join(root, "node_modules"));
+	mkdirSync(join(root, "node_modules"));
+	symlinkSync(join(repository, "node_modules/commander"), join(root, "node_modules/commander"));
+	const { status, stdout, stderr } = node(join(root, "dist/holdfast.js"), "serve", root);
+	assert.deepEqual([status, stdout], [1, ""]);
+	assert.match(stderr, /^holdfast: The package koffi is missing: [^\n]*\n$/);
 });
 
 test("a form of import or export that the bundle cannot keep ends the build", (t) => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -101,7 +101,15 @@ test("the launcher: through a symlink, from anywhere, again without work, and tw
 }, async (t) => {
 	const made = scratch(t);
 	const cloned = clone(made);
-	const env = { PATH: process.env.PATH, HOME: made.folder("home"), npm_config_cache: npmCache() };
+	const env = {
+		PATH: process.env.PATH,
+		HOME: made.folder("home"),
+		npm_config_cache: npmCache(),
+		// what would keep npm from installing a compiler, or from letting packages run scripts
+		NODE_ENV: "production",
+		npm_config_omit: "dev",
+		npm_config_ignore_scripts: "true",
+	};
 	const link = join(made.folder("bin"), "holdfast");
 	symlinkSync(join(cloned, "holdfast"), link);
 	const launch = () =>
@@ -145,18 +153,6 @@ test("the launcher: through a symlink, from anywhere, again without work, and tw
 	assert.notEqual(broken.code, 0, "sources that do not compile");
 	assert.equal(broken.stdout, "");
 	assert.match(broken.stderr, /error TS2322/);
-
-	for (const [reported, refusal] of [
-		["v20.18.9", /20\.19 or later is needed; `node` is 20\.18\.9/],
-		["v18.20.0", /20\.19 or later is needed/],
-	] as const) {
-		const old = join(made.path, `old-${reported}`);
-		mkdirSync(old);
-		writeFileSync(join(old, "node"), `#!/bin/sh\necho ${reported}\n`, { mode: 0o755 });
-		const refused = spawnSync(link, ["--version"], { env: { ...env, PATH: `${old}:${process.env.PATH}` }, encoding: "utf8" });
-		assert.equal(refused.status, 1);
-		assert.match(refused.stderr, refusal);
-	}
 });
 
 /** Packages come from the cache of whoever runs the tests where it has them. */
