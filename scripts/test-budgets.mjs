@@ -13,6 +13,7 @@ const BUDGETS = {
 	"test/clients/libnfs.test.ts": { sample: 15 },
 	"test/clients/linux-client-kill.test.ts": { sample: 0, all: 120 },
 	"test/clients/linux-client.test.ts": { sample: 30, all: 150 },
+	"test/clients/own-mount.test.ts": { sample: 0, all: 40 },
 	"test/commands/check.test.ts": { sample: 30, all: 60 },
 	"test/commands/command-line.test.ts": { sample: 25 },
 	"test/commands/fresh-clone.test.ts": { sample: 0, all: 30 },

@@ -19,6 +19,8 @@ export interface VmOptions {
 	/** Folders of the host that the script may write to; all others it sees, but its changes are lost. */
 	readonly writable?: readonly string[];
 	readonly memory?: string;
+	/** Size of an empty disk, /dev/ubda. */
+	readonly disk?: string;
 	/** Each line of output, when it comes. */
 	readonly onLine?: (line: string) => void;
 }
@@ -39,6 +41,7 @@ export function runVm(scratch: Scratch, script: string, options: VmOptions = {})
 			VM_TIMEOUT: String(HANG_MILLISECONDS / 1000),
 			VM_RW: (options.writable ?? []).join(":"),
 			VM_MEM: options.memory ?? "1G",
+			VM_DISK: options.disk ?? "",
 		},
 	});
 	scratch.beforeRemoval(() => {
