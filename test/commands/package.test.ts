@@ -1,0 +1,163 @@
+// The package: npm packs it, npm and npx install it into an empty prefix without a network, and it serves, as root and as an ordinary user.
+// A registry of this test's own has what lies in node_modules.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { chmodSync, chownSync, existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { dirname, join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { plant } from "../support/lower-tree.ts";
+import { needs, repository } from "../support/requirements.ts";
+import { type Scratch, scratch } from "../support/scratch.ts";
+import { NOBODY, ServerProcess } from "../support/server-process.ts";
+
+const UNPACKED_BYTES_MAX = 2_000_000;
+const PATH = `${dirname(process.execPath)}:${process.env.PATH}`;
+
+interface Packed {
+	readonly filename: string;
+	readonly unpackedSize: number;
+	readonly files: readonly { readonly path: string; readonly mode: number }[];
+}
+
+/** `npm pack` of the repository, which compiles what has changed. */
+function pack(made: Scratch): Packed {
+	const printed = execFileSync("npm", ["pack", "--json", "--silent", "--pack-destination", made.path], {
+		cwd: repository,
+		encoding: "utf8",
+		env: { ...process.env, PATH },
+		stdio: ["ignore", "pipe", "pipe"],
+	});
+	const packed = JSON.parse(printed.slice(printed.search(/^[[{]/m)));
+	return (Array.isArray(packed) ? packed[0] : Object.values(packed)[0]) as Packed;
+}
+
+/** The address of a registry with the packages that the program needs. */
+async function registry(t: TestContext, made: Scratch): Promise<string> {
+	const { packages } = JSON.parse(readFileSync(join(repository, "package-lock.json"), "utf8")) as {
+		packages: Record<string, { dev?: boolean }>;
+	};
+	const folders = Object.keys(packages).filter((path) => path !== "" && !packages[path]?.dev && existsSync(join(repository, path)));
+	const answers = new Map<string, Buffer>();
+	const server = createServer(({ url = "" }, response) => {
+		const answer = answers.get(decodeURIComponent(url));
+		response.writeHead(answer === undefined ? 404 : 200).end(answer ?? "{}");
+	});
+	server.listen(0, "127.0.0.1");
+	t.after(() => server.close());
+	await new Promise((resolve) => server.once("listening", resolve));
+	const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+	for (const [number, folder] of folders.entries()) {
+		const archive = join(made.path, `${number}.tgz`);
+		execFileSync("tar", ["-czf", archive, "--transform", "s,^\\.,package,", "-C", join(repository, folder), "."]);
+		const bytes = readFileSync(archive);
+		const manifest = JSON.parse(readFileSync(join(repository, folder, "package.json"), "utf8"));
+		const dist = { tarball: `${address}${number}.tgz`, integrity: `sha512-${createHash("sha512").update(bytes).digest("base64")}` };
+		answers.set(`/${number}.tgz`, bytes);
+		const versions = { [manifest.version]: { ...manifest, dist } };
+		answers.set(
+			`/${manifest.name}`,
+			Buffer.from(JSON.stringify({ name: manifest.name, "dist-tags": { latest: manifest.version }, versions })),
+		);
+	}
+	return address;
+}
+
+/** A user's own folder, with an npm that knows that registry alone. */
+function userOf(made: Scratch, uid: number, registryAddress: string, ignoreScripts: boolean) {
+	const home = made.folder(`home-${uid}`);
+	chmodSync(home, 0o700);
+	chownSync(home, uid, uid);
+	const prefix = join(home, "prefix");
+	const env = {
+		PATH,
+		HOME: home,
+		npm_config_prefix: prefix,
+		npm_config_registry: registryAddress,
+		npm_config_cache: join(home, "cache"),
+		npm_config_ignore_scripts: String(ignoreScripts),
+		npm_config_update_notifier: "false",
+		NODE_ENV: "production",
+	};
+	/** What a command prints; it must succeed. Not in one go with this process, which is the registry. */
+	const run = (command: string, ...given: string[]) =>
+		new Promise<string>((resolve, reject) => {
+			const child = spawn(command, given, { cwd: home, env, uid, gid: uid, stdio: ["ignore", "pipe", "pipe"] });
+			let [stdout, stderr] = ["", ""];
+			child.stdout.on("data", (chunk) => (stdout += chunk));
+			child.stderr.on("data", (chunk) => (stderr += chunk));
+			child.on("error", reject);
+			child.on("close", (code) => (code === 0 ? resolve(stdout) : reject(new Error(`${command} ended with ${code}: ${stderr}`))));
+		});
+	return { uid, home, prefix, run };
+}
+
+const skip = needs("root", "npm", "tar");
+
+test("the package has what it needs and no more, below 2 MB", { skip }, (t) => {
+	const { files, unpackedSize } = pack(scratch(t));
+	const names = files.map(({ path }) => path);
+	for (const path of ["holdfast", "dist/holdfast.js", "dist/bundled/overlay/threads/offload-worker.js", "README.md", "LICENSE"]) {
+		assert.ok(names.includes(path), path);
+	}
+	assert.deepEqual(
+		names.filter((path) => /^(src|test|scripts|node_modules|bench|dist\/(src|test))\//.test(path)),
+		[],
+	);
+	assert.equal((files.find(({ path }) => path === "holdfast")?.mode ?? 0) & 0o111, 0o111);
+	assert.ok(unpackedSize < UNPACKED_BYTES_MAX, `${unpackedSize}`);
+});
+
+test("npm installs the package into an empty prefix, and what it installs serves: as root, as an ordinary user, without scripts", {
+	skip,
+}, async (t) => {
+	const made = scratch(t);
+	chmodSync(made.path, 0o755);
+	const archive = join(made.path, pack(made).filename);
+	chmodSync(archive, 0o644);
+	const address = await registry(t, made);
+	const { version } = JSON.parse(readFileSync(join(repository, "package.json"), "utf8"));
+	for (const user of [userOf(made, 0, address, false), userOf(made, NOBODY, address, true)]) {
+		const { uid, home, prefix, run } = user;
+		await run("npm", "install", "--global", archive);
+		const program = join(prefix, "bin/holdfast");
+		assert.equal(await run(program, "--version"), `${version}\n`);
+		const lower = plant(join(home, "lower"), { file: "of the lower\n" });
+		if (uid !== 0) for (const path of [lower, join(lower, "file")]) chownSync(path, uid, uid);
+		const server = new ServerProcess({
+			lowers: [lower],
+			upper: join(home, "upper"),
+			launcher: program,
+			env: { PATH, HOME: home, XDG_STATE_HOME: join(home, "state") },
+			...(uid === 0 ? {} : { user: { uid, gid: uid, main: program } }),
+		});
+		made.beforeRemoval(() => server.kill());
+		await server.start();
+		const client = await server.client({ uid, gid: uid });
+		const root = await client.root();
+		const file = await client.walk(root, "file");
+		// a copy up, which is a worker thread's
+		await client.writeFile(file, "changed\n", 13n);
+		assert.equal((await client.readFile(file)).toString(), "of the lower\nchanged\n");
+		await client.createFile(root, "new", "made");
+		client.close();
+		await server.restart();
+		const again = await server.client({ uid, gid: uid });
+		assert.equal((await again.readFile(file)).toString(), "of the lower\nchanged\n", "the handle holds");
+		again.close();
+		await server.terminate();
+		assert.equal(server.stderr, "");
+		assert.equal(readFileSync(join(lower, "file"), "utf8"), "of the lower\n");
+	}
+});
+
+test("npx runs the package without installing it", { skip }, async (t) => {
+	const made = scratch(t);
+	chmodSync(made.path, 0o755);
+	const archive = join(made.path, pack(made).filename);
+	const { run } = userOf(made, NOBODY, await registry(t, made), true);
+	assert.match(await run("npx", "--yes", `--package=${archive}`, "holdfast", "serve", "--help"), /^Usage: holdfast serve/);
+});
