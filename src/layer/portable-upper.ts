@@ -14,6 +14,7 @@ import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts"
 import { LayerError } from "./layer-error.ts";
 import { openNames, PATH_GONE } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
+import { hasLastingHandles } from "./unfit-file-system.ts";
 
 /** Folders of `work/holdfast`. */
 const FILES = "ids";
@@ -40,7 +41,7 @@ interface DirectoryPlace {
  * Portable ids of an upper. The id of an object is an xattr of its inode (type, 16 random bytes), and what leads to it lies in
  * `work/holdfast`: of anything but a directory a hard link, `ids/ID`; of a directory the id of the one above it and its name, as the target
  * of a symlink `directories/ID`. What Linux lets no user.* attribute be set on has its id as the target of `inodes/INODE`, by the
- * kernel handle of its inode, or the number; it is believed where `ids/ID` is that inode.
+ * kernel handle of its inode, or the number where the file system's handles do not last; it is believed where `ids/ID` is that inode.
  */
 export class PortableUpper implements HandleProvider {
 	readonly isPortable = true;
@@ -48,6 +49,8 @@ export class PortableUpper implements HandleProvider {
 	readonly #rootStat = new Stat();
 	readonly #xattr: string;
 	readonly #entryXattr: string;
+	/** The kernel's handles of its inodes last. */
+	readonly #hasHandles: boolean;
 	readonly #files: number;
 	readonly #directories: number;
 	readonly #inodes: number;
@@ -59,13 +62,14 @@ export class PortableUpper implements HandleProvider {
 
 	/**
 	 * - `own`: a descriptor of `work/holdfast`.
-	 * - `xattr`: name of the xattr that holds an id.
-	 * - `entryXattr`: name of the xattr by which an index entry names its directory.
+	 * - `xattrs`: names of the xattr that holds an id, and of the one by which an index entry names its directory.
+	 * - `fileSystem`: its name.
 	 */
-	constructor(root: number, own: number, xattr: string, entryXattr: string) {
+	constructor(root: number, own: number, xattrs: { readonly identity: string; readonly upper: string }, fileSystem: string) {
 		this.#root = root;
-		this.#xattr = xattr;
-		this.#entryXattr = entryXattr;
+		this.#xattr = xattrs.identity;
+		this.#entryXattr = xattrs.upper;
+		this.#hasHandles = hasLastingHandles(fileSystem);
 		fstat(root, this.#rootStat);
 		this.#files = openFolder(own, FILES);
 		this.#directories = openFolder(own, DIRECTORIES);
@@ -299,7 +303,7 @@ export class PortableUpper implements HandleProvider {
 
 	/** `scratch`: its attributes. */
 	#forgetInode(fd: number): void {
-		const name = inodeName(fd, scratch);
+		const name = this.#inodeName(fd, scratch);
 		unlinkName(this.#inodes, name);
 		unlinkName(this.#inodes, asideName(name));
 	}
@@ -362,7 +366,7 @@ export class PortableUpper implements HandleProvider {
 
 	/** What is noted of an inode that can carry nothing; `scratch`: its attributes. */
 	#notedOf(fd: number): { readonly id: FileHandle; readonly birth: Birth | null } | null {
-		const [key, ...birth] = (readLink(this.#inodes, inodeName(fd, scratch))?.toString("latin1") ?? "").split(":");
+		const [key, ...birth] = (readLink(this.#inodes, this.#inodeName(fd, scratch))?.toString("latin1") ?? "").split(":");
 		const id = idOfKey(key);
 		return id === null ? null : { id, birth: birthOf(birth) };
 	}
@@ -375,11 +379,18 @@ export class PortableUpper implements HandleProvider {
 		}
 	}
 
+	/** A kernel handle has the generation of the inode in it; it is only compared, which needs no privilege. */
+	#inodeName(fd: number, stat: Stat): string {
+		const handle = this.#hasHandles ? handleOf(fd) : -ERRNO.ENOTSUP;
+		if (typeof handle === "number") return `${stat.inoHi.toString(16)}-${stat.inoLo.toString(16)}`;
+		return `${handle.type}-${handle.bytes.toString("hex")}`;
+	}
+
 	#noteInode(fd: number, id: FileHandle, birth: Birth | null = null): number {
 		const status = fstat(fd, scratch);
 		if (status < 0) return status;
 		const end = birth === null ? "" : `:${birth.space}:${birth.inoHi}:${birth.inoLo}`;
-		return this.#write(this.#inodes, inodeName(fd, scratch), Buffer.from(keyOf(id) + end));
+		return this.#write(this.#inodes, this.#inodeName(fd, scratch), Buffer.from(keyOf(id) + end));
 	}
 
 	#write(folder: number, name: string, target: Buffer): number {
@@ -433,13 +444,6 @@ const linkStat = new Stat();
 
 function asideName(name: string): string {
 	return `${name}.new`;
-}
-
-/** A kernel handle has the generation of the inode in it; it is only compared, which needs no privilege. */
-function inodeName(fd: number, stat: Stat): string {
-	const handle = handleOf(fd);
-	if (typeof handle === "number") return `${stat.inoHi.toString(16)}-${stat.inoLo.toString(16)}`;
-	return `${handle.type}-${handle.bytes.toString("hex")}`;
 }
 
 /** Two copies of one inode look alike, and hardly two others: the time is in nanoseconds. */

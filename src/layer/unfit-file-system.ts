@@ -1,4 +1,4 @@
-/** Why layers on some file systems cannot be served, in words for the user. */
+// What file systems lack for layers to be served from them, in words for the user.
 
 const COPY = "copy the tree to ext4, xfs, btrfs or tmpfs";
 
@@ -12,6 +12,11 @@ const PSEUDO = new Set(["proc", "sysfs", "cgroup2", "debugfs", "tracefs", "huget
 /** No tree of files that stay, whatever the kind of handles. */
 export function isMadeUp(kind: string): boolean {
 	return PSEUDO.has(kind);
+}
+
+/** Whether the kernel's handle of an inode is the same in another mount; what FUSE and network file systems give may be of one mount alone. */
+export function hasLastingHandles(kind: string): boolean {
+	return kind !== "fuse" && !NETWORK.has(kind);
 }
 
 /** What is wrong with a file system for kernel handles, without a full stop, and what to do in whole sentences. */

@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { keyOf, lookOf, type PortableUpper } from "../../layer/portable-upper.ts";
+import { hasLastingHandles } from "../../layer/unfit-file-system.ts";
 import { walkTree } from "../../layer/walk-tree.ts";
 import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
 import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
@@ -24,7 +25,8 @@ function placeOf({ layer, work }: Writable): string {
 	const inode = (fd: number) => {
 		const stat = new Stat();
 		fstat(fd, stat);
-		const handle = handleOf(fd);
+		// one that is not to last would have every start look for a copy
+		const handle = hasLastingHandles(layer.fileSystem.name) ? handleOf(fd) : -1;
 		const name = typeof handle === "number" ? "" : `${handle.type}:${handle.bytes.toString("hex")}`;
 		return `${stat.inoHi}:${stat.inoLo}:${name}`;
 	};

@@ -1,17 +1,16 @@
 // Opens the layers that a check looks at, without the engine.
 
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Layer, LayerOpener, type OverlayXattrs, openDirectory, refuseOverlaps } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
-import { tryLock } from "../../linux/file-system.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
-import { readFileNamed } from "../../linux/read-file.ts";
 import { workOf } from "../opening/export-paths.ts";
 import { MARKER } from "../opening/ownership.ts";
 import { openSharedTree } from "../opening/shared-tree.ts";
-import { otherWriter, refuseOthersWork, refuseOtherWriter } from "../opening/users-of-upper.ts";
+import { isUpperLocked, type LockedUpper, lockUpper } from "../opening/upper-lock.ts";
+import { otherWriter, refuseOthersWork } from "../opening/users-of-upper.ts";
 import { RecordMap } from "../work/record-map.ts";
 import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
 import { refuseOddWork } from "../work/work-shape.ts";
@@ -104,10 +103,7 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 		return fd;
 	};
 	const ownPath = join(workPath, "holdfast");
-	const isServed = !lock(upper, options.isRepair, ownPath, keepFd);
-	const used = { path: upper.path, fd: upper.root };
-	if (options.isRepair) refuseOtherWriter(used, "repair");
-	const isMounted = !options.isRepair && otherWriter(used) !== null;
+	const isLive = lockForCheck({ path: upperPath, root: upper.root, folder: ownPath }, options.isRepair, keep);
 	const own = folder("holdfast");
 	const incompat = incompatible(folder("work/incompat"));
 	const { registry, failure } = registryOf(own, ownPath);
@@ -126,7 +122,7 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 		incompatible: incompat.filter((name) => name !== MARKER),
 		registry,
 		registryFailure: failure,
-		isLive: isServed || isMounted,
+		isLive,
 		close() {
 			for (const resource of opened.reverse()) resource.close();
 		},
@@ -134,22 +130,13 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 }
 
 /**
- * Whether nobody else serves the upper. A repair keeps the lock that a server would take; without one it is asked for and given back at
- * once, so that a server may start meanwhile.
+ * Whether somebody else writes to the upper at this moment. A repair keeps the lock that a server would take, and is refused where it cannot
+ * have it; without one it is asked for and given back at once, so that a server may start meanwhile.
  */
-function lock(upper: Layer, isRepair: boolean, ownPath: string, keepFd: (fd: number) => number): boolean {
-	const fd = openAt(upper.root, ".", O.rdonly | O.directory);
-	const status = tryLock(fd);
-	if (isRepair) keepFd(fd);
-	else close(fd);
-	if (status >= 0) return true;
-	if (status !== -ERRNO.EWOULDBLOCK) throw new LayerError(`Cannot lock the upper ${upper.path}: ${errnoName(status)}.`);
-	if (!isRepair) return false;
-	const pidPath = join(ownPath, "pid");
-	const pid = existsSync(pidPath) ? readFileNamed(pidPath).toString().trim() : "";
-	throw new LayerError(
-		`Cannot repair the upper ${upper.path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
-	);
+export function lockForCheck(upper: LockedUpper, isRepair: boolean, keep: <T extends { close(): void }>(resource: T) => T): boolean {
+	if (!isRepair) return isUpperLocked(upper) || otherWriter({ path: upper.path, fd: upper.root }) !== null;
+	keep(lockUpper(upper, "holdfast check --repair", "repair")).keepFile();
+	return false;
 }
 
 function incompatible(folder: number): string[] {

@@ -3,13 +3,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer/layer.ts";
-import { LayerError } from "../../layer/layer-error.ts";
 import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
 import { walkTree } from "../../layer/walk-tree.ts";
 import { namesOf } from "../../linux/directory.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
@@ -20,11 +18,11 @@ import { decodeRecord } from "../format/identity.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import { indexPath, workOf } from "../opening/export-paths.ts";
 import { treeName } from "../opening/layer-names.ts";
-import { otherWriter, refuseOthersWork, refuseOtherWriter } from "../opening/users-of-upper.ts";
+import { refuseOthersWork } from "../opening/users-of-upper.ts";
 import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
 import type { CheckCounts } from "./context.ts";
 import type { Finding, FindingKind } from "./findings.ts";
-import type { CheckOptions } from "./layers.ts";
+import { type CheckOptions, lockForCheck } from "./layers.ts";
 import type { CheckReport } from "./report.ts";
 
 /** Looks for what is wrong with the ids and the index of an export with portable handles. Null: it has kernel handles, or was never ours. */
@@ -50,12 +48,7 @@ export function checkPortable(options: CheckOptions): CheckReport | null {
 	try {
 		const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 		const upper = keep(opener.openUpper(options.upper, openDirectory(options.upper, "upper")));
-		const status = tryLock(upper.root);
-		const isServed = status === -ERRNO.EWOULDBLOCK;
-		if (isServed && options.isRepair) throw new LayerError(`Cannot repair ${options.upper}: it is being served. Stop the server first.`);
-		const used = { path: options.upper, fd: upper.root };
-		if (options.isRepair) refuseOtherWriter(used, "repair");
-		const isLive = isServed || (!options.isRepair && otherWriter(used) !== null);
+		const isLive = lockForCheck({ path: options.upper, root: upper.root, folder }, options.isRepair, keep);
 		const check = new PortableCheck(options, registry, upper, lowers, folder);
 		try {
 			check.run(indexPath(work, true), registry);
@@ -97,7 +90,7 @@ class PortableCheck {
 		this.#upper = upper;
 		this.#lowers = lowers;
 		this.#own = openPath(folder, O.rdonly | O.directory | O.noatime);
-		this.#ids = new PortableUpper(upper.root, this.#own, upper.xattr.identity, upper.xattr.upper);
+		this.#ids = new PortableUpper(upper.root, this.#own, upper.xattr, upper.fileSystem.name);
 		this.#homes = registry.homes.map(({ uuid }) => Buffer.from(uuid, "hex"));
 	}
 

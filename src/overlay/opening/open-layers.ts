@@ -7,8 +7,9 @@ import { refuseOddFolder, refuseOddWork } from "../work/work-shape.ts";
 import type { Attempt } from "./attempt.ts";
 import { mayUseTrusted } from "./choose-handles.ts";
 import { type ExportPaths, readOnlyPaths, refuseNameless, upperPaths } from "./export-paths.ts";
-import { lockUpper } from "./ownership.ts";
+import { probeUpper } from "./probe-upper.ts";
 import { openSharedTree, type SharedTree } from "./shared-tree.ts";
+import { lockUpper, type UpperLock } from "./upper-lock.ts";
 
 /** The layers of an export, with upper locked unless it is only inspected. */
 export interface OpenedLayers {
@@ -16,6 +17,8 @@ export interface OpenedLayers {
 	readonly upper: Layer | null;
 	/** Where upper and work are opened; null without upper. */
 	readonly tree: SharedTree | null;
+	/** Null without upper, and where it is only inspected. */
+	readonly lock: UpperLock | null;
 	/** From the topmost down. */
 	readonly lowers: readonly Layer[];
 	readonly dataLowers: readonly Layer[];
@@ -43,8 +46,12 @@ export function openLayers({ options, handles: { kind }, budget, keepsRights, ke
 	if (keepsRights) for (const layer of [...stack, ...dataLowers]) layer.rights = keptRights(options.fakeRoot ?? false);
 	if (upper !== null) refuseOverlaps([...stack, ...dataLowers]);
 	if (kind === "kernel") refuseNameless([...stack, ...dataLowers], paths.folder);
-	if (upper !== null && options.purpose !== "inspect") lockUpper(upper, paths.folder);
-	return { paths, upper, tree, lowers, dataLowers, stack };
+	const lock =
+		upper === null || options.purpose === "inspect"
+			? null
+			: keep(lockUpper({ path: upper.path, root: upper.root, folder: paths.folder }, `holdfast ${options.purpose}`));
+	if (upper !== null && lock !== null) probeUpper(upper, paths.folder, upper.rights.isKept);
+	return { paths, upper, tree, lock, lowers, dataLowers, stack };
 }
 
 /** Root marks its uppers in ways that others do not see. */

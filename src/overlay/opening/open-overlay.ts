@@ -83,6 +83,7 @@ function openAs(options: OpenOptions, handles: ChosenHandles, budget: Budget): O
 function open(attempt: Attempt, closeAll: () => void): OpenedOverlay {
 	const layers = openLayers(attempt);
 	const claim = claimExport(attempt, layers);
+	layers.lock?.keepFile();
 	const engine = makeEngine(attempt, layers, claim);
 	const adopted = recoverUpper(attempt, layers, claim, engine);
 	const overlay = start(attempt, layers, engine, closeAll);

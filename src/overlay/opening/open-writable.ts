@@ -43,7 +43,7 @@ function keepLinkOwners(upper: Layer, marks: RecordMap): void {
 /** What is removed from work was never seen, or is not seen any more. */
 function openIds(upper: Layer, work: WorkFolder, keep: Attempt["keep"]): PortableUpper | null {
 	if (!upper.handles.isPortable) return null;
-	const ids = keep(new PortableUpper(upper.root, work.own, upper.xattr.identity, upper.xattr.upper));
+	const ids = keep(new PortableUpper(upper.root, work.own, upper.xattr, upper.fileSystem.name));
 	upper.handles = ids;
 	work.onRemoval = (fd) => ids.forgetBuilt(fd);
 	return ids;

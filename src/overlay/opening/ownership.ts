@@ -1,11 +1,10 @@
-// Whose an upper is: the lock, the marker that keeps the kernel away, and whether it must be adopted.
+// Whose an upper is: the marker that keeps the kernel away, and whether it must be adopted.
 
 import { closeSync, existsSync, openSync, readdirSync, unlinkSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
-import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
@@ -15,31 +14,8 @@ import { flushFolder, type Registry, registryPath, writeDurably } from "../work/
 import { type ExportPaths, indexPath, makeFolder } from "./export-paths.ts";
 import { refuseForeignUpper } from "./foreign-upper.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
-import { refuseOthersWork, refuseOtherWriter } from "./users-of-upper.ts";
 
-/**
- * One writer for an upper; the lock ends with the process. Its pid is kept beside the registry. LayerError: somebody else serves the
- * upper, has it mounted, or owns its work folder.
- */
-export function lockUpper(upper: Layer, folder: string): void {
-	lockDirectory(upper.root, upper.path, folder);
-}
-
-/** As lockUpper; the lock ends with the descriptor. `folder`: `work/holdfast`. */
-export function lockDirectory(fd: number, path: string, folder: string): void {
-	refuseOthersWork(path, dirname(folder));
-	const pidPath = join(folder, "pid");
-	const status = tryLock(fd);
-	if (status === -ERRNO.EWOULDBLOCK) {
-		const pid = existsSync(pidPath) ? readFileNamed(pidPath).toString().trim() : "";
-		throw new LayerError(
-			`Cannot lock the upper ${path}: ${pid === "" ? "another process" : `the process ${pid}`} is serving it. Stop that one first.`,
-		);
-	}
-	if (status < 0) throw new LayerError(`Cannot lock the upper ${path}: ${errnoName(status)}.`);
-	refuseOtherWriter({ path, fd }, "serve");
-}
-
+/** Beside the lock, which says more: for who looks here, and for earlier versions. */
 export function writePid(folder: string): void {
 	const file = openSync(join(folder, "pid"), "w", 0o600);
 	writeSync(file, `${process.pid}\n`);

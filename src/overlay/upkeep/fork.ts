@@ -8,7 +8,7 @@ import { errnoName } from "../../linux/errno.ts";
 import { close } from "../../linux/open.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { workOf } from "../opening/export-paths.ts";
-import { lockDirectory } from "../opening/ownership.ts";
+import { lockUpper, type UpperLock } from "../opening/upper-lock.ts";
 import { newSecrets, type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
 
 /** Files that belong to the identity of an export, and are of no use to another one. */
@@ -21,6 +21,7 @@ const OWN_FILES = ["replies", "answers", "requests"];
 export function forkExport(upper: string, work: string | undefined): { readonly before: number; readonly now: number } {
 	const folder = join(workOf(upper, work), "holdfast");
 	const fd = openDirectory(upper, "upper");
+	let lock: UpperLock | null = null;
 	try {
 		const registry = readRegistry(folder);
 		if (registry === null) throw new LayerError(`Cannot fork ${upper}: it has not been served with the work folder of ${folder}.`);
@@ -30,7 +31,8 @@ export function forkExport(upper: string, work: string | undefined): { readonly 
 					"the original before it is copied, or begin with a fresh work folder (holdfast adopt).",
 			);
 		}
-		lockDirectory(fd, upper, folder);
+		lock = lockUpper({ path: upper, root: fd, folder }, "holdfast fork");
+		lock.keepFile();
 		const { identity } = registry.userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
 		const mark = getXattr(fd, identity);
 		const owner = typeof mark === "number" ? "" : mark.toString("hex");
@@ -45,6 +47,7 @@ export function forkExport(upper: string, work: string | undefined): { readonly 
 		if (status < 0) throw new LayerError(`Cannot mark the upper ${upper}: ${errnoName(status)}.`);
 		return { before: registry.exportId, now: forked.exportId };
 	} finally {
+		lock?.close();
 		close(fd);
 	}
 }

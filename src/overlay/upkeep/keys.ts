@@ -4,7 +4,7 @@ import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
-import { lockUpper } from "../opening/ownership.ts";
+import { lockUpper } from "../opening/upper-lock.ts";
 import { KEY_ID_MAX, keyLockPath, newKey, type Registry, readRegistry, writeDurably, writeRegistry } from "../work/registry.ts";
 
 /** A change of the keys that cannot be made, or not now: one sentence for the user. */
@@ -80,15 +80,15 @@ export function withoutKey(registry: Registry, id: number): Registry {
 export function changeKeys(opened: OpenedOverlay, change: (registry: Registry) => Registry): Registry {
 	const { folder } = opened;
 	const upper = opened.overlay.engine.layers.find((layer) => layer.isUpper);
-	const lock = upper === undefined ? lockReadOnly(folder, false) : -1;
-	if (upper !== undefined) lockUpper(upper, folder);
+	const lock =
+		upper === undefined ? lockReadOnly(folder, false) : lockUpper({ path: upper.path, root: upper.root, folder }, "holdfast key");
 	try {
 		// what was read before the lock may be older
 		const changed = change(readRegistry(folder) as Registry);
 		writeRegistry(folder, changed);
 		return changed;
 	} finally {
-		if (lock >= 0) close(lock);
+		lock.close();
 	}
 }
 
@@ -99,13 +99,13 @@ export function changeKeys(opened: OpenedOverlay, change: (registry: Registry) =
 export function holdKeys({ folder, registry }: OpenedOverlay): () => void {
 	const lock = lockReadOnly(folder, true);
 	const now = readRegistry(folder);
-	if (JSON.stringify(now) === JSON.stringify(registry)) return () => close(lock);
-	close(lock);
+	if (JSON.stringify(now) === JSON.stringify(registry)) return () => lock.close();
+	lock.close();
 	throw new KeyError(`Cannot serve with the keys in ${folder}: they were changed at this moment. Start the server again.`);
 }
 
-/** An upper has one server, which locks that; without an upper this file is locked. The descriptor that holds the lock. */
-function lockReadOnly(folder: string, isShared: boolean): number {
+/** An upper has one server, which locks that; without an upper this file is locked. */
+function lockReadOnly(folder: string, isShared: boolean): { close(): void } {
 	const path = keyLockPath(folder);
 	let file = openPath(path, O.rdonly);
 	if (file === -ERRNO.ENOENT) {
@@ -114,7 +114,7 @@ function lockReadOnly(folder: string, isShared: boolean): number {
 	}
 	if (file < 0) throw new KeyError(`Cannot open ${path}: ${errnoName(file)}.`);
 	const status = tryLock(file, isShared);
-	if (status === 0) return file;
+	if (status === 0) return { close: () => close(file) };
 	close(file);
 	if (status !== -ERRNO.EWOULDBLOCK) throw new KeyError(`Cannot lock ${path}: ${errnoName(status)}.`);
 	throw new KeyError(

@@ -24,7 +24,7 @@ import { decodeRecord } from "../format/identity.ts";
 import { LOWERS_FILE, linkNamesFolder, rowsPath } from "../opening/export-folder.ts";
 import { workOf } from "../opening/export-paths.ts";
 import { treeName } from "../opening/layer-names.ts";
-import { lockDirectory } from "../opening/ownership.ts";
+import { lockUpper } from "../opening/upper-lock.ts";
 import { type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
 
 /** By what a file of the new image counts as unchanged. */
@@ -101,7 +101,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		});
 		const upper = new LayerOpener(xattr, "portable").openUpper(options.upper, openDirectory(options.upper, "upper"));
 		keep(upper);
-		lockDirectory(upper.root, options.upper, folder);
+		keep(lockUpper({ path: options.upper, root: upper.root, folder }, "holdfast rebase")).keepFile();
 		const before = named.length > 0 ? named : lastServed(folder, registry, now, (path) => keep(open(path)));
 		if (before === null && options.sameBy === "content") {
 			throw new LayerError(`Cannot rebase ${options.upper} by content: the image that was there is not found. Name it with --was.`);

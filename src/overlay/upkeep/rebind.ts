@@ -109,7 +109,7 @@ function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress:
 /** Every inode of upper keeps its kernel handle as its id. The number of them. */
 function noteUpper(engine: Engine, writable: Writable): number {
 	const { layer, work, index } = writable;
-	const ids = new PortableUpper(layer.root, work.own, layer.xattr.identity, layer.xattr.upper);
+	const ids = new PortableUpper(layer.root, work.own, layer.xattr, layer.fileSystem.name);
 	const stat = new Stat();
 	let count = 0;
 	const open = (directory: number, name: Buffer | string, flags: number) => {

@@ -12,6 +12,7 @@ const FOLDERS = new Set([
 	"orphans",
 	"trash",
 	"cuts",
+	"probe",
 	"links",
 	"unnamed",
 	"redirects",
