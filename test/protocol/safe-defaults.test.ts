@@ -17,7 +17,7 @@ import {
 	ordinaryUser,
 	runHoldfast,
 	type ServerOptions,
-	type ServerProcess,
+	ServerProcess,
 	startServer,
 } from "../support/server-process.ts";
 
@@ -181,6 +181,29 @@ test("an ordinary user's server with --fake-root is for no other user either, an
 	}
 });
 
+function cannotUnshare(...options: string[]): string | false {
+	const user = { uid: NOBODY, gid: NOBODY };
+	return spawnSync("unshare", [...options, "true"], user).status === 0 ? false : `this kernel lets no user unshare ${options.join(" ")}`;
+}
+
+test("in a user namespace: without mappings it cannot tell users apart and says so; as its user 0 it takes calls of the user that this is", {
+	skip: skip || cannotUnshare("-U") || cannotUnshare("-U", "-r"),
+}, async (t) => {
+	const made = scratch(t);
+	const { socket, options } = layers(made, NOBODY);
+	const user = ordinaryUser(made);
+	const unmapped = new ServerProcess({ ...options, isSecure: true, user, within: ["unshare", "-U"] });
+	await assert.rejects(
+		unmapped.start(),
+		/Cannot tell our own connections from others' \(our user namespace does not know us.*--allow-other/,
+	);
+	await startServer(made, { ...options, isSecure: true, user, within: ["unshare", "-U", "-r"] });
+	chmodSync(socket, 0o777);
+	// who is root outside is nobody whom it knows
+	for (const uid of [ALICE, 0]) await assertTooWeak((await clientFrom(made, socket, { uid })).mnt("/"), `MNT by ${uid}`);
+	await assertServed(await clientFrom(made, socket, { uid: NOBODY }));
+});
+
 test("listening beyond loopback without --allow is refused, and so are clients that cannot be understood", { skip }, (t) => {
 	const made = scratch(t);
 	const { options } = layers(made, 0);
@@ -239,6 +262,30 @@ test("with --allow only those come who are named, with what is said of each", { 
 	assert.match(server.stderr, new RegExp(`no --allow names ${four.replaceAll(".", "\\.")}`));
 	assert.ok(!existsSync(join(upper, "two")));
 	await server.terminate();
+});
+
+test("with --allow loopback and Unix sockets are for who is named too, and an address where nobody may come is told of", {
+	skip,
+}, async (t) => {
+	const made = scratch(t);
+	const { upper, socket, options } = layers(made, 0);
+	const served = (...allow: string[]) =>
+		startServer(made, { ...options, isSecure: true, args: [...options.args, ...allow.flatMap((rule) => ["--allow", rule])] });
+	const closed = await served("192.0.2.0/24", "::1");
+	const stranger = await clientFrom(made, loopback(closed), { isReserved: true });
+	await assertTooWeak(stranger.mnt("/"), "MNT over loopback");
+	await assertTooWeak((await clientFrom(made, socket)).mnt("/"), "MNT over a Unix socket");
+	assert.match(closed.stderr, /Nobody may come to 127\.0\.0\.1:0: /);
+	assert.match(closed.stderr, /Nobody may come to \S+sockets\/socket: /);
+	await closed.terminate();
+	const open = await served("localhost", "unix,ro");
+	assert.doesNotMatch(open.stderr, /Nobody may come/);
+	await assertServed(await clientFrom(made, loopback(open), { isReserved: true }));
+	const reader = await clientFrom(made, socket);
+	await assertServed(reader);
+	await refused(reader.create(await reader.root(), "new"), "rofs", "CREATE by who may only read");
+	assert.ok(!existsSync(join(upper, "new")));
+	await open.terminate();
 });
 
 test("root of other machines is nobody unless --no-root-squash says otherwise, for all exports of a server", {
