@@ -25,8 +25,9 @@ const DEFAULT_LINGER_SECONDS = 2;
 /** How long requests that were taken may wait for their disk once the server closes. */
 const DEFAULT_DRAIN_SECONDS = 30;
 const SWEEP_INTERVAL_MS = 5000;
-/** Connections of peers that nothing is for, beside all others. Beyond it the oldest is closed: they take no place from those who may come. */
+/** Connections of peers that nothing is for, beside all others, and as a part of these. Beyond it the oldest is closed: they take nobody's place. */
 const REFUSED_CONNECTIONS_MAX = 16;
+const REFUSED_CONNECTIONS_PART = 1 / 8;
 /** Peers of whose refusal `warn` is told. */
 const REFUSALS_TOLD_MAX = 100;
 
@@ -198,7 +199,8 @@ export class NfsServer {
 	#makeRoom(isRefused: boolean): boolean {
 		if (isRefused) {
 			const [oldest] = this.#refused;
-			if (this.#refused.size < REFUSED_CONNECTIONS_MAX) return true;
+			if (this.#refused.size < Math.min(REFUSED_CONNECTIONS_MAX, Math.ceil(this.#limits.connections * REFUSED_CONNECTIONS_PART)))
+				return true;
 			oldest.destroy();
 			// at once: many are accepted before the first of them has closed
 			this.#refused.delete(oldest);
