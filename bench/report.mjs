@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { units } from "./cases.mjs";
 import { decodeNames } from "./decode.mjs";
@@ -24,9 +24,15 @@ export function printReport(run, asJson) {
 export function writeReport(run) {
 	const text = ["# Benchmarks", "", ...introduction, "", ...conditionsOf(run).map((line) => `- ${line}`)];
 	for (const table of tablesOf(run)) text.push("", `## ${table.title}`, "", ...(table.notes ?? []), ...markdown(table));
-	writeFileSync(join(repository, "docs/benchmarks.md"), `${text.join("\n")}\n`);
+	const path = join(repository, "docs/benchmarks.md");
+	// what other commands have measured stays
+	const others = readFileSync(path, "utf8").split(OTHERS)[1];
+	writeFileSync(path, `${text.join("\n")}\n${others === undefined ? "" : OTHERS + others}`);
 	console.error("bench: docs/benchmarks.md written");
 }
+
+/** Where the part begins that `npm run load` has measured. */
+const OTHERS = "\n## Under load\n";
 
 const introduction = [
 	"Made by `npm run bench -- --write`; [development.md](development.md#benchmarks) tells what is measured and how. Holdfast is compared with",

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, statfsSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { allocate } from "../../src/linux/memory.ts";
@@ -325,6 +325,8 @@ test("who may not write or read is refused, and what there is no room for", { sk
 	await refused("inval", (overlay) => overlay.copyRange(a, 0, a, 10, 20, ROOT));
 	await refused("inval", (overlay) => overlay.cloneRange(a, 0, b, 0, SIZE + 1, ROOT));
 	await refused("fbig", (overlay) => overlay.allocate(a, ROOT, Number.MAX_SAFE_INTEGER, 10));
+	const { bfree, bsize } = statfsSync(rig.base);
+	writeFileSync(join(rig.base, "filler"), Buffer.alloc(bfree * bsize - SPACE_BYTES_MAX / 2));
 	await refused("nospc", (overlay) => overlay.allocate(a, ROOT, 0, SPACE_BYTES_MAX));
 	await rig.check("a", "what was refused");
 	await rig.close();

@@ -5,6 +5,7 @@
 
 import { fork } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from "node:fs";
+import { setPriority } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ProbeCommand, Waits } from "../slow-disk/getattr-probe.ts";
@@ -30,6 +31,7 @@ export interface HoldUp {
 
 const BLOCK = 4096;
 const CONNECTIONS = 64;
+const LOAD_NICENESS = 15;
 
 class Probe {
 	readonly #process = fork(join(repository, "dist/test/slow-disk/getattr-probe.js"), { execArgv: [] });
@@ -112,6 +114,8 @@ export async function measureHoldUps(options: HoldUpsOptions, told: (holdUp: Hol
 		const probe = new Probe();
 		scratch.beforeRemoval(() => probe.close());
 		await probe.connect(server.port, server.pid, handles);
+		// what makes the load is not to keep the server and the probe from a processor
+		setPriority(LOAD_NICENESS);
 		const trash = join(base, "upper.work/holdfast/trash");
 		const emptied = async () => {
 			while (readdirSync(trash).length > 0) await sleep(20);

@@ -3,7 +3,7 @@
 import { mayShareExtents } from "../../layer/copy-data.ts";
 import { Real } from "../../layer/real.ts";
 import { changeTimes } from "../../linux/attributes.ts";
-import { cloneFile, RWF_NOWAIT, readVector, writeFrom } from "../../linux/data.ts";
+import { cloneFile, countExtents, RWF_NOWAIT, readVector, writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../../linux/memory.ts";
 import { close, O } from "../../linux/open.ts";
@@ -46,6 +46,8 @@ export function showTimes(partials: Partials, node: Node, stat: Stat): void {
 	if (file !== null) partials.showTimes(file, stat);
 }
 
+/** Of a file that is cloned on the main thread: a few milliseconds. */
+const CLONED_EXTENTS_MAX = 512;
 /** Copied at a time in the background: a request that needs a part of it waits for the rest too. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
 /** Larger granules are never copied on the main thread. */
@@ -198,6 +200,8 @@ export class Partials {
 		const { descriptors } = this.#engine;
 		const to = descriptors.data(file.upper, true);
 		const from = descriptors.data(file.data as Real, false);
+		// a clone takes as long as there are extents: such a file is filled instead
+		if (countExtents(from, CLONED_EXTENTS_MAX + 1) > CLONED_EXTENTS_MAX) return;
 		this.#keep(file);
 		try {
 			if (cloneFile(from, to) === 0) this.#note(file, 0, file.end);

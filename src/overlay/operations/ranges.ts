@@ -19,8 +19,8 @@ import { statOf } from "../lookup/stat.ts";
 import { awaitCut, type Node } from "../nodes/node.ts";
 import { clearPrivilege } from "./attributes.ts";
 
-/** What one call reserves: a few milliseconds, also where pages in memory go with it. */
-export const SPACE_BYTES_MAX = 32 * 1024 * 1024;
+/** What one call reserves: a few milliseconds, also where it fills many small holes. */
+export const SPACE_BYTES_MAX = 2 * 1024 * 1024;
 /** What one call frees: 256 extents at most, and each may keep the main thread for as long as the disk takes to hear of it. */
 export const FREED_BYTES_MAX = 1024 * 1024;
 /** Pieces from one place each that one seek looks at in a partial file. */
