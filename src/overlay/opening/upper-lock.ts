@@ -138,7 +138,9 @@ function lockOf(file: number, directory: number, made: string | null, undoFolder
 function isAt(fd: number, path: string): boolean {
 	const stat = new Stat();
 	const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
-	return fstat(fd, stat) === 0 && found?.ino === (BigInt(stat.inoHi) << 32n) + BigInt(stat.inoLo);
+	if (found === undefined || fstat(fd, stat) < 0) return false;
+	// Node.js gives numbers from 2^63 on, as GlusterFS has them, as negative ones
+	return BigInt.asUintN(64, found.ino) === (BigInt(stat.inoHi) << 32n) + BigInt(stat.inoLo);
 }
 
 /** Says in the locked file who holds it. Where there is no room, others only learn that somebody does. */

@@ -91,7 +91,9 @@ function holdsOpen(pid: string, upper: Stat): boolean {
 
 function isSameInode(path: string, stat: Stat): boolean {
 	const found = statSync(path, { bigint: true, throwIfNoEntry: false });
-	return found !== undefined && found.ino === (BigInt(stat.inoHi) << 32n) + BigInt(stat.inoLo) && isDevice(found.dev, stat);
+	return (
+		found !== undefined && BigInt.asUintN(64, found.ino) === (BigInt(stat.inoHi) << 32n) + BigInt(stat.inoLo) && isDevice(found.dev, stat)
+	);
 }
 
 /** By the encoding of gnu_dev_major(3). */
