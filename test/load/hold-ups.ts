@@ -30,7 +30,8 @@ export interface HoldUp {
 }
 
 const BLOCK = 4096;
-const CONNECTIONS = 64;
+/** Each may have 512 requests waiting. */
+const CONNECTIONS = 128;
 const LOAD_NICENESS = 15;
 
 class Probe {
