@@ -14,7 +14,7 @@ function filesBelow(folder: string): string[] {
 
 const sources = ["src", "test", "scripts", "bench"].flatMap(filesBelow);
 const names = new Set(sources.map((path) => basename(path)));
-const pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...filesBelow("docs").filter((path) => path.endsWith(".md"))];
+const pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", ...filesBelow("docs").filter((path) => path.endsWith(".md"))];
 
 function linesOf(page: string): string[] {
 	return readFileSync(join(repository, page), "utf8").split("\n");
