@@ -34,6 +34,7 @@ export function makeEngine({ options, handles, budget, keep }: Attempt, layers: 
 	const { paths, upper, tree, stack } = layers;
 	const { descriptors } = budget;
 	const writable = upper === null || tree === null ? null : openWritable(upper, paths, tree, keep);
+	if (writable !== null) writable.work.lock = layers.lock;
 	if (upper !== null && writable?.ids != null && options.purpose !== "inspect") takeIdentity(upper, registry, writable.ids);
 	if (writable !== null) writable.work.trash.isOpen = options.purpose === "serve";
 	const nodes = new NodeCache(budget.nodes, descriptors);

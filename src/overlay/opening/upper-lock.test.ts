@@ -52,11 +52,14 @@ async function kill(child: ChildProcess): Promise<void> {
 }
 
 function refusal(upper: LockedUpper): string {
+	const root = openPath(upper.path, O.rdonly | O.directory);
 	try {
-		lockUpper(upper, "holdfast serve").close();
+		lockUpper({ ...upper, root }, "holdfast serve").close();
 	} catch (error) {
 		assert.ok(error instanceof LayerError);
 		return error.message;
+	} finally {
+		close(root);
 	}
 	assert.fail("it was not refused");
 }

@@ -19,7 +19,7 @@ export interface LockedUpper {
 	readonly folder: string;
 }
 
-/** The lock ends when it is closed, or with the process, however that dies. */
+/** The lock of the file ends when this is closed, that of the directory with the descriptor of its root, and both with the process, however that dies. */
 export interface UpperLock {
 	/** The export goes on: the file stays where it is. */
 	keepFile(): void;
@@ -27,7 +27,7 @@ export interface UpperLock {
 }
 
 /**
- * Locked by flock(2), of a descriptor of its own that no child gets: file systems over a network keep the lock of a file for all their
+ * Locked by flock(2), of a descriptor that no child gets: file systems over a network keep the lock of a file for all their
  * machines, and the lock of a directory for one mount alone. Earlier versions lock the directory of the upper, so that is locked too.
  */
 const LOCK_FILE = "server";
@@ -44,16 +44,9 @@ const NO_ROOM: ReadonlySet<number> = new Set([ERRNO.ENOSPC, ERRNO.EDQUOT]);
 export function lockUpper(upper: LockedUpper, command: string, act: "serve" | "repair" = "serve"): UpperLock {
 	const { path, root, folder } = upper;
 	refuseOthersWork(path, dirname(folder));
-	// a description of its own, which ends with it and with nothing else
-	const directory = openAt(root, ".", O.rdonly | O.directory);
-	try {
-		demandLock(directory < 0 ? directory : tryLock(directory), upper, act);
-		refuseOtherWriter({ path, fd: root }, act);
-		return lockFile(upper, command, act, directory);
-	} catch (error) {
-		if (directory >= 0) close(directory);
-		throw error;
-	}
+	demandLock(tryLock(root), upper, act);
+	refuseOtherWriter({ path, fd: root }, act);
+	return lockFile(upper, command, act);
 }
 
 /** Whether somebody holds the lock at this moment; both locks are asked for and given back at once. Nothing is written. LayerError. */
@@ -71,10 +64,10 @@ export function isUpperLocked(upper: LockedUpper): boolean {
 	}
 }
 
-function lockFile(upper: LockedUpper, command: string, act: "serve" | "repair", directory: number): UpperLock {
+function lockFile(upper: LockedUpper, command: string, act: "serve" | "repair"): UpperLock {
 	const path = join(upper.folder, LOCK_FILE);
 	// a repair of what is sound changes nothing, and an upper of the kernel's stays that
-	if (act === "repair" && !existsSync(path)) return lockOf(-1, directory, null, () => {});
+	if (act === "repair" && !existsSync(path)) return lockOf(-1, null, () => {});
 	const hasMadeFolder = makeFolder(upper.folder, "the folder", false) !== undefined;
 	const undoFolder = () => {
 		if (hasMadeFolder) removeEmpty(upper.folder);
@@ -86,7 +79,7 @@ function lockFile(upper: LockedUpper, command: string, act: "serve" | "repair", 
 			file = openPath(path, O.rdwr | O.creat | O.excl | O.nofollow, 0o600);
 			isNew = file >= 0;
 		}
-		if (NO_ROOM.has(-file)) return lockOf(-1, directory, null, undoFolder);
+		if (NO_ROOM.has(-file)) return lockOf(-1, null, undoFolder);
 		if (file === -ERRNO.EEXIST && attempt < ATTEMPTS_MAX) continue;
 		try {
 			if (file < 0)
@@ -103,7 +96,7 @@ function lockFile(upper: LockedUpper, command: string, act: "serve" | "repair", 
 			throw error;
 		}
 		if (act === "serve") sign(file, command);
-		return lockOf(file, directory, isNew ? path : null, undoFolder);
+		return lockOf(file, isNew ? path : null, undoFolder);
 	}
 }
 
@@ -113,13 +106,16 @@ function remedyFor(error: number): string {
 }
 
 /** `made`: the path of the file, if this made it. */
-function lockOf(file: number, directory: number, made: string | null, undoFolder: () => void): UpperLock {
+function lockOf(file: number, made: string | null, undoFolder: () => void): UpperLock {
 	let isKept = false;
+	let isClosed = false;
 	return {
 		keepFile() {
 			isKept = true;
 		},
 		close() {
+			if (isClosed) return;
+			isClosed = true;
 			// while it is still locked, so that it is nobody else's
 			try {
 				if (!isKept && made !== null) rmSync(made, { force: true });
@@ -129,7 +125,6 @@ function lockOf(file: number, directory: number, made: string | null, undoFolder
 			if (file >= 0) close(file);
 			// FUSE keeps a file that is open under another name in there
 			if (!isKept) undoFolder();
-			if (directory >= 0) close(directory);
 		},
 	};
 }

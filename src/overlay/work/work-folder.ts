@@ -31,6 +31,8 @@ export class WorkFolder {
 	onRemoval: ((fd: number) => void) | null = null;
 	/** The xattr that makes an empty file a whiteout, which goes wherever a user copies it; null: character devices. */
 	whiteoutXattr: string | null = null;
+	/** Ends with this: nobody else writes here as long as it is held. */
+	lock: { close(): void } | null = null;
 	#next = 0;
 	readonly #turns = new Set<NodeJS.Immediate>();
 
@@ -185,6 +187,7 @@ export class WorkFolder {
 		close(this.own);
 		close(this.orphans);
 		this.trash.close();
+		this.lock?.close();
 	}
 }
 
