@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
 import { type Nfs3Client, ok, refused } from "../support/nfs3-client.ts";
 import { clientFrom, networkNamespace } from "../support/peers.ts";
-import { needs } from "../support/requirements.ts";
+import { needs, onlyInAll } from "../support/requirements.ts";
 import { RpcRefusal } from "../support/rpc-connection.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import {
@@ -119,7 +119,7 @@ test("--insecure takes calls from all ports and all users", { skip }, async (t) 
 	assert.equal(server.stderr, "");
 });
 
-test("--root-squash squashes over loopback and Unix sockets too", { skip }, async (t) => {
+test("--root-squash squashes over loopback and Unix sockets too", { skip: skip || onlyInAll }, async (t) => {
 	const made = scratch(t);
 	const { socket, options } = layers(made, 0);
 	chmodSync(options.lowers[0] as string, 0o777);
@@ -168,7 +168,7 @@ test("--allow-other takes calls from other users; --insecure does not", { skip }
 });
 
 test("an ordinary user's server with --fake-root is for no other user either, and root of others is no root of its own", {
-	skip,
+	skip: skip || onlyInAll,
 }, async (t) => {
 	const made = scratch(t);
 	const { socket, options } = layers(made, NOBODY);
@@ -187,7 +187,7 @@ function cannotUnshare(...options: string[]): string | false {
 }
 
 test("in a user namespace: without mappings it cannot tell users apart and says so; as its user 0 it takes calls of the user that this is", {
-	skip: skip || cannotUnshare("-U") || cannotUnshare("-U", "-r"),
+	skip: skip || onlyInAll || cannotUnshare("-U") || cannotUnshare("-U", "-r"),
 }, async (t) => {
 	const made = scratch(t);
 	const { socket, options } = layers(made, NOBODY);
