@@ -94,7 +94,7 @@ for (const keeping of ["kernel", "portable", "ordinary"] as const) {
 				others: 20,
 				stride: all ? 1 : 3,
 				first: index,
-				recoveries: only !== undefined ? 2 : index % 8 === 0 ? 1 : 0,
+				recoveries: only !== undefined ? 2 : all && index % 8 === 0 ? 1 : 0,
 				repetitions: only !== undefined ? 1 : 4,
 			};
 		});
