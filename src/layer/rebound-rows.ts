@@ -1,10 +1,12 @@
 // The table on disk that leads from paths to the kernel handles of before a rebind, and back.
 
-import { closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { closeSync, existsSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { readInto } from "../linux/data.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
+import { readFileNamed } from "../linux/read-file.ts";
 import type { Birth } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { CHECK_BYTES, HASH_BYTES } from "./portable-id.ts";
@@ -34,6 +36,10 @@ const HANDLE_BYTES = 46;
 const NUMBER_BYTES = 4;
 const PATH_BYTES_MAX = 256 * 1024;
 const FILES = { rows: "rows", byHandle: "by-handle", paths: "paths" } as const;
+/** SHA-256 of each of them. Folders of earlier versions have none. */
+const DIGEST_FILE = "digests";
+/** Larger tables, of half a million names, would hold up a start: they are not looked at as a whole. */
+const VERIFIED_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Collects rows and writes them sorted. */
 export class ReboundWriter {
@@ -94,6 +100,7 @@ export class ReboundWriter {
 		write(join(this.#folder, FILES.byHandle), numbers);
 		fsyncSync(this.#paths);
 		closeSync(this.#paths);
+		write(join(this.#folder, DIGEST_FILE), Buffer.from(digestsOf(this.#folder)));
 		return this.#count;
 	}
 }
@@ -103,6 +110,37 @@ function write(path: string, bytes: Buffer): void {
 	for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
 	fsyncSync(file);
 	closeSync(file);
+}
+
+function digestsOf(folder: string): string {
+	const digest = (name: string) =>
+		createHash("sha256")
+			.update(readFileNamed(join(folder, name)))
+			.digest("hex");
+	return Object.values(FILES)
+		.map((name) => `${name} ${digest(name)}\n`)
+		.join("");
+}
+
+/** LayerError: the files are not as they were written. */
+function verify(folder: string): void {
+	const path = join(folder, DIGEST_FILE);
+	if (!existsSync(path)) return;
+	const restore = `Restore ${folder} from a backup: the handles of before the rebind are found by it.`;
+	const written = readFileNamed(path).toString("latin1");
+	const size = Object.values(FILES).reduce((sum, name) => sum + (statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0), 0);
+	if (size > VERIFIED_BYTES_MAX) return;
+	let found: string;
+	try {
+		found = digestsOf(folder);
+	} catch (error) {
+		throw new LayerError(`Cannot read the rows of a rebind in ${folder}: ${(error as Error).message}. ${restore}`);
+	}
+	if (found === written) return;
+	const lines = found.split("\n");
+	const damaged = written.split("\n").findIndex((line, i) => line !== lines[i]);
+	const name = Object.values(FILES)[damaged] ?? DIGEST_FILE;
+	throw new LayerError(`Cannot use ${join(folder, name)}: it is damaged, for its digest is not the one in ${path}. ${restore}`);
 }
 
 function putHandle(at: Buffer, { type, bytes }: FileHandle): void {
@@ -121,7 +159,9 @@ export class ReboundRows {
 	readonly #count: number;
 	readonly #memory: AddressedBytes = allocate(PATH_BYTES_MAX);
 
+	/** LayerError: its files are damaged. */
 	constructor(folder: string) {
+		verify(folder);
 		this.#count = Math.floor(statSync(join(folder, FILES.byHandle)).size / NUMBER_BYTES);
 		this.#rows = openSync(join(folder, FILES.rows), "r");
 		this.#byHandle = openSync(join(folder, FILES.byHandle), "r");
