@@ -161,3 +161,50 @@ test("npx runs the package without installing it", { skip }, async (t) => {
 	const { run } = userOf(made, NOBODY, await registry(t, made), true);
 	assert.match(await run("npx", "--yes", `--package=${archive}`, "holdfast", "serve", "--help"), /^Usage: holdfast serve/);
 });
+
+/** What the unit lets the program do, as options of setpriv. */
+function boundsOf(unit: string): string[] {
+	const kept = /^CapabilityBoundingSet=(.*)$/m.exec(unit)?.[1]?.split(" ") ?? [];
+	assert.ok(kept.length > 5);
+	return [
+		"setpriv",
+		"--no-new-privs",
+		`--bounding-set=-all,${kept.map((name) => `+${name.slice("CAP_".length).toLowerCase()}`).join(",")}`,
+		"--",
+	];
+}
+
+test("the Debian package is root's, and its program serves with kernel handles within the bounds of its unit", {
+	skip: needs("root", "dpkg-deb", "setpriv"),
+}, async (t) => {
+	const made = scratch(t);
+	const printed = execFileSync(join(repository, "scripts/deb.sh"), [made.path], { encoding: "utf8", env: { ...process.env, PATH } });
+	const archive = /'([^']+\.deb)'/.exec(printed)?.[1] as string;
+	assert.match(execFileSync("dpkg-deb", ["--field", archive, "Depends"], { encoding: "utf8" }), /^nodejs \(>= 20\.19\)/);
+	const listed = execFileSync("dpkg-deb", ["--contents", archive], { encoding: "utf8" }).trim().split("\n");
+	for (const line of listed) assert.match(line, /^[-dlrwx]{10} root\/root /, line);
+	const tree = made.folder("tree");
+	execFileSync("dpkg-deb", ["--extract", archive, tree]);
+	const lower = plant(made.folder("lower"), { file: "of the lower\n" });
+	const server = new ServerProcess({
+		lowers: [lower],
+		upper: join(made.path, "upper"),
+		launcher: join(tree, "usr/bin/holdfast"),
+		within: boundsOf(readFileSync(join(tree, "lib/systemd/system/holdfast@.service"), "utf8")),
+		args: ["--handles", "kernel"],
+		env: { PATH, XDG_STATE_HOME: made.folder("state") },
+	});
+	made.beforeRemoval(() => server.kill());
+	await server.start();
+	const client = await server.client({ uid: 0, gid: 0 });
+	const root = await client.root();
+	await client.writeFile(await client.walk(root, "file"), "changed\n", 13n);
+	const own = await client.createFile(root, "own", "x");
+	await client.setattr(own, { uid: NOBODY, gid: NOBODY, mode: 0o4755 });
+	const { uid, mode } = await client.attributesOf(own);
+	assert.deepEqual([uid, mode & 0o7777], [NOBODY, 0o4755]);
+	assert.equal((await client.remove(root, "file")).status, 0, "a whiteout");
+	client.close();
+	await server.terminate();
+	assert.equal(readFileSync(join(lower, "file"), "utf8"), "of the lower\n");
+});
