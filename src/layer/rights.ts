@@ -71,7 +71,8 @@ export const REAL_RIGHTS: Rights = {
 /** Where owners of symlinks are kept, which can have no xattr of ours. */
 export interface LinkOwners {
 	get(fd: number): Buffer | null;
-	set(fd: number, value: Buffer): void;
+	/** 0, or the negated error number: then nothing is set. */
+	set(fd: number, value: Buffer): number;
 }
 
 /**
@@ -127,8 +128,7 @@ export class KeptRights implements Rights {
 		// as chown(2) does, of a symlink too; who may not remove one cannot have set it either
 		if (isMoved && real.type !== DIRECTORY) removeXattr(fd, CAPABILITY_XATTR);
 		if (real.type === SYMLINK) {
-			if (this.asRoot) this.links?.set(fd, Buffer.from(`${uid ?? shown.uid}:${gid ?? shown.gid}:0777`));
-			return 0;
+			return this.asRoot ? (this.links?.set(fd, Buffer.from(`${uid ?? shown.uid}:${gid ?? shown.gid}:0777`)) ?? 0) : 0;
 		}
 		const bits = mode === undefined && isMoved ? modeOfMoved(shown) : (mode ?? shown.mode) & 0o7777;
 		const isOwned = real.type === REGULAR || real.type === DIRECTORY;

@@ -14,7 +14,7 @@ const libc = loadLibrary("libc.so.6");
 /** Takes Numbers (or byte arrays, where declared so) and returns a Number. */
 export type NativeFunction = (...parameters: (number | Uint8Array)[]) => number;
 
-let beforeCall: ((name: string) => void) | null = null;
+let beforeCall: ((name: string) => number | undefined) | null = null;
 
 /** Declares a function of the C library. `pointer` arguments are addresses as Numbers. */
 export function declare(name: string, result: string, parameters: readonly string[]): NativeFunction {
@@ -26,13 +26,18 @@ export function declare(name: string, result: string, parameters: readonly strin
 	if (beforeCall === null) return call;
 	const before = beforeCall;
 	return (...given) => {
-		before(name);
-		return call(...given);
+		const error = before(name) ?? 0;
+		if (error === 0) return call(...given);
+		errnoView[0] = error;
+		return -1;
 	};
 }
 
-/** Tests count calls: `hook` runs before each call of what is declared afterwards, so this comes before the other modules of this folder are loaded. */
-export function observeCalls(hook: (name: string) => void): void {
+/**
+ * Tests count calls, or make them fail: `hook` runs before each call of what is declared afterwards, so this comes before the other modules of
+ * this folder are loaded. It gives the error number that the call is to have.
+ */
+export function observeCalls(hook: (name: string) => number | undefined): void {
 	beforeCall = hook;
 }
 

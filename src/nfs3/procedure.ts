@@ -3,6 +3,7 @@
 import type { EncodeResults, Procedure, TakenRequest } from "../rpc/program.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import type { ChangeKey } from "../vfs/operations.ts";
+import { ofSystem } from "../vfs/system-errors.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { Nfs3Request } from "./request.ts";
@@ -36,7 +37,8 @@ export function remoteProcedure(procedure: Nfs3Procedure, request: Nfs3Request):
 			let outcome: undefined | Promise<EncodeResults>;
 			try {
 				outcome = procedure.run(request, args, reply);
-			} catch (error) {
+			} catch (thrown) {
+				const error = ofSystem(thrown);
 				if (!(error instanceof OverlayError)) throw error;
 				reply.rewind(results);
 				reply.u32(STATUS[error.code]);
@@ -66,7 +68,8 @@ function whenStable(procedure: Nfs3Procedure, request: Nfs3Request, reply: XdrWr
 	);
 }
 
-function encodeFailure(procedure: Nfs3Procedure, error: unknown): EncodeResults {
+function encodeFailure(procedure: Nfs3Procedure, thrown: unknown): EncodeResults {
+	const error = ofSystem(thrown);
 	if (!(error instanceof OverlayError)) throw error;
 	return (reply) => {
 		reply.u32(STATUS[error.code]);

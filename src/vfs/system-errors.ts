@@ -31,6 +31,10 @@ const CODES: ReadonlyMap<number, OverlayErrorCode> = new Map<number, OverlayErro
 	[ENODATA, "noattr"],
 	// a lease on a file, which its holder was told to give up
 	[ERRNO.EAGAIN, "tryagain"],
+	// what another moment may have: nothing was done
+	[ERRNO.EMFILE, "tryagain"],
+	[ERRNO.ENFILE, "tryagain"],
+	[ERRNO.ENOMEM, "tryagain"],
 ]);
 
 /** The code of an error number; "io" for what no caller can be told better. */
@@ -51,14 +55,24 @@ export function must<T extends object>(value: T | number, attempt: string): T | 
 	return value;
 }
 
-/** An error of Node's own file system calls: it has the number as the calls in `linux` give it, negated, and the name of the call. */
+/** An error that has an error number, as Node's own file system calls throw it, and layers. */
 function isSystemError(error: unknown): error is NodeJS.ErrnoException & { readonly errno: number } {
-	return error instanceof Error && "errno" in error && typeof error.errno === "number" && "syscall" in error;
+	return error instanceof Error && !(error instanceof OverlayError) && "errno" in error && typeof error.errno === "number";
 }
 
-/** What Node's own file system calls throw, as the overlay's error; anything else as it is. */
-export function asOverlayError(error: unknown): unknown {
+/** An error of the system, as Node's own file system calls throw it, as the overlay's; anything else as it is. */
+export function ofSystem(error: unknown): unknown {
 	return isSystemError(error) ? new OverlayError(codeOf(error.errno), sentenceOf(error)) : error;
+}
+
+/** Does what the next start can do as well: where there is no room for it, it is left. */
+export function unlessFull(act: () => void): void {
+	try {
+		act();
+	} catch (error) {
+		const failure = ofSystem(error);
+		if (!(failure instanceof OverlayError && (failure.code === "nospc" || failure.code === "dquot"))) throw failure;
+	}
 }
 
 /** Runs Node's own file system calls. OverlayError for what they throw. */
@@ -66,7 +80,7 @@ export function attempt<T>(calls: () => T): T {
 	try {
 		return calls();
 	} catch (error) {
-		throw asOverlayError(error);
+		throw ofSystem(error);
 	}
 }
 
@@ -82,6 +96,7 @@ export function describeFailure(error: unknown): string | null {
 function sentenceOf({ path, syscall, errno, message }: NodeJS.ErrnoException & { readonly errno: number }): string {
 	// "ENOSPC: no space left on device, open '/x'"
 	if (syscall === "uv_cwd") return `Cannot find the folder that this was started in: it is gone (${errnoName(errno)})`;
+	if (syscall === undefined) return message;
 	const reason = /^\w+: ([^,]+)/.exec(message)?.[1] ?? "it failed";
 	return `Cannot ${VERBS.get(syscall ?? "") ?? `do ${syscall} on`} ${path === undefined ? "a file" : showName(Buffer.from(path))}: ${reason} (${errnoName(errno)})`;
 }

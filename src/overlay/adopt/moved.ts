@@ -12,7 +12,7 @@ import { readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, unlessFull } from "../../vfs/system-errors.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import type { Writable } from "../journal/writable.ts";
 import { getMark } from "../work/marks.ts";
@@ -34,7 +34,10 @@ function placeOf({ layer, work }: Writable): string {
 }
 
 export function notePlace(writable: Writable, folder: string): void {
-	writeDurably(join(folder, PLACE_FILE), Buffer.from(placeOf(writable)));
+	const path = join(folder, PLACE_FILE);
+	const place = placeOf(writable);
+	if (existsSync(path) && readFileNamed(path).toString() === place) return;
+	unlessFull(() => writeDurably(path, Buffer.from(place)));
 }
 
 /** Whether upper and work are copies of what was served last, so that inode numbers, and perhaps links between the two, are others. */

@@ -6,6 +6,7 @@ import { moveChangeTime } from "../../linux/attributes.ts";
 import { close, O } from "../../linux/open.ts";
 import { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
+import { unlessFull } from "../../vfs/system-errors.ts";
 import type { Partials } from "../data/partials.ts";
 import type { Ahead, Node } from "../nodes/node.ts";
 import { type AheadInode, ChangeRecord } from "../work/change-record.ts";
@@ -83,8 +84,12 @@ export class ChangeAttribute {
 	begin(writable: UpperState, folder: string, upper: string, partials: Partials | null): void {
 		this.#partials = partials;
 		this.#run = runOf(upper);
-		const record = new ChangeRecord(folder);
-		this.#record = record;
+		// a new one, and no room for it: after a kill values begin anew then
+		unlessFull(() => {
+			this.#record = new ChangeRecord(folder);
+		});
+		const record = this.#record as ChangeRecord | null;
+		if (record === null) return;
 		const before = record.read();
 		this.#raises = before?.raises ?? 0;
 		let mustRaise = this.mayBeOlder;
@@ -96,9 +101,11 @@ export class ChangeAttribute {
 		}
 		if (mustRaise) this.#raises++;
 		this.epoch = Math.min(this.lowerEpoch + 1 + this.#raises, EPOCH_MAX);
-		this.#writeHead(false);
-		record.forgetInodes();
-		this.#isCoarse = record.hasCoarseTimes(PROBES);
+		unlessFull(() => {
+			this.#writeHead(false);
+			record.forgetInodes();
+			this.#isCoarse = record.hasCoarseTimes(PROBES);
+		});
 	}
 
 	/** To be called before an object is changed. */
@@ -132,8 +139,10 @@ export class ChangeAttribute {
 			else if (this.ahead.size > 0) await new Promise((resolve) => setTimeout(resolve, TICK_RETRY_MS));
 		}
 		await flush();
-		record.forgetInodes();
-		this.#writeHead(true);
+		unlessFailing(() => {
+			record.forgetInodes();
+			this.#writeHead(true);
+		});
 		this.close();
 	}
 

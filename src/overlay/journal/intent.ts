@@ -1,6 +1,17 @@
 // The intent of the change that is being made, as it stands on disk: how it is written, ended and found again.
 
-import { closeSync, fstatSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, unlinkSync } from "node:fs";
+import {
+	closeSync,
+	constants,
+	fstatSync,
+	lstatSync,
+	mkdirSync,
+	openSync,
+	readdirSync,
+	readFileSync,
+	renameSync,
+	unlinkSync,
+} from "node:fs";
 import { join } from "node:path";
 import { allocateRange, FALLOCATE, syncFileData, writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
@@ -82,7 +93,7 @@ export class IntentStore {
 	/** The newest intent, wherever it stands. Makes what is not there to write the next one. */
 	open(fileSystem: string, isTrusted: boolean): FoundIntent | null {
 		const found = readIntent(this.#folder);
-		this.#file = openFile(join(this.#folder, INTENT_FILE));
+		this.#file = openJournalFile(join(this.#folder, INTENT_FILE));
 		// so that a full disk does not keep anybody from removing something
 		allocateRange(this.#file, FALLOCATE.keepSize, 0, RESERVED_BYTES);
 		if (IN_ORDER.has(fileSystem)) this.#xattr = isTrusted ? TRUSTED_XATTR : USER_XATTR;
@@ -147,12 +158,9 @@ function endOf(sequence: number): Intent {
 	return { sequence, key: null, handle: null, steps: [] };
 }
 
-function openFile(path: string): number {
-	try {
-		return openSync(path, "r+", 0o600);
-	} catch {
-		return openSync(path, "w+", 0o600);
-	}
+/** A file of the journal, made if it is not there. Never cuts what is there, whatever keeps it from being opened. */
+export function openJournalFile(path: string): number {
+	return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
 }
 
 function slotPath(folder: string, part: number): string {
@@ -163,12 +171,18 @@ function slotPath(folder: string, part: number): string {
 function openSlots(folder: string, flags: "r" | "r+" = "r+"): number[] | null {
 	const opened: number[] = [];
 	for (let part = 0; part < SLOTS * PARTS; part++) {
-		// a fifo there would never be opened
-		if (lstatSync(slotPath(folder, part), { throwIfNoEntry: false })?.isFile() !== true) {
+		try {
+			// a fifo there would never be opened
+			if (lstatSync(slotPath(folder, part), { throwIfNoEntry: false })?.isFile() === true) {
+				opened.push(openSync(slotPath(folder, part), flags));
+				continue;
+			}
+		} catch (error) {
 			for (const fd of opened) closeSync(fd);
-			return null;
+			throw error;
 		}
-		opened.push(openSync(slotPath(folder, part), flags));
+		for (const fd of opened) closeSync(fd);
+		return null;
 	}
 	return opened;
 }

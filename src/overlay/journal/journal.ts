@@ -1,7 +1,7 @@
 // Makes changes exactly once over a kill or a power failure: the intent, and the answers to requests.
 
 import { createHash } from "node:crypto";
-import { closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, unlinkSync } from "node:fs";
+import { closeSync, existsSync, lstatSync, mkdirSync, readdirSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { RecentMap } from "../../collections/recent-map.ts";
 import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
@@ -9,11 +9,11 @@ import type { FileHandle } from "../../linux/file-handle.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
 import type { ChangeKey, RequestOrigin } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, unlessFull } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 import { RecordMap } from "../work/record-map.ts";
 import type { UpperState } from "../work/upper-state.ts";
-import { type Intent, IntentStore, packIntent, readIntent, unpackIntent } from "./intent.ts";
+import { type Intent, IntentStore, openJournalFile, packIntent, readIntent, unpackIntent } from "./intent.ts";
 import { completeSteps, type Descriptors, mayUndoWrite, RecoveryDescriptors, runStep, type Step } from "./steps.ts";
 
 /** What a request was answered: an error, or success with the handle of what it made. */
@@ -115,7 +115,8 @@ export class Journal {
 					if (this.#intents.isOrdered && file >= 0) must(syncFileData(file), "Cannot flush the journal");
 				}
 			}
-			this.#endIntent();
+			// a start that finds it again looks, and finds that it was made
+			unlessFull(() => this.#endIntent());
 		}
 		for (const record of this.#cuts.list()) {
 			if (isOurs) this.#completeLong(record);
@@ -356,7 +357,7 @@ export class Journal {
 
 	/** Puts the answers of the log that the rings have lost in a power failure back into them. The highest sequence number in it. */
 	#loadLog(silent: string[]): number {
-		this.#log = openFile(join(this.#folder, LOG_FILE));
+		this.#log = openJournalFile(join(this.#folder, LOG_FILE));
 		allocateRange(this.#log, 0, 0, LOG_RECORDS * RECORD_BYTES);
 		let last = 0;
 		const lost: AnswerRecord[] = [];
@@ -399,7 +400,7 @@ export class Journal {
 		const { ring: name, key, sequence, time, port, answer, isChange } = record;
 		let ring = this.#loaded.get(name);
 		if (ring === undefined) {
-			ring = newRing(name, openFile(join(this.#folder, REQUESTS_FOLDER, name)), time);
+			ring = newRing(name, openJournalFile(join(this.#folder, REQUESTS_FOLDER, name)), time);
 			this.#loaded.set(name, ring);
 		}
 		const slot = ring.next % RECORDS_PER_CLIENT;
@@ -417,7 +418,7 @@ export class Journal {
 		for (const name of readdirSync(folder)) {
 			const path = join(folder, name);
 			const bytes = readPlainFile(path);
-			const ring = newRing(name, openFile(path), 0);
+			const ring = newRing(name, openJournalFile(path), 0);
 			let used = 0;
 			let newest = -1;
 			let newestSequence = 0;
@@ -500,15 +501,10 @@ function newRing(name: string, file: number, used: number): Ring {
 	return { name, bytes: Buffer.from(name, "hex"), file, next: 0, used, origin: null, slots: [], answers: new Map() };
 }
 
-/** Never cuts what is there. */
-function openFile(path: string): number {
-	return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
-}
-
 /** -1 where there is no room for the file, or no descriptor: what a client removes is not to wait for that. */
 function openRing(path: string): number {
 	try {
-		return openFile(path);
+		return openJournalFile(path);
 	} catch {
 		return -1;
 	}

@@ -5,12 +5,12 @@ import { Real, RealObjectError } from "../../layer/real.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import { codeOf, failed } from "../../vfs/system-errors.ts";
+import { codeOf, failed, ofSystem } from "../../vfs/system-errors.ts";
 import { encodeRecord } from "../format/identity.ts";
 
-/** Whatever a real object's handle no longer opens is stale to the client. */
+/** Whatever a real object's handle no longer opens is stale to the client. Errors of the system have their codes. */
 export function asOverlayError(error: unknown): unknown {
-	if (!(error instanceof RealObjectError)) return error;
+	if (!(error instanceof RealObjectError)) return ofSystem(error);
 	return new OverlayError(error.gone ? "stale" : codeOf(error.errno), error.message);
 }
 

@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
+import { unlessFull } from "../../vfs/system-errors.ts";
 import { type Registry, writeDurably } from "../work/registry.ts";
 import { indexPath } from "./export-paths.ts";
 
@@ -29,7 +30,7 @@ export const LOWERS_FILE = "lowers";
 export function noteLowers(folder: string, lowers: readonly Layer[]): void {
 	const path = join(folder, LOWERS_FILE);
 	const text = `${JSON.stringify(lowers.map(({ path }) => resolve(path)))}\n`;
-	if (!existsSync(path) || readFileNamed(path).toString() !== text) writeDurably(path, Buffer.from(text));
+	if (!existsSync(path) || readFileNamed(path).toString() !== text) unlessFull(() => writeDurably(path, Buffer.from(text)));
 }
 
 /** In the export's folder while a rebind is under way. */

@@ -1,7 +1,7 @@
 // Where upper, work and state of an export lie, and the folders made for a new one.
 
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, realpathSync, rmdirSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, realpathSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { type Layer, LayerOpener, onOneMount, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError, UnfitError } from "../../layer/layer-error.ts";
@@ -95,6 +95,7 @@ export function upperPaths(options: OpenOptions, upperPath: string, lowers: read
 	const isNewUpper = !existsSync(upper);
 	const folder = join(work, "holdfast");
 	if (isFirst(options)) {
+		const before = existsSync(work) ? readdirSync(work) : [];
 		// a parent that is not there is a typing error more often than a wish
 		for (const made of [
 			makeFolder(upper, "the upper", dirname(upper).startsWith(join(resolve(options.stateFolder), "/"))),
@@ -102,6 +103,8 @@ export function upperPaths(options: OpenOptions, upperPath: string, lowers: read
 		]) {
 			if (made !== undefined) opened.push({ close: () => removeEmpty(made) });
 		}
+		// with a new upper what is kept of it goes too: without its marks it would be another one
+		if (isNewUpper) opened.push({ close: () => removeOwn(work, before) });
 	} else if (isNewUpper || !existsSync(folder)) {
 		throw new LayerError(`Cannot find what holdfast keeps of ${upper}: there is no ${isNewUpper ? upper : folder}.`);
 	}
@@ -114,6 +117,19 @@ export function isReachable(path: string): boolean {
 	for (let folder = dirname(realpathSync(path)); ; folder = dirname(folder)) {
 		if ((statSync(folder).mode & 0o011) === 0) return false;
 		if (folder === dirname(folder)) return true;
+	}
+}
+
+const OWN_FOLDERS = ["holdfast", "index", "work"];
+
+/** Of a work folder, what was not there before. */
+function removeOwn(work: string, before: readonly string[]): void {
+	for (const name of OWN_FOLDERS.filter((own) => !before.includes(own))) {
+		try {
+			rmSync(join(work, name), { recursive: true, force: true });
+		} catch {
+			// then it stays, and a start says what is wrong with it
+		}
 	}
 }
 
@@ -136,9 +152,18 @@ export function makeFolder(path: string, what: string, withParents = true): stri
 		const { code } = error as NodeJS.ErrnoException;
 		if (code === "EEXIST" && isDirectory(path)) return undefined;
 		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
-		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : code}.`);
+		throw new LayerError(
+			`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : (MEANINGS.get(code ?? "") ?? code)}.`,
+		);
 	}
 }
+
+const MEANINGS: ReadonlyMap<string, string> = new Map([
+	["ENOSPC", "there is no room on the device (ENOSPC)"],
+	["EDQUOT", "the quota is used up (EDQUOT)"],
+	["EROFS", "the file system is read-only (EROFS)"],
+	["EACCES", "no permission (EACCES)"],
+]);
 
 /** False also where a symlink leads nowhere, or round. */
 function isDirectory(path: string): boolean {

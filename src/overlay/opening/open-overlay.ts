@@ -3,7 +3,9 @@
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError, UnfitError } from "../../layer/layer-error.ts";
 import { setUmask } from "../../linux/file-system.ts";
+import { OverlayError } from "../../vfs/errors.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
+import { ofSystem } from "../../vfs/system-errors.ts";
 import { PARTIAL_LIMITS, Partials } from "../data/partials.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Writable } from "../journal/writable.ts";
@@ -76,8 +78,14 @@ function openAs(options: OpenOptions, handles: ChosenHandles, budget: Budget): O
 		});
 	} catch (error) {
 		for (const resource of [...made, ...opened].reverse()) resource.close();
-		throw error;
+		throw asSentence(error);
 	}
+}
+
+/** What Node's own calls throw meanwhile, as on a disk that is full or fails, is one sentence for people. */
+function asSentence(error: unknown): unknown {
+	const failure = ofSystem(error);
+	return failure instanceof OverlayError && failure !== error ? new LayerError(`${failure.message}.`) : error;
 }
 
 function open(attempt: Attempt, closeAll: () => void): OpenedOverlay {

@@ -32,10 +32,11 @@ function keepLinkOwners(upper: Layer, marks: RecordMap): void {
 		},
 		set(fd, value) {
 			const key = keyOf(fd);
-			if (key === null) return;
-			// as chown(2) of the inode would
-			moveChangeTime(fd);
-			marks.set(key, value);
+			if (key === null) return 0;
+			// as chown(2) of the inode would; first, since owners that clients' caches do not learn of are worse than a ctime for nothing
+			const status = moveChangeTime(fd);
+			if (status === 0) marks.set(key, value);
+			return status;
 		},
 	};
 }

@@ -9,6 +9,7 @@ import { close, O, openPath } from "../../linux/open.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { unlessFull } from "../../vfs/system-errors.ts";
 import { copyMetadata } from "../copy-up/copy-up.ts";
 import { flushFolder, type Registry, registryPath, writeDurably } from "../work/registry.ts";
 import { type ExportPaths, indexPath, makeFolder } from "./export-paths.ts";
@@ -17,9 +18,14 @@ import { isFirst, type OpenOptions } from "./open-options.ts";
 
 /** Beside the lock, which says more: for who looks here, and for earlier versions. */
 export function writePid(folder: string): void {
-	const file = openSync(join(folder, "pid"), "w", 0o600);
-	writeSync(file, `${process.pid}\n`);
-	closeSync(file);
+	unlessFull(() => {
+		const file = openSync(join(folder, "pid"), "w", 0o600);
+		try {
+			writeSync(file, `${process.pid}\n`);
+		} finally {
+			closeSync(file);
+		}
+	});
 }
 
 /** The marker stands in `work/work/incompat` from the first serve until release: the kernel refuses to mount while it does. */
@@ -123,6 +129,8 @@ function refuseIncompatible(work: string, entries: readonly string[]): void {
 	);
 }
 
+const FULL: ReadonlySet<number> = new Set([ERRNO.ENOSPC, ERRNO.EDQUOT]);
+
 /** The marker and what belongs to it, made durable; behind them nobody but us changes the upper. */
 export function takeUpper(paths: ExportPaths, upper: Layer, lowers: readonly Layer[], registry: Registry, adoption: Adoption): void {
 	const work = paths.work as string;
@@ -146,6 +154,8 @@ export function takeUpper(paths: ExportPaths, upper: Layer, lowers: readonly Lay
 				"or with --userxattr.",
 		);
 	}
+	if (FULL.has(-status))
+		throw new LayerError(`Cannot mark the upper ${upper.path}: there is no room on its file system (${errnoName(status)}).`);
 	if (status < 0) {
 		throw new LayerError(
 			`Cannot mark the upper ${upper.path}: its file system (${upper.fileSystem.name}) refuses extended attributes (${errnoName(status)}).`,

@@ -2,7 +2,6 @@
 
 import { randomFillSync } from "node:crypto";
 import { parseHandle, SIGNATURE_BYTES } from "../../handle/wire-handle.ts";
-import { RealObjectError } from "../../layer/real.ts";
 import { writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { fileSystemFigures } from "../../linux/file-system.ts";
@@ -511,7 +510,7 @@ export class Overlay implements OverlayOperations {
 		try {
 			return operation();
 		} catch (error) {
-			throw this.#withRoom(error instanceof RealObjectError ? asOverlayError(error) : error);
+			throw this.#withRoom(asOverlayError(error));
 		} finally {
 			turns.end();
 			this.engine.patience?.pause();

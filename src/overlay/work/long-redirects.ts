@@ -1,6 +1,6 @@
 // Redirects that are too long for an xattr, as files in work.
 
-import { lstatSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { hasEntries } from "../../linux/directory.ts";
@@ -10,7 +10,7 @@ import { makeDirectory } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { attempt, failed, must, ofSystem } from "../../vfs/system-errors.ts";
 
 const FOLDER = "long-redirects";
 /** Deeper trees than anyone has. */
@@ -56,9 +56,16 @@ export class LongRedirects {
 	set(handle: FileHandle, redirect: Uint8Array): void {
 		this.#hasAny = true;
 		const path = this.#file(handle);
-		// never into what a link there leads to
-		rmSync(path, { force: true });
-		writeFileSync(path, redirect, { mode: 0o600, flag: "wx", flush: true });
+		const aside = `${path}.new`;
+		try {
+			// never into what a link there leads to
+			rmSync(aside, { force: true });
+			writeFileSync(aside, redirect, { mode: 0o600, flag: "wx", flush: true });
+			renameSync(aside, path);
+		} catch (error) {
+			attempt(() => rmSync(aside, { force: true }));
+			throw ofSystem(error);
+		}
 	}
 
 	#file(handle: FileHandle): string {

@@ -10,7 +10,7 @@ import { allocate } from "../../linux/memory.ts";
 import { unlinkName } from "../../linux/names.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { fstat, Stat, uniqueMountId } from "../../linux/stat.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { attempt, must } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 
 /**
@@ -103,7 +103,7 @@ export class PartialRecords {
 	/** Nothing of it is on the disk before `sync` was waited for. */
 	create(name: string, header: PartialHeader): void {
 		if (this.#folder < 0) {
-			mkdirSync(this.#path, { recursive: true, mode: 0o700 });
+			attempt(() => mkdirSync(this.#path, { recursive: true, mode: 0o700 }));
 			this.#folder = must(openPath(this.#path, O.rdonly | O.directory), `Cannot open ${this.#path}`);
 		}
 		this.remove(name);

@@ -6,7 +6,7 @@ import { hasEntries, namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { makeSymlink, readLink, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openPath } from "../../linux/open.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { attempt, failed, must } from "../../vfs/system-errors.ts";
 
 /**
  * A table on disk from the record of a real object to that of another: a folder of symlinks, each named by the first in hex and with the
@@ -56,7 +56,7 @@ export class RecordMap {
 	/** An empty `to` says that it leads nowhere. */
 	set(from: Buffer, to: Buffer, isMarked = false): void {
 		if (this.#fd < 0) {
-			mkdirSync(this.#path, { recursive: true, mode: 0o700 });
+			attempt(() => mkdirSync(this.#path, { recursive: true, mode: 0o700 }));
 			this.#fd = must(openPath(this.#path, O.rdonly | O.directory), `Cannot open ${this.#path}`);
 		}
 		const name = from.toString("hex");
