@@ -37,22 +37,6 @@ test("a file system that takes no flags of renameat2 is refused with the call th
 	}
 });
 
-test("vfat, which has no links and no xattrs, is refused as an upper", { skip: needs("root", "mkfs.vfat") || cannotMount("ext4") }, (t) => {
-	const made = scratch(t);
-	const lower = plant(made.folder("lower"), { f: "f" });
-	const image = join(made.path, "fat.img");
-	writeFileSync(image, Buffer.alloc(8 * 1024 * 1024));
-	execFileSync("/usr/sbin/mkfs.vfat", [image], { stdio: "pipe" });
-	const at = made.mountImage("fat");
-	const { code, stderr } = runHoldfast([
-		...["serve", "--lower", lower, "--upper", join(at, "upper"), "--handles", "portable"],
-		...["--listen", "127.0.0.1:0", "--state-dir", made.folder("state")],
-	]);
-	assert.equal(code, 1);
-	assert.match(stderr, /its file system \(vfat\) cannot do what an upper needs: \S+\(2\)( of \S+)? in \S+ failed/);
-	assert.deepEqual(readdirSync(at), []);
-});
-
 for (const kind of ["ext4", "xfs", "btrfs", "tmpfs"] satisfies FileSystem[]) {
 	for (const by of ["root", "an ordinary user"]) {
 		const skip =
