@@ -40,6 +40,7 @@ const BUDGETS = {
 	"test/layers/adopt-upper.test.ts": { sample: 25, all: 60 },
 	"test/layers/crafted-layers.test.ts": { sample: 30, all: 120 },
 	"test/layers/damaged-state.test.ts": { sample: 15, all: 120 },
+	"test/layers/foreign-forms.test.ts": { sample: 20, all: 35 },
 	"test/layers/layer-kinds.test.ts": { sample: 35, all: 60 },
 	"test/layers/portable-move.test.ts": { sample: 0, all: 70 },
 	"test/layers/portable-rebase.test.ts": { sample: 0, all: 30 },

@@ -60,9 +60,10 @@ function inJson<T extends Pick<LayerReport, "problems">>(report: T): object {
 }
 
 function describeUpper(report: UpperReport): string[] {
-	const { layer, directories, identities, tombstones, metacopies } = report;
+	const { layer, directories, identities, tombstones, metacopies, converted = 0 } = report;
+	const others = converted === 0 ? "" : `, ${converted} marks of other programs converted`;
 	return [
-		`adopted ${layer}: ${directories} directories, ${identities} copied up objects, ${tombstones} removed ones, ${metacopies} metacopy files`,
+		`adopted ${layer}: ${directories} directories, ${identities} copied up objects, ${tombstones} removed ones, ${metacopies} metacopy files${others}`,
 		...describeProblems(report),
 	];
 }

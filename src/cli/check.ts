@@ -67,7 +67,7 @@ function run(directory: string | undefined, given: CheckArguments): number {
 function reported(directory: string | undefined, given: CheckArguments): CheckReport {
 	const line = new ProgressLine();
 	try {
-		const { lowers, dataLowers, upper, work, userXattrs } = layerPaths(directory, given);
+		const { lowers, dataLowers, upper, work, userXattrs, whiteoutFiles } = layerPaths(directory, given);
 		if (upper === undefined) throw new UserError("There is no upper to check: name it with --upper.", EXIT.usage);
 		const isRepair = given.repair ?? false;
 		const xattr = userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
@@ -78,6 +78,7 @@ function reported(directory: string | undefined, given: CheckArguments): CheckRe
 			work,
 			xattr,
 			isRepair,
+			whiteoutFiles,
 			progress: (stage, count) => line.show(() => `${stage}: ${count}`),
 		});
 	} catch (error) {

@@ -6,6 +6,7 @@ import { type Command, Option } from "commander";
 import type { HandleKind } from "../layer/layer.ts";
 import { LayerError } from "../layer/layer-error.ts";
 import { defaultUpper } from "../overlay/opening/export-paths.ts";
+import type { WhiteoutFiles } from "../overlay/opening/layer-forms.ts";
 import type { OpenOptions } from "../overlay/opening/open-options.ts";
 import { openOverlay } from "../overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
@@ -18,6 +19,7 @@ export interface LayerArguments {
 	readonly dataLower: readonly string[];
 	readonly userxattr?: boolean;
 	readonly handles?: "auto" | HandleKind;
+	readonly whiteoutFiles?: WhiteoutFiles;
 	readonly linkNames?: boolean;
 	readonly fakeRoot?: boolean;
 	readonly upper?: string;
@@ -37,6 +39,11 @@ export function addLayerOptions(command: Command): Command {
 		.addOption(
 			new Option("--handles <kind>", "where handles come from; an export that exists keeps its kind")
 				.choices(["auto", "kernel", "portable"])
+				.default("auto"),
+		)
+		.addOption(
+			new Option("--whiteout-files <answer>", "whether files named .wh.NAME in layers are whiteouts (fuse-overlayfs, unpacked images)")
+				.choices(["auto", "yes", "no"])
 				.default("auto"),
 		)
 		.option("--link-names", "with portable handles, at the first serve: keep the names of one lower file together (walks the lowers)")
@@ -69,6 +76,7 @@ export interface LayerPaths {
 	readonly work?: string | undefined;
 	readonly stateFolder: string;
 	readonly handles: "auto" | HandleKind;
+	readonly whiteoutFiles: WhiteoutFiles;
 	readonly linkNames: boolean;
 	readonly fakeRoot: boolean;
 }
@@ -85,8 +93,8 @@ export function layerPaths(directory: string | undefined, given: LayerArguments)
 	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, lowers[0]) : given;
 	const [upper, work] = [place.upper, place.work].map((path) => (path === undefined ? path : absolute(path)));
 	const dataLowers = given.dataLower.map(absolute);
-	const { userxattr: userXattrs = false, handles = "auto", linkNames = false, fakeRoot = false } = given;
-	return { lowers, dataLowers, userXattrs, handles, linkNames, fakeRoot, upper, work, stateFolder: state };
+	const { userxattr: userXattrs = false, handles = "auto", linkNames = false, fakeRoot = false, whiteoutFiles = "auto" } = given;
+	return { lowers, dataLowers, userXattrs, handles, whiteoutFiles, linkNames, fakeRoot, upper, work, stateFolder: state };
 }
 
 /** Opens what the command line names. */

@@ -11,6 +11,7 @@ import { fstat, mountId, STATX_ATTR, Stat, statAt } from "../linux/stat.ts";
 import { listXattrs } from "../linux/xattr.ts";
 import { CASEFOLD_REASON, isCasefolded, mayCasefold } from "./casefold.ts";
 import { type HandleProvider, KernelHandles } from "./handle-provider.ts";
+import { concealedKey, type Hiding, TRUSTED_HIDING, USER_HIDING } from "./hiding.ts";
 import { LayerError, UnfitError } from "./layer-error.ts";
 import { checkOverlayLower } from "./overlay-lower.ts";
 import { LOWER_ROOT } from "./portable-id.ts";
@@ -66,6 +67,12 @@ export class Layer {
 	handles: HandleProvider;
 	/** How owners and modes of its objects are kept. */
 	rights: Rights = REAL_RIGHTS;
+	/** How it says what it hides of the layers below. */
+	hiding: Hiding;
+	/** Directories in it that are shown to nobody, by their inodes (`concealedKey`): what is kept for this very export. Null: it has none. */
+	concealed: ReadonlySet<string> | null = null;
+	/** It is the whole tree that this process sees, `/`. */
+	readonly isWholeTree: boolean;
 	/** Set once the registry is known: the home of what is born here, and the number of its inode space. */
 	home = 0;
 	space = 0;
@@ -88,6 +95,8 @@ export class Layer {
 		this.rootHandle = rootHandle;
 		this.fileSystem = fileSystem;
 		this.xattr = xattr;
+		this.hiding = xattr === USER_XATTRS ? USER_HIDING : TRUSTED_HIDING;
+		this.isWholeTree = !isUpper && isTopOfAll(rootStat);
 		this.handles = handles;
 	}
 
@@ -98,6 +107,10 @@ export class Layer {
 
 	isRoot(stat: Stat): boolean {
 		return stat.sameInode(this.rootStat);
+	}
+
+	isConcealed({ type, inoHi, inoLo }: Stat): boolean {
+		return this.concealed !== null && type === DIRECTORY && this.concealed.has(concealedKey(inoHi, inoLo));
 	}
 
 	/** Every inode of erofs says that it is immutable, which is of the image and not of what a copy may be. */
@@ -112,7 +125,7 @@ export class Layer {
 			this.#countNames(out);
 			this.#forgiveImage(out);
 			this.rights.show(fd, out);
-		}
+		} else if (this.rights.isKept && status === 0) this.rights.show(fd, out);
 		return status;
 	}
 
@@ -123,7 +136,7 @@ export class Layer {
 			this.#countNames(out);
 			this.#forgiveImage(out);
 			this.rights.showAt(directory, name, out);
-		}
+		} else if (this.rights.isKept && status === 0) this.rights.showAt(directory, name, out);
 		return status;
 	}
 
@@ -131,6 +144,15 @@ export class Layer {
 	#countNames(stat: Stat): void {
 		if (this.isUpper && stat.type !== DIRECTORY) stat.nlink--;
 	}
+}
+
+function isTopOfAll(stat: Stat): boolean {
+	const top = new Stat();
+	const fd = openPath("/", O.path | O.directory);
+	if (fd < 0) return false;
+	const status = fstat(fd, top);
+	close(fd);
+	return status === 0 && top.sameInode(stat);
 }
 
 /** Opens layers one after another and knows the file systems among them. */
@@ -429,7 +451,8 @@ function refuseNested(neighbours: readonly Layer[], roots: ReadonlyMap<string, L
 		for (const inner of neighbours) {
 			for (const mount of mounts) {
 				const outer = layerAbove(roots, mount, inner);
-				if (outer === undefined) continue;
+				// what is kept for the export lies in the whole tree, and is concealed there
+				if (outer === undefined || (inner.isUpper && outer.isWholeTree)) continue;
 				throw new LayerError(
 					`Cannot use ${inner.path} and ${outer.path} together: the first lies inside the second. Layers must not overlap.`,
 				);

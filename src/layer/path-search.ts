@@ -14,6 +14,14 @@ export function openInTree(directory: number, path: Uint8Array | string, flags: 
 	return openBeneath(directory, path, flags, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
 }
 
+/**
+ * As openInTree, of a name in a directory that may be a mount point: without a private mount, what it covers cannot be had, and what is mounted is
+ * shown instead, a directory as an empty one.
+ */
+export function openMountPoint(directory: number, name: Uint8Array | string, flags: number): number {
+	return openBeneath(directory, name, flags, RESOLVE.beneath | RESOLVE.noSymlinks);
+}
+
 /** What listing a directory counts for, beside its names: about as much time as looking at so many. */
 const DIRECTORY_ENTRIES = 16;
 

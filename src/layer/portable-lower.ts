@@ -11,7 +11,17 @@ import { close, descriptorPath, O, openAt } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
 import { type Ancestor, type Birth, type HandleProvider, idOfName, type Trail } from "./handle-provider.ts";
 import type { LinkNames } from "./link-names.ts";
-import { namesInPath, openInTree, openNames, PATH_BYTES_MAX, PATH_GONE, SEPARATOR, searchPath, TOO_FAR } from "./path-search.ts";
+import {
+	namesInPath,
+	openInTree,
+	openMountPoint,
+	openNames,
+	PATH_BYTES_MAX,
+	PATH_GONE,
+	SEPARATOR,
+	searchPath,
+	TOO_FAR,
+} from "./path-search.ts";
 import { checkIn, checkOfStat, depthOf, fitsCheck, HASH_BYTES, hashBelow, idBelow, isPathId, LOWER_ROOT, PORTABLE } from "./portable-id.ts";
 import type { RebaseRows } from "./rebase-rows.ts";
 import type { Rebound } from "./rebound.ts";
@@ -156,6 +166,7 @@ export class PortableLower implements HandleProvider {
 			if (names === null) return -ERRNO.ESTALE;
 			fd = openNames(this.#root, names, flags | O.nofollow);
 		} else fd = openInTree(this.#root, path, flags | O.nofollow);
+		if (fd === -ERRNO.EXDEV) fd = this.#openMountPoint(names ?? this.#namesTo(place as PathPlace), flags | O.nofollow);
 		if (fd < 0) return PATH_GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const status = fstat(fd, openedStat);
 		// since an image was exchanged it has one more name, by which it is known
@@ -168,6 +179,14 @@ export class PortableLower implements HandleProvider {
 		if (status < 0) return status;
 		this.onChanged?.(Buffer.concat((names ?? this.#namesTo(place as PathPlace)).flatMap((name) => [SEPARATOR, name])));
 		return -ERRNO.ESTALE;
+	}
+
+	#openMountPoint(names: readonly Buffer[], flags: number): number {
+		const parent = openNames(this.#root, names.slice(0, -1), O.path | O.directory | O.nofollow);
+		if (parent < 0) return parent;
+		const fd = openMountPoint(parent, names[names.length - 1], flags);
+		close(parent);
+		return fd;
 	}
 
 	trail(handle: FileHandle): Trail | null {

@@ -31,8 +31,8 @@ export class Real {
 	readonly inoLo: number;
 	/** A directory of another st_dev than its layer (a btrfs subvolume): shown as empty, never entered. */
 	readonly foreign: boolean;
-	/** Files of this directory may be whiteouts in the form of xattrs (opaque "x"). */
-	hasXattrWhiteouts = false;
+	/** Empty files of this directory with the xattr of this name are whiteouts (opaque "x"); null: it has no such. */
+	whiteoutXattr: string | null = null;
 	/** The redirect of a directory of upper; undefined: not read yet. Nobody but us sets one. */
 	redirect: Buffer | null | undefined = undefined;
 	/** Owned by the descriptor cache. */

@@ -8,6 +8,8 @@ import { CAPABILITY_XATTR, getXattr, getXattrAt, removeXattr, setXattr } from ".
 
 /** What programs for containers keep in an xattr for who may not say it of the real file. */
 export const OVERRIDE_XATTR = "user.containers.override_stat";
+/** By which xattr a layer does so, as fuse-overlayfs looks for it: what the root of the layer carries holds for all of it. */
+export const OVERRIDE_XATTRS = ["security.fuseoverlayfs.override_stat", "user.fuseoverlayfs.override_stat", OVERRIDE_XATTR] as const;
 
 /** S_IFMT >> 12. */
 const FIFO = 1;
@@ -86,11 +88,14 @@ export class KeptRights implements Rights {
 	links: LinkOwners | null = null;
 	readonly #uid: number;
 	readonly #gid: number;
+	readonly #xattrs: readonly string[];
 
-	constructor(asRoot: boolean, uid: number, gid: number) {
+	/** `xattrs`: where it stands in layers that are only read; the first that an object carries counts. */
+	constructor(asRoot: boolean, uid: number, gid: number, xattrs: readonly string[] = [OVERRIDE_XATTR]) {
 		this.asRoot = asRoot;
 		this.#uid = uid;
 		this.#gid = gid;
+		this.#xattrs = xattrs;
 	}
 
 	get keepsOwners(): boolean {
@@ -99,14 +104,21 @@ export class KeptRights implements Rights {
 
 	show(fd: number, stat: Stat): void {
 		const type = stat.type;
-		if (type === REGULAR || type === DIRECTORY) this.#apply(stat, getXattr(fd, OVERRIDE_XATTR));
+		if (type === REGULAR || type === DIRECTORY)
+			this.#apply(
+				stat,
+				this.#first((xattr) => getXattr(fd, xattr)),
+			);
 		else this.#apply(stat, this.asRoot && type === SYMLINK ? (this.links?.get(fd) ?? -ENODATA) : -ENODATA);
 	}
 
 	showAt(directory: number, name: Uint8Array | string, stat: Stat): void {
 		const type = stat.type;
 		if (type === REGULAR || type === DIRECTORY) {
-			this.#apply(stat, getXattrAt(directory, name, OVERRIDE_XATTR));
+			this.#apply(
+				stat,
+				this.#first((xattr) => getXattrAt(directory, name, xattr)),
+			);
 			return;
 		}
 		const fd = type === SYMLINK && this.asRoot && this.links !== null ? openAt(directory, name, O.path | O.nofollow) : -1;
@@ -116,6 +128,12 @@ export class KeptRights implements Rights {
 		}
 		this.show(fd, stat);
 		close(fd);
+	}
+
+	#first(read: (xattr: string) => Buffer | number): Buffer | number {
+		let value = read(this.#xattrs[0]);
+		for (let i = 1; i < this.#xattrs.length && typeof value === "number"; i++) value = read(this.#xattrs[i]);
+		return value;
 	}
 
 	change(fd: number, _type: number, { uid, gid, mode }: RightsChange): number {
@@ -202,6 +220,17 @@ function modeOfMoved(stat: Stat): number {
 	const bits = stat.mode & 0o7777;
 	if (stat.type === DIRECTORY) return bits;
 	return bits & ~((bits & S_IXGRP) !== 0 ? S_ISUID | S_ISGID : S_ISUID);
+}
+
+/** Has attributes that were just read show what such an xattr says; nothing where it is not understood. */
+export function showOverride(stat: Stat, value: Buffer): void {
+	const kept = KEPT.exec(value.toString("latin1"));
+	if (kept === null) return;
+	const { type } = stat;
+	if (type !== SYMLINK) stat.mode = (type << 12) | (Number.parseInt(kept[3], 8) & 0o7777);
+	stat.uid = Number(kept[1]) >>> 0;
+	stat.gid = Number(kept[2]) >>> 0;
+	if (type === REGULAR && stat.size === 0) showType(stat, kept[4] ?? "");
 }
 
 const KEPT = /^(\d{1,10}):(\d{1,10}):0?([0-7]{1,7})(?::(.*))?$/;

@@ -40,6 +40,8 @@ export interface UpperReport {
 	/** Removed lower objects whose handles are stale from now on. */
 	readonly tombstones: number;
 	readonly metacopies: number;
+	/** Whiteouts and other marks in the forms of other programs that were converted. */
+	readonly converted?: number;
 	readonly problems: readonly AdoptionProblem[];
 }
 
@@ -249,7 +251,7 @@ class UpperAdopter {
 		try {
 			const stat = new Stat();
 			must(this.#writable.layer.stat(fd, stat), "Cannot read an object of upper");
-			const isWhiteout = isWhiteoutInode(fd, stat, parent.hasXattrWhiteouts ? engine.xattr.whiteout : null);
+			const isWhiteout = isWhiteoutInode(fd, stat, parent.whiteoutXattr);
 			if (!isWhiteout && stat.type === FileType.dir) return this.#visitDirectory(reals, name, path);
 			if (lowers.length > 0) this.#covers.push({ parents: lowers, name, shown: null });
 			if (!isWhiteout) this.#adoptFile(parent, lowers, name, fd, stat, path);

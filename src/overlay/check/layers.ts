@@ -7,6 +7,7 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
 import { workOf } from "../opening/export-paths.ts";
+import { applyForm, applyOverrides, learnForms, readForms, type WhiteoutFiles } from "../opening/layer-forms.ts";
 import { MARKER } from "../opening/ownership.ts";
 import { openSharedTree } from "../opening/shared-tree.ts";
 import { isUpperLocked, type LockedUpper, lockUpper } from "../opening/upper-lock.ts";
@@ -26,6 +27,8 @@ export interface CheckOptions {
 	/** Names of the overlay's own xattrs in this stack. */
 	readonly xattr: OverlayXattrs;
 	readonly isRepair: boolean;
+	/** As of OpenOptions. */
+	readonly whiteoutFiles?: WhiteoutFiles;
 	/** Told now and then how far the check is. */
 	readonly progress?: (stage: string, count: number) => void;
 }
@@ -105,6 +108,10 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 	const ownPath = join(workPath, "holdfast");
 	const isLive = lockForCheck({ path: upperPath, root: upper.root, folder: ownPath }, options.isRepair, keep);
 	const own = folder("holdfast");
+	const known = readForms(own < 0 ? ownPath : descriptorPath(own), lowers.length);
+	const forms = learnForms(lowers, known, options.whiteoutFiles ?? "auto", (path, count) => options.progress?.(path, count));
+	for (const [i, lower] of lowers.entries()) applyForm(lower, forms[i]);
+	applyOverrides(lowers);
 	const incompat = incompatible(folder("work/incompat"));
 	const { registry, failure } = registryOf(own, ownPath);
 	return {

@@ -304,7 +304,7 @@ function lowerDirectory(lower: Layer, parent: number, name: Buffer, layer: numbe
 	if (fd < 0) return null;
 	const stat = new Stat();
 	must(fstat(fd, stat), "Cannot read a directory of a lower");
-	const directory = { layer, handle: handle(lower, fd), key: inodeKey(stat), hasXattrWhiteouts: false };
+	const directory = { layer, handle: handle(lower, fd), key: inodeKey(stat), whiteoutXattr: null };
 	close(fd);
 	return directory;
 }

@@ -1,5 +1,6 @@
 // The union as a check sees it: a second implementation of look-up, without caches, that judges the engine's.
 
+import { isHiddenByFile, isWhiteoutFile, marksOf } from "../../layer/hiding.ts";
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
@@ -28,8 +29,8 @@ export interface LowerDirectory {
 	readonly layer: number;
 	readonly handle: FileHandle;
 	readonly key: string;
-	/** Opaque "x": empty files with the xattr `whiteout` are whiteouts in it. */
-	readonly hasXattrWhiteouts: boolean;
+	/** As of Real: empty files with this xattr are whiteouts in it. */
+	readonly whiteoutXattr: string | null;
 }
 
 /** The lowers' part of a directory of the overlay, opened. */
@@ -78,7 +79,7 @@ interface Search {
 /** The marks of a directory that turn or end a search. */
 interface Marks {
 	readonly isOpaque: boolean;
-	readonly hasXattrWhiteouts: boolean;
+	readonly whiteoutXattr: string | null;
 	readonly redirect: Buffer | null;
 }
 
@@ -95,7 +96,7 @@ export class LowerUnion {
 			layer,
 			handle: lower.rootHandle,
 			key: inodeKey(lower.rootStat),
-			hasXattrWhiteouts: this.#marks(lower.root).hasXattrWhiteouts,
+			whiteoutXattr: this.#marks(layer, lower.root).whiteoutXattr,
 		}));
 	}
 
@@ -108,7 +109,7 @@ export class LowerUnion {
 			const hit = this.#hit(stack, layer, search);
 			if (hit === null) continue;
 			if (hit === "end") break;
-			const found = this.#examine(hit.fd, layer, hit.hasXattrWhiteouts, search);
+			const found = this.#examine(hit.fd, layer, hit.whiteoutXattr, search);
 			close(hit.fd);
 			if (found === "end") break;
 			if ("kind" in found) return directories.length === 0 ? found : { kind: "dir", directories };
@@ -122,25 +123,36 @@ export class LowerUnion {
 		if (search.path !== null) return this.#openPath(layer, search, search.path);
 		const at = stack.directories.findIndex((directory) => directory.layer === layer);
 		if (at < 0) return null;
-		const fd = openBeneath(stack.fds[at], search.name, O.path | O.nofollow, BENEATH);
-		if (fd === -ERRNO.ENOENT) return null;
-		must(fd, "Cannot open a name of a lower");
-		return { fd, isEnd: false, hasXattrWhiteouts: stack.directories[at].hasXattrWhiteouts };
+		const { fd, isHidden } = this.#open(layer, stack.fds[at], search.name);
+		if (fd < 0) return isHidden ? "end" : null;
+		return { fd, isEnd: isHidden, whiteoutXattr: stack.directories[at].whiteoutXattr };
+	}
+
+	/** What a directory of a lower shows under a name, negative for nothing, and whether a file says that what is below is hidden. */
+	#open(layer: number, directory: number, name: Uint8Array): { readonly fd: number; readonly isHidden: boolean } {
+		const fd = openBeneath(directory, name, O.path | O.nofollow, BENEATH);
+		if (fd !== -ERRNO.ENOENT) must(fd, "Cannot open a name of a lower");
+		if (!this.lowers[layer].hiding.hasFiles) return { fd, isHidden: false };
+		const stat = new Stat();
+		const isHidden = isHiddenByFile(directory, name, stat);
+		if (fd < 0 || fstat(fd, stat) < 0 || !isWhiteoutFile(name, stat.type)) return { fd, isHidden };
+		close(fd);
+		return { fd: -1, isHidden };
 	}
 
 	/** What an open object of a lower means for the search: the end of it, a file, or a directory with perhaps more below it. */
-	#examine(fd: number, layer: number, hasXattrWhiteouts: boolean, search: Search): "end" | LowerFile | FoundDirectory {
+	#examine(fd: number, layer: number, whiteoutXattr: string | null, search: Search): "end" | LowerFile | FoundDirectory {
 		const stat = new Stat();
 		must(fstat(fd, stat), "Cannot read attributes in a lower");
-		if (isWhiteoutInode(fd, stat, hasXattrWhiteouts ? this.xattr.whiteout : null)) return "end";
+		if (isWhiteoutInode(fd, stat, whiteoutXattr)) return "end";
 		if (stat.type !== FileType.dir) {
 			const isMetacopy = stat.type === FileType.reg && typeof getXattr(fd, this.xattr.metacopy) !== "number";
 			return { kind: "file", layer, stat, isMetacopy };
 		}
 		// a subvolume is shown as an empty directory, and not entered
 		if (!stat.sameDevice(this.lowers[layer].rootStat)) return "end";
-		const marks = this.#marks(fd);
-		const directory = { layer, handle: handle(this.lowers[layer], fd), key: inodeKey(stat), hasXattrWhiteouts: marks.hasXattrWhiteouts };
+		const marks = this.#marks(layer, fd);
+		const directory = { layer, handle: handle(this.lowers[layer], fd), key: inodeKey(stat), whiteoutXattr: marks.whiteoutXattr };
 		const isEnd = marks.isOpaque || (marks.redirect !== null && !turn(search, marks.redirect, []));
 		return { directory, isEnd };
 	}
@@ -149,31 +161,30 @@ export class LowerUnion {
 	#openPath(layer: number, search: Search, path: readonly Buffer[]) {
 		const stat = new Stat();
 		let at = this.lowers[layer].root;
-		let { hasXattrWhiteouts } = this.roots[layer];
+		let { whiteoutXattr } = this.roots[layer];
 		let isEnd = false;
 		for (const [i, name] of path.entries()) {
-			const fd = openBeneath(at, name, O.path | O.nofollow, BENEATH);
+			const { fd, isHidden } = this.#open(layer, at, name);
 			if (i > 0) close(at);
-			if (fd === -ERRNO.ENOENT) return isEnd ? "end" : null;
-			at = must(fd, "Cannot open a name of a lower");
+			if (isHidden) isEnd = true;
+			if (fd < 0) return isEnd ? "end" : null;
+			at = fd;
 			if (i === path.length - 1) break;
 			must(fstat(at, stat), "Cannot read attributes in a lower");
-			const marks = stat.type === FileType.dir ? this.#marks(at) : null;
+			const marks = stat.type === FileType.dir ? this.#marks(layer, at) : null;
 			if (marks === null || (marks.redirect !== null && !turn(search, marks.redirect, path.slice(i + 1)))) {
 				close(at);
 				return "end";
 			}
-			hasXattrWhiteouts = marks.hasXattrWhiteouts;
+			({ whiteoutXattr } = marks);
 			if (marks.isOpaque) isEnd = true;
 		}
-		return { fd: at, isEnd, hasXattrWhiteouts };
+		return { fd: at, isEnd, whiteoutXattr };
 	}
 
-	#marks(fd: number): Marks {
-		const opaque = getXattr(fd, this.xattr.opaque);
+	#marks(layer: number, fd: number): Marks {
 		const redirect = getXattr(fd, this.xattr.redirect);
-		const letter = typeof opaque === "number" || opaque.length !== 1 ? "" : opaque.toString("latin1");
-		return { isOpaque: letter === "y", hasXattrWhiteouts: letter === "x", redirect: typeof redirect === "number" ? null : redirect };
+		return { ...marksOf(this.lowers[layer].hiding, fd, new Stat()), redirect: typeof redirect === "number" ? null : redirect };
 	}
 
 	/**

@@ -4,7 +4,7 @@ import { mayShareExtents } from "../../layer/copy-data.ts";
 import type { Layer } from "../../layer/layer.ts";
 import { namesInPath } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";
-import { OVERRIDE_XATTR } from "../../layer/rights.ts";
+import { OVERRIDE_XATTR, OVERRIDE_XATTRS } from "../../layer/rights.ts";
 import { changeTimes } from "../../linux/attributes.ts";
 import { cloneFile, truncateFile } from "../../linux/data.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
@@ -107,7 +107,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		must(source.layer.stat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
 		mark(engine, fd, source, stat);
 		if (writable.ids !== null) giveId(writable, writable.ids.newId(true), fd, parent.top.handle, name);
-		copyMetadata(writable.layer, engine.descriptors.path(source), fd, stat);
+		copyMetadata(writable.layer, engine.descriptors.path(source), fd, stat, source.layer.rights.isKept);
 		must(layer.stat(fd, stat), "Cannot read a directory in work");
 		const real = realOf(layer, fd, stat);
 		const entryName = index.buildDirectoryEntry(real.handle);
@@ -161,7 +161,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		// one name here and one in the index is what is taken for granted; each xattr less lets more of them fit into the inode
 		if (!node.isOrphan && (delta !== -1 || lowerLinks > 1))
 			must(setMark(writable, built.fd, engine.xattr.nlink, nlinkValue(delta)), "Cannot set the link count");
-		copyMetadata(writable.layer, engine.descriptors.path(source), built.fd, stat);
+		copyMetadata(writable.layer, engine.descriptors.path(source), built.fd, stat, source.layer.rights.isKept);
 		must(writable.layer.stat(built.fd, stat), "Cannot read an object in work");
 		const real = realOf(writable.layer, built.fd, stat);
 		const plan = new Plan(engine, writable);
@@ -310,9 +310,9 @@ function mark(engine: Engine, fd: number, source: Real, stat: Stat): void {
 
 /**
  * Owner, extended attributes with ACLs, mode and times, as they are on the source. The overlay's own xattrs stay behind; what a
- * second overlay on top keeps there, escaped, is content.
+ * second overlay on top keeps there, escaped, is content. `isOverridden`: the source keeps owner and mode in an xattr.
  */
-export function copyMetadata(layer: Pick<Layer, "xattr" | "rights">, from: number, to: number, stat: Stat): void {
+export function copyMetadata(layer: Pick<Layer, "xattr" | "rights">, from: number, to: number, stat: Stat, isOverridden = false): void {
 	const { xattr, rights } = layer;
 	must(rights.change(to, stat.type, { uid: stat.uid, gid: stat.gid }), "Cannot set the owner of an object in work");
 	const names = listXattrs(from);
@@ -324,6 +324,7 @@ export function copyMetadata(layer: Pick<Layer, "xattr" | "rights">, from: numbe
 			if (text.startsWith(xattr.prefix) && !text.startsWith(xattr.escape)) continue;
 			// who is no superuser keeps these in a way of their own
 			if (rights.isKept && text === OVERRIDE_XATTR) continue;
+			if (isOverridden && OVERRIDE_XATTRS.some((override) => override === text)) continue;
 			const value = getXattr(from, name);
 			if (value === -ENODATA) continue;
 			if (typeof value === "number") throw failed("Cannot read an extended attribute", value);

@@ -12,8 +12,8 @@ export interface PathWalk {
 	done: number;
 	/** A directory on the way hides what lies below it in further layers. */
 	isEnd: boolean;
-	/** Files of the directory that it has come to may be whiteouts. */
-	hasXattrWhiteouts: boolean;
+	/** As of Real, of the directory that it has come to. */
+	whiteoutXattr: string | null;
 	/** Where redirects on the way have turned the search of further layers to. */
 	turned: readonly Buffer[] | null;
 	/** See Memory.now. */

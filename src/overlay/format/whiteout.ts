@@ -1,5 +1,6 @@
 // Tells whiteouts of either form from other objects.
 
+import { hasPrefix, isWhiteoutFile, WHITEOUT_PREFIX } from "../../layer/hiding.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { type Stat, statAt } from "../../linux/stat.ts";
 import { getXattr, getXattrAt } from "../../linux/xattr.ts";
@@ -24,6 +25,12 @@ export function isWhiteoutInode(fd: number, stat: Stat, xattr: string | null): b
 export function isWhiteoutName(directory: number, name: Uint8Array | string, stat: Stat, xattr: string | null): boolean {
 	if (isWhiteoutStat(stat)) return true;
 	return xattr !== null && stat.type === FileType.reg && stat.size === 0 && typeof getXattrAt(directory, name, xattr) !== "number";
+}
+
+/** Of a layer where files are whiteouts: whether an entry of a directory, with the type that its listing gives (0: unknown), is one. `stat` is scratch. */
+export function isWhiteoutFileEntry(directory: number, name: Uint8Array, type: number, stat: Stat): boolean {
+	if (!hasPrefix(name, WHITEOUT_PREFIX)) return false;
+	return isWhiteoutFile(name, type === 0 && statAt(directory, name, stat) === 0 ? stat.type : type);
 }
 
 /**

@@ -405,7 +405,9 @@ function scanRequest(engine: Engine, directory: Node, hi: number, lo: number, li
 			fd,
 			space: isMixed && real.layer.isUpper ? 0 : real.layer.space,
 			asksForDirectories: real.layer.fileSystem.name === "btrfs",
-			whiteoutXattr: real.hasXattrWhiteouts ? engine.xattr.whiteout : null,
+			whiteoutXattr: real.whiteoutXattr,
+			hasWhiteoutFiles: real.layer.hiding.hasFiles,
+			concealed: real.layer.concealed,
 		});
 	}
 	const fromLo = lo >= TIES_MAX ? lo - TIES_MAX : 0;

@@ -64,7 +64,7 @@ function stackOf(context: TestContext, upper: LayerDescription, ...lowers: reado
 	};
 	for (const layer of layers) {
 		const root = new Real(layer, layer.rootHandle, layer.rootStat.inoHi, layer.rootStat.inoLo, false);
-		readRootMarks(stack, root);
+		readRootMarks(root);
 		reals.push(root);
 	}
 	const nameOf = (real: Real) => (real.layer.isUpper ? "upper" : `lower${layers.indexOf(real.layer) - 1}`);

@@ -2,8 +2,9 @@
 
 import type { RecentMap } from "../../collections/recent-map.ts";
 import { CASEFOLD_REASON, isCasefolded } from "../../layer/casefold.ts";
+import { hasPrefix, isHiddenByFile, isWhiteoutFile, marksOf, WHITEOUT_PREFIX } from "../../layer/hiding.ts";
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
-import { SEPARATOR } from "../../layer/path-search.ts";
+import { openMountPoint, SEPARATOR } from "../../layer/path-search.ts";
 import type { DescriptorCache, Real } from "../../layer/real.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { close, O, openBeneath, RESOLVE } from "../../linux/open.ts";
@@ -62,12 +63,12 @@ export function expectWhiteouts(engine: StackContext, directory: Node): void {
 	const work = engine.writable?.work;
 	if (work === undefined || work.whiteoutXattr === null) return;
 	work.prepareWhiteout();
-	if (top.hasXattrWhiteouts) return;
+	if (top.whiteoutXattr !== null) return;
 	const fd = engine.descriptors.path(top);
-	if (opaqueMark(engine, fd) === OPAQUE_YES) return;
+	if (marksOf(top.layer.hiding, fd, scratch).isOpaque) return;
 	directory.stat = null;
 	must(setXattr(fd, engine.xattr.opaque, Buffer.from("x")), "Cannot say that a directory has whiteouts");
-	top.hasXattrWhiteouts = true;
+	top.whiteoutXattr = engine.xattr.whiteout;
 }
 
 /** What the upper directory itself holds under a name: nothing, a whiteout, or an object. */
@@ -77,9 +78,7 @@ export function upperEntry(engine: StackContext, directory: Node, name: Uint8Arr
 	const status = statAt(engine.descriptors.path(directory.top), name, stat);
 	if (status === -ERRNO.ENOENT) return "none";
 	must(status, "Cannot look into a directory of upper");
-	return isWhiteoutName(engine.descriptors.path(directory.top), name, stat, directory.top.hasXattrWhiteouts ? engine.xattr.whiteout : null)
-		? "whiteout"
-		: "object";
+	return isWhiteoutName(engine.descriptors.path(directory.top), name, stat, directory.top.whiteoutXattr) ? "whiteout" : "object";
 }
 
 export function closeAll(found: Found): void {
@@ -147,7 +146,7 @@ export function searchStack(
 			if (parent.foreign) continue;
 			if (search.path === null) engine.patience?.guard(parent.layer, parent.handle, search.name, "inode");
 			let known: Stat | null = null;
-			if (search.path === null && !parent.hasXattrWhiteouts) {
+			if (search.path === null && parent.whiteoutXattr === null && !parent.layer.hiding.hasFiles) {
 				// most names lead to files, or to nothing: no descriptor is opened for that
 				const path = engine.descriptors.path(parent);
 				known = statIn(parent, path, search.name);
@@ -167,7 +166,7 @@ export function searchStack(
 			if (fd < 0) continue;
 			const stat = known ?? new Stat();
 			if (known === null) must(parent.layer.stat(fd, stat), "Cannot read attributes in a layer");
-			if (isWhiteoutInode(fd, stat, hit.hasXattrWhiteouts ? engine.xattr.whiteout : null)) {
+			if (isWhiteoutInode(fd, stat, hit.whiteoutXattr)) {
 				vacancy = parent.layer.isUpper ? "whiteout" : "none";
 				break;
 			}
@@ -226,17 +225,39 @@ interface Hit {
 	/** O_PATH, or negative. */
 	readonly fd: number;
 	readonly isEnd: boolean;
-	readonly hasXattrWhiteouts: boolean;
+	/** As of Real, of the directory that it lies in. */
+	readonly whiteoutXattr: string | null;
 }
 
-const NOTHING: Hit = { fd: -1, isEnd: false, hasXattrWhiteouts: false };
-const HIDDEN: Hit = { fd: -1, isEnd: true, hasXattrWhiteouts: false };
+const NOTHING: Hit = { fd: -1, isEnd: false, whiteoutXattr: null };
+const HIDDEN: Hit = { fd: -1, isEnd: true, whiteoutXattr: null };
 
 function openName(engine: StackContext, parent: Real, name: Uint8Array): Hit {
-	const fd = openBeneath(engine.descriptors.path(parent), name, O.path | O.nofollow, BENEATH);
-	if (fd === -ERRNO.ENOENT) return NOTHING;
-	return { fd: must(fd, "Cannot open a name of a layer"), isEnd: false, hasXattrWhiteouts: parent.hasXattrWhiteouts };
+	const directory = engine.descriptors.path(parent);
+	const { fd, isEnd } = openShown(parent.layer, directory, name);
+	return fd < 0 && !isEnd ? NOTHING : { fd, isEnd, whiteoutXattr: parent.whiteoutXattr };
 }
+
+/** Opens (O_PATH) what a directory of a layer has under a name; negative: nothing. `isEnd`: a file says that it hides what is below. */
+function openShown(layer: Layer, directory: number, name: Uint8Array): { readonly fd: number; readonly isEnd: boolean } {
+	let fd = openBeneath(directory, name, O.path | O.nofollow, BENEATH);
+	if (fd === -ERRNO.EXDEV && layer.handles.isPortable && !layer.isUpper) fd = openMountPoint(directory, name, O.path | O.nofollow);
+	if (fd !== -ERRNO.ENOENT) must(fd, "Cannot open a name of a layer");
+	if (fd >= 0 && layer.concealed !== null && fstat(fd, scratch) === 0 && layer.isConcealed(scratch)) {
+		close(fd);
+		fd = -1;
+	}
+	if (!layer.hiding.hasFiles) return { fd, isEnd: false };
+	const isEnd = isHiddenByFile(directory, name, scratch);
+	if (fd < 0 || !hasPrefix(name, WHITEOUT_PREFIX)) return { fd, isEnd };
+	const status = fstat(fd, scratch);
+	if (status === 0 && !isWhiteoutFile(name, scratch.type)) return { fd, isEnd };
+	close(fd);
+	must(status, "Cannot read attributes in a layer");
+	return { fd: -1, isEnd };
+}
+
+const scratch = new Stat();
 
 /**
  * Follows the path of an absolute redirect from a layer's root, name by name, since each may be a whiteout, opaque, or redirect on. Pending while
@@ -263,13 +284,13 @@ function openPathInLayer(engine: StackContext, root: Real, search: Search, path:
 const NAMES_INLINE = 16;
 
 function newWalk(engine: StackContext, root: Real): PathWalk {
-	return { at: null, done: 0, isEnd: false, hasXattrWhiteouts: root.hasXattrWhiteouts, turned: null, time: engine.memory.now };
+	return { at: null, done: 0, isEnd: false, whiteoutXattr: root.whiteoutXattr, turned: null, time: engine.memory.now };
 }
 
 function walkPath(engine: StackContext, root: Real, search: Search, path: readonly Buffer[], walk: PathWalk, isLong: boolean): Hit {
 	const { layer } = root;
 	const stat = new Stat();
-	let { done, isEnd, hasXattrWhiteouts, turned } = walk;
+	let { done, isEnd, whiteoutXattr, turned } = walk;
 	let isOwn = walk.at !== null;
 	let at =
 		walk.at === null
@@ -279,7 +300,7 @@ function walkPath(engine: StackContext, root: Real, search: Search, path: readon
 	/** Only as a whole: where it is goes with what was met on the way. */
 	const note = () => {
 		const handle = layer.handles.of(at);
-		if (typeof handle !== "number") Object.assign(walk, { at: handle, done, isEnd, hasXattrWhiteouts, turned });
+		if (typeof handle !== "number") Object.assign(walk, { at: handle, done, isEnd, whiteoutXattr, turned });
 	};
 	try {
 		for (; ; done++) {
@@ -288,18 +309,19 @@ function walkPath(engine: StackContext, root: Real, search: Search, path: readon
 				if (done > walk.done && (isLast || engine.turns.isSpent(1))) note();
 				engine.turns.spend(1, null);
 			}
-			const fd = openBeneath(at, path[done], O.path | O.nofollow, BENEATH);
-			if (fd === -ERRNO.ENOENT) return isEnd ? HIDDEN : NOTHING;
-			must(fd, "Cannot open a name of a layer");
-			if (isLast) return { fd, isEnd, hasXattrWhiteouts };
+			const shown = openShown(layer, at, path[done]);
+			const { fd } = shown;
+			if (shown.isEnd) isEnd = true;
+			if (fd < 0) return isEnd ? HIDDEN : NOTHING;
+			if (isLast) return { fd, isEnd, whiteoutXattr };
 			if (isOwn) close(at);
 			at = fd;
 			isOwn = true;
 			must(fstat(at, stat), "Cannot read attributes in a layer");
 			if (stat.type !== FileType.dir) return HIDDEN;
-			const opaque = opaqueMark(engine, at);
-			hasXattrWhiteouts = opaque === OPAQUE_XATTR;
-			if (opaque === OPAQUE_YES) isEnd = true;
+			const marks = marksOf(layer.hiding, at, scratch);
+			({ whiteoutXattr } = marks);
+			if (marks.isOpaque) isEnd = true;
 			else if (readRedirect(engine, layer, at, search, path, done + 1)) turned = search.path;
 		}
 	} finally {
@@ -307,20 +329,11 @@ function walkPath(engine: StackContext, root: Real, search: Search, path: readon
 	}
 }
 
-const OPAQUE_YES = 0x79;
-const OPAQUE_XATTR = 0x78;
-
-/** "y", "x" or 0: what the `opaque` xattr of a directory says. */
-function opaqueMark(engine: StackContext, fd: number): number {
-	const opaque = getXattr(fd, engine.xattr.opaque);
-	return typeof opaque !== "number" && opaque.length === 1 ? opaque[0] : 0;
-}
-
 /** Whether the directory hides those below it; a redirect says under which name or path they are. */
 function readDirectoryMarks(engine: StackContext, real: Real, fd: number, search: Search): boolean {
-	const opaque = opaqueMark(engine, fd);
-	if (opaque === OPAQUE_XATTR) real.hasXattrWhiteouts = true;
-	if (opaque === OPAQUE_YES) return true;
+	const { isOpaque, whiteoutXattr } = marksOf(real.layer.hiding, fd, scratch);
+	real.whiteoutXattr = whiteoutXattr;
+	if (isOpaque) return true;
 	const turns = readRedirect(engine, real.layer, fd, search, [], 0);
 	if (real.layer.isUpper && !turns) real.redirect = null;
 	return false;
@@ -350,6 +363,6 @@ function readRedirect(engine: StackContext, layer: Layer, fd: number, search: Se
 }
 
 /** Marks of the root of a layer that count. */
-export function readRootMarks(engine: StackContext, root: Real): void {
-	root.hasXattrWhiteouts = opaqueMark(engine, root.layer.root) === OPAQUE_XATTR;
+export function readRootMarks(root: Real): void {
+	root.whiteoutXattr = marksOf(root.layer.hiding, root.layer.root, scratch).whiteoutXattr;
 }

@@ -5,9 +5,10 @@ import { createRegistry, type Registry, readRegistry, renewRegistry } from "../w
 import type { Attempt } from "./attempt.ts";
 import { refuseRebinding, undoRebinding } from "./export-folder.ts";
 import { refuseFormerUppers } from "./former-uppers.ts";
+import { applyForm, type LayerForms, learnForms, readForms, writeForms } from "./layer-forms.ts";
 import type { OpenedLayers } from "./open-layers.ts";
 import { isFirst } from "./open-options.ts";
-import { type Adoption, claimUpper, takeUpper, writePid } from "./ownership.ts";
+import { type Adoption, claimUpper, takeUpper, UNCHANGED, writePid } from "./ownership.ts";
 import { openPortableLowers, openRebound } from "./portable-lowers.ts";
 import { assignNumbers, checkStack, newRegistry } from "./stack.ts";
 
@@ -16,6 +17,8 @@ export interface Claim {
 	readonly registry: Registry;
 	/** What upper holds must be adopted before a handle is given. */
 	readonly adoption: Adoption;
+	/** Where something is: files of upper named `.wh.NAME` are whiteouts. */
+	readonly hasFiles: boolean;
 	/** It had a registry before. */
 	readonly isOld: boolean;
 }
@@ -28,19 +31,29 @@ export function claimExport(attempt: Attempt, layers: OpenedLayers): Claim {
 	if (options.purpose !== "rebind") refuseRebinding(paths.folder);
 	else if (paths.work !== null) undoRebinding(paths.work, paths.folder);
 	refuseFormerUppers(options, lowers, existing);
-	const { registry, adoption } = openRegistry(attempt, layers, existing);
+	const known = readForms(paths.folder, lowers.length);
+	const files = options.whiteoutFiles ?? "auto";
+	const forms = learnForms(lowers, known, files, (layer, directories) => options.onProgress?.(layer, directories));
+	for (const [i, lower] of lowers.entries()) applyForm(lower, forms[i]);
+	const { registry, adoption, hasFiles } = openRegistry(attempt, layers, existing, known);
+	if (isFirst(options)) writeForms(paths.folder, { lowers: forms, upper: adoption === "none" ? null : { hasFiles } });
 	assignNumbers(registry, layers);
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
 	if (registry.rebound !== undefined) openRebound(paths, lowers, keep);
 	const isOld = existing !== null;
 	if (handles.kind === "portable") openPortableLowers(attempt, paths, [...lowers, ...dataLowers], registry, isOld);
-	return { registry, adoption, isOld };
+	return { registry, adoption, hasFiles, isOld };
 }
 
-function openRegistry({ options, handles }: Attempt, layers: OpenedLayers, existing: Registry | null): Omit<Claim, "isOld"> {
+function openRegistry(
+	{ options, handles }: Attempt,
+	layers: OpenedLayers,
+	existing: Registry | null,
+	known: LayerForms | null,
+): Omit<Claim, "isOld"> {
 	const { paths, upper, lowers } = layers;
 	if (existing !== null) checkStack(existing, layers, paths);
-	const adoption = upper === null ? "none" : claimUpper(options, paths, upper, lowers, existing);
+	const { adoption, hasFiles } = upper === null ? UNCHANGED : claimUpper(options, paths, upper, lowers, existing, known);
 	if (existing === null && !isFirst(options)) {
 		throw new LayerError(`Cannot find the registry of this export in ${paths.folder}: these layers have not been served yet.`);
 	}
@@ -49,7 +62,7 @@ function openRegistry({ options, handles }: Attempt, layers: OpenedLayers, exist
 	if (existing !== null && options.purpose !== "inspect") renew(paths.folder, upper !== null);
 	const written = existing ?? createRegistry(paths.folder, registry);
 	if (upper !== null && options.purpose !== "inspect") writePid(paths.folder);
-	return { registry: written, adoption };
+	return { registry: written, adoption, hasFiles };
 }
 
 /** A read-only export is served from a state folder that cannot be written as well. */

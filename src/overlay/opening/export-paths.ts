@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, realpathSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
+import { concealedKey } from "../../layer/hiding.ts";
 import { type Layer, LayerOpener, onOneMount, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError, UnfitError } from "../../layer/layer-error.ts";
 import { errnoName } from "../../linux/errno.ts";
@@ -94,6 +95,8 @@ export function upperPaths(options: OpenOptions, upperPath: string, lowers: read
 	refuseInside(work, lowers, "the work folder");
 	const isNewUpper = !existsSync(upper);
 	const folder = join(work, "holdfast");
+	// what is made in there later must be known by now, to be concealed
+	if (isFirst(options) && lowers.some(({ isWholeTree }) => isWholeTree)) makeFolder(options.stateFolder, "the state folder");
 	if (isFirst(options)) {
 		const before = existsSync(work) ? readdirSync(work) : [];
 		// a parent that is not there is a typing error more often than a wish
@@ -224,11 +227,29 @@ function isBelow(fd: number, ancestor: Stat): boolean {
 /** What holdfast writes must not lie in a tree that it serves and never writes. Checked before anything is made. */
 function refuseInside(path: string, lowers: readonly Layer[], what: string): void {
 	const lower = lowerAround(path, lowers);
-	if (lower === null) return;
+	// somewhere in the whole tree it must lie
+	if (lower === null || lower.isWholeTree) return;
 	throw new LayerError(
 		`Cannot keep ${what} in ${path}: it lies inside the lower ${lower.path}, which is never written to. ` +
 			"Choose another place with --upper and --work, or with --state-dir.",
 	);
+}
+
+/**
+ * Keeps from clients what lies in the whole tree and is this export's own, its secrets among it. Opened by nothing else, it is found by no name, in no
+ * listing, and by no handle, for a directory's leads down from the root. What other file systems hold is not seen anyway.
+ */
+export function conceal(lower: Layer, { upper, work, folder }: ExportPaths, stateFolder: string): void {
+	if (!lower.isWholeTree) return;
+	const keys = new Set<string>();
+	const stat = new Stat();
+	for (const path of [upper, work, folder, stateFolder]) {
+		const fd = path === null ? -1 : openPath(path, O.path | O.directory);
+		if (fd < 0) continue;
+		if (fstat(fd, stat) === 0 && stat.sameDevice(lower.rootStat)) keys.add(concealedKey(stat.inoHi, stat.inoLo));
+		close(fd);
+	}
+	if (keys.size > 0) lower.concealed = keys;
 }
 
 /** The lower that a path, or what there is already of it, lies in; null: in none. LayerError where that cannot be found out. */

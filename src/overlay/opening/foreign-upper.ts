@@ -2,16 +2,19 @@
 
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { isWhiteoutFile } from "../../layer/hiding.ts";
 import { type Layer, overlayXattrs, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { namesOf } from "../../linux/directory.ts";
 import { ERRNO, errnoName } from "../../linux/errno.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
+import { listXattrs } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "../format/whiteout.ts";
+import { isOfStorage, isProofOfFiles, refuseRootsMarks, refuseUnclear, type WhiteoutFiles } from "./layer-forms.ts";
 
 /**
  * What is expected of an upper: `new`, nothing that another overlay has made; `startedOver`, the same, but for our own mark on its root;
@@ -21,9 +24,16 @@ export type Expectation = "new" | "startedOver" | "adopted" | "ours";
 
 /**
  * Looks at an upper before it is taken, the delta alone: marks of an overlay mean that it was made elsewhere and must be adopted; files
- * with names outside of it may be a lower's (`cp -al`), and writing would go through to that. Throws LayerError.
+ * with names outside of it may be a lower's (`cp -al`), and writing would go through to that. Throws LayerError. Says whether its
+ * files named `.wh.NAME` are whiteouts.
  */
-export function refuseForeignUpper(upper: Layer, lowers: readonly Layer[], work: string, expectation: Expectation): void {
+export function refuseForeignUpper(
+	upper: Layer,
+	lowers: readonly Layer[],
+	work: string,
+	expectation: Expectation,
+	files: WhiteoutFiles,
+): { readonly hasFiles: boolean } {
 	refuseOtherPrefix(upper);
 	const takesMarks = expectation === "adopted" || expectation === "ours";
 	const rootMarks = overlayXattrs(upper.root, upper.xattr).filter((mark) => !(expectation === "startedOver" && mark === "holdfast"));
@@ -34,8 +44,8 @@ export function refuseForeignUpper(upper: Layer, lowers: readonly Layer[], work:
 	}
 	if (foreign !== null) throw notOurs(upper, `its work folder already holds ${foreign}`);
 	const mayShare = lowers.some((lower) => lower.fileSystem.device === upper.fileSystem.device);
-	if (takesMarks && !mayShare) return;
-	const walk: Walk = { upper, links: new Map(), mayShare, takesMarks };
+	const walk: Walk = { upper, links: new Map(), mayShare, takesMarks, files, unclear: null, isProven: isOfStorage(upper.path) };
+	judgeOtherMarks(walk, upper.root, upper.path);
 	visitTree(walk, upper.root, "");
 	if (takesMarks) for (const folder of FOLDERS_OF_LINKS) visitFolder(walk, join(work, folder));
 	for (const [, inode] of walk.links) {
@@ -45,6 +55,11 @@ export function refuseForeignUpper(upper: Layer, lowers: readonly Layer[], work:
 				"and writing to it would change the lower. Make the upper by cp -a --reflink=auto instead, or start with an empty one.",
 		);
 	}
+	if (files !== "auto" || walk.unclear === null || walk.isProven)
+		return { hasFiles: files === "yes" || (files === "auto" && walk.isProven) };
+	// what lies in ours clients have made
+	if (expectation === "ours") return { hasFiles: false };
+	throw refuseUnclear(`the upper ${upper.path}`, walk.unclear.path, walk.unclear.name);
 }
 
 /** Folders of work in which files of upper have further names. */
@@ -98,6 +113,11 @@ interface Walk {
 	/** A lower lies on the same file system. */
 	readonly mayShare: boolean;
 	readonly takesMarks: boolean;
+	readonly files: WhiteoutFiles;
+	/** The first file that may be a whiteout by its name. */
+	unclear: { readonly path: string; readonly name: Buffer } | null;
+	/** That such files are whiteouts. */
+	isProven: boolean;
 }
 
 function visitTree(walk: Walk, directory: number, path: string): void {
@@ -112,9 +132,16 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 			// nothing is written to a whiteout, and device whiteouts share an inode with others in work
 			if (walk.takesMarks && isXattrWhiteout(fd, stat, walk.upper.xattr.whiteout)) continue;
 			if (isWhiteoutStat(stat)) {
+				if (stat.uid === 0 && process.geteuid?.() !== 0) throw refuseRootsMarks(`the upper ${walk.upper.path}`, childPath);
 				if (walk.takesMarks) continue;
 				throw notOurs(walk.upper, `${childPath} is a whiteout`);
 			}
+			if (walk.files !== "no" && isWhiteoutFile(name, stat.type)) {
+				if (!walk.takesMarks) throw notOurs(walk.upper, `${childPath} is a file named as a whiteout`);
+				if (isProofOfFiles(name)) walk.isProven = true;
+				else walk.unclear ??= { path: childPath, name };
+			}
+			judgeOtherMarks(walk, fd, childPath);
 			const marks = walk.takesMarks ? [] : overlayXattrs(fd, walk.upper.xattr);
 			if (marks.length > 0) throw notOurs(walk.upper, `${childPath} carries the overlay attribute ${marks[0]}`);
 			if (stat.type === FileType.dir) descend(walk, fd, childPath);
@@ -122,6 +149,28 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 		} finally {
 			close(fd);
 		}
+	}
+}
+
+const FUSE_PREFIX = "user.fuseoverlayfs.";
+
+/** Marks of fuse-overlayfs, and of an overlay with attributes of the other kind: what hides something can be converted, what leads elsewhere not. */
+function judgeOtherMarks(walk: Walk, fd: number, path: string): void {
+	const { upper } = walk;
+	const names = listXattrs(fd);
+	if (typeof names === "number") return;
+	const other = upper.xattr === USER_XATTRS ? TRUSTED_XATTRS : USER_XATTRS;
+	for (const name of names) {
+		const text = name.toString("latin1");
+		const isOfFuse = text.startsWith(FUSE_PREFIX);
+		if (isOfFuse) walk.isProven = true;
+		if (!isOfFuse && !text.startsWith(other.prefix)) continue;
+		if (!walk.takesMarks) throw notOurs(upper, `${path} carries the attribute ${text}`);
+		if (text !== other.redirect && text !== other.metacopy && text !== other.identity) continue;
+		throw new LayerError(
+			`Cannot take the upper ${upper.path} ${other === TRUSTED_XATTRS ? "with" : "without"} --userxattr: ${path} carries the attribute ${text}, ` +
+				`so it was made ${other === TRUSTED_XATTRS ? "without" : "with"} that option. Name it so.`,
+		);
 	}
 }
 

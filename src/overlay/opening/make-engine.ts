@@ -106,7 +106,7 @@ const ROOT_FILEID = 1;
 function addRoot(engine: Engine): void {
 	const reals = engine.layers.map((layer) => {
 		const root = new Real(layer, layer.rootHandle, layer.rootStat.inoHi, layer.rootStat.inoLo, false);
-		readRootMarks(engine, root);
+		readRootMarks(root);
 		return root;
 	});
 	const id = { type: 0, bytes: Buffer.alloc(0) };

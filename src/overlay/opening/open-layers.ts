@@ -3,10 +3,11 @@
 import { type Layer, LayerOpener, refuseOverlaps, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { KeptRights } from "../../layer/rights.ts";
-import { refuseOddFolder, refuseOddWork } from "../work/work-shape.ts";
+import { openToOwner, refuseOddFolder, refuseOddWork } from "../work/work-shape.ts";
 import type { Attempt } from "./attempt.ts";
 import { mayUseTrusted } from "./choose-handles.ts";
-import { type ExportPaths, readOnlyPaths, refuseNameless, upperPaths } from "./export-paths.ts";
+import { conceal, type ExportPaths, readOnlyPaths, refuseNameless, upperPaths } from "./export-paths.ts";
+import { applyOverrides } from "./layer-forms.ts";
 import { probeUpper } from "./probe-upper.ts";
 import { openSharedTree, type SharedTree } from "./shared-tree.ts";
 import { lockUpper, type UpperLock } from "./upper-lock.ts";
@@ -35,7 +36,10 @@ export function openLayers({ options, handles: { kind }, budget, keepsRights, ke
 	refuseOverlaps([...lowers, ...dataLowers]);
 	const paths = options.upper === undefined ? readOnlyPaths(options, lowers) : upperPaths(options, options.upper, lowers, made);
 	if (paths.work === null) refuseOddFolder(paths.folder, paths.folder);
-	else refuseOddWork(paths.work);
+	else {
+		if (options.purpose !== "inspect") openToOwner(paths.work);
+		refuseOddWork(paths.work);
+	}
 	const tree =
 		paths.upper === null || paths.work === null
 			? null
@@ -44,6 +48,8 @@ export function openLayers({ options, handles: { kind }, budget, keepsRights, ke
 	const stack = upper === null ? lowers : [upper, ...lowers];
 	if (keepsRights && upper !== null) refuseOthersUpper(upper);
 	if (keepsRights) for (const layer of [...stack, ...dataLowers]) layer.rights = keptRights(options.fakeRoot ?? false);
+	applyOverrides(lowers);
+	for (const lower of lowers) conceal(lower, paths, options.stateFolder);
 	if (upper !== null) refuseOverlaps([...stack, ...dataLowers]);
 	if (kind === "kernel") refuseNameless([...stack, ...dataLowers], paths.folder);
 	const lock =

@@ -5,6 +5,7 @@ import type { MoveReport } from "../adopt/moved.ts";
 import type { PartialLimits } from "../data/partials.ts";
 import type { ListingLimits } from "../listing/listing.ts";
 import type { Budget } from "./budget.ts";
+import type { WhiteoutFiles } from "./layer-forms.ts";
 
 export interface OpenOptions {
 	/** Directories, from the topmost down; at least one. */
@@ -13,6 +14,8 @@ export interface OpenOptions {
 	readonly dataLowers?: readonly string[];
 	/** The overlay's own xattrs are `user.overlay.*`, as of the kernel's `userxattr`. */
 	readonly userXattrs?: boolean;
+	/** What files named `.wh.NAME` in layers are. By default what each layer tells, and it is refused where it tells nothing. */
+	readonly whiteoutFiles?: WhiteoutFiles;
 	/** Where ids come from; "auto" (the default): kernel handles where everything allows them. An export that exists keeps its kind. */
 	readonly handles?: "auto" | HandleKind;
 	/** With portable ids, at the first serve: lower files of several names are walked for, so that they stay one object. */

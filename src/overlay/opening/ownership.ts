@@ -14,6 +14,7 @@ import { copyMetadata } from "../copy-up/copy-up.ts";
 import { flushFolder, type Registry, registryPath, writeDurably } from "../work/registry.ts";
 import { type ExportPaths, indexPath, makeFolder } from "./export-paths.ts";
 import { refuseForeignUpper } from "./foreign-upper.ts";
+import type { LayerForms } from "./layer-forms.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
 
 /** Beside the lock, which says more: for who looks here, and for earlier versions. */
@@ -67,6 +68,14 @@ export function endAdoption(folder: string): void {
 	flushFolder(folder);
 }
 
+/** What is to be done with an upper; `hasFiles`: files named `.wh.NAME` in it are whiteouts, to be converted. */
+export interface UpperClaim {
+	readonly adoption: Adoption;
+	readonly hasFiles: boolean;
+}
+
+export const UNCHANGED: UpperClaim = { adoption: "none", hasFiles: false };
+
 /** What is not ours, or not surely as we left it, is not touched. Throws LayerError, or says what is to be adopted. */
 export function claimUpper(
 	options: OpenOptions,
@@ -74,7 +83,8 @@ export function claimUpper(
 	upper: Layer,
 	lowers: readonly Layer[],
 	existing: Registry | null,
-): Adoption {
+	known: LayerForms | null,
+): UpperClaim {
 	const work = paths.work as string;
 	const entries = incompatible(work);
 	refuseIncompatible(work, entries);
@@ -88,16 +98,18 @@ export function claimUpper(
 				`Cannot serve ${upper.path} with the work folder ${work}: that one belongs to another upper. Name the right --work.`,
 			);
 		}
-		if (hasMarker && underWay === "none") return "none";
+		if (hasMarker && underWay === "none") return UNCHANGED;
 		if (!isFirst(options)) {
 			throw new LayerError(
 				`Cannot say what the upper ${upper.path} holds: it was released, or its marker in ${markerFolder(work)} was removed, and the kernel ` +
 					"may have changed it since. Serve it (or run holdfast adopt) first: that looks through it and takes it back.",
 			);
 		}
-		if (underWay !== "none") return underWay;
-		refuseForeignUpper(upper, lowers, work, "ours");
-		return "again";
+		const files = options.whiteoutFiles ?? "auto";
+		// what told it may have been converted already
+		const noted = files === "auto" ? known?.upper : { hasFiles: files === "yes" };
+		if (underWay !== "none") return { adoption: underWay, hasFiles: noted?.hasFiles ?? false };
+		return { adoption: "again", ...refuseForeignUpper(upper, lowers, work, "ours", files) };
 	}
 	// between its marker and its registry a first serve leaves a note
 	if (hasMarker && underWay !== "first" && options.purpose !== "adopt") {
@@ -107,7 +119,7 @@ export function claimUpper(
 				"keys, and those handles are bad from then on.",
 		);
 	}
-	if (!isFirst(options)) return "none";
+	if (!isFirst(options)) return UNCHANGED;
 	const isAsked = options.purpose === "adopt" || underWay !== "none";
 	if (owner !== null && !hasMarker && !isAsked) {
 		throw new LayerError(
@@ -115,8 +127,10 @@ export function claimUpper(
 				"or, if it is lost, run holdfast adopt; handles that were given out then are stale.",
 		);
 	}
-	refuseForeignUpper(upper, lowers, work, isAsked ? "adopted" : hasMarker ? "startedOver" : "new");
-	return "first";
+	const expected = isAsked ? "adopted" : hasMarker ? "startedOver" : "new";
+	const noted = underWay === "none" ? undefined : known?.upper?.hasFiles;
+	const files = noted === undefined ? (options.whiteoutFiles ?? "auto") : noted ? "yes" : "no";
+	return { adoption: "first", ...refuseForeignUpper(upper, lowers, work, expected, files) };
 }
 
 function refuseIncompatible(work: string, entries: readonly string[]): void {
@@ -144,7 +158,7 @@ export function takeUpper(paths: ExportPaths, upper: Layer, lowers: readonly Lay
 	if (paths.isNewUpper) {
 		const stat = new Stat();
 		lowers[0].stat(lowers[0].root, stat);
-		copyMetadata(upper, lowers[0].root, upper.root, stat);
+		copyMetadata(upper, lowers[0].root, upper.root, stat, lowers[0].rights.isKept);
 		fstat(upper.root, upper.rootStat);
 	}
 	const status = setXattr(upper.root, upper.xattr.identity, Buffer.from(registry.uuid, "hex"));

@@ -4,10 +4,12 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { syncFileSystem } from "../../linux/data.ts";
 import { errnoName } from "../../linux/errno.ts";
 import { adoptUpper, type UpperReport } from "../adopt/adopt-upper.ts";
+import { convertMarks } from "../adopt/convert-marks.ts";
 import { giveIds } from "../adopt/give-ids.ts";
 import { isMoved, notePlace, relink } from "../adopt/moved.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Writable } from "../journal/writable.ts";
+import { readRootMarks } from "../lookup/stack-search.ts";
 import { identityKey } from "../nodes/node.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Claim } from "./claim-export.ts";
@@ -15,7 +17,7 @@ import { noteLowers } from "./export-folder.ts";
 import type { ExportPaths } from "./export-paths.ts";
 import type { OpenedLayers } from "./open-layers.ts";
 import type { OpenOptions } from "./open-options.ts";
-import { type Adoption, endAdoption } from "./ownership.ts";
+import { endAdoption } from "./ownership.ts";
 
 /** Null: nothing had to be adopted. LayerError, OverlayError. */
 export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers, claim: Claim, engine: Engine): UpperReport | null {
@@ -34,7 +36,7 @@ export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers
 	loadTrash(engine, writable);
 	const hasMoved = writable.ids !== null && handles.kind === "portable" && relinkMoved(options, writable, layers, claim.isOld);
 	if (hasMoved || claim.adoption === "again") engine.changeAttribute.mayBeOlder = true;
-	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim.adoption);
+	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim);
 	upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	return adopted;
 }
@@ -61,7 +63,10 @@ function relinkMoved(options: OpenOptions, writable: Writable, { paths, lowers }
 	return hasMoved;
 }
 
-function adopt(engine: Engine, writable: Writable, options: OpenOptions, paths: ExportPaths, adoption: Adoption): UpperReport {
+function adopt(engine: Engine, writable: Writable, options: OpenOptions, paths: ExportPaths, { adoption, hasFiles }: Claim): UpperReport {
+	const converted = convertMarks(writable, hasFiles, (directories) => options.onProgress?.(writable.layer.path, directories));
+	// that of the root may have been
+	readRootMarks(engine.nodes.root.top);
 	giveIds(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
 	const report = adoptUpper(engine, adoption === "again", (directories) => options.onProgress?.(writable.layer.path, directories));
 	// what was looked at while the index was not complete
@@ -69,5 +74,5 @@ function adopt(engine: Engine, writable: Writable, options: OpenOptions, paths: 
 	const status = syncFileSystem(writable.index.fd);
 	if (status < 0) throw new LayerError(`Cannot flush the file system of ${writable.layer.path}: ${errnoName(status)}.`);
 	endAdoption(paths.folder);
-	return report;
+	return { ...report, converted };
 }

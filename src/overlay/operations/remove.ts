@@ -1,9 +1,10 @@
 // Removes names, and settles what that means for the object.
 
+import { concealedKey, hiddenByFile } from "../../layer/hiding.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { Stat } from "../../linux/stat.ts";
+import { Stat, statAt } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { checkOldName } from "../../vfs/names.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
@@ -15,7 +16,7 @@ import { type Engine, entryOf, writableOf } from "../engine/engine.ts";
 import { takesLong } from "../engine/freed-space.ts";
 import { PROTECTION, refuseProtected } from "../engine/protection.ts";
 import { nlinkValue } from "../format/link-delta.ts";
-import { isWhiteoutEntry } from "../format/whiteout.ts";
+import { isWhiteoutEntry, isWhiteoutFileEntry } from "../format/whiteout.ts";
 import { Plan } from "../journal/plan.ts";
 import { DirectoryCursor, type Listings } from "../listing/listing.ts";
 import { lookupChild } from "../lookup/objects.ts";
@@ -226,12 +227,20 @@ export function isEmpty(engine: Engine, listings: Listings, node: Node): boolean
 		engine.patience?.guard(real.layer, real.handle, null, "list");
 		const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory for reading");
 		let isFree = true;
-		const status = visitEntries(fd, (name, type) => {
+		const { concealed } = real.layer;
+		const status = visitEntries(fd, (name, type, inoHi, inoLo) => {
 			if (left-- === 0) return false;
+			if (concealed?.has(concealedKey(inoHi, inoLo))) return undefined;
+			if (real.layer.hiding.hasFiles && isWhiteoutFileEntry(fd, name, type, stat)) {
+				const target = hiddenByFile(name);
+				// what the same directory shows is seen all the same
+				if (target !== null && statAt(fd, target, stat) < 0) hidden.add(Buffer.from(target).toString("latin1"));
+				return undefined;
+			}
 			const key = Buffer.from(name).toString("latin1");
 			if (hidden.has(key)) return undefined;
 			hidden.add(key);
-			if (isWhiteoutEntry(fd, name, type, real.hasXattrWhiteouts ? engine.xattr.whiteout : null, stat)) return undefined;
+			if (isWhiteoutEntry(fd, name, type, real.whiteoutXattr, stat)) return undefined;
 			isFree = false;
 			return false;
 		});

@@ -168,7 +168,7 @@ export class Patience {
 			what,
 			offset,
 			length,
-			xattrs: [layer.xattr.opaque, layer.xattr.redirect, layer.xattr.metacopy],
+			xattrs: [...layer.hiding.opaques.map(({ opaque }) => opaque), layer.xattr.redirect, layer.xattr.metacopy],
 		};
 		const ready = state.quick
 			.run(job)

@@ -1,10 +1,11 @@
 // Lists the union of real directories in the order of cookies.
 
 import { type SipKey, sipHash, sipHashed } from "../../handle/sip-hash.ts";
+import { concealedKey, hiddenByFile } from "../../layer/hiding.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { isWhiteoutEntry } from "../format/whiteout.ts";
+import { isWhiteoutEntry, isWhiteoutFileEntry } from "../format/whiteout.ts";
 
 /** One real directory of a stack, open for reading. */
 export interface ScanSource {
@@ -15,6 +16,10 @@ export interface ScanSource {
 	readonly asksForDirectories: boolean;
 	/** Name of the xattr of whiteouts in that form; null where the directory has none. */
 	readonly whiteoutXattr: string | null;
+	/** Files named `.wh.NAME` are whiteouts. */
+	readonly hasWhiteoutFiles?: boolean;
+	/** Directories that are not shown, as of Layer. */
+	readonly concealed?: ReadonlySet<string> | null;
 }
 
 /**
@@ -71,7 +76,7 @@ export function hashName(key: SipKey, bytes: Uint8Array, start: number, end: num
 	if (nameHashed[0] === 0 && nameHashed[1] < FIRST_HASH) nameHashed[1] += FIRST_HASH;
 }
 
-/** Set in the rank of a name that is hidden in the layers below and not shown. */
+/** Set in the rank (twice the position of the source) of a name that is hidden in the layers below and not shown. */
 const WHITEOUT = 0x8000;
 const RANK = 0x7fff;
 
@@ -145,15 +150,21 @@ export function scan(request: ScanRequest): ScanResult | number {
 	const stat = new Stat();
 	for (let rank = 0; rank < request.sources.length; rank++) {
 		const source = request.sources[rank];
-		const status = visitEntries(source.fd, (name, type, inoHi, inoLo) => {
+		const status = visitEntries(source.fd, (entry, type, inoHi, inoLo) => {
+			if (source.concealed?.has(concealedKey(inoHi, inoLo))) return undefined;
+			const isFile = source.hasWhiteoutFiles === true && isWhiteoutFileEntry(source.fd, entry, type, stat);
+			const name = isFile ? hiddenByFile(entry) : entry;
+			if (name === null) return undefined;
 			hashName(request.key, name, 0, name.length, request.hashBits);
 			const hi = nameHashed[0];
 			const lo = nameHashed[1];
 			if (hi < request.fromHi || (hi === request.fromHi && lo < request.fromLo)) return undefined;
 			if (hi > endHi || (hi === endHi && lo > endLo)) return undefined;
 			const known = source.space !== 0 && inoHi < 0x10000 && !(source.asksForDirectories && type === FileType.dir);
-			const mark = isWhiteoutEntry(source.fd, name, type, source.whiteoutXattr, stat) ? WHITEOUT : 0;
-			columns.add(name, hi, lo, rank | mark, known ? source.space : 0, inoHi, inoLo);
+			const isWhiteout = isFile || isWhiteoutEntry(source.fd, name, type, source.whiteoutXattr, stat);
+			// a file that hides does so below its own directory only
+			const order = (rank << 1) | (isFile ? 1 : 0) | (isWhiteout ? WHITEOUT : 0);
+			columns.add(name, hi, lo, order, known ? source.space : 0, inoHi, inoLo);
 			if (hi < afterHi || (hi === afterHi && lo <= afterLo)) below++;
 			if (columns.count - below >= limit * 2) {
 				const cut = cutDown(columns, below + limit);

@@ -23,6 +23,7 @@ import { FileType } from "../../vfs/operations.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { LOWERS_FILE, linkNamesFolder, rowsPath } from "../opening/export-folder.ts";
 import { workOf } from "../opening/export-paths.ts";
+import { forgetForms } from "../opening/layer-forms.ts";
 import { treeName } from "../opening/layer-names.ts";
 import { lockUpper } from "../opening/upper-lock.ts";
 import { type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
@@ -110,6 +111,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		const lowers = now.map((layer, i) => (before === null ? comparison.trust(i, layer) : comparison.run(i, before[i], layer)));
 		const report = { isCompared: before !== null, same: comparison.same, changes: comparison.hidden(upper) };
 		writeRegistry(folder, { ...registry, lowers });
+		forgetForms(folder);
 		comparison.removeOldRows();
 		return report;
 	} finally {

@@ -1,6 +1,6 @@
 // Refuses a work folder in which something odd stands where an overlay keeps its own.
 
-import { lstatSync, readdirSync, type Stats } from "node:fs";
+import { chmodSync, lstatSync, readdirSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { LayerError } from "../../layer/layer-error.ts";
 import { namesOf } from "../../linux/directory.ts";
@@ -62,6 +62,19 @@ export function refuseOddFolder(within: string, folder: string): void {
 			const stat = lookAt(join(files, name));
 			if (stat !== undefined) expectFile(within, join(files, name), stat, false);
 		}
+	}
+}
+
+/**
+ * The kernel makes these folders of work with no permissions at all, which an ordinary user is held to also where they are this user's own. Gives
+ * them to their owner again; all others stay.
+ */
+export function openToOwner(work: string): void {
+	const me = process.geteuid?.() ?? 0;
+	if (me === 0) return;
+	for (const name of ["work", "work/incompat", "index"]) {
+		const stat = lookAt(join(work, name));
+		if (stat?.isDirectory() && stat.uid === me && (stat.mode & 0o700) !== 0o700) chmodSync(join(work, name), stat.mode | 0o700);
 	}
 }
 
