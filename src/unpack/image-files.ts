@@ -37,6 +37,8 @@ export function filesOfFolder(folder: number): ImageFiles {
 			const fd = openBeneath(folder, name, O.rdonly | O.nonblock, RESOLVE.beneath | RESOLVE.noMagicLinks);
 			if (fd < 0) {
 				if (["ENOENT", "ENOTDIR"].includes(errnoName(fd))) return null;
+				// as an open without a wait answers for what is no file
+				if (errnoName(fd) === "ENXIO") throw new UnpackError(`its file ${quoteName(name)} is no regular file`);
 				throw new UnpackError(`its file ${quoteName(name)} cannot be opened (${errnoName(fd)})`);
 			}
 			const stat = new Stat();
