@@ -122,6 +122,80 @@ test("an operation for which there is no space has happened or has not, and happ
 	assert.ok(refused > 20);
 });
 
+/** Fills it to its last byte, and where inodes take room to those; some names may still be made. */
+function fill(disk: string): void {
+	let count = 0;
+	for (const size of [1 << 20, 1 << 16, 4096, 512, 0]) {
+		for (let more = true; more && count < FILLERS_MAX; count++) {
+			try {
+				writeFileSync(join(disk, `filler${count}`), Buffer.alloc(size, 1));
+			} catch (error) {
+				assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
+				more = false;
+			}
+		}
+	}
+}
+
+const FILLERS_MAX = 5000;
+const DISK_MEGABYTES = { tmpfs: 32, ext4: 32, xfs: 320, btrfs: 128 };
+
+for (const kind of ["tmpfs", "ext4", "xfs", "btrfs"] as const) {
+	for (const handles of ["kernel", "portable"] as const) {
+		test(`a server starts on a full disk, and what clients remove makes room: ${kind}, ${handles} handles`, {
+			skip: needs("root") || cannotMount(kind) || cannotMount("ext4"),
+		}, async (t) => {
+			const made = scratch(t);
+			const lower = join(made.mount("ext4", "lowers", 64), "lower");
+			mkdirSync(join(lower, "d"), { recursive: true });
+			writeFileSync(join(lower, "d/file"), "file");
+			writeFileSync(join(lower, "large"), Buffer.alloc(8 << 20, 7));
+			const disk = made.mount(kind, "disk", DISK_MEGABYTES[kind]);
+			const [upper, work] = [join(disk, "upper"), join(disk, "work")];
+			mkdirSync(upper);
+			mkdirSync(work);
+			const open = () =>
+				openOverlay({ lowers: [lower], upper, work, stateFolder: join(disk, "state"), isSync: true, handles, purpose: "serve" }).overlay;
+			let overlay = open();
+			for (const name of ["big", "big2"]) {
+				const { object } = await untilReady(() =>
+					overlay.create(overlay.root, bytes(name), ROOT, { mode: "guarded", attributes: { mode: 0o644 } }),
+				);
+				await untilReady(() => overlay.write(object, ROOT, 0, Buffer.alloc(1 << 20, 3)));
+			}
+			const before = describe(overlay, overlay.root.handle);
+			await overlay.close();
+			fill(disk);
+			overlay = open();
+			assert.equal(describe(overlay, overlay.root.handle), before);
+			const changes: Record<string, () => void> = {
+				"the first write to a large file": () => overlay.write(walk(overlay, "large"), ROOT, 5, bytes("x")),
+				"the removal of a lower file": () => overlay.remove(walk(overlay, "d"), bytes("file"), ROOT),
+			};
+			const refused: (() => void)[] = [];
+			for (const [what, change] of Object.entries(changes)) {
+				try {
+					await untilReady(change);
+				} catch (error) {
+					assert.ok(error instanceof OverlayError && error.code === "nospc", `${what}: ${error}`);
+					refused.push(change);
+				}
+			}
+			for (const name of ["big", "big2"]) await untilReady(() => overlay.remove(overlay.root, bytes(name), ROOT));
+			for (const change of refused) await untilReady(change);
+			await overlay.close();
+			overlay = open();
+			const after = describe(overlay, overlay.root.handle);
+			for (const name of ["/d/file", "/big"]) assert.doesNotMatch(after, new RegExp(`^${name} `, "m"));
+			await overlay.close();
+			const { findings } = checkUpper({ lowers: [lower], upper, work, xattr: TRUSTED_XATTRS, isRepair: false });
+			const errors = findings.filter(({ severity }) => severity === "error");
+			assert.deepEqual(errors, []);
+			t.diagnostic(`${refused.length} of ${Object.keys(changes).length} were refused before there was room`);
+		});
+	}
+}
+
 /** The whole tree, and what one handle finds. */
 function describe(overlay: Overlay, handle: Buffer): string {
 	const lines: string[] = [];

@@ -16,6 +16,7 @@ import { Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { unlessFull } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import { writeDurably } from "../work/registry.ts";
 
@@ -60,12 +61,14 @@ export function readForms(folder: string, lowers: number): LayerForms | null {
 	}
 }
 
+/** Where there is no room for them they are learned again. */
 export function writeForms(folder: string, forms: LayerForms): void {
 	const text = `${JSON.stringify(forms)}\n`;
 	const path = join(folder, FORMS_FILE);
 	const isPlain = forms.lowers.length === 1 && forms.upper === null && isDeepStrictEqual(forms.lowers[0], PLAIN);
-	if (!existsSync(path) && isPlain) return;
-	if (!existsSync(path) || readFileSync(path, "utf8") !== text) writeDurably(path, Buffer.from(text));
+	if (isPlain) rmSync(path, { force: true });
+	// without it the next start looks again
+	else if (!existsSync(path) || readFileSync(path, "utf8") !== text) unlessFull(() => writeDurably(path, Buffer.from(text)));
 }
 
 /** Before another image is in the place of a lower. */
