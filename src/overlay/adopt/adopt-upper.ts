@@ -3,9 +3,9 @@
 import type { Layer } from "../../layer/layer.ts";
 import { type Real, realKey } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { errnoName } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { linkDescriptor, makeDirectory, RENAME, readLink, renameName, unlinkName } from "../../linux/names.ts";
+import { linkDescriptor, readLink, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
@@ -24,12 +24,10 @@ import { directoryOfReal } from "../lookup/by-handle.ts";
 import { findInStack } from "../lookup/stack-search.ts";
 import { realOf, recordOf } from "../nodes/reals.ts";
 import type { IndexAnswer } from "../work/index-directory.ts";
+import { LOST_AND_FOUND, moveToLostAndFound } from "../work/lost-and-found.ts";
 import { getMark, setMark } from "../work/marks.ts";
 import { type AdoptionProblem, entriesOf } from "./adopt-lower.ts";
 import { findData } from "./find-data.ts";
-
-/** In `work/holdfast`: what was in the way and could be data. */
-const LOST_AND_FOUND = "lost+found";
 
 /** What the adoption of an upper has made. */
 export interface UpperReport {
@@ -188,7 +186,8 @@ class UpperAdopter {
 						: null;
 		if (reason === null) return;
 		this.#problem(`index/${entry}`, `${reason}; moved to work/holdfast/${LOST_AND_FOUND}`);
-		this.#setAside(entry);
+		const { work, index } = this.#writable;
+		moveToLostAndFound(work.own, index.fd, entry, `index-${entry}`, "Cannot move an index entry away");
 	}
 
 	#isCopyOf(fd: number, stat: Stat, entry: string, identity: Identity): boolean {
@@ -210,23 +209,6 @@ class UpperAdopter {
 		close(lowerFd);
 		const isSameTarget = targets[0] !== null && targets[1] !== null && targets[0].equals(targets[1]);
 		return isSameTarget && stat.rdevMajor === lower.rdevMajor && stat.rdevMinor === lower.rdevMinor;
-	}
-
-	#setAside(entry: string): void {
-		const { own } = this.#writable.work;
-		const made = makeDirectory(own, LOST_AND_FOUND, 0o700);
-		if (made !== -ERRNO.EEXIST) must(made, "Cannot make the lost-and-found folder");
-		const folder = must(openAt(own, LOST_AND_FOUND, O.rdonly | O.directory), "Cannot open the lost-and-found folder");
-		try {
-			for (let i = 1; ; i++) {
-				const status = renameName(this.#writable.index.fd, entry, folder, `${i}-index-${entry}`.slice(0, 255), RENAME.noReplace);
-				if (status === -ERRNO.EEXIST) continue;
-				must(status, "Cannot move an index entry away");
-				return;
-			}
-		} finally {
-			close(folder);
-		}
 	}
 
 	#walk(): void {

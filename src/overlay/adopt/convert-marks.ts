@@ -5,15 +5,15 @@ import { OVERRIDE_XATTR, OVERRIDE_XATTRS, REAL_RIGHTS, showOverride } from "../.
 import { walkTree } from "../../layer/walk-tree.ts";
 import { changeTimes } from "../../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
-import { makeDirectory, makeNode, RENAME, renameName, unlinkName } from "../../linux/names.ts";
+import { makeNode, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import type { Writable } from "../journal/writable.ts";
+import { moveToLostAndFound } from "../work/lost-and-found.ts";
 
-const LOST_AND_FOUND = "lost+found";
 const Y = Buffer.from("y");
 const ORIGIN_OF_FUSE = "user.fuseoverlayfs.origin";
 
@@ -91,8 +91,10 @@ class Converter {
 		keepingTimes(directory, () => {
 			if (name.toString("latin1") === OPAQUE_FILE) this.#makeOpaque(directory);
 			if (target !== null && !isDots(target)) this.#hide(directory, target);
-			if (type === FileType.dir) this.#setAside(directory, name);
-			else must(unlinkName(directory, name), "Cannot remove a whiteout file");
+			if (type === FileType.dir) {
+				const { own } = this.#writable.work;
+				moveToLostAndFound(own, directory, name, name.toString("latin1"), "Cannot move a folder of AUFS away");
+			} else must(unlinkName(directory, name), "Cannot remove a whiteout file");
 		});
 		this.count++;
 	}
@@ -189,24 +191,6 @@ class Converter {
 			close(fd);
 		}
 		keepingTimes(directory, () => must(renameName(temporaries, temporary, directory, name), "Cannot put a device in its place"));
-	}
-
-	#setAside(directory: number, name: Buffer): void {
-		const { own } = this.#writable.work;
-		const made = makeDirectory(own, LOST_AND_FOUND, 0o700);
-		if (made !== -ERRNO.EEXIST) must(made, "Cannot make the lost-and-found folder");
-		const folder = must(openAt(own, LOST_AND_FOUND, O.rdonly | O.directory), "Cannot open the lost-and-found folder");
-		try {
-			for (let i = 1; ; i++) {
-				const status = renameName(directory, name, folder, Buffer.from(`${i}-${name.toString("latin1")}`, "latin1"), RENAME.noReplace);
-				if (status !== -ERRNO.EEXIST) {
-					must(status, "Cannot move a folder of AUFS away");
-					return;
-				}
-			}
-		} finally {
-			close(folder);
-		}
 	}
 
 	#drop(fd: number, xattr: string): void {

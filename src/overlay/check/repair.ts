@@ -9,12 +9,12 @@ import { removeXattr, setXattr } from "../../linux/xattr.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
+import { LOST_AND_FOUND } from "../work/lost-and-found.ts";
 import { setMark } from "../work/marks.ts";
 import type { CheckedLayers } from "./layers.ts";
 
 const S_IFCHR = 0o020000;
 const OWN = "holdfast";
-const LOST_AND_FOUND = "lost+found";
 /** So that the number before it still fits into a name. */
 const NAME_BYTES_MAX = 240;
 
