@@ -124,6 +124,14 @@ export class ChangeAttribute {
 		this.#allow(ahead, Math.max(node.change, node.change < 0 ? now : 0) + 1);
 	}
 
+	/**
+	 * To be called before an object changes its name in exchange for another, which is no change of it where the ctime stays, as on xfs. A coarse
+	 * clock hides whether it stays.
+	 */
+	expectExchange(node: Node): void {
+		if (this.#isCoarse) this.expect(node);
+	}
+
 	/** Gives every object a ctime past its value, so that nothing is left to be remembered; says so on the disk when `flush` has made that stable. */
 	async end(flush: () => Promise<void>): Promise<void> {
 		const record = this.#record;

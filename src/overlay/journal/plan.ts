@@ -17,7 +17,7 @@ export interface PlanContext {
 	/** Of the change under way; null: nobody asks for it again. */
 	readonly changeKey: ChangeKey | null;
 	readonly memory: { changes: number; doubts: number };
-	readonly changeAttribute: { expect(node: Node): void };
+	readonly changeAttribute: { expect(node: Node): void; expectExchange(node: Node): void };
 }
 
 /** The steps of one change, as they are put together, with the descriptors that are open for them. */
@@ -31,6 +31,7 @@ export class Plan implements Descriptors {
 	readonly #reals: Real[] = [];
 	#built: { readonly inode: FileHandle; readonly fd: number } | null = null;
 	readonly #touched: Node[] = [];
+	readonly #exchanged: Node[] = [];
 	#made: { readonly fd: number; readonly stat: Stat } | null = null;
 
 	constructor(engine: PlanContext, writable: Writable) {
@@ -55,6 +56,19 @@ export class Plan implements Descriptors {
 		this.touch(node);
 		this.#reals.push(node.top);
 		return node.top.handle;
+	}
+
+	/** The upper inode of a node that changes its name in exchange for another, and may stay as it is by that. */
+	ofExchanged(node: Node): FileHandle {
+		this.exchanged(node);
+		this.#reals.push(node.top);
+		return node.top.handle;
+	}
+
+	/** Gets the other name in an exchange. */
+	exchanged(node: Node): this {
+		this.#exchanged.push(node);
+		return this;
 	}
 
 	/** Its attributes are not what they were when the steps have been made. */
@@ -113,6 +127,7 @@ export class Plan implements Descriptors {
 	/** Makes the change that was asked for; `handle` is that of the object it makes. */
 	perform(handle: Buffer | null = null): void {
 		for (const node of this.#touched) this.#engine.changeAttribute.expect(node);
+		for (const node of this.#exchanged) this.#engine.changeAttribute.expectExchange(node);
 		this.#run(this.#engine.changeKey, handle);
 	}
 
@@ -123,6 +138,7 @@ export class Plan implements Descriptors {
 
 	#run(key: ChangeKey | null, handle: Buffer | null): void {
 		for (const node of this.#touched) awaitCut(node);
+		for (const node of this.#exchanged) awaitCut(node);
 		try {
 			this.#writable.journal.perform(this.steps, this, key, handle, this.#undos);
 		} catch (error) {
@@ -131,6 +147,7 @@ export class Plan implements Descriptors {
 		} finally {
 			this.#engine.memory.changes++;
 			for (const node of this.#touched) node.stat = null;
+			for (const node of this.#exchanged) node.stat = null;
 		}
 	}
 }

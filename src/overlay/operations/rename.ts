@@ -94,8 +94,8 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Entry,
 	const [fromDirectory, toDirectory] = [plan.in(from.directory), plan.in(to.directory)];
 	const flags = RENAME.exchange;
 	plan.moves(source, from, to).moves(target, to, from);
-	plan.add({ op: "move", inode: plan.of(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags });
-	plan.touch(target).perform();
+	plan.add({ op: "move", inode: plan.ofExchanged(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags });
+	plan.exchanged(target).perform();
 	for (const [node, place] of [
 		[source, to],
 		[target, from],
@@ -157,7 +157,8 @@ function move(engine: Engine, from: Entry, to: Entry, source: Node, target: Node
 	const brought = target !== null && isLast ? planTrash(engine, plan, target) : null;
 	plan.moves(source, from, to);
 	const undo = target === null ? () => moveBack(engine, from, to, swaps) : null;
-	plan.add({ op: "move", inode: plan.of(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags }, undo);
+	const inode = swaps ? plan.ofExchanged(source) : plan.of(source);
+	plan.add({ op: "move", inode, from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags }, undo);
 	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromDirectory, name: from.name });
 	if (leavesWhiteout && isFile && !swaps) {
 		plan.add({ op: "whiteout", in: fromDirectory, name: from.name }, () =>
