@@ -94,7 +94,15 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Entry,
 	const [fromDirectory, toDirectory] = [plan.in(from.directory), plan.in(to.directory)];
 	const flags = RENAME.exchange;
 	plan.moves(source, from, to).moves(target, to, from);
-	plan.add({ op: "move", inode: plan.ofExchanged(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags });
+	plan.add({
+		op: "move",
+		inode: plan.ofExchanged(source),
+		from: fromDirectory,
+		fromName: from.name,
+		to: toDirectory,
+		toName: to.name,
+		flags,
+	});
 	plan.exchanged(target).perform();
 	for (const [node, place] of [
 		[source, to],
