@@ -18,7 +18,7 @@ Examples:
   holdfast handle 0101010059ae26d800010108e8f70300000000004f2ba1c1d2b5a8f0
       What the bytes say.
   holdfast handle 0101010059ae26d800010108e8f70300000000004f2ba1c1d2b5a8f0 /srv/golden
-      With the layers at hand: whether the signature is good, which object it is, where it is now, or why it is stale.`;
+      With the layers at hand: whether the signature is good (else the exit status is 1), which object it is, where it is now, or why it is stale.`;
 
 export function addHandle(program: Command): void {
 	const command = program
@@ -41,6 +41,7 @@ async function handle(hex: string, directory: string | undefined, given: HandleA
 		if (explanation === null) throw new UserError("These bytes are no handle of holdfast: their length or shape is wrong.");
 		if (given.json) printJson(inJson(explanation));
 		else printLines(format(explanation));
+		if (explanation.signature === "bad") throw new UserError("The signature is bad: this export has given out no such handle.");
 	} finally {
 		await opened?.overlay.close();
 	}

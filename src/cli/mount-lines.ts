@@ -1,8 +1,9 @@
-// The commands that mount an export and unmount it, for people to paste.
+// The commands that mount an export, or a released upper, and unmount it, for people to paste.
 
 import { isIPv6 } from "node:net";
 import type { ListenAddress } from "../server/listen-address.ts";
 import { quoteForShell } from "../vfs/names.ts";
+import type { LayerPaths } from "./layer-options.ts";
 
 /** By the first TCP address; none where there is none, since no kernel mounts over a Unix socket. */
 export function mountLines(addresses: readonly ListenAddress[], name: string): string[] {
@@ -22,4 +23,28 @@ export function mountLines(addresses: readonly ListenAddress[], name: string): s
 		`sudo mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,resvport,nosuid,nodev ${source} /private/mnt`,
 		"sudo umount /private/mnt",
 	];
+}
+
+/** The command by which the kernel's overlayfs mounts a released upper with what it needs to keep handles and renamed directories. */
+export function kernelMountCommand(upper: string, work: string, { lowers, dataLowers, userXattrs }: LayerPaths): string[] {
+	const data = dataLowers.map((path) => `::${escapeLower(path)}`).join("");
+	const options = [
+		`lowerdir=${lowers.map(escapeLower).join(":")}${data}`,
+		`upperdir=${escapeOption(upper)}`,
+		`workdir=${escapeOption(work)}`,
+		"index=on",
+		// the kernel has no handles of files whose data it is told to look for elsewhere, and follows no user's redirects
+		...(data === "" ? ["nfs_export=on"] : ["metacopy=on"]),
+		userXattrs ? "userxattr" : "redirect_dir=on",
+	];
+	return ["mount", "-t", "overlay", "overlay", "-o", options.join(","), "/mnt"];
+}
+
+function escapeOption(path: string): string {
+	return path.replace(/[\\,]/g, "\\$&");
+}
+
+/** Colons part the layers. */
+function escapeLower(path: string): string {
+	return path.replace(/[\\,:]/g, "\\$&");
 }

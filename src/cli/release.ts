@@ -2,7 +2,9 @@
 
 import type { Command } from "commander";
 import { release } from "../overlay/upkeep/release.ts";
-import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
+import { quoteForShell } from "../vfs/names.ts";
+import { addLayerOptions, type LayerArguments, layerPaths, openLayers } from "./layer-options.ts";
+import { kernelMountCommand } from "./mount-lines.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { showOn } from "./settle.ts";
@@ -18,7 +20,7 @@ const EXAMPLES = `
 Example:
 
   holdfast release --lower /srv/golden --upper /srv/mine
-      Afterwards: mount -t overlay -o lowerdir=/srv/golden,upperdir=/srv/mine,workdir=/srv/mine.work,index=on,nfs_export=on overlay /mnt`;
+      Afterwards the kernel mounts it. The command for that is printed last.`;
 
 export function addRelease(program: Command): void {
 	const command = program
@@ -26,26 +28,28 @@ export function addRelease(program: Command): void {
 		.description("Give an upper back to the kernel's overlayfs. The server must have ended.")
 		.argument("[dir]", "the tree, as given to serve");
 	addLayerOptions(command)
-		.option("--dry-run", "only say what would be done, and how much space it takes")
+		.option("--dry-run", "only say what would be done, and how much space it takes; may run beside a server")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: ReleaseArguments) => run(directory, given));
 }
 
 async function run(directory: string | undefined, given: ReleaseArguments): Promise<void> {
-	const opened = openLayers(directory, given, "release", true);
+	const opened = openLayers(directory, given, given.dryRun ? "inspect" : "release", true);
 	if (opened.work === null || opened.upper === null) {
 		await opened.overlay.close();
 		throw new UserError("There is no upper to release: name it with --upper.", 2);
 	}
 	const line = new ProgressLine();
 	const report = await release(opened.overlay, opened.work, given.dryRun ?? false, showOn(line)).finally(() => line.end());
-	if (given.json) return printJson({ upper: opened.upper, work: opened.work, ...report });
+	const mount = kernelMountCommand(opened.upper, opened.work, layerPaths(directory, given));
+	if (given.json) return printJson({ upper: opened.upper, work: opened.work, ...report, mount });
 	printLines([
 		`${given.dryRun ? "would copy up" : "copied up"}: ${report.copied} files of several names, ${report.copiedBytes} bytes`,
 		`${given.dryRun ? "would complete" : "completed"}: ${report.settled} large files that had data in a lower, ${report.settledBytes} bytes`,
 		`${given.dryRun ? "would look for the names of" : "named"}: ${report.named} files that only the index ${given.dryRun ? "holds" : "held"}`,
 		`without a name: ${report.nameless}`,
-		given.dryRun ? "nothing was changed" : `released: ${opened.upper}, with the work folder ${opened.work}`,
+		given.dryRun ? "nothing was changed" : `released: ${opened.upper}, with the work folder ${opened.work}; the kernel mounts it by`,
+		...(given.dryRun ? [] : [mount.map(quoteForShell).join(" ")]),
 	]);
 }

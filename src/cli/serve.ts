@@ -27,7 +27,8 @@ import { ProgressLine } from "./progress.ts";
 import { ServerLog } from "./server-log.ts";
 import { UserError } from "./user-error.ts";
 
-const DEFAULT_ADDRESS = "127.0.0.1:20490";
+const DEFAULT_HOST = "127.0.0.1";
+const DEFAULT_ADDRESS = `${DEFAULT_HOST}:20490`;
 
 interface ServeArguments extends LayerArguments {
 	readonly listen: readonly ListenAddress[];
@@ -70,7 +71,12 @@ export function addServe(program: Command): void {
 		.description("Serve an overlay over NFS version 3 until SIGTERM.")
 		.argument("[dir]", "one read-only tree, its changes kept in the state folder");
 	addLayerOptions(command)
-		.option("--listen <address>", `HOST:PORT, [IPV6]:PORT or unix:PATH; may be repeated (default: ${DEFAULT_ADDRESS})`, parseListen, [])
+		.option(
+			"--listen <address>",
+			`HOST:PORT, [IPV6]:PORT, PORT (on 127.0.0.1) or unix:PATH; may be repeated (default: ${DEFAULT_ADDRESS})`,
+			parseListen,
+			[],
+		)
 		.option("--export <NAME=DIR>", "as DIR, by a name of its own; may be repeated, for many trees in one server", parseExport, [])
 		.option("--name <path>", "the path by which clients mount it (default: /)", parseName)
 		.option("--sync", "answer a change when it is on stable storage (the default)")
@@ -99,11 +105,11 @@ export function addServe(program: Command): void {
 
 function parseListen(value: string, before: readonly ListenAddress[]): ListenAddress[] {
 	if (value.startsWith("unix:") && value.length > 5) return [...before, { path: resolve(value.slice(5)) }];
-	const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
+	const match = /^(?:(?:\[([^\]]+)\]|([^:[\]]*)):)?(\d{1,5})$/.exec(value);
 	const port = match === null ? Number.NaN : Number(match[3]);
-	const host = match?.[1] ?? match?.[2];
-	if (host === undefined || !(port <= 65535) || (match?.[1] !== undefined && !isIPv6(host))) {
-		throw new InvalidArgumentError("An address to listen at is HOST:PORT, [IPV6]:PORT or unix:PATH, with a port of 0 to 65535.");
+	const host = match?.[1] ?? (match?.[2] || DEFAULT_HOST);
+	if (!(port <= 65535) || (match?.[1] !== undefined && !isIPv6(host))) {
+		throw new InvalidArgumentError("An address to listen at is HOST:PORT, [IPV6]:PORT, PORT or unix:PATH, with a port of 0 to 65535.");
 	}
 	return [...before, { host, port }];
 }

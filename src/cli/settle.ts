@@ -27,14 +27,14 @@ export function addSettle(program: Command): void {
 		.description("Copy the data up that large files of an upper still have in a lower. The server must have ended.")
 		.argument("[dir]", "the tree, as given to serve");
 	addLayerOptions(command)
-		.option("--dry-run", "only say how much there is to copy")
+		.option("--dry-run", "only say how much there is to copy; may run beside a server")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: SettleArguments) => run(directory, given));
 }
 
 async function run(directory: string | undefined, given: SettleArguments): Promise<void> {
-	const opened = openLayers(directory, given, "release", true);
+	const opened = openLayers(directory, given, given.dryRun ? "inspect" : "release", true);
 	if (opened.work === null || opened.upper === null) {
 		await opened.overlay.close();
 		throw new UserError("There is no upper to settle: name it with --upper.", 2);

@@ -71,6 +71,15 @@ test("arguments that make no sense", { skip }, (t) => {
 	assert.match(runHoldfast(["--version"]).stdout, /^\d+\.\d+\.\d+/);
 });
 
+test("a port alone, and a port behind a colon, are of the loopback interface", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower } = layers(made);
+	const listen = ["--listen", "0", "--listen", ":0"];
+	const server = await startServer(made, { directory: lower, args: ["--state-dir", made.folder("changes"), ...listen] });
+	assert.match(server.stdout, /^ready 127\.0\.0\.1:\d+ 127\.0\.0\.1:\d+$/m);
+	await server.terminate();
+});
+
 test("layers inside one another, or given twice", { skip }, (t) => {
 	const made = scratch(t);
 	const outer = plant(made.folder("outer"), { "inner/deep/f": "", g: "" });
@@ -257,6 +266,7 @@ test("handle: explains a handle; a forged one is no good; a removed object is st
 	const answer = explain(forged);
 	assert.match(answer.stdout + answer.stderr, /signature/i);
 	assert.doesNotMatch(answer.stdout, /signature[^\n]*good/i);
+	assert.deepEqual([answer.code, explain(dir).code, explain(gone).code], [1, 0, 0]);
 	const nonsense = runHoldfast(["handle", "not-hex", ...layerArguments(options), "--state-dir", state]);
 	assert.notEqual(nonsense.code, 0);
 	assert.match(nonsense.stderr, /hex/i);
@@ -273,6 +283,9 @@ test("release gives the upper back: the marker goes, and a later serve is a firs
 	const file = await client.walk(root, "dir/file");
 	await client.writeFile(file, "CON");
 	client.close();
+	const trial = runHoldfast(["release", "--dry-run", ...layerArguments(options), "--state-dir", state]);
+	assert.equal(trial.code, 0, `beside a server: ${trial.stderr}`);
+	assert.match(trial.stdout, /nothing was changed\n$/);
 	const busy = runHoldfast(["release", ...layerArguments(options), "--state-dir", state]);
 	assert.notEqual(busy.code, 0, "release while a server runs");
 	assert.match(busy.stderr, new RegExp(`\\b${server.pid}\\b`));
@@ -280,5 +293,7 @@ test("release gives the upper back: the marker goes, and a later serve is a firs
 	const done = runHoldfast(["release", ...layerArguments(options), "--state-dir", state]);
 	assert.equal(done.code, 0, done.stderr);
 	assert.ok(!existsSync(join(work, "work/incompat/holdfast")), "the marker is gone");
+	const mounts = `mount -t overlay overlay -o lowerdir=${lower},upperdir=${upper},workdir=${work},index=on,nfs_export=on,redirect_dir=on /mnt`;
+	assert.equal(done.stdout.trimEnd().split("\n").at(-1), mounts);
 	assert.equal(readFileSync(join(upper, "dir/file"), "utf8"), "CONtents");
 });

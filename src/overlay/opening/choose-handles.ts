@@ -33,7 +33,14 @@ export function chooseHandles(options: OpenOptions): {
 				"with holdfast rebind.",
 		);
 	}
-	return { kind: kept, why: existing.handlesWhy ?? "this export has had them from its first serve", existing };
+	return { kind: kept, why: whyKept(existing), existing };
+}
+
+/** What was so at its first serve need not be so any more. */
+function whyKept({ handles, handlesWhy, rebound }: Registry): string {
+	if (rebound !== undefined && handlesWhy !== undefined) return handlesWhy;
+	const hasReason = handles === "portable" && handlesWhy !== undefined;
+	return `this export has had them since its first serve${hasReason ? `; the reason then: ${handlesWhy}` : ""}`;
 }
 
 /** Its own marks on files are of the kind that this process may see. */

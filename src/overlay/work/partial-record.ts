@@ -118,6 +118,21 @@ export class PartialRecords {
 
 	/** Null where there is no sound one: then nothing of the file was ever made stable. */
 	read(name: string): { readonly header: PartialHeader; readonly bits: PartialBits } | null {
+		const found = this.#read(name);
+		if (found !== null && !found.isSameRun) {
+			// the bits first: with the header of this run they are believed
+			this.writePresent(name, found.header, found.bits.present, 0, found.bits.present.length);
+			this.writeHeader(name, found.header);
+		}
+		return found;
+	}
+
+	/** As `read`, and writes nothing: for who looks while a server may run. */
+	peek(name: string): { readonly header: PartialHeader; readonly bits: PartialBits } | null {
+		return this.#read(name);
+	}
+
+	#read(name: string): { readonly header: PartialHeader; readonly bits: PartialBits; readonly isSameRun: boolean } | null {
 		const { fd } = this.#opened(name);
 		const slots = readAt(fd, 0, HEADER_BYTES);
 		const found = [slots.subarray(0, SLOT_BYTES), slots.subarray(SLOT_BYTES)].map(decodeSlot).filter((slot) => slot !== null);
@@ -131,12 +146,7 @@ export class PartialRecords {
 		const stable = readAt(fd, HEADER_BYTES, length);
 		const isSameRun = newest.run.equals(this.#run);
 		const present = isSameRun ? readAt(fd, presentAt(header.granules), length) : Buffer.from(stable);
-		if (!isSameRun) {
-			// the bits first: with the header of this run they are believed
-			this.writePresent(name, header, present, 0, length);
-			this.writeHeader(name, header);
-		}
-		return { header, bits: { stable, present } };
+		return { header, bits: { stable, present }, isSameRun };
 	}
 
 	writeHeader(name: string, header: PartialHeader): void {
