@@ -2,14 +2,17 @@
 
 import { Socket } from "node:net";
 import { hasPeerLeft, sendFrom } from "../linux/socket.ts";
+import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { Slab } from "../xdr/xdr-writer.ts";
 import type { CallerCache } from "./caller.ts";
-import type { Dispatcher, ReplyChannel } from "./dispatcher.ts";
+import type { Dispatcher, RecordRegion, ReplyChannel } from "./dispatcher.ts";
 import type { ConnectionSource } from "./duplicate-requests.ts";
 import type { RpcLimits } from "./limits.ts";
+import type { ServerCall } from "./program.ts";
 import { type LargeBuffers, RecordError, RecordReceiver } from "./record-receiver.ts";
 import type { ReplyPiece, ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
+import { ServerCalls } from "./server-calls.ts";
 
 /** Records of one connection that are executed one after the other, some 200 microseconds; then others have their turn, if there are any. */
 const RECORDS_PER_SLICE = 16;
@@ -23,6 +26,7 @@ export interface ConnectionOptions {
 	readonly callers: CallerCache;
 	readonly source: ConnectionSource<ReplyChannel>;
 	readonly isRefused: boolean;
+	readonly number: number;
 	/** What waits over all connections of a server, which share it. */
 	readonly inFlight: RequestsInFlight;
 	/** Milliseconds, never going back. */
@@ -45,6 +49,11 @@ export class Connection implements ReplyChannel {
 	readonly callers: CallerCache;
 	readonly source: ConnectionSource<ReplyChannel>;
 	readonly isRefused: boolean;
+	readonly number: number;
+	isSpared = false;
+	/** Calls to this peer; null where none was ever made. */
+	#calls: ServerCalls | null = null;
+	#closeListeners: (() => void)[] = [];
 	readonly #dispatcher: Dispatcher;
 	readonly #limits: RpcLimits;
 	readonly #receiver: RecordReceiver;
@@ -83,6 +92,7 @@ export class Connection implements ReplyChannel {
 		this.callers = options.callers;
 		this.source = options.source;
 		this.isRefused = options.isRefused;
+		this.number = options.number;
 		this.#inFlight = options.inFlight;
 		this.#dispatcher = options.dispatcher;
 		this.#limits = options.limits;
@@ -158,9 +168,36 @@ export class Connection implements ReplyChannel {
 		process.nextTick(this.#flush);
 	}
 
+	call(call: ServerCall): Promise<XdrReader> {
+		this.#calls ??= new ServerCalls((xid, call) => this.#writeCall(xid, call));
+		if (this.#closed || this.#draining) this.#calls.close();
+		return this.#calls.call(call);
+	}
+
+	/** Never between the pieces of a reply that is being written. */
+	#writeCall(xid: number, call: ServerCall): void {
+		process.nextTick(() => {
+			if (this.#closed || this.#endSent) return;
+			this.reply.beginCall(xid, call);
+			call.encode(this.reply);
+			this.reply.finish();
+			this.flushSoon();
+		});
+	}
+
+	answered(record: RecordRegion): void {
+		this.#calls?.answered(record);
+	}
+
+	whenClosed(listener: () => void): void {
+		if (this.#closed) listener();
+		else this.#closeListeners.push(listener);
+	}
+
 	/** Takes no further requests, answers those it has, then shuts its side down. `onDrained` is called when the kernel has it all. */
 	drain(): void {
 		this.#draining = true;
+		this.#calls?.close();
 		this.#receiver.drop();
 		this.#resume();
 		this.#send();
@@ -177,6 +214,8 @@ export class Connection implements ReplyChannel {
 	#forget(): void {
 		this.#closed = true;
 		for (const slab of this.#writing.splice(0)) this.reply.lose(slab);
+		this.#calls?.close();
+		for (const listener of this.#closeListeners.splice(0)) listener();
 	}
 
 	/** Returns whether to go on reading. */

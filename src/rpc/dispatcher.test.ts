@@ -39,6 +39,11 @@ function dispatcher(programs: readonly Program[], isRefused = false) {
 		began() {},
 		ended() {},
 		flushSoon() {},
+		isSpared: false,
+		number: 1,
+		call: () => Promise.reject(new Error("no calls")),
+		whenClosed() {},
+		answered() {},
 		destroy() {},
 	};
 	return (number: number, version: number, procedure = 0): string => {

@@ -12,15 +12,14 @@ import {
 	type RequestIdentity,
 } from "./duplicate-requests.ts";
 import { REQUEST_PASSES_MAX } from "./limits.ts";
-import { type EncodeResults, NULL_PROCEDURE, type Procedure, type Program } from "./program.ts";
+import { type CallChannel, type EncodeResults, NULL_PROCEDURE, type Procedure, type Program, type SuspendedCall } from "./program.ts";
 import type { ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 import { AcceptStatus, AUTH_BODY_BYTES_MAX, AuthFlavor, AuthStatus, MessageType, RPC_VERSION } from "./rpc-message.ts";
 import { Slices } from "./slices.ts";
 
 /** A connection as the dispatcher sees it. */
-export interface ReplyChannel {
-	readonly closed: boolean;
+export interface ReplyChannel extends CallChannel {
 	readonly reply: ReplyWriter;
 	readonly callers: CallerCache;
 	readonly source: ConnectionSource<ReplyChannel>;
@@ -32,11 +31,13 @@ export interface ReplyChannel {
 	ended(bytes: number): void;
 	/** Sends what is in `reply` once the present turn of the event loop is through. */
 	flushSoon(): void;
+	/** Takes the peer's answer to a call of ours; its bytes may be used again when this returns. */
+	answered(record: RecordRegion): void;
 	destroy(): void;
 }
 
 /** A record: a region of a buffer. */
-interface RecordRegion {
+export interface RecordRegion {
 	readonly recordBytes: Uint8Array;
 	readonly recordView: DataView;
 	readonly recordStart: number;
@@ -54,6 +55,15 @@ interface WaitingRequest extends RecordRegion {
 /** A request that is done, and whose reply has to wait. */
 interface DeferredReply extends Pick<WaitingRequest, "connection" | "entry" | "bytesHeld"> {
 	readonly xid: number;
+}
+
+/** A call that goes on where it was. */
+interface SuspendedRun {
+	readonly connection: ReplyChannel;
+	readonly xid: number;
+	readonly programName: string;
+	readonly procedure: Procedure;
+	passes: number;
 }
 
 /** The call being executed. One is enough: execution is synchronous. */
@@ -109,8 +119,10 @@ export class Dispatcher {
 			return;
 		}
 		const type = record.recordView.getUint32(recordStart + 4);
-		// No call was made to this peer, so a reply answers nothing: it is passed over.
-		if (type === MessageType.reply) return;
+		if (type === MessageType.reply) {
+			connection.answered(record);
+			return;
+		}
 		if (type !== MessageType.call) {
 			connection.destroy();
 			return;
@@ -239,9 +251,9 @@ export class Dispatcher {
 		const reply = connection.reply;
 		const { xid, caller } = this.#call;
 		reply.accepted(AcceptStatus.success);
-		let outcome: undefined | Promise<EncodeResults>;
+		let outcome: undefined | Promise<EncodeResults> | SuspendedCall;
 		try {
-			outcome = procedure.run(caller, this.#args, reply, entry);
+			outcome = procedure.run(caller, this.#args, reply, entry, connection);
 		} catch (error) {
 			reply.abandon();
 			if (error instanceof Pending && (waiting?.passes ?? 0) < REQUEST_PASSES_MAX) {
@@ -262,7 +274,53 @@ export class Dispatcher {
 			return;
 		}
 		reply.abandon();
+		if ("resume" in outcome) {
+			this.#suspend({ connection, xid, programName: this.#call.programName, procedure, passes: 0 }, outcome);
+			return;
+		}
 		this.#defer(connection, outcome, procedure, entry, waiting);
+	}
+
+	/** What is done of a suspended call stays done, so it goes on whether its connection is there or not. */
+	#suspend(run: SuspendedRun, call: SuspendedCall): void {
+		const { connection } = run;
+		connection.began(call.bytesHeld);
+		const task = (): void => {
+			try {
+				this.#resume(run, call);
+			} catch (error) {
+				publishFailure(error, run.programName, run.procedure.name);
+				connection.destroy();
+			} finally {
+				connection.ended(call.bytesHeld);
+			}
+		};
+		const goOn = (): void => this.slices.run(task);
+		call.ready.then(goOn, goOn);
+	}
+
+	#resume(run: SuspendedRun, call: SuspendedCall): void {
+		const { connection, xid } = run;
+		const reply = connection.closed ? this.#unsent : connection.reply;
+		reply.begin(xid);
+		reply.accepted(AcceptStatus.success);
+		let next: undefined | SuspendedCall;
+		try {
+			next = call.resume(reply);
+		} catch (error) {
+			reply.abandon();
+			reply.begin(xid);
+			reply.accepted(AcceptStatus.systemError);
+			publishFailure(error, run.programName, run.procedure.name);
+		}
+		if (next === undefined) reply.finish();
+		else reply.abandon();
+		if (connection.closed) reply.discard();
+		else connection.flushSoon();
+		if (next === undefined) return;
+		run.passes++;
+		if (run.passes < REQUEST_PASSES_MAX) this.#suspend(run, next);
+		else throw new Error(`A request was not done after ${REQUEST_PASSES_MAX} passes`);
 	}
 
 	#failureStatus(error: unknown, procedure: Procedure): AcceptStatus {

@@ -16,6 +16,9 @@ export const SMALL_SLAB_BYTES = 64 * 1024;
 /** Passes of one request that each end in "wait": more can only be a fault of ours, and is answered SYSTEM_ERR. */
 export const REQUEST_PASSES_MAX = 10_000;
 
+/** Calls of ours to one peer that it has not answered: a further one fails at once. */
+export const SERVER_CALLS_MAX = 64;
+
 /** Bounds on what peers can make one server hold. */
 export interface RpcLimits {
 	/** Beyond it the connection that has been quiet the longest is closed for the new one. */

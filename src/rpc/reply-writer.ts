@@ -1,7 +1,8 @@
 // Where the replies of a connection are written.
 
 import { Slab, XdrWriter } from "../xdr/xdr-writer.ts";
-import { AcceptStatus, type AuthStatus, MessageType, RejectStatus, ReplyStatus, RPC_VERSION } from "./rpc-message.ts";
+import type { ServerCall } from "./program.ts";
+import { AcceptStatus, AuthFlavor, type AuthStatus, MessageType, RejectStatus, ReplyStatus, RPC_VERSION } from "./rpc-message.ts";
 import type { SlabPool } from "./slab-pool.ts";
 
 /** Complete records: the first `length` bytes of a slab. */
@@ -45,6 +46,22 @@ export class ReplyWriter extends XdrWriter {
 		this.u32(0);
 		this.u32(xid);
 		this.u32(MessageType.reply);
+	}
+
+	/** Begins a call of ours, with the credential and the AUTH_NONE verifier; arguments follow. */
+	beginCall(xid: number, { program, version, procedure, credential }: Omit<ServerCall, "encode" | "timeoutMilliseconds">): void {
+		this.start = this.position;
+		this.u32(0);
+		this.u64(xid, MessageType.call);
+		this.u64(RPC_VERSION, program);
+		this.u64(version, procedure);
+		if (credential === null) {
+			this.u64(AuthFlavor.none, 0);
+		} else {
+			this.u32(AuthFlavor.sys);
+			this.opaque(credential);
+		}
+		this.u64(AuthFlavor.none, 0);
 	}
 
 	/** An accepted reply with the AUTH_NONE verifier; results follow `success`. */

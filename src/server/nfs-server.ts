@@ -71,6 +71,7 @@ export class NfsServer {
 	#mappings: RpcbindMapping[] = [];
 	#sweep: NodeJS.Timeout | undefined;
 	#isExcessNoted = false;
+	#accepted = 0;
 	#closing: Promise<void> | undefined;
 	#onLastClosed: (() => void) | undefined;
 
@@ -182,6 +183,7 @@ export class NfsServer {
 			callers: new CallerCache(peer),
 			source,
 			isRefused: refusal !== null,
+			number: ++this.#accepted,
 			inFlight: this.#inFlight,
 			now: this.#now,
 			onClose: () => {
@@ -224,7 +226,8 @@ export class NfsServer {
 		let found: Connection | undefined;
 		for (const connection of this.#connections) {
 			if (this.#refused.has(connection)) continue;
-			if (connection.idle && !connection.closed && (found === undefined || connection.lastActive < found.lastActive)) found = connection;
+			if (!connection.idle || connection.closed) continue;
+			if (found === undefined || isSparedBefore(found, connection)) found = connection;
 		}
 		return found;
 	}
@@ -295,6 +298,11 @@ export class NfsServer {
 	#warn(sentence: string): void {
 		this.#options.warn?.(sentence);
 	}
+}
+
+/** Whether the second can rather be spared than the first: back channels are quiet by nature. */
+function isSparedBefore(a: Connection, b: Connection): boolean {
+	return a.isSpared === b.isSpared ? b.lastActive < a.lastActive : a.isSpared;
 }
 
 function isSlower(a: Connection, b: Connection): boolean {
