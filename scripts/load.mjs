@@ -2,10 +2,12 @@
 //
 //   npm run load -- hold-ups [--fs ext4|xfs|btrfs|tmpfs|root] [--extents N] [--whiteouts N] [--entries N] [--waiting N]
 //   npm run load -- mixed-work [--fs ...] [--connections N] [--seconds S] [--seed N]
+//   npm run load -- kills|full-disks [--fs ...|all] [--handles kernel|portable|all] [--connections N] [--seconds S] [--seed N]
 //
 // hold-ups: how long a cached GETATTR waits at worst beside cuts and removals of large files, directories full of whiteouts, waiting changes, and pages
-// of a huge directory. mixed-work: latencies of all procedures, with memory and descriptors before, during and after. Both print a table in
-// Markdown, and exit 1 where a request has failed.
+// of a huge directory. mixed-work: latencies of all procedures, with memory and descriptors before, during and after. kills: SIGKILL under load
+// again and again, and every acknowledged change looked for after each start; full-disks: the same on a small disk that is full most of the time.
+// All print a table in Markdown, and exit 1 where something has failed.
 
 import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -19,27 +21,33 @@ const text = { type: "string" };
 const { values, positionals } = parseArgs({
 	allowPositionals: true,
 	options: {
-		fs: { ...text, default: "ext4" },
+		fs: text,
 		extents: { ...text, default: "60000" },
 		whiteouts: { ...text, default: "40000" },
 		entries: { ...text, default: "1000000" },
 		waiting: { ...text, default: "64000" },
-		connections: { ...text, default: "200" },
-		seconds: { ...text, default: "300" },
+		handles: { ...text, default: "all" },
+		connections: text,
+		seconds: text,
 		seed: { ...text, default: String(randomInt(2 ** 31)) },
 	},
 });
-const number = (name) => {
-	const value = Number(values[name]);
+const number = (name, fallback) => {
+	const value = Number(values[name] ?? fallback);
 	if (!Number.isInteger(value) || value < 0) fail(`--${name} takes a whole number`);
 	return value;
 };
-if (!["ext4", "xfs", "btrfs", "tmpfs", "root"].includes(values.fs)) fail("--fs takes ext4, xfs, btrfs, tmpfs or root");
+const [what] = positionals;
+const isKilled = what === "kills" || what === "full-disks";
+const fileSystems = ["ext4", "xfs", "btrfs", "tmpfs"];
+values.fs ??= isKilled ? "all" : "ext4";
+if (![...fileSystems, isKilled ? "all" : "root"].includes(values.fs))
+	fail(`--fs takes ext4, xfs, btrfs, tmpfs or ${isKilled ? "all" : "root"}`);
+if (!["kernel", "portable", "all"].includes(values.handles)) fail("--handles takes kernel, portable or all");
 if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
 
-const [what] = positionals;
-const campaigns = { "hold-ups": holdUps, "mixed-work": mixedWork };
-if (!Object.hasOwn(campaigns, what ?? "")) fail("name one of hold-ups, mixed-work");
+const campaigns = { "hold-ups": holdUps, "mixed-work": mixedWork, kills, "full-disks": kills };
+if (!Object.hasOwn(campaigns, what ?? "")) fail(`name one of ${Object.keys(campaigns).join(", ")}`);
 await campaigns[what]().catch((error) => fail(error.stack));
 
 async function holdUps() {
@@ -67,7 +75,7 @@ async function holdUps() {
 
 async function mixedWork() {
 	const { measureMixedWork } = await import(join(root, "dist/test/load/mixed-work.js"));
-	const options = { fileSystem: values.fs, connections: number("connections"), seconds: number("seconds"), seed: number("seed") };
+	const options = { fileSystem: values.fs, connections: number("connections", 200), seconds: number("seconds", 300), seed: number("seed") };
 	console.log(
 		`${options.connections} connections, ${options.seconds} s, on ${values.fs}, seed ${options.seed}, load of the machine before ${loadavg()[0].toFixed(1)}\n`,
 	);
@@ -85,6 +93,53 @@ async function mixedWork() {
 	row("seconds of CPU", ...[before, during, after].map(({ cpuSeconds }) => cpuSeconds.toFixed(1)));
 	for (const failure of new Set(failures)) console.error(failure);
 	if (failures.length > 0) fail(`${failures.length} requests have failed`);
+}
+
+async function kills() {
+	const { runKills } = await import(join(root, "dist/test/load/kills.js"));
+	const isFull = what === "full-disks";
+	const places = (values.fs === "all" ? fileSystems : [values.fs]).flatMap((fileSystem) =>
+		(values.handles === "all" ? ["kernel", "portable"] : [values.handles]).map((handles) => ({ fileSystem, handles })),
+	);
+	const connections = number("connections", 32);
+	const seconds = Math.ceil(number("seconds", 600) / places.length);
+	console.log(
+		`${connections} connections, ${seconds} s each, seed ${values.seed}, load of the machine before ${loadavg()[0].toFixed(1)}\n`,
+	);
+	const columns = [
+		"kills",
+		"before ready",
+		"starts when full",
+		"requests",
+		"acknowledged",
+		"sent again",
+		"checks",
+		"refused",
+		"answers not kept",
+		"freed",
+	];
+	row("disk", ...columns, "failures");
+	row("---", ...Array(columns.length + 1).fill("--:"));
+	const failures = [];
+	const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
+	const totals = [];
+	for (const { fileSystem, handles } of places) {
+		const found = await runKills({ fileSystem, handles, seconds, seed: number("seed"), connections, isFull });
+		const figures = [
+			...[found.kills, found.killsOfStarts, sum(found.startsWhenFull), found.requests, found.acknowledged, found.resent, found.checks],
+			...[sum(found.refused), sum(found.unkept), found.freed, found.failures.length],
+		];
+		row(`${fileSystem}, ${handles} handles`, ...figures.map((figure) => figure.toLocaleString("en")));
+		if (isFull)
+			console.error(
+				`${fileSystem}, ${handles}: started with ${JSON.stringify(found.startsWhenFull)}, refused ${JSON.stringify(found.refused)}, not kept ${JSON.stringify(found.unkept)}`,
+			);
+		for (const failure of found.failures) console.error(failure);
+		failures.push(...found.failures);
+		for (const [at, figure] of figures.entries()) totals[at] = (totals[at] ?? 0) + figure;
+	}
+	if (places.length > 1) row("all", ...totals.map((figure) => figure.toLocaleString("en")));
+	if (failures.length > 0) fail(`${failures.length} failures`);
 }
 
 function row(...cells) {

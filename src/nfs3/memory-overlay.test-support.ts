@@ -284,7 +284,7 @@ export class MemoryOverlay implements OverlayOperations {
 		return { count, eof: offset + count >= from.size };
 	}
 
-	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight = "mode"): void {
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight = "mode"): number {
 		this.#enter("write");
 		const to = object as MemoryObject;
 		if (this.readOnly) fail("rofs");
@@ -294,6 +294,7 @@ export class MemoryOverlay implements OverlayOperations {
 		to.data.set(data, offset);
 		to.mtime = this.#now();
 		to.ctime = to.mtime;
+		return data.length;
 	}
 
 	seek(object: OverlayObject, _who: Credentials, offset: number, what: SeekTarget): SeekResult {

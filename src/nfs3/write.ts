@@ -26,7 +26,7 @@ export const write: Nfs3Procedure = {
 			throw new OverlayError("fbig", "A write that ends beyond 2^53 - 1 bytes");
 		}
 		const overlay = request.overlay;
-		overlay.write(object, request.who, offset, data, CONTENT_RIGHT);
+		const written = overlay.write(object, request.who, offset, data, CONTENT_RIGHT);
 		request.changed = true;
 		const served = request.served;
 		const before = request.firstBefore;
@@ -34,7 +34,7 @@ export const write: Nfs3Procedure = {
 		const encode: EncodeResults = (results) => {
 			results.u32(NFS3_OK);
 			writeWccData(results, served, before, after);
-			results.u64(count, stable === StableHow.unstable ? StableHow.unstable : StableHow.fileSync);
+			results.u64(written, stable === StableHow.unstable ? StableHow.unstable : StableHow.fileSync);
 			// Read last: a flush that failed while this one waited has changed it.
 			results.raw(overlay.writeVerifier);
 		};

@@ -239,8 +239,8 @@ export interface OverlayOperations {
 		at: number,
 		right: ContentRight,
 	): ReadResult;
-	/** Writes all of `data` or throws. */
-	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight): void;
+	/** Says how many bytes of `data` were written: all of them, or as many as there was room for, which are not none. */
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight): number;
 	/**
 	 * Where the next data, or the next hole, begins at or after the offset. The end of the file is a hole (RFC 7862 section 15.11.3); "nxio" at or behind
 	 * it. Data may be told where there is none, and never the other way round.

@@ -130,7 +130,7 @@ class Rig {
 		return found;
 	}
 
-	write(name: string, offset: number, data: Buffer): Promise<void> {
+	write(name: string, offset: number, data: Buffer): Promise<number> {
 		return this.run(() => this.overlay.write(this.find(name), ROOT, offset, data));
 	}
 

@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
-import { linkSync, mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { plant } from "../support/lower-tree.ts";
 import { Nfs3Client } from "../support/nfs3-client.ts";
 import { needs, seed, volume } from "../support/requirements.ts";
 import type { RpcConnection } from "../support/rpc-connection.ts";
@@ -11,6 +9,7 @@ import { scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
 import { Actor, generator } from "./actor.ts";
+import { plantFolder } from "./actors.ts";
 import { ResendingConnection } from "./resending-connection.ts";
 
 const skip = needs("root", "getfattr");
@@ -24,11 +23,7 @@ test("requests of several connections happen exactly once while the server is ki
 	const lowers = [made.folder("top"), made.folder("bottom")];
 	const outside = made.folder("outside");
 	for (let actor = 0; actor < ACTORS; actor++) {
-		const folder = join(lowers[0] as string, `actor${actor}`);
-		plant(folder, { file: "file", "dir/file": "dir file", "dir/sub/one": "one", "dir/one": "three names", "sub/": "", n7: { link: "x" } });
-		linkSync(join(folder, "dir/one"), join(folder, "two"));
-		linkSync(join(folder, "dir/one"), join(outside, `${actor}`));
-		plant(join(lowers[1] as string, `actor${actor}`), { "dir/two": "below", "sub/three": "below", "n8/n9/n10": "deep" });
+		plantFolder(lowers, outside, `actor${actor}`);
 	}
 	mkdirSync(made.folder("upper"), { recursive: true });
 	const before = lowers.map((lower) => snapshotTree(lower));

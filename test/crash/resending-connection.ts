@@ -10,6 +10,8 @@ export class ResendingConnection {
 	#connection: Promise<RpcConnection> | null = null;
 	#xid: number;
 	#isClosed = false;
+	/** Nothing is sent before it resolves. */
+	gate: Promise<unknown> = Promise.resolve();
 	/** Requests that were sent more than once. */
 	resent = 0;
 
@@ -24,6 +26,7 @@ export class ResendingConnection {
 		const record = encodeCall(xid, program, version, procedure, args, credentials);
 		for (let times = 1; ; times++) {
 			const connection = await this.#connected();
+			await this.gate;
 			if (times === 2) this.resent++;
 			let reply: Buffer;
 			try {

@@ -277,8 +277,7 @@ export class Stage {
 	/** Files copied up, whiteouts, objects of upper alone and over others, a merged directory that has moved. */
 	async build(): Promise<void> {
 		this.open();
-		const write = (path: string, text: string) =>
-			this.change(({ overlay, at }) => overlay.write(at(path), ROOT, 0, bytes(text)) as undefined);
+		const write = (path: string, text: string) => this.change(({ overlay, at }) => void overlay.write(at(path), ROOT, 0, bytes(text)));
 		const remove = (path: string) => this.change(({ overlay, at }) => overlay.remove(at(parentOf(path)), nameOf(path), ROOT) as undefined);
 		const rmdir = (path: string) => this.change(({ overlay, at }) => overlay.rmdir(at(parentOf(path)), nameOf(path), ROOT) as undefined);
 		const mkdir = (path: string) =>

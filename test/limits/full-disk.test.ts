@@ -4,6 +4,7 @@ import { linkSync, mkdirSync, statfsSync, unlinkSync, writeFileSync } from "node
 import { join } from "node:path";
 import { test } from "node:test";
 import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
+import { allocate } from "../../src/linux/memory.ts";
 import { checkUpper } from "../../src/overlay/check/check.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
@@ -195,6 +196,61 @@ for (const kind of ["tmpfs", "ext4", "xfs", "btrfs"] as const) {
 		});
 	}
 }
+
+test("a write for which there is room in part says how much was written, and nothing else of the file changes", {
+	skip: needs("root") || cannotMount("tmpfs"),
+}, async (t) => {
+	const made = scratch(t);
+	const lower = join(made.mount("tmpfs", "lowers", 64), "lower");
+	mkdirSync(lower);
+	writeFileSync(join(lower, "large"), Buffer.alloc(2 << 20, "l"));
+	writeFileSync(join(lower, "small"), "small");
+	const disk = made.mount("tmpfs", "disk", 16);
+	const [upper, work] = [join(disk, "upper"), join(disk, "work")];
+	mkdirSync(upper);
+	mkdirSync(work);
+	const partialLimits = { bytesMin: 1 << 20, granuleBytes: 64 << 10, fills: false };
+	const { overlay } = openOverlay({
+		lowers: [lower],
+		upper,
+		work,
+		stateFolder: join(disk, "state"),
+		isSync: false,
+		purpose: "serve",
+		partialLimits,
+	});
+	t.after(() => overlay.close());
+	const write = (name: string, offset: number, size: number) =>
+		untilReady(() => overlay.write(walk(overlay, name), ROOT, offset, Buffer.alloc(size, "W")));
+	const read = async (name: string) => {
+		const into = allocate(4 << 20);
+		const { count } = await untilReady(() => overlay.read(walk(overlay, name), ROOT, 0, into.bytes.length, into, 0));
+		return Buffer.from(into.bytes.subarray(0, count));
+	};
+	for (const name of ["small", "large"]) await write(name, 0, 1);
+	const cases: [name: string, offset: number, size: number, pages: number][] = [
+		["small", 3, 100_000, 5],
+		// a granule and a half: the half would not have the rest of its granule
+		["large", 128 << 10, 192 << 10, 24],
+		// from within a granule that is all there, over the end of the file
+		["large", (2 << 20) - 10, 100_000, 40],
+	];
+	for (const [name, offset, size, pages] of cases) {
+		const expected = await read(name);
+		const filler = join(disk, "filler");
+		const { bfree, bsize } = statfsSync(disk);
+		writeFileSync(filler, Buffer.alloc((bfree - pages) * bsize, 1));
+		const count = await write(name, offset, size);
+		assert.ok(count > 0 && count < size, `${name}: ${count} of ${size} bytes`);
+		const wanted = Buffer.alloc(Math.max(expected.length, offset + count));
+		expected.copy(wanted);
+		wanted.fill("W", offset, offset + count);
+		assert.ok((await read(name)).equals(wanted), `${name}, of which ${count} bytes were written`);
+		await assert.rejects(write(name, offset + count, size - count), { code: "nospc" });
+		assert.ok((await read(name)).equals(wanted), `${name}, after a write that was refused`);
+		unlinkSync(filler);
+	}
+});
 
 /** The whole tree, and what one handle finds. */
 function describe(overlay: Overlay, handle: Buffer): string {

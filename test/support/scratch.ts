@@ -40,19 +40,20 @@ export class Scratch {
 		return path;
 	}
 
-	/** A new, empty file system of that kind, mounted below this folder; "root" is a folder on the file system of $TMPDIR. */
-	mount(kind: FileSystem, name: string = kind, megabytes = 320): string {
+	/** A new, empty file system of that kind, mounted below this folder; "root" is a folder on the file system of $TMPDIR. `inodes` is for ext4 and tmpfs. */
+	mount(kind: FileSystem, name: string = kind, megabytes = 320, inodes = 0): string {
 		const at = this.folder(name);
 		if (kind === "root") return at;
 		const run = (command: string, ...args: string[]) =>
 			execFileSync(command, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, PATH: sbinPath() } });
 		if (kind === "tmpfs") {
-			run("mount", "-t", "tmpfs", "-o", `size=${megabytes}m`, "holdfast-test", at);
+			run("mount", "-t", "tmpfs", "-o", `size=${megabytes}m${inodes === 0 ? "" : `,nr_inodes=${inodes}`}`, "holdfast-test", at);
 		} else {
 			const image = join(this.path, `${name}.img`);
 			writeFileSync(image, "");
 			truncateSync(image, megabytes * 1024 * 1024);
-			run(`mkfs.${kind}`, ...(kind === "ext4" ? ["-q", "-F", "-i", "4096"] : kind === "xfs" ? ["-q", "-f"] : ["-q", "-f"]), image);
+			const ofExt4 = ["-q", "-F", ...(inodes === 0 ? ["-i", "4096"] : ["-N", `${inodes}`])];
+			run(`mkfs.${kind}`, ...(kind === "ext4" ? ofExt4 : ["-q", "-f"]), image);
 			run("mount", "-o", "loop", image, at);
 		}
 		this.#mounts.push(at);

@@ -257,6 +257,17 @@ export class Partials {
 		if (edges.length > 0) throw new Pending(this.#fly(file, edges).ready);
 	}
 
+	/**
+	 * Of a write that has ended early: how many bytes count. A granule that it was to cover has not got its other bytes, so it does not count
+	 * where the write has ended within it.
+	 */
+	countWritten(file: PartialFile, offset: number, length: number): number {
+		const end = offset + length;
+		const granule = Math.floor(end / file.granuleBytes);
+		if (end >= file.lowerEnd || file.isPresent(granule)) return length;
+		return Math.max(0, granule * file.granuleBytes - offset);
+	}
+
 	/** To be called when bytes have been written. */
 	noteWritten(file: PartialFile, offset: number, length: number): void {
 		const { granuleBytes } = file;

@@ -31,7 +31,7 @@ import {
 	type SetXattrMode,
 	type Timespec,
 } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed } from "../../vfs/system-errors.ts";
 import { readMetacopy } from "../copy-up/partial-access.ts";
 import { dataOf } from "../data/data-files.ts";
 import type { Partials } from "../data/partials.ts";
@@ -171,17 +171,26 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight = "mode"): void {
-		this.#run(() => {
+	write(object: OverlayObject, who: Credentials, offset: number, data: Uint8Array, right: ContentRight = "mode"): number {
+		return this.#run(() => {
 			const node = regularFile(object);
 			const stat = demandWrite(this.engine, node, who, offset, right);
-			if (data.length === 0) return;
+			if (data.length === 0) return 0;
 			const partial = prepareContent(this.engine, node, stat, who, offset, data.length);
 			const fd = this.engine.descriptors.data(node.top, true);
-			for (let done = 0; done < data.length; ) {
-				done += must(writeFrom(fd, done === 0 ? data : data.subarray(done), offset + done), "Cannot write a file");
+			let count = 0;
+			while (count < data.length) {
+				const written = writeFrom(fd, count === 0 ? data : data.subarray(count), offset + count);
+				if (written < 0) {
+					if (partial !== null) count = this.engine.partials?.countWritten(partial, offset, count) ?? 0;
+					const error = failed("Cannot write a file", written);
+					if (count === 0 || this.#withRoom(error) !== error) throw error;
+					break;
+				}
+				count += written;
 			}
-			if (partial !== null) this.engine.partials?.noteWritten(partial, offset, data.length);
+			if (partial !== null) this.engine.partials?.noteWritten(partial, offset, count);
+			return count;
 		});
 	}
 
@@ -212,8 +221,7 @@ export class Overlay implements OverlayOperations {
 		this.#run(() => demandWrite(this.engine, regularFile(target), who, offset, rights.write));
 		copyBuffer ??= allocate(COPY_BYTES_MAX);
 		const { count } = this.read(source, who, sourceOffset, Math.min(length, COPY_BYTES_MAX), copyBuffer, 0, rights.read);
-		this.write(target, who, offset, copyBuffer.bytes.subarray(0, count), rights.write);
-		return count;
+		return this.write(target, who, offset, copyBuffer.bytes.subarray(0, count), rights.write);
 	}
 
 	cloneRange(
