@@ -45,7 +45,7 @@ async function holdfast({ lowers, upper, work }, more = []) {
 		join(runFolder(), "program/dist/holdfast.js"),
 		"serve",
 		...args,
-		...["--upper", upper, "--work", join(work, "holdfast"), "--state-dir", join(runFolder(), "state")],
+		...["--create", "--upper", upper, "--work", join(work, "holdfast"), "--state-dir", join(runFolder(), "state")],
 		...["--listen", `127.0.0.1:${port}`, "--async", "--insecure"],
 		...more,
 	]);

@@ -5,11 +5,13 @@ import type { LayerReport } from "../overlay/adopt/adopt-lower.ts";
 import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
 import { adoptLowers } from "../overlay/opening/former-uppers.ts";
 import { nameInJson } from "../vfs/names.ts";
+import { confirmNewUpper } from "./doubts.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 
 interface AdoptArguments extends LayerArguments {
+	readonly create?: boolean;
 	readonly json?: boolean;
 }
 
@@ -27,7 +29,8 @@ export function addAdopt(program: Command): void {
 			"Take over an upper that another overlay has written, and lowers that once were uppers. Walks them, and never writes to a lower.",
 		)
 		.argument("[dir]", "the tree, as given to serve");
-	addLayerOptions(command)
+	addLayerOptions(command, "first")
+		.option("--create", "make the upper if it is not there, without asking")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: AdoptArguments) => adopt(directory, given));
@@ -39,6 +42,7 @@ export function adoptionOn(line: ProgressLine): (layer: string, directories: num
 }
 
 async function adopt(directory: string | undefined, given: AdoptArguments): Promise<void> {
+	if (given.upper !== undefined) confirmNewUpper(given.upper, given.create ?? false);
 	const line = new ProgressLine();
 	const onProgress = adoptionOn(line);
 	const opened = openLayers(directory, given, "adopt", true, { onProgress });

@@ -26,7 +26,7 @@ export function addHandle(program: Command): void {
 		.description("Explain a handle that a client holds. May run beside a server; nothing is changed.")
 		.argument("<hex>", "the bytes of the handle in hex")
 		.argument("[dir]", "the tree, as given to serve");
-	addLayerOptions(command)
+	addLayerOptions(command, "later")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((hex: string, directory: string | undefined, given: HandleArguments) => handle(hex, directory, given));

@@ -29,10 +29,13 @@ Examples:
 
 export function addKey(program: Command): void {
 	const key = program.command("key").description("Show and change the keys that sign the handles of an export.");
-	addLayerOptions(key.command("list").description("List the keys, never their secrets. May run beside a server.").argument("[dir]", DIR))
+	addLayerOptions(
+		key.command("list").description("List the keys, never their secrets. May run beside a server.").argument("[dir]", DIR),
+		"later",
+	)
 		.option("--json", "print one JSON object")
 		.action((directory: string | undefined, given: KeyArguments) => list(directory, given));
-	addLayerOptions(key.command("rotate").description("Make a new key. The server must have ended.").argument("[dir]", DIR))
+	addLayerOptions(key.command("rotate").description("Make a new key. The server must have ended.").argument("[dir]", DIR), "later")
 		.option("--now", "sign with the newest key from the next start on: every handle changes, so clients must be mounted again")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", ROTATE_HELP)
@@ -43,6 +46,7 @@ export function addKey(program: Command): void {
 			.description("Forget a key: what it has signed is a bad handle from the next start on. The server must have ended.")
 			.argument("<id>", "its number, as `key list` shows it", parseKeyId)
 			.argument("[dir]", DIR),
+		"later",
 	)
 		.option("--json", "print one JSON object")
 		.action((id: number, directory: string | undefined, given: KeyArguments) => drop(id, directory, given));

@@ -29,26 +29,34 @@ export interface LayerArguments {
 
 const collect = (value: string, before: readonly string[]) => [...before, value];
 
-export function addLayerOptions(command: Command): Command {
-	return command
+const LAYERS = "Layers:";
+const FIRST_SERVE = "Of an export's first serve, which it then keeps:";
+
+/**
+ * `use`: a command that may make an export of layers tells of the options that then count; all others take them too, so that the words of `serve`
+ * can be given to every command, and say nothing of them.
+ */
+export function addLayerOptions(command: Command, use: "first" | "later"): Command {
+	const first = (option: Option) => (use === "first" ? option.helpGroup(FIRST_SERVE) : option.hideHelp());
+	command
+		.optionsGroup(LAYERS)
 		.option("--lower <dir>", "a read-only tree; give it again for each, from the topmost down", collect, [])
 		.option("--data-lower <dir>", "a layer below them that only holds data of metacopy files (`::` of the kernel)", collect, [])
-		.option("--upper <dir>", "where changes go; without it the export is read-only")
+		.option("--upper <dir>", use === "first" ? "where changes go; without it the export is read-only" : "where changes are")
 		.option("--work <dir>", "work folder, on the same file system as upper (default: UPPER.work beside it)")
 		.option("--userxattr", "the overlay's own attributes are user.overlay.*, as with the kernel's mount option")
-		.addOption(
-			new Option("--handles <kind>", "where handles come from; an export that exists keeps its kind")
-				.choices(["auto", "kernel", "portable"])
-				.default("auto"),
-		)
-		.addOption(
-			new Option("--whiteout-files <answer>", "whether files named .wh.NAME in layers are whiteouts (fuse-overlayfs, unpacked images)")
-				.choices(["auto", "yes", "no"])
-				.default("auto"),
-		)
-		.option("--link-names", "with portable handles, at the first serve: keep the names of one lower file together (walks the lowers)")
-		.option("--fake-root", "with portable handles: clients may be root; owners, modes and devices are kept in xattrs")
 		.option("--state-dir <dir>", "where holdfast keeps its own state (default: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)");
+	const handles = new Option("--handles <kind>", "where handles come from").choices(["auto", "kernel", "portable"]).default("auto");
+	const files = new Option(
+		"--whiteout-files <answer>",
+		"whether files named .wh.NAME in layers are whiteouts (fuse-overlayfs, unpacked images)",
+	)
+		.choices(["auto", "yes", "no"])
+		.default("auto");
+	const links = new Option("--link-names", "with portable handles: keep the names of one lower file together (walks the lowers)");
+	const root = new Option("--fake-root", "with portable handles: clients may be root; owners, modes and devices are kept in xattrs");
+	for (const option of [handles, files, links, root]) command.addOption(first(option));
+	return command.optionsGroup("Options:");
 }
 
 export function stateFolder(stateDir: string | undefined): string {

@@ -95,6 +95,11 @@ export function complainOfFault(sentence: string, thrown: unknown): void {
 	writeError(joined([`holdfast: ${sentence}: ${name}: ${message}`, ...frames.filter((frame) => /\S/.test(frame))]));
 }
 
+/** A question at the terminal, whose answer stands behind it. */
+export function prompt(text: string): void {
+	writeError(showText(text));
+}
+
 export const isAtTerminal = isatty(STDERR);
 
 /** Draws a line at the terminal in place of the former one; empty: takes that away. */

@@ -27,7 +27,7 @@ export function addRebind(program: Command): void {
 			"Make handles portable that are the kernel's, before layers are moved. The server must have ended; the old layers must be there.",
 		)
 		.argument("[dir]", "the tree, as given to serve");
-	addLayerOptions(command)
+	addLayerOptions(command, "later")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: RebindArguments) => run(directory, given));

@@ -27,7 +27,7 @@ export function addRelease(program: Command): void {
 		.command("release")
 		.description("Give an upper back to the kernel's overlayfs. The server must have ended.")
 		.argument("[dir]", "the tree, as given to serve");
-	addLayerOptions(command)
+	addLayerOptions(command, "later")
 		.option("--dry-run", "only say what would be done, and how much space it takes; may run beside a server")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)

@@ -20,6 +20,7 @@ import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import { describeFailure } from "../vfs/system-errors.ts";
 import { adoptionOn } from "./adopt.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
+import { confirmEmptyMountPoints, confirmNewUpper } from "./doubts.ts";
 import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, namesLayers, stateFolder } from "./layer-options.ts";
 import { mountLines } from "./mount-lines.ts";
 import { complain, complainOfFault, printLines, printToLogs } from "./print.ts";
@@ -33,6 +34,8 @@ const DEFAULT_ADDRESS = `${DEFAULT_HOST}:20490`;
 interface ServeArguments extends LayerArguments {
 	readonly listen: readonly ListenAddress[];
 	readonly export: readonly NamedDirectory[];
+	readonly create?: boolean;
+	readonly empty?: boolean;
 	readonly name?: string;
 	readonly sync?: boolean;
 	readonly async?: boolean;
@@ -56,7 +59,7 @@ Examples:
 
   holdfast serve /srv/golden
       Serve a tree; changes are kept in the state folder, the tree itself is never written.
-  holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine/upper
+  holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine/upper --create
       Two read-only trees, the first on top, and a writable one above them.
   holdfast serve --lower /srv/patches --lower /srv/golden
       Read-only.
@@ -70,7 +73,9 @@ export function addServe(program: Command): void {
 		.command("serve")
 		.description("Serve an overlay over NFS version 3 until SIGTERM.")
 		.argument("[dir]", "one read-only tree, its changes kept in the state folder");
-	addLayerOptions(command)
+	addLayerOptions(command, "first")
+		.option("--create", "make the upper if it is not there, without asking")
+		.option("--empty", "serve an empty mount point, without asking")
 		.option(
 			"--listen <address>",
 			`HOST:PORT, [IPV6]:PORT, PORT (on 127.0.0.1) or unix:PATH; may be repeated (default: ${DEFAULT_ADDRESS})`,
@@ -81,6 +86,9 @@ export function addServe(program: Command): void {
 		.option("--name <path>", "the path by which clients mount it (default: /)", parseName)
 		.option("--sync", "answer a change when it is on stable storage (the default)")
 		.option("--async", "answer a change when it is made: faster, and a power failure may lose it")
+		.option("--rpcbind", "register with the rpcbind of this host")
+		.option("--no-warm-up", "do not run the server's own code in idle time after the start, on an overlay in memory")
+		.optionsGroup("Who may come, and as whom:")
 		.option(
 			"--allow <HOST|NETWORK>",
 			"a client, then ,ro and squash options of exports(5); may be repeated; nobody else may come",
@@ -94,11 +102,10 @@ export function addServe(program: Command): void {
 		.option("--all-squash", "treat every user as the anonymous user")
 		.option("--anon-uid <uid>", "user id of the anonymous user (default: 65534)", parseId)
 		.option("--anon-gid <gid>", "group id of the anonymous user (default: 65534)", parseId)
+		.optionsGroup("Bounds of the caches:")
 		.option("--objects-max <n>", "objects kept in memory (default: 32768)", parseBound)
 		.option("--descriptors-max <n>", "descriptors kept open (default: by the process's limit)", parseBound)
 		.option("--listing-bytes-max <n>", "memory for directory listings (default: 67108864)", parseBound)
-		.option("--rpcbind", "register with the rpcbind of this host")
-		.option("--no-warm-up", "do not run the server's own code in idle time after the start, on an overlay in memory")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: ServeArguments) => serve(directory, given));
 }
@@ -159,8 +166,11 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 	outliveFailures();
 	subscribe("holdfast:rpc:failure", (failure) => reportFailure(failure));
 	try {
+		const named = exportsGiven(directory, given);
+		for (const { paths } of named) confirmEmptyMountPoints(paths, given.empty ?? false);
+		if (given.upper !== undefined) confirmNewUpper(given.upper, given.create ?? false);
 		const served = await openExports({
-			exports: exportsGiven(directory, given).map(({ name, paths }) => ({
+			exports: named.map(({ name, paths }) => ({
 				name,
 				layers: { ...paths, isSync: given.async !== true, onProgress: adoptionOn(line), onMoved: reportMove, onChanged },
 				squash: squashGiven(given),
@@ -313,6 +323,7 @@ function describe({ exports, server }: OpenServer): string[] {
 		lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`);
 		if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 		lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
+		if (opened.isNewUpper) lines.push("This upper is new: it was made just now, and shows the tree as it is.");
 	}
 	return lines;
 }

@@ -21,7 +21,7 @@ an error nothing is left.
 Examples:
 
   holdfast unpack base.tar.gz app.tar.gz /srv/image
-      Afterwards: holdfast serve --lower /srv/image/2 --lower /srv/image/1 --upper /srv/image/upper
+      Afterwards: holdfast serve --lower /srv/image/2 --lower /srv/image/1 --upper /srv/image/upper --create
   docker save alpine:3 | holdfast unpack - /srv/image
   curl https://example.org/layer.tar.gz | holdfast unpack - /srv/image`;
 
@@ -99,6 +99,7 @@ function print(layers: readonly UnpackedLayer[], upper: string, isFakeRoot: bool
 		...lowers.flatMap((lower) => ["--lower", lower]),
 		"--upper",
 		upper,
+		"--create",
 	];
 	if (asJson) {
 		printJson({ lowers, upper, serve, layers });

@@ -46,6 +46,23 @@ export function openWholeFileSystem(fd: number): number {
 	return -1;
 }
 
+/** Whether something is mounted at a path, which has no links in it. */
+export function isMountPoint(path: string): boolean {
+	return mountLines().some((line) => parseMount(line)?.point === path);
+}
+
+/** Where fstab(5) has something mounted. */
+export function pointsOfFstab(): ReadonlySet<string> {
+	let text: string;
+	try {
+		text = readFileSync("/etc/fstab", "utf8");
+	} catch {
+		return new Set();
+	}
+	const lines = text.split("\n").filter((line) => !line.startsWith("#"));
+	return new Set(lines.map((line) => unescaped(line.trim().split(/\s+/)[1] ?? "").replace(/(.)\/+$/, "$1")));
+}
+
 function mountLines(): string[] {
 	try {
 		return readFileSync("/proc/self/mountinfo", "utf8").split("\n");

@@ -1,13 +1,13 @@
 /** What the program answers to a person: a sentence that helps, never a stack trace, and an exit status. */
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { chownSync, copyFileSync, existsSync, linkSync, readFileSync, rmSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { chownSync, copyFileSync, existsSync, linkSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
-import { needs } from "../support/requirements.ts";
+import { needs, repository } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, runHoldfast, ServerProcess, startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
@@ -78,6 +78,48 @@ test("a port alone, and a port behind a colon, are of the loopback interface", {
 	const server = await startServer(made, { directory: lower, args: ["--state-dir", made.folder("changes"), ...listen] });
 	assert.match(server.stdout, /^ready 127\.0\.0\.1:\d+ 127\.0\.0\.1:\d+$/m);
 	await server.terminate();
+});
+
+test("an upper that is not there is made only with --create; nobody is asked where nobody can answer", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower, state } = layers(made);
+	const upper = join(made.path, "mistyped");
+	assertRefused(serve("--lower", lower, "--upper", upper, "--state-dir", state), /There is no upper .*mistyped\. .*--create/);
+	assert.ok(!existsSync(upper) && !existsSync(`${upper}.work`), "nothing was made");
+	const server = await startServer(made, { lowers: [lower], upper, args: ["--state-dir", state] });
+	assert.match(server.stdout, /^This upper is new/m);
+	await server.restart();
+	assert.equal(server.stdout.match(/^This upper is new/gm)?.length, 1);
+	await server.terminate();
+});
+
+test("at a terminal a new upper is asked about", { skip: skip || needs("script") }, (t) => {
+	const made = scratch(t);
+	const { lower, state } = layers(made);
+	const upper = join(made.path, "new");
+	const command = `${process.execPath} ${join(repository, "dist/src/cli/main.js")} serve --lower ${lower} --upper ${upper} --state-dir ${state} --listen 127.0.0.1:0`;
+	const answered = (answer: string) =>
+		spawnSync("script", ["-qec", `${command} </dev/tty`, "/dev/null"], { input: answer, encoding: "utf8" }).stdout;
+	const no = answered("n\n");
+	assert.match(no, /There is no upper .*new\. Make a new, empty one\? \[y\/N\]/);
+	assert.match(no, /Nothing was done\./);
+	assert.ok(!existsSync(upper));
+});
+
+test("an empty mount point of /etc/fstab is served only with --empty", { skip }, async (t) => {
+	const made = scratch(t);
+	const [point, state] = [made.folder("mount point"), made.folder("state")];
+	const table = made.file("fstab", `# a comment\nUUID=1234 ${point.replace(" ", "\\040")} ext4 defaults 0 2\n`);
+	// this process has a mount namespace of its own
+	execFileSync("mount", ["--bind", table, "/etc/fstab"]);
+	made.beforeRemoval(() => execFileSync("umount", ["/etc/fstab"]));
+	assertRefused(serve(point, "--state-dir", state), /is empty, and \/etc\/fstab has a mount for it.*--empty/);
+	assert.deepEqual(readdirSync(state), []);
+	const server = await startServer(made, { directory: point, args: ["--state-dir", state, "--empty"] });
+	await server.terminate();
+	plant(point, { file: "" });
+	const full = await startServer(made, { directory: point, args: ["--state-dir", state] });
+	await full.terminate();
 });
 
 test("layers inside one another, or given twice", { skip }, (t) => {

@@ -23,7 +23,7 @@ test("a file system that takes no flags of renameat2 is refused with the call th
 	made.beforeRemoval(() => execFileSync("umount", ["-l", at]));
 	for (const handles of ["auto", "portable"]) {
 		const { code, stdout, stderr } = runHoldfast([
-			...["serve", "--lower", lower, "--upper", join(at, "upper"), "--handles", handles],
+			...["serve", "--create", "--lower", lower, "--upper", join(at, "upper"), "--handles", handles],
 			...["--listen", "127.0.0.1:0", "--state-dir", made.folder("state")],
 		]);
 		assert.equal(code, 1);

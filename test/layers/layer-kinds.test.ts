@@ -428,6 +428,7 @@ test("kernel overlays that cannot be lowers are refused, each with what to do", 
 	serve(plain.at, /without an upper.*--lower/);
 	const upper = runHoldfast([
 		"serve",
+		"--create",
 		"--lower",
 		plain.lowers[0],
 		"--upper",
@@ -465,6 +466,7 @@ function assertRefused(made: Scratch, lower: string, sentence: RegExp): void {
 	const kernel = ["--handles", "kernel"];
 	const answer = runHoldfast([
 		"serve",
+		"--create",
 		"--lower",
 		lower,
 		"--upper",

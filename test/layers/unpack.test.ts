@@ -179,7 +179,7 @@ test("three layers of an image, unpacked and served, are what applying them one 
 		[three, two, one],
 		[3, 2, 1].map((number) => join(disk, "image", `${number}`)),
 	);
-	assert.equal(command, `holdfast serve --lower ${three} --lower ${two} --lower ${one} --upper ${join(disk, "image/upper")}`);
+	assert.equal(command, `holdfast serve --lower ${three} --lower ${two} --lower ${one} --upper ${join(disk, "image/upper")} --create`);
 	assert.match(run.stderr, /\.wh\.\.wh\.[^\n]*aufs/, "metadata of aufs is noted");
 	assert.deepEqual(readdirSync(join(disk, "image")).sort(), ["1", "2", "3"]);
 

@@ -209,7 +209,17 @@ test("listening beyond loopback without --allow is refused, and so are clients t
 	const { options } = layers(made, 0);
 	const upper = join(made.path, "never");
 	const serve = (...args: string[]) =>
-		runHoldfast(["serve", "--lower", options.lowers[0] as string, "--upper", upper, "--state-dir", made.folder("state"), ...args]);
+		runHoldfast([
+			"serve",
+			"--create",
+			"--lower",
+			options.lowers[0] as string,
+			"--upper",
+			upper,
+			"--state-dir",
+			made.folder("state"),
+			...args,
+		]);
 	for (const args of [
 		["--listen", "0.0.0.0:0"],
 		["--listen", "127.0.0.1:0", "--listen", "[::]:0"],

@@ -216,7 +216,8 @@ function serveArguments(options: ServerOptions, port: number): string[] {
 	const listen = options.args?.includes("--listen") ? [] : ["--listen", `127.0.0.1:${port}`];
 	// it would take time from what is tested
 	const insecure = options.isSecure ? [] : ["--insecure"];
-	return ["serve", "--no-warm-up", ...insecure, ...layerArguments(options), ...listen, ...(options.args ?? [])];
+	const create = options.upper === undefined ? [] : ["--create"];
+	return ["serve", "--no-warm-up", ...insecure, ...create, ...layerArguments(options), ...listen, ...(options.args ?? [])];
 }
 
 /** A process must not outlive a test process that is killed. setpriv becomes the program, so its pid is the program's. */

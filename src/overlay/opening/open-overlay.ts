@@ -104,6 +104,7 @@ function open(attempt: Attempt, closeAll: () => void): OpenedOverlay {
 		adopted,
 		handles: attempt.handles,
 		actsAs: attempt.keepsRights && !attempt.options.fakeRoot ? ownCredentials() : null,
+		isNewUpper: layers.paths.isNewUpper,
 		isUpperExposed: layers.paths.isNewUpper && layers.paths.upper !== null && !attempt.keepsRights && isReachable(layers.paths.upper),
 		foreignLowers: attempt.keepsRights ? layers.lowers.filter(isOthers).map(({ path }) => path) : [],
 	};

@@ -20,6 +20,8 @@ export interface OpenedOverlay {
 	readonly handles: ChosenHandles;
 	/** The ordinary user with whose rights every client acts; null: clients are who they say. */
 	readonly actsAs: Credentials | null;
+	/** Upper was made just now. */
+	readonly isNewUpper: boolean;
 	/** An upper that was made just now, and that other users of this host reach: what clients make in it is open to them as its modes say. */
 	readonly isUpperExposed: boolean;
 	/** Lowers that belong to somebody else, by their paths. */
