@@ -24,7 +24,7 @@ export const schemes = {
 		title: "(e) holdfast, portable",
 		/** Names of one file are objects of their own. */
 		namesAreApart: true,
-		open: (layers) => holdfast(layers, { handles: "portable" }),
+		open: (layers) => holdfast(layers, { handles: "portable", linkNames: false }),
 	},
 	"holdfast-portable-links": {
 		title: "(e) with --link-names",

@@ -53,9 +53,10 @@ export function addLayerOptions(command: Command, use: "first" | "later"): Comma
 	)
 		.choices(["auto", "yes", "no"])
 		.default("auto");
-	const links = new Option("--link-names", "with portable handles: keep the names of one lower file together (walks the lowers)");
+	const links = new Option("--link-names", "with portable handles: look for names of one lower file at once, not when the first is met");
+	const apart = new Option("--no-link-names", "with portable handles: each name of a lower file is a file of its own");
 	const root = new Option("--fake-root", "with portable handles: clients may be root; owners, modes and devices are kept in xattrs");
-	for (const option of [handles, files, links, root]) command.addOption(first(option));
+	for (const option of [handles, files, links, apart, root]) command.addOption(first(option));
 	return command.optionsGroup("Options:");
 }
 
@@ -85,7 +86,7 @@ export interface LayerPaths {
 	readonly stateFolder: string;
 	readonly handles: "auto" | HandleKind;
 	readonly whiteoutFiles: WhiteoutFiles;
-	readonly linkNames: boolean;
+	readonly linkNames?: boolean;
 	readonly fakeRoot: boolean;
 }
 
@@ -101,8 +102,9 @@ export function layerPaths(directory: string | undefined, given: LayerArguments)
 	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, lowers[0]) : given;
 	const [upper, work] = [place.upper, place.work].map((path) => (path === undefined ? path : absolute(path)));
 	const dataLowers = given.dataLower.map(absolute);
-	const { userxattr: userXattrs = false, handles = "auto", linkNames = false, fakeRoot = false, whiteoutFiles = "auto" } = given;
-	return { lowers, dataLowers, userXattrs, handles, whiteoutFiles, linkNames, fakeRoot, upper, work, stateFolder: state };
+	const { userxattr: userXattrs = false, handles = "auto", fakeRoot = false, whiteoutFiles = "auto" } = given;
+	const linkNames = given.linkNames === undefined ? {} : { linkNames: given.linkNames };
+	return { lowers, dataLowers, userXattrs, handles, whiteoutFiles, ...linkNames, fakeRoot, upper, work, stateFolder: state };
 }
 
 /** Opens what the command line names. */

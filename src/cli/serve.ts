@@ -11,6 +11,7 @@ import type { UpperReport } from "../overlay/adopt/adopt-upper.ts";
 import type { MoveReport } from "../overlay/adopt/moved.ts";
 import type { BudgetLimits } from "../overlay/opening/budget.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
+import type { LinkWalk } from "../overlay/threads/link-walks.ts";
 import { KeyError } from "../overlay/upkeep/keys.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
@@ -172,7 +173,14 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 		const served = await openExports({
 			exports: named.map(({ name, paths }) => ({
 				name,
-				layers: { ...paths, isSync: given.async !== true, onProgress: adoptionOn(line), onMoved: reportMove, onChanged },
+				layers: {
+					...paths,
+					isSync: given.async !== true,
+					onProgress: adoptionOn(line),
+					onMoved: reportMove,
+					onLinkWalk: reportLinkWalk,
+					onChanged,
+				},
 				squash: squashGiven(given),
 				clients: given.allow,
 				insecure: given.insecure ?? false,
@@ -247,6 +255,14 @@ function reportMove({ objects, linked, lost }: MoveReport): void {
 	complain(`The upper was copied since it was served last: looked at ${objects} files, made ${linked} links again.`);
 	for (const path of lost.slice(0, PROBLEMS_SHOWN))
 		complain(`Its id did not come along: ${path}; copy upper and work in one go, with hard links.`);
+}
+
+function reportLinkWalk({ lower, directories, files }: LinkWalk): void {
+	complain(
+		files === null
+			? `Files of several names in ${lower} wait until it has been looked through for them, once: ${directories} directories so far.`
+			: `Looked through ${lower} for files of several names: ${files} in ${directories} directories.`,
+	);
 }
 
 const changesTold = new Set<string>();

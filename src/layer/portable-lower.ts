@@ -81,8 +81,10 @@ export class PortableLower implements HandleProvider {
 	rebound: Rebound | null = null;
 	/** Of files that an image was exchanged under; null: none was. */
 	rows: RebaseRows | null = null;
-	/** Null: each name of a file is an object of its own. */
+	/** Null: each name of a file is an object of its own, or no file of several names was met yet. */
 	links: LinkNames | null = null;
+	/** Finds out which names lead to one file when the first of several names is met; may throw until it is known. Null: nobody wants to know. */
+	findLinks: (() => LinkNames) | null = null;
 	readonly #root: number;
 	#rootPath: Buffer | null;
 	readonly #mount: number;
@@ -142,7 +144,7 @@ export class PortableLower implements HandleProvider {
 			return;
 		}
 		if (stat.nlink <= 1) return;
-		stat.nlink = this.links?.get(handle.bytes)?.names ?? 1;
+		stat.nlink = this.#demandLinks()?.get(handle.bytes)?.names ?? 1;
 	}
 
 	birthOf(handle: FileHandle): Birth | null {
@@ -309,11 +311,17 @@ export class PortableLower implements HandleProvider {
 		return id;
 	}
 
+	/** No handle of a file of several names is given before it is known what they are. */
+	#demandLinks(): LinkNames | null {
+		if (this.links === null && this.findLinks !== null) this.links = this.findLinks();
+		return this.links;
+	}
+
 	/** The id that clients know an object by. */
 	#known(id: FileHandle, stat: Stat): FileHandle {
 		if (this.rebound !== null) return this.rebound.known(this, id);
-		if (this.links !== null && stat.nlink > 1 && stat.type !== DIRECTORY) {
-			const linked = this.links.get(id.bytes);
+		if (stat.nlink > 1 && stat.type !== DIRECTORY) {
+			const linked = this.#demandLinks()?.get(id.bytes) ?? null;
 			if (linked !== null) {
 				let least = LOWER_ROOT;
 				for (const [i, part] of linked.path.entries())

@@ -2,7 +2,20 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { appendFileSync, chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import {
+	appendFileSync,
+	chmodSync,
+	chownSync,
+	existsSync,
+	linkSync,
+	lstatSync,
+	mkdirSync,
+	readdirSync,
+	renameSync,
+	rmSync,
+	statSync,
+	writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type Ending, giveTo, HeldTree } from "../support/held-tree.ts";
@@ -510,7 +523,7 @@ for (const [what, ...options] of [
 	});
 }
 
-test("--link-names: all names of a lower file are one object", { skip: skip || onlyInAll }, async (t) => {
+test("all names of a lower file are one object, found when the first is met", { skip: skip || onlyInAll }, async (t) => {
 	const made = scratch(t);
 	const user = ordinaryUser(made);
 	const base = made.folder("layers");
@@ -518,7 +531,7 @@ test("--link-names: all names of a lower file are one object", { skip: skip || o
 		for (const name of ["names/two", "a/three", "zz"]) linkSync(join(lower as string, "names/one"), join(lower as string, name));
 		linkSync(join(lower as string, "a/fifo"), join(lower as string, "names/fifo"));
 	};
-	const tree = await HeldTree.start(made, base, [TOP, BOTTOM], { user, args: ["--link-names"], prepare });
+	const tree = await HeldTree.start(made, base, [TOP, BOTTOM], { user, prepare });
 	await tree.takeAll();
 	const one = tree.get("names/one");
 	assert.deepEqual(tree.namesOf(one).sort(), ["a/three", "names/one", "names/two", "zz"]);
@@ -543,11 +556,78 @@ test("--link-names: all names of a lower file are one object", { skip: skip || o
 	await tree.server.terminate();
 });
 
-test("without --link-names each name is its own object; the option cannot be added later", { skip }, async (t) => {
+test("names of one lower file are looked for once, when the first is met, and kept: beside leftovers of a walk, over restarts", {
+	skip,
+}, async (t) => {
+	const made = scratch(t);
+	const { options, lower, work } = unprivileged(made, { "dir/file": "contents", alone: "1", outside: "2" });
+	for (const name of ["dir/again", "second"]) linkSync(join(lower, "dir/file"), join(lower, name));
+	linkSync(join(lower, "outside"), join(made.path, "outside of the layer"));
+	const kept = join(work, "holdfast/link-names");
+	const server = await startServer(made, options);
+	let client = await server.client();
+	const root = await client.root();
+	await client.walk(root, "alone");
+	assert.ok(!existsSync(kept), "no file of several names was met");
+	const names = ["dir/again", "dir/file", "second"];
+	// the first that is met is that of a listing
+	const listed = await client.tree(root);
+	const [one] = names.map((name) => (listed.get(name) as { handle: Buffer }).handle);
+	for (const name of names) assert.deepEqual(await client.walk(root, name), one, name);
+	assert.equal((await client.attributesOf(one)).nlink, 3);
+	assert.equal((await client.attributesOf(await client.walk(root, "outside"))).nlink, 1);
+	const [folder, ...others] = readdirSync(kept);
+	assert.deepEqual(others, []);
+	assert.equal(readdirSync(join(kept, folder)).length, 3);
+	const before = snapshotTree(kept, { exact: true });
+	client.close();
+	await server.restart();
+	client = await server.client();
+	assert.deepEqual(await client.walk(root, "dir/file"), one);
+	assertSameTree(snapshotTree(kept, { exact: true }), before, "what was found before");
+	client.close();
+	await server.terminate();
+	// as if that walk had been interrupted, and one of an earlier version too
+	renameSync(join(kept, folder), join(kept, `${folder}.new`));
+	mkdirSync(join(kept, `${folder}.999999999.new`));
+	await server.start();
+	client = await server.client();
+	assert.deepEqual(await client.walk(root, "second"), one);
+	await client.writeFile(one, "CON");
+	assert.equal((await client.readFile(await client.walk(root, "dir/again"))).toString(), "CONtents");
+	assert.deepEqual(readdirSync(kept), [folder]);
+	client.close();
+	await server.terminate();
+});
+
+test("a read-only export looks for names of one file too, also where it may keep nothing", { skip }, async (t) => {
+	const made = scratch(t);
+	const { user, lower, state } = unprivileged(made);
+	linkSync(join(lower, "dir/file"), join(lower, "second"));
+	const options = { lowers: [lower], args: ["--state-dir", state], user };
+	const server = await startServer(made, options);
+	const handles: Buffer[] = [];
+	for (const name of ["dir/file", "second", "dir/file"]) {
+		const client = await server.client();
+		handles.push(await client.walk(await client.root(), name));
+		assert.equal((await client.attributesOf(handles[0])).nlink, 2);
+		client.close();
+		await server.terminate();
+		const [folder] = readdirSync(join(state, "read-only"));
+		rmSync(join(state, "read-only", folder, "link-names"), { recursive: true, force: true });
+		chmodSync(join(state, "read-only", folder), 0o500);
+		await server.start();
+	}
+	assert.deepEqual(handles[1], handles[0]);
+	assert.deepEqual(handles[2], handles[0]);
+	await server.terminate();
+});
+
+test("with --no-link-names each name is its own object; neither option can be added later", { skip }, async (t) => {
 	const made = scratch(t);
 	const { user, options, lower, state } = unprivileged(made);
 	linkSync(join(lower, "dir/file"), join(lower, "second"));
-	const server = await startServer(made, options);
+	const server = await startServer(made, { ...options, args: [...options.args, "--no-link-names"] });
 	let client = await server.client();
 	const root = await client.root();
 	const [one, two] = [await client.walk(root, "dir/file"), await client.walk(root, "second")];
@@ -557,13 +637,18 @@ test("without --link-names each name is its own object; the option cannot be add
 	assert.equal((await client.readFile(two)).toString(), "contents");
 	assert.notEqual((await client.attributesOf(one)).fileid, (await client.attributesOf(two)).fileid);
 	client.close();
-	await server.restart();
-	client = await server.client();
+	await server.terminate();
+	const again = await startServer(made, options);
+	client = await again.client();
 	assert.equal((await client.readFile(one)).toString(), "CONtents");
 	assert.equal((await client.readFile(two)).toString(), "contents");
 	client.close();
-	await server.terminate();
+	await again.terminate();
 	assertRefused([...serve(options, state), "--link-names"], /--link-names/, user);
+	const other = unprivileged(scratch(t));
+	const followed = await startServer(made, other.options);
+	await followed.terminate();
+	assertRefused([...serve(other.options, other.state), "--no-link-names"], /--no-link-names/, other.user);
 });
 
 test("handle, check, key rotate and settle work as that user, release says why not, and handles hold when it is served again", {

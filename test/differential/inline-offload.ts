@@ -3,6 +3,7 @@ import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
 import { cloneFileRange, syncFile, syncFileSystem, truncateFile } from "../../src/linux/data.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { emptyTrash } from "../../src/overlay/threads/empty-trash.ts";
+import { findLinks } from "../../src/overlay/threads/find-links.ts";
 import { findPath } from "../../src/overlay/threads/find-path.ts";
 import type { Job, JobResult } from "../../src/overlay/threads/job.ts";
 import type { Offload } from "../../src/overlay/threads/offload.ts";
@@ -46,6 +47,8 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 				return warm(job);
 			case "search":
 				return findPath(job);
+			case "links":
+				return findLinks(job);
 			case "entries":
 				return hashEntries(job.fd);
 		}

@@ -223,7 +223,7 @@ test("upper and work copied by two commands: all goes on but what nothing tells 
 	await moved.terminate();
 });
 
-test("--link-names: the names of a lower file are one object where the layers are now", { skip: onlyInAll || skip }, async (t) => {
+test("the names of a lower file are one object where the layers are now", { skip: onlyInAll || skip }, async (t) => {
 	const made = scratch(t);
 	const user = ordinaryUser(made);
 	const first = made.folder("first");
@@ -231,7 +231,7 @@ test("--link-names: the names of a lower file are one object where the layers ar
 		for (const name of ["a/second", "third"]) linkSync(join(lower as string, "a/b/file"), join(lower as string, name));
 		linkSync(join(lower as string, "a/write"), join(lower as string, "written too"));
 	};
-	const tree = await HeldTree.start(made, first, TREES, { user, prepare, args: ["--link-names"] });
+	const tree = await HeldTree.start(made, first, TREES, { user, prepare });
 	await tree.takeAll();
 	assert.equal(tree.namesOf(tree.get("third")).length, 3);
 	await tree.write("written too", "WR");

@@ -361,7 +361,7 @@ test("of two lowers one is exchanged, and names of one file stay together", { sk
 	linkSync(join(b, "pair/x"), join(b, "pair/y"));
 	giveTo(user, top, a, b);
 	const serve = async (lowers: readonly string[]) => {
-		const server = new ServerProcess({ lowers, upper, args: ["--async", "--state-dir", image("state"), "--link-names"], user });
+		const server = new ServerProcess({ lowers, upper, args: ["--async", "--state-dir", image("state")], user });
 		made.beforeRemoval(() => server.kill());
 		await server.start();
 		const client = await server.client();
@@ -402,6 +402,27 @@ test("of two lowers one is exchanged, and names of one file stay together", { sk
 	assert.equal((await second.client.attributesOf((now.get("linked/one") as Known).handle)).nlink, 2);
 	await second.client.writeFile((held.get("zz") as Known).handle, "L");
 	assert.equal((await second.client.readFile(await second.client.walk(await second.client.root(), "names/m"))).toString(), "Linked");
+	await second.end();
+});
+
+test("a file that gets a lesser name in another image keeps its handle, where no file of several names was met before", {
+	skip,
+}, async (t) => {
+	const made = scratch(t);
+	const { user, image, serve, rebase } = site(made);
+	plant(image("a"), { "dir/file": "contents", other: "o" });
+	execFileSync("cp", ["-a", image("a"), image("b")]);
+	linkSync(join(image("b"), "dir/file"), join(image("b"), "a lesser name"));
+	giveTo(user, image("a"), image("b"));
+	const first = await serve("a");
+	const held = await first.client.walk(await first.client.root(), "dir/file");
+	await first.end();
+	const done = rebase("b", "a");
+	assert.equal(done.code, 0, done.stderr);
+	const second = await serve("b");
+	assert.equal((await second.client.readFile(held)).toString(), "contents");
+	assert.deepEqual(await second.client.walk(await second.client.root(), "a lesser name"), held);
+	assert.equal((await second.client.attributesOf(held)).nlink, 2);
 	await second.end();
 });
 

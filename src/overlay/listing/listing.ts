@@ -523,8 +523,8 @@ export class DirectoryCursor implements ListCursor {
 			if (node !== null && this.#current === "scanned") (this.#listing as Listing).remember(this.#directory, at, node);
 			return node;
 		} catch (error) {
-			// one object that cannot be shown must not hide all others
-			if (error instanceof OverlayError) return null;
+			// one object that cannot be shown must not hide all others; what will be shown later has a file id of its own
+			if (error instanceof OverlayError && error.code !== "tryagain") return null;
 			throw error;
 		}
 	}

@@ -41,7 +41,7 @@ export function claimExport(attempt: Attempt, layers: OpenedLayers): Claim {
 	for (const [i, lower] of lowers.entries()) lower.mayHoldMetacopies = i < lowers.length - 1 || dataLowers.length > 0;
 	if (registry.rebound !== undefined) openRebound(paths, lowers, keep);
 	const isOld = existing !== null;
-	if (handles.kind === "portable") openPortableLowers(attempt, paths, [...lowers, ...dataLowers], registry, isOld);
+	if (handles.kind === "portable") openPortableLowers(attempt, paths, layers, registry, isOld);
 	return { registry, adoption, hasFiles, isOld };
 }
 
@@ -57,7 +57,8 @@ function openRegistry(
 	if (existing === null && !isFirst(options)) {
 		throw new LayerError(`Cannot find the registry of this export in ${paths.folder}: these layers have not been served yet.`);
 	}
-	const registry = existing ?? { ...newRegistry(layers), handlesWhy: handles.why };
+	const linkNames = handles.kind === "portable" && options.linkNames !== false;
+	const registry = existing ?? { ...newRegistry(layers), handlesWhy: handles.why, ...(linkNames ? { linkNames } : {}) };
 	if (upper !== null && adoption !== "none") takeUpper(paths, upper, lowers, registry, adoption);
 	if (existing !== null && options.purpose !== "inspect") renew(paths.folder, upper !== null);
 	const written = existing ?? createRegistry(paths.folder, registry);

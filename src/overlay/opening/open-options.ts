@@ -4,6 +4,7 @@ import type { HandleKind } from "../../layer/layer.ts";
 import type { MoveReport } from "../adopt/moved.ts";
 import type { PartialLimits } from "../data/partials.ts";
 import type { ListingLimits } from "../listing/listing.ts";
+import type { LinkWalk } from "../threads/link-walks.ts";
 import type { Budget } from "./budget.ts";
 import type { WhiteoutFiles } from "./layer-forms.ts";
 
@@ -18,7 +19,10 @@ export interface OpenOptions {
 	readonly whiteoutFiles?: WhiteoutFiles;
 	/** Where ids come from; "auto" (the default): kernel handles where everything allows them. An export that exists keeps its kind. */
 	readonly handles?: "auto" | HandleKind;
-	/** With portable ids, at the first serve: lower files of several names are walked for, so that they stay one object. */
+	/**
+	 * With portable ids: a walk finds which names of a lower lead to one file, when the first such is met, so that they stay one object. True: at the
+	 * first serve, before it is ready. False: each name is an object of its own.
+	 */
 	readonly linkNames?: boolean;
 	/** With portable ids: this user is the superuser of the export; owners, modes and devices are kept in an xattr. */
 	readonly fakeRoot?: boolean;
@@ -36,6 +40,8 @@ export interface OpenOptions {
 	readonly onProgress?: (layer: string, directories: number) => void;
 	/** Told what was found where upper and work were copied since the last time. */
 	readonly onMoved?: (report: MoveReport) => void;
+	/** Told of a walk for names of one file that takes long (`LinkWalk`). */
+	readonly onLinkWalk?: (walk: LinkWalk) => void;
 	/** Told the path of an object of a lower that has changed although it must not. */
 	readonly onChanged?: (path: string) => void;
 	/** Calls that may wait for the disk of a lower are made in other threads, and answered by Pending: for those who serve many at once. */

@@ -11,6 +11,7 @@ import type { Engine } from "../engine/engine.ts";
 import type { Writable } from "../journal/writable.ts";
 import { Durability } from "../operations/durability.ts";
 import { Overlay } from "../operations/overlay.ts";
+import { walkLinksElsewhere } from "../threads/link-walks.ts";
 import { searchElsewhere } from "../threads/path-searches.ts";
 import { Patience } from "../threads/patience.ts";
 import { PartialRecords, runOf } from "../work/partial-record.ts";
@@ -24,6 +25,7 @@ import { makeEngine } from "./make-engine.ts";
 import { type OpenedLayers, openLayers } from "./open-layers.ts";
 import type { OpenOptions } from "./open-options.ts";
 import type { OpenedOverlay } from "./opened-overlay.ts";
+import { linkNamesOf } from "./portable-lowers.ts";
 import { recoverUpper } from "./recover-upper.ts";
 
 export type { OpenOptions } from "./open-options.ts";
@@ -125,7 +127,10 @@ function start({ options, handles, budget, keep }: Attempt, layers: OpenedLayers
 	if (options.isPatient === true && options.purpose === "serve") {
 		const lowers = [...layers.lowers, ...layers.dataLowers];
 		const patience = new Patience(() => performance.now(), budget.lowerFileSystems);
-		if (handles.kind === "portable") searchElsewhere(patience, lowers);
+		if (handles.kind === "portable") {
+			searchElsewhere(patience, lowers);
+			walkLinksElsewhere(patience, lowers, (lower) => linkNamesOf(layers.paths, lower), options.onLinkWalk ?? (() => {}));
+		}
 		engine.patience = patience;
 		for (const layer of lowers) layer.beforeOpen = (handle) => patience.guard(layer, handle, null, "inode");
 	}

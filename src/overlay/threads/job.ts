@@ -2,6 +2,7 @@
 
 import type { Ranges } from "../../layer/copy-data.ts";
 import type { TrashRequest } from "./empty-trash.ts";
+import type { LinksRequest, LinksResult } from "./find-links.ts";
 import type { FoundPath, PathRequest } from "./find-path.ts";
 import type { ScanRequest, ScanResult } from "./scan.ts";
 import type { WarmRequest } from "./warm.ts";
@@ -28,8 +29,9 @@ export type Job =
 	| ({ readonly kind: "warm" } & WarmRequest)
 	/** The path of a portable id below the root of its lower. */
 	| ({ readonly kind: "search" } & PathRequest)
+	| ({ readonly kind: "links" } & LinksRequest)
 	/** The names in the index: see EntryHashes. */
 	| { readonly kind: "entries"; readonly fd: number };
 
-/** A negated error number, 0, a count, or what a scan or a search found, or the slots of EntryHashes. */
-export type JobResult = number | ScanResult | FoundPath | Uint32Array;
+/** A negated error number, 0, a count, or what a scan, a search or a walk found, or the slots of EntryHashes. */
+export type JobResult = number | ScanResult | FoundPath | LinksResult | Uint32Array;

@@ -5,6 +5,7 @@ import { copyData, copyRanges } from "../../layer/copy-data.ts";
 import { cloneFileRange, syncFile, syncFileSystem, truncateFile, writeOut } from "../../linux/data.ts";
 import { hashEntries } from "../work/entry-hashes.ts";
 import { emptyTrash } from "./empty-trash.ts";
+import { findLinks } from "./find-links.ts";
 import { findPath } from "./find-path.ts";
 import type { Job, JobResult } from "./job.ts";
 import { scan } from "./scan.ts";
@@ -38,6 +39,8 @@ function run(job: Job): JobResult {
 			return warm(job);
 		case "search":
 			return findPath(job);
+		case "links":
+			return findLinks(job);
 		case "entries":
 			return hashEntries(job.fd);
 	}
@@ -47,6 +50,7 @@ function run(job: Job): JobResult {
 function buffersOf(result: JobResult): ArrayBufferLike[] {
 	if (typeof result === "number" || "names" in result) return [];
 	if (result instanceof Uint32Array) return [result.buffer];
+	if (!("entries" in result)) return [];
 	return Object.values(result.entries).flatMap((v) => (ArrayBuffer.isView(v) ? [v.buffer] : []));
 }
 

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs"
 import { join } from "node:path";
 import { type Layer, LayerOpener, openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { hasLinkNames, LinkNames, noteLinkNames } from "../../layer/link-names.ts";
+import { HeldLinkNames, hasLinkNames, KeptLinkNames, noteLinkNames } from "../../layer/link-names.ts";
 import { openInTree, pathBelow, SEPARATOR } from "../../layer/path-search.ts";
 import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../../layer/portable-id.ts";
 import { RebaseRows } from "../../layer/rebase-rows.ts";
@@ -199,8 +199,10 @@ class Comparison {
 	#renewLinkNames(folder: string, before: Layer | null, now: Layer): void {
 		const [aside, old] = [`${folder}.rebased`, `${folder}.old`];
 		if (!hasLinkNames(folder) && hasLinkNames(old)) renameSync(old, folder);
-		if (!hasLinkNames(folder)) return;
-		const known = new LinkNames(folder);
+		const isKept = hasLinkNames(folder);
+		if (!isKept && !this.#registry.linkNames) return;
+		// where none were looked for no file of several names has a handle
+		const known = isKept ? new KeptLinkNames(folder) : new HeldLinkNames(new Map());
 		const stat = new Stat();
 		try {
 			noteLinkNames(
@@ -221,9 +223,9 @@ class Comparison {
 			known.close();
 		}
 		rmSync(old, { recursive: true, force: true });
-		renameSync(folder, old);
+		if (isKept) renameSync(folder, old);
 		renameSync(aside, folder);
-		rmSync(old, { recursive: true });
+		rmSync(old, { recursive: true, force: true });
 	}
 
 	#compare(index: number, before: Layer, now: Layer, at: Pair, pending: Pair[], oldRows: RebaseRows | null, newRows: RebaseRows): void {

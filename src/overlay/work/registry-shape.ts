@@ -28,6 +28,8 @@ export interface Registry {
 	readonly handles?: "portable";
 	/** Why, as it was said at the first serve. */
 	readonly handlesWhy?: string;
+	/** With portable handles: all names of a lower file are one object. Older exports that have it so have the names alone (`LinkNames`). */
+	readonly linkNames?: boolean;
 	/** It had kernel handles before (holdfast rebind), and what is from that time keeps them; 16 bytes in hex: the file system of upper then, or zeros. */
 	readonly rebound?: string;
 	/** The uuid of the export that this one was copied from (holdfast fork). */
@@ -128,6 +130,7 @@ const REGISTRY: Fields<Registry> = {
 	userXattrs: { check: isTrue, isOptional: true },
 	handles: { check: isText(/^portable$/), isOptional: true },
 	handlesWhy: { check: (value) => typeof value === "string", isOptional: true },
+	linkNames: { check: isTrue, isOptional: true },
 	rebound: { check: hex16, isOptional: true },
 	forkedFrom: { check: hex16, isOptional: true },
 };
