@@ -6,7 +6,7 @@ import { fc } from "../../test/support/fast-check.ts";
 import { ClaimError } from "./errors.ts";
 import { addWaiter, applyLock, conflictOf, dropLocks, planLock, rangeOf, spanOf, takeReadyWaiters } from "./locks.ts";
 import { compare } from "./range-tree.ts";
-import type { ClientRecord, FileRecord, LockedRange, LockState, LockWaiter, Owner, Span } from "./records.ts";
+import type { ClientRecord, FileRecord, LockedRange, LockState, LockWaiter, OpenState, Owner, Span } from "./records.ts";
 
 /** Edges between the bytes of the model, in halves: both ends of 32 and of 64 bits. */
 const EDGES: readonly (readonly [number, number])[] = [
@@ -42,6 +42,10 @@ function newState(
 	owner.first = state;
 	client.lockOwners.set(owner.key, owner);
 	return state;
+}
+
+function openOf({ owner }: LockState): OpenState {
+	return { owner } as unknown as OpenState;
 }
 
 function span(from: number, to: number): Span {
@@ -148,7 +152,7 @@ test("a denied lock is told when nothing is in its way, in order, once, and not 
 	applyLock(holder, planLock(holder, span(0, CELLS), true));
 	const waiter = (state: LockState, until: number): LockWaiter => ({
 		...span(1, 3),
-		client: state.owner.client,
+		open: openOf(state),
 		owner: state.owner.key,
 		isWrite: true,
 		until,
@@ -176,11 +180,10 @@ test("of denied locks no more are remembered than the bounds say", () => {
 	const file = newFile();
 	const states = [0, 1, 2, 3].map((index) => newState(file, index));
 	for (const { owner } of states)
-		addWaiter(file, { ...span(0, 1), client: owner.client, owner: owner.key, isWrite: true, until: 9 }, 3, 10);
+		addWaiter(file, { ...span(0, 1), open: { owner } as never, owner: owner.key, isWrite: true, until: 9 }, 3, 10);
 	assert.equal(file.locks?.waiters.length, 3);
 	const many = newState(file, 9);
-	for (let i = 0; i < 5; i++)
-		addWaiter(newFile(), { ...span(0, 1), client: many.owner.client, owner: `${i}`, isWrite: true, until: 9 }, 3, 4);
+	for (let i = 0; i < 5; i++) addWaiter(newFile(), { ...span(0, 1), open: openOf(many), owner: `${i}`, isWrite: true, until: 9 }, 3, 4);
 	assert.equal(many.owner.client.waiters, 4);
 });
 

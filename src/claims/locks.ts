@@ -3,7 +3,7 @@
 import { ClaimError } from "./errors.ts";
 import type { ByteRange } from "./operations.ts";
 import { compare, insertRange, lockedRange, overlapping, removeRange } from "./range-tree.ts";
-import type { FileLocks, FileRecord, LockedRange, LockState, LockWaiter, Owner, Span } from "./records.ts";
+import type { ClientRecord, FileLocks, FileRecord, LockedRange, LockState, LockWaiter, OpenState, Owner, Span } from "./records.ts";
 
 const WORD = 0x100000000;
 const LAST = 0xffffffff;
@@ -102,15 +102,21 @@ export function dropLocks(state: LockState): void {
 /** Remembers a denied lock: one for each owner and file, the last. Where there are too many it is not. */
 export function addWaiter(file: FileRecord, waiter: LockWaiter, perFile: number, perClient: number): void {
 	const { waiters } = fileLocks(file);
-	removeWaiter(file, waiter.client, waiter.owner);
-	if (waiters.length >= perFile || waiter.client.waiters >= perClient) return;
+	const { client } = waiter.open.owner;
+	removeWaiter(file, client, waiter.owner);
+	if (waiters.length >= perFile || client.waiters >= perClient) return;
 	waiters.push(waiter);
-	waiter.client.waiters++;
+	client.waiters++;
 }
 
-/** It got its lock, or is gone. `owner` null: all of the client. */
-export function removeWaiter(file: FileRecord, client: LockWaiter["client"], owner: string | null): void {
-	keepWaiters(file, (waiter) => waiter.client !== client || (owner !== null && waiter.owner !== owner));
+/** It got its lock. */
+export function removeWaiter(file: FileRecord, client: ClientRecord, owner: string): void {
+	if (client.waiters > 0) keepWaiters(file, (waiter) => waiter.open.owner.client !== client || waiter.owner !== owner);
+}
+
+/** The open goes. */
+export function removeWaitersOf(open: OpenState): void {
+	if (open.owner.client.waiters > 0) keepWaiters(open.file, (waiter) => waiter.open !== open);
 }
 
 /** Takes those out that nothing is in the way of any more, in the order in which they came; those whose time is over just go. */
@@ -118,7 +124,7 @@ export function takeReadyWaiters(file: FileRecord, now: number, ready: (waiter: 
 	const found: LockWaiter[] = [];
 	keepWaiters(file, (waiter) => {
 		if (waiter.until <= now) return false;
-		const owner = waiter.client.lockOwners.get(waiter.owner) ?? null;
+		const owner = waiter.open.owner.client.lockOwners.get(waiter.owner) ?? null;
 		if (conflictOf(file, waiter, waiter.isWrite, owner) !== null) return true;
 		found.push(waiter);
 		return false;
@@ -132,7 +138,7 @@ function keepWaiters(file: FileRecord, keeps: (waiter: LockWaiter) => boolean): 
 	let kept = 0;
 	for (const waiter of waiters) {
 		if (keeps(waiter)) waiters[kept++] = waiter;
-		else waiter.client.waiters--;
+		else waiter.open.owner.client.waiters--;
 	}
 	waiters.length = kept;
 }

@@ -34,9 +34,12 @@ export interface ClientRecord extends Client {
 	opens: number;
 	/** Ranges. */
 	locks: number;
+	lockStates: number;
 	waiters: number;
 	/** What it lost when its lease had expired, until it frees the stateids. */
 	readonly revoked: Set<RevokedState>;
+	/** When it was first told of that; 0: not yet. */
+	toldRevokedAt: number;
 }
 
 /** What a repeated CREATE_SESSION gets. */
@@ -177,7 +180,9 @@ export interface FileLocks {
 
 /** A lock that was denied and waits. */
 export interface LockWaiter extends Span {
-	readonly client: ClientRecord;
+	/** It goes with this open. */
+	readonly open: OpenState;
+	/** Key of the lock owner, of the same client. */
 	readonly owner: string;
 	readonly isWrite: boolean;
 	readonly until: number;

@@ -1,0 +1,65 @@
+// What claims tell the log: every change, after it was made in memory.
+
+import type { ClientRecord, LockState, OpenState, SessionRecord, SlotAnswer, SlotRecord, Span } from "./records.ts";
+
+/** The change of a request, with its answer. Null: nobody may ask for it again. */
+export interface AnsweredChange {
+	readonly slot: SlotRecord;
+	readonly answer: SlotAnswer;
+}
+
+export interface ClaimLog {
+	/** "nospc" (ClaimError) unless what is opened or locked next can be written, and be taken back later on a full disk. */
+	makeRoom(bytes: number): void;
+	/** A client was confirmed. */
+	client(client: ClientRecord): void;
+	/** Its last CREATE_SESSION, and what that was answered. */
+	created(client: ClientRecord): void;
+	clientGone(client: ClientRecord): void;
+	/** No client gets a number up to this one again. */
+	clientNumbers(upTo: number): void;
+	session(session: SessionRecord): void;
+	sessionGone(session: SessionRecord): void;
+	/** The request in this slot is going to change something. */
+	slot(slot: SlotRecord): void;
+	/** An open is new, or has other modes. */
+	open(change: AnsweredChange | null, open: OpenState, isNew: boolean): void;
+	close(change: AnsweredChange | null, open: OpenState): void;
+	/** Of the owner's ranges on the file: `isWrite` null unlocks. */
+	lock(change: AnsweredChange | null, state: LockState, span: Span, isWrite: boolean | null, isNew: boolean): void;
+	/** A stateid was freed. */
+	freed(change: AnsweredChange | null, state: { readonly index: number; readonly generation: number }): void;
+	reclaimed(change: AnsweredChange | null, client: ClientRecord): void;
+	/** The client has lost its opens and locks. */
+	revoked(client: ClientRecord): void;
+	/** Resolves when clients and sessions that were told so far are on disk; null: they are, or there is no disk. */
+	flush(): Promise<void> | null;
+	/** Grace is over, or there was none. */
+	graceEnded(): void;
+	/** Each second: what could not be done before is tried again. */
+	tick(): void;
+	/** The end of the process: the next start goes on from here. */
+	shutDown(): void;
+}
+
+/** For a server that keeps nothing on disk. */
+export const NO_LOG: ClaimLog = {
+	makeRoom() {},
+	client() {},
+	created() {},
+	clientGone() {},
+	clientNumbers() {},
+	session() {},
+	sessionGone() {},
+	slot() {},
+	open() {},
+	close() {},
+	lock() {},
+	freed() {},
+	reclaimed() {},
+	revoked() {},
+	flush: () => null,
+	graceEnded() {},
+	tick() {},
+	shutDown() {},
+};

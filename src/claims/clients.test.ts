@@ -1,0 +1,280 @@
+// Client ids: each case of EXCHANGE_ID, CREATE_SESSION with its replay, leases, and all orders of them against a model.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { fc } from "../../test/support/fast-check.ts";
+import { checkTables } from "./check-tables.test-support.ts";
+import { ClaimError, type ClaimErrorCode } from "./errors.ts";
+import { LEASE_SECONDS, newClaims, TestClient } from "./new-claims.test-support.ts";
+
+function refuses(code: ClaimErrorCode, act: () => unknown): void {
+	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
+}
+
+const SILENT_MS = (LEASE_SECONDS + 1) * 1000;
+
+test("case 1: a new client owner gets an id that is not confirmed", () => {
+	const { claims } = newClaims();
+	const { hi, isConfirmed } = new TestClient(claims, "a").exchange();
+	assert.deepEqual({ hi, isConfirmed }, { hi: 1, isConfirmed: false });
+	checkTables(claims);
+});
+
+test("case 2: the same client owner again has the same id, confirmed", () => {
+	const { claims } = newClaims();
+	const client = new TestClient(claims, "a").connect();
+	const { lo } = client.id;
+	const again = client.exchange();
+	assert.deepEqual([again.lo, again.isConfirmed], [lo, true]);
+	claims.session(client.session.id);
+});
+
+test("case 3: another principal is refused while the owner has a session or state and keeps its lease, and takes over afterwards", () => {
+	const { claims, told } = newClaims();
+	const first = new TestClient(claims, "a").connect();
+	const thief = new TestClient(claims, "a", 2, "user");
+	refuses("clid_inuse", () => thief.exchange());
+	told.time += SILENT_MS;
+	thief.exchange();
+	first.take();
+	// it was heard meanwhile: the id that was given does not help
+	refuses("clid_inuse", () => thief.create());
+	refuses("clid_inuse", () => thief.create(thief.createSequence));
+	claims.session(first.session.id);
+	told.time += SILENT_MS;
+	thief.exchange();
+	thief.create();
+	refuses("bad_session", () => claims.session(first.session.id));
+	checkTables(claims);
+});
+
+test("case 4: an id that was not confirmed gives way to another", () => {
+	const { claims } = newClaims();
+	const client = new TestClient(claims, "a");
+	const first = client.exchange();
+	const { createSequence } = client;
+	const second = client.exchange();
+	assert.notEqual(second.lo, first.lo);
+	client.id = first;
+	refuses("stale_clientid", () => client.create(createSequence));
+	checkTables(claims);
+});
+
+test("case 5: a client that restarted keeps what it has until the new id is confirmed, then loses it", () => {
+	const { claims, told } = newClaims();
+	const before = new TestClient(claims, "a").connect();
+	before.open("file");
+	const after = new TestClient(claims, "a", 2);
+	assert.equal(after.exchange().isConfirmed, false);
+	before.take();
+	after.create();
+	refuses("bad_session", () => claims.session(before.session.id));
+	refuses("stale_clientid", () => before.create(before.createSequence));
+	assert.equal(told.held.size, 0);
+	assert.deepEqual(told.replaced, ["a: host of a -> host of a"]);
+	checkTables(claims);
+});
+
+test("cases 6 to 9: an update is for a confirmed id, its verifier and its principal", () => {
+	const { claims } = newClaims();
+	const client = new TestClient(claims, "a");
+	refuses("noent", () => client.exchange(true));
+	client.connect();
+	assert.equal(client.exchange(true).lo, client.id.lo);
+	refuses("not_same", () => new TestClient(claims, "a", 2).exchange(true));
+	refuses("perm", () => new TestClient(claims, "a", 1, "user").exchange(true));
+	checkTables(claims);
+});
+
+test("a repeated CREATE_SESSION gets the same session, or the same error; the one before is misordered", () => {
+	const { claims } = newClaims({ limits: { sessionsPerClient: 2 } });
+	const client = new TestClient(claims, "a");
+	const { sequence } = client.exchange();
+	refuses("seq_misordered", () => client.create((sequence - 1) >>> 0));
+	refuses("seq_misordered", () => client.create((sequence + 1) >>> 0));
+	const first = client.create(sequence);
+	assert.equal(client.create(sequence), first);
+	const second = client.create((sequence + 1) >>> 0);
+	assert.notEqual(second, first);
+	refuses("seq_misordered", () => client.create(sequence));
+	refuses("nospc", () => client.create((sequence + 2) >>> 0));
+	claims.destroySession(first.id, "root");
+	refuses("nospc", () => client.create((sequence + 2) >>> 0));
+	client.create((sequence + 3) >>> 0);
+	checkTables(claims);
+});
+
+test("nobody creates or destroys sessions of another principal's client, nor the client", () => {
+	const { claims } = newClaims();
+	const client = new TestClient(claims, "a").connect();
+	const request = { sequence: client.createSequence, flags: 0, callbackProgram: 0, callbackSecurity: Buffer.alloc(0) };
+	refuses("clid_inuse", () =>
+		claims.createSession({ ...request, client: client.id, principal: "user", fore: client.session.fore, back: client.session.back }),
+	);
+	refuses("bad_session", () => claims.destroySession(client.session.id, "user"));
+	refuses("stale_clientid", () => claims.destroyClient(client.id, "user"));
+	claims.session(client.session.id);
+});
+
+test("DESTROY_CLIENTID is for clients without sessions and state", () => {
+	const { claims, told } = newClaims();
+	const client = new TestClient(claims, "a").connect();
+	refuses("clientid_busy", () => claims.destroyClient(client.id, "root"));
+	claims.destroySession(client.session.id, "root");
+	assert.equal(told.removedSessions.length, 1);
+	claims.destroyClient(client.id, "root");
+	refuses("stale_clientid", () => claims.destroyClient(client.id, "root"));
+	refuses("stale_clientid", () => claims.destroyClient({ hi: 9, lo: client.id.lo }, "root"));
+	checkTables(claims);
+});
+
+test("an id that is not confirmed lives 60 seconds, and beyond 256 the oldest goes", () => {
+	const { claims, told } = newClaims();
+	const client = new TestClient(claims, "a");
+	client.exchange();
+	told.time += 59_000;
+	claims.tick();
+	client.create();
+	const late = new TestClient(claims, "b");
+	late.exchange();
+	told.time += 60_000;
+	claims.tick();
+	refuses("stale_clientid", () => late.create());
+	const many = Array.from({ length: 257 }, (_, i) => new TestClient(claims, `many ${i}`));
+	for (const each of many) each.exchange();
+	assert.equal(claims.tables.unconfirmed.size, 256);
+	refuses("stale_clientid", () => many[0].create());
+	many[1].create();
+	checkTables(claims);
+});
+
+test("beyond the limit of clients an expired one goes, and where none is, a new one is told to wait", () => {
+	const { claims, told } = newClaims({ limits: { clients: 2 } });
+	const a = new TestClient(claims, "a").connect();
+	told.time += 1000;
+	const b = new TestClient(claims, "b").connect();
+	const c = new TestClient(claims, "c");
+	c.exchange();
+	refuses("delay", () => c.create());
+	told.time += LEASE_SECONDS * 1000;
+	c.exchange();
+	c.create();
+	refuses("bad_session", () => claims.session(a.session.id));
+	claims.session(b.session.id);
+	// a restart of one of them needs no further place
+	const again = new TestClient(claims, "b", 2).connect();
+	claims.session(again.session.id);
+	checkTables(claims);
+});
+
+test("an owner of 1,024 bytes is taken, a longer one refused", () => {
+	const { claims } = newClaims();
+	new TestClient(claims, "x".repeat(1024)).connect();
+	refuses("inval", () => new TestClient(claims, "x".repeat(1025)).exchange());
+});
+
+/** What a server must remember of two machines with one client owner each, and one that shares the first's. */
+interface ModelClient {
+	readonly owner: string;
+	readonly verifier: number;
+	readonly principal: string;
+	confirmed: boolean;
+	sessions: number;
+	renewed: number;
+}
+
+test("in all orders of EXCHANGE_ID, CREATE_SESSION, requests, silence and restarts, ids and sessions are as in a model", () => {
+	const step = fc.record({
+		kind: fc.constantFrom(
+			"exchange",
+			"exchange",
+			"create",
+			"create",
+			"request",
+			"destroySession",
+			"destroyClient",
+			"silence",
+			"restart",
+			"tick",
+		),
+		who: fc.integer({ min: 0, max: 2 }),
+	});
+	fc.assert(
+		fc.property(fc.array(step, { maxLength: 60, size: "max" }), (steps) => {
+			const { claims, told } = newClaims();
+			// the third plays the second's owner under another principal
+			const players = [new TestClient(claims, "a"), new TestClient(claims, "b"), new TestClient(claims, "b", 1, "user")];
+			const known = new Map<number, ModelClient>();
+			const isExpired = (client: ModelClient) => told.time - client.renewed > LEASE_SECONDS * 1000;
+			const drop = (predicate: (client: ModelClient) => boolean) => {
+				for (const [lo, client] of known) if (predicate(client)) known.delete(lo);
+			};
+			for (const { kind, who } of steps) {
+				const player = players[who];
+				const { name: owner, principal } = player;
+				const own = known.get(player.id.lo);
+				const confirmed = [...known.values()].find((client) => client.owner === owner && client.confirmed);
+				const isTaken = confirmed !== undefined && confirmed.principal !== principal && confirmed.sessions > 0 && !isExpired(confirmed);
+				if (kind === "restart") player.verifier = Buffer.alloc(8, player.verifier[0] + 1);
+				else if (kind === "silence") told.time += SILENT_MS;
+				else if (kind === "tick") {
+					claims.tick();
+					drop((client) => !client.confirmed && told.time - client.renewed >= 60_000);
+				} else if (kind === "exchange") {
+					const isSame = confirmed?.principal === principal && confirmed.verifier === player.verifier[0];
+					if (isTaken) refuses("clid_inuse", () => player.exchange());
+					else if (isSame) assert.equal(known.get(player.exchange().lo), confirmed);
+					else {
+						drop((client) => client.owner === owner && !client.confirmed);
+						const { lo, isConfirmed } = player.exchange();
+						assert.ok(!isConfirmed && !known.has(lo));
+						known.set(lo, { owner, verifier: player.verifier[0], principal, confirmed: false, sessions: 0, renewed: told.time });
+					}
+				} else if (kind === "create") {
+					if (own === undefined || own.principal !== principal) {
+						assert.throws(() => player.create(), ClaimError);
+						continue;
+					}
+					if (!own.confirmed && isTaken) {
+						refuses("clid_inuse", () => player.create());
+						player.createSequence = (player.createSequence + 1) >>> 0;
+						continue;
+					}
+					if (own.confirmed && own.sessions >= 16) continue;
+					player.create();
+					if (!own.confirmed) drop((client) => client.owner === owner && client.confirmed);
+					own.confirmed = true;
+					own.sessions++;
+					own.renewed = told.time;
+				} else if (player.session === undefined) continue;
+				else {
+					const owner = [...known].find(([lo]) => lo === player.session.client.lo)?.[1];
+					const isThere = claims.tables.sessions.has((player.session as { index?: number }).index ?? 0);
+					assert.equal(isThere && owner === undefined, false, "a session outlived its client");
+					if (kind === "request" && isThere) {
+						player.run(() => {});
+						if (owner !== undefined) owner.renewed = told.time;
+					} else if (kind === "destroySession" && isThere && owner !== undefined) {
+						claims.destroySession(player.session.id, principal);
+						owner.sessions--;
+					} else if (kind === "destroyClient") {
+						if (own === undefined) refuses("stale_clientid", () => claims.destroyClient(player.id, principal));
+						else if (own.sessions > 0) refuses("clientid_busy", () => claims.destroyClient(player.id, principal));
+						else {
+							claims.destroyClient(player.id, principal);
+							known.delete(player.id.lo);
+						}
+					}
+				}
+				assert.deepEqual(new Set(claims.tables.clients.keys()), new Set(known.keys()));
+				for (const [lo, client] of known) {
+					const record = claims.tables.clients.get(lo);
+					assert.equal(record?.isConfirmed, client.confirmed);
+					assert.equal(record?.sessions.size, client.sessions);
+				}
+				checkTables(claims);
+			}
+		}),
+		{ numRuns: 300 },
+	);
+});
