@@ -9,7 +9,7 @@ const [STDIN, STDERR] = [0, 2];
 const ANSWER_BYTES_MAX = 256;
 
 /** Whether there is somebody to answer: a job in the background would be stopped as soon as it read from its terminal. */
-function isAnybodyThere(): boolean {
+export function isAnybodyThere(): boolean {
 	if (!isatty(STDIN) || !isatty(STDERR)) return false;
 	try {
 		// behind the name, which may hold anything: state, ppid, pgrp, session, tty_nr, tpgid (proc(5))

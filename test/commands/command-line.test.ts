@@ -80,17 +80,25 @@ test("a port alone, and a port behind a colon, are of the loopback interface", {
 	await server.terminate();
 });
 
-test("an upper that is not there is made only with --create; nobody is asked where nobody can answer", { skip }, async (t) => {
+test("an upper that is not there is made and told of, but with --create alone where it looks mistyped and nobody can be asked", {
+	skip,
+}, async (t) => {
 	const made = scratch(t);
 	const { lower, state } = layers(made);
-	const upper = join(made.path, "mistyped");
-	assertRefused(serve("--lower", lower, "--upper", upper, "--state-dir", state), /There is no upper .*mistyped\. .*--create/);
-	assert.ok(!existsSync(upper) && !existsSync(`${upper}.work`), "nothing was made");
+	const [upper, mistyped] = [join(made.path, "upper"), join(made.path, "uper")];
 	const server = await startServer(made, { lowers: [lower], upper, args: ["--state-dir", state] });
 	assert.match(server.stdout, /^This upper is new/m);
 	await server.restart();
 	assert.equal(server.stdout.match(/^This upper is new/gm)?.length, 1);
 	await server.terminate();
+	assertRefused(
+		serve("--lower", lower, "--upper", mistyped, "--state-dir", state),
+		/There is no upper .*uper, but .*upper is there\. .*--create/,
+	);
+	assert.ok(!existsSync(mistyped) && !existsSync(`${mistyped}.work`), "nothing was made");
+	const asked = await startServer(made, { lowers: [lower], upper: mistyped, args: ["--state-dir", state, "--create"] });
+	assert.match(asked.stdout, /^This upper is new/m);
+	await asked.terminate();
 });
 
 test("at a terminal a new upper is asked about", { skip: skip || needs("script") }, (t) => {

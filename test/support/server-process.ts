@@ -216,8 +216,7 @@ function serveArguments(options: ServerOptions, port: number): string[] {
 	const listen = options.args?.includes("--listen") ? [] : ["--listen", `127.0.0.1:${port}`];
 	// it would take time from what is tested
 	const insecure = options.isSecure ? [] : ["--insecure"];
-	const create = options.upper === undefined ? [] : ["--create"];
-	return ["serve", "--no-warm-up", ...insecure, ...create, ...layerArguments(options), ...listen, ...(options.args ?? [])];
+	return ["serve", "--no-warm-up", ...insecure, ...layerArguments(options), ...listen, ...(options.args ?? [])];
 }
 
 /** A process must not outlive a test process that is killed. setpriv becomes the program, so its pid is the program's. */
