@@ -24,7 +24,7 @@ export function confirmNewUpper(path: string, isAsked: boolean): void {
 	);
 }
 
-/** A folder beside `path` of which its name may be a mistyped one; null: there is none. */
+/** A folder beside `path` that may be meant by its name; null: there is none. */
 function folderMeant(path: string): string | null {
 	try {
 		const entries = readdirSync(dirname(path), { withFileTypes: true });
