@@ -85,7 +85,7 @@ test("an upper that is not there is made and told of, but with --create alone wh
 }, async (t) => {
 	const made = scratch(t);
 	const { lower, state } = layers(made);
-	const [upper, mistyped] = [join(made.path, "upper"), join(made.path, "uper")];
+	const [upper, mistyped] = [join(made.path, "changes"), join(made.path, "chagnes")];
 	const server = await startServer(made, { lowers: [lower], upper, args: ["--state-dir", state] });
 	assert.match(server.stdout, /^This upper is new/m);
 	await server.restart();
@@ -93,7 +93,7 @@ test("an upper that is not there is made and told of, but with --create alone wh
 	await server.terminate();
 	assertRefused(
 		serve("--lower", lower, "--upper", mistyped, "--state-dir", state),
-		/There is no upper .*uper, but .*upper is there\. .*--create/,
+		/There is no upper .*chagnes, but .*changes is there\. .*--create/,
 	);
 	assert.ok(!existsSync(mistyped) && !existsSync(`${mistyped}.work`), "nothing was made");
 	const asked = await startServer(made, { lowers: [lower], upper: mistyped, args: ["--state-dir", state, "--create"] });
