@@ -2,6 +2,7 @@
 
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
+import { whyNot } from "../linux/errno.ts";
 import { escapeForJson, showText } from "../vfs/names.ts";
 import type { ServerLog } from "./server-log.ts";
 import { UserError } from "./user-error.ts";
@@ -30,7 +31,7 @@ function writeOut(text: string): void {
 	try {
 		writeAll(STDOUT, text);
 	} catch (error) {
-		throw new UserError(`Cannot write the output: ${(error as NodeJS.ErrnoException).code ?? error}.`);
+		throw new UserError(`Cannot write the output: ${whyNot((error as NodeJS.ErrnoException).errno ?? 0)}.`);
 	}
 }
 

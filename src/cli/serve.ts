@@ -18,7 +18,7 @@ import type { ListenAddress } from "../server/listen-address.ts";
 import { type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
-import { describeFailure } from "../vfs/system-errors.ts";
+import { describeFailure, describeThrown } from "../vfs/system-errors.ts";
 import { adoptionOn } from "./adopt.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
 import { confirmEmptyMountPoints, confirmNewUpper } from "./doubts.ts";
@@ -322,7 +322,7 @@ function endOnSignals(served: OpenServer, beforeEnd: () => void): void {
 			await served.close();
 			process.exit(0);
 		} catch (error) {
-			complain(`The server did not end cleanly: ${(error as Error).message}.`);
+			complain(`The server did not end cleanly: ${describeThrown(error)}.`);
 			process.exit(1);
 		}
 	};

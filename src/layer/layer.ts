@@ -1,7 +1,7 @@
 // Opens layers: their private mounts, their file systems, and the refusals of what cannot be served.
 
 import { readFileSync } from "node:fs";
-import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
+import { ENODATA, ERRNO, errnoName, whyNot } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openPrivateTree } from "../linux/file-system.ts";
 import type { PathBytes } from "../linux/libc.ts";
@@ -183,7 +183,7 @@ export class LayerOpener {
 		try {
 			const fileSystem = this.#recognise(directory, path, role);
 			const root = openRoot(directory);
-			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(root)}.`);
+			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(root, path)}.`);
 			const stat = new Stat();
 			fstat(root, stat);
 			const handle = handleOf(root);
@@ -224,12 +224,12 @@ export class LayerOpener {
 		let root = -1;
 		try {
 			const figures = fileSystemFigures(directory);
-			if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${errnoName(figures)}.`);
+			if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${whyNot(figures, path)}.`);
 			const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
 			if (isMadeUp(name)) throw unfit(path, role, name, name);
 			root = role === "lower" ? openPrivateTree(directory, true) : -ERRNO.EPERM;
 			if (root < 0) root = openAt(directory, ".", O.rdonly | O.directory);
-			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(root)}.`);
+			if (root < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(root, path)}.`);
 			const stat = new Stat();
 			fstat(root, stat);
 			const device = name === "btrfs" ? btrfsDevice(directory) : `${stat.devMajor}:${stat.devMinor}`;
@@ -264,7 +264,7 @@ export class LayerOpener {
 
 	#recognise(directory: number, path: string, role: "lower" | "upper"): FileSystem {
 		const figures = fileSystemFigures(directory);
-		if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${errnoName(figures)}.`);
+		if (typeof figures === "number") throw new LayerError(`Cannot ask for the file system of ${path}: ${whyNot(figures, path)}.`);
 		const name = FILE_SYSTEM_NAMES.get(figures.magic) ?? `type 0x${figures.magic.toString(16)}`;
 		if (name === "overlay" && role === "lower") checkOverlayLower(directory, path);
 		else if (!WITH_GENERATIONS.has(name)) {
@@ -274,7 +274,7 @@ export class LayerOpener {
 		fstat(directory, stat);
 		const uuid = fileSystemUuid(directory, name);
 		if (typeof uuid === "number") {
-			throw new UnfitError(`Cannot read the uuid of the file system (${name}) of ${path}: ${errnoName(uuid)}`);
+			throw new UnfitError(`Cannot read the uuid of the file system (${name}) of ${path}: ${whyNot(uuid)}`);
 		}
 		if (name === "overlay" && uuid.every((byte) => byte === 0)) {
 			throw new UnfitError(
@@ -317,12 +317,12 @@ export function openDirectory(path: string, role: string): number {
 	const directory = openPath(path, O.rdonly | O.directory);
 	if (directory === -ERRNO.ENOENT) throw new LayerError(`Cannot open the ${role} ${path}: there is no such directory.`);
 	if (directory === -ERRNO.ENOTDIR) throw new LayerError(`Cannot open the ${role} ${path}: it is not a directory.`);
-	if (directory < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(directory)}.`);
+	if (directory < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(directory, path)}.`);
 	return directory;
 }
 
-function openFailure(error: number): string {
-	if (error !== -ERRNO.EMFILE) return errnoName(error);
+function openFailure(error: number, path: string): string {
+	if (error !== -ERRNO.EMFILE) return whyNot(error, path);
 	return "EMFILE, too many open files. Each layer takes two descriptors, and up to three more while names are looked up; raise the limit (ulimit -Hn)";
 }
 
@@ -392,7 +392,7 @@ function checkHandles(root: number, handle: FileHandle, path: string, role: stri
 			"Run holdfast as root, or with --handles portable.",
 		);
 	}
-	throw new UnfitError(`Cannot open objects of the ${role} ${path} by their handles: ${errnoName(again)}`);
+	throw new UnfitError(`Cannot open objects of the ${role} ${path} by their handles: ${whyNot(again)}`);
 }
 
 /** Tells inodes of all mounted file systems apart. */
@@ -506,7 +506,7 @@ export function overlayXattrs(fd: number, xattr: OverlayXattrs): string[] {
 	const names = listXattrs(fd);
 	if (typeof names === "number") {
 		if (names === -ERRNO.EOPNOTSUPP || names === -ENODATA) return [];
-		throw new LayerError(`Cannot list extended attributes: ${errnoName(names)}.`);
+		throw new LayerError(`Cannot list extended attributes: ${whyNot(names)}.`);
 	}
 	const marks: string[] = [];
 	for (const name of names) {

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { syncFile } from "../linux/data.ts";
-import { ERRNO, errnoName } from "../linux/errno.ts";
+import { ERRNO, whyNot } from "../linux/errno.ts";
 import { makeSymlink, readLink } from "../linux/names.ts";
 import { close, O, openPath } from "../linux/open.ts";
 import { Stat } from "../linux/stat.ts";
@@ -55,7 +55,7 @@ export class KeptLinkNames extends LinkNames {
 	constructor(folder: string) {
 		super();
 		this.#fd = openPath(folder, O.rdonly | O.directory);
-		if (this.#fd < 0) throw new LayerError(`Cannot open ${folder}: ${errnoName(this.#fd)}.`);
+		if (this.#fd < 0) throw new LayerError(`Cannot open ${folder}: ${whyNot(this.#fd, folder)}.`);
 	}
 
 	protected override text(key: string): Buffer | null {
@@ -170,11 +170,11 @@ function keepLinkNames(
 		list = openAside(folder, aside);
 		const files = walkForLinks(lower, progress, isPreferred, unfinishedMax, (key, text) => {
 			const status = makeSymlink(text, list, key);
-			if (status < 0 && status !== -ERRNO.EEXIST) throw new CannotKeep(`Cannot write to ${aside}: ${errnoName(status)}`);
+			if (status < 0 && status !== -ERRNO.EEXIST) throw new CannotKeep(`Cannot write to ${aside}: ${whyNot(status, aside)}`);
 			return status === 0;
 		});
 		const status = syncFile(list);
-		if (status < 0) throw new CannotKeep(`Cannot flush ${aside}: ${errnoName(status)}`);
+		if (status < 0) throw new CannotKeep(`Cannot flush ${aside}: ${whyNot(status, aside)}`);
 		publish(aside, folder);
 		return files;
 	} finally {
@@ -198,7 +198,7 @@ function openAside(folder: string, aside: string): number {
 		throw new CannotKeep(`Cannot make ${aside}: ${(error as NodeJS.ErrnoException).code}`);
 	}
 	const list = openPath(aside, O.rdonly | O.directory);
-	if (list < 0) throw new CannotKeep(`Cannot open ${aside}: ${errnoName(list)}`);
+	if (list < 0) throw new CannotKeep(`Cannot open ${aside}: ${whyNot(list, aside)}`);
 	return list;
 }
 

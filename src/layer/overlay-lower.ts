@@ -1,7 +1,7 @@
 // Decides whether a mounted kernel overlay may be a lower, and says what to do where it may not.
 
 import { visitEntries } from "../linux/directory.ts";
-import { ERRNO, errnoName } from "../linux/errno.ts";
+import { ERRNO, errnoName, whyNot } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { FILE_SYSTEM_NAMES, fileSystemFigures } from "../linux/file-system.ts";
 import { type Mount, mountOf, optionValue } from "../linux/mount-table.ts";
@@ -66,7 +66,7 @@ export function checkOverlayLower(directory: number, path: string): void {
 			const fd = openPath(layer, O.rdonly | O.directory | O.noatime);
 			if (fd < 0)
 				throw refusal(
-					`whose layer ${layer} cannot be opened (${errnoName(fd)}). It must be reachable by the path that it was mounted with.`,
+					`whose layer ${layer} cannot be opened: ${whyNot(fd, layer)}. It must be reachable by the path that it was mounted with.`,
 				);
 			opened.push(fd);
 			return fd;
@@ -161,11 +161,11 @@ function findUnindexed(mount: Mount, upper: number, lower: number, index: number
 			if (type === DIRECTORY || type === 0) names.push(Buffer.from(name));
 			return undefined;
 		});
-		if (typeof status === "number" && status < 0) throw refusal(`whose upper cannot be read (${errnoName(status)}).`);
+		if (typeof status === "number" && status < 0) throw refusal(`whose upper cannot be read: ${whyNot(status)}.`);
 		for (const name of names) {
 			const child = openAt(directory, name, O.rdonly | O.directory | O.nofollow | O.noatime);
 			if (child === -ERRNO.ENOTDIR) continue;
-			if (child < 0) throw refusal(`whose upper cannot be read (${errnoName(child)}).`);
+			if (child < 0) throw refusal(`whose upper cannot be read: ${whyNot(child)}.`);
 			let counterpart = -1;
 			try {
 				const at = `${path}/${showName(name)}`;

@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { RecentMap } from "../collections/recent-map.ts";
 import { namesOf } from "../linux/directory.ts";
-import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
+import { ENODATA, ERRNO, whyNot } from "../linux/errno.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import type { PathBytes } from "../linux/libc.ts";
 import { linkDescriptor, makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
@@ -454,13 +454,13 @@ export function lookOf(fd: number, stat: Stat): string {
 
 function listFolder(folder: number, name: string): Buffer[] {
 	const names = namesOf(folder);
-	if (typeof names === "number") throw new LayerError(`Cannot read the folder ${name} of work/holdfast: ${errnoName(names)}.`);
+	if (typeof names === "number") throw new LayerError(`Cannot read the folder ${name} of work/holdfast: ${whyNot(names)}.`);
 	return names;
 }
 
 function openFolder(own: number, name: string): number {
 	const status = makeDirectory(own, name, 0o700);
 	const fd = status < 0 && status !== -ERRNO.EEXIST ? status : openAt(own, name, O.rdonly | O.directory | O.nofollow);
-	if (fd < 0) throw new LayerError(`Cannot use work/holdfast/${name}: ${errnoName(fd)}.`);
+	if (fd < 0) throw new LayerError(`Cannot use work/holdfast/${name}: ${whyNot(fd)}.`);
 	return fd;
 }

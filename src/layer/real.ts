@@ -1,6 +1,6 @@
 // Inodes of layers, and the cache of their descriptors.
 
-import { ERRNO, errnoName } from "../linux/errno.ts";
+import { ERRNO, whyNot } from "../linux/errno.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { close, O } from "../linux/open.ts";
 import type { Layer } from "./layer.ts";
@@ -10,7 +10,7 @@ export class RealObjectError extends Error {
 	readonly errno: number;
 
 	constructor(real: Real, error: number) {
-		super(`Cannot open an object of ${real.layer.path} by its handle: ${errnoName(error)}`);
+		super(`Cannot open an object of ${real.layer.path} by its handle: ${whyNot(error)}`);
 		this.name = "RealObjectError";
 		this.errno = Math.abs(error);
 	}

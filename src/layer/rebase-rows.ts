@@ -1,6 +1,6 @@
 // Records which files `holdfast rebase` has found changed, or unchanged, against what their attributes say.
 
-import { errnoName } from "../linux/errno.ts";
+import { whyNot } from "../linux/errno.ts";
 import { makeSymlink, readLink } from "../linux/names.ts";
 import { close, O, openPath } from "../linux/open.ts";
 import { LayerError } from "./layer-error.ts";
@@ -16,7 +16,7 @@ export class RebaseRows {
 
 	constructor(folder: string) {
 		this.#fd = openPath(folder, O.rdonly | O.directory);
-		if (this.#fd < 0) throw new LayerError(`Cannot open ${folder}: ${errnoName(this.#fd)}.`);
+		if (this.#fd < 0) throw new LayerError(`Cannot open ${folder}: ${whyNot(this.#fd, folder)}.`);
 	}
 
 	/** What the id of a file shows whose attributes give this check. */
@@ -29,7 +29,7 @@ export class RebaseRows {
 	/** Notes a row in a folder that is not in use yet. */
 	add(id: Buffer, shown: Buffer, check: Buffer): void {
 		const status = makeSymlink(`${shown.toString("hex")}:${check.toString("hex")}`, this.#fd, id.toString("hex", 0, HASH_BYTES));
-		if (status < 0) throw new LayerError(`Cannot note a row of a rebase: ${errnoName(status)}.`);
+		if (status < 0) throw new LayerError(`Cannot note a row of a rebase: ${whyNot(status)}.`);
 	}
 
 	close(): void {

@@ -7,6 +7,7 @@ import { readInto } from "../linux/data.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
 import { readFileNamed } from "../linux/read-file.ts";
+import { describeThrown } from "../vfs/system-errors.ts";
 import type { Birth } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { CHECK_BYTES, HASH_BYTES } from "./portable-id.ts";
@@ -134,7 +135,7 @@ function verify(folder: string): void {
 	try {
 		found = digestsOf(folder);
 	} catch (error) {
-		throw new LayerError(`Cannot read the rows of a rebind in ${folder}: ${(error as Error).message}. ${restore}`);
+		throw new LayerError(`Cannot read the rows of a rebind in ${folder}: ${describeThrown(error)}. ${restore}`);
 	}
 	if (found === written) return;
 	const lines = found.split("\n");

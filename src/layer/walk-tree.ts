@@ -1,7 +1,7 @@
 // Walks trees whose result is kept: each directory is listed whole, or refused, so that a part is never taken for all.
 
 import { namesOf } from "../linux/directory.ts";
-import { ERRNO, errnoName } from "../linux/errno.ts";
+import { ERRNO, whyNot } from "../linux/errno.ts";
 import { close } from "../linux/open.ts";
 import { type Stat, statAt } from "../linux/stat.ts";
 import { showName } from "../vfs/names.ts";
@@ -86,5 +86,6 @@ export function statListed(tree: WalkedTree, path: Buffer, fd: number, name: Buf
 }
 
 function unreadable({ path: root }: WalkedTree, path: Buffer, error: number): LayerError {
-	return new LayerError(`Cannot read ${path.length === 0 ? root : `${root}/${showName(path)}`}: ${errnoName(error)}.`);
+	const at = path.length === 0 ? root : `${root}/${path.toString()}`;
+	return new LayerError(`Cannot read ${path.length === 0 ? root : `${root}/${showName(path)}`}: ${whyNot(error, at)}.`);
 }

@@ -2,6 +2,8 @@
 
 import { lstatSync, unlinkSync } from "node:fs";
 import { connect, type Server } from "node:net";
+import { dirname } from "node:path";
+import { ERRNO, whyNot } from "../linux/errno.ts";
 
 /** Where a server listens: a TCP address (IPv4 or IPv6; port 0 is any free one), or the path of a Unix socket. */
 export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -49,7 +51,7 @@ function explain(code: string, address: ListenAddress, error: Error): string {
 			return `Cannot listen at ${where}: another process does so already. Stop it, or listen at another port.`;
 		case "EACCES":
 			return "path" in address
-				? `Cannot listen at ${where}: no permission to make the socket there.`
+				? `Cannot listen at ${where}: ${whyNot(ERRNO.EACCES, dirname(address.path))}.`
 				: `Cannot listen at ${where}: ports below 1024 need root.`;
 		case "EADDRNOTAVAIL":
 		case "ENOTFOUND":

@@ -8,6 +8,7 @@ import { lowerAround } from "../overlay/opening/export-paths.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { writeDurably } from "../overlay/work/registry.ts";
 import type { DuplicateRequests } from "../rpc/duplicate-requests.ts";
+import { describeThrown } from "../vfs/system-errors.ts";
 import { formatListenAddress, type ListenAddress } from "./listen-address.ts";
 
 const FOLDER = "replies";
@@ -37,7 +38,7 @@ export function restoreReplies(
 		try {
 			cache.restore(readFileNamed(path));
 		} catch (error) {
-			warn(`The replies saved in ${path} cannot be used: ${(error as Error).message}.`);
+			warn(`The replies saved in ${path} cannot be used: ${describeThrown(error)}.`);
 		}
 	}
 }

@@ -4,7 +4,7 @@ import { AllowedClients, type ClientRule, LOCAL_CLIENTS } from "../exports/allow
 import type { ExportOptions } from "../exports/export.ts";
 import { isLoopback } from "../exports/network.ts";
 import type { SquashOptions } from "../exports/squash.ts";
-import { errnoName } from "../linux/errno.ts";
+import { whyNot } from "../linux/errno.ts";
 import { allocate } from "../linux/memory.ts";
 import { Budget, type BudgetLimits } from "../overlay/opening/budget.ts";
 import type { OpenOptions } from "../overlay/opening/open-options.ts";
@@ -12,6 +12,7 @@ import { openOverlay } from "../overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { holdKeys } from "../overlay/upkeep/keys.ts";
 import { DEFAULT_RPC_LIMITS } from "../rpc/limits.ts";
+import { describeThrown } from "../vfs/system-errors.ts";
 import { resolveClients, resolveListen } from "./client-names.ts";
 import { formatListenAddress, type ListenAddress } from "./listen-address.ts";
 import { NfsServer } from "./nfs-server.ts";
@@ -208,7 +209,7 @@ function refuseUnknownOwners(listen: readonly ListenAddress[], exports: readonly
 	const why = ownersError(listen.some((address) => "host" in address));
 	if (why === null) return;
 	throw new ServeError(
-		`Cannot tell our own connections from others' (${typeof why === "number" ? errnoName(why) : why}): ` +
+		`Cannot tell our own connections from others' (${typeof why === "number" ? whyNot(why) : why}): ` +
 			"give --allow-other, and every user of this machine may do what we may.",
 	);
 }
@@ -231,7 +232,7 @@ async function closeServer(
 			exports.map(({ opened }) => opened),
 		);
 	} catch (error) {
-		warn?.(`The replies of this server are not saved: ${(error as Error).message}.`);
+		warn?.(`The replies of this server are not saved: ${describeThrown(error)}.`);
 	}
 	await closeAll(exports);
 }

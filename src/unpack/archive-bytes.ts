@@ -4,6 +4,7 @@ import { closeSync, createReadStream, fstatSync, openSync, readSync } from "node
 import { addAbortSignal, pipeline, Readable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import * as zlib from "node:zlib";
+import { whyNot } from "../linux/errno.ts";
 import { type ByteSource, sourceOf } from "./byte-source.ts";
 import { UnpackError } from "./unpack-error.ts";
 import { throughFrames } from "./zstd-frames.ts";
@@ -67,8 +68,8 @@ export function openArchive(path: string): Archive {
 	try {
 		fd = openSync(path, "r");
 	} catch (error) {
-		const { code } = error as NodeJS.ErrnoException;
-		throw new UnpackError(code === "ENOENT" ? "there is no such file" : `it cannot be opened (${code})`);
+		const { code, errno = 0 } = error as NodeJS.ErrnoException;
+		throw new UnpackError(code === "ENOENT" ? "there is no such file" : `it cannot be opened: ${whyNot(errno, path)}`);
 	}
 	const stat = fstatSync(fd);
 	return { path, bytes: stat.isFile() ? stat.size : undefined, fd, isFolder: stat.isDirectory() };
@@ -140,10 +141,10 @@ async function* withReasons(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer
 
 function reasonOf(error: unknown): unknown {
 	if (error instanceof UnpackError || !(error instanceof Error)) return error;
-	const { code } = error as NodeJS.ErrnoException;
+	const { code, errno } = error as NodeJS.ErrnoException;
 	if (code === "Z_BUF_ERROR") return new UnpackError("it ends too early, so it was cut off; get it again");
 	if (code?.startsWith("Z")) return new UnpackError(`its compressed data is damaged (${error.message}); get it again`);
-	if (code !== undefined) return new UnpackError(`reading it failed (${code})`);
+	if (code !== undefined) return new UnpackError(`reading it failed: ${errno === undefined ? code : whyNot(errno)}`);
 	return error;
 }
 

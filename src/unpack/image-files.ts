@@ -1,7 +1,7 @@
 // Files of an image by their paths in it, out of a folder or out of a tar archive, where they lie as they are.
 
 import { posix } from "node:path";
-import { errnoName } from "../linux/errno.ts";
+import { errnoName, whyNot } from "../linux/errno.ts";
 import { close, O, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { readRange } from "./archive-bytes.ts";
@@ -39,7 +39,7 @@ export function filesOfFolder(folder: number): ImageFiles {
 				if (["ENOENT", "ENOTDIR"].includes(errnoName(fd))) return null;
 				// as an open without a wait answers for what is no file
 				if (errnoName(fd) === "ENXIO") throw new UnpackError(`its file ${quoteName(name)} is no regular file`);
-				throw new UnpackError(`its file ${quoteName(name)} cannot be opened (${errnoName(fd)})`);
+				throw new UnpackError(`its file ${quoteName(name)} cannot be opened: ${whyNot(fd)}`);
 			}
 			const stat = new Stat();
 			if (fstat(fd, stat) < 0 || stat.type !== S_IFREG) {

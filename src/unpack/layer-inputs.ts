@@ -2,7 +2,7 @@
 
 import type { Hash } from "node:crypto";
 import { writeFrom } from "../linux/data.ts";
-import { errnoName } from "../linux/errno.ts";
+import { whyNot } from "../linux/errno.ts";
 import { unlinkName } from "../linux/names.ts";
 import { O, openAt } from "../linux/open.ts";
 import { showName } from "../vfs/names.ts";
@@ -197,14 +197,14 @@ async function spool(
 	{ spoolTo, closeLater, step }: InputOptions,
 ): Promise<{ fd: number; bytes: number }> {
 	const fd = openAt(spoolTo, SPOOL_NAME, O.rdwr | O.creat | O.excl | O.nofollow, 0o600);
-	if (fd < 0) throw new UnpackError(`a file for it, ${SPOOL_NAME}, cannot be made in DIR (${errnoName(fd)})`);
+	if (fd < 0) throw new UnpackError(`a file for it, ${SPOOL_NAME}, cannot be made in DIR: ${whyNot(fd)}`);
 	closeLater(fd);
 	unlinkName(spoolTo, SPOOL_NAME);
 	let bytes = 0;
 	for (let chunk = await source.next(); chunk !== null; chunk = await source.next()) {
 		for (let done = 0; done < chunk.length; ) {
 			const count = writeFrom(fd, chunk.subarray(done), bytes + done);
-			if (count < 0) throw new UnpackError(`it is copied to DIR first, as it cannot be read twice, and that failed (${errnoName(count)})`);
+			if (count < 0) throw new UnpackError(`it is copied to DIR first, as it cannot be read twice, and that failed: ${whyNot(count)}`);
 			done += count;
 		}
 		bytes += chunk.length;

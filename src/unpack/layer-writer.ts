@@ -4,7 +4,7 @@ import { OVERRIDE_XATTR } from "../layer/rights.ts";
 import { changeTimes } from "../linux/attributes.ts";
 import { truncateFile, writeFrom } from "../linux/data.ts";
 import { namesOf } from "../linux/directory.ts";
-import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
+import { ENODATA, ERRNO, whyNot } from "../linux/errno.ts";
 import { linkDescriptor, makeDirectory, makeNode, makeSymlink, readLink, unlinkName } from "../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
@@ -366,7 +366,7 @@ export class LayerWriter {
 		const fd = demand(openAt(directory, ".", O.rdonly | O.directory), "its directory cannot be opened");
 		try {
 			const names = namesOf(fd);
-			if (typeof names === "number") throw new EntryError(`its directory cannot be read: ${errnoName(names)}`);
+			if (typeof names === "number") throw new EntryError(`its directory cannot be read: ${whyNot(names)}`);
 			for (const name of names) {
 				if (this.#isWhiteout(fd, name.toString("latin1"))) demand(unlinkName(fd, name), "a whiteout cannot be removed");
 			}
@@ -574,7 +574,7 @@ function demand(result: number, reason: string): number {
 				? "the quota is used up"
 				: result === -ERRNO.EOPNOTSUPP
 					? "this file system does not take it; unpack to another one"
-					: errnoName(result);
+					: whyNot(result);
 	throw new EntryError(`${reason}: ${why}`);
 }
 

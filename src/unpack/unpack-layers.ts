@@ -1,9 +1,9 @@
 // Unpacks the archives of an image to layers that all appear at the end.
 
 import { mkdirSync, rmdirSync, statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { syncFileSystem } from "../linux/data.ts";
-import { ERRNO, errnoName } from "../linux/errno.ts";
+import { ERRNO, whyNot } from "../linux/errno.ts";
 import { setUmask } from "../linux/file-system.ts";
 import { raiseDescriptorLimit } from "../linux/limits.ts";
 import { makeDirectory, RENAME, renameName } from "../linux/names.ts";
@@ -193,7 +193,7 @@ class Target {
 		this.#path = path;
 		this.#isNew = makeFolder(path);
 		this.fd = openPath(path, O.rdonly | O.directory);
-		if (this.fd < 0) throw new UnpackError(`Cannot open ${path}: ${errnoName(this.fd)}.`);
+		if (this.fd < 0) throw new UnpackError(`Cannot open ${path}: ${whyNot(this.fd, path)}.`);
 	}
 
 	/** Refuses names that are taken. */
@@ -213,7 +213,7 @@ class Target {
 		const name = `${number}${UNFINISHED}`;
 		const status = makeDirectory(this.fd, name, 0o755);
 		const fd = status < 0 ? status : openAt(this.fd, name, O.rdonly | O.directory | O.nofollow);
-		if (fd < 0) throw new UnpackError(`Cannot make ${join(this.#path, name)}: ${errnoName(fd)}.`);
+		if (fd < 0) throw new UnpackError(`Cannot make ${join(this.#path, name)}: ${whyNot(fd, this.#path)}.`);
 		this.#layers.push(fd);
 		return { fd, directory: join(this.#path, `${number}`) };
 	}
@@ -228,7 +228,7 @@ class Target {
 		this.#sync();
 		for (let number = 1; number <= this.#layers.length; number++) {
 			const status = renameName(this.fd, `${number}${UNFINISHED}`, this.fd, `${number}`, RENAME.noReplace);
-			if (status < 0) throw new UnpackError(`Cannot make ${join(this.#path, `${number}`)}: ${errnoName(status)}.`);
+			if (status < 0) throw new UnpackError(`Cannot make ${join(this.#path, `${number}`)}: ${whyNot(status, this.#path)}.`);
 			this.#published = number;
 		}
 		this.#sync();
@@ -236,7 +236,7 @@ class Target {
 
 	#sync(): void {
 		const status = syncFileSystem(this.fd);
-		if (status < 0) throw new UnpackError(`Cannot write ${this.#path} to disk: ${errnoName(status)}.`);
+		if (status < 0) throw new UnpackError(`Cannot write ${this.#path} to disk: ${whyNot(status, this.#path)}.`);
 	}
 
 	/** Removes what this run has made. Null, or a sentence about what is left. */
@@ -244,7 +244,7 @@ class Target {
 		for (let number = 1; number <= this.#layers.length; number++) {
 			const name = number <= this.#published ? `${number}` : `${number}${UNFINISHED}`;
 			const status = removeTree(this.fd, Buffer.from(name));
-			if (status < 0) return `Remove ${join(this.#path, name)} by hand: doing so failed (${errnoName(status)}).`;
+			if (status < 0) return `Remove ${join(this.#path, name)} by hand: that failed: ${whyNot(status, join(this.#path, name))}.`;
 		}
 		try {
 			if (this.#isNew) rmdirSync(this.#path);
@@ -266,9 +266,14 @@ function makeFolder(path: string): boolean {
 		mkdirSync(path, { mode: 0o700 });
 		return true;
 	} catch (error) {
-		const { code } = error as NodeJS.ErrnoException;
+		const { code, errno = 0 } = error as NodeJS.ErrnoException;
 		if (code === "EEXIST" && statSync(path).isDirectory()) return false;
-		const why = code === "EEXIST" ? "it is no directory" : code === "ENOENT" ? "there is no folder above it" : code;
+		const why =
+			code === "EEXIST"
+				? "it is no directory"
+				: code === "ENOENT"
+					? "there is no folder above it"
+					: whyNot(errno, code === "EACCES" ? dirname(path) : path);
 		throw new UnpackError(`Cannot make the folder ${path}: ${why}.`);
 	}
 }

@@ -1,6 +1,7 @@
 // From error numbers of Linux to errors of the overlay.
 
-import { ENODATA, ERRNO, errnoName } from "../linux/errno.ts";
+import { dirname } from "node:path";
+import { ENODATA, ERRNO, errnoName, whyNot } from "../linux/errno.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
 import { showName } from "./names.ts";
 
@@ -44,7 +45,7 @@ export function codeOf(errno: number): OverlayErrorCode {
 
 /** The overlay's error for a failed system call. */
 export function failed(attempt: string, error: number): OverlayError {
-	return new OverlayError(codeOf(error), `${attempt}: ${errnoName(error)}`);
+	return new OverlayError(codeOf(error), `${attempt}: ${whyNot(error)}`);
 }
 
 /** The result of a system call, a number or what it found, or its error thrown. */
@@ -93,13 +94,25 @@ export function describeFailure(error: unknown): string | null {
 	return isSystemError(error) ? sentenceOf(error) : null;
 }
 
+/** What anything thrown means to people: half a sentence. */
+export function describeThrown(error: unknown): string {
+	return describeFailure(error) ?? (error instanceof Error ? error.message : String(error));
+}
+
 function sentenceOf({ path, syscall, errno, message }: NodeJS.ErrnoException & { readonly errno: number }): string {
 	// "ENOSPC: no space left on device, open '/x'"
 	if (syscall === "uv_cwd") return `Cannot find the folder that this was started in: it is gone (${errnoName(errno)})`;
 	if (syscall === undefined) return message;
-	const reason = /^\w+: ([^,]+)/.exec(message)?.[1] ?? "it failed";
-	return `Cannot ${VERBS.get(syscall ?? "") ?? `do ${syscall} on`} ${path === undefined ? "a file" : showName(Buffer.from(path))}: ${reason} (${errnoName(errno)})`;
+	const file = path === undefined ? "a file" : showName(Buffer.from(path));
+	return `Cannot ${VERBS.get(syscall ?? "") ?? `do ${syscall} on`} ${file}: ${whyNot(errno, asked(syscall, path))}`;
 }
+
+/** What must let this user in: to make or remove a name, the folder that has it. */
+function asked(syscall: string, path: string | undefined): string | undefined {
+	return path !== undefined && NAMING.has(syscall) ? dirname(path) : path;
+}
+
+const NAMING: ReadonlySet<string> = new Set(["mkdir", "mkdtemp", "rmdir", "rm", "unlink", "rename", "link", "symlink"]);
 
 const VERBS: ReadonlyMap<string, string> = new Map([
 	["open", "open"],

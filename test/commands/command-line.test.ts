@@ -2,14 +2,14 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { chownSync, copyFileSync, existsSync, linkSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, copyFileSync, existsSync, linkSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
 import { needs, repository } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
-import { layerArguments, runHoldfast, ServerProcess, startServer } from "../support/server-process.ts";
+import { layerArguments, ordinaryUser, runHoldfast, ServerProcess, startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
 
 const skip = needs("root");
@@ -255,6 +255,30 @@ test("an ordinary user who asks for kernel handles is told what is missing", { s
 	const { lower, upper, state, args } = layers(made);
 	for (const folder of [made.path, lower, upper, state]) chownSync(folder, 65534, 65534);
 	assertRefused([...args, "--handles", "kernel"], /CAP_SYS_ADMIN.*as root, or with --handles portable/, { uid: 65534 });
+});
+
+test("who may not do what is told with the user and the folder that keeps that one out", { skip }, (t) => {
+	const made = scratch(t);
+	const user = ordinaryUser(made);
+	const { lower, state } = layers(made);
+	const closed = made.folder("closed");
+	plant(closed, { "tree/file": "" });
+	chmodSync(closed, 0o700);
+	const readOnly = made.folder("read-only");
+	chmodSync(readOnly, 0o755);
+	chownSync(state, user.uid, user.gid);
+	const said = (...args: string[]) => runHoldfast([...serve("--state-dir", state), ...args], { user }).stderr;
+	const isRoots = (mode: string) => `which is of user 0 and has mode ${mode} \\(EACCES\\)\\.\n$`;
+	assert.match(said(join(closed, "tree")), new RegExp(`: user ${user.uid} may not enter the folder ${closed}, ${isRoots("0700")}`));
+	const upper = join(readOnly, "upper");
+	assert.match(
+		said("--create", "--lower", lower, "--upper", upper),
+		new RegExp(`Cannot make the upper ${upper}: user ${user.uid} has no permission for ${readOnly}, ${isRoots("0755")}`),
+	);
+	const archive = made.file("archive.tar", "");
+	chmodSync(archive, 0o600);
+	const unpacked = runHoldfast(["unpack", "--fake-root", archive, join(made.path, "none")], { user }).stderr;
+	assert.match(unpacked, new RegExp(`user ${user.uid} has no permission for ${archive}, ${isRoots("0600")}`));
 });
 
 test("two file systems with one uuid, with kernel handles", { skip: skip || cannotMount("ext4") }, (t) => {

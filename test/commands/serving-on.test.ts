@@ -258,7 +258,7 @@ test("output that cannot be written is one sentence and a failure, whatever the 
 	};
 	for (const [command, args] of Object.entries(commands)) {
 		const { status, stderr } = run([command, ...args], FULL);
-		assert.equal(stderr, "holdfast: Cannot write the output: ENOSPC.\n", command);
+		assert.equal(stderr, "holdfast: Cannot write the output: there is no room on the device (ENOSPC).\n", command);
 		// as fsck(8): 1 would say that something was repaired
 		assert.equal(status, command === "check" ? 8 : 1, command);
 	}

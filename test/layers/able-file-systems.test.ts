@@ -70,7 +70,7 @@ for (const kind of ["ext4", "xfs", "btrfs", "tmpfs"] satisfies FileSystem[]) {
 			writeFileSync(join(probe, "mine"), "");
 			if (user !== undefined) giveTo(user, probe);
 			await assert.rejects(server.start());
-			assert.match(server.stderr, /Cannot remove \S+\/probe: ENOTEMPTY\. It was put there by somebody else/);
+			assert.match(server.stderr, /Cannot remove \S+\/probe: it is not empty \(ENOTEMPTY\)\. It was put there by somebody else/);
 			assert.ok(existsSync(join(probe, "mine")));
 		});
 	}

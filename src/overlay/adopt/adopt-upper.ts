@@ -3,7 +3,7 @@
 import type { Layer } from "../../layer/layer.ts";
 import { type Real, realKey } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { whyNot } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { linkDescriptor, readLink, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
@@ -178,7 +178,7 @@ class UpperAdopter {
 		if (lowerFd >= 0) close(lowerFd);
 		const reason =
 			lowerFd < 0
-				? `the lower object that it is named for cannot be opened (${errnoName(lowerFd)})`
+				? `the lower object that it is named for cannot be opened: ${whyNot(lowerFd)}`
 				: lower.type !== stat.type
 					? "the lower object that it is named for is of another type"
 					: stat.type !== FileType.dir && !this.#isCopyOf(fd, stat, entry, identity)

@@ -4,7 +4,7 @@ import { readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Layer, LayerOpener, type OverlayXattrs, openDirectory, refuseOverlaps } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
 import { workOf } from "../opening/export-paths.ts";
 import { applyForm, applyOverrides, learnForms, readForms, type WhiteoutFiles } from "../opening/layer-forms.ts";
@@ -102,7 +102,7 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 	const work = keepFd(tree.open(workPath));
 	const folder = (name: string) => {
 		const fd = keepFd(openAt(work, name, O.rdonly | O.directory | O.nofollow));
-		if (fd < 0 && fd !== -ERRNO.ENOENT) throw new LayerError(`Cannot open ${join(workPath, name)}: ${errnoName(fd)}.`);
+		if (fd < 0 && fd !== -ERRNO.ENOENT) throw new LayerError(`Cannot open ${join(workPath, name)}: ${whyNot(fd, join(workPath, name))}.`);
 		return fd;
 	};
 	const ownPath = join(workPath, "holdfast");

@@ -6,7 +6,7 @@ import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer
 import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
 import { walkTree } from "../../layer/walk-tree.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, whyNot } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
@@ -132,7 +132,7 @@ class PortableCheck {
 		if (fix !== undefined && this.#options.isRepair) {
 			const status = fix();
 			outcome = status < 0 ? "failed" : "repaired";
-			if (status < 0) failure = errnoName(status);
+			if (status < 0) failure = whyNot(status);
 		}
 		this.findings.push({ kind, severity, path, message, repair, outcome, ...(failure === undefined ? {} : { failure }) });
 	}

@@ -6,7 +6,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { concealedKey } from "../../layer/hiding.ts";
 import { type Layer, LayerOpener, onOneMount, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError, UnfitError } from "../../layer/layer-error.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { whyNot } from "../../linux/errno.ts";
 import { handleOf } from "../../linux/file-handle.ts";
 import { fileSystemUuid } from "../../linux/file-system.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
@@ -152,21 +152,14 @@ export function makeFolder(path: string, what: string, withParents = true): stri
 		mkdirSync(path, { mode: 0o700 });
 		return path;
 	} catch (error) {
-		const { code } = error as NodeJS.ErrnoException;
+		const { code, errno = 0 } = error as NodeJS.ErrnoException;
 		if (code === "EEXIST" && isDirectory(path)) return undefined;
 		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
 		throw new LayerError(
-			`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : (MEANINGS.get(code ?? "") ?? code)}.`,
+			`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : whyNot(errno, code === "EACCES" ? dirname(path) : path)}.`,
 		);
 	}
 }
-
-const MEANINGS: ReadonlyMap<string, string> = new Map([
-	["ENOSPC", "there is no room on the device (ENOSPC)"],
-	["EDQUOT", "the quota is used up (EDQUOT)"],
-	["EROFS", "the file system is read-only (EROFS)"],
-	["EACCES", "no permission (EACCES)"],
-]);
 
 /** False also where a symlink leads nowhere, or round. */
 function isDirectory(path: string): boolean {
@@ -182,8 +175,8 @@ function checkWork(upper: string, work: string, lowers: readonly Layer[]): void 
 	const upperFd = openPath(upper, O.rdonly | O.directory);
 	const workFd = openPath(work, O.rdonly | O.directory);
 	try {
-		if (upperFd < 0) throw new LayerError(`Cannot open the upper ${upper}: ${errnoName(upperFd)}.`);
-		if (workFd < 0) throw new LayerError(`Cannot open the work folder ${work}: ${errnoName(workFd)}.`);
+		if (upperFd < 0) throw new LayerError(`Cannot open the upper ${upper}: ${whyNot(upperFd, upper)}.`);
+		if (workFd < 0) throw new LayerError(`Cannot open the work folder ${work}: ${whyNot(workFd, work)}.`);
 		const upperStat = new Stat();
 		const workStat = new Stat();
 		fstat(upperFd, upperStat);
@@ -257,7 +250,7 @@ export function lowerAround(path: string, lowers: readonly Layer[]): Layer | nul
 	let existing = resolve(path);
 	while (!existsSync(existing)) existing = dirname(existing);
 	const fd = openPath(realpathSync(existing), O.path);
-	if (fd < 0) throw new LayerError(`Cannot open ${existing}: ${errnoName(fd)}.`);
+	if (fd < 0) throw new LayerError(`Cannot open ${existing}: ${whyNot(fd, existing)}.`);
 	try {
 		const stat = new Stat();
 		fstat(fd, stat);

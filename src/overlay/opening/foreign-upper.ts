@@ -6,7 +6,7 @@ import { isWhiteoutFile } from "../../layer/hiding.ts";
 import { type Layer, overlayXattrs, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { listXattrs } from "../../linux/xattr.ts";
@@ -126,7 +126,7 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 		const childPath = join(path, showName(name));
 		const fd = openAt(directory, name, O.path | O.nofollow);
 		if (fd === -ERRNO.EACCES) continue;
-		if (fd < 0) throw new LayerError(`Cannot open ${childPath}: ${errnoName(fd)}.`);
+		if (fd < 0) throw new LayerError(`Cannot open ${childPath}: ${whyNot(fd, childPath)}.`);
 		try {
 			fstat(fd, stat);
 			// nothing is written to a whiteout, and device whiteouts share an inode with others in work
@@ -178,7 +178,7 @@ function descend(walk: Walk, fd: number, path: string): void {
 	const list = openAt(fd, ".", O.rdonly | O.directory | O.noatime);
 	// an ordinary user's own, which becomes open to them when the upper is taken
 	if (list === -ERRNO.EACCES) return;
-	if (list < 0) throw new LayerError(`Cannot read ${path}: ${errnoName(list)}.`);
+	if (list < 0) throw new LayerError(`Cannot read ${path}: ${whyNot(list, path)}.`);
 	try {
 		visitTree(walk, list, path);
 	} finally {

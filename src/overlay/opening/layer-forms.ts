@@ -10,7 +10,7 @@ import { pathBelow } from "../../layer/path-search.ts";
 import { KeptRights, OVERRIDE_XATTR, OVERRIDE_XATTRS } from "../../layer/rights.ts";
 import { openToList } from "../../layer/walk-tree.ts";
 import { visitEntries } from "../../linux/directory.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { whyNot } from "../../linux/errno.ts";
 import { close } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
@@ -208,7 +208,8 @@ function examine(lower: Layer, files: WhiteoutFiles, progress: (directories: num
 		});
 		close(fd);
 		if (ofRoot !== null) throw refuseRootsMarks(`the lower ${lower.path}`, showPath(ofRoot));
-		if (status < 0) throw new LayerError(`Cannot read ${join(lower.path, showPath(here))}: ${errnoName(status)}.`);
+		if (status < 0)
+			throw new LayerError(`Cannot read ${join(lower.path, showPath(here))}: ${whyNot(status, join(lower.path, here.toString()))}.`);
 	}
 	if (files !== "auto") return { hasFiles: files === "yes", opaques: [...opaques] };
 	if (unclear !== null && !isProven) {

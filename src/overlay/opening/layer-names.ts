@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { whyNot } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 
 export function rootName(handle: FileHandle): string {
@@ -24,7 +24,7 @@ const treeNames = new WeakMap<Layer, string>();
 /** The same of an open directory. */
 export function treeNameOf(root: number, path: string): string {
 	const names = namesOf(root);
-	if (typeof names === "number") throw new LayerError(`Cannot read the root of ${path}: ${errnoName(names)}.`);
+	if (typeof names === "number") throw new LayerError(`Cannot read the root of ${path}: ${whyNot(names, path)}.`);
 	const hash = createHash("sha256");
 	for (const name of names.map((name) => name.toString("latin1")).sort()) hash.update(Buffer.from(`${name}/`, "latin1"));
 	return `names:${hash.digest("hex").slice(0, 32)}`;

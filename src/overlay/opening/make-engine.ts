@@ -7,7 +7,7 @@ import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import type { PortableUpper } from "../../layer/portable-upper.ts";
 import { Real } from "../../layer/real.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { takeAbstractName } from "../../linux/unix-name.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { DataFiles } from "../data/data-files.ts";
@@ -89,7 +89,7 @@ function takeIdentity(upper: Layer, registry: Registry, ids: PortableUpper): voi
 		ids.keep(fd);
 		return;
 	}
-	if (fd !== -ERRNO.EADDRINUSE) throw new LayerError(`Cannot make sure that ${upper.path} is served once: ${errnoName(fd)}.`);
+	if (fd !== -ERRNO.EADDRINUSE) throw new LayerError(`Cannot make sure that ${upper.path} is served once: ${whyNot(fd)}.`);
 	throw new LayerError(
 		`Cannot serve the upper ${upper.path}: another process on this machine serves the same export, so one of the two is a copy of the other. ` +
 			"Stop that one first, or give this one an identity of its own with holdfast fork.",

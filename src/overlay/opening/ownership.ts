@@ -4,7 +4,7 @@ import { closeSync, existsSync, openSync, readdirSync, unlinkSync, writeSync } f
 import { dirname, join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, errnoName, whyNot } from "../../linux/errno.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
@@ -168,8 +168,7 @@ export function takeUpper(paths: ExportPaths, upper: Layer, lowers: readonly Lay
 				"or with --userxattr.",
 		);
 	}
-	if (FULL.has(-status))
-		throw new LayerError(`Cannot mark the upper ${upper.path}: there is no room on its file system (${errnoName(status)}).`);
+	if (FULL.has(-status)) throw new LayerError(`Cannot mark the upper ${upper.path}: ${whyNot(status)}.`);
 	if (status < 0) {
 		throw new LayerError(
 			`Cannot mark the upper ${upper.path}: its file system (${upper.fileSystem.name}) refuses extended attributes (${errnoName(status)}).`,

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, errnoName, whyNot } from "../../linux/errno.ts";
 import { mountOf } from "../../linux/mount-table.ts";
 import {
 	linkDescriptor,
@@ -50,7 +50,7 @@ class Failure {
 export function probeUpper(upper: Layer, folder: string, isDeviceless: boolean): void {
 	const path = join(folder, FOLDER);
 	const own = openPath(folder, O.rdonly | O.directory);
-	if (own < 0) throw new LayerError(`Cannot open ${folder}: ${errnoName(own)}.`);
+	if (own < 0) throw new LayerError(`Cannot open ${folder}: ${whyNot(own, folder)}.`);
 	let failure: Failure | null;
 	try {
 		clear(own, path);
@@ -99,7 +99,7 @@ function clear(own: number, path: string): void {
 	if (folder === -ERRNO.ENOENT) return;
 	const status = removeDirectory(own, FOLDER);
 	if (status >= 0 || status === -ERRNO.ENOENT) return;
-	throw new LayerError(`Cannot remove ${path}: ${errnoName(status)}. It was put there by somebody else: look at it, and move it away.`);
+	throw new LayerError(`Cannot remove ${path}: ${whyNot(status, path)}. It was put there by somebody else: look at it, and move it away.`);
 }
 
 function expect(call: string, status: number): number {

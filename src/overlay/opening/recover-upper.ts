@@ -2,7 +2,7 @@
 
 import { LayerError } from "../../layer/layer-error.ts";
 import { syncFileSystem } from "../../linux/data.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { whyNot } from "../../linux/errno.ts";
 import { adoptUpper, type UpperReport } from "../adopt/adopt-upper.ts";
 import { convertMarks } from "../adopt/convert-marks.ts";
 import { giveIds } from "../adopt/give-ids.ts";
@@ -72,7 +72,7 @@ function adopt(engine: Engine, writable: Writable, options: OpenOptions, paths: 
 	// what was looked at while the index was not complete
 	engine.nodes.forgetAll();
 	const status = syncFileSystem(writable.index.fd);
-	if (status < 0) throw new LayerError(`Cannot flush the file system of ${writable.layer.path}: ${errnoName(status)}.`);
+	if (status < 0) throw new LayerError(`Cannot flush the file system of ${writable.layer.path}: ${whyNot(status)}.`);
 	endAdoption(paths.folder);
 	return { ...report, converted };
 }

@@ -4,7 +4,7 @@ import { realpathSync, statSync } from "node:fs";
 import { dirname, relative } from "node:path";
 import { openDirectory, privateTree } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { whyNot } from "../../linux/errno.ts";
 import { openPrivateTree } from "../../linux/file-system.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
@@ -30,12 +30,12 @@ export function openSharedTree(upper: string, work: string, { isReadOnly, isPriv
 	let root = isPrivateOnly ? privateTree(directory, base, isReadOnly) : openPrivateTree(directory, isReadOnly);
 	if (root < 0 && !isPrivateOnly) root = openAt(directory, ".", O.rdonly | O.directory);
 	close(directory);
-	if (root < 0) throw new LayerError(`Cannot make a private mount of ${base}: ${errnoName(root)}.`);
+	if (root < 0) throw new LayerError(`Cannot make a private mount of ${base}: ${whyNot(root, base)}.`);
 	return {
 		open(path) {
 			const inside = relative(base, realpathSync(path));
 			const fd = openAt(root, inside === "" ? "." : inside, O.rdonly | O.directory);
-			if (fd < 0) throw new LayerError(`Cannot open ${path}: ${errnoName(fd)}.`);
+			if (fd < 0) throw new LayerError(`Cannot open ${path}: ${whyNot(fd, path)}.`);
 			const stat = new Stat();
 			if (fstat(fd, stat) === 0 && String(stat.inoHi * 0x100000000 + stat.inoLo) === String(statSync(path).ino)) return fd;
 			close(fd);

@@ -4,7 +4,7 @@ import { existsSync, ftruncateSync, lstatSync, readSync, rmdirSync, rmSync, writ
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { LayerError } from "../../layer/layer-error.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, errnoName, whyNot } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
@@ -56,7 +56,7 @@ export function isUpperLocked(upper: LockedUpper): boolean {
 	try {
 		for (const status of [directory < 0 ? directory : tryLock(directory), file < 0 ? 0 : tryLock(file, true)]) {
 			if (status === -ERRNO.EWOULDBLOCK) return true;
-			if (status < 0) throw new LayerError(`Cannot lock the upper ${upper.path}: ${errnoName(status)}.`);
+			if (status < 0) throw new LayerError(`Cannot lock the upper ${upper.path}: ${whyNot(status)}.`);
 		}
 		return false;
 	} finally {
@@ -83,7 +83,7 @@ function lockFile(upper: LockedUpper, command: string, act: "serve" | "repair"):
 		if (file === -ERRNO.EEXIST && attempt < ATTEMPTS_MAX) continue;
 		try {
 			if (file < 0)
-				throw new LayerError(`Cannot lock the upper ${upper.path}: ${path} cannot be opened (${errnoName(file)}).${remedyFor(-file)}`);
+				throw new LayerError(`Cannot lock the upper ${upper.path}: ${path} cannot be opened: ${whyNot(file, path)}.${remedyFor(-file)}`);
 			demandLock(tryLock(file), upper, act);
 			if (!isAt(file, path)) {
 				close(file);

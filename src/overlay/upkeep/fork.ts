@@ -4,7 +4,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { whyNot } from "../../linux/errno.ts";
 import { close } from "../../linux/open.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { workOf } from "../opening/export-paths.ts";
@@ -44,7 +44,7 @@ export function forkExport(upper: string, work: string | undefined): { readonly 
 		for (const name of OWN_FILES) rmSync(join(folder, name), { recursive: true, force: true });
 		writeRegistry(folder, forked);
 		const status = setXattr(fd, identity, Buffer.from(forked.uuid, "hex"));
-		if (status < 0) throw new LayerError(`Cannot mark the upper ${upper}: ${errnoName(status)}.`);
+		if (status < 0) throw new LayerError(`Cannot mark the upper ${upper}: ${whyNot(status, upper)}.`);
 		return { before: registry.exportId, now: forked.exportId };
 	} finally {
 		lock?.close();

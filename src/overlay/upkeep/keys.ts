@@ -1,6 +1,6 @@
 // Adds, rotates and drops the keys that sign handles.
 
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
@@ -112,11 +112,11 @@ function lockReadOnly(folder: string, isShared: boolean): { close(): void } {
 		writeDurably(path, Buffer.alloc(0));
 		file = openPath(path, O.rdonly);
 	}
-	if (file < 0) throw new KeyError(`Cannot open ${path}: ${errnoName(file)}.`);
+	if (file < 0) throw new KeyError(`Cannot open ${path}: ${whyNot(file, path)}.`);
 	const status = tryLock(file, isShared);
 	if (status === 0) return { close: () => close(file) };
 	close(file);
-	if (status !== -ERRNO.EWOULDBLOCK) throw new KeyError(`Cannot lock ${path}: ${errnoName(status)}.`);
+	if (status !== -ERRNO.EWOULDBLOCK) throw new KeyError(`Cannot lock ${path}: ${whyNot(status, path)}.`);
 	throw new KeyError(
 		isShared
 			? `Cannot serve with the keys in ${folder}: they are being changed at this moment. Start the server again.`

@@ -11,7 +11,7 @@ import { CHECK_BYTES, checkOfStat, HASH_BYTES, hashBelow, LOWER_ROOT } from "../
 import { RebaseRows } from "../../layer/rebase-rows.ts";
 import { listWhole, openToList, statListed, walkTree } from "../../layer/walk-tree.ts";
 import { readInto } from "../../linux/data.ts";
-import { errnoName } from "../../linux/errno.ts";
+import { whyNot } from "../../linux/errno.ts";
 import { allocate } from "../../linux/memory.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
@@ -296,7 +296,7 @@ class Comparison {
 			const { below } = directory.state;
 			const path = pathBelow(directory.path, name);
 			const child = openAt(directory.fd, name, O.path | O.nofollow);
-			if (child < 0) throw new LayerError(`Cannot open ${upper.path}/${showName(path)}: ${errnoName(child)}.`);
+			if (child < 0) throw new LayerError(`Cannot open ${upper.path}/${showName(path)}: ${whyNot(child)}.`);
 			try {
 				fstat(child, stat);
 				const place = below === null ? null : pathBelow(below, name);
@@ -385,12 +385,12 @@ const BUFFER_BYTES = 1024 * 1024;
 function isSameContent(oldFd: number, newFd: number, name: Buffer): boolean {
 	const [a, b] = [openAt(oldFd, name, O.rdonly | O.nofollow | O.noatime), openAt(newFd, name, O.rdonly | O.nofollow | O.noatime)];
 	try {
-		if (a < 0 || b < 0) throw new LayerError(`Cannot read ${showName(name)} to compare it: ${errnoName(a < 0 ? a : b)}.`);
+		if (a < 0 || b < 0) throw new LayerError(`Cannot read ${showName(name)} to compare it: ${whyNot(a < 0 ? a : b)}.`);
 		const [bufferA, bufferB] = [allocate(BUFFER_BYTES), allocate(BUFFER_BYTES)];
 		for (let at = 0; ; ) {
 			const [countA, countB] = [readInto(a, bufferA.address, BUFFER_BYTES, at), readInto(b, bufferB.address, BUFFER_BYTES, at)];
 			if (countA < 0 || countB < 0)
-				throw new LayerError(`Cannot read ${showName(name)} to compare it: ${errnoName(Math.min(countA, countB))}.`);
+				throw new LayerError(`Cannot read ${showName(name)} to compare it: ${whyNot(Math.min(countA, countB))}.`);
 			if (countA !== countB || !bufferA.bytes.subarray(0, countA).equals(bufferB.bytes.subarray(0, countB))) return false;
 			if (countA === 0) return true;
 			at += countA;

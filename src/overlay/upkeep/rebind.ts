@@ -10,7 +10,7 @@ import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
 import { ReboundWriter } from "../../layer/rebound-rows.ts";
 import { statListed, walkTree } from "../../layer/walk-tree.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { type FileHandle, handleAt, handleOf } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
@@ -114,12 +114,12 @@ function noteUpper(engine: Engine, writable: Writable): number {
 	let count = 0;
 	const open = (directory: number, name: Buffer | string, flags: number) => {
 		const fd = openAt(directory, name, flags);
-		if (fd < 0) throw new LayerError(`Cannot read an object of ${layer.path}: ${errnoName(fd)}.`);
+		if (fd < 0) throw new LayerError(`Cannot read an object of ${layer.path}: ${whyNot(fd)}.`);
 		return fd;
 	};
 	const adopt = (fd: number, handle: FileHandle, isDirectory: boolean) => {
 		const status = ids.adoptHandle(fd, handle, isDirectory, { space: layer.space, inoHi: stat.inoHi, inoLo: stat.inoLo });
-		if (status < 0) throw new LayerError(`Cannot note the handle of an object of ${layer.path}: ${errnoName(status)}.`);
+		if (status < 0) throw new LayerError(`Cannot note the handle of an object of ${layer.path}: ${whyNot(status)}.`);
 		count++;
 	};
 	try {
@@ -133,7 +133,7 @@ function noteUpper(engine: Engine, writable: Writable): number {
 				adopt(fd, handle, isDirectory);
 				if (!isDirectory) return null;
 				const status = ids.place(handle, directory.state, name);
-				if (status < 0) throw new LayerError(`Cannot note where a directory of ${layer.path} is: ${errnoName(status)}.`);
+				if (status < 0) throw new LayerError(`Cannot note where a directory of ${layer.path} is: ${whyNot(status)}.`);
 				return handle;
 			} finally {
 				close(fd);

@@ -16,6 +16,7 @@ import {
 	writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { whyNot } from "../../linux/errno.ts";
 import { damageOf, damageOfKeys, type KeyRecord, type Registry } from "./registry-shape.ts";
 
 export type { HomeRecord, KeyRecord, LayerRecord, Registry, SpaceRecord } from "./registry-shape.ts";
@@ -65,7 +66,9 @@ function readWithFormat(folder: string): { readonly format: number; readonly reg
 	} catch (error) {
 		// only what is surely not there may be made: a link that leads nowhere, or a disk that fails, hides the secrets of an export
 		if ((error as NodeJS.ErrnoException).code !== "ENOENT" || lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
-			throw new RegistryError(`Cannot read ${path}: ${(error as Error).message}. ${RESTORE}`);
+			const { errno, message } = error as NodeJS.ErrnoException;
+			const reason = errno === undefined ? message : whyNot(errno, path);
+			throw new RegistryError(`Cannot read ${path}: ${reason}. ${RESTORE}`);
 		}
 		if (!existsSync(keyLockPath(folder))) return null;
 		throw new RegistryError(

@@ -4,7 +4,7 @@ import { chmodSync, lstatSync, readdirSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { LayerError } from "../../layer/layer-error.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { ERRNO, errnoName } from "../../linux/errno.ts";
+import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 
 /** Folders of `work/holdfast`; all else in it is a file. */
@@ -86,7 +86,7 @@ function namesIn(folder: string): string[] {
 	if (fd < 0) return readdirSync(folder);
 	const names = namesOf(fd);
 	close(fd);
-	if (typeof names === "number") throw new LayerError(`Cannot read ${folder}: ${errnoName(names)}.`);
+	if (typeof names === "number") throw new LayerError(`Cannot read ${folder}: ${whyNot(names, folder)}.`);
 	return names.map((name) => name.toString());
 }
 
@@ -102,7 +102,7 @@ function lookAt(path: string): Stats | undefined {
 
 function closed(path: string): LayerError {
 	return new LayerError(
-		`Cannot look at ${path}: permission denied. The folder belongs to another user; an upper and work that root has served are root's.`,
+		`Cannot look at ${path}: ${whyNot(ERRNO.EACCES, path)}. The folder belongs to another user; an upper and work that root has served are root's.`,
 	);
 }
 
