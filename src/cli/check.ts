@@ -15,6 +15,7 @@ import { UserError } from "./user-error.ts";
 
 interface CheckArguments extends LayerArguments {
 	readonly repair?: boolean;
+	readonly dryRun?: boolean;
 	readonly json?: boolean;
 }
 
@@ -38,6 +39,7 @@ export function addCheck(program: Command): void {
 		.argument("[dir]", "the tree, as given to serve");
 	addLayerOptions(command, "later")
 		.option("--repair", "put right what can be; nothing that may be data is removed. No server may run")
+		.option("--dry-run", "with --repair: only say what would be repaired, as without it; may run beside a server")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: CheckArguments) => {
@@ -69,7 +71,7 @@ function reported(directory: string | undefined, given: CheckArguments): CheckRe
 	try {
 		const { lowers, dataLowers, upper, work, userXattrs, whiteoutFiles } = layerPaths(directory, given);
 		if (upper === undefined) throw new UserError("There is no upper to check: name it with --upper.", EXIT.usage);
-		const isRepair = given.repair ?? false;
+		const isRepair = given.repair === true && given.dryRun !== true;
 		const xattr = userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
 		return checkUpper({
 			lowers,

@@ -10,6 +10,7 @@ import { UserError } from "./user-error.ts";
 interface ForkArguments {
 	readonly upper: string;
 	readonly work?: string;
+	readonly dryRun?: boolean;
 	readonly json?: boolean;
 }
 
@@ -26,12 +27,14 @@ export function addFork(program: Command): void {
 		.description("Give a copied upper an identity of its own, so that it can be served beside its original. The server must have ended.")
 		.requiredOption("--upper <dir>", "the copy")
 		.option("--work <dir>", "its work folder (default: UPPER.work beside it)")
+		.option("--dry-run", "only say whether it can be done; may run beside a server")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((given: ForkArguments) => {
 			try {
-				const { before, now } = forkExport(given.upper, given.work);
+				const { before, now } = forkExport(given.upper, given.work, given.dryRun);
 				if (given.json) printJson({ upper: given.upper, before, now });
+				else if (now === null) printLines([`${given.upper} would no longer be export ${hex(before)}`, "nothing was changed"]);
 				else printLines([`${given.upper} is export ${hex(now)} now, and no longer ${hex(before)}`]);
 			} catch (error) {
 				if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);

@@ -5,6 +5,7 @@ import { explainHandle, type HandleExplanation } from "../overlay/upkeep/explain
 import { nameInJson } from "../vfs/names.ts";
 import { addLayerOptions, type LayerArguments, namesLayers, openLayers } from "./layer-options.ts";
 import { printJson, printLines } from "./print.ts";
+import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
 interface HandleArguments extends LayerArguments {
@@ -37,7 +38,8 @@ async function handle(hex: string, directory: string | undefined, given: HandleA
 	if (!/^([0-9a-f]{2})+$/i.test(digits)) throw new UserError("A handle is given as an even number of hex digits.", 2);
 	const opened = namesLayers(directory, given) ? openLayers(directory, given, "inspect", false) : null;
 	try {
-		const explanation = await explainHandle(Buffer.from(digits, "hex"), opened);
+		const line = new ProgressLine();
+		const explanation = await explainHandle(Buffer.from(digits, "hex"), opened).finally(() => line.end());
 		if (explanation === null) throw new UserError("These bytes are no handle of holdfast: their length or shape is wrong.");
 		if (given.json) printJson(inJson(explanation));
 		else printLines(format(explanation));

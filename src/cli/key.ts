@@ -11,6 +11,7 @@ import { UserError } from "./user-error.ts";
 
 interface KeyArguments extends LayerArguments {
 	readonly now?: boolean;
+	readonly dryRun?: boolean;
 	readonly json?: boolean;
 }
 
@@ -37,6 +38,7 @@ export function addKey(program: Command): void {
 		.action((directory: string | undefined, given: KeyArguments) => list(directory, given));
 	addLayerOptions(key.command("rotate").description("Make a new key. The server must have ended.").argument("[dir]", DIR), "later")
 		.option("--now", "sign with the newest key from the next start on: every handle changes, so clients must be mounted again")
+		.option("--dry-run", DRY_RUN)
 		.option("--json", "print one JSON object")
 		.addHelpText("after", ROTATE_HELP)
 		.action((directory: string | undefined, given: KeyArguments) => rotate(directory, given));
@@ -48,11 +50,14 @@ export function addKey(program: Command): void {
 			.argument("[dir]", DIR),
 		"later",
 	)
+		.option("--dry-run", DRY_RUN)
 		.option("--json", "print one JSON object")
 		.action((id: number, directory: string | undefined, given: KeyArguments) => drop(id, directory, given));
 }
 
 const DIR = "the tree, as given to serve";
+const DRY_RUN_SAYS = "Nothing was changed. Without --dry-run this would be so:";
+const DRY_RUN = "only say what would be so; may run beside a server";
 
 function parseKeyId(value: string): number {
 	const id = Number(value);
@@ -81,31 +86,31 @@ async function list(directory: string | undefined, given: KeyArguments): Promise
 async function rotate(directory: string | undefined, given: KeyArguments): Promise<void> {
 	const change = given.now ? withNewestSigning : withNewKey;
 	let former = 0;
-	const registry = await withLayers(directory, given, (opened) =>
-		changeKeys(opened, (before) => {
-			former = before.signingKey;
-			return change(before);
-		}),
-	);
+	const noting = (before: Registry) => {
+		former = before.signingKey;
+		return change(before);
+	};
+	const registry = await withLayers(directory, given, (opened) => changeKeys(opened, noting, given.dryRun));
 	if (given.json) return printKeys(registry);
 	const newest = Math.max(...registry.keys.map(({ id }) => id));
-	printLines(
-		given.now
+	printLines([
+		...(given.dryRun ? [DRY_RUN_SAYS] : []),
+		...(given.now
 			? [
 					`Key ${newest} signs from the next start on; what key ${former} has signed stays good.`,
 					"Every handle has other bytes now. A client takes what it looks up for a new object: unmount all clients before the server starts.",
 					`When they are mounted again: holdfast key drop ${former}`,
 				]
-			: [`Key ${newest} verifies from the next start on, and signs nothing: every handle stays as it is. Key ${former} signs.`],
-	);
+			: [`Key ${newest} verifies from the next start on, and signs nothing: every handle stays as it is. Key ${former} signs.`]),
+	]);
 }
 
 async function drop(id: number, directory: string | undefined, given: KeyArguments): Promise<void> {
-	const registry = await withLayers(directory, given, (opened) => changeKeys(opened, (before) => withoutKey(before, id)));
+	const registry = await withLayers(directory, given, (opened) => changeKeys(opened, (before) => withoutKey(before, id), given.dryRun));
 	if (given.json) return printKeys(registry);
 	const signed =
 		id < registry.signingKey ? "A handle that it has signed is a bad handle from the next start on." : "It had signed nothing.";
-	printLines([`Key ${id} is dropped. ${signed}`]);
+	printLines([...(given.dryRun ? [DRY_RUN_SAYS] : []), `Key ${id} is dropped. ${signed}`]);
 }
 
 function printKeys(registry: Registry): void {

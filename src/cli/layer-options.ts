@@ -11,6 +11,7 @@ import type { OpenOptions } from "../overlay/opening/open-options.ts";
 import { openOverlay } from "../overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
+import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
 /** The options by which every command names an export's layers. */
@@ -115,10 +116,13 @@ export function openLayers(
 	isSync: boolean,
 	reports: Pick<OpenOptions, "onProgress"> = {},
 ): OpenedOverlay {
+	const line = new ProgressLine();
 	try {
 		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, ...reports });
 	} catch (error) {
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 		throw error;
+	} finally {
+		line.end();
 	}
 }

@@ -15,6 +15,7 @@ interface RebaseArguments {
 	readonly upper: string;
 	readonly work?: string;
 	readonly sameBy: SameBy;
+	readonly dryRun?: boolean;
 	readonly json?: boolean;
 }
 
@@ -41,6 +42,7 @@ export function addRebase(program: Command): void {
 		.option("--lower <dir>", "a lower as it is to be; again for each, from the topmost down", collect, [])
 		.option("--was <dir>", "the lower that was in its place (default: as served last)", collect, [])
 		.addOption(new Option("--same-by <what>", "when a file is the same").choices(["mtime+size", "content"]).default("mtime+size"))
+		.option("--dry-run", "only compare, and say what would go on; may run beside a server")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action(run);
@@ -56,6 +58,7 @@ function run(given: RebaseArguments): void {
 			upper: given.upper,
 			work: given.work,
 			sameBy: given.sameBy,
+			isDryRun: given.dryRun ?? false,
 			progress: (entries) => line.show(() => `comparing: ${entries} names`),
 		});
 		line.end();
@@ -75,7 +78,8 @@ function run(given: RebaseArguments): void {
 		}
 		if (!isCompared) {
 			printLines([
-				"rebased; what was there is gone, so nothing was compared: what has the same path, type, size and mtime counts as the same",
+				`${given.dryRun ? "would be rebased" : "rebased"}; what was there is gone, so nothing was compared: what has the same path, type, size and mtime counts as the same`,
+				...(given.dryRun ? ["nothing was changed"] : []),
 			]);
 			return;
 		}
@@ -87,6 +91,7 @@ function run(given: RebaseArguments): void {
 			lines.push(`${what} ${given.lower[lower]}${path}${hiddenBy === null ? "" : ` (hidden by ${hiddenBy} in the upper)`}`);
 		}
 		if (changes.length > SHOWN) lines.push(`and ${changes.length - SHOWN} more: --json lists them all`);
+		if (given.dryRun) lines.push("nothing was changed");
 		printLines(lines);
 	} catch (error) {
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);

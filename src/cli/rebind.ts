@@ -9,6 +9,7 @@ import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
 interface RebindArguments extends LayerArguments {
+	readonly dryRun?: boolean;
 	readonly json?: boolean;
 }
 
@@ -28,25 +29,28 @@ export function addRebind(program: Command): void {
 		)
 		.argument("[dir]", "the tree, as given to serve");
 	addLayerOptions(command, "later")
+		.option("--dry-run", "only count what would be noted; may run beside a server")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: RebindArguments) => run(directory, given));
 }
 
 async function run(directory: string | undefined, given: RebindArguments): Promise<void> {
-	const opened = openLayers(directory, given, "rebind", true);
+	const isDryRun = given.dryRun ?? false;
+	const opened = openLayers(directory, given, isDryRun ? "inspect" : "rebind", true);
 	if (opened.handles.kind === "portable") {
 		await opened.overlay.close();
 		throw new UserError("The handles of this export are portable already: its layers may be moved as they are.");
 	}
 	const line = new ProgressLine();
 	try {
-		const report = await rebind(opened, layerPaths(directory, given).stateFolder, (names) =>
-			line.show(() => `noting handles: ${names} names`),
-		);
-		line.end();
+		const show = (names: number) => line.show(() => `noting handles: ${names} names`);
+		const report = await rebind(opened, layerPaths(directory, given).stateFolder, show, isDryRun).finally(() => line.end());
 		if (given.json) printJson({ upper: opened.upper, ...report });
-		else printLines([`portable now: ${report.lowerNames} names in the lowers, ${report.upperObjects} objects of the upper`]);
+		else {
+			const counts = `${report.lowerNames} names in the lowers, ${report.upperObjects} objects of the upper`;
+			printLines(isDryRun ? [`would be portable: ${counts}`, "nothing was changed"] : [`portable now: ${counts}`]);
+		}
 	} catch (error) {
 		if (error instanceof LayerError) throw new UserError(error.message);
 		throw error;

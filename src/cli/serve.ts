@@ -191,7 +191,7 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 			limits: cacheBounds(given),
 			rpcbind: given.rpcbind ?? false,
 			onOpened: (_name, opened) => {
-				line.end();
+				line.clear();
 				reportOpened(opened);
 			},
 			warn: complain,
@@ -202,6 +202,7 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 			service.stopping();
 			warming?.stop();
 		});
+		line.end();
 		await served.listen();
 		// whoever removes the folder that this was started in, or unmounts it, may
 		process.chdir("/");

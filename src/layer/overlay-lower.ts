@@ -9,6 +9,7 @@ import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
 import { showName } from "../vfs/names.ts";
+import { tellProgress } from "../vfs/progress.ts";
 import { LayerError } from "./layer-error.ts";
 
 /**
@@ -155,7 +156,9 @@ function findUnindexed(mount: Mount, upper: number, lower: number, index: number
 		const handle: FileHandle = { type: origin[RECORD_TYPE_AT], bytes: origin.subarray(RECORD_HEADER_BYTES) };
 		return origin.length > RECORD_HEADER_BYTES ? openByHandle(lower, handle, O.rdonly | O.directory | O.noatime) : -ERRNO.ESTALE;
 	};
+	let directories = 0;
 	const visit = (directory: number, below: number, path: string): string | null => {
+		tellProgress("looking through the upper of a mounted lower", ++directories, "directories");
 		const names: Buffer[] = [];
 		const status = visitEntries(directory, (name, type) => {
 			if (type === DIRECTORY || type === 0) names.push(Buffer.from(name));

@@ -5,6 +5,7 @@ import { ERRNO, whyNot } from "../linux/errno.ts";
 import { close } from "../linux/open.ts";
 import { type Stat, statAt } from "../linux/stat.ts";
 import { showName } from "../vfs/names.ts";
+import { tellProgress } from "../vfs/progress.ts";
 import { LayerError } from "./layer-error.ts";
 import { openDirectoryIn, PATH_GONE, pathBelow } from "./path-search.ts";
 
@@ -41,7 +42,7 @@ export function walkTree<T>(
 	tree: WalkedTree,
 	root: T,
 	visit: (directory: WalkedDirectory<T>, name: Buffer) => T | null,
-	progress: (directories: number) => void = () => {},
+	progress: (directories: number) => void = (directories) => tellProgress(`looking through ${tree.path}`, directories, "directories"),
 ): void {
 	const pending: { readonly path: Buffer; readonly state: T }[] = [{ path: Buffer.alloc(0), state: root }];
 	let directories = 0;

@@ -1,6 +1,6 @@
 // Refuses an upper that somebody else has made or uses, before it is served.
 
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { isWhiteoutFile } from "../../layer/hiding.ts";
 import { type Layer, overlayXattrs, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
@@ -12,6 +12,7 @@ import { fstat, Stat } from "../../linux/stat.ts";
 import { listXattrs } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { tellProgress } from "../../vfs/progress.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat, isXattrWhiteout } from "../format/whiteout.ts";
 import { isOfStorage, isProofOfFiles, refuseRootsMarks, refuseUnclear, type WhiteoutFiles } from "./layer-forms.ts";
@@ -25,7 +26,7 @@ export type Expectation = "new" | "startedOver" | "adopted" | "ours";
 /**
  * Looks at an upper before it is taken, the delta alone: marks of an overlay mean that it was made elsewhere and must be adopted; files
  * with names outside of it may be a lower's (`cp -al`), and writing would go through to that. Throws LayerError. Says whether its
- * files named `.wh.NAME` are whiteouts.
+ * files named `.wh.NAME` are whiteouts. `counts`: of what is met.
  */
 export function refuseForeignUpper(
 	upper: Layer,
@@ -33,6 +34,7 @@ export function refuseForeignUpper(
 	work: string,
 	expectation: Expectation,
 	files: WhiteoutFiles,
+	counts: UpperCounts = { directories: 0, whiteouts: 0, marked: 0 },
 ): { readonly hasFiles: boolean } {
 	refuseOtherPrefix(upper);
 	const takesMarks = expectation === "adopted" || expectation === "ours";
@@ -44,7 +46,7 @@ export function refuseForeignUpper(
 	}
 	if (foreign !== null) throw notOurs(upper, `its work folder already holds ${foreign}`);
 	const mayShare = lowers.some((lower) => lower.fileSystem.device === upper.fileSystem.device);
-	const walk: Walk = { upper, links: new Map(), mayShare, takesMarks, files, unclear: null, isProven: isOfStorage(upper.path) };
+	const walk: Walk = { upper, links: new Map(), mayShare, takesMarks, files, unclear: null, isProven: isOfStorage(upper.path), counts };
 	judgeOtherMarks(walk, upper.root, upper.path);
 	visitTree(walk, upper.root, "");
 	if (takesMarks) for (const folder of FOLDERS_OF_LINKS) visitFolder(walk, join(work, folder));
@@ -86,6 +88,7 @@ function notOurs(upper: Layer, why: string): LayerError {
 
 /** A name in work that an overlay does not put there; or, without `takesMarks`, one that only an overlay does. */
 function foreignWork(work: string, takesMarks: boolean): string | null {
+	if (!existsSync(work)) return null;
 	for (const name of readdirSync(work)) {
 		if (name === "holdfast") continue;
 		if (name !== "work" && name !== "index") return name;
@@ -118,9 +121,18 @@ interface Walk {
 	unclear: { readonly path: string; readonly name: Buffer } | null;
 	/** That such files are whiteouts. */
 	isProven: boolean;
+	readonly counts: UpperCounts;
+}
+
+/** `marked`: objects with attributes of the overlay. */
+interface UpperCounts {
+	directories: number;
+	whiteouts: number;
+	marked: number;
 }
 
 function visitTree(walk: Walk, directory: number, path: string): void {
+	tellProgress(`looking through ${walk.upper.path}`, ++walk.counts.directories, "directories");
 	const stat = new Stat();
 	for (const name of must(namesOf(directory), `Cannot read ${path}`)) {
 		const childPath = join(path, showName(name));
@@ -130,9 +142,13 @@ function visitTree(walk: Walk, directory: number, path: string): void {
 		try {
 			fstat(fd, stat);
 			// nothing is written to a whiteout, and device whiteouts share an inode with others in work
-			if (walk.takesMarks && isXattrWhiteout(fd, stat, walk.upper.xattr.whiteout)) continue;
+			if (walk.takesMarks && isXattrWhiteout(fd, stat, walk.upper.xattr.whiteout)) {
+				walk.counts.whiteouts++;
+				continue;
+			}
 			if (isWhiteoutStat(stat)) {
 				if (stat.uid === 0 && process.geteuid?.() !== 0) throw refuseRootsMarks(`the upper ${walk.upper.path}`, childPath);
+				walk.counts.whiteouts++;
 				if (walk.takesMarks) continue;
 				throw notOurs(walk.upper, `${childPath} is a whiteout`);
 			}
@@ -160,6 +176,7 @@ function judgeOtherMarks(walk: Walk, fd: number, path: string): void {
 	const names = listXattrs(fd);
 	if (typeof names === "number") return;
 	const other = upper.xattr === USER_XATTRS ? TRUSTED_XATTRS : USER_XATTRS;
+	if (names.some((name) => name.toString("latin1").startsWith(upper.xattr.prefix))) walk.counts.marked++;
 	for (const name of names) {
 		const text = name.toString("latin1");
 		const isOfFuse = text.startsWith(FUSE_PREFIX);

@@ -4,6 +4,7 @@ import { PROVIDER_KERNEL, PROVIDER_PORTABLE, parseHandle, ROOT_HOME } from "../.
 import { OverlayError } from "../../vfs/errors.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { tellProgress } from "../../vfs/progress.ts";
 import { rootNode } from "../engine/engine.ts";
 import { DirectoryCursor } from "../listing/listing.ts";
 import type { Node } from "../nodes/node.ts";
@@ -114,10 +115,12 @@ async function pathsOf(opened: OpenedOverlay, node: Node): Promise<string[]> {
 	const { overlay } = opened;
 	const { engine } = overlay;
 	const paths: string[] = [];
+	let looked = 0;
 	const links = attributesOf(engine, node, false).nlink;
 	const directories: { readonly handle: Buffer; readonly path: string }[] = [{ handle: rootNode(engine).handle, path: "" }];
 	while (directories.length > 0 && paths.length < links) {
 		const { handle, path } = directories.pop() as (typeof directories)[number];
+		tellProgress("looking for its names", ++looked, "directories");
 		await inPasses(overlay, () => {
 			const below: typeof directories = [];
 			const found: string[] = [];

@@ -16,9 +16,13 @@ const OWN_FILES = ["replies", "answers", "requests"];
 
 /**
  * Gives a copied upper an identity of its own: an export id and keys, so that no handle of the original is taken for one of the copy. May be
- * run again after a crash. LayerError where it cannot be done.
+ * run again after a crash. Null for now: a dry run, which only says whether it can be done. LayerError where it cannot.
  */
-export function forkExport(upper: string, work: string | undefined): { readonly before: number; readonly now: number } {
+export function forkExport(
+	upper: string,
+	work: string | undefined,
+	isDryRun = false,
+): { readonly before: number; readonly now: number | null } {
 	const folder = join(workOf(upper, work), "holdfast");
 	const fd = openDirectory(upper, "upper");
 	let lock: UpperLock | null = null;
@@ -31,13 +35,16 @@ export function forkExport(upper: string, work: string | undefined): { readonly 
 					"the original before it is copied, or begin with a fresh work folder (holdfast adopt).",
 			);
 		}
-		lock = lockUpper({ path: upper, root: fd, folder }, "holdfast fork");
-		lock.keepFile();
+		if (!isDryRun) {
+			lock = lockUpper({ path: upper, root: fd, folder }, "holdfast fork");
+			lock.keepFile();
+		}
 		const { identity } = registry.userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
 		const mark = getXattr(fd, identity);
 		const owner = typeof mark === "number" ? "" : mark.toString("hex");
 		const isHalfDone = registry.forkedFrom !== undefined && owner === registry.forkedFrom;
 		if (!isHalfDone && owner !== registry.uuid) throw new LayerError(`Cannot fork ${upper}: ${folder} belongs to another upper.`);
+		if (isDryRun) return { before: registry.exportId, now: null };
 		const forked: Registry = isHalfDone
 			? registry
 			: { ...registry, ...newSecrets(), cookieSecret: registry.cookieSecret, forkedFrom: registry.uuid };

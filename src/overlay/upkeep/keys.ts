@@ -75,10 +75,11 @@ export function withoutKey(registry: Registry, id: number): Registry {
 
 /**
  * Changes the keys of an export that was opened to inspect it, while no server serves it: a server reads them when it starts. KeyError,
- * LayerError: one runs.
+ * LayerError: one runs. A dry run gives what would be written, whether one runs or not.
  */
-export function changeKeys(opened: OpenedOverlay, change: (registry: Registry) => Registry): Registry {
+export function changeKeys(opened: OpenedOverlay, change: (registry: Registry) => Registry, isDryRun = false): Registry {
 	const { folder } = opened;
+	if (isDryRun) return change(readRegistry(folder) as Registry);
 	const upper = opened.overlay.engine.layers.find((layer) => layer.isUpper);
 	const lock =
 		upper === undefined ? lockReadOnly(folder, false) : lockUpper({ path: upper.path, root: upper.root, folder }, "holdfast key");

@@ -39,6 +39,8 @@ export interface RebaseOptions {
 	readonly work?: string | undefined;
 	readonly sameBy: SameBy;
 	readonly progress: (entries: number) => void;
+	/** Only compares: may run beside a server. */
+	readonly isDryRun?: boolean;
 }
 
 /** Something of an image that is not what it was; paths begin at the root of their layer. */
@@ -102,7 +104,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		});
 		const upper = new LayerOpener(xattr, "portable").openUpper(options.upper, openDirectory(options.upper, "upper"));
 		keep(upper);
-		keep(lockUpper({ path: options.upper, root: upper.root, folder }, "holdfast rebase")).keepFile();
+		if (!options.isDryRun) keep(lockUpper({ path: options.upper, root: upper.root, folder }, "holdfast rebase")).keepFile();
 		const before = named.length > 0 ? named : lastServed(folder, registry, now, (path) => keep(open(path)));
 		if (before === null && options.sameBy === "content") {
 			throw new LayerError(`Cannot rebase ${options.upper} by content: the image that was there is not found. Name it with --was.`);
@@ -110,6 +112,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		const comparison = new Comparison(options, folder, registry);
 		const lowers = now.map((layer, i) => (before === null ? comparison.trust(i, layer) : comparison.run(i, before[i], layer)));
 		const report = { isCompared: before !== null, same: comparison.same, changes: comparison.hidden(upper) };
+		if (options.isDryRun) return report;
 		writeRegistry(folder, { ...registry, lowers });
 		forgetForms(folder);
 		comparison.removeOldRows();
@@ -169,7 +172,7 @@ class Comparison {
 
 	/** Takes one lower for what its attributes say. */
 	trust(index: number, now: Layer): Registry["lowers"][number] {
-		this.#renewLinkNames(linkNamesFolder(this.#folder, this.#homeUuids[index] ?? ""), null, now);
+		if (!this.#options.isDryRun) this.#renewLinkNames(linkNamesFolder(this.#folder, this.#homeUuids[index] ?? ""), null, now);
 		return { ...this.#registry.lowers[index], root: treeName(now) };
 	}
 
@@ -178,20 +181,23 @@ class Comparison {
 		const record = this.#registry.lowers[index];
 		const rebases = (record.rebases ?? 0) + 1;
 		const target = rowsPath(this.#folder, record.home, rebases);
-		rmSync(target, { recursive: true, force: true });
-		mkdirSync(target, { recursive: true, mode: 0o700 });
+		const { isDryRun } = this.#options;
+		if (!isDryRun) {
+			rmSync(target, { recursive: true, force: true });
+			mkdirSync(target, { recursive: true, mode: 0o700 });
+		}
 		const oldPath = record.rebases === undefined ? null : rowsPath(this.#folder, record.home, record.rebases);
 		if (oldPath !== null) this.#oldRows.push(oldPath);
 		const oldRows = oldPath !== null && existsSync(oldPath) ? new RebaseRows(oldPath) : null;
-		const newRows = new RebaseRows(target);
+		const newRows = isDryRun ? null : new RebaseRows(target);
 		try {
 			const pending: Pair[] = [{ path: EMPTY, hash: LOWER_ROOT.bytes.subarray(0, HASH_BYTES), isInOld: true, isInNew: true }];
 			for (let at = pending.pop(); at !== undefined; at = pending.pop()) this.#compare(index, before, now, at, pending, oldRows, newRows);
 		} finally {
 			oldRows?.close();
-			newRows.close();
+			newRows?.close();
 		}
-		this.#renewLinkNames(linkNamesFolder(this.#folder, this.#homeUuids[index] ?? ""), before, now);
+		if (!isDryRun) this.#renewLinkNames(linkNamesFolder(this.#folder, this.#homeUuids[index] ?? ""), before, now);
 		return { ...record, root: treeName(now), rebases };
 	}
 
@@ -228,7 +234,15 @@ class Comparison {
 		rmSync(old, { recursive: true, force: true });
 	}
 
-	#compare(index: number, before: Layer, now: Layer, at: Pair, pending: Pair[], oldRows: RebaseRows | null, newRows: RebaseRows): void {
+	#compare(
+		index: number,
+		before: Layer,
+		now: Layer,
+		at: Pair,
+		pending: Pair[],
+		oldRows: RebaseRows | null,
+		newRows: RebaseRows | null,
+	): void {
 		const oldFd = at.isInOld ? openToList(before, at.path) : null;
 		const newFd = at.isInNew ? openToList(now, at.path) : null;
 		const names = new Map<string, Buffer>();
@@ -256,10 +270,10 @@ class Comparison {
 			if (isSame) {
 				const oldCheck = checkOfStat(oldStat);
 				const shown = oldRows?.shown(hash, oldCheck) ?? oldCheck;
-				if (!newCheck.equals(shown)) newRows.add(hash, shown, newCheck);
+				if (!newCheck.equals(shown)) newRows?.add(hash, shown, newCheck);
 			} else {
 				// some image before may have had another file there with the attributes of this one
-				newRows.add(hash, randomBytes(CHECK_BYTES), newCheck);
+				newRows?.add(hash, randomBytes(CHECK_BYTES), newCheck);
 			}
 		}
 		if (oldFd !== null) close(oldFd);

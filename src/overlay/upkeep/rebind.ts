@@ -35,15 +35,21 @@ export interface RebindReport {
 
 /**
  * Makes an export with kernel handles one with portable handles: all that it has now keeps the handles that clients hold, wherever its layers are
- * copied to. The overlay must have been opened for it, and is closed. May be run again after a crash. LayerError.
+ * copied to. The overlay must have been opened for it, or to inspect it for a dry run, and is closed. May be run again after a crash. LayerError.
  */
 export async function rebind(
 	{ overlay, registry, folder, work }: OpenedOverlay,
 	stateFolder: string,
 	progress: (names: number) => void,
+	isDryRun = false,
 ): Promise<RebindReport> {
 	const { engine } = overlay;
 	const { writable } = engine;
+	if (isDryRun) {
+		const report = countHandles(engine, progress);
+		await overlay.close();
+		return report;
+	}
 	writable?.journal.endLastChange();
 	writeDurably(join(folder, REBINDING_FILE), Buffer.from("\n"));
 	let lowerNames = 0;
@@ -89,7 +95,29 @@ export async function rebind(
 	return { lowerNames, upperObjects };
 }
 
-function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress: () => void): void {
+/** What `rebind` would note, counted in the same walks. */
+function countHandles(engine: Engine, progress: (names: number) => void): RebindReport {
+	let lowerNames = 0;
+	let upperObjects = 0;
+	for (const { isUpper, layers } of engine.homes.values()) {
+		if (!isUpper) for (const layer of layers) noteLower(layer, 0, null, () => progress(++lowerNames));
+	}
+	const { writable } = engine;
+	if (writable === null) return { lowerNames, upperObjects };
+	const stat = new Stat();
+	walkTree(writable.layer, null as unknown, (directory, name) => {
+		const fd = openAt(directory.fd, name, O.path | O.nofollow);
+		if (fd < 0) return null;
+		const isObject = fstat(fd, stat) === 0 && typeof handleOf(fd) !== "number" && !isWhiteoutInode(fd, stat, engine.xattr.whiteout);
+		close(fd);
+		if (isObject) upperObjects++;
+		return isObject && stat.type === FileType.dir ? "" : null;
+	});
+	return { lowerNames, upperObjects: upperObjects + writable.linkCounts.list("unnamed").length };
+}
+
+/** `writer`: null for who only counts. */
+function noteLower(layer: Layer, place: number, writer: ReboundWriter | null, progress: () => void): void {
 	const stat = new Stat();
 	walkTree(layer, LOWER_ROOT.bytes.subarray(0, HASH_BYTES), (directory, name) => {
 		const handle = statListed(layer, directory.path, directory.fd, name, stat) ? handleAt(directory.fd, name) : -ERRNO.ENOENT;
@@ -100,7 +128,7 @@ function noteLower(layer: Layer, place: number, writer: ReboundWriter, progress:
 		const isForeign = !stat.sameDevice(layer.rootStat);
 		const { nlink, inoHi, inoLo } = stat;
 		const birth = { space: isForeign ? 0 : layer.space, inoHi, inoLo };
-		writer.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, birth, path });
+		writer?.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, birth, path });
 		progress();
 		return stat.type === FileType.dir && !isForeign ? hash : null;
 	});

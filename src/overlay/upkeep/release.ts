@@ -9,6 +9,7 @@ import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { tellProgress } from "../../vfs/progress.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { ensureNamed, ensureUpper } from "../copy-up/copy-up.ts";
 import { type Engine, entryOf, identityOfRecord, rootNode, writableOf } from "../engine/engine.ts";
@@ -127,6 +128,7 @@ async function writeCounts(overlay: Overlay, isDryRun: boolean): Promise<{ copie
 			must(fstat(engine.descriptors.path(node.top), stat), "Cannot read a file");
 			copied++;
 			copiedBytes += stat.size;
+			tellProgress("copying up what has lost names", copied, "files");
 		});
 	}
 	return { copied, copiedBytes };
@@ -137,9 +139,11 @@ async function giveNames(overlay: Overlay): Promise<{ named: number; nameless: n
 	const { engine } = overlay;
 	const wanted = new Set(writableOf(engine).linkCounts.list("unnamed"));
 	let named = 0;
+	let looked = 0;
 	const directories: Buffer[] = wanted.size === 0 ? [] : [rootNode(engine).handle];
 	while (directories.length > 0 && wanted.size > 0) {
 		const handle = directories.pop() as Buffer;
+		tellProgress("looking for names", ++looked, "directories");
 		await inPasses(overlay, () => {
 			const directory = overlay.decode(handle);
 			const found: { readonly name: Buffer; readonly node: Node }[] = [];

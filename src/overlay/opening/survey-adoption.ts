@@ -1,0 +1,48 @@
+// What an adoption would meet: refusals, and what there is to adopt. Changes nothing.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { LayerOpener, openDirectory, overlayXattrs, refuseOverlaps, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
+import { readRegistry } from "../work/registry.ts";
+import { workOf } from "./export-paths.ts";
+import { refuseForeignUpper } from "./foreign-upper.ts";
+import type { OpenOptions } from "./open-options.ts";
+import { MARKER, markerFolder } from "./ownership.ts";
+import { refuseOthersWork, refuseOtherWriter } from "./users-of-upper.ts";
+
+export interface AdoptionSurvey {
+	/** Null: there is none, or it is as holdfast left it. */
+	readonly upper: { readonly directories: number; readonly whiteouts: number; readonly marked: number } | null;
+	/** Paths of the lowers that once were uppers. */
+	readonly formerUppers: readonly string[];
+}
+
+/** LayerError, RegistryError: these layers would be refused. */
+export function surveyAdoption(
+	options: Pick<OpenOptions, "lowers" | "dataLowers" | "userXattrs" | "upper" | "work" | "whiteoutFiles">,
+): AdoptionSurvey {
+	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, "portable");
+	const opened: { close(): void }[] = [];
+	const keep = <T extends { close(): void }>(resource: T): T => {
+		opened.push(resource);
+		return resource;
+	};
+	try {
+		const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
+		const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
+		const formerUppers = lowers.filter((lower) => overlayXattrs(lower.root, lower.xattr).length > 0).map(({ path }) => path);
+		if (options.upper === undefined) return { upper: null, formerUppers };
+		const upper = keep(opener.openUpper(options.upper, openDirectory(options.upper, "upper")));
+		refuseOverlaps([upper, ...lowers, ...dataLowers]);
+		const work = workOf(options.upper, options.work);
+		refuseOthersWork(options.upper, work);
+		refuseOtherWriter({ path: upper.path, fd: upper.root }, "serve");
+		const isAsLeft = readRegistry(join(work, "holdfast")) !== null && existsSync(join(markerFolder(work), MARKER));
+		if (isAsLeft) return { upper: null, formerUppers };
+		const counts = { directories: 0, whiteouts: 0, marked: 0 };
+		refuseForeignUpper(upper, lowers, work, "adopted", options.whiteoutFiles ?? "auto", counts);
+		return { upper: counts, formerUppers };
+	} finally {
+		for (const resource of opened.reverse()) resource.close();
+	}
+}
