@@ -8,6 +8,7 @@ command -v dpkg-deb >/dev/null || {
 	exit 1
 }
 "$here/scripts/build.sh"
+node "$here/scripts/shell-files.mjs"
 version=$(node -p 'require(process.argv[1]).version' "$here/package.json")
 architecture=$(dpkg --print-architecture)
 tree=$(mktemp -d)
@@ -29,6 +30,11 @@ for binary in "$here"/node_modules/@koromix/koffi-linux-*; do
 	cp -R "$binary" "$program/node_modules/@koromix"
 	rm -rf "$program/node_modules/@koromix/${binary##*/}"/musl_*
 done
+install -D -m 644 -t "$tree/usr/share/man/man1" "$here"/dist/man/*.1
+gzip -9n "$tree"/usr/share/man/man1/*.1
+install -D -m 644 -t "$tree/usr/share/bash-completion/completions" "$here/dist/completion/holdfast"
+install -D -m 644 -t "$tree/usr/share/zsh/vendor-completions" "$here/dist/completion/_holdfast"
+install -D -m 644 -t "$tree/usr/share/fish/vendor_completions.d" "$here/dist/completion/holdfast.fish"
 ln -s ../lib/holdfast/holdfast "$tree/usr/bin/holdfast"
 cp "$here/packaging/holdfast@.service" "$tree/lib/systemd/system"
 cp "$here/README.md" "$here"/docs/*.md "$documents"

@@ -16,6 +16,7 @@ const BUDGETS = {
 	"test/clients/own-mount.test.ts": { sample: 0, all: 40 },
 	"test/commands/check.test.ts": { sample: 30, all: 60 },
 	"test/commands/command-line.test.ts": { sample: 25 },
+	"test/commands/completion.test.ts": { sample: 0, all: 25 },
 	"test/commands/dry-run.test.ts": { sample: 0, all: 20 },
 	"test/commands/fresh-clone.test.ts": { sample: 0, all: 30 },
 	"test/commands/hostile-names.test.ts": { sample: 0, all: 90 },

@@ -29,11 +29,15 @@ const commands = {
 	fork: async () => (await import("./fork.ts")).addFork,
 	rebase: async () => (await import("./rebase.ts")).addRebase,
 	rebind: async () => (await import("./rebind.ts")).addRebind,
+	completion: async () => (await import("./completion.ts")).addCompletion,
 } satisfies Record<string, () => Promise<AddCommand>>;
+
+/** Commands that tell of all others. */
+const OF_ALL = ["completion", "manual-pages"];
 
 /** Of the command that was called, or of all where help, or an error, shows them. */
 async function loadCommands(called: string | undefined): Promise<AddCommand[]> {
-	const one = Object.entries(commands).find(([name]) => name === called);
+	const one = Object.entries(commands).find(([name]) => name === called && !OF_ALL.includes(name));
 	return Promise.all(one === undefined ? Object.values(commands).map((load) => load()) : [one[1]()]);
 }
 

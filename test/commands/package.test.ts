@@ -100,7 +100,15 @@ const skip = needs("root", "npm", "tar");
 test("the package has what it needs and no more, below 2 MB", { skip }, (t) => {
 	const { files, unpackedSize } = pack(scratch(t));
 	const names = files.map(({ path }) => path);
-	for (const path of ["holdfast", "dist/holdfast.js", "dist/bundled/overlay/threads/offload-worker.js", "README.md", "LICENSE"]) {
+	for (const path of [
+		"holdfast",
+		"dist/holdfast.js",
+		"dist/bundled/overlay/threads/offload-worker.js",
+		"README.md",
+		"LICENSE",
+		"dist/man/holdfast-serve.1",
+		"dist/completion/_holdfast",
+	]) {
 		assert.ok(names.includes(path), path);
 	}
 	assert.deepEqual(
@@ -125,6 +133,7 @@ test("npm installs the package into an empty prefix, and what it installs serves
 		await run("npm", "install", "--global", archive);
 		const program = join(prefix, "bin/holdfast");
 		assert.equal(await run(program, "--version"), `${version}\n`);
+		assert.match(readFileSync(join(prefix, "share/man/man1/holdfast-serve.1"), "utf8"), /^\.TH HOLDFAST\\-SERVE 1/m);
 		const lower = plant(join(home, "lower"), { file: "of the lower\n" });
 		if (uid !== 0) for (const path of [lower, join(lower, "file")]) chownSync(path, uid, uid);
 		const server = new ServerProcess({
@@ -185,6 +194,8 @@ test("the Debian package is root's, and its program serves with kernel handles w
 	for (const line of listed) assert.match(line, /^[-dlrwx]{10} root\/root /, line);
 	const tree = made.folder("tree");
 	execFileSync("dpkg-deb", ["--extract", archive, tree]);
+	for (const path of ["man/man1/holdfast-serve.1.gz", "bash-completion/completions/holdfast", "zsh/vendor-completions/_holdfast"])
+		assert.ok(existsSync(join(tree, "usr/share", path)), path);
 	const lower = plant(made.folder("lower"), { file: "of the lower\n" });
 	const server = new ServerProcess({
 		lowers: [lower],
