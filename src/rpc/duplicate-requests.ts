@@ -426,7 +426,7 @@ function decodeFile(bytes: Uint8Array): SavedRequest[] {
  * Checksums `bytes` from `start` to `end` into `into`: two independent multiplicative hashes over 32-bit words. It need not
  * resist design: whoever makes two of their own calls collide gets an answer to the wrong one of them.
  */
-export function checksum(view: DataView, start: number, end: number, into: RequestIdentity): void {
+export function checksum(view: DataView, start: number, end: number, into: { checksumHi: number; checksumLo: number }): void {
 	let hi = into.checksumHi ^ 0x811c9dc5;
 	let lo = into.checksumLo ^ 0x2545f491;
 	let at = start;

@@ -73,6 +73,9 @@ export class RpcClient {
 	#bytes: Buffer = Buffer.alloc(0);
 	#wake: (() => void) | null = null;
 	#nextXid = 1000;
+	readonly #calls: Buffer[] = [];
+	/** Calls of the server are for `takeCall`, not `receive`. */
+	separatesCalls = false;
 	ended = false;
 	closed = false;
 
@@ -106,7 +109,9 @@ export class RpcClient {
 		while (this.#bytes.length >= 4) {
 			const end = 4 + (this.#bytes.readUInt32BE(0) & 0x7fffffff);
 			if (this.#bytes.length < end) break;
-			this.#records.push(this.#bytes.subarray(4, end));
+			const record = this.#bytes.subarray(4, end);
+			if (this.separatesCalls && record.readUInt32BE(4) === MessageType.call) this.#calls.push(record);
+			else this.#records.push(record);
 			this.#bytes = this.#bytes.subarray(end);
 		}
 		this.#wake?.();
@@ -125,6 +130,17 @@ export class RpcClient {
 			});
 		}
 		return this.#records.shift() as Buffer;
+	}
+
+	/** The next call of the server; null when it has ended the connection. */
+	async takeCall(): Promise<Buffer | null> {
+		while (this.#calls.length === 0) {
+			if (this.ended || this.closed) return null;
+			await new Promise<void>((resolve) => {
+				this.#wake = resolve;
+			});
+		}
+		return this.#calls.shift() as Buffer;
 	}
 
 	/** Sends a call and gives the whole reply; only for one call at a time. */

@@ -8,6 +8,8 @@ import { mount3Program } from "../mount3/mount3-program.ts";
 import { MOUNT_PROGRAM, MOUNT_VERSION_3 } from "../mount3/protocol.ts";
 import { nfs3Program } from "../nfs3/nfs3-program.ts";
 import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
+import { type Nfs4Options, Nfs4Service } from "../nfs4/nfs4-service.ts";
+import { NFS_VERSION_4 } from "../nfs4/protocol.ts";
 import { CallerCache, type Peer, STRANGER } from "../rpc/caller.ts";
 import { Connection, type RequestsInFlight } from "../rpc/connection.ts";
 import { Dispatcher, type ReplyChannel } from "../rpc/dispatcher.ts";
@@ -45,11 +47,15 @@ export interface NfsServerOptions {
 	readonly drainSeconds?: number;
 	/** Tell the host's rpcbind where to find this server. */
 	readonly rpcbind?: boolean;
+	/** Serve version 3, and with it MOUNT; default: true. */
+	readonly nfs3?: boolean;
+	/** Serve version 4.1; default: no. */
+	readonly nfs4?: Nfs4Options;
 	/** Is given a sentence about what went wrong without stopping the server. */
 	readonly warn?: (sentence: string) => void;
 }
 
-/** Serves overlays over MOUNT and NFS version 3, both at each address. */
+/** Serves overlays over NFS version 3 with MOUNT, and version 4.1, all at each address. */
 export class NfsServer {
 	/** Replies that clients may ask for again: `save()` after `close()`, `restore()` before `listen()`. */
 	readonly duplicateRequests: DuplicateRequests<ReplyChannel>;
@@ -65,6 +71,7 @@ export class NfsServer {
 	readonly #refused = new Set<Connection>();
 	readonly #refusalsTold = new Set<string>();
 	readonly #exports: Exports;
+	readonly #nfs4: Nfs4Service | null = null;
 	readonly #user = processUser();
 	readonly #listeners: Server[] = [];
 	#addresses: ListenAddress[] = [];
@@ -85,7 +92,11 @@ export class NfsServer {
 		this.#now = options.now ?? (() => performance.now());
 		this.duplicateRequests = new DuplicateRequests(options.clock ?? Date.now);
 		this.#exports = new Exports(options.exports);
-		const programs = [nfs3Program(this.#exports), mount3Program(this.#exports)];
+		const programs = options.nfs3 === false ? [] : [nfs3Program(this.#exports), mount3Program(this.#exports)];
+		if (options.nfs4 !== undefined) {
+			this.#nfs4 = new Nfs4Service(this.#exports, options.nfs4, this.#now, (sentence) => this.#warn(sentence));
+			programs.push(this.#nfs4.program);
+		}
 		const nobody = new CallerCache(STRANGER).anonymous();
 		this.#dispatcher = new Dispatcher(programs, this.duplicateRequests, new ReplyWriter(this.#pool), nobody);
 	}
@@ -111,6 +122,7 @@ export class NfsServer {
 
 	/** Listens at all addresses, or at none: then it throws an Error with a sentence for the user. */
 	async listen(): Promise<void> {
+		this.#nfs4?.start();
 		try {
 			for (const address of this.#options.listen) {
 				const listener = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
@@ -141,6 +153,7 @@ export class NfsServer {
 	/** Closes everything at once. */
 	destroy(): void {
 		clearInterval(this.#sweep);
+		this.#nfs4?.stop();
 		for (const listener of this.#listeners.splice(0)) listener.close();
 		for (const connection of this.#connections) connection.destroy();
 	}
@@ -164,6 +177,7 @@ export class NfsServer {
 		}
 		if (this.#connections.size > 0) await allClosed;
 		for (const timer of timers) clearTimeout(timer);
+		this.#nfs4?.close();
 		await unregistered;
 	}
 
@@ -277,7 +291,8 @@ export class NfsServer {
 	}
 
 	async #register(): Promise<void> {
-		const mappings = mappingsOf(this.#addresses);
+		const { nfs3 = true, nfs4 } = this.#options;
+		const mappings = mappingsOf(this.#addresses, nfs3, nfs4 !== undefined);
 		try {
 			await registerWithRpcbind(mappings, RPCBIND_ADDRESSES);
 			this.#mappings = mappings;
@@ -326,7 +341,7 @@ function describeRefusal(refusal: Refusal, address: string, port: number): strin
 }
 
 /** One mapping for each program and family: the first address of each. */
-function mappingsOf(addresses: readonly ListenAddress[]): RpcbindMapping[] {
+function mappingsOf(addresses: readonly ListenAddress[], nfs3: boolean, nfs4: boolean): RpcbindMapping[] {
 	const mappings: RpcbindMapping[] = [];
 	for (const [family, networkId] of [
 		[4, "tcp"],
@@ -335,8 +350,9 @@ function mappingsOf(addresses: readonly ListenAddress[]): RpcbindMapping[] {
 		const address = addresses.find((candidate) => "host" in candidate && isIP(candidate.host) === family);
 		if (address === undefined || !("host" in address)) continue;
 		const place = { networkId, host: address.host, port: address.port };
-		mappings.push({ program: NFS_PROGRAM, version: NFS_VERSION_3, ...place });
-		mappings.push({ program: MOUNT_PROGRAM, version: MOUNT_VERSION_3, ...place });
+		if (nfs3) mappings.push({ program: NFS_PROGRAM, version: NFS_VERSION_3, ...place });
+		if (nfs4) mappings.push({ program: NFS_PROGRAM, version: NFS_VERSION_4, ...place });
+		if (nfs3) mappings.push({ program: MOUNT_PROGRAM, version: MOUNT_VERSION_3, ...place });
 	}
 	return mappings;
 }

@@ -10,6 +10,8 @@ import { XdrError } from "./xdr-error.ts";
 export class XdrReader {
 	bytes: Uint8Array = EMPTY;
 	view: DataView = EMPTY_VIEW;
+	/** Of the region. */
+	start = 0;
 	position = 0;
 	end = 0;
 
@@ -17,6 +19,7 @@ export class XdrReader {
 	reset(bytes: Uint8Array, view: DataView, start: number, end: number): this {
 		this.bytes = bytes;
 		this.view = view;
+		this.start = start;
 		this.position = start;
 		this.end = end;
 		return this;

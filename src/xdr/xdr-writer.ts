@@ -145,6 +145,11 @@ export class XdrWriter {
 		for (; missing > 0; missing--) this.slab.bytes[this.position++] = 0;
 	}
 
+	/** The same without a copy: good until anything more is written. */
+	viewFrom(offset: number): Uint8Array {
+		return this.slab.bytes.subarray(this.start + offset, this.position);
+	}
+
 	/** A copy of the record from `offset` (relative to `start`) to here. */
 	copyFrom(offset: number): Buffer {
 		return Buffer.from(this.slab.bytes.subarray(this.start + offset, this.position));
