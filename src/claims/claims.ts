@@ -135,6 +135,16 @@ export class Claims implements ClaimOperations {
 		}
 	}
 
+	/** Who has reclaimed before a restart within grace has nothing to reclaim any more. `attach`: from then on the log is written. */
+	begin(attach: () => void): void {
+		attach();
+		for (const client of this.tables.confirmed.values()) if (client.hasReclaimed) this.grace.complete(client.ownerKey);
+	}
+
+	now(): number {
+		return this.#hooks.now();
+	}
+
 	get inGrace(): boolean {
 		return !this.grace.isOver;
 	}
@@ -394,6 +404,10 @@ export class Claims implements ClaimOperations {
 
 	shutDown(): void {
 		this.#log.shutDown();
+	}
+
+	destroy(): void {
+		this.#log.destroy();
 	}
 
 	#age(client: ClientRecord, now: number): void {

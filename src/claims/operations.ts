@@ -280,4 +280,6 @@ export interface ClaimOperations {
 	tick(): void;
 	/** All is on disk, with the replies of slots: the next start goes on from there, after a boot too. Nothing may be called afterwards. */
 	shutDown(): void;
+	/** The end at once: what is on disk is as if the process had been killed. */
+	destroy(): void;
 }

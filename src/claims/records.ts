@@ -51,8 +51,8 @@ export interface SessionRecord extends Session {
 	readonly id: Buffer;
 	readonly index: number;
 	readonly client: ClientRecord;
-	readonly callbackProgram: number;
-	readonly callbackSecurity: Buffer;
+	callbackProgram: number;
+	callbackSecurity: Buffer;
 	isDead: boolean;
 	/** By number; null until it is used. */
 	readonly slots: (SlotRecord | null)[];

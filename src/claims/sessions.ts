@@ -57,6 +57,14 @@ export class Sessions {
 		this.nextIndex = Math.max(this.nextIndex, session.index + 1);
 	}
 
+	/** One of before a failure of the host, with nothing known of its slots. */
+	addDead(session: SessionRecord): void {
+		session.isDead = true;
+		session.slots.length = 0;
+		session.forgetAt = this.#tables.hooks.now() + this.#limits.deadSessionSeconds * 1000;
+		this.dead.set(session.id.toString("hex"), session);
+	}
+
 	remove(session: SessionRecord): void {
 		if (session.isDead) {
 			this.dead.delete(session.id.toString("hex"));

@@ -1,0 +1,301 @@
+// What the log says, made into tables again.
+
+import { crc32 } from "node:zlib";
+import type { ClaimFolder } from "./claim-folder.ts";
+import type { Claims } from "./claims.ts";
+import { newClient } from "./clients.ts";
+import { CLAIM_ERROR_CODES } from "./errors.ts";
+import {
+	LOG_HEAD_BYTES,
+	LOG_MAGIC,
+	LOG_VERSION,
+	type ReadChange,
+	readChange,
+	readPlace,
+	readSession,
+	readSpan,
+	Type,
+} from "./log-format.ts";
+import { setModes } from "./opens.ts";
+import { RecordReader, recordAt } from "./record-codec.ts";
+import type { AnyState, ClientRecord, SessionRecord, SlotRecord } from "./records.ts";
+import type { ServerIdentity } from "./server-file.ts";
+import { newSession, newSlot } from "./sessions.ts";
+
+/** What a look at the log has found, before anything is made of it. */
+export interface FoundLog {
+	readonly bytes: Buffer;
+	/** Boot counter under which it was written. */
+	readonly boot: number;
+	/** Where its good records end. */
+	readonly end: number;
+	/** Something stands behind them that is no torn tail. */
+	readonly isDamaged: boolean;
+	/** Boot of the host in which it was written last. */
+	readonly bootId: string;
+	/** It was closed, and is all on disk. */
+	readonly isClosed: boolean;
+	readonly hasGraceEnded: boolean;
+}
+
+/** A sentence without its end where the file is no log of this server. */
+export function examineLog(bytes: Buffer, { id, boot }: ServerIdentity): FoundLog | string {
+	const head = bytes.subarray(0, LOG_HEAD_BYTES);
+	const isWhole = head.length === LOG_HEAD_BYTES && crc32(head.subarray(0, LOG_HEAD_BYTES - 4)) === head.readUInt32BE(LOG_HEAD_BYTES - 4);
+	if (!isWhole || head.toString("latin1", 0, 4) !== LOG_MAGIC) return "it is damaged";
+	const version = head.readUInt32BE(4);
+	if (version !== LOG_VERSION) return `it is of version ${version}, and this holdfast knows version ${LOG_VERSION}`;
+	if (!head.subarray(8, 24).equals(id)) return "it is of another server";
+	const itsBoot = head.readUInt32BE(24);
+	if (itsBoot > boot) return "it is newer than the file beside it that says who this server is";
+	const reader = new RecordReader(bytes);
+	let [bootId, last, hasGraceEnded] = ["", 0, false];
+	for (let at = LOG_HEAD_BYTES; ; ) {
+		const length = at === bytes.length ? "torn" : recordAt(bytes, at);
+		if (typeof length !== "number") {
+			const isClosed = last === Type.closed && at === bytes.length;
+			return { bytes, boot: itsBoot, end: at, isDamaged: length === "damaged", bootId, isClosed, hasGraceEnded };
+		}
+		last = reader.enter(at);
+		if (last === Type.boot) bootId = reader.text();
+		else if (last === Type.graceEnded) hasGraceEnded = true;
+		at += length;
+	}
+}
+
+/** The file is kept under another name, for people. */
+export function setAside(folder: ClaimFolder, name: string): void {
+	folder.rename(name, `${name}.aside`);
+}
+
+/** Makes the tables of claims that are new. Records of what is not there are passed over: see `snapshot`. */
+export function replay(found: FoundLog, claims: Claims): void {
+	const from = new RecordReader(found.bytes);
+	const tables = new Replay(claims, from);
+	claims.restore(() => {
+		for (let at = LOG_HEAD_BYTES; at < found.end; at += found.bytes.readUInt16BE(at)) tables.take(from.enter(at));
+	});
+}
+
+class Replay {
+	readonly #claims: Claims;
+	readonly #from: RecordReader;
+	/** By type. */
+	readonly #readers: Readonly<Record<number, () => void>> = {
+		[Type.numbers]: () => this.#numbers(),
+		[Type.client]: () => this.#client(),
+		[Type.clientGone]: () => this.#ofClient((client) => this.#claims.tables.removeClient(client)),
+		[Type.created]: () => this.#created(),
+		[Type.session]: () => this.#session(),
+		[Type.sessionGone]: () => this.#sessionGone(),
+		[Type.deadSession]: () => this.#deadSession(),
+		[Type.slot]: () => this.#slot(this.#from.u32(), this.#from.u8(), this.#from.u32()),
+		[Type.answer]: () => this.#change(),
+		[Type.reply]: () => this.#reply(),
+		[Type.open]: () => this.#open(),
+		[Type.close]: () => this.#close(),
+		[Type.locker]: () => this.#locker(),
+		[Type.lock]: () => this.#lock(),
+		[Type.ranges]: () => this.#ranges(),
+		[Type.freed]: () => this.#freed(),
+		[Type.reclaimed]: () => this.#reclaimed(),
+		[Type.revoked]: () => this.#ofClient((client) => this.#claims.tables.revoke(client)),
+		[Type.stub]: () => this.#stub(),
+	};
+
+	constructor(claims: Claims, from: RecordReader) {
+		this.#claims = claims;
+		this.#from = from;
+	}
+
+	take(type: number): void {
+		this.#readers[type]?.();
+	}
+
+	#ofClient(act: (client: ClientRecord) => void): void {
+		const client = this.#claims.tables.clients.get(this.#from.u32());
+		if (client !== undefined) act(client);
+	}
+
+	#numbers(): void {
+		const { clients, sessions, tables } = this.#claims;
+		clients.skipNumbers(this.#from.u32());
+		sessions.nextIndex = Math.max(sessions.nextIndex, this.#from.u32() + 1);
+		tables.states.noteGeneration(this.#from.u32());
+	}
+
+	#readClient(): { readonly lo: number; readonly make: (boot: number) => ClientRecord } {
+		const from = this.#from;
+		const [lo, reclaimed, sequence, verifier, key] = [from.u32(), from.u8(), from.u32(), from.bytes(), from.key()];
+		const [principal, address] = [from.text(), from.text()];
+		const make = (hi: number) => {
+			const now = this.#claims.now();
+			const client = newClient({ hi, lo }, Buffer.from(key, "latin1"), key, verifier, principal, { address, sequence, now });
+			client.isConfirmed = true;
+			client.hasReclaimed = reclaimed === 1;
+			return client;
+		};
+		return { lo, make };
+	}
+
+	#client(): void {
+		const { tables, clients } = this.#claims;
+		const { lo, make } = this.#readClient();
+		clients.skipNumbers(lo);
+		if (!tables.clients.has(lo)) tables.addClient(make(tables.states.boot));
+	}
+
+	#created(): void {
+		const from = this.#from;
+		const client = this.#claims.tables.clients.get(from.u32());
+		const [sequence, session, error] = [from.u32(), from.u32(), from.u8()];
+		if (client === undefined) return;
+		client.sequence = sequence;
+		const made = this.#claims.tables.sessions.get(session);
+		if (error > 0) client.created = { session: null, error: CLAIM_ERROR_CODES[error - 1] };
+		else client.created = made === undefined ? null : { session: made, error: null };
+	}
+
+	#session(): void {
+		const { tables, sessions } = this.#claims;
+		const read = readSession(this.#from);
+		const known = tables.sessions.get(read.index);
+		if (known !== undefined) {
+			known.callbackProgram = read.callbackProgram;
+			known.callbackSecurity = read.callbackSecurity;
+			return;
+		}
+		sessions.nextIndex = Math.max(sessions.nextIndex, read.index + 1);
+		const client = tables.clients.get(read.client);
+		if (client === undefined) return;
+		const session = newSession(read.id, read.index, client, read);
+		for (let number = 0; number < session.fore.requests; number++) session.slots.push(restoredSlot(session, number));
+		sessions.add(session);
+	}
+
+	#sessionGone(): void {
+		const { tables } = this.#claims;
+		const session = tables.sessions.get(this.#from.u32());
+		if (session !== undefined) tables.removeSession(session);
+	}
+
+	#deadSession(): void {
+		const client = this.#readClient().make(0);
+		const read = readSession(this.#from);
+		this.#claims.sessions.addDead(newSession(read.id, read.index, client, read));
+	}
+
+	/** The slot's last request was this one. */
+	#slot(session: number, number: number, sequence: number): SlotRecord | null {
+		const slot = this.#claims.tables.sessions.get(session)?.slots[number] ?? null;
+		if (slot === null || (slot.isSequenceKnown && slot.sequence === sequence)) return slot;
+		slot.sequence = sequence;
+		slot.isSequenceKnown = true;
+		slot.answers = null;
+		slot.reply = null;
+		return slot;
+	}
+
+	#change(): ReadChange | null {
+		const change = readChange(this.#from);
+		if (change === null) return null;
+		const slot = this.#slot(change.session, change.slot, change.sequence);
+		if (slot === null) return change;
+		slot.answers ??= [];
+		slot.answers.push(change.answer);
+		return change;
+	}
+
+	#reply(): void {
+		const from = this.#from;
+		const slot = this.#slot(from.u32(), from.u8(), from.u32());
+		const [digestHi, digestLo, reply] = [from.u32(), from.u32(), from.bytes()];
+		if (slot !== null) Object.assign(slot, { digestHi, digestLo, reply });
+	}
+
+	#placed<Kind extends AnyState["kind"]>(kind: Kind): Extract<AnyState, { kind: Kind }> | undefined {
+		const [index, generation] = [this.#from.u32(), this.#from.u32()];
+		const state = this.#claims.tables.states.at(index);
+		return state?.kind === kind && state.generation === generation ? (state as Extract<AnyState, { kind: Kind }>) : undefined;
+	}
+
+	#open(): void {
+		const { tables } = this.#claims;
+		const from = this.#from;
+		this.#change();
+		const place = readPlace(from);
+		const client = tables.clients.get(from.u32());
+		const [modes, owner, file] = [from.u16(), from.key(), from.key()];
+		tables.states.noteGeneration(place.generation);
+		const known = tables.states.at(place.index);
+		if (known?.kind === "open" && known.generation === place.generation) {
+			setModes(known, modes);
+			known.seqid = place.seqid;
+		} else if (known === null && client !== undefined) tables.addOpen(client, owner, tables.file(file), modes, place);
+	}
+
+	#close(): void {
+		this.#change();
+		const open = this.#placed("open");
+		if (open !== undefined) this.#claims.tables.removeOpen(open);
+	}
+
+	#locker(): void {
+		const { tables } = this.#claims;
+		const place = readPlace(this.#from);
+		tables.states.noteGeneration(place.generation);
+		const open = this.#placed("open");
+		const owner = this.#from.key();
+		if (open !== undefined && tables.states.at(place.index) === null) tables.addLockState(open, owner, place);
+	}
+
+	#lock(): void {
+		const from = this.#from;
+		this.#change();
+		const state = this.#placed("lock");
+		const [seqid, how] = [from.u32(), from.u8()];
+		const span = readSpan(from);
+		if (state === undefined) return;
+		this.#claims.tables.setLock(state, span, how === 2 ? null : how === 1);
+		state.seqid = seqid;
+	}
+
+	#ranges(): void {
+		const from = this.#from;
+		const state = this.#placed("lock");
+		from.u32();
+		const count = from.u16();
+		for (let i = 0; i < count && state !== undefined; i++) {
+			const isWrite = from.u8() === 1;
+			this.#claims.tables.setLock(state, readSpan(from), isWrite);
+		}
+	}
+
+	#reclaimed(): void {
+		this.#change();
+		this.#ofClient((client) => {
+			client.hasReclaimed = true;
+		});
+	}
+
+	#freed(): void {
+		this.#change();
+		const { tables } = this.#claims;
+		const state = tables.states.at(this.#from.u32());
+		if (state?.generation !== this.#from.u32()) return;
+		if (state.kind === "lock") tables.removeLockState(state);
+		else if (state.kind === "revoked") tables.removeRevoked(state);
+	}
+
+	#stub(): void {
+		const { tables } = this.#claims;
+		const place = readPlace(this.#from);
+		const client = tables.clients.get(this.#from.u32());
+		tables.states.noteGeneration(place.generation);
+		if (client !== undefined && tables.states.at(place.index) === null) tables.addRevoked(client, place);
+	}
+}
+
+function restoredSlot(session: SessionRecord, number: number): SlotRecord {
+	return Object.assign(newSlot(session, number), { isRestored: true });
+}

@@ -1,0 +1,372 @@
+// The log of claims: each change is put behind it before its request is answered, so that a server which was killed goes on where it was.
+
+import { crc32 } from "node:zlib";
+import { syncFile } from "../linux/data.ts";
+import { errnoName } from "../linux/errno.ts";
+import { type ClaimFolder, flushed } from "./claim-folder.ts";
+import type { AnsweredChange, ClaimLog } from "./claim-log.ts";
+import type { Claims } from "./claims.ts";
+import { ClaimError } from "./errors.ts";
+import { LogFile } from "./log-file.ts";
+import {
+	LOG_HEAD_BYTES,
+	LOG_MAGIC,
+	LOG_VERSION,
+	Type,
+	writeChange,
+	writeClient,
+	writeCreated,
+	writeDead,
+	writeLock,
+	writeLocker,
+	writeOpen,
+	writeSession,
+	writeSlot,
+} from "./log-format.ts";
+import { RECORD_BYTES_MAX, RecordWriter } from "./record-codec.ts";
+import type { ClientRecord, LockState, OpenState, SessionRecord, SlotRecord, Span } from "./records.ts";
+import type { ServerIdentity } from "./server-file.ts";
+import { snapshot } from "./snapshot.ts";
+
+export const LOG_NAME = "log";
+const NEW_NAME = "log.new";
+/** Log bytes that closing or unlocking one thing takes. */
+const TAKE_BACK_BYTES = 64;
+/** A log up to this is not written anew, however little of it lives: its reading takes a start no time. */
+const SMALL_BYTES = 4 * 1024 * 1024;
+/** What one thing that lives takes in the log, at most, without owners and handles. */
+const LIVE_BYTES = { client: 2304, session: 1536, state: 64, range: 17 } as const;
+/** Of the new log, written in one turn: a few milliseconds. */
+const TURN_BYTES = 256 * 1024;
+
+/** The log as it is written anew while the old one goes on. */
+interface Rewriting {
+	readonly file: LogFile;
+	readonly records: Generator<Buffer | null>;
+	/** Put together until there is enough to write. */
+	chunk: Buffer;
+	length: number;
+}
+
+export function logHead({ id, boot }: ServerIdentity): Buffer {
+	const head = Buffer.alloc(LOG_HEAD_BYTES);
+	head.write(LOG_MAGIC, "latin1");
+	head.writeUInt32BE(LOG_VERSION, 4);
+	id.copy(head, 8);
+	head.writeUInt32BE(boot, 24);
+	head.writeUInt32BE(crc32(head.subarray(0, 28)), 28);
+	return head;
+}
+
+export interface StateLogHooks {
+	defer(work: () => void): void;
+	warn(sentence: string): void;
+}
+
+/**
+ * What has been put behind the log is in the kernel's memory, which outlives the process; only what must outlive the host is flushed. The log is written
+ * anew beside itself, in turns, when more than half of it is of the past. Where the disk is full, nothing new is opened or locked; what is closed or unlocked
+ * has its room set aside. If even that fails, the log stays as it was until it can be written anew.
+ */
+export class StateLog implements ClaimLog {
+	readonly #folder: ClaimFolder;
+	readonly #server: ServerIdentity;
+	readonly #bootId: string;
+	readonly #hooks: StateLogHooks;
+	readonly #smallBytes: number;
+	readonly #writer = new RecordWriter();
+	#claims: Claims | null = null;
+	#file: LogFile;
+	#rewriting: Rewriting | null = null;
+	/** Something could not be written: the log says what was before it, until it is written anew. */
+	#isBehind = false;
+	/** Size from which a new log is tried, where the last try failed. */
+	#tryFrom = 0;
+	/** Counts what must be flushed; and up to where it was. */
+	#demanded = 0;
+	#flushed = 0;
+	#flushing: Promise<void> | null = null;
+	#isClosed = false;
+
+	constructor(
+		folder: ClaimFolder,
+		file: LogFile,
+		server: ServerIdentity,
+		bootId: string,
+		hooks: StateLogHooks,
+		smallBytes: number = SMALL_BYTES,
+	) {
+		this.#folder = folder;
+		this.#file = file;
+		this.#server = server;
+		this.#bootId = bootId;
+		this.#hooks = hooks;
+		this.#smallBytes = smallBytes;
+	}
+
+	/** The claims that are written down here. Before it nothing is. `isNew`: the log has nothing of them yet. */
+	attach(claims: Claims, isNew: boolean): void {
+		this.#claims = claims;
+		this.#put(this.#writer.begin(Type.boot).text(this.#bootId).end());
+		for (const session of isNew ? claims.sessions.dead.values() : []) this.#put(writeDead(this.#writer, session).end());
+	}
+
+	get size(): number {
+		return this.#file.size;
+	}
+
+	get isRewriting(): boolean {
+		return this.#rewriting !== null;
+	}
+
+	makeRoom(bytes: number): void {
+		if (this.#isBehind) throw new ClaimError("nospc", "The log cannot be written");
+		const { opens = 0, lockStates = 0 } = this.#claims?.tables ?? {};
+		const wanted = bytes + (opens + lockStates + 1) * TAKE_BACK_BYTES;
+		const status = this.#file.reserve(wanted);
+		if (status < 0) throw new ClaimError("nospc", "There is no room for the log");
+		// while it is written anew the old log goes on, if that has no room
+		if (this.#rewriting !== null && this.#rewriting.file.reserve(wanted + TURN_BYTES) < 0) this.#abandon();
+	}
+
+	client(client: ClientRecord): void {
+		this.#demand(writeClient(this.#writer.begin(Type.client), client).end());
+	}
+
+	created(client: ClientRecord): void {
+		this.#demand(writeCreated(this.#writer, client).end());
+	}
+
+	clientGone(client: ClientRecord): void {
+		this.#put(this.#writer.begin(Type.clientGone).u32(client.lo).end());
+	}
+
+	clientNumbers(upTo: number): void {
+		this.#put(this.#writer.begin(Type.numbers).u32(upTo).u32(0).u32(0).end());
+	}
+
+	session(session: SessionRecord): void {
+		this.#demand(writeSession(this.#writer.begin(Type.session), session).end());
+	}
+
+	sessionGone(session: SessionRecord): void {
+		this.#put(this.#writer.begin(Type.sessionGone).u32(session.index).end());
+	}
+
+	slot(slot: SlotRecord): void {
+		this.#put(writeSlot(this.#writer, slot).end());
+	}
+
+	open(change: AnsweredChange | null, open: OpenState): void {
+		this.#put(writeOpen(this.#writer, change, open).end());
+	}
+
+	close(change: AnsweredChange | null, open: OpenState): void {
+		this.#put(writeChange(this.#writer.begin(Type.close), change).u32(open.index).u32(open.generation).end());
+	}
+
+	lock(change: AnsweredChange | null, state: LockState, span: Span, isWrite: boolean | null, isNew: boolean): void {
+		if (isNew) this.#put(writeLocker(this.#writer, state).end());
+		this.#put(writeLock(this.#writer, change, state, span, isWrite).end());
+	}
+
+	freed(change: AnsweredChange | null, state: { readonly index: number; readonly generation: number }): void {
+		this.#put(writeChange(this.#writer.begin(Type.freed), change).u32(state.index).u32(state.generation).end());
+	}
+
+	reclaimed(change: AnsweredChange | null, client: ClientRecord): void {
+		this.#put(writeChange(this.#writer.begin(Type.reclaimed), change).u32(client.lo).end());
+	}
+
+	revoked(client: ClientRecord): void {
+		this.#put(this.#writer.begin(Type.revoked).u32(client.lo).end());
+	}
+
+	graceEnded(): void {
+		this.#put(this.#writer.begin(Type.graceEnded).end());
+	}
+
+	flush(): Promise<void> | null {
+		if (this.#flushed === this.#demanded) return null;
+		this.#flushing ??= this.#runFlush();
+		return this.#flushing;
+	}
+
+	tick(): void {
+		if (this.#isBehind) this.#beginRewriting();
+	}
+
+	/** On disk, with the replies that clients may still ask for, and the word that nothing is missing. */
+	shutDown(): void {
+		if (this.#isClosed) return;
+		this.#abandon();
+		if (!this.#isBehind) {
+			this.#putReplies();
+			this.#put(this.#writer.begin(Type.closed).end());
+		}
+		this.#isClosed = true;
+		const status = syncFile(this.#file.fd);
+		if (status < 0) this.#hooks.warn(`The log of what clients have open cannot be flushed: ${errnoName(status)}.`);
+		this.#leave();
+	}
+
+	destroy(): void {
+		if (this.#isClosed) return;
+		this.#isClosed = true;
+		this.#leave();
+	}
+
+	/** A flush under way has the descriptors until it ends. */
+	#leave(): void {
+		this.#folder.close();
+		const files = this.#rewriting === null ? [this.#file] : [this.#file, this.#rewriting.file];
+		this.#rewriting = null;
+		const closeAll = () => {
+			for (const file of files) file.close();
+		};
+		if (this.#flushing === null) closeAll();
+		else this.#flushing.then(closeAll);
+	}
+
+	#putReplies(): void {
+		for (const session of this.#claims?.tables.sessions.values() ?? []) {
+			for (const slot of session.slots) {
+				if (slot === null || slot.reply === null) continue;
+				const to = this.#writer.begin(Type.reply).u32(session.index).u8(slot.number).u32(slot.sequence);
+				this.#put(to.u32(slot.digestHi).u32(slot.digestLo).bytes(slot.reply).end());
+			}
+		}
+	}
+
+	#demand(record: Buffer): void {
+		this.#put(record);
+		this.#demanded++;
+	}
+
+	#put(record: Buffer): void {
+		if (this.#claims === null || this.#isClosed) return;
+		if (!this.#isBehind && this.#file.append(record) < 0) {
+			this.#isBehind = true;
+			this.#hooks.warn(
+				`The log of what clients have open cannot be written, so nothing new is opened: see ${this.#folder.shown(LOG_NAME)}.`,
+			);
+		}
+		if (this.#rewriting !== null) this.#addToNew(this.#rewriting, record);
+		else if (this.#isTooLong()) this.#beginRewriting();
+	}
+
+	#isTooLong(): boolean {
+		const { size } = this.#file;
+		return size > this.#smallBytes && size > this.#tryFrom && size > 2 * this.#liveBytes();
+	}
+
+	#liveBytes(): number {
+		const { tables } = this.#claims as Claims;
+		return (
+			tables.confirmed.size * LIVE_BYTES.client +
+			tables.sessions.size * LIVE_BYTES.session +
+			tables.states.size * LIVE_BYTES.state +
+			tables.locks * LIVE_BYTES.range +
+			tables.stateBytes
+		);
+	}
+
+	#beginRewriting(): void {
+		if (this.#rewriting !== null || this.#claims === null || this.#isClosed) return;
+		let file: LogFile;
+		try {
+			file = new LogFile(this.#folder.make(NEW_NAME), 0);
+		} catch {
+			this.#tryFrom = this.#file.size + this.#smallBytes;
+			return;
+		}
+		const chunk = Buffer.allocUnsafe(TURN_BYTES + RECORD_BYTES_MAX);
+		const rewriting: Rewriting = { file, records: snapshot(this.#claims, this.#writer), chunk, length: 0 };
+		this.#rewriting = rewriting;
+		this.#addToNew(rewriting, logHead(this.#server));
+		this.#addToNew(rewriting, this.#writer.begin(Type.boot).text(this.#bootId).end());
+		this.#hooks.defer(() => this.#goOn(rewriting));
+	}
+
+	/** One turn. */
+	#goOn(rewriting: Rewriting): void {
+		if (this.#rewriting !== rewriting) return;
+		for (let put = 0; put < TURN_BYTES; ) {
+			const { value, done } = rewriting.records.next();
+			if (done) {
+				this.#finishRewriting(rewriting);
+				return;
+			}
+			if (value === null) continue;
+			put += value.length;
+			this.#addToNew(rewriting, value);
+			if (this.#rewriting !== rewriting) return;
+		}
+		this.#hooks.defer(() => this.#goOn(rewriting));
+	}
+
+	#addToNew(rewriting: Rewriting, record: Buffer): void {
+		record.copy(rewriting.chunk, rewriting.length);
+		rewriting.length += record.length;
+		if (rewriting.length >= TURN_BYTES) this.#writeChunk(rewriting);
+	}
+
+	#writeChunk(rewriting: Rewriting): boolean {
+		const { file, chunk, length } = rewriting;
+		rewriting.length = 0;
+		if (length === 0 || file.append(chunk.subarray(0, length)) >= 0) return true;
+		this.#abandon();
+		return false;
+	}
+
+	/** Flushed before it takes the name: a failure of the host finds one of the two. */
+	#finishRewriting(rewriting: Rewriting): void {
+		if (!this.#writeChunk(rewriting)) return;
+		const upTo = this.#demanded;
+		flushed(rewriting.file.fd)
+			.then(() => this.#switchTo(rewriting, upTo))
+			.catch(() => this.#abandon(rewriting));
+	}
+
+	#switchTo(rewriting: Rewriting, upTo: number): void {
+		if (this.#rewriting !== rewriting || !this.#writeChunk(rewriting)) return;
+		this.#folder.rename(NEW_NAME, LOG_NAME);
+		const old = this.#file;
+		this.#file = rewriting.file;
+		this.#rewriting = null;
+		this.#isBehind = false;
+		this.#tryFrom = 0;
+		// a flush that is under way is of both files
+		if (this.#flushing === null) {
+			this.#flushed = Math.max(this.#flushed, upTo);
+			old.close();
+		} else this.#flushing.then(() => old.close());
+	}
+
+	/** The old log stays. */
+	#abandon(only: Rewriting | null = this.#rewriting): void {
+		const rewriting = this.#rewriting;
+		if (rewriting === null || rewriting !== only) return;
+		this.#rewriting = null;
+		this.#tryFrom = this.#file.size + this.#smallBytes;
+		if (this.#flushing === null) rewriting.file.close();
+		else this.#flushing.then(() => rewriting.file.close());
+		this.#folder.remove(NEW_NAME);
+	}
+
+	/** Never rejects: what cannot be flushed is told, and not waited for. */
+	async #runFlush(): Promise<void> {
+		const upTo = this.#demanded;
+		try {
+			const rewriting = this.#rewriting;
+			if (rewriting !== null) this.#writeChunk(rewriting);
+			const both = [flushed(this.#file.fd)];
+			if (rewriting !== null && this.#rewriting === rewriting) both.push(flushed(rewriting.file.fd));
+			await Promise.all(both);
+		} catch (error) {
+			this.#hooks.warn(`The log of what clients have open cannot be flushed: ${(error as Error).message}.`);
+		}
+		this.#flushed = upTo;
+		this.#flushing = null;
+	}
+}
