@@ -1,9 +1,14 @@
 // Claims for tests: with a clock that stands still until it is told, and shorter ways to call them.
 
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { cannotMount, scratch } from "../../test/support/scratch.ts";
+import { Pending } from "../vfs/errors.ts";
 import type { ClaimLog } from "./claim-log.ts";
 import { NO_LOG } from "./claim-log.ts";
 import { Claims } from "./claims.ts";
 import { type ClaimLimits, DEFAULT_CLAIM_LIMITS } from "./limits.ts";
+import { type OpenClaimsOptions, openClaims } from "./open-claims.ts";
 import type { ByteRange, ChannelAttributes, ClaimChange, ClaimHooks, ClientId, Session, Slot, Stateid } from "./operations.ts";
 import { NO_LIST, type RecoveryList } from "./recovery-list.ts";
 
@@ -100,7 +105,7 @@ export function newClaims(options: NewClaimsOptions = {}): { readonly claims: Cl
 
 /** A client with one session, as a test plays it: each call is a request of its own in slot 0. */
 export class TestClient {
-	readonly claims: Claims;
+	claims: Claims;
 	readonly name: string;
 	readonly principal: string;
 	id: ClientId = { hi: 0, lo: 0 };
@@ -108,6 +113,7 @@ export class TestClient {
 	verifier: Buffer;
 	sequence = 0;
 	createSequence = 0;
+	#waiting: Slot | null = null;
 
 	constructor(claims: Claims, name: string, verifier = 1, principal = "root") {
 		this.claims = claims;
@@ -161,19 +167,41 @@ export class TestClient {
 		return slot;
 	}
 
-	/** Runs one operation in a request of its own. */
+	/** Runs one operation in a request of its own; if it has to wait, the next call goes on with it. */
 	run<T>(act: (change: ClaimChange) => T): T {
-		const slot = this.take();
+		const slot = this.#waiting ?? this.take();
+		this.#waiting = null;
 		try {
 			return act({ slot, operation: 1 });
+		} catch (error) {
+			if (error instanceof Pending) this.#waiting = slot;
+			throw error;
 		} finally {
-			this.claims.finish(slot, Buffer.from("reply"));
+			if (this.#waiting === null) this.claims.finish(slot, Buffer.from("reply"));
 		}
 	}
 
 	open(handle: string, access = 3, deny = 0, owner = "owner", isReclaim = false): Stateid {
 		const request = { access, deny, handle: Buffer.from(handle), owner: Buffer.from(owner), isReclaim };
 		return this.run((change) => this.claims.open(change, request));
+	}
+
+	reclaimComplete(): void {
+		this.run((change) => this.claims.reclaimComplete(change, false));
+	}
+
+	/** The same client with its session, at a server that was started again. */
+	goOn(claims: Claims): this {
+		Object.assign(this, { claims, session: claims.session(this.session.id) });
+		return this;
+	}
+
+	/** A new id and session: `create` waits for the disk. */
+	async come(): Promise<this> {
+		this.exchange();
+		const sequence = this.createSequence;
+		await done(() => this.create(sequence));
+		return this;
 	}
 
 	close(stateid: Stateid, handle: string): Stateid {
@@ -202,3 +230,34 @@ export function bytes(from: number, to: number): ByteRange {
 }
 
 export const ALL_BYTES: ByteRange = { offsetHi: 0, offsetLo: 0, lengthHi: 0xffffffff, lengthLo: 0xffffffff };
+
+/** Runs it as a front end does: again after each wait. */
+export async function done<T>(act: () => T): Promise<T> {
+	for (;;) {
+		try {
+			return act();
+		} catch (error) {
+			if (!(error instanceof Pending)) throw error;
+			await error.ready;
+		}
+	}
+}
+
+/** Claims that are kept in a folder, as a start makes them: in one boot of the host unless another is named. */
+export function startClaims(folder: string, options: Partial<OpenClaimsOptions> = {}): { readonly claims: Claims; readonly told: Told } {
+	const told = new Told();
+	const claims = openClaims({ folder, hooks: told, bootId: "boot 1", leaseSeconds: LEASE_SECONDS, ...options });
+	for (const handle of claims.heldHandles()) told.hold(handle);
+	claims.tick();
+	return { claims, told };
+}
+
+/** A folder that is not there yet, in memory if it can be: much is flushed. */
+export function claimFolder(t: TestContext): string {
+	return join(memoryFolder(t), "nfs4");
+}
+
+export function memoryFolder(t: TestContext, megabytes = 64): string {
+	const made = scratch(t);
+	return cannotMount("tmpfs") ? made.path : made.mount("tmpfs", "memory", megabytes);
+}

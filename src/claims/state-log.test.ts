@@ -3,50 +3,15 @@
 import assert from "node:assert/strict";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { fc } from "../../test/support/fast-check.ts";
-import { cannotMount, scratch } from "../../test/support/scratch.ts";
-import { Pending } from "../vfs/errors.ts";
 import { checkTables } from "./check-tables.test-support.ts";
 import type { Claims } from "./claims.ts";
 import { ClaimError } from "./errors.ts";
-import { ALL_BYTES, bytes, LEASE_SECONDS, TestClient, Told } from "./new-claims.test-support.ts";
-import { type OpenClaimsOptions, openClaims } from "./open-claims.ts";
+import { ALL_BYTES, bytes, claimFolder, done, memoryFolder, startClaims, TestClient } from "./new-claims.test-support.ts";
 import type { Stateid } from "./operations.ts";
 import type { AnyState } from "./records.ts";
-
-/** In memory if it can be: much is flushed. */
-function rootFor(t: TestContext): string {
-	const made = scratch(t);
-	return cannotMount("tmpfs") ? made.path : made.mount("tmpfs", "memory", 64);
-}
-
-function folderFor(t: TestContext): string {
-	return join(rootFor(t), "nfs4");
-}
-
-function start(
-	folder: string,
-	options: Partial<OpenClaimsOptions> = {},
-	told = new Told(),
-): { readonly claims: Claims; readonly told: Told } {
-	const claims = openClaims({ folder, hooks: told, bootId: "boot 1", leaseSeconds: LEASE_SECONDS, ...options });
-	claims.tick();
-	return { claims, told };
-}
-
-/** Runs it as a front end does: again after each wait. */
-async function done<T>(act: () => T): Promise<T> {
-	for (;;) {
-		try {
-			return act();
-		} catch (error) {
-			if (!(error instanceof Pending)) throw error;
-			await error.ready;
-		}
-	}
-}
 
 /** All that must outlive a kill, in a form that can be compared. */
 function contentOf(claims: Claims) {
@@ -101,20 +66,12 @@ class Game {
 	readonly stateids = new Map<string, Stateid>();
 
 	async begin(claims: Claims): Promise<void> {
-		for (const name of ["a", "b"]) {
-			const player = new TestClient(claims, name);
-			player.exchange();
-			const sequence = player.createSequence;
-			await done(() => player.create(sequence, 4));
-			this.players.push(player);
-		}
+		for (const name of ["a", "b"]) this.players.push(await new TestClient(claims, name).come());
 	}
 
 	/** The same clients go on after a restart. */
 	goOn(claims: Claims): void {
-		for (const player of this.players) {
-			Object.assign(player, { claims, session: claims.session(player.session.id) });
-		}
+		for (const player of this.players) player.goOn(claims);
 	}
 
 	async play({ kind, who, file, owner, from, mode }: Step): Promise<void> {
@@ -169,13 +126,13 @@ async function passingOver(act: () => Promise<void>): Promise<void> {
 }
 
 test("whatever is opened, locked and closed, and wherever the server is killed, all stands as it was", async (t) => {
-	const root = rootFor(t);
+	const root = memoryFolder(t);
 	let run = 0;
 	await fc.assert(
 		fc.asyncProperty(fc.array(STEP, { maxLength: 50, size: "max" }), fc.constantFrom(0, undefined), async (steps, smallLogBytes) => {
 			const folder = join(root, `run ${run++}`);
 			const options = smallLogBytes === undefined ? {} : { smallLogBytes };
-			let { claims, told } = start(folder, options);
+			let { claims, told } = startClaims(folder, options);
 			const game = new Game();
 			await game.begin(claims);
 			for (const step of steps) {
@@ -183,12 +140,10 @@ test("whatever is opened, locked and closed, and wherever the server is killed, 
 				else {
 					const before = contentOf(claims);
 					claims.destroy();
-					({ claims, told } = start(folder, options));
+					({ claims, told } = startClaims(folder, options));
 					assert.deepEqual(contentOf(claims), before);
 					assert.deepEqual([...claims.heldHandles()].map(String).sort(), [...claims.tables.files.keys()].sort());
 					assert.equal(claims.inGrace, false);
-					// what was open counts as held: the front end does that
-					for (const file of claims.tables.files.keys()) told.hold(Buffer.from(file));
 					game.goOn(claims);
 				}
 				// the log that is written anew gets on, a turn at a time
@@ -202,8 +157,8 @@ test("whatever is opened, locked and closed, and wherever the server is killed, 
 });
 
 test("a log is written anew, in turns, when more than half of it is of the past, and nothing is lost meanwhile", async (t) => {
-	const folder = folderFor(t);
-	const { claims, told } = start(folder, { smallLogBytes: 100_000 });
+	const folder = claimFolder(t);
+	const { claims, told } = startClaims(folder, { smallLogBytes: 100_000 });
 	const game = new Game();
 	await game.begin(claims);
 	const [a, b] = game.players;
@@ -227,6 +182,6 @@ test("a log is written anew, in turns, when more than half of it is of the past,
 	assert.ok(most < 750_000, `the log had ${most} bytes`);
 	const before = contentOf(claims);
 	claims.destroy();
-	assert.deepEqual(contentOf(start(folder).claims), before);
+	assert.deepEqual(contentOf(startClaims(folder).claims), before);
 	assert.equal(claims.tables.opens, kept.length);
 });

@@ -1,0 +1,272 @@
+// Restarts within one boot of the host: nothing is lost, and a request that is sent again gets what it got.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { interceptChanges } from "../linux/libc.ts";
+import { checkTables } from "./check-tables.test-support.ts";
+import type { Claims } from "./claims.ts";
+import { ClaimError, type ClaimErrorCode } from "./errors.ts";
+import { ALL_BYTES, bytes, claimFolder, done, startClaims, TestClient } from "./new-claims.test-support.ts";
+import type { ClaimChange, Slot, Stateid } from "./operations.ts";
+
+function refuses(code: ClaimErrorCode, act: () => unknown): void {
+	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
+}
+
+const X = Buffer.from("x");
+const OPEN = { access: 3, deny: 0, owner: Buffer.from("owner"), handle: X, isReclaim: false };
+
+/** Takes slot 0 under a sequence, as a request that is sent again does. */
+function take(claims: Claims, client: TestClient, sequence: number): Slot {
+	return claims.sequence(claims.session(client.session.id), {
+		slot: 0,
+		sequence,
+		highestSlot: 0,
+		keepsReply: true,
+		digestHi: 0,
+		digestLo: sequence,
+	});
+}
+
+test("each change that was made before a kill is answered the same when its request comes again, and is not made again", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	const stateid = (given: unknown) => given as Stateid;
+	let open = await done(() => client.open("x", 1));
+	const other = await done(() => client.open("y"));
+	let lock: Stateid | null = null;
+	const by = () => ({ open, owner: Buffer.from("locker") });
+	const request = { type: "read" as const, handle: X, isReclaim: false, waits: false };
+	const changes: readonly (readonly [string, (change: ClaimChange) => unknown])[] = [
+		["open", (change) => claims.open(change, OPEN)],
+		["downgrade", (change) => claims.downgrade(change, open, X, { access: 1, deny: 0 })],
+		["lock", (change) => claims.lock(change, { ...request, ...bytes(0, 10), by: by() })],
+		["unlock", (change) => claims.unlock(change, stateid(lock), X, bytes(2, 3))],
+		["unlock", (change) => claims.unlock(change, stateid(lock), X, ALL_BYTES)],
+		["free", (change) => claims.freeStateid(change, stateid(lock))],
+		["close", (change) => claims.close(change, other, Buffer.from("y"))],
+		["reclaim_complete", (change) => claims.reclaimComplete(change, false)],
+	];
+	for (const [kind, act] of changes) {
+		const sequence = client.sequence + 1;
+		const first = act({ slot: client.take(), operation: 3 });
+		const { opens, locks, lockStates } = claims.tables;
+		claims.destroy();
+		({ claims } = startClaims(folder));
+		const slot = take(claims, client, sequence);
+		assert.equal(slot.outcome, "rerun");
+		const change = { slot, operation: 3 };
+		const answer = claims.answerOf(change);
+		assert.equal(answer?.kind, kind);
+		if (kind === "open") assert.deepEqual(answer?.handle, X);
+		assert.deepEqual(act(change), first);
+		assert.equal(claims.answerOf({ slot, operation: 2 }), null);
+		assert.deepEqual([opens, locks, lockStates], [claims.tables.opens, claims.tables.locks, claims.tables.lockStates]);
+		claims.finish(slot, Buffer.from("again"));
+		assert.equal(take(claims, client, sequence).outcome, "replay");
+		client.goOn(claims);
+		if (kind === "open" || kind === "downgrade") open = first as Stateid;
+		if (kind === "lock") lock = (first as { granted: Stateid }).granted;
+		if (kind === "unlock") lock = first as Stateid;
+		checkTables(claims);
+	}
+	assert.equal(claims.tables.opens, 1);
+});
+
+test("after a kill a slot takes numbers ahead of its last change, and none before", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	for (let i = 0; i < 3; i++) client.run(() => {});
+	await done(() => client.open("x"));
+	for (let i = 0; i < 3; i++) client.run(() => {});
+	const changed = 4;
+	const restart = () => {
+		claims.destroy();
+		({ claims } = startClaims(folder));
+	};
+	restart();
+	refuses("seq_misordered", () => take(claims, client, changed - 1));
+	// of those that changed nothing it does not know
+	const slot = take(claims, client, 7);
+	assert.equal(slot.outcome, "new");
+	claims.finish(slot, Buffer.from("reply"));
+	refuses("seq_misordered", () => take(claims, client, 9));
+	assert.equal(take(claims, client, 7).outcome, "replay");
+	restart();
+	assert.equal(take(claims, client, changed).outcome, "rerun");
+	refuses("delay", () => take(claims, client, changed));
+	refuses("seq_misordered", () => take(claims, client, changed + 1));
+});
+
+test("a request that was going to change something else comes again as one to be run again", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	const slot = client.take();
+	claims.willChange(slot);
+	claims.willChange(slot);
+	claims.destroy();
+	({ claims } = startClaims(folder));
+	const again = take(claims, client, 1);
+	assert.equal(again.outcome, "rerun");
+	assert.equal(claims.answerOf({ slot: again, operation: 1 }), null);
+});
+
+test("a compound that was killed between two changes makes the second alone", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	const taken = client.take();
+	await done(() => claims.prepareOpen(taken, false, 0));
+	const first = claims.open({ slot: taken, operation: 2 }, OPEN);
+	claims.destroy();
+	({ claims } = startClaims(folder));
+	const slot = take(claims, client, 1);
+	assert.deepEqual(claims.open({ slot, operation: 2 }, OPEN), first);
+	const second = claims.open({ slot, operation: 5 }, { ...OPEN, handle: Buffer.from("y") });
+	claims.destroy();
+	({ claims } = startClaims(folder));
+	const again = take(claims, client, 1);
+	assert.deepEqual(claims.open({ slot: again, operation: 2 }, OPEN), first);
+	assert.deepEqual(claims.open({ slot: again, operation: 5 }, { ...OPEN, handle: Buffer.from("y") }), second);
+	assert.equal(claims.tables.opens, 2);
+});
+
+test("CREATE_SESSION that is sent again after a kill gets the same session, or the same error", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder, { limits: { sessionsPerClient: 1 } });
+	const client = new TestClient(claims, "a");
+	const { sequence } = client.exchange();
+	const { id } = await done(() => client.create(sequence));
+	for (const act of [() => {}, () => refuses("nospc", () => client.create((sequence + 1) >>> 0))]) {
+		act();
+		claims.destroy();
+		({ claims } = startClaims(folder, { limits: { sessionsPerClient: 1 } }));
+		client.claims = claims;
+	}
+	refuses("nospc", () => client.create((sequence + 1) >>> 0));
+	assert.deepEqual(claims.session(id).id, id);
+	refuses("seq_misordered", () => client.create(sequence));
+});
+
+test("an id that was not confirmed is gone after a kill, and nobody else gets its number", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const seen = new Set<number>();
+	for (let i = 0; i < 5; i++) {
+		for (let n = 0; n < 300; n++) {
+			const { lo } = new TestClient(claims, `client ${n}`).exchange();
+			assert.ok(!seen.has(lo));
+			seen.add(lo);
+		}
+		claims.destroy();
+		({ claims } = startClaims(folder));
+		assert.equal(claims.tables.clients.size, 0);
+	}
+});
+
+test("stateids and session ids are not given again after a kill", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	const seen = new Set<string>();
+	const sessions = new Set<string>();
+	for (let i = 0; i < 5; i++) {
+		const stateid = await done(() => client.open("x"));
+		assert.ok(!seen.has(`${stateid.index} ${stateid.generation}`));
+		seen.add(`${stateid.index} ${stateid.generation}`);
+		client.close(stateid, "x");
+		const other = await new TestClient(claims, `other ${i}`).come();
+		const name = other.session.id.subarray(0, 8).toString();
+		assert.ok(!sessions.has(name));
+		sessions.add(name);
+		claims.destroySession(other.session.id, "root");
+		claims.destroy();
+		({ claims } = startClaims(folder));
+		client.goOn(claims);
+	}
+});
+
+test("what was revoked is still told after a kill, and a lease begins anew", async (t) => {
+	const folder = claimFolder(t);
+	let { claims, told } = startClaims(folder);
+	const away = await new TestClient(claims, "a").come();
+	const came = await new TestClient(claims, "b").come();
+	const stateid = await done(() => away.open("x", 3, 3));
+	told.time += 91_000;
+	came.run(() => {});
+	await done(() => came.open("x"));
+	claims.destroy();
+	({ claims, told } = startClaims(folder));
+	assert.equal(claims.testStateid(claims.session(away.session.id).client, stateid), "expired");
+	assert.equal(claims.statusFlags(claims.session(away.session.id)), 8);
+	assert.equal(claims.clients.isExpired(claims.session(away.session.id).client), false);
+	away.goOn(claims).run((change) => claims.freeStateid(change, stateid));
+	claims.destroy();
+	({ claims } = startClaims(folder));
+	assert.equal(claims.statusFlags(claims.session(away.session.id)), 0);
+	checkTables(claims);
+});
+
+test("a clean stop keeps replies, and all stands after a boot of the host too", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	const stateid = await done(() => client.open("x"));
+	claims.shutDown();
+	const started = startClaims(folder, { bootId: "boot 2" });
+	claims = started.claims;
+	assert.deepEqual([claims.inGrace, started.told.warnings], [false, []]);
+	const slot = take(claims, client, 1);
+	assert.deepEqual([slot.outcome, slot.reply], ["replay", Buffer.from("reply")]);
+	refuses("seq_false_retry", () =>
+		claims.sequence(slot.session, { slot: 0, sequence: 1, highestSlot: 0, keepsReply: true, digestHi: 9, digestLo: 9 }),
+	);
+	assert.equal(take(claims, client, 2).outcome, "new");
+	assert.equal(claims.testStateid(slot.session.client, stateid), null);
+	// a kill now is none of a log that was closed
+	claims.destroy();
+	assert.equal(startClaims(folder, { bootId: "boot 3" }).claims.inGrace, true);
+});
+
+test("stopped before any write to the log, each change is there after the start or is not, and a retry makes it once", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder, { smallLogBytes: 0 });
+	const client = await new TestClient(claims, "a").come();
+	const kept = await done(() => client.open("kept"));
+	class Stop extends Error {}
+	let stops = 0;
+	let made = 0;
+	for (let round = 0; round < 40; round++) {
+		const name = `file ${round}`;
+		const sequence = client.sequence + 1;
+		const change = { slot: client.take(), operation: 1 };
+		let left = round % 4;
+		interceptChanges(() => {
+			if (left-- === 0) throw new Stop();
+		});
+		let first: Stateid | null = null;
+		try {
+			first = claims.open(change, { ...OPEN, handle: Buffer.from(name) });
+			made++;
+		} catch (error) {
+			if (!(error instanceof Stop)) throw error;
+			stops++;
+		} finally {
+			interceptChanges(null);
+		}
+		claims.destroy();
+		({ claims } = startClaims(folder, { smallLogBytes: 0 }));
+		checkTables(claims);
+		const slot = take(claims, client, sequence);
+		const again = claims.open({ slot, operation: 1 }, { ...OPEN, handle: Buffer.from(name) });
+		if (first !== null) assert.deepEqual(again, first);
+		assert.equal(claims.tables.opens, round + 2);
+		claims.finish(slot, Buffer.from("reply"));
+		client.goOn(claims);
+		assert.equal(claims.testStateid(client.session.client, kept), null);
+	}
+	assert.ok(stops >= 10 && made >= 10, `${stops} stops, ${made} opens`);
+});
