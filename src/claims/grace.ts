@@ -76,16 +76,19 @@ export class Grace {
 	/** Where the new list cannot be written, grace goes on, and `tick` tries again: the old one would let clients reclaim what others were given. */
 	#end(): void {
 		if (this.#isOver || this.#ending !== null) return;
-		this.#ending = this.#list.replace(this.#hooks.owners()).then(
-			() => {
-				this.#isOver = true;
-				this.#hooks.ended();
-			},
-			(error: Error) => {
-				this.#ending = null;
-				if (!this.#hasWarned) this.#hooks.warn(`Grace goes on, since its end cannot be written down: ${error.message}.`);
-				this.#hasWarned = true;
-			},
-		);
+		this.#ending = this.#list
+			.replace(this.#hooks.owners())
+			.then(
+				() => {
+					this.#isOver = true;
+					this.#hooks.ended();
+				},
+				(error: Error) => {
+					this.#ending = null;
+					if (!this.#hasWarned) this.#hooks.warn(`Grace goes on, since its end cannot be written down: ${error.message}`);
+					this.#hasWarned = true;
+				},
+			)
+			.catch((error: Error) => this.#hooks.warn(`What clients held before the server failed cannot be let go: ${error.message}`));
 	}
 }

@@ -52,6 +52,9 @@ export function openClaims(options: OpenClaimsOptions): Claims {
 	const stands = found !== null && !options.isChanged && !found.isDamaged && found.boot === before.boot;
 	const goesOn = stands && (found.bootId === bootId || found.isClosed);
 	if (options.isChanged && found !== null) setAside(folder, LOG_NAME);
+	if (found?.isDamaged && found.bootId === bootId) {
+		hooks.warn(`${folder.shown(LOG_NAME)} is damaged, and none of it is used: clients have to reclaim what they had open.`);
+	}
 	const server = goesOn ? before : { id: before.id, boot: before.boot + 1 };
 	if (!goesOn) writeServer(folder, server);
 	const file = goesOn ? continueLog(folder, found, hooks) : startLog(folder, server);

@@ -136,6 +136,6 @@ export class RecoveryFile implements RecoveryList {
 		}
 		this.#writing = null;
 		this.#running = null;
-		if (this.#failure === null && this.#struckVersion > this.#versionOnDisk) this.#begin();
+		if (this.#failure === null && this.#version > this.#versionOnDisk) this.#begin();
 	}
 }

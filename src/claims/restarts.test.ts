@@ -88,7 +88,7 @@ test("after a kill a slot takes numbers ahead of its last change, and none befor
 	};
 	restart();
 	refuses("seq_misordered", () => take(claims, client, changed - 1));
-	// of those that changed nothing it does not know
+	// it does not know of requests that changed nothing
 	const slot = take(claims, client, 7);
 	assert.equal(slot.outcome, "new");
 	claims.finish(slot, Buffer.from("reply"));

@@ -24,7 +24,8 @@ export interface ServerIdentity {
 export function readServer(folder: ClaimFolder): ServerIdentity {
 	const bytes = folder.readForm(SERVER_FILE);
 	if (bytes !== null) return { id: Buffer.from(bytes.subarray(0, ID_BYTES)), boot: bytes.readUInt32BE(ID_BYTES) };
-	const identity = { id: randomBytes(ID_BYTES), boot: 1 };
+	// not 1 for all: ids that another server gave are not to be found here
+	const identity = { id: randomBytes(ID_BYTES), boot: 1 + (randomBytes(4).readUInt32BE(0) >>> 2) };
 	writeServer(folder, identity);
 	return identity;
 }
