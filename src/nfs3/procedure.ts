@@ -1,6 +1,6 @@
 // Runs an NFSv3 procedure as a remote one: request, reply, failure, and waiting for stable storage.
 
-import type { EncodeResults, Procedure, TakenRequest } from "../rpc/program.ts";
+import type { EncodeResults, Procedure, SharedResults, TakenRequest } from "../rpc/program.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import type { ChangeKey } from "../vfs/operations.ts";
 import { ofSystem } from "../vfs/system-errors.ts";
@@ -58,14 +58,17 @@ function changeKey(owner: string, identity: TakenRequest): ChangeKey {
 }
 
 /** Holds a complete reply back until the change that it tells of is on stable storage. */
-function whenStable(procedure: Nfs3Procedure, request: Nfs3Request, reply: XdrWriter, results: number): Promise<EncodeResults> | undefined {
-	const stable = request.overlay.stable();
-	if (stable === null) return undefined;
+function whenStable(procedure: Nfs3Procedure, request: Nfs3Request, reply: XdrWriter, results: number): SharedResults | undefined {
+	const ready = request.overlay.stable();
+	if (ready === null) return undefined;
 	const encoded = reply.copyFrom(results);
-	return stable.then(
-		() => (later) => later.raw(encoded),
-		() => encodeFailure(procedure, new OverlayError("io", "The change did not reach stable storage")),
-	);
+	return {
+		ready,
+		encode(later, isFulfilled) {
+			if (isFulfilled) later.raw(encoded);
+			else encodeFailure(procedure, new OverlayError("io", "The change did not reach stable storage"))(later);
+		},
+	};
 }
 
 function encodeFailure(procedure: Nfs3Procedure, thrown: unknown): EncodeResults {

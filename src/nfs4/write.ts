@@ -30,8 +30,7 @@ export const write: Operation = {
 		}
 		compound.mayWrite(served);
 		const { overlay } = served;
-		const count = data.length;
-		overlay.write(object, compound.who(served), offset, data, right);
+		const count = overlay.write(object, compound.who(served), offset, data, right);
 		const finish: Finish = (reply) => {
 			reply.u64(count, stable === StableHow.unstable ? StableHow.unstable : StableHow.fileSync);
 			// Read last: a flush that failed while this one waited has changed it.

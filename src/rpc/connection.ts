@@ -5,11 +5,12 @@ import { hasPeerLeft, sendFrom } from "../linux/socket.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import type { Slab } from "../xdr/xdr-writer.ts";
 import type { CallerCache } from "./caller.ts";
-import type { Dispatcher, RecordRegion, ReplyChannel } from "./dispatcher.ts";
+import type { Dispatcher, ReplyChannel } from "./dispatcher.ts";
 import type { ConnectionSource } from "./duplicate-requests.ts";
 import type { RpcLimits } from "./limits.ts";
 import type { ServerCall } from "./program.ts";
 import { type LargeBuffers, RecordError, RecordReceiver } from "./record-receiver.ts";
+import type { RecordRegion } from "./record-slots.ts";
 import type { ReplyPiece, ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 import { ServerCalls } from "./server-calls.ts";
@@ -249,7 +250,8 @@ export class Connection implements ReplyChannel {
 					this.#paused = true;
 					return;
 				}
-				if (taken >= RECORDS_PER_SLICE) {
+				// one of each connection in each turn: many may have sent much at once
+				if (taken > 0 && (taken >= RECORDS_PER_SLICE || this.#dispatcher.slices.isSpent)) {
 					this.#yield();
 					return;
 				}

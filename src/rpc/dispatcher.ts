@@ -12,7 +12,16 @@ import {
 	type RequestIdentity,
 } from "./duplicate-requests.ts";
 import { REQUEST_PASSES_MAX } from "./limits.ts";
-import { type CallChannel, type EncodeResults, NULL_PROCEDURE, type Procedure, type Program, type SuspendedCall } from "./program.ts";
+import {
+	type CallChannel,
+	type EncodeResults,
+	NULL_PROCEDURE,
+	type Procedure,
+	type Program,
+	type SharedResults,
+	type SuspendedCall,
+} from "./program.ts";
+import { type KeptRecord, type RecordRegion, RecordSlots } from "./record-slots.ts";
 import type { ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 import { AcceptStatus, AUTH_BODY_BYTES_MAX, AuthFlavor, AuthStatus, MessageType, RPC_VERSION } from "./rpc-message.ts";
@@ -36,16 +45,9 @@ export interface ReplyChannel extends CallChannel {
 	destroy(): void;
 }
 
-/** A record: a region of a buffer. */
-export interface RecordRegion {
-	readonly recordBytes: Uint8Array;
-	readonly recordView: DataView;
-	readonly recordStart: number;
-	readonly recordEnd: number;
-}
-
-/** A request that could not be answered in its first pass: its record is its own now. */
-interface WaitingRequest extends RecordRegion {
+/** A request that could not be answered in its first pass, with a copy of its record. */
+interface WaitingRequest {
+	readonly record: KeptRecord;
 	readonly connection: ReplyChannel;
 	readonly entry: RememberedRequest<ReplyChannel> | null;
 	readonly bytesHeld: number;
@@ -86,6 +88,7 @@ export class Dispatcher {
 	readonly #unsent: ReplyWriter;
 	readonly #args = new XdrReader();
 	readonly #call: CurrentCall;
+	readonly #records = new RecordSlots();
 	/** Of requests that go on, of replies that were waited for, and of connections that have sent many requests at once. */
 	readonly slices = new Slices();
 
@@ -251,7 +254,7 @@ export class Dispatcher {
 		const reply = connection.reply;
 		const { xid, caller } = this.#call;
 		reply.accepted(AcceptStatus.success);
-		let outcome: undefined | Promise<EncodeResults> | SuspendedCall;
+		let outcome: undefined | Promise<EncodeResults> | SharedResults | SuspendedCall;
 		try {
 			outcome = procedure.run(caller, this.#args, reply, entry, connection);
 		} catch (error) {
@@ -278,6 +281,7 @@ export class Dispatcher {
 			this.#suspend({ connection, xid, programName: this.#call.programName, procedure, passes: 0 }, outcome);
 			return;
 		}
+		waiting?.record.release();
 		this.#defer(connection, outcome, procedure, entry, waiting);
 	}
 
@@ -295,8 +299,7 @@ export class Dispatcher {
 				connection.ended(call.bytesHeld);
 			}
 		};
-		const goOn = (): void => this.slices.run(task);
-		call.ready.then(goOn, goOn);
+		this.slices.after(call.ready, task);
 	}
 
 	#resume(run: SuspendedRun, call: SuspendedCall): void {
@@ -353,7 +356,7 @@ export class Dispatcher {
 		waiting: WaitingRequest | null,
 		pending: Pending,
 	): void {
-		const request = waiting ?? ownRecord(connection, record, entry);
+		const request = waiting ?? this.#keep(connection, record, entry);
 		if (waiting === null) connection.began(request.bytesHeld);
 		request.passes++;
 		// What made the wait fail will be met again by the next pass, which knows how to answer it.
@@ -366,8 +369,12 @@ export class Dispatcher {
 				for (const waiting of [connection, ...(request.entry?.repeatedBy ?? [])]) waiting.destroy();
 			}
 		};
-		const again = (): void => this.slices.run(task);
-		pending.ready.then(again, again);
+		this.slices.after(pending.ready, task);
+	}
+
+	#keep(connection: ReplyChannel, record: RecordRegion, entry: RememberedRequest<ReplyChannel> | null): WaitingRequest {
+		const kept = this.#records.keep(record);
+		return { record: kept, connection, entry, bytesHeld: kept.heldBytes + WAITING_OVERHEAD_BYTES, passes: 0 };
 	}
 
 	#again(request: WaitingRequest): void {
@@ -378,18 +385,20 @@ export class Dispatcher {
 			this.#release(request);
 			return;
 		}
-		this.#execute(connection, request, request);
+		this.#execute(connection, request.record, request);
 		connection.flushSoon();
 	}
 
 	#release(waiting: WaitingRequest | null): void {
-		waiting?.connection.ended(waiting.bytesHeld);
+		if (waiting === null) return;
+		waiting.record.release();
+		waiting.connection.ended(waiting.bytesHeld);
 	}
 
 	/** The work is done; the reply goes out when `outcome` says how it reads. */
 	#defer(
 		connection: ReplyChannel,
-		outcome: Promise<EncodeResults>,
+		outcome: Promise<EncodeResults> | SharedResults,
 		procedure: Procedure,
 		entry: RememberedRequest<ReplyChannel> | null,
 		waiting: WaitingRequest | null,
@@ -410,8 +419,8 @@ export class Dispatcher {
 				failed(error);
 			}
 		};
-		// One flush may have let many go on.
-		outcome.then((encode) => this.slices.run(() => answer(encode)), failed);
+		if ("encode" in outcome) this.slices.after(outcome.ready, (isFulfilled) => answer((results) => outcome.encode(results, isFulfilled)));
+		else outcome.then((encode) => this.slices.run(() => answer(encode)), failed);
 	}
 
 	#answer(deferred: DeferredReply, encode: EncodeResults | null): void {
@@ -478,20 +487,4 @@ function endRepetitions(answered: ReplyChannel, entry: RememberedRequest<ReplyCh
 		}
 		connection.ended(0);
 	}
-}
-
-function ownRecord(connection: ReplyChannel, record: RecordRegion, entry: RememberedRequest<ReplyChannel> | null): WaitingRequest {
-	const { recordStart, recordEnd } = record;
-	const recordBytes = Buffer.allocUnsafeSlow(recordEnd - recordStart);
-	recordBytes.set(record.recordBytes.subarray(recordStart, recordEnd));
-	return {
-		recordBytes,
-		recordView: new DataView(recordBytes.buffer, recordBytes.byteOffset, recordBytes.length),
-		recordStart: 0,
-		recordEnd: recordBytes.length,
-		connection,
-		entry,
-		bytesHeld: recordBytes.length + WAITING_OVERHEAD_BYTES,
-		passes: 0,
-	};
 }

@@ -9,6 +9,13 @@ import type { RequestIdentity } from "./duplicate-requests.ts";
 /** Writes the results of a procedure. */
 export type EncodeResults = (reply: XdrWriter) => void;
 
+/** Results that have to wait for what many may wait for, as one flush. */
+export interface SharedResults {
+	readonly ready: Promise<unknown>;
+	/** Called when `ready` is settled. */
+	encode(reply: XdrWriter, isFulfilled: boolean): void;
+}
+
 /** A request that is remembered. */
 export interface TakenRequest extends RequestIdentity {
 	readonly origin: RequestOrigin;
@@ -62,7 +69,7 @@ export interface Procedure {
 	/**
 	 * Reads the arguments, does the work, writes the results. May throw XdrError (GARBAGE_ARGS) and Pending (it is run again
 	 * from its start); anything else is a fault of ours (SYSTEM_ERR). Views of the arguments are valid until it returns.
-	 * A promise means that the work is done, and that the reply has to wait. `identity` tells a remembered request from all others.
+	 * A promise, or shared results, mean that the work is done, and that the reply has to wait. `identity` tells a remembered request from all others.
 	 * A suspended call is for procedures that are not remembered.
 	 */
 	run(
@@ -71,7 +78,7 @@ export interface Procedure {
 		reply: XdrWriter,
 		identity: TakenRequest | null,
 		channel: CallChannel,
-	): undefined | Promise<EncodeResults> | SuspendedCall;
+	): undefined | Promise<EncodeResults> | SharedResults | SuspendedCall;
 }
 
 /** A remote program (RFC 5531 section 8.3): its versions, each a table of procedures by number. Several may give versions of one number. */

@@ -2,9 +2,9 @@
 
 import { XdrError } from "../xdr/xdr-error.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";
-import type { RecordRegion } from "./dispatcher.ts";
 import { SERVER_CALLS_MAX } from "./limits.ts";
 import type { ServerCall } from "./program.ts";
+import type { RecordRegion } from "./record-slots.ts";
 import { AcceptStatus, AUTH_BODY_BYTES_MAX, ReplyStatus } from "./rpc-message.ts";
 
 export type CallFailure = "closed" | "late" | "refused" | "too-many";

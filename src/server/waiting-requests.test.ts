@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { results } from "../rpc/rpc-client.test-support.ts";
+import { type RpcClient, results } from "../rpc/rpc-client.test-support.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import { bytes, Nfs, NO_CHANGE, nfs, nfsRecord, postAttributes, startServer, wccData } from "./test-server.test-support.ts";
 
@@ -205,4 +205,34 @@ test("records of waiting requests are bounded in bytes", async (t) => {
 	postAttributes(read);
 	read.fixed(8);
 	assert.ok(bytes(read).equals(data));
+});
+
+test("many connections that send much at one moment are executed in turns", async (t) => {
+	const { connect, overlay, file } = await startServer(t);
+	const { handle } = file("file", "content");
+	const clients: RpcClient[] = [];
+	for (let i = 0; i < 30; i++) clients.push(await connect());
+	const getattr = overlay.getattr.bind(overlay);
+	let calls = 0;
+	overlay.getattr = (object) => {
+		calls++;
+		// as long as some requests take
+		for (const until = performance.now() + 1; performance.now() < until; );
+		return getattr(object);
+	};
+	const many = Buffer.concat(Array.from({ length: 16 }, (_, i) => nfsRecord(i, Nfs.getattr, [handle])));
+	let most = 0;
+	let before = 0;
+	let isOver = false;
+	const turn = (): void => {
+		most = Math.max(most, calls - before);
+		before = calls;
+		if (!isOver) setImmediate(turn);
+	};
+	setImmediate(turn);
+	for (const client of clients) client.send(many);
+	for (const client of clients) for (let i = 0; i < 16; i++) assert.ok(await client.receive());
+	isOver = true;
+	assert.equal(calls, 480);
+	assert.ok(most <= 90, `${most} requests in one turn of the event loop`);
 });
