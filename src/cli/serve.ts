@@ -249,6 +249,11 @@ function squashGiven(given: ServeArguments): Partial<SquashOptions> {
 function reportOpened(opened: OpenedOverlay): void {
 	for (const path of opened.foreignLowers) complain(`The lower ${path} belongs to another user, who may change it: then handles go stale.`);
 	if (opened.isUpperExposed) complain(`Other users of this machine reach the upper ${opened.upper}: keep it in a folder of mode 0700.`);
+	if (opened.postponed > 0) {
+		complain(
+			`The file system of ${opened.upper} is full: a change that was interrupted is completed when there is room. Until then clients wait for its objects; the rest is served.`,
+		);
+	}
 	if (opened.adopted !== null) reportAdoption(opened.adopted);
 }
 

@@ -41,10 +41,13 @@ export function observeCalls(hook: (name: string) => number | undefined): void {
 	beforeCall = hook;
 }
 
-let beforeChange: ((name: string) => void) | null = null;
+let beforeChange: ((name: string) => number | undefined) | null = null;
 
-/** Tests stop the world between two system calls by throwing here: `hook` runs before each call that changes what is on disk. */
-export function interceptChanges(hook: ((name: string) => void) | null): void {
+/**
+ * Tests stop the world between two system calls by throwing here: `hook` runs before each call that changes what is on disk. It may give the error
+ * number that the call is to have.
+ */
+export function interceptChanges(hook: ((name: string) => number | undefined) | null): void {
 	beforeChange = hook;
 }
 
@@ -52,8 +55,10 @@ export function interceptChanges(hook: ((name: string) => void) | null): void {
 export function declareChange(name: string, result: string, parameters: readonly string[]): NativeFunction {
 	const call = declare(name, result, parameters);
 	return (...given) => {
-		if (beforeChange !== null) beforeChange(name);
-		return call(...given);
+		const error = beforeChange === null ? 0 : (beforeChange(name) ?? 0);
+		if (error === 0) return call(...given);
+		errnoView[0] = error;
+		return -1;
 	};
 }
 

@@ -1,5 +1,7 @@
 import { lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import { ERRNO } from "../../src/linux/errno.ts";
+import { interceptChanges } from "../../src/linux/libc.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { getXattr } from "../../src/linux/xattr.ts";
 import type { Node } from "../../src/overlay/nodes/node.ts";
@@ -9,7 +11,7 @@ import { keyed, keyOf } from "../in-process/keyed.ts";
 import type { Operation } from "./operations.ts";
 import type { PowerDisk } from "./power-disk.ts";
 import { bytes, CrashError, counting, type Keeping, type Lowers, ROOT, Stage } from "./stage.ts";
-import { difference, Names, seenBy, type Tree } from "./tree.ts";
+import { difference, Names, type Seen, seenBy, type Tree } from "./tree.ts";
 
 /** A stage at the moment before the operation. */
 interface Start {
@@ -43,6 +45,9 @@ export interface Counts {
 	points: number;
 	/** Calls of recoveries before which the world was stopped once more. */
 	recoveryPoints: number;
+	/** Starts on a full disk that left a change to be completed later, and changes that were made meanwhile. */
+	postponed: number;
+	madeMeanwhile: number;
 }
 
 export interface Options {
@@ -55,7 +60,12 @@ export interface Options {
 	readonly first: number;
 	/** Of this many crash points one gets the request once more, after a further restart. */
 	readonly repetitions: number;
+	/** The disk is full when the server is started again, and has room some time later. */
+	readonly isFull?: boolean;
 }
+
+/** Calls for which a full disk may have no room. The journal has some of its own, and folders that a start makes are there. */
+const NEED_ROOM: ReadonlySet<string> = new Set(["linkat", "renameat2", "symlinkat", "mknodat", "openat", "setxattr", "fallocate"]);
 
 const CLIENT = "client";
 const LAST = keyOf(CLIENT, 1);
@@ -72,7 +82,7 @@ export class Campaign {
 	readonly #disk: PowerDisk | null;
 	readonly #isPartial: boolean;
 	readonly #keeping: Keeping;
-	readonly counts: Counts = { calls: 0, points: 0, recoveryPoints: 0 };
+	readonly counts: Counts = { calls: 0, points: 0, recoveryPoints: 0, postponed: 0, madeMeanwhile: 0 };
 
 	/** With a disk its power fails instead of a process being killed. */
 	constructor(
@@ -97,7 +107,7 @@ export class Campaign {
 		this.counts.calls = outcome.calls.length;
 		const recoveries: { k: number; calls: number }[] = [];
 		for (let k = options.first % options.stride; k <= outcome.calls.length; k += options.stride) {
-			const calls = await this.#crash(outcome, k, null, this.counts.points % options.repetitions === 0);
+			const calls = await this.#crash(outcome, k, null, this.counts.points % options.repetitions === 0, options.isFull);
 			recoveries.push({ k, calls });
 			this.counts.points++;
 		}
@@ -129,6 +139,16 @@ export class Campaign {
 
 	/** One request, as the front end passes it on. */
 	async #send(stage: Stage, key: ChangeKey, before?: Tree): Promise<Answer> {
+		try {
+			return await stage.settle(() => this.#sendOnce(stage, key, before));
+		} catch (error) {
+			if (error instanceof OverlayError) return { error: error.code, handle: null };
+			throw error;
+		}
+	}
+
+	/** The same in one pass. OverlayError. */
+	#sendOnce(stage: Stage, key: ChangeKey, before?: Tree): Answer {
 		const overlay = keyed(stage.overlay, key);
 		const of = (path: string) => {
 			const seen = before?.get(path);
@@ -143,18 +163,11 @@ export class Campaign {
 				return { sec, nsec };
 			},
 		};
-		try {
-			return await stage.settle(() => {
-				const made = key === LAST ? overlay.symlink(overlay.root, bytes("last"), ROOT, bytes("x"), {}) : this.#operation.run(act);
-				if (made === undefined) return { error: null, handle: null };
-				if (made === null) throw new TypeError("nothing was made, and no error");
-				overlay.getattr(made);
-				return { error: null, handle: made.handle };
-			});
-		} catch (error) {
-			if (error instanceof OverlayError) return { error: error.code, handle: null };
-			throw error;
-		}
+		const made = key === LAST ? overlay.symlink(overlay.root, bytes("last"), ROOT, bytes("x"), {}) : this.#operation.run(act);
+		if (made === undefined) return { error: null, handle: null };
+		if (made === null) throw new TypeError("nothing was made, and no error");
+		overlay.getattr(made);
+		return { error: null, handle: made.handle };
 	}
 
 	#describe(answer: Answer, names: Names, tree: Tree): string {
@@ -215,7 +228,7 @@ export class Campaign {
 	}
 
 	/** Stops before call `k`, and when `j` is given before call `j` of the recovery. The number of calls of the last recovery. */
-	async #crash(outcome: Outcome, k: number, j: number | null, isRepeated: boolean): Promise<number> {
+	async #crash(outcome: Outcome, k: number, j: number | null, isRepeated: boolean, isFull = false): Promise<number> {
 		const { stage, before, names, lastHandle } = await this.#start();
 		const call = outcome.calls[k] ?? "the reply";
 		let where = `crash before ${call} (${k} of ${outcome.calls.length})`;
@@ -229,8 +242,9 @@ export class Campaign {
 			else if (this.#disk !== null) cycle(this.#disk);
 		}
 		try {
-			const { calls } = await counting(Number.POSITIVE_INFINITY, () => stage.open());
-			const answer = await this.#checkAfterCrash(outcome, stage, before, names, lastHandle, where);
+			if (isFull) await this.#openFull(stage, before, where);
+			const { calls } = isFull ? { calls: [] } : await counting(Number.POSITIVE_INFINITY, () => stage.open());
+			const answer = await this.#checkAfterCrash(isFull ? withoutTimes(outcome) : outcome, stage, before, names, lastHandle, where, isFull);
 			if (isRepeated) await this.#again(stage, before, names, outcome, answer, `${where}, sent once more`);
 			return calls.length;
 		} catch (error) {
@@ -242,9 +256,61 @@ export class Campaign {
 		}
 	}
 
-	async #checkAfterCrash(outcome: Outcome, stage: Stage, before: Tree, names: Names, lastHandle: string, where: string): Promise<Answer> {
+	/**
+	 * Starts on a disk without room, twice. What else is there is served and can be changed; what was under way is answered "tryagain" or as before.
+	 * Then there is room.
+	 */
+	async #openFull(stage: Stage, before: Tree, where: string): Promise<void> {
+		interceptChanges((name) => (NEED_ROOM.has(name) ? ERRNO.ENOSPC : undefined));
+		try {
+			stage.open();
+			await stage.restart();
+			const isPostponed = stage.overlay.engine.writable?.journal.postponed.length !== 0;
+			if (isPostponed) this.counts.postponed++;
+			const code = await this.#tryChange(stage, () => {
+				const { overlay } = stage;
+				overlay.setattr(overlay.decode(Buffer.from((before.get("merged/new") as Seen).handle, "hex")), ROOT, { mode: 0o644 });
+			});
+			if (code === "ok" && isPostponed) this.counts.madeMeanwhile++;
+			if (!["ok", "nospc", "tryagain"].includes(code)) this.#fail(`${where}, on a full disk: another change is answered ${code}`);
+			const again = isPostponed ? await this.#tryChange(stage, () => this.#sendOnce(stage, REQUEST, before)) : "tryagain";
+			if (again !== "tryagain") this.#fail(`${where}, on a full disk: sent again it is answered ${again}`);
+			for (const [path, { handle }] of before) {
+				const seen = await this.#tryChange(stage, () => seenBy(stage, Buffer.from(handle, "hex")));
+				if (!["ok", "tryagain", "stale"].includes(seen)) this.#fail(`${where}, on a full disk: ${path} is answered ${seen}`);
+			}
+		} finally {
+			interceptChanges(null);
+		}
+		const { memory } = stage.overlay.engine;
+		memory.changes++;
+		stage.overlay.beginPass();
+		const left = stage.overlay.engine.writable?.journal.postponed.length;
+		if (left !== 0) this.#fail(`${where}: with room, ${left} changes are still not completed`);
+	}
+
+	async #tryChange(stage: Stage, change: () => unknown): Promise<string> {
+		try {
+			await stage.settle(change);
+			return "ok";
+		} catch (error) {
+			if (error instanceof OverlayError) return error.code;
+			throw error;
+		}
+	}
+
+	async #checkAfterCrash(
+		outcome: Outcome,
+		stage: Stage,
+		before: Tree,
+		names: Names,
+		lastHandle: string,
+		where: string,
+		isFull: boolean,
+	): Promise<Answer> {
+		const describe = (tree: Tree) => (isFull ? names.describe(tree).map(withoutTime) : names.describe(tree));
 		const tree = await stage.observe(true);
-		const described = names.describe(tree);
+		const described = describe(tree);
 		const fromBefore = difference(outcome.before, described);
 		const fromAfter = difference(outcome.after, described);
 		if (fromBefore !== "" && fromAfter !== "")
@@ -263,7 +329,7 @@ export class Campaign {
 		const now = await stage.observe();
 		const told = this.#describe(answer, names, now);
 		if (told !== outcome.answer) this.#fail(`${where}: sent again it is answered ${told} and not ${outcome.answer}`);
-		const wrong = difference(outcome.after, names.describe(now));
+		const wrong = difference(outcome.after, describe(now));
 		if (wrong !== "") this.#fail(`${where}: sent again it leaves\n${wrong}`);
 		this.#checkRest(stage, `${where}, sent again`);
 		const rest = difference(outcome.disk, disk(stage));
@@ -343,6 +409,15 @@ export class Campaign {
 			if (name.endsWith(".new")) this.#fail(`${where}: a link count is left half written`);
 		}
 	}
+}
+
+/** What was made and had to be removed again has changed its directory. */
+function withoutTime(line: string): string {
+	return / dir /.test(line) ? line.replace(/ mtime=\w+$/, "") : line;
+}
+
+function withoutTimes(outcome: Outcome): Outcome {
+	return { ...outcome, before: outcome.before.map(withoutTime), after: outcome.after.map(withoutTime) };
 }
 
 function cycle(disk: PowerDisk): void {

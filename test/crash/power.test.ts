@@ -23,7 +23,7 @@ for (const kind of sampled(["ext4", "xfs", "btrfs"] as const, 1)) {
 		const made = scratch(t);
 		const lowers = new Lowers(made.mount("tmpfs"));
 		const disk = new PowerDisk(made, kind);
-		const total: Counts = { calls: 0, points: 0, recoveryPoints: 0 };
+		const total: Counts = { calls: 0, points: 0, recoveryPoints: 0, postponed: 0, madeMeanwhile: 0 };
 		const failures: string[] = [];
 		for (const [index, operation] of OPERATIONS.entries()) {
 			if (only !== undefined && !operation.name.includes(only)) continue;

@@ -18,7 +18,7 @@ import { ERRNO } from "../../linux/errno.ts";
 import { O, openPath } from "../../linux/open.ts";
 import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
 import type { ChangeKey } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { attempt, failed, must, unlessFull } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 import { decodeCompact, encodeCompact } from "./compact.ts";
 import type { Step } from "./steps.ts";
@@ -40,6 +40,10 @@ export interface FoundIntent extends Intent {
 type Place = number | "xattr" | "file";
 
 const INTENT_FILE = "intent";
+/** An intent that there is no room to carry out, while others are. */
+const ASIDE_FILE = "postponed";
+/** More than any intent has, but one of a large xattr. */
+const ASIDE_BYTES = 16 * 1024;
 const SLOTS_FOLDER = "intents";
 /** File systems that commit all metadata in the order in which it was changed, whoever asks for a commit. */
 const IN_ORDER = new Set(["ext4", "xfs", "btrfs", "f2fs"]);
@@ -73,6 +77,8 @@ const NO_ROOM: ReadonlySet<number> = new Set([ERRNO.ENOSPC, ERRNO.E2BIG, ERRNO.E
 export class IntentStore {
 	readonly #folder: string;
 	#file = -1;
+	/** Negative where there was no room for it. */
+	#aside = -1;
 	/** Name of the xattr; null where nothing outlives a power failure (tmpfs). */
 	#xattr: string | null = null;
 	#slotXattr = "";
@@ -96,6 +102,10 @@ export class IntentStore {
 		this.#file = openJournalFile(join(this.#folder, INTENT_FILE));
 		// so that a full disk does not keep anybody from removing something
 		allocateRange(this.#file, FALLOCATE.keepSize, 0, RESERVED_BYTES);
+		unlessFull(() => {
+			this.#aside = openJournalFile(join(this.#folder, ASIDE_FILE));
+			allocateRange(this.#aside, FALLOCATE.keepSize, 0, ASIDE_BYTES);
+		});
 		if (IN_ORDER.has(fileSystem)) this.#xattr = isTrusted ? TRUSTED_XATTR : USER_XATTR;
 		this.#slotXattr = isTrusted ? TRUSTED_SLOT_XATTR : USER_SLOT_XATTR;
 		this.#parts = openSlots(this.#folder) ?? (fileSystem === "ext4" ? layOutSlots(this.#folder, this.#slotXattr) : []);
@@ -105,9 +115,23 @@ export class IntentStore {
 	}
 
 	close(): void {
-		for (const fd of [this.#file, ...this.#parts]) if (fd >= 0) closeSync(fd);
+		for (const fd of [this.#file, this.#aside, ...this.#parts]) if (fd >= 0) closeSync(fd);
 		this.#file = -1;
+		this.#aside = -1;
 		this.#parts = [];
+	}
+
+	/** Keeps an intent beside all that are written from now on, until `dropAside`. OverlayError: there is no room. */
+	setAside(intent: Intent): void {
+		if (this.#aside < 0) this.#aside = attempt(() => openJournalFile(join(this.#folder, ASIDE_FILE)));
+		writeAt(this.#aside, packIntent(intent), 0);
+		if (this.#xattr !== null) must(syncFileData(this.#aside), "Cannot flush the journal");
+	}
+
+	/** What was set aside was carried out, and no start does so again. */
+	dropAside(): void {
+		writeAt(this.#aside, ENDED, ENDED_AT);
+		if (this.#xattr !== null) must(syncFileData(this.#aside), "Cannot flush the journal");
 	}
 
 	write(intent: Intent): void {
@@ -316,6 +340,19 @@ export function packIntent(intent: Intent): Buffer {
 /** Null: it is none. */
 export function unpackIntent(bytes: Buffer): Intent | null {
 	return decodeIntent(bytes, "file");
+}
+
+/** The intent that was set aside and has not been carried out since; null: none. Writes nothing. */
+export function readAside(folder: string): Intent | null {
+	const fd = openPath(join(folder, ASIDE_FILE), O.rdonly);
+	if (fd === -ERRNO.ENOENT) return null;
+	must(fd, "Cannot open the journal");
+	try {
+		const found = attempt(() => decodeIntent(readFileSync(fd), "file"));
+		return found === null || found.hasEnded ? null : found;
+	} finally {
+		closeSync(fd);
+	}
 }
 
 /** The newest intent, wherever it stands; null when there is none. Writes nothing. */

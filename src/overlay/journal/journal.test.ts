@@ -9,6 +9,7 @@ import { needs } from "../../../test/support/requirements.ts";
 import { cannotMount, type FileSystem, scratch } from "../../../test/support/scratch.ts";
 import { KernelHandles } from "../../layer/handle-provider.ts";
 import { type Layer, TRUSTED_XATTRS } from "../../layer/layer.ts";
+import { ERRNO } from "../../linux/errno.ts";
 import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
 import { interceptChanges } from "../../linux/libc.ts";
 import { close, O, openPath } from "../../linux/open.ts";
@@ -95,14 +96,14 @@ function fixture(context: TestContext, kind: FileSystem = "tmpfs") {
 		setTime(time: number) {
 			now = time;
 		},
-		start(): Journal {
+		start(mayPostpone = false): Journal {
 			journal?.close();
 			journal = new Journal(
 				join(path, "holdfast"),
 				() => writable,
 				() => now,
 			);
-			journal.recover();
+			journal.recover(true, true, mayPostpone);
 			return journal;
 		},
 	};
@@ -691,4 +692,49 @@ function setXattrOf(path: string, value: Buffer): void {
 /** Of the first part of a slot: in its header of 8 bytes, a record of fields, the first of them a small number. */
 function sequenceIn(part: Buffer): number {
 	return part[0] === 0x1f ? part[11] & 0x7f : -1;
+}
+
+for (const kind of ["tmpfs", "ext4"] as const) {
+	test(`on ${kind} what there is no room to complete waits beside later changes, over restarts, and keeps others away from its objects`, {
+		skip: needs("root") || cannotMount(kind),
+	}, (t) => {
+		const { start, descriptors, steps, state } = fixture(t, kind);
+		const other: Step[] = [{ op: "count", entry: "e".repeat(20), value: 3 }];
+		let journal = start();
+		let count = 1;
+		for (; state() === "none"; count++) killBefore(count, () => journal.perform(steps, descriptors, request(1), Buffer.from("handle")));
+		assert.equal(state(), "moved");
+		const full = (...names: string[]) => interceptChanges((name) => (names.includes(name) ? ERRNO.ENOSPC : undefined));
+		const code = (expected: string) => (error: unknown) => error instanceof OverlayError && error.code === expected;
+		try {
+			full("setxattr");
+			assert.throws(() => start(), code("nospc"), "a command that may not leave it");
+			// not even for its record: then it would be lost to the next change
+			full("setxattr", "pwrite");
+			journal = start(true);
+			assert.equal(journal.postponed.length, 1);
+			assert.throws(() => journal.perform(other, descriptors, request(2), null), code("nospc"));
+			full("setxattr");
+			journal = start(true);
+			for (let xid = 3; xid < 8; xid++) {
+				journal.perform(other, descriptors, request(xid), null);
+				journal.answer(request(xid), ANSWERS[1]);
+				if (xid % 2 === 0) journal = start(true);
+			}
+			assert.throws(() => journal.perform([steps[1]], descriptors, request(9), null), code("tryagain"));
+			assert.throws(() => journal.answered(request(1)), code("tryagain"), "sent again it has no answer yet");
+			assert.deepEqual(journal.finishPostponed(), []);
+			assert.equal(state(), "moved");
+		} finally {
+			interceptChanges(null);
+		}
+		if (kind === "tmpfs") {
+			assert.equal(journal.finishPostponed().length, 1);
+		} else journal = start();
+		assert.equal(journal.postponed.length, 0);
+		assert.equal(state(), "done");
+		assert.deepEqual(journal.answered(request(1))?.handle, Buffer.from("handle"));
+		journal = start();
+		assert.deepEqual(journal.answered(request(1))?.handle, Buffer.from("handle"));
+	});
 }

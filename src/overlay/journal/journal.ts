@@ -13,7 +13,8 @@ import { must, unlessFull } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 import { RecordMap } from "../work/record-map.ts";
 import type { UpperState } from "../work/upper-state.ts";
-import { type Intent, IntentStore, openJournalFile, packIntent, readIntent, unpackIntent } from "./intent.ts";
+import { type Intent, IntentStore, openJournalFile, packIntent, readAside, readIntent, unpackIntent } from "./intent.ts";
+import { PostponedChange, postponed } from "./postponed.ts";
 import { completeSteps, type Descriptors, mayUndoWrite, RecoveryDescriptors, runStep, type Step } from "./steps.ts";
 
 /** What a request was answered: an error, or success with the handle of what it made. */
@@ -62,6 +63,8 @@ export class Journal {
 	readonly #cuts: RecordMap;
 	#log = -1;
 	#logNext = 0;
+	/** Changes that a kill interrupted, and that there is no room to complete. */
+	#postponed: PostponedChange[] = [];
 	/** Rings written to since the log was at its half or its beginning. */
 	readonly #dirty = new Set<Ring>();
 	/** Told to flush these files in the background, before the log comes round to what is only in there. */
@@ -83,8 +86,9 @@ export class Journal {
 	/**
 	 * Completes a change that a crash interrupted, and learns the answers given before. Looks at records and at nothing else. `isOurs` is
 	 * false where somebody else may have changed upper since: then nothing is completed. Without `isSync` no answer has to outlive a power failure.
+	 * `mayPostpone`: what there is no room to complete waits for it (`postponed`); else that is an OverlayError.
 	 */
-	recover(isOurs = true, isSync = true): void {
+	recover(isOurs = true, isSync = true, mayPostpone = false): void {
 		mkdirSync(join(this.#folder, REQUESTS_FOLDER), { recursive: true, mode: 0o700 });
 		const { layer } = this.#writable();
 		const intent = this.#intents.open(layer.fileSystem.name, !layer.xattr.prefix.startsWith("user."));
@@ -98,25 +102,13 @@ export class Journal {
 			this.#log = -1;
 		}
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
+		const aside = readAside(this.#folder);
+		if (aside !== null && (!isOurs || this.#complete(aside, true, mayPostpone))) unlessFull(() => this.#intents.dropAside());
 		if (intent !== null && !intent.hasEnded) {
-			if (isOurs && intent.sequence > last) {
-				const made = completeSteps(this.#writable(), intent.steps);
-				if (intent.key !== null) {
-					// what was found has its attributes changed, and what is made gets its name, as the last of all steps
-					const isFound = intent.steps.at(-1)?.op === "attributes";
-					try {
-						this.#remember(intent.key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
-					} catch (error) {
-						// no room for the answer keeps nobody from starting, and from making room
-						if (!(error instanceof OverlayError)) throw error;
-					}
-					// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
-					const file = this.#log >= 0 ? this.#log : (this.#ring(intent.key.request.owner, false)?.file ?? -1);
-					if (this.#intents.isOrdered && file >= 0) must(syncFileData(file), "Cannot flush the journal");
-				}
-			}
+			const isComplete = !(isOurs && intent.sequence > last) || this.#complete(intent, false, mayPostpone);
 			// a start that finds it again looks, and finds that it was made
-			unlessFull(() => this.#endIntent());
+			if (isComplete) unlessFull(() => this.#endIntent());
+			else unlessFull(() => this.#setAside());
 		}
 		for (const record of this.#cuts.list()) {
 			if (isOurs) this.#completeLong(record);
@@ -127,6 +119,75 @@ export class Journal {
 		for (const path of silent) if (!inUse.has(path)) unlinkSync(path);
 	}
 
+	/** Whether a change that was interrupted is over: completed, or taken back because nobody has seen anything of it. */
+	#complete(intent: Intent, isAside: boolean, mayPostpone: boolean): boolean {
+		const { made, failure, isTakenBack } = completeSteps(this.#writable(), intent.steps);
+		if (failure !== null) {
+			if (isTakenBack) return true;
+			if (!mayPostpone) {
+				throw new OverlayError(failure.code, `A change that was interrupted cannot be completed before there is room: ${failure.message}`);
+			}
+			this.#postponed.push(new PostponedChange(intent, isAside));
+			return false;
+		}
+		if (intent.key !== null) this.#answerCompleted(intent, intent.key, made);
+		return true;
+	}
+
+	#answerCompleted(intent: Intent, key: ChangeKey, made: Buffer | null): void {
+		// what was found has its attributes changed, and what is made gets its name, as the last of all steps
+		const isFound = intent.steps.at(-1)?.op === "attributes";
+		try {
+			this.#remember(key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
+		} catch (error) {
+			// no room for the answer keeps nobody from starting, and from making room
+			if (!(error instanceof OverlayError)) throw error;
+		}
+		// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
+		const file = this.#log >= 0 ? this.#log : (this.#ring(key.request.owner, false)?.file ?? -1);
+		if (this.#intents.isOrdered && file >= 0) must(syncFileData(file), "Cannot flush the journal");
+	}
+
+	/** Changes whose objects nobody may touch, since a part of their steps is made. */
+	get postponed(): readonly PostponedChange[] {
+		return this.#postponed;
+	}
+
+	/** Completes what was postponed, if there is room now: the changes that were. */
+	finishPostponed(): readonly PostponedChange[] {
+		const done: PostponedChange[] = [];
+		for (const change of this.#postponed) {
+			try {
+				const { made, failure, isTakenBack } = completeSteps(this.#writable(), change.intent.steps);
+				if (failure !== null && !isTakenBack) continue;
+				if (failure === null && change.intent.key !== null) this.#answerCompleted(change.intent, change.intent.key, made);
+				if (change.isAside) this.#intents.dropAside();
+				else this.#intents.end(change.intent.sequence);
+				// what was exchanged for something of work, or is of no use
+				for (const name of change.temporaries) this.#writable().work.discard(name);
+				done.push(change);
+			} catch (error) {
+				// it stays as it is
+				if (!(error instanceof OverlayError)) throw error;
+			}
+		}
+		this.#postponed = this.#postponed.filter((change) => !done.includes(change));
+		return done;
+	}
+
+	/** The intent of the postponed change would be lost to the next one. OverlayError: there is no room, and no other change can be made. */
+	#setAside(): void {
+		for (const change of this.#postponed) {
+			if (change.isAside) continue;
+			if (this.#postponed.some(({ isAside }) => isAside)) {
+				throw new OverlayError("nospc", "Two changes that were interrupted wait for room on the disk");
+			}
+			this.#intents.setAside(change.intent);
+			change.isAside = true;
+			this.#endIntent();
+		}
+	}
+
 	/** The file whose fsync makes answers stable with all that was changed before; negative where there is none. */
 	get log(): number {
 		return this.#log;
@@ -134,6 +195,8 @@ export class Journal {
 
 	/** No start looks at the steps of the present intent again, whatever rings are there then. */
 	#endIntent(): void {
+		// that of a change that is still to be made
+		if (this.#postponed.some(({ isAside }) => !isAside)) return;
 		this.#isOpen = false;
 		this.#intents.end(this.#intentSequence);
 	}
@@ -158,6 +221,9 @@ export class Journal {
 	 */
 	answered(key: ChangeKey): Answer | null {
 		const { owner } = key.request;
+		for (const { intent } of this.#postponed) {
+			if (intent.key?.request.owner === owner && isSameKey(intent.key, key)) throw postponed();
+		}
 		if (!(key.change >= 0 && key.change < CHANGES_MAX)) throw new RangeError(`Change ${key.change} of a request`);
 		const ring = this.#rings.get(owner) ?? this.#loaded.get(ringName(owner));
 		const known = ring === undefined ? undefined : repeatedIn(ring, key);
@@ -225,6 +291,10 @@ export class Journal {
 		handle: Buffer | null,
 		undos: readonly ((() => unknown) | null)[] = [],
 	): void {
+		if (this.#postponed.length > 0) {
+			this.#setAside();
+			if (this.#postponed.some((change) => change.isTouchedBy(steps))) throw postponed();
+		}
 		// now, while the intent of the change before may still be ended
 		if (key !== null) this.#ring(key.request.owner, true);
 		this.#isOpen = true;
@@ -459,6 +529,7 @@ function inodeOf(record: Buffer): FileHandle {
 
 /** Whether a change was begun that the next start will complete. Looks at the records and writes nothing. */
 export function isInterrupted(folder: string): boolean {
+	if (readAside(folder) !== null) return true;
 	const cuts = join(folder, CUTS_FOLDER);
 	if (existsSync(cuts) && readdirSync(cuts).some((name) => !name.endsWith(".new"))) return true;
 	const intent = readIntent(folder);

@@ -9,6 +9,7 @@ import { linkDescriptor, makeDirectory, makeFile, RENAME, removeDirectory, renam
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { removeXattr, setXattr, setXattrOfOpen } from "../../linux/xattr.ts";
+import { OverlayError } from "../../vfs/errors.ts";
 import { FileType, type SetAttributes, type Timespec } from "../../vfs/operations.ts";
 import { failed, must } from "../../vfs/system-errors.ts";
 import { ACL_ACCESS } from "../format/posix-acl.ts";
@@ -407,17 +408,67 @@ export class RecoveryDescriptors implements Descriptors {
 	}
 }
 
-/** Completes a change that a crash interrupted: goes on behind the last step that the disk shows to be made. Gives the handle of what it made by name, as UNSIGNED. */
-export function completeSteps(writable: UpperState, steps: readonly Step[]): Buffer | null {
+/** How far a change that a crash interrupted was completed. */
+export interface Completion {
+	/** The handle of what it made by name, as UNSIGNED. */
+	readonly made: Buffer | null;
+	/** Null: it is complete. Else there was no room for the rest. */
+	readonly failure: OverlayError | null;
+	/** Then: nothing of it is there, or was seen, so that it may as well be given up. */
+	readonly isTakenBack: boolean;
+}
+
+/** Completes a change that a crash interrupted: goes on behind the last step that the disk shows to be made. Throws what is not for want of room. */
+export function completeSteps(writable: UpperState, steps: readonly Step[]): Completion {
 	const descriptors = new RecoveryDescriptors(writable);
+	let next = 0;
 	try {
-		let next = 0;
 		steps.forEach((step, i) => {
 			if (isDone(writable, step, descriptors) === true) next = i + 1;
 		});
-		for (const step of steps.slice(next)) if (!isNeedless(writable, step, descriptors)) runStep(writable, step, descriptors);
-		return descriptors.made;
+		for (; next < steps.length; next++) {
+			if (!isNeedless(writable, steps[next], descriptors)) runStep(writable, steps[next], descriptors);
+		}
+		return { made: descriptors.made, failure: null, isTakenBack: false };
+	} catch (error) {
+		if (!isNoRoom(error)) throw error;
+		return { made: null, failure: error, isTakenBack: takeBack(writable, steps, next, descriptors) };
 	} finally {
 		descriptors.close();
 	}
+}
+
+/** Takes the steps before a failed one back, if that needs nothing but what they say: a copy up that only the index has, or none at all. */
+function takeBack(writable: UpperState, steps: readonly Step[], failed: number, descriptors: Descriptors): boolean {
+	const at = steps[failed];
+	if (!IS_ONE_CALL.has(at.op)) return false;
+	const made = steps.slice(0, failed);
+	if (!made.every(isIndexing)) return false;
+	if (at.op === "make") {
+		// without all its attributes
+		const directory = descriptors.directory(at.in);
+		if (at.type === FileType.dir) removeDirectory(directory, at.name);
+		else unlinkName(directory, at.name);
+		if (isThere(directory, at.name)) return false;
+		if (at.id !== null) writable.ids?.forget(at.id);
+	}
+	for (const step of made.reverse()) {
+		if (step.op === "unnamed") writable.linkCounts.noteNamed(step.entry);
+		else if (step.op === "move" || step.op === "link") writable.index.withdraw(String(step.toName), step.inode);
+	}
+	return true;
+}
+
+/** Steps that have failed as a whole when they fail, and that the disk shows not to have been made before. */
+const IS_ONE_CALL: ReadonlySet<Step["op"]> = new Set(["make", "move", "link", "whiteout"]);
+
+/** A step by which the index gets what has no name yet. */
+function isIndexing(step: Step): boolean {
+	if (step.op === "unnamed") return step.value;
+	return (step.op === "link" || (step.op === "move" && step.from === "work" && step.flags === 0)) && step.to === "index";
+}
+
+/** Whether a failure is one of want of room, that others may end. */
+export function isNoRoom(error: unknown): error is OverlayError {
+	return error instanceof OverlayError && (error.code === "nospc" || error.code === "dquot");
 }

@@ -19,6 +19,7 @@ import { identityKey, Node } from "../nodes/node.ts";
 import { childKey } from "../nodes/node-cache.ts";
 import { fitsFileid, plainFileid, realOf } from "../nodes/reals.ts";
 import { getMark } from "../work/marks.ts";
+import { refusePostponedName } from "./postponed.ts";
 import { closeAll, type Found, searchStack, type Vacancy } from "./stack-search.ts";
 import { noteStat, statOf } from "./stat.ts";
 
@@ -30,6 +31,7 @@ export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): 
 
 /** As lookupChild, but where there is no such name, what upper has in its place. */
 export function lookupPlace(engine: Engine, directory: Node, name: Uint8Array): Node | Vacancy {
+	refusePostponedName(engine, directory, name);
 	const key = childKey(name);
 	const children = childrenOf(engine, directory);
 	const known = children.get(key);

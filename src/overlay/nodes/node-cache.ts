@@ -129,9 +129,14 @@ export class NodeCache implements NodeKeeper {
 		if (node.data !== null) this.#descriptors.drop(node.data);
 	}
 
+	/** All that are in memory now. */
+	all(): Node[] {
+		return [...this.#nodes.values()];
+	}
+
 	/** Evicts all but the root. */
 	forgetAll(): void {
-		for (const node of [...this.#nodes.values()]) if (node.home !== ROOT_HOME) this.forget(node);
+		for (const node of this.all()) if (node.home !== ROOT_HOME) this.forget(node);
 	}
 
 	/** Evicts all: the export is closed. */

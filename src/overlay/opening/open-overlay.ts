@@ -104,6 +104,7 @@ function open(attempt: Attempt, closeAll: () => void): OpenedOverlay {
 		upper: layers.paths.upper,
 		work: layers.paths.work,
 		adopted,
+		postponed: engine.writable?.journal.postponed.length ?? 0,
 		handles: attempt.handles,
 		actsAs: attempt.keepsRights && !attempt.options.fakeRoot ? ownCredentials() : null,
 		isNewUpper: layers.paths.isNewUpper,

@@ -16,6 +16,8 @@ export interface OpenedOverlay {
 	readonly work: string | null;
 	/** What had to be adopted of upper before it could be served. */
 	readonly adopted: UpperReport | null;
+	/** Changes that were interrupted, and wait for room on the disk of upper. */
+	readonly postponed: number;
 	/** Where ids come from, and why. */
 	readonly handles: ChosenHandles;
 	/** The ordinary user with whose rights every client acts; null: clients are who they say. */

@@ -28,9 +28,10 @@ export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers
 	if (upper === null || writable === null) return null;
 	if (options.purpose !== "inspect") {
 		// what an interrupted change still needs of work must be taken out of it before the rest is thrown away
-		writable.journal.recover(claim.adoption === "none", options.isSync);
-		if (options.isPatient === true && claim.adoption === "none") writable.work.cleanInBackground();
-		else writable.work.clean();
+		writable.journal.recover(claim.adoption === "none", options.isSync, options.purpose === "serve");
+		const needed = new Set(writable.journal.postponed.flatMap(({ temporaries }) => temporaries));
+		if (options.isPatient === true && claim.adoption === "none") writable.work.cleanInBackground(needed);
+		else writable.work.clean(needed);
 	}
 	engine.held.load();
 	loadTrash(engine, writable);

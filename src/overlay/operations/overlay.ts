@@ -42,6 +42,7 @@ import { UNSIGNED } from "../journal/steps.ts";
 import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, type ListingMemory, Listings } from "../listing/listing.ts";
 import { loadNode, parentOf } from "../lookup/by-handle.ts";
 import { lookupChild, lookupPlace } from "../lookup/objects.ts";
+import { refusePostponed } from "../lookup/postponed.ts";
 import { statOf } from "../lookup/stat.ts";
 import { awaitCut, Node } from "../nodes/node.ts";
 import { asOverlayError } from "../nodes/reals.ts";
@@ -50,6 +51,7 @@ import { attributesOf, setAttributes } from "./attributes.ts";
 import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
 import type { Durability } from "./durability.ts";
 import { getExtendedAttribute, listExtendedAttributes, removeExtendedAttribute, setExtendedAttribute } from "./extended-attributes.ts";
+import { finishPostponed } from "./finish-postponed.ts";
 import { hold, letGo, removeUnheld } from "./hold.ts";
 import { allocate as allocateRoom, cloneRange, deallocate, demandWrite, prepareContent, seekRange } from "./ranges.ts";
 import { removeDirectoryName, removeName } from "./remove.ts";
@@ -66,6 +68,8 @@ export class Overlay implements OverlayOperations {
 	readonly #durability: Durability | null;
 	readonly #close: () => void;
 	#isClosed = false;
+	/** `memory.changes` at the beginning of the last pass. */
+	#changesBefore = 0;
 	/** A front end may still say what it held before the start. */
 	#isRestoring = true;
 
@@ -95,7 +99,11 @@ export class Overlay implements OverlayOperations {
 	}
 
 	decode(bytes: Uint8Array): Node {
-		return this.#run(() => this.#find(bytes));
+		return this.#run(() => {
+			const node = this.#find(bytes);
+			refusePostponed(this.engine, node);
+			return node;
+		});
 	}
 
 	getattr(object: OverlayObject, withChange = true): Attributes {
@@ -507,6 +515,9 @@ export class Overlay implements OverlayOperations {
 		const { memory, nodes, descriptors } = this.engine;
 		const now = (memory.clock() / TICK_MS) | 0;
 		if (now !== memory.now) this.engine.changeAttribute.checkClock();
+		// a change may have made the room, or somebody else
+		if (now !== memory.now || this.#changesBefore !== memory.changes) finishPostponed(this.engine, this.listings);
+		this.#changesBefore = memory.changes;
 		memory.now = now;
 		nodes.trim(null);
 		descriptors.trim();

@@ -124,9 +124,9 @@ export class WorkFolder {
 		this.#removeLeft(this.temporaries, temporary);
 	}
 
-	/** Removes what an earlier run was building. */
-	clean(): void {
-		for (const name of leftIn(this.temporaries)) this.#removeLeft(this.temporaries, name);
+	/** Removes what an earlier run was building, but for what is still needed. */
+	clean(needed: ReadonlySet<string> = NOTHING): void {
+		for (const name of leftIn(this.temporaries)) if (!needed.has(name.toString())) this.#removeLeft(this.temporaries, name);
 	}
 
 	/** Removes the trash with its folder: an upper that is handed back has none. */
@@ -135,8 +135,8 @@ export class WorkFolder {
 	}
 
 	/** The same, little by little between other work: nothing that is made from now on has one of these names. */
-	cleanInBackground(): void {
-		const names = leftIn(this.temporaries);
+	cleanInBackground(needed: ReadonlySet<string> = NOTHING): void {
+		const names = leftIn(this.temporaries).filter((name) => !needed.has(name.toString()));
 		this.inBackground(() => {
 			for (const name of names.splice(-CLEANED_AT_ONCE)) this.#removeLeft(this.temporaries, name);
 			return names.length > 0;
@@ -191,6 +191,7 @@ export class WorkFolder {
 	}
 }
 
+const NOTHING: ReadonlySet<string> = new Set();
 const removed = new Stat();
 /** A directory of this size (st_size) has at most some hundred names. */
 const QUICK_DIRECTORY_BYTES = 4096;
