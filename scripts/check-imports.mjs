@@ -18,6 +18,7 @@ const rows = [
 	["claims"],
 	["rpc"],
 	["xdr"],
+	["sets"],
 	["overlay/check"],
 	["overlay/upkeep"],
 	["overlay/changes"],
@@ -45,10 +46,10 @@ const rowOf = new Map(rows.flatMap((rooms, row) => rooms.map((room) => [room, ro
 
 /** What a room does not import although it lies below: a front end sees the contract alone, as what exports are does, and claims are the same for all protocols. */
 const closed = new Map([
-	...["nfs3", "nfs4", "mount3", "nlm4", "fuse", "exports"].map((room) => [room, /^(overlay\/|unpack$|layer$)/]),
+	...["nfs3", "nfs4", "mount3", "nlm4", "fuse", "exports"].map((room) => [room, /^(overlay\/|sets$|unpack$|layer$)/]),
 	["claims", /^(?!(vfs|linux)$)/],
-	["rpc", /^overlay\//],
-	["xdr", /^overlay\//],
+	["rpc", /^(sets$|overlay\/)/],
+	["xdr", /^(sets$|overlay\/)/],
 ]);
 
 /** Packages, and modules of Node's, that only these rooms may import (tests aside). */

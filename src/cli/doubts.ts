@@ -4,7 +4,6 @@ import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { isMountPoint, pointsOfFstab } from "../linux/mount-table.ts";
 import { confirm, isAnybodyThere } from "./ask.ts";
-import type { LayerPaths } from "./layer-options.ts";
 import { isMistyped } from "./mistyped.ts";
 
 /**
@@ -40,7 +39,7 @@ function folderMeant(path: string): string | null {
 const PLACES = /^(\/mnt|\/mnt\/[^/]+|\/media(\/[^/]+){1,2}|\/run\/media(\/[^/]+){2})$/;
 
 /** An empty mount point is served only for who says so: changes over it would be of no use over what is mounted there later. */
-export function confirmEmptyMountPoints({ lowers }: LayerPaths, isAsked: boolean): void {
+export function confirmEmptyMountPoints(lowers: readonly string[], isAsked: boolean): void {
 	if (isAsked) return;
 	for (const lower of lowers) {
 		const why = whyUnmounted(lower);

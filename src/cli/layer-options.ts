@@ -1,16 +1,17 @@
 // The options by which every command names an export's layers, and how they become an opened overlay.
 
-import { homedir } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import type { HandleKind } from "../layer/layer.ts";
 import { LayerError } from "../layer/layer-error.ts";
-import { defaultUpper } from "../overlay/opening/export-paths.ts";
 import type { WhiteoutFiles } from "../overlay/opening/layer-forms.ts";
 import type { OpenOptions } from "../overlay/opening/open-options.ts";
 import { openOverlay } from "../overlay/opening/open-overlay.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
+import { takeOverState } from "../sets/former-state.ts";
+import { stateRoots } from "../sets/state-roots.ts";
+import { type ClaimedSet, claimSet, findSet } from "./change-sets.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -25,6 +26,7 @@ export interface LayerArguments {
 	readonly fakeRoot?: boolean;
 	readonly upper?: string;
 	readonly work?: string;
+	readonly name?: string;
 	readonly stateDir?: string;
 }
 
@@ -46,7 +48,11 @@ export function addLayerOptions(command: Command, use: "first" | "later"): Comma
 		.option("--upper <dir>", use === "first" ? "where changes go; without it the export is read-only" : "where changes are")
 		.option("--work <dir>", "work folder, on the same file system as upper (default: UPPER.work beside it)")
 		.option("--userxattr", "the overlay's own attributes are user.overlay.*, as with the kernel's mount option")
-		.option("--state-dir <dir>", "where holdfast keeps its own state (default: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)");
+		.option("--name <name>", "the set of changes to DIR, by its name, which may also stand in place of DIR (holdfast list)")
+		.option(
+			"--state-dir <dir>",
+			"where sets are kept (default: root's /var/lib/holdfast; $XDG_STATE_HOME/holdfast, ~/.local/state/holdfast)",
+		);
 	const handles = new Option("--handles <kind>", "where handles come from").choices(["auto", "kernel", "portable"]).default("auto");
 	const files = new Option(
 		"--whiteout-files <answer>",
@@ -62,9 +68,7 @@ export function addLayerOptions(command: Command, use: "first" | "later"): Comma
 }
 
 export function stateFolder(stateDir: string | undefined): string {
-	if (stateDir !== undefined) return resolve(stateDir);
-	const { XDG_STATE_HOME } = process.env;
-	return resolve(XDG_STATE_HOME !== undefined && XDG_STATE_HOME !== "" ? XDG_STATE_HOME : join(homedir(), ".local", "state"), "holdfast");
+	return stateRoots(stateDir).own;
 }
 
 /** A server leaves the folder that it was started in. An empty name is refused by who opens it. */
@@ -74,10 +78,10 @@ function absolute(path: string): string {
 
 /** Whether the command line names any layers at all. */
 export function namesLayers(directory: string | undefined, given: LayerArguments): boolean {
-	return directory !== undefined || given.lower.length > 0 || given.upper !== undefined;
+	return directory !== undefined || given.lower.length > 0 || given.upper !== undefined || given.name !== undefined;
 }
 
-/** Where the layers lie that a command line names: DIR with its changes in the state folder, or the layers one by one. */
+/** Where the layers lie that a command line names: DIR with its set of changes, or the layers one by one. */
 export interface LayerPaths {
 	readonly lowers: readonly string[];
 	readonly dataLowers: readonly string[];
@@ -91,21 +95,50 @@ export interface LayerPaths {
 	readonly fakeRoot: boolean;
 }
 
-/** Opens no layer but DIR, whose changes are found by its file system and root. UserError, LayerError. */
+/** What is named is there, or is made by who serves it. UserError, LayerError. */
 export function layerPaths(directory: string | undefined, given: LayerArguments): LayerPaths {
+	if (!namesSet(directory, given)) return pathsFrom(given, directory === undefined ? given.lower : [directory], given);
+	const { set, lower } = findSet(directory, given);
+	return pathsFrom(given, [lower], set);
+}
+
+/** The same for who may make a set: null where the layers are named one by one. */
+export function claimPaths(
+	directory: string | undefined,
+	given: LayerArguments,
+): { readonly paths: LayerPaths; readonly claimed: ClaimedSet | null } {
+	if (!namesSet(directory, given)) return { paths: layerPaths(directory, given), claimed: null };
+	const claimed = claimSet(directory, given);
+	return { paths: pathsFrom(given, [claimed.lower], claimed.set), claimed };
+}
+
+/** Whether the changes are a set's, and lie in the state folder. UserError: what is named does not go together. */
+function namesSet(directory: string | undefined, given: LayerArguments): boolean {
 	if (directory !== undefined && given.lower.length > 0) {
 		throw new UserError("Name either DIR or --lower, not both: DIR is short for one lower whose changes are kept in the state folder.", 2);
 	}
-	const lowers = (directory === undefined ? given.lower : [directory]).map(absolute);
-	if (lowers.length === 0) throw new UserError("Name the tree to serve: DIR, or --lower for each layer.", 2);
+	if (given.name !== undefined && (given.lower.length > 0 || given.upper !== undefined)) {
+		throw new UserError("--name names a set of changes to DIR: give it without --lower and --upper.", 2);
+	}
+	const isSet = given.upper === undefined && (directory !== undefined || given.name !== undefined);
+	if (!isSet && directory === undefined && given.lower.length === 0)
+		throw new UserError("Name the tree to serve: DIR, or --lower for each layer.", 2);
 	if (given.work !== undefined && given.upper === undefined) throw new UserError("--work is of use with --upper only.", 2);
-	const state = stateFolder(given.stateDir);
-	const place = directory !== undefined && given.upper === undefined ? defaultUpper(state, lowers[0]) : given;
+	return isSet;
+}
+
+function pathsFrom(
+	given: LayerArguments,
+	lowers: readonly string[],
+	place: { readonly upper?: string; readonly work?: string; readonly root?: string },
+): LayerPaths {
 	const [upper, work] = [place.upper, place.work].map((path) => (path === undefined ? path : absolute(path)));
-	const dataLowers = given.dataLower.map(absolute);
 	const { userxattr: userXattrs = false, handles = "auto", fakeRoot = false, whiteoutFiles = "auto" } = given;
 	const linkNames = given.linkNames === undefined ? {} : { linkNames: given.linkNames };
-	return { lowers, dataLowers, userXattrs, handles, whiteoutFiles, ...linkNames, fakeRoot, upper, work, stateFolder: state };
+	const settings = { userXattrs, handles, whiteoutFiles, ...linkNames, fakeRoot };
+	const state = place.root ?? stateFolder(given.stateDir);
+	takeOverState(stateRoots(given.stateDir), lowers);
+	return { lowers: lowers.map(absolute), dataLowers: given.dataLower.map(absolute), ...settings, upper, work, stateFolder: state };
 }
 
 /** Opens what the command line names. */
@@ -117,9 +150,14 @@ export function openLayers(
 	reports: Pick<OpenOptions, "onProgress"> = {},
 ): OpenedOverlay {
 	const line = new ProgressLine();
+	let claimed: ClaimedSet | null = null;
 	try {
-		return openOverlay({ ...layerPaths(directory, given), isSync, purpose, ...reports });
+		// an adoption may make an export of a tree that was never one
+		const claim = purpose === "adopt" ? claimPaths(directory, given) : { paths: layerPaths(directory, given), claimed: null };
+		claimed = claim.claimed;
+		return openOverlay({ ...claim.paths, isSync, purpose, ...reports });
 	} catch (error) {
+		claimed?.undo();
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 		throw error;
 	} finally {

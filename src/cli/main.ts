@@ -19,6 +19,8 @@ type AddCommand = (program: Command) => void;
 /** In the order of the help. The modules of a command are loaded when it is called: to load all of them takes a good part of a start. */
 const commands = {
 	serve: async () => (await import("./serve.ts")).addServe,
+	list: async () => (await import("./list.ts")).addList,
+	remove: async () => (await import("./remove.ts")).addRemove,
 	handle: async () => (await import("./handle.ts")).addHandle,
 	release: async () => (await import("./release.ts")).addRelease,
 	settle: async () => (await import("./settle.ts")).addSettle,
@@ -76,7 +78,7 @@ function report(error: unknown): number {
 		return EXIT_USAGE;
 	}
 	if (error instanceof UserError) {
-		complain(error.message);
+		for (const line of [error.message, ...error.advice]) complain(line);
 		return error.exitCode;
 	}
 	const failure = describeFailure(error);

@@ -18,11 +18,12 @@ import type { ListenAddress } from "../server/listen-address.ts";
 import { type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
-import { describeFailure, describeThrown } from "../vfs/system-errors.ts";
+import { describeFailure, describeThrown, unlessFull } from "../vfs/system-errors.ts";
 import { adoptionOn } from "./adopt.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
+import type { ClaimedSet } from "./change-sets.ts";
 import { confirmEmptyMountPoints, confirmNewUpper } from "./doubts.ts";
-import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, namesLayers, stateFolder } from "./layer-options.ts";
+import { addLayerOptions, claimPaths, type LayerArguments, type LayerPaths, namesLayers, stateFolder } from "./layer-options.ts";
 import { mountLines } from "./mount-lines.ts";
 import { complain, complainOfFault, printLines, printToLogs } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
@@ -37,7 +38,9 @@ interface ServeArguments extends LayerArguments {
 	readonly export: readonly NamedDirectory[];
 	readonly create?: boolean;
 	readonly empty?: boolean;
-	readonly name?: string;
+	readonly mountPath?: string;
+	readonly new?: boolean;
+	readonly ephemeral?: boolean;
 	readonly sync?: boolean;
 	readonly async?: boolean;
 	readonly allow: readonly ClientRule[];
@@ -59,7 +62,9 @@ const EXAMPLES = `
 Examples:
 
   holdfast serve /srv/golden
-      Serve a tree; changes are kept in the state folder, the tree itself is never written.
+      Serve a tree; changes are kept as a set in the state folder, the tree itself is never written.
+  holdfast serve /srv/golden --name trial
+      The same tree with a set of changes of its own. Later: holdfast serve trial
   holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine/upper --create
       Two read-only trees, the first on top, and a writable one above them.
   holdfast serve --lower /srv/patches --lower /srv/golden
@@ -73,7 +78,7 @@ export function addServe(program: Command): void {
 	const command = program
 		.command("serve")
 		.description("Serve an overlay over NFS version 3 until SIGTERM.")
-		.argument("[dir]", "one read-only tree, its changes kept in the state folder");
+		.argument("[dir]", "one read-only tree, whose changes are kept as a set in the state folder; or the name of a set");
 	addLayerOptions(command, "first")
 		.option("--create", "make the upper if it is not there, without asking")
 		.option("--empty", "serve an empty mount point, without asking")
@@ -84,7 +89,9 @@ export function addServe(program: Command): void {
 			[],
 		)
 		.option("--export <NAME=DIR>", "as DIR, by a name of its own; may be repeated, for many trees in one server", parseExport, [])
-		.option("--name <path>", "the path by which clients mount it (default: /)", parseName)
+		.option("--mount-path <path>", "the path by which clients mount it (default: /)", parseMountPath)
+		.option("--new", "with --name: make that set if it is not there, although the tree has others")
+		.option("--ephemeral", "keep the changes until the server ends, and no longer")
 		.option("--sync", "answer a change when it is on stable storage (the default)")
 		.option("--async", "answer a change when it is made: faster, and a power failure may lose it")
 		.option("--rpcbind", "register with the rpcbind of this host")
@@ -122,9 +129,9 @@ function parseListen(value: string, before: readonly ListenAddress[]): ListenAdd
 	return [...before, { host, port }];
 }
 
-function parseName(value: string): string {
+function parseMountPath(value: string): string {
 	if (!value.startsWith("/") || value.includes("\0") || Buffer.byteLength(value) > 255) {
-		throw new InvalidArgumentError("An export's name is a path that begins with / and has at most 255 bytes.");
+		throw new InvalidArgumentError("The path by which clients mount an export begins with / and has at most 255 bytes.");
 	}
 	return value;
 }
@@ -137,7 +144,7 @@ interface NamedDirectory {
 function parseExport(value: string, before: readonly NamedDirectory[]): NamedDirectory[] {
 	const split = value.indexOf("=");
 	if (split < 0 || split === value.length - 1) throw new InvalidArgumentError("An export is given as NAME=DIR.");
-	return [...before, { name: parseName(value.slice(0, split)), directory: value.slice(split + 1) }];
+	return [...before, { name: parseMountPath(value.slice(0, split)), directory: value.slice(split + 1) }];
 }
 
 function parseId(value: string): number {
@@ -161,14 +168,15 @@ function cacheBounds({ objectsMax, descriptorsMax, listingBytesMax }: ServeArgum
 	};
 }
 
-async function serve(directory: string | undefined, given: ServeArguments): Promise<void> {
+async function serve(directory: string | undefined, options: ServeArguments): Promise<void> {
+	const given = withMountPath(options);
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
 	const line = new ProgressLine();
 	outliveFailures();
 	subscribe("holdfast:rpc:failure", (failure) => reportFailure(failure));
+	const named: NamedPaths[] = [];
 	try {
-		const named = exportsGiven(directory, given);
-		for (const { paths } of named) confirmEmptyMountPoints(paths, given.empty ?? false);
+		exportsGiven(directory, given, named);
 		if (given.upper !== undefined) confirmNewUpper(given.upper, given.create ?? false);
 		const served = await openExports({
 			exports: named.map(({ name, paths }) => ({
@@ -187,7 +195,7 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 				allowOther: given.allowOther ?? false,
 			})),
 			listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
-			stateFolder: stateFolder(given.stateDir),
+			stateFolder: named[0]?.paths.stateFolder ?? stateFolder(given.stateDir),
 			limits: cacheBounds(given),
 			rpcbind: given.rpcbind ?? false,
 			onOpened: (_name, opened) => {
@@ -196,9 +204,10 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 			},
 			warn: complain,
 		});
+		for (const { claimed } of named) unlessFull(() => claimed?.served());
 		let warming: WarmUp | null = null;
 		const service = serviceStatus();
-		endOnSignals(served, () => {
+		endOnSignals(served, named, () => {
 			service.stopping();
 			warming?.stop();
 		});
@@ -206,13 +215,21 @@ async function serve(directory: string | undefined, given: ServeArguments): Prom
 		await served.listen();
 		// whoever removes the folder that this was started in, or unmounts it, may
 		process.chdir("/");
-		printLines([`ready ${served.server.addressNames.join(" ")}`, ...describe(served)]);
+		printLines([`ready ${served.server.addressNames.join(" ")}`, ...describe(served, named)]);
 		service.ready(`Serving at ${served.server.addressNames.join(" ")}`);
 		if (given.warmUp) warming = warmUp(served);
 	} catch (error) {
+		for (const { claimed } of named) claimed?.undo();
 		if (!isSentence(error)) throw error;
 		throw new UserError(error.message, error instanceof ServeError && error.isMisuse ? 2 : 1);
 	}
+}
+
+/** `--name /PATH` is from before sets had names: no name begins so. */
+function withMountPath(given: ServeArguments): ServeArguments {
+	if (given.name === undefined || !given.name.startsWith("/")) return given;
+	const { name, ...others } = given;
+	return { ...others, mountPath: given.mountPath ?? parseMountPath(name) };
 }
 
 function isSentence(error: unknown): error is Error {
@@ -222,19 +239,36 @@ function isSentence(error: unknown): error is Error {
 interface NamedPaths {
 	readonly name: string;
 	readonly paths: LayerPaths;
+	/** Null: its changes lie where the user says, or it has none. */
+	readonly claimed: ClaimedSet | null;
 }
 
-/** What the command line says is to be served: one export by its layers, or one for each --export. */
-function exportsGiven(directory: string | undefined, given: ServeArguments): NamedPaths[] {
-	const { export: named, name } = given;
-	if (named.length === 0) return [{ name: name ?? "/", paths: layerPaths(directory, given) }];
-	if (namesLayers(directory, given) || given.work !== undefined || given.dataLower.length > 0 || name !== undefined) {
+/** What the command line says is to be served, added to `named`: one export by its layers, or one for each --export. */
+function exportsGiven(directory: string | undefined, given: ServeArguments, named: NamedPaths[]): void {
+	const { export: trees, name, mountPath } = given;
+	if (given.new && name === undefined) throw new UserError("--new is of use with --name only.", 2);
+	if (given.ephemeral && (name !== undefined || given.upper !== undefined || given.lower.length > 0)) {
+		throw new UserError("--ephemeral is for the changes to DIR: give it without --name, --lower and --upper.", 2);
+	}
+	if (trees.length === 0) {
+		named.push(claimOne(mountPath ?? "/", directory, given));
+		return;
+	}
+	if (namesLayers(directory, given) || given.work !== undefined || given.dataLower.length > 0 || mountPath !== undefined) {
 		throw new UserError(
-			"--export names trees, and their names: give it without DIR, --lower, --data-lower, --upper, --work and --name.",
+			"--export names trees, and their names: give it without DIR, --lower, --data-lower, --upper, --work, --name and --mount-path.",
 			2,
 		);
 	}
-	return named.map((one) => ({ name: one.name, paths: layerPaths(one.directory, given) }));
+	for (const one of trees) named.push(claimOne(one.name, one.directory, given));
+}
+
+/** Asks before a set is made, or, where the set tells the tree, before that is opened. */
+function claimOne(name: string, directory: string | undefined, given: ServeArguments): NamedPaths {
+	confirmEmptyMountPoints(directory === undefined ? given.lower : [directory], given.empty ?? false);
+	const { paths, claimed } = claimPaths(directory, given);
+	if (claimed !== null && claimed.lower !== directory) confirmEmptyMountPoints(paths.lowers, given.empty ?? false);
+	return { name, paths, claimed };
 }
 
 function squashGiven(given: ServeArguments): Partial<SquashOptions> {
@@ -314,7 +348,7 @@ function outliveFailures(): void {
 }
 
 /** The first signal drains, the second waits for no client any more, and the third for nothing at all. All but the last end in order. */
-function endOnSignals(served: OpenServer, beforeEnd: () => void): void {
+function endOnSignals(served: OpenServer, named: readonly NamedPaths[], beforeEnd: () => void): void {
 	let signals = 0;
 	const end = async () => {
 		signals++;
@@ -326,6 +360,7 @@ function endOnSignals(served: OpenServer, beforeEnd: () => void): void {
 		beforeEnd();
 		try {
 			await served.close();
+			for (const { claimed } of named) unlessFull(() => claimed?.end());
 			process.exit(0);
 		} catch (error) {
 			complain(`The server did not end cleanly: ${describeThrown(error)}.`);
@@ -337,15 +372,22 @@ function endOnSignals(served: OpenServer, beforeEnd: () => void): void {
 }
 
 /** How to mount each export, and what its user should know of it. */
-function describe({ exports, server }: OpenServer): string[] {
+function describe({ exports, server }: OpenServer, named: readonly NamedPaths[]): string[] {
 	const lines: string[] = [];
-	for (const { name, opened } of exports) {
+	for (const [i, { name, opened }] of exports.entries()) {
 		if (exports.length > 1) lines.push("", `Export ${name}`);
 		lines.push(...mountLines(server.addresses, name));
 		lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`);
 		if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 		lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
-		if (opened.isNewUpper) lines.push("This upper is new: it was made just now, and shows the tree as it is.");
+		const { claimed } = named[i];
+		if (claimed !== null) lines.push(`Set of changes: ${describeSet(claimed)}`);
+		else if (opened.isNewUpper) lines.push("This upper is new: it was made just now, and shows the tree as it is.");
 	}
 	return lines;
+}
+
+function describeSet({ set, isNew }: ClaimedSet): string {
+	if (set.record?.isEphemeral) return `${set.name}, which goes when the server ends`;
+	return isNew ? `${set.name}, new and empty` : set.name;
 }

@@ -6,28 +6,32 @@ import { removeDirectory, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { DirectoryCursor } from "./directory-cursor.ts";
 
-/** Removes a name and all below it, without leaving the directory or following a link. 0, or the negated error number. */
-export function removeTree(parent: number, name: Uint8Array): number {
+/**
+ * Removes a name and all below it, without leaving the directory or following a link. 0, or the negated error number. `progress` is called for each
+ * name.
+ */
+export function removeTree(parent: number, name: Uint8Array, progress: () => void = () => {}): number {
 	const removed = unlinkName(parent, name);
 	if (removed !== -ERRNO.EISDIR) return removed;
 	const cursor = new DirectoryCursor(parent, name);
-	const status = cursor.fd < 0 ? cursor.fd : removeContents(cursor);
+	const status = cursor.fd < 0 ? cursor.fd : removeContents(cursor, progress);
 	cursor.close();
 	return status < 0 ? status : removeDirectory(parent, name);
 }
 
 /** Of the directory that the cursor is at, and is at again afterwards. */
-function removeContents(cursor: DirectoryCursor): number {
+function removeContents(cursor: DirectoryCursor, progress: () => void): number {
 	const fd = openAt(cursor.fd, ".", O.rdonly | O.directory);
 	if (fd < 0) return fd;
 	const names = namesOf(fd);
 	close(fd);
 	if (typeof names === "number") return names;
 	for (const name of names) {
+		progress();
 		let status = unlinkName(cursor.fd, name);
 		if (status === -ERRNO.EISDIR) {
 			status = cursor.down(name);
-			if (status === 0) status = removeContents(cursor);
+			if (status === 0) status = removeContents(cursor, progress);
 			if (status === 0) status = cursor.up();
 			if (status === 0) status = removeDirectory(cursor.fd, name);
 		}

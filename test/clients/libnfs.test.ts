@@ -123,15 +123,15 @@ test("serve DIR in its short form keeps changes under the state folder", { skip:
 	const made = scratch(t);
 	const golden = plant(made.folder("golden"), { "etc/hosts": "127.0.0.1 localhost\n" });
 	const before = snapshotTree(golden);
-	const state = made.folder("state-home");
-	const options = { directory: golden, env: { XDG_STATE_HOME: state } };
+	const state = join(made.path, "state");
+	const options = { directory: golden, args: ["--state-dir", state] };
 	const server = await startServer(made, options);
 	const note = made.file("note", "a note\n");
 	const put = await libnfs("nfs-cp", note, server.url("/etc/note"));
 	assert.equal(put.code, 0, put.stderr);
 	await server.terminate();
 	assertSameTree(before, snapshotTree(golden), "the tree was written to");
-	assert.ok(existsSync(join(state, "holdfast")), "changes are below $XDG_STATE_HOME/holdfast");
+	assert.ok(existsSync(join(state, "changes/golden/upper/etc/note")), "changes are a set in the state folder");
 	await server.start();
 	assert.equal((await libnfs("nfs-cat", server.url("/etc/note"))).stdout.toString(), "a note\n", "the change is there after a restart");
 	assert.equal((await libnfs("nfs-cat", server.url("/etc/hosts"))).stdout.toString(), "127.0.0.1 localhost\n");

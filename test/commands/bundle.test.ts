@@ -8,7 +8,22 @@ import { type TestContext, test } from "node:test";
 import { repository } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
 
-const COMMANDS = ["serve", "handle", "release", "settle", "adopt", "unpack", "check", "key", "fork", "rebase", "rebind", "completion"];
+const COMMANDS = [
+	"serve",
+	"list",
+	"remove",
+	"handle",
+	"release",
+	"settle",
+	"adopt",
+	"unpack",
+	"check",
+	"key",
+	"fork",
+	"rebase",
+	"rebind",
+	"completion",
+];
 
 function node(...given: string[]) {
 	const { status, stdout, stderr } = spawnSync(process.execPath, given, { encoding: "utf8" });

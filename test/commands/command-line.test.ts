@@ -62,11 +62,11 @@ test("arguments that make no sense", { skip }, (t) => {
 		assertRefused(["serve", "--lower", lower, "--upper", upper, "--listen", address], /listen|address|port/i);
 	}
 	for (const named of ["/a", "/a=", "=/srv", `a=${lower}`]) assertRefused(["serve", "--export", named], /export/i);
-	for (const extra of [["--lower", lower], ["--upper", upper], ["--name", "/b"], [lower]])
+	for (const extra of [["--lower", lower], ["--upper", upper], ["--name", "b"], ["--mount-path", "/b"], [lower]])
 		assertRefused(["serve", "--export", `/a=${lower}`, ...extra], /--export names trees/);
 	const help = runHoldfast(["serve", "--help"]);
 	assert.equal(help.code, 0);
-	for (const option of ["--lower", "--upper", "--work", "--listen", "--name", "--export", "--root-squash"])
+	for (const option of ["--lower", "--upper", "--work", "--listen", "--name", "--mount-path", "--export", "--root-squash"])
 		assert.match(help.stdout, new RegExp(option));
 	assert.match(runHoldfast(["--version"]).stdout, /^\d+\.\d+\.\d+/);
 });
@@ -152,9 +152,11 @@ test("layers inside one another, or given twice", { skip }, (t) => {
 
 test("serve $HOME: the state folder would lie inside the tree", { skip }, (t) => {
 	const made = scratch(t);
+	const user = ordinaryUser(made);
 	const home = plant(made.folder("home"), { "Documents/letter": "dear" });
+	chownSync(home, user.uid, user.gid);
 	const before = snapshotTree(home);
-	assertRefused(serve(home), /state|inside|within/i, { env: { HOME: home, XDG_STATE_HOME: "" } });
+	assertRefused(serve(home), /state|inside|within/i, { env: { HOME: home, XDG_STATE_HOME: "" }, user });
 	assertSameTree(before, snapshotTree(home), "the home folder was written to");
 });
 

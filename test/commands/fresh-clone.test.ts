@@ -49,7 +49,7 @@ test("both commands of the README work in a fresh clone", { skip: needs("root", 
 	const golden = plant(made.folder("golden"), { "etc/motd": "welcome\n" });
 	const free = await portIsFree(DEFAULT_PORT);
 	// the network of the virtual machine changes the ports of its client
-	const typed = `exec ${serve.replace(/^sudo /, "").replace("/srv/golden", golden)} --insecure${free ? "" : " --listen 127.0.0.1:0"}`;
+	const typed = `exec ${serve.replace(/^sudo /, "").replace("/srv/golden", golden)} --insecure --state-dir ${made.folder("state")}${free ? "" : " --listen 127.0.0.1:0"}`;
 	const started = Date.now();
 	const child = spawn("sh", ["-c", typed], {
 		cwd: cloned,

@@ -67,7 +67,7 @@ for (const kind of ["kernel", "portable"] as const) {
 		const [upper, work, state] = ["upper", "work", "state"].map((name) => join(base, `${name} ${EVIL}`)) as [string, string, string];
 		const layers = ["--lower", lower, "--upper", upper, "--work", work];
 		const named = [...layers, "--state-dir", state];
-		const serve = ["--state-dir", state, "--handles", kind, "--name", `/export ${EVIL}`];
+		const serve = ["--state-dir", state, "--handles", kind, "--mount-path", `/export ${EVIL}`];
 		const server = await startServer(made, { lowers: [lower], upper, work, args: serve });
 		const client = await server.client({ uid: 0, gid: 0, machine: EVIL.slice(0, 60) });
 		const root = await client.root(`/export ${EVIL}`);

@@ -140,7 +140,8 @@ test("npm installs the package into an empty prefix, and what it installs serves
 			lowers: [lower],
 			upper: join(home, "upper"),
 			launcher: program,
-			env: { PATH, HOME: home, XDG_STATE_HOME: join(home, "state") },
+			args: ["--state-dir", join(home, "state")],
+			env: { PATH, HOME: home },
 			...(uid === 0 ? {} : { user: { uid, gid: uid, main: program } }),
 		});
 		made.beforeRemoval(() => server.kill());
@@ -202,8 +203,8 @@ test("the Debian package is root's, and its program serves with kernel handles w
 		upper: join(made.path, "upper"),
 		launcher: join(tree, "usr/bin/holdfast"),
 		within: boundsOf(readFileSync(join(tree, "lib/systemd/system/holdfast@.service"), "utf8")),
-		args: ["--handles", "kernel"],
-		env: { PATH, XDG_STATE_HOME: made.folder("state") },
+		args: ["--handles", "kernel", "--state-dir", made.folder("state")],
+		env: { PATH },
 	});
 	made.beforeRemoval(() => server.kill());
 	await server.start();

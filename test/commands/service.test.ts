@@ -34,7 +34,7 @@ async function manager(t: TestContext, address: string): Promise<() => Promise<s
 
 function server(made: Scratch, env: Readonly<Record<string, string>>): ServerProcess {
 	const lower = plant(made.folder("lower"), { f: "content\n" });
-	const started = new ServerProcess({ lowers: [lower], env: { XDG_STATE_HOME: made.folder("state"), ...env } });
+	const started = new ServerProcess({ lowers: [lower], args: ["--state-dir", made.folder("state")], env });
 	made.beforeRemoval(() => started.kill());
 	return started;
 }

@@ -7,8 +7,6 @@ import { concealedKey } from "../../layer/hiding.ts";
 import { type Layer, LayerOpener, onOneMount, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError, UnfitError } from "../../layer/layer-error.ts";
 import { whyNot } from "../../linux/errno.ts";
-import { handleOf } from "../../linux/file-handle.ts";
-import { fileSystemUuid } from "../../linux/file-system.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
@@ -58,34 +56,24 @@ export function readOnlyFolder(stateFolder: string, trees: readonly string[]): s
 	return join(stateFolder, "read-only", hash.digest("hex").slice(0, 24));
 }
 
-/** Upper and work that `serve DIR` keeps for a tree. */
-export function defaultUpper(stateFolder: string, lower: string): { readonly upper: string; readonly work: string } {
-	const { layer, name } = openForName(lower);
+/** Before a folder is made for the changes to a tree. LayerError: the tree cannot be served, or the state folder lies in it. */
+export function refuseStateInside(stateFolder: string, tree: string): void {
+	const layer = openToLook(tree);
 	try {
 		refuseInside(stateFolder, [layer], "the state folder, where the changes would be kept,");
-		const folder = join(stateFolder, "changes", name);
-		return { upper: join(folder, "upper"), work: join(folder, "work") };
 	} finally {
 		layer.close();
 	}
 }
 
-/** A tree, and what it is known by on this machine. Where kernel handles cannot be used they still tell one directory from another. */
-function openForName(lower: string): { readonly layer: Layer; readonly name: string } {
+/** Where kernel handles cannot be used, as for portable ones. */
+function openToLook(tree: string): Layer {
 	try {
-		const layer = new LayerOpener().openLower(lower);
-		return { layer, name: layerName([layer]) };
+		return new LayerOpener().openLower(tree);
 	} catch (error) {
 		if (!(error instanceof UnfitError)) throw error;
+		return new LayerOpener(USER_XATTRS, "portable").openLower(tree);
 	}
-	const layer = new LayerOpener(USER_XATTRS, "portable").openLower(lower);
-	const { devMajor, devMinor, inoHi, inoLo } = layer.rootStat;
-	const uuid = fileSystemUuid(layer.root, layer.fileSystem.name);
-	const handle = handleOf(layer.outside);
-	const hash = createHash("sha256").update("portable\n");
-	hash.update(typeof uuid === "number" || uuid.every((byte) => byte === 0) ? `${devMajor}:${devMinor}\n` : uuid);
-	hash.update(typeof handle === "number" ? `${inoHi}:${inoLo}\n` : rootName(handle));
-	return { layer, name: hash.digest("hex").slice(0, 24) };
 }
 
 export function upperPaths(options: OpenOptions, upperPath: string, lowers: readonly Layer[], opened: { close(): void }[]): ExportPaths {

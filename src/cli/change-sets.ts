@@ -1,0 +1,341 @@
+// From DIR, or the name of a set, to the set of changes that a command works on; and what is said where that is not plain.
+
+import { existsSync, statSync } from "node:fs";
+import { LayerError } from "../layer/layer-error.ts";
+import { refuseStateInside } from "../overlay/opening/export-paths.ts";
+import { copiesOf, type Finding, findByTree, namesOf, relationTo, useOf } from "../sets/find-set.ts";
+import { isSetName, nameFor, SET_NAME_RULE } from "../sets/set-names.ts";
+import {
+	type ChangeSet,
+	elsewhere,
+	finishRemovals,
+	handlesOf,
+	holdSet,
+	noteServed,
+	readSets,
+	StateFolder,
+	undoMaking,
+} from "../sets/state-folder.ts";
+import { rootOfUser, type StateRoots, SYSTEM_ROOT, stateRoots, type UserRoot } from "../sets/state-roots.ts";
+import { identityOf, type TreeIdentity } from "../sets/tree-identity.ts";
+import { quoteForShell } from "../vfs/names.ts";
+import { describeFailure } from "../vfs/system-errors.ts";
+import { confirm, isAnybodyThere } from "./ask.ts";
+import { complain } from "./print.ts";
+import { UserError } from "./user-error.ts";
+
+export interface SetArguments {
+	readonly name?: string;
+	readonly stateDir?: string;
+	/** A set of that name may be made, although the tree has others. */
+	readonly new?: boolean;
+	readonly ephemeral?: boolean;
+}
+
+/** A set that a command works on. */
+export interface FoundSet {
+	readonly set: ChangeSet;
+	/** The tree: DIR, or where the set had it last. */
+	readonly lower: string;
+}
+
+/** A set that is to be served. */
+export interface ClaimedSet extends FoundSet {
+	readonly isNew: boolean;
+	/** Its export is open: notes which tree it has now. */
+	served(): void;
+	/** It cannot be served: a new one goes again. */
+	undo(): void;
+	/** The server has ended: an ephemeral set goes. */
+	end(): void;
+}
+
+/** The set of DIR, or of a name in its place or by --name; nothing is made. UserError, LayerError. */
+export function findSet(directory: string | undefined, given: SetArguments): FoundSet {
+	const search = new Search(directory, given);
+	const finding = search.find(allSets(given.stateDir));
+	if (finding.kind === "found") return search.told(finding);
+	if (finding.kind === "refused") throw search.refusal(finding);
+	throw search.notThere();
+}
+
+/** All sets of this user, by their names. */
+export function allSets(stateDir: string | undefined): ChangeSet[] {
+	const roots = stateRoots(stateDir);
+	const former = formerRootsOf(roots);
+	if ([roots.own, ...former].some((root) => readSets(root).length > 0)) nameFormer(roots, former);
+	return setsOf(roots);
+}
+
+/** Gives names to what earlier versions made, and puts aside what killed servers left. */
+function nameFormer({ own }: StateRoots, former: readonly string[]): void {
+	let state: StateFolder;
+	try {
+		state = StateFolder.open(own);
+	} catch {
+		// it cannot be written: the sets are found by what they are
+		return;
+	}
+	try {
+		state.takeOver(former, null);
+		state.sweep();
+	} catch (error) {
+		if (!(error instanceof LayerError) && describeFailure(error) === null) throw error;
+	} finally {
+		state.close();
+	}
+	finishRemovals(own);
+}
+
+/** Where earlier versions kept root's sets. An ordinary user's sets stay where they are. */
+function formerRootsOf({ own, others }: StateRoots): readonly string[] {
+	return own === SYSTEM_ROOT ? others : [];
+}
+
+/** In the own state folder first. */
+function setsOf({ own, others }: StateRoots): ChangeSet[] {
+	const roots = new Set([own, ...others, ...elsewhere(own), ...others.flatMap(elsewhere)]);
+	const found = new Map<string, ChangeSet>();
+	for (const root of roots) for (const set of readSets(root)) if (!found.has(set.folder)) found.set(set.folder, set);
+	return [...found.values()];
+}
+
+/** The same for serve and adopt, which may make a new one. */
+export function claimSet(directory: string | undefined, given: SetArguments): ClaimedSet {
+	const search = new Search(directory, given);
+	if (search.tree !== null) refuseStateInside(search.roots.own, search.tree.path);
+	const state = StateFolder.open(search.roots.own);
+	try {
+		state.takeOver(formerRootsOf(search.roots), search.tree);
+		state.sweep();
+		const finding: Finding = given.ephemeral ? { kind: "none" } : search.find(setsOf(search.roots));
+		if (finding.kind === "refused") throw search.refusal(finding);
+		if (finding.kind === "found") return claimed(search.told(finding), search.tree, false);
+		const set = search.make(state);
+		return claimed({ set, lower: search.treePath }, search.tree, true);
+	} finally {
+		state.close();
+		finishRemovals(search.roots.own);
+	}
+}
+
+function claimed(found: FoundSet, looked: TreeIdentity | null, isNew: boolean): ClaimedSet {
+	const { set, lower } = found;
+	const isEphemeral = set.record?.isEphemeral ?? false;
+	const tree = looked ?? identityOf(lower);
+	const hold = holdSet(set);
+	const remove = () => {
+		hold.close();
+		const state = StateFolder.open(set.root);
+		try {
+			state.putAside(set);
+		} finally {
+			state.close();
+		}
+		finishRemovals(set.root);
+	};
+	return {
+		...found,
+		isNew,
+		served: () => noteServed(set, tree),
+		undo() {
+			if (isEphemeral) return remove();
+			hold.close();
+			if (isNew) undoMaking(set);
+		},
+		end() {
+			if (isEphemeral) remove();
+			else noteServed(set, tree);
+		},
+	};
+}
+
+/** What one command line names, and all sets that it may mean. */
+class Search {
+	readonly roots: StateRoots;
+	/** Null: the command line names a set, and no directory. */
+	readonly tree: TreeIdentity | null;
+	readonly #directory: string | undefined;
+	readonly #name: string | null;
+	readonly #given: SetArguments;
+
+	constructor(directory: string | undefined, given: SetArguments) {
+		this.#given = given;
+		this.roots = stateRoots(given.stateDir);
+		const isName = directory !== undefined && isSetName(directory) && !existsSync(directory);
+		if (isName && given.name !== undefined && given.name !== directory) {
+			throw new UserError(`There is no directory ${directory}; and a set is named once, by its name or by --name.`, 2);
+		}
+		this.#directory = isName ? undefined : directory;
+		this.#name = given.name ?? (isName ? directory : null);
+		if (this.#name !== null && !isSetName(this.#name)) throw new UserError(SET_NAME_RULE, 2);
+		this.tree = this.#directory === undefined ? null : identityOf(this.#directory);
+	}
+
+	/** As the user gave it, where there is a directory. */
+	get treePath(): string {
+		return this.#directory ?? "";
+	}
+
+	find(sets: readonly ChangeSet[]): Finding {
+		if (this.#name !== null) {
+			const named =
+				sets.find(({ name, root }) => name === this.#name && root === this.roots.own) ?? sets.find(({ name }) => name === this.#name);
+			if (named === undefined) return this.#unknownName(sets);
+			return this.#useNamed(named);
+		}
+		const tree = this.tree as TreeIdentity;
+		const own = findByTree(
+			sets.filter(({ root }) => root === this.roots.own),
+			tree,
+		);
+		if (own.kind !== "none") return own;
+		const further = findByTree(
+			sets.filter(({ root }) => root !== this.roots.own),
+			tree,
+		);
+		if (further.kind !== "found") return further;
+		return {
+			...further,
+			remarks: [...further.remarks, `The changes to ${tree.path} are in ${further.set.root}, where they were made: they are served.`],
+		};
+	}
+
+	#useNamed(set: ChangeSet): Finding {
+		if (set.isOthers) throw new UserError(`Cannot use the set ${set.name}: its folder ${set.folder} belongs to another user.`);
+		if (set.treePath === null && this.tree === null) {
+			throw new UserError(`Cannot tell which tree the set ${set.name} belongs to. ${set.damage} Name it: DIR --name ${set.name}.`);
+		}
+		if (set.record?.isEphemeral) throw new UserError(`Cannot use the set ${set.name}: it is ephemeral, and goes with its server.`);
+		return useOf(set, this.tree ?? identityOf(set.treePath as string));
+	}
+
+	/** A typing error more often than a wish, where the tree has another set. */
+	#unknownName(sets: readonly ChangeSet[]): Finding {
+		if (this.tree === null)
+			throw new UserError(`There is no set ${this.#name}, and no directory of that name: holdfast list shows all sets.`);
+		const others = this.#related(sets);
+		if (others.length === 0 || this.#given.new) return { kind: "none" };
+		const reason = `There is no set ${this.#name}, and ${this.tree.path} has ${namesOf(others)}`;
+		if (isAnybodyThere()) {
+			confirm(`${reason}.`, `Make another one, ${this.#name}, which is empty?`, "");
+			return { kind: "none" };
+		}
+		return { kind: "refused", reason: `${reason}.`, sets: others };
+	}
+
+	#related(sets: readonly ChangeSet[]): ChangeSet[] {
+		const { tree } = this;
+		return tree === null ? [] : sets.filter((set) => relationTo(set, tree) !== null);
+	}
+
+	/** What other users have for the tree, as far as root may look. */
+	#ofUsers(): { readonly user: UserRoot; readonly set: ChangeSet }[] {
+		if (this.roots.own !== SYSTEM_ROOT || this.tree === null) return [];
+		const owner = statSync(this.tree.path).uid;
+		const ownersRoot = owner === 0 ? null : rootOfUser(owner);
+		const users = new Map([...this.roots.ofUsers, ...(ownersRoot === null ? [] : [ownersRoot])].map((one) => [one.root, one]));
+		return [...users.values()].flatMap((user) =>
+			this.#related(readSets(user.root).filter(({ isOthers }) => isOthers)).map((set) => ({ user, set })),
+		);
+	}
+
+	/** The first set of a tree, or one that was asked for. UserError: somebody has to say so first. */
+	make(state: StateFolder): ChangeSet {
+		const { tree } = this;
+		if (tree === null) throw this.notThere();
+		const isEphemeral = this.#given.ephemeral ?? false;
+		if (!isEphemeral && !this.#given.new) this.#refuseBesideUsers(tree);
+		if (!isEphemeral) this.#remarkOn(tree);
+		const set = state.make(tree, this.#name, isEphemeral);
+		if (this.roots.own !== SYSTEM_ROOT) state.noteAt(this.roots.others);
+		return set;
+	}
+
+	#refuseBesideUsers(tree: TreeIdentity): void {
+		const [other] = this.#ofUsers();
+		if (other === undefined) return;
+		const { user, set } = other;
+		throw new UserError(
+			`${tree.path} has changes that are the user ${user.user}'s: set ${set.name} in ${user.root}. Nothing is served, and no empty set is made.`,
+			1,
+			[
+				`To go on with those: sudo -u ${quoteForShell(user.user)} holdfast serve ${quoteForShell(tree.path)} --name ${set.name}`,
+				`To begin an empty set of root's: ${this.#command("serve", tree, this.#freeName(tree, readSets(this.roots.own)))} --new`,
+			],
+		);
+	}
+
+	/** What is no reason to refuse, and must not go unsaid. */
+	#remarkOn(tree: TreeIdentity): void {
+		const unknown = setsOf(this.roots).filter(({ treePath, isOthers }) => treePath === null && !isOthers);
+		if (unknown.length > 0) {
+			complain(
+				`A new, empty set is made for ${tree.path}. It is not known which trees ${namesOf(unknown.slice(0, COPIES_SHOWN))} belong to: ` +
+					`to see them, holdfast list${this.#stateOption()}; to serve one with this tree, ${this.#command("serve", tree, unknown[0].name)}`,
+			);
+		}
+		for (const copied of copiesOf(setsOf(this.roots), tree).slice(0, COPIES_SHOWN)) {
+			complain(
+				`${tree.path} has the same names as ${copied.treePath}, whose changes are in set ${copied.name}: if it is a copy, those are not shown here. ` +
+					`A set with portable handles goes on over a copy: ${this.#command("serve", tree, copied.name)}`,
+			);
+		}
+		if (this.roots.own !== SYSTEM_ROOT && process.geteuid?.() !== 0 && this.#given.stateDir === undefined && existsSync(SYSTEM_ROOT)) {
+			complain(
+				`A new, empty set of changes is made for ${tree.path}. If root has served this tree, those changes are root's: sudo holdfast list.`,
+			);
+		}
+	}
+
+	told(finding: Finding & { kind: "found" }): FoundSet {
+		for (const remark of finding.remarks) complain(remark);
+		if (finding.set.damage !== "") complain(`${finding.set.damage} It is written anew when the set ${finding.set.name} is served.`);
+		return { set: finding.set, lower: this.#directory ?? (finding.set.treePath as string) };
+	}
+
+	refusal({ reason, sets }: Finding & { kind: "refused" }): UserError {
+		const tree = this.tree ?? sets[0].record?.tree ?? null;
+		const known = setsOf(this.roots);
+		const advice = sets.flatMap((set) => [describe(set), ...this.#waysOn(set, tree)]);
+		const isFree = this.#name !== null && !known.some(({ name }) => name === this.#name);
+		const free = isFree ? this.#name : tree === null ? null : this.#freeName(tree, known);
+		if (tree !== null && free !== null) advice.push(`To begin an empty set: ${this.#command("serve", tree, free)} --new`);
+		advice.push(`To see all sets: holdfast list${this.#stateOption()}`);
+		return new UserError(`${reason} Nothing is served, and no empty set is made.`, 1, advice);
+	}
+
+	#waysOn(set: ChangeSet, tree: TreeIdentity | null): string[] {
+		if (tree === null) return [];
+		if (useOf(set, tree).kind === "found") return [`  To serve it with this tree: ${this.#command("serve", tree, set.name)}`];
+		return [
+			`  If its own tree lies elsewhere now: ${this.#command("serve THAT_DIRECTORY", null, set.name)}`,
+			`  To make its handles portable, while its own tree is there: ${this.#command("rebind", null, set.name)}`,
+		];
+	}
+
+	notThere(): UserError {
+		const what = this.tree?.path ?? this.#name;
+		return new UserError(`There is no set of changes for ${what}: holdfast list${this.#stateOption()} shows all sets.`);
+	}
+
+	#freeName(tree: TreeIdentity, sets: readonly ChangeSet[]): string {
+		return nameFor(tree.path, (name) => sets.some((set) => set.name === name));
+	}
+
+	#command(command: string, tree: TreeIdentity | null, name: string): string {
+		return `holdfast ${command}${tree === null ? "" : ` ${quoteForShell(tree.path)}`} --name ${quoteForShell(name)}${this.#stateOption()}`;
+	}
+
+	#stateOption(): string {
+		return this.#given.stateDir === undefined ? "" : ` --state-dir ${quoteForShell(this.#given.stateDir)}`;
+	}
+}
+
+const COPIES_SHOWN = 3;
+
+function describe(set: ChangeSet): string {
+	const { name, treePath, record, folder } = set;
+	const served = record?.served ? `, served last ${record.served}` : "";
+	return `set ${name}: tree ${treePath ?? "unknown"}${served}, ${handlesOf(set) ?? "no"} handles, in ${folder}`;
+}

@@ -1,0 +1,112 @@
+// `holdfast list`: the sets of changes of this user.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { bytesBelow } from "../sets/set-size.ts";
+import { type ChangeSet, handlesOf, isInService } from "../sets/state-folder.ts";
+import { stateRoots } from "../sets/state-roots.ts";
+import { identityIfThere, isSameTree } from "../sets/tree-identity.ts";
+import { allSets } from "./change-sets.ts";
+import { printJson, printLines } from "./print.ts";
+import { ProgressLine } from "./progress.ts";
+
+interface ListArguments {
+	readonly stateDir?: string;
+	readonly json?: boolean;
+}
+
+const EXAMPLES = `
+
+Example:
+
+  holdfast list
+      What "serve DIR" has kept: the name of each set, its tree, its size on disk, when it was served last, whether it is in service now, and
+      the kind of its handles.`;
+
+export function addList(program: Command): void {
+	program
+		.command("list")
+		.description("List the sets of changes that serve DIR keeps.")
+		.option("--state-dir <dir>", "where they are kept (default: as for serve)")
+		.option("--json", "print one JSON object")
+		.addHelpText("after", EXAMPLES)
+		.action((given: ListArguments) => list(given));
+}
+
+interface Row {
+	readonly name: string;
+	readonly tree: string | null;
+	/** Whether the tree is where it was: another directory may have taken its place. */
+	readonly treeIs: "there" | "gone" | "another" | "unknown";
+	readonly bytes: number | null;
+	readonly made: string | null;
+	readonly served: string | null;
+	readonly inService: boolean;
+	readonly handles: "kernel" | "portable" | null;
+	readonly ephemeral: boolean;
+	readonly upper: string;
+	readonly work: string;
+	readonly problem: string | null;
+}
+
+function list(given: ListArguments): void {
+	const line = new ProgressLine();
+	let names = 0;
+	const rows = allSets(given.stateDir).map((set) => rowOf(set, () => line.show(() => `${set.name}: ${++names} files`)));
+	line.end();
+	if (given.json) {
+		printJson({ stateFolder: stateRoots(given.stateDir).own, sets: rows });
+		return;
+	}
+	if (rows.length === 0) {
+		printLines(["There are no sets of changes: holdfast serve DIR makes one."]);
+		return;
+	}
+	const table = [["NAME", "SIZE", "SERVED LAST", "HANDLES", "TREE"], ...rows.map(cellsOf)];
+	const widths = table[0].map((_, i) => Math.max(...table.map((row) => row[i].length)));
+	printLines(table.map((row) => row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i]))).join("  ")));
+}
+
+function rowOf(set: ChangeSet, progress: () => void): Row {
+	const { name, record, treePath, upper, work, folder } = set;
+	return {
+		name,
+		tree: treePath,
+		treeIs: treeOf(set),
+		bytes: bytesBelow(folder, progress),
+		made: record?.made ?? null,
+		served: record?.served ?? null,
+		inService: existsSync(folder) && isInService(set),
+		handles: handlesOf(set),
+		ephemeral: record?.isEphemeral ?? false,
+		upper,
+		work,
+		problem: set.damage !== "" ? set.damage : set.isOthers ? `${join(folder)} belongs to another user.` : null,
+	};
+}
+
+function treeOf({ treePath, record }: ChangeSet): Row["treeIs"] {
+	if (treePath === null) return "unknown";
+	const now = identityIfThere(treePath);
+	if (now === null) return "gone";
+	if (record === null) return "unknown";
+	return isSameTree(now, record.tree) ? "there" : "another";
+}
+
+const TREE_NOTES = { there: "", gone: " (not there)", another: " (another directory now)", unknown: "" } as const;
+
+function cellsOf(row: Row): string[] {
+	const served = row.inService ? "in service" : (row.served?.replace(/T(\d\d:\d\d).*$/, " $1") ?? "");
+	const notes = `${TREE_NOTES[row.treeIs]}${row.ephemeral ? " (ephemeral)" : ""}${row.problem === null ? "" : ` (${row.problem})`}`;
+	return [row.name, sizeOf(row.bytes), served, row.handles ?? "none yet", `${row.tree ?? "unknown"}${notes}`];
+}
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+function sizeOf(bytes: number | null): string {
+	if (bytes === null) return "?";
+	const power = bytes === 0 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log2(bytes) / 10));
+	const number = bytes / 1024 ** power;
+	return `${number >= 10 || power === 0 ? Math.round(number) : number.toFixed(1)} ${UNITS[power]}`;
+}

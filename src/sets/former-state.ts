@@ -1,0 +1,54 @@
+// What earlier versions kept in root's home besides sets: it goes on in the state folder of today.
+
+import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { readFileNamed } from "../linux/read-file.ts";
+import { writeDurably } from "../overlay/work/registry.ts";
+import { type StateRoots, SYSTEM_ROOT } from "./state-roots.ts";
+
+/** Folders of an earlier version: an export without upper has its keys in the first, and clients ask again for what is in the second. */
+const [READ_ONLY, REPLIES] = ["read-only", "replies"];
+
+/** Links to registries, which stay on their file system, and moves saved replies. What cannot be is left, as in a lower. */
+export function takeOverState({ own, others }: StateRoots, lowers: readonly string[]): void {
+	if (own !== SYSTEM_ROOT) return;
+	for (const former of others) {
+		for (const kind of [READ_ONLY, REPLIES]) {
+			for (const name of namesIn(join(former, kind))) {
+				const [from, to] = [join(former, kind, name), join(own, kind, name)];
+				if (lstatSync(to, { throwIfNoEntry: false }) !== undefined || isInside(own, lowers)) continue;
+				if (statSync(from, { throwIfNoEntry: false })?.uid !== process.geteuid?.()) continue;
+				move(kind, from, to);
+			}
+		}
+	}
+}
+
+function move(kind: string, from: string, to: string): void {
+	try {
+		mkdirSync(dirname(to), { recursive: true, mode: 0o700 });
+		if (kind === READ_ONLY) symlinkSync(from, to);
+		else {
+			writeDurably(to, readFileNamed(from));
+			rmSync(from);
+		}
+	} catch {
+		// another process was first, or there is no room
+	}
+}
+
+function namesIn(folder: string): string[] {
+	try {
+		return readdirSync(folder);
+	} catch {
+		return [];
+	}
+}
+
+/** The whole tree conceals what lies in it and is the server's own. */
+function isInside(path: string, lowers: readonly string[]): boolean {
+	let existing = path;
+	while (!existsSync(existing)) existing = dirname(existing);
+	const real = join(realpathSync(existing), "/");
+	return lowers.some((lower) => existsSync(lower) && realpathSync(lower) !== "/" && real.startsWith(join(realpathSync(lower), "/")));
+}
