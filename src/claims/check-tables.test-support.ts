@@ -60,7 +60,7 @@ function checkClient(client: ClientRecord, states: Set<AnyState>): void {
 		opens += owner.count;
 		for (const open of listed) {
 			assert.ok(states.has(open) && open.owner === owner);
-			if (owner.byFile !== null) assert.equal(owner.byFile.get(open.file), open);
+			if (open.file.byOwner !== null) assert.equal(open.file.byOwner.get(owner), open);
 		}
 	}
 	for (const [key, owner] of client.lockOwners) {
@@ -71,6 +71,7 @@ function checkClient(client: ClientRecord, states: Set<AnyState>): void {
 		lockStates += owner.count;
 		for (const state of listed) {
 			assert.ok(states.has(state) && state.owner === owner && state.open.owner.client === client);
+			if (owner.byFile !== null) assert.equal(owner.byFile.get(state.file), state);
 			locks += state.ranges.length;
 		}
 	}
@@ -96,6 +97,8 @@ function checkFile(file: FileRecord, states: Set<AnyState>): void {
 			for (const range of state.ranges) ranges.add(range);
 		}
 	}
+	assert.equal(file.opens, opens.size);
+	if (file.byOwner !== null) assert.equal(file.byOwner.size, opens.size);
 	const { readers, writers, denyReaders, denyWriters } = file;
 	assert.deepEqual({ readers, writers, denyReaders, denyWriters }, counts);
 	const inTrees = [...rangesIn(file.locks?.readers ?? null), ...rangesIn(file.locks?.writers ?? null)];

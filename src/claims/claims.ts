@@ -30,7 +30,7 @@ import type {
 	Slot,
 	Stateid,
 } from "./operations.ts";
-import { stateOf } from "./owners.ts";
+import { locksOf, openOf } from "./owners.ts";
 import type {
 	AnyState,
 	ClientRecord,
@@ -51,10 +51,12 @@ import { ClaimTables } from "./tables.ts";
 
 /** SEQ4_STATUS_EXPIRED_ALL_STATE_REVOKED (RFC 8881 section 18.46.1). */
 const ALL_STATE_REVOKED = 0x8;
-/** Room in the log for what opens or locks something and for what takes it back, without owner and handle. */
-const RECORD_BYTES = 128;
+/** Room in the log for what opens or locks something and for what takes it back. */
+const RECORD_BYTES = 2048;
 /** Splitting a range must not fail where unlocking does it: beyond the limit by so many. */
 const SPLIT_SLACK = 1 / 8;
+/** Objects that are let go in one turn. */
+const LET_GO_MAX = 100;
 /** No good stateid: what CLOSE answers (RFC 8881 section 18.2.4). */
 const NO_STATEID: Stateid = { seqid: 0xffffffff, boot: 0, index: 0, generation: 0 };
 
@@ -86,6 +88,10 @@ export class Claims implements ClaimOperations {
 	/** While the tables are made of the log, nothing is held: the front end is told at once. */
 	#isRestoring = false;
 	#hasEndedRestore = false;
+	/** While a client goes with all it has; and the objects that nobody has open since. */
+	#isLeaving = false;
+	readonly #leaving: FileRecord[] = [];
+	#isEnded = false;
 
 	constructor(parts: ClaimParts) {
 		const { hooks, limits, log, list, leaseSeconds } = parts;
@@ -102,7 +108,7 @@ export class Claims implements ClaimOperations {
 				if (!this.#isRestoring) hooks.hold(handleOf(file));
 			},
 			letGo: (file) => {
-				if (!this.#isRestoring) hooks.letGo(handleOf(file));
+				if (!this.#isRestoring) this.#letGo(file);
 			},
 			unlocked: (file) => this.#tellWaiters(file),
 			sessionRemoved: (session) => {
@@ -260,7 +266,7 @@ export class Claims implements ClaimOperations {
 		const ownerKey = keyOf(request.owner);
 		// it may have gone with a client that made way
 		const file = this.tables.file(key);
-		const old = stateOf(client.openOwners.get(ownerKey), file);
+		const old = openOf(client.openOwners.get(ownerKey), file);
 		const open = old ?? this.tables.addOpen(client, ownerKey, file, modeBit(request));
 		if (old !== null) {
 			setModes(old, old.modes | modeBit(request));
@@ -315,9 +321,9 @@ export class Claims implements ClaimOperations {
 		const owner = client.lockOwners.get(ownerKey);
 		const conflict = this.#conflict(client, file, span, isWrite, owner ?? null);
 		if (conflict !== null) return this.#denied(request, open, ownerKey, span, conflict);
-		const old = stateOf(owner, file);
+		const old = locksOf(owner, file);
 		this.#demandLockRoom(client, old, span, isWrite);
-		this.#log.makeRoom(RECORD_BYTES + (old === null ? ownerKey.length : 0));
+		this.#log.makeRoom(RECORD_BYTES);
 		waitFor(this.#list.struck());
 		const state = old ?? this.tables.addLockState(open, ownerKey);
 		this.tables.setLock(state, span, isWrite);
@@ -403,10 +409,12 @@ export class Claims implements ClaimOperations {
 	}
 
 	shutDown(): void {
+		this.#isEnded = true;
 		this.#log.shutDown();
 	}
 
 	destroy(): void {
+		this.#isEnded = true;
 		this.#log.destroy();
 	}
 
@@ -435,6 +443,31 @@ export class Claims implements ClaimOperations {
 		this.#hooks.endOfRestore();
 	}
 
+	/** Letting an object go may take the disk a while: where a client leaves with many, they go a few at a time. */
+	#letGo(file: FileRecord): void {
+		if (!this.#isLeaving) {
+			this.#hooks.letGo(handleOf(file));
+			return;
+		}
+		this.#leaving.push(file);
+		if (this.#leaving.length === 1) this.#hooks.defer(() => this.#letSomeGo());
+	}
+
+	#letSomeGo(): void {
+		if (this.#isEnded) return;
+		for (const file of this.#leaving.splice(-LET_GO_MAX)) this.#hooks.letGo(handleOf(file));
+		if (this.#leaving.length > 0) this.#hooks.defer(() => this.#letSomeGo());
+	}
+
+	#leave(act: () => void): void {
+		this.#isLeaving = true;
+		try {
+			act();
+		} finally {
+			this.#isLeaving = false;
+		}
+	}
+
 	#owners(): ReadonlyMap<string, boolean> {
 		const owners = new Map<string, boolean>();
 		for (const client of this.tables.confirmed.values()) {
@@ -445,14 +478,14 @@ export class Claims implements ClaimOperations {
 
 	#remove(client: ClientRecord): void {
 		this.#log.clientGone(client);
-		this.tables.removeClient(client);
+		this.#leave(() => this.tables.removeClient(client));
 		if (client.isConfirmed && this.grace.isOver) this.#list.drop(client.ownerKey);
 	}
 
 	/** The client loses its opens and locks, and its place in the list before anybody is given them: see `RecoveryList.struck`. */
 	#revoke(client: ClientRecord): void {
 		this.#log.revoked(client);
-		this.tables.revoke(client);
+		this.#leave(() => this.tables.revoke(client));
 		client.toldRevokedAt = 0;
 		this.#list.strike(client.ownerKey);
 	}

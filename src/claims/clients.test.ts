@@ -70,6 +70,7 @@ test("case 5: a client that restarted keeps what it has until the new id is conf
 	after.create();
 	refuses("bad_session", () => claims.session(before.session.id));
 	refuses("stale_clientid", () => before.create(before.createSequence));
+	told.runDeferred();
 	assert.equal(told.held.size, 0);
 	assert.deepEqual(told.replaced, ["a: host of a -> host of a"]);
 	checkTables(claims);

@@ -7,6 +7,7 @@ import { ClaimError } from "./errors.ts";
 import { addWaiter, applyLock, conflictOf, dropLocks, planLock, rangeOf, spanOf, takeReadyWaiters } from "./locks.ts";
 import { compare } from "./range-tree.ts";
 import type { ClientRecord, FileRecord, LockedRange, LockState, LockWaiter, OpenState, Owner, Span } from "./records.ts";
+import { newFile } from "./tables.ts";
 
 /** Edges between the bytes of the model, in halves: both ends of 32 and of 64 bits. */
 const EDGES: readonly (readonly [number, number])[] = [
@@ -26,10 +27,6 @@ const EDGES: readonly (readonly [number, number])[] = [
 	[0x100000000, 0],
 ];
 const CELLS = EDGES.length - 1;
-
-function newFile(): FileRecord {
-	return { key: "file", firstOpen: null, readers: 0, writers: 0, denyReaders: 0, denyWriters: 0, locks: null };
-}
 
 function newState(
 	file: FileRecord,
@@ -101,7 +98,7 @@ test("whatever is locked and unlocked, each byte is held as in an array of bytes
 	});
 	fc.assert(
 		fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
-			const file = newFile();
+			const file = newFile("file");
 			const states = [0, 1, 2].map((index) => newState(file, index));
 			const model: (boolean | null)[][] = states.map(() => new Array(CELLS).fill(null));
 			for (const { who, kind, from, length } of steps) {
@@ -146,7 +143,7 @@ test("no bytes, and bytes behind 2^64, are refused", () => {
 });
 
 test("a denied lock is told when nothing is in its way, in order, once, and not after its time", () => {
-	const file = newFile();
+	const file = newFile("file");
 	const holder = newState(file, 0);
 	const others = [1, 2, 3].map((index) => newState(file, index));
 	applyLock(holder, planLock(holder, span(0, CELLS), true));
@@ -177,18 +174,19 @@ test("a denied lock is told when nothing is in its way, in order, once, and not 
 });
 
 test("of denied locks no more are remembered than the bounds say", () => {
-	const file = newFile();
+	const file = newFile("file");
 	const states = [0, 1, 2, 3].map((index) => newState(file, index));
 	for (const { owner } of states)
 		addWaiter(file, { ...span(0, 1), open: { owner } as never, owner: owner.key, isWrite: true, until: 9 }, 3, 10);
 	assert.equal(file.locks?.waiters.length, 3);
 	const many = newState(file, 9);
-	for (let i = 0; i < 5; i++) addWaiter(newFile(), { ...span(0, 1), open: openOf(many), owner: `${i}`, isWrite: true, until: 9 }, 3, 4);
+	for (let i = 0; i < 5; i++)
+		addWaiter(newFile("file"), { ...span(0, 1), open: openOf(many), owner: `${i}`, isWrite: true, until: 9 }, 3, 4);
 	assert.equal(many.owner.client.waiters, 4);
 });
 
 test("65,536 locks on one file are found and changed in a depth that does not grow with them", () => {
-	const file = newFile();
+	const file = newFile("file");
 	const holder = newState(file, 0);
 	const other = newState(file, 1);
 	const at = (index: number) => ({ startHi: 0, startLo: index * 4, endHi: 0, endLo: index * 4 + 2 });

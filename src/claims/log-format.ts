@@ -51,12 +51,12 @@ export const RANGES_MAX = 1000;
 
 const KINDS: readonly SlotAnswer["kind"][] = ["open", "downgrade", "close", "lock", "unlock", "free", "reclaim_complete"];
 
-/** The request and its operation; nobody's is written as session 0, which is none. */
+/** The request, its operation and what that was answered, but for the object; nobody's is written as session 0, which is none. */
 export function writeChange(to: RecordWriter, change: AnsweredChange | null): RecordWriter {
 	if (change === null) return to.u32(0);
 	const { slot, answer } = change;
 	to.u32(slot.session.index).u8(slot.number).u32(slot.sequence).u8(answer.operation);
-	return to.u8(KINDS.indexOf(answer.kind)).u32(answer.seqid).u32(answer.index).u32(answer.generation).key(answer.file);
+	return to.u8(KINDS.indexOf(answer.kind)).u32(answer.seqid).u32(answer.index).u32(answer.generation);
 }
 
 export interface ReadChange {
@@ -70,7 +70,7 @@ export function readChange(from: RecordReader): ReadChange | null {
 	const session = from.u32();
 	if (session === 0) return null;
 	const [slot, sequence, operation] = [from.u8(), from.u32(), from.u8()];
-	const answer = { operation, kind: KINDS[from.u8()], seqid: from.u32(), index: from.u32(), generation: from.u32(), file: from.key() };
+	const answer = { operation, kind: KINDS[from.u8()], seqid: from.u32(), index: from.u32(), generation: from.u32(), file: "" };
 	return { session, slot, sequence, answer };
 }
 

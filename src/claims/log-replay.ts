@@ -5,20 +5,10 @@ import type { ClaimFolder } from "./claim-folder.ts";
 import type { Claims } from "./claims.ts";
 import { newClient } from "./clients.ts";
 import { CLAIM_ERROR_CODES } from "./errors.ts";
-import {
-	LOG_HEAD_BYTES,
-	LOG_MAGIC,
-	LOG_VERSION,
-	type ReadChange,
-	readChange,
-	readPlace,
-	readSession,
-	readSpan,
-	Type,
-} from "./log-format.ts";
+import { LOG_HEAD_BYTES, LOG_MAGIC, LOG_VERSION, readChange, readPlace, readSession, readSpan, Type } from "./log-format.ts";
 import { setModes } from "./opens.ts";
 import { RecordReader, recordAt } from "./record-codec.ts";
-import type { AnyState, ClientRecord, SessionRecord, SlotRecord } from "./records.ts";
+import type { AnyState, ClientRecord, SlotAnswer, SlotRecord } from "./records.ts";
 import type { ServerIdentity } from "./server-file.ts";
 import { newSession, newSlot } from "./sessions.ts";
 
@@ -90,7 +80,7 @@ class Replay {
 		[Type.sessionGone]: () => this.#sessionGone(),
 		[Type.deadSession]: () => this.#deadSession(),
 		[Type.slot]: () => this.#slot(this.#from.u32(), this.#from.u8(), this.#from.u32()),
-		[Type.answer]: () => this.#change(),
+		[Type.answer]: () => this.#answer(),
 		[Type.reply]: () => this.#reply(),
 		[Type.open]: () => this.#open(),
 		[Type.close]: () => this.#close(),
@@ -169,7 +159,7 @@ class Replay {
 		const client = tables.clients.get(read.client);
 		if (client === undefined) return;
 		const session = newSession(read.id, read.index, client, read);
-		for (let number = 0; number < session.fore.requests; number++) session.slots.push(restoredSlot(session, number));
+		session.isRestored = true;
 		sessions.add(session);
 	}
 
@@ -187,8 +177,11 @@ class Replay {
 
 	/** The slot's last request was this one. */
 	#slot(session: number, number: number, sequence: number): SlotRecord | null {
-		const slot = this.#claims.tables.sessions.get(session)?.slots[number] ?? null;
-		if (slot === null || (slot.isSequenceKnown && slot.sequence === sequence)) return slot;
+		const of = this.#claims.tables.sessions.get(session);
+		if (of === undefined) return null;
+		const slot = of.slots[number] ?? newSlot(of, number);
+		of.slots[number] = slot;
+		if (slot.isSequenceKnown && slot.sequence === sequence) return slot;
 		slot.sequence = sequence;
 		slot.isSequenceKnown = true;
 		slot.answers = null;
@@ -196,14 +189,20 @@ class Replay {
 		return slot;
 	}
 
-	#change(): ReadChange | null {
+	/** Notes what the request was answered, and gives that. */
+	#change(): SlotAnswer | null {
 		const change = readChange(this.#from);
 		if (change === null) return null;
 		const slot = this.#slot(change.session, change.slot, change.sequence);
-		if (slot === null) return change;
+		if (slot === null) return null;
 		slot.answers ??= [];
 		slot.answers.push(change.answer);
-		return change;
+		return change.answer;
+	}
+
+	#answer(): void {
+		const answer = this.#change();
+		if (answer !== null) answer.file = this.#from.key();
 	}
 
 	#reply(): void {
@@ -222,10 +221,13 @@ class Replay {
 	#open(): void {
 		const { tables } = this.#claims;
 		const from = this.#from;
-		this.#change();
+		const answer = this.#change();
 		const place = readPlace(from);
 		const client = tables.clients.get(from.u32());
-		const [modes, owner, file] = [from.u16(), from.key(), from.key()];
+		const modes = from.u16();
+		const owner = from.key();
+		const file = from.key();
+		if (answer?.kind === "open") answer.file = file;
 		tables.states.noteGeneration(place.generation);
 		const known = tables.states.at(place.index);
 		if (known?.kind === "open" && known.generation === place.generation) {
@@ -294,8 +296,4 @@ class Replay {
 		tables.states.noteGeneration(place.generation);
 		if (client !== undefined && tables.states.at(place.index) === null) tables.addRevoked(client, place);
 	}
-}
-
-function restoredSlot(session: SessionRecord, number: number): SlotRecord {
-	return Object.assign(newSlot(session, number), { isRestored: true });
 }

@@ -192,6 +192,7 @@ test("an expired client keeps its opens until another is in their way, and then 
 	assert.equal(claims.statusFlags(away.session), 0);
 	claims.checkShare(Buffer.from("x"), { access: 1, deny: 0 });
 	assert.equal(claims.tables.opens, 0);
+	told.runDeferred();
 	assert.equal(told.held.size, 0);
 	checkTables(claims);
 
@@ -288,4 +289,21 @@ test("an owner with many objects open finds each of them, and an object has many
 	for (let i = 0; i < 30; i++) client.open("one", 1, 0, `owner ${i}`);
 	checkTables(claims);
 	assert.equal(claims.tables.opens, 30);
+});
+
+test("a client that leaves with many opens lets them go a few at a time, and what is opened again meanwhile stays held", () => {
+	const { claims, told } = newClaims();
+	const client = new TestClient(claims, "a").connect();
+	for (let i = 0; i < 1000; i++) client.open(`file ${i}`);
+	const other = new TestClient(claims, "b").connect();
+	const again = new TestClient(claims, "a", 2);
+	again.exchange();
+	again.create();
+	assert.equal(claims.tables.opens, 0);
+	assert.ok(told.held.size > 800);
+	other.open("file 1");
+	told.deferred.shift()?.();
+	assert.ok(told.held.size > 700);
+	told.runDeferred();
+	assert.deepEqual(told.held, new Map([["file 1", 1]]));
 });

@@ -1,15 +1,14 @@
-// What an owner of opens or of locks has, by file.
+// Owners of opens and of locks: what each has, and how the state of an owner on a file is found.
 
-import type { ClientRecord, FileRecord, Owner } from "./records.ts";
+import type { ClientRecord, FileRecord, LockState, OpenState, Owner } from "./records.ts";
 
 interface OfOwner<S> {
 	readonly owner: Owner<S>;
-	readonly file: FileRecord;
 	nextOfOwner: S | null;
 	previousOfOwner: S | null;
 }
 
-/** Most owners have one file or a few: only beyond it is there a Map. */
+/** So many are looked through one by one; beyond it there is a Map. */
 const LISTED_MAX = 8;
 
 export function ownerOf<S>(owners: Map<string, Owner<S>>, client: ClientRecord, key: string): Owner<S> {
@@ -26,11 +25,6 @@ export function addToOwner<S extends OfOwner<S>>(owners: Map<string, Owner<S>>, 
 	if (owner.first !== null) owner.first.previousOfOwner = state;
 	owner.first = state;
 	owner.count++;
-	if (owner.byFile !== null) owner.byFile.set(state.file, state);
-	else if (owner.count > LISTED_MAX) {
-		owner.byFile = new Map();
-		for (let each: S | null = state; each !== null; each = each.nextOfOwner) owner.byFile.set(each.file, each);
-	}
 }
 
 /** An owner that has nothing is forgotten. */
@@ -41,11 +35,50 @@ export function removeFromOwner<S extends OfOwner<S>>(owners: Map<string, Owner<
 	if (state.nextOfOwner !== null) state.nextOfOwner.previousOfOwner = state.previousOfOwner;
 	state.nextOfOwner = null;
 	state.previousOfOwner = null;
-	owner.byFile?.delete(state.file);
 	if (--owner.count === 0) owners.delete(owner.key);
 }
 
-export function stateOf<S extends OfOwner<S>>(owner: Owner<S> | undefined, file: FileRecord): S | null {
+/** Opens are found by their object: an owner may have thousands, and an object rarely has more than a few. */
+export function addToFile(open: OpenState): void {
+	const { file } = open;
+	open.nextInFile = file.firstOpen;
+	if (file.firstOpen !== null) file.firstOpen.previousInFile = open;
+	file.firstOpen = open;
+	file.opens++;
+	if (file.byOwner !== null) file.byOwner.set(open.owner, open);
+	else if (file.opens > LISTED_MAX) {
+		file.byOwner = new Map();
+		for (let each: OpenState | null = open; each !== null; each = each.nextInFile) file.byOwner.set(each.owner, each);
+	}
+}
+
+export function removeFromFile(open: OpenState): void {
+	const { file } = open;
+	if (open.previousInFile === null) file.firstOpen = open.nextInFile;
+	else open.previousInFile.nextInFile = open.nextInFile;
+	if (open.nextInFile !== null) open.nextInFile.previousInFile = open.previousInFile;
+	file.opens--;
+	file.byOwner?.delete(open.owner);
+}
+
+export function openOf(owner: Owner<OpenState> | undefined, file: FileRecord): OpenState | null {
+	if (owner === undefined) return null;
+	if (file.byOwner !== null) return file.byOwner.get(owner) ?? null;
+	for (let open = file.firstOpen; open !== null; open = open.nextInFile) if (open.owner === owner) return open;
+	return null;
+}
+
+/** Locks are found by their owner: it has few files locked, and a file may be locked by thousands. */
+export function indexLocks(state: LockState): void {
+	const { owner } = state;
+	if (owner.byFile !== null) owner.byFile.set(state.file, state);
+	else if (owner.count > LISTED_MAX) {
+		owner.byFile = new Map();
+		for (let each = owner.first; each !== null; each = each.nextOfOwner) owner.byFile.set(each.file, each);
+	}
+}
+
+export function locksOf(owner: Owner<LockState> | undefined, file: FileRecord): LockState | null {
 	if (owner === undefined) return null;
 	if (owner.byFile !== null) return owner.byFile.get(file) ?? null;
 	for (let state = owner.first; state !== null; state = state.nextOfOwner) if (state.file === file) return state;

@@ -54,6 +54,8 @@ export interface SessionRecord extends Session {
 	callbackProgram: number;
 	callbackSecurity: Buffer;
 	isDead: boolean;
+	/** It was made before a restart: slots that are not known may have been used. */
+	isRestored: boolean;
 	/** By number; null until it is used. */
 	readonly slots: (SlotRecord | null)[];
 	/** Its part of the room for replies. */
@@ -70,7 +72,7 @@ export interface SlotAnswer {
 	readonly index: number;
 	readonly generation: number;
 	/** Key of the object; "" but for opens. */
-	readonly file: string;
+	file: string;
 }
 
 export interface SlotRecord extends Slot {
@@ -98,7 +100,7 @@ export interface Owner<S> {
 	/** A list through `nextOfOwner`. */
 	first: S | null;
 	count: number;
-	/** By file, where there are many. */
+	/** Of locks, where there are many. */
 	byFile: Map<FileRecord, S> | null;
 }
 
@@ -107,6 +109,9 @@ export interface FileRecord {
 	/** Bytes of its handle (latin1). */
 	readonly key: string;
 	firstOpen: OpenState | null;
+	opens: number;
+	/** Where there are many. */
+	byOwner: Map<Owner<OpenState>, OpenState> | null;
 	/** How many opens have each. */
 	readers: number;
 	writers: number;

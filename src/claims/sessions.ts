@@ -11,6 +11,8 @@ import type { ClaimTables } from "./tables.ts";
 const SESSION_ID_BYTES = 16;
 /** Of the room for replies that nobody has, so much is given to one session at most: whoever comes later finds some too. */
 const SHARE = 1 / 8;
+/** What a slot takes besides its reply. */
+const SLOT_BYTES = 512;
 
 /** Makes, finds and removes sessions, and keeps within the room for their replies. */
 export class Sessions {
@@ -100,9 +102,9 @@ export class Sessions {
 		const { keptReplyBytesTotal, scarceReplyBytes, keptReplyBytes, clients, sessionsPerClient } = this.#limits;
 		const replyBytes = Math.min(wantedBytes, keptReplyBytes);
 		const slots = Math.max(1, Math.min(wantedSlots, this.#limits.slots));
-		const lastResort = Math.min(keptReplyBytesTotal / 2, clients * sessionsPerClient * scarceReplyBytes);
+		const lastResort = Math.min(keptReplyBytesTotal / 2, clients * sessionsPerClient * (scarceReplyBytes + SLOT_BYTES));
 		const free = keptReplyBytesTotal - lastResort - this.#reservedBytes;
-		const most = replyBytes === 0 ? slots : Math.floor((free * SHARE) / replyBytes);
+		const most = Math.floor((free * SHARE) / (replyBytes + SLOT_BYTES));
 		if (most >= 1) return { slots: Math.min(slots, most), replyBytes };
 		return { slots: 1, replyBytes: Math.min(replyBytes, scarceReplyBytes) };
 	}
@@ -157,9 +159,10 @@ export function newSession(
 		callbackProgram,
 		callbackSecurity: Buffer.from(request.callbackSecurity),
 		isDead: false,
+		isRestored: false,
 		channelFlags: 0,
 		slots: [],
-		reservedBytes: fore.requests * fore.keptResponseBytes,
+		reservedBytes: fore.requests * (fore.keptResponseBytes + SLOT_BYTES),
 		forgetAt: 0,
 	};
 }
@@ -175,7 +178,7 @@ export function newSlot(session: SessionRecord, number: number): SlotRecord {
 		keepsReply: false,
 		digestHi: 0,
 		digestLo: 0,
-		isRestored: false,
+		isRestored: session.isRestored,
 		isSequenceKnown: false,
 		isLogged: false,
 		answers: null,

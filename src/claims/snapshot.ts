@@ -60,9 +60,9 @@ export function* snapshot(claims: Claims, to: RecordWriter): Generator<Buffer | 
 
 function* slotsOf(session: SessionRecord, to: RecordWriter): Generator<Buffer> {
 	for (const slot of session.slots) {
-		if (slot === null || !slot.isSequenceKnown) continue;
+		if (!slot?.isSequenceKnown) continue;
 		yield writeSlot(to, slot).end();
-		for (const answer of slot.answers ?? []) yield writeChange(to.begin(Type.answer), { slot, answer }).end();
+		for (const answer of slot.answers ?? []) yield writeChange(to.begin(Type.answer), { slot, answer }).key(answer.file).end();
 	}
 }
 

@@ -231,7 +231,7 @@ export class StateLog implements ClaimLog {
 	#putReplies(): void {
 		for (const session of this.#claims?.tables.sessions.values() ?? []) {
 			for (const slot of session.slots) {
-				if (slot === null || slot.reply === null) continue;
+				if (slot?.reply == null) continue;
 				const to = this.#writer.begin(Type.reply).u32(session.index).u8(slot.number).u32(slot.sequence);
 				this.#put(to.u32(slot.digestHi).u32(slot.digestLo).bytes(slot.reply).end());
 			}

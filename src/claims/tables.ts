@@ -2,7 +2,7 @@
 
 import { applyLock, dropLocks, planLock, removeWaitersOf } from "./locks.ts";
 import { setModes } from "./opens.ts";
-import { addToOwner, ownerOf, removeFromOwner } from "./owners.ts";
+import { addToFile, addToOwner, indexLocks, ownerOf, removeFromFile, removeFromOwner } from "./owners.ts";
 import type { AnyState, ClientRecord, FileRecord, LockState, OpenState, RevokedState, SessionRecord, Span } from "./records.ts";
 import { Stateids } from "./stateids.ts";
 
@@ -80,7 +80,7 @@ export class ClaimTables {
 	file(key: string): FileRecord {
 		const known = this.files.get(key);
 		if (known !== undefined) return known;
-		const file: FileRecord = { key, firstOpen: null, readers: 0, writers: 0, denyReaders: 0, denyWriters: 0, locks: null };
+		const file = newFile(key);
 		this.hooks.hold(file);
 		this.files.set(key, file);
 		return file;
@@ -100,14 +100,13 @@ export class ClaimTables {
 			access: 0,
 			deny: 0,
 			firstLock: null,
-			nextInFile: file.firstOpen,
+			nextInFile: null,
 			previousInFile: null,
 			nextOfOwner: null,
 			previousOfOwner: null,
 		};
 		this.#place(open, at);
-		if (file.firstOpen !== null) file.firstOpen.previousInFile = open;
-		file.firstOpen = open;
+		addToFile(open);
 		addToOwner(client.openOwners, open);
 		setModes(open, modes);
 		client.opens++;
@@ -145,6 +144,7 @@ export class ClaimTables {
 		if (open.firstLock !== null) open.firstLock.previousOfOpen = state;
 		open.firstLock = state;
 		addToOwner(client.lockOwners, state);
+		indexLocks(state);
 		client.lockStates++;
 		this.lockStates++;
 		this.stateBytes += ownerKey.length;
@@ -206,9 +206,7 @@ export class ClaimTables {
 	#forgetOpen(open: OpenState): void {
 		const { owner, file } = open;
 		setModes(open, 0);
-		if (open.previousInFile === null) file.firstOpen = open.nextInFile;
-		else open.previousInFile.nextInFile = open.nextInFile;
-		if (open.nextInFile !== null) open.nextInFile.previousInFile = open.previousInFile;
+		removeFromFile(open);
 		removeFromOwner(owner.client.openOwners, open);
 		if (--owner.client.opens === 0) owner.client.idleSince = this.hooks.now();
 		this.opens--;
@@ -230,6 +228,7 @@ export class ClaimTables {
 		else state.previousOfOpen.nextOfOpen = state.nextOfOpen;
 		if (state.nextOfOpen !== null) state.nextOfOpen.previousOfOpen = state.previousOfOpen;
 		removeFromOwner(owner.client.lockOwners, state);
+		owner.byFile?.delete(file);
 		owner.client.lockStates--;
 		this.lockStates--;
 		this.stateBytes -= owner.key.length;
@@ -241,6 +240,10 @@ export class ClaimTables {
 			while (owner.first !== null) act(owner.first);
 		}
 	}
+}
+
+export function newFile(key: string): FileRecord {
+	return { key, firstOpen: null, opens: 0, byOwner: null, readers: 0, writers: 0, denyReaders: 0, denyWriters: 0, locks: null };
 }
 
 /** A stateid without the boot counter. */
