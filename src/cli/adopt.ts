@@ -33,7 +33,7 @@ export function addAdopt(program: Command): void {
 		.description(
 			"Take over an upper that another overlay has written, and lowers that once were uppers. Walks them, and never writes to a lower.",
 		)
-		.argument("[dir]", "the tree, as given to serve");
+		.argument("[dir]", "the tree, as given to serve, or the name of its set");
 	addLayerOptions(command, "first")
 		.option("--create", "make the upper if it is not there, without asking")
 		.option("--dry-run", "only say whether it would be refused, and what there is to adopt")

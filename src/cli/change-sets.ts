@@ -13,13 +13,14 @@ import {
 	holdSet,
 	noteServed,
 	readSets,
+	removeSet,
 	StateFolder,
 	undoMaking,
 } from "../sets/state-folder.ts";
 import { rootOfUser, type StateRoots, SYSTEM_ROOT, stateRoots, type UserRoot } from "../sets/state-roots.ts";
 import { identityOf, type TreeIdentity } from "../sets/tree-identity.ts";
 import { quoteForShell } from "../vfs/names.ts";
-import { describeFailure } from "../vfs/system-errors.ts";
+import { describeFailure, unlessFull } from "../vfs/system-errors.ts";
 import { confirm, isAnybodyThere } from "./ask.ts";
 import { complain } from "./print.ts";
 import { UserError } from "./user-error.ts";
@@ -65,6 +66,38 @@ export function allSets(stateDir: string | undefined): ChangeSet[] {
 	const former = formerRootsOf(roots);
 	if ([roots.own, ...former].some((root) => readSets(root).length > 0)) nameFormer(roots, former);
 	return setsOf(roots);
+}
+
+/** Whatever its tree is now. UserError: there is no such set. */
+export function setNamed(name: string, stateDir: string | undefined): ChangeSet {
+	const sets = allSets(stateDir).filter((set) => set.name === name);
+	const set = sets.find(({ root }) => root === stateRoots(stateDir).own) ?? sets[0];
+	if (set === undefined) throw new UserError(`There is no set ${name}: holdfast list shows all sets.`);
+	return set;
+}
+
+/** An upper that is named by itself, or as a set's. */
+export interface UpperArguments {
+	readonly upper?: string;
+	readonly work?: string;
+	readonly name?: string;
+	readonly stateDir?: string;
+}
+
+/** UserError: neither is named, or both are, or the set is another user's. */
+export function upperNamed(given: UpperArguments): {
+	readonly upper: string;
+	readonly work: string | undefined;
+	readonly set: ChangeSet | null;
+} {
+	const { upper, work, name, stateDir } = given;
+	if (upper !== undefined && name === undefined) return { upper, work, set: null };
+	if (name === undefined || upper !== undefined || work !== undefined) {
+		throw new UserError("Name the upper (--upper, and --work if it has one of its own), or the set that it is of (--name).", 2);
+	}
+	const set = setNamed(name, stateDir);
+	if (set.isOthers) throw new UserError(`Cannot use the set ${name}: its folder ${set.folder} belongs to another user.`);
+	return { upper: set.upper, work: set.work, set };
 }
 
 /** Gives names to what earlier versions made, and puts aside what killed servers left. */
@@ -126,18 +159,12 @@ function claimed(found: FoundSet, looked: TreeIdentity | null, isNew: boolean): 
 	const hold = holdSet(set);
 	const remove = () => {
 		hold.close();
-		const state = StateFolder.open(set.root);
-		try {
-			state.putAside(set);
-		} finally {
-			state.close();
-		}
-		finishRemovals(set.root);
+		removeSet(set);
 	};
 	return {
 		...found,
 		isNew,
-		served: () => noteServed(set, tree),
+		served: () => noted(set, () => noteServed(set, tree)),
 		undo() {
 			if (isEphemeral) return remove();
 			hold.close();
@@ -145,9 +172,20 @@ function claimed(found: FoundSet, looked: TreeIdentity | null, isNew: boolean): 
 		},
 		end() {
 			if (isEphemeral) remove();
-			else noteServed(set, tree);
+			else noted(set, () => noteServed(set, tree));
 		},
 	};
+}
+
+/** A record that cannot be written, as on a full disk, ends no server. */
+function noted({ name }: ChangeSet, write: () => void): void {
+	try {
+		unlessFull(write);
+	} catch (error) {
+		const failure = describeFailure(error);
+		if (failure === null) throw error;
+		complain(`The record of the set ${name} is not up to date: ${failure}.`);
+	}
 }
 
 /** What one command line names, and all sets that it may mean. */

@@ -36,7 +36,7 @@ export function addCheck(program: Command): void {
 	const command = program
 		.command("check")
 		.description("Look for what is wrong in an upper, its index and its work folder: one of ours, or of the kernel's overlayfs.")
-		.argument("[dir]", "the tree, as given to serve");
+		.argument("[dir]", "the tree, as given to serve, or the name of its set");
 	addLayerOptions(command, "later")
 		.option("--repair", "put right what can be; nothing that may be data is removed. No server may run")
 		.option("--dry-run", "with --repair: only say what would be repaired, as without it; may run beside a server")

@@ -26,7 +26,7 @@ export function addHandle(program: Command): void {
 		.command("handle")
 		.description("Explain a handle that a client holds. May run beside a server; nothing is changed.")
 		.argument("<hex>", "the bytes of the handle in hex")
-		.argument("[dir]", "the tree, as given to serve");
+		.argument("[dir]", "the tree, as given to serve, or the name of its set");
 	addLayerOptions(command, "later")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)

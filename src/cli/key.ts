@@ -55,7 +55,7 @@ export function addKey(program: Command): void {
 		.action((id: number, directory: string | undefined, given: KeyArguments) => drop(id, directory, given));
 }
 
-const DIR = "the tree, as given to serve";
+const DIR = "the tree, as given to serve, or the name of its set";
 const DRY_RUN_SAYS = "Nothing was changed. Without --dry-run this would be so:";
 const DRY_RUN = "only say what would be so; may run beside a server";
 

@@ -1,7 +1,6 @@
 // `holdfast list`: the sets of changes of this user.
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import type { Command } from "commander";
 import { bytesBelow } from "../sets/set-size.ts";
 import { type ChangeSet, handlesOf, isInService } from "../sets/state-folder.ts";
@@ -52,8 +51,7 @@ interface Row {
 
 function list(given: ListArguments): void {
 	const line = new ProgressLine();
-	let names = 0;
-	const rows = allSets(given.stateDir).map((set) => rowOf(set, () => line.show(() => `${set.name}: ${++names} files`)));
+	const rows = allSets(given.stateDir).map(rowOf);
 	line.end();
 	if (given.json) {
 		printJson({ stateFolder: stateRoots(given.stateDir).own, sets: rows });
@@ -68,13 +66,13 @@ function list(given: ListArguments): void {
 	printLines(table.map((row) => row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i]))).join("  ")));
 }
 
-function rowOf(set: ChangeSet, progress: () => void): Row {
+function rowOf(set: ChangeSet): Row {
 	const { name, record, treePath, upper, work, folder } = set;
 	return {
 		name,
 		tree: treePath,
 		treeIs: treeOf(set),
-		bytes: bytesBelow(folder, progress),
+		bytes: bytesBelow(folder),
 		made: record?.made ?? null,
 		served: record?.served ?? null,
 		inService: existsSync(folder) && isInService(set),
@@ -82,7 +80,7 @@ function rowOf(set: ChangeSet, progress: () => void): Row {
 		ephemeral: record?.isEphemeral ?? false,
 		upper,
 		work,
-		problem: set.damage !== "" ? set.damage : set.isOthers ? `${join(folder)} belongs to another user.` : null,
+		problem: set.damage !== "" ? set.damage : set.isOthers ? `${folder} belongs to another user.` : null,
 	};
 }
 

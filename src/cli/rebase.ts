@@ -4,16 +4,17 @@ import { type Command, Option } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import { rebase, type SameBy } from "../overlay/upkeep/rebase.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
+import { noteTree } from "../sets/state-folder.ts";
+import { identityOf } from "../sets/tree-identity.ts";
 import { nameInJson } from "../vfs/names.ts";
+import { type UpperArguments, upperNamed } from "./change-sets.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
-interface RebaseArguments {
+interface RebaseArguments extends UpperArguments {
 	readonly lower: readonly string[];
 	readonly was: readonly string[];
-	readonly upper: string;
-	readonly work?: string;
 	readonly sameBy: SameBy;
 	readonly dryRun?: boolean;
 	readonly json?: boolean;
@@ -37,8 +38,10 @@ export function addRebase(program: Command): void {
 		.description(
 			"Put other images in the place of an export's lowers, and keep the handles of what is the same. The server must have ended.",
 		)
-		.requiredOption("--upper <dir>", "the upper of the export")
+		.option("--upper <dir>", "the upper of the export")
 		.option("--work <dir>", "its work folder (default: UPPER.work beside it)")
+		.option("--name <name>", "a set of changes, in place of --upper; its tree is the lower from then on")
+		.option("--state-dir <dir>", "where sets are kept (default: as for serve)")
 		.option("--lower <dir>", "a lower as it is to be; again for each, from the topmost down", collect, [])
 		.option("--was <dir>", "the lower that was in its place (default: as served last)", collect, [])
 		.addOption(new Option("--same-by <what>", "when a file is the same").choices(["mtime+size", "content"]).default("mtime+size"))
@@ -52,20 +55,23 @@ function run(given: RebaseArguments): void {
 	if (given.lower.length === 0) throw new UserError("Name each lower as it is to be (--lower).", 2);
 	const line = new ProgressLine();
 	try {
+		const { upper, work, set } = upperNamed(given);
+		if (set !== null && given.lower.length !== 1) throw new UserError("A set has one tree: give --lower once.", 2);
 		const report = rebase({
 			lowers: given.lower,
 			before: given.was,
-			upper: given.upper,
-			work: given.work,
+			upper,
+			work,
 			sameBy: given.sameBy,
 			isDryRun: given.dryRun ?? false,
 			progress: (entries) => line.show(() => `comparing: ${entries} names`),
 		});
 		line.end();
+		if (set !== null && !given.dryRun) noteTree(set, identityOf(given.lower[0]));
 		const { isCompared, same, changes } = report;
 		if (given.json) {
 			printJson({
-				upper: given.upper,
+				upper,
 				isCompared,
 				same,
 				changes: changes.map((change) => ({

@@ -27,7 +27,7 @@ export function addRebind(program: Command): void {
 		.description(
 			"Make handles portable that are the kernel's, before layers are moved. The server must have ended; the old layers must be there.",
 		)
-		.argument("[dir]", "the tree, as given to serve");
+		.argument("[dir]", "the tree, as given to serve, or the name of its set");
 	addLayerOptions(command, "later")
 		.option("--dry-run", "only count what would be noted; may run beside a server")
 		.option("--json", "print one JSON object")

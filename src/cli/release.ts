@@ -26,7 +26,7 @@ export function addRelease(program: Command): void {
 	const command = program
 		.command("release")
 		.description("Give an upper back to the kernel's overlayfs. The server must have ended.")
-		.argument("[dir]", "the tree, as given to serve");
+		.argument("[dir]", "the tree, as given to serve, or the name of its set");
 	addLayerOptions(command, "later")
 		.option("--dry-run", "only say what would be done, and how much space it takes; may run beside a server")
 		.option("--json", "print one JSON object")

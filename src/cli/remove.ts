@@ -2,9 +2,9 @@
 
 import type { Command } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
-import { type ChangeSet, finishRemovals, isInService, StateFolder } from "../sets/state-folder.ts";
+import { type ChangeSet, isInService, removeSet } from "../sets/state-folder.ts";
 import { confirm } from "./ask.ts";
-import { allSets } from "./change-sets.ts";
+import { setNamed } from "./change-sets.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
@@ -12,6 +12,7 @@ import { UserError } from "./user-error.ts";
 interface RemoveArguments {
 	readonly stateDir?: string;
 	readonly yes?: boolean;
+	readonly dryRun?: boolean;
 	readonly json?: boolean;
 }
 
@@ -29,6 +30,7 @@ export function addRemove(program: Command): void {
 		.argument("<name>", "the set, as holdfast list shows it")
 		.option("--state-dir <dir>", "where it is kept (default: as for serve)")
 		.option("--yes", "do not ask")
+		.option("--dry-run", "only say what would be removed; may run beside a server")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((name: string, given: RemoveArguments) => {
@@ -42,25 +44,17 @@ export function addRemove(program: Command): void {
 }
 
 function remove(name: string, given: RemoveArguments): void {
-	const set = allSets(given.stateDir).find((one) => one.name === name);
-	if (set === undefined) throw new UserError(`There is no set ${name}: holdfast list shows all sets.`);
-	demandIdle(set);
-	if (!given.yes) {
-		const what = `the set ${name}, with all changes to ${set.treePath ?? "a tree that is not known"}`;
-		confirm(`This removes ${what}.`, "Remove it for good?", "To do so give --yes.");
-	}
 	const line = new ProgressLine();
-	let names = 0;
-	const state = StateFolder.open(set.root);
-	try {
-		state.putAside(set);
-	} finally {
-		state.close();
+	const set = setNamed(name, given.stateDir);
+	const what = `the set ${name}, with all changes to ${set.treePath ?? "a tree that is not known"}`;
+	if (!given.dryRun) {
+		demandIdle(set);
+		if (!given.yes) confirm(`This removes ${what}.`, "Remove it for good?", "To do so give --yes.");
+		removeSet(set);
 	}
-	finishRemovals(set.root, () => line.show(() => `removing ${name}: ${++names} files`));
 	line.end();
-	if (given.json) printJson({ removed: name, tree: set.treePath });
-	else printLines([`removed: ${name}`]);
+	if (given.json) printJson({ set: name, tree: set.treePath, folder: set.folder });
+	else printLines(given.dryRun ? [`would remove ${what}, in ${set.folder}`, "nothing was changed"] : [`removed: ${name}`]);
 }
 
 /** Before it is asked about. */

@@ -18,7 +18,7 @@ import type { ListenAddress } from "../server/listen-address.ts";
 import { type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
-import { describeFailure, describeThrown, unlessFull } from "../vfs/system-errors.ts";
+import { describeFailure, describeThrown } from "../vfs/system-errors.ts";
 import { adoptionOn } from "./adopt.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
 import type { ClaimedSet } from "./change-sets.ts";
@@ -204,7 +204,7 @@ async function serve(directory: string | undefined, options: ServeArguments): Pr
 			},
 			warn: complain,
 		});
-		for (const { claimed } of named) unlessFull(() => claimed?.served());
+		for (const { claimed } of named) claimed?.served();
 		let warming: WarmUp | null = null;
 		const service = serviceStatus();
 		endOnSignals(served, named, () => {
@@ -360,7 +360,7 @@ function endOnSignals(served: OpenServer, named: readonly NamedPaths[], beforeEn
 		beforeEnd();
 		try {
 			await served.close();
-			for (const { claimed } of named) unlessFull(() => claimed?.end());
+			for (const { claimed } of named) claimed?.end();
 			process.exit(0);
 		} catch (error) {
 			complain(`The server did not end cleanly: ${describeThrown(error)}.`);

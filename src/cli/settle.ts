@@ -25,7 +25,7 @@ export function addSettle(program: Command): void {
 	const command = program
 		.command("settle")
 		.description("Copy the data up that large files of an upper still have in a lower. The server must have ended.")
-		.argument("[dir]", "the tree, as given to serve");
+		.argument("[dir]", "the tree, as given to serve, or the name of its set");
 	addLayerOptions(command, "later")
 		.option("--dry-run", "only say how much there is to copy; may run beside a server")
 		.option("--json", "print one JSON object")

@@ -55,7 +55,7 @@ function chosen(sets: readonly ChangeSet[], tree: TreeIdentity): Finding {
 	if (set === undefined)
 		return {
 			kind: "refused",
-			reason: `${tree.path} has ${sets.length} sets of changes, and none of them is the one without a name.`,
+			reason: `${tree.path} has ${sets.length} sets of changes, and it is not plain which one is meant.`,
 			sets,
 		};
 	return useOf(set, tree);

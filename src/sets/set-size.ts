@@ -5,16 +5,17 @@ import { close, O, openAt, openPath } from "../linux/open.ts";
 import { Stat, statAt } from "../linux/stat.ts";
 import { DirectoryCursor } from "../unpack/directory-cursor.ts";
 import { FileType } from "../vfs/operations.ts";
+import { tellProgress } from "../vfs/progress.ts";
 
 const BLOCK_BYTES = 512;
 
 /** Bytes on disk of all below a folder, each inode once; null: it is not there. What cannot be read, or goes meanwhile, is not counted. */
-export function bytesBelow(folder: string, progress: () => void = () => {}): number | null {
+export function bytesBelow(folder: string): number | null {
 	const root = openPath(folder, O.path | O.directory);
 	if (root < 0) return null;
 	const cursor = new DirectoryCursor(root);
 	try {
-		return cursor.fd < 0 ? null : count(cursor, new Set(), progress);
+		return cursor.fd < 0 ? null : count(cursor, new Set(), folder);
 	} finally {
 		cursor.close();
 		close(root);
@@ -22,9 +23,10 @@ export function bytesBelow(folder: string, progress: () => void = () => {}): num
 }
 
 /** Depth first, with the names that are left at each depth, so that no depth is too much. */
-function count(cursor: DirectoryCursor, linked: Set<string>, progress: () => void): number {
+function count(cursor: DirectoryCursor, linked: Set<string>, folder: string): number {
 	const stat = new Stat();
 	let bytes = 0;
+	let names = 0;
 	const left: Buffer[][] = [listed(cursor)];
 	while (left.length > 0) {
 		const name = left[left.length - 1].pop();
@@ -33,7 +35,7 @@ function count(cursor: DirectoryCursor, linked: Set<string>, progress: () => voi
 			if (left.length > 0 && cursor.up() < 0) return bytes;
 			continue;
 		}
-		progress();
+		tellProgress(`looking at ${folder}`, ++names, "files");
 		if (statAt(cursor.fd, name, stat) < 0) continue;
 		const isDirectory = stat.type === FileType.dir;
 		if (!isDirectory && stat.nlink > 1) {

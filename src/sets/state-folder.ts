@@ -2,7 +2,6 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import {
-	chmodSync,
 	existsSync,
 	lstatSync,
 	mkdirSync,
@@ -28,6 +27,7 @@ import { makeFolder } from "../overlay/opening/export-paths.ts";
 import { isUpperLocked } from "../overlay/opening/upper-lock.ts";
 import { flushFolder, readRegistry, registryPath } from "../overlay/work/registry.ts";
 import { removeTree } from "../unpack/remove-tree.ts";
+import { tellProgress } from "../vfs/progress.ts";
 import { nameFor } from "./set-names.ts";
 import { README_FILE, writeReadme } from "./set-readme.ts";
 import { RECORD_FILE, RecordError, readRecord, type SetRecord, writeRecord } from "./set-record.ts";
@@ -39,7 +39,8 @@ export const SETS_MAX = 4096;
 const ELSEWHERE_MAX = 100;
 
 const FOLDER = "changes";
-const LOCK_FILE = "sets.lock";
+/** Names that begin with a dot are no sets. */
+const LOCK_FILE = ".lock";
 const ELSEWHERE = "elsewhere";
 /** What is being removed; no name of a set begins so. */
 const REMOVING = ".removing-";
@@ -197,11 +198,10 @@ export class StateFolder {
 
 	/** Makes what is missing, with mode 0700. LayerError: it cannot be made, belongs to another, or is locked for long. */
 	static open(root: string): StateFolder {
-		makeFolder(root, "the state folder");
-		demandOwn(root, 0o022);
-		makeFolder(join(root, FOLDER), "the folder of changes");
-		demandOwn(join(root, FOLDER), 0o077);
-		return new StateFolder(root, lockRoot(root));
+		const folder = join(root, FOLDER);
+		makeFolder(folder, "the folder of changes");
+		demandOwn(folder);
+		return new StateFolder(root, lockFolder(folder));
 	}
 
 	close(): void {
@@ -323,8 +323,10 @@ function isUpperHeld({ upper, work }: ChangeSet): boolean {
 }
 
 /** Removes what was put aside, also by a command that was interrupted. Several may do so at once. LayerError: something stays. */
-export function finishRemovals(root: string, progress: () => void = () => {}): void {
+export function finishRemovals(root: string): void {
 	const folder = join(root, FOLDER);
+	let names = 0;
+	const progress = () => tellProgress("removing", ++names, "files");
 	for (const name of removingIn(folder)) {
 		const aside = join(folder, name);
 		const target = isLink(aside) ? readlinkSync(aside) : aside;
@@ -336,6 +338,17 @@ export function finishRemovals(root: string, progress: () => void = () => {}): v
 		}
 		rmSync(aside, { force: true });
 	}
+}
+
+/** LayerError: it is another user's, or in service. */
+export function removeSet(set: ChangeSet): void {
+	const state = StateFolder.open(set.root);
+	try {
+		state.putAside(set);
+	} finally {
+		state.close();
+	}
+	finishRemovals(set.root);
 }
 
 function removingIn(folder: string): string[] {
@@ -366,18 +379,18 @@ export function belongsTo({ folder, work }: ChangeSet, tree: TreeIdentity): bool
 	return hash === null ? null : false;
 }
 
-function demandOwn(path: string, forbidden: number): void {
-	const { uid, mode } = statSync(path);
-	if (uid !== process.geteuid?.()) {
-		throw new LayerError(`Cannot keep changes in ${path}: it belongs to another user. Choose a folder of your own with --state-dir.`);
-	}
-	if ((mode & forbidden) !== 0) chmodSync(path, mode & 0o777 & ~forbidden);
+/** Whoever may rename sets in a folder could put another one in a set's place. */
+function demandOwn(folder: string): void {
+	const { uid, mode } = statSync(folder);
+	if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
+	const why = (mode & 0o022) === 0 ? "it belongs to another user" : "other users may write to it";
+	throw new LayerError(`Cannot keep changes in ${folder}: ${why}. Choose a folder of your own with --state-dir.`);
 }
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-function lockRoot(root: string): number {
-	const path = join(root, LOCK_FILE);
+function lockFolder(folder: string): number {
+	const path = join(folder, LOCK_FILE);
 	const fd = openPath(path, O.rdwr | O.creat | O.nofollow, 0o600);
 	if (fd < 0) throw new LayerError(`Cannot open ${path}: ${whyNot(fd)}.`);
 	for (let attempt = 0; attempt < LOCK_ATTEMPTS_MAX; attempt++) {
@@ -400,9 +413,23 @@ export function holdSet(set: ChangeSet): { close(): void } {
 
 /** Notes that a server has the set now, and which tree it is. */
 export function noteServed(set: ChangeSet, tree: TreeIdentity): void {
-	const served = new Date().toISOString();
-	const before = set.record ?? { made: served, isDefault: true, isEphemeral: false };
-	writeRecord(set.folder, { made: before.made, tree, served, isDefault: before.isDefault, isEphemeral: before.isEphemeral });
+	note(set, { tree, served: new Date().toISOString() });
+}
+
+/** Notes the tree that the set has from now on. */
+export function noteTree(set: ChangeSet, tree: TreeIdentity): void {
+	note(set, { tree });
+}
+
+/** A copy of a set has a name of its own, and is not what its tree is served with by default. */
+export function noteForked(set: ChangeSet): void {
+	if (set.record !== null) note(set, { tree: set.record.tree, isDefault: false });
+}
+
+function note(set: ChangeSet, changed: Partial<SetRecord> & Pick<SetRecord, "tree">): void {
+	const before = set.record ?? { made: new Date().toISOString(), served: null, isDefault: true, isEphemeral: false };
+	const { made, served, isDefault, isEphemeral, tree } = { ...before, ...changed };
+	writeRecord(set.folder, { tree, made, served, isDefault, isEphemeral });
 	writeReadme(set.folder, set.name, tree.path);
 }
 

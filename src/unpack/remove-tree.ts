@@ -19,23 +19,38 @@ export function removeTree(parent: number, name: Uint8Array, progress: () => voi
 	return status < 0 ? status : removeDirectory(parent, name);
 }
 
-/** Of the directory that the cursor is at, and is at again afterwards. */
+/** Of the directory that the cursor is at, and is at again afterwards. Nothing is recursive, however deep the tree. */
 function removeContents(cursor: DirectoryCursor, progress: () => void): number {
+	const names = listed(cursor);
+	if (typeof names === "number") return names;
+	const left: { readonly names: Buffer[]; readonly own: Buffer | null }[] = [{ names, own: null }];
+	for (;;) {
+		const at = left[left.length - 1];
+		const name = at.names.pop();
+		let status: number;
+		if (name === undefined) {
+			left.pop();
+			if (at.own === null) return 0;
+			status = cursor.up();
+			if (status === 0) status = removeDirectory(cursor.fd, at.own);
+		} else {
+			progress();
+			status = unlinkName(cursor.fd, name);
+			if (status === -ERRNO.EISDIR) {
+				status = cursor.down(name);
+				const below = status === 0 ? listed(cursor) : status;
+				if (typeof below === "number") return below;
+				left.push({ names: below, own: name });
+			}
+		}
+		if (status < 0) return status;
+	}
+}
+
+function listed(cursor: DirectoryCursor): Buffer[] | number {
 	const fd = openAt(cursor.fd, ".", O.rdonly | O.directory);
 	if (fd < 0) return fd;
 	const names = namesOf(fd);
 	close(fd);
-	if (typeof names === "number") return names;
-	for (const name of names) {
-		progress();
-		let status = unlinkName(cursor.fd, name);
-		if (status === -ERRNO.EISDIR) {
-			status = cursor.down(name);
-			if (status === 0) status = removeContents(cursor, progress);
-			if (status === 0) status = cursor.up();
-			if (status === 0) status = removeDirectory(cursor.fd, name);
-		}
-		if (status < 0) return status;
-	}
-	return 0;
+	return names;
 }

@@ -144,11 +144,12 @@ test("a set has a name, is listed, found again, and removed when that is asked f
 	const { name, tree, inService, handles, treeIs, bytes } = listed;
 	assert.deepEqual([name, tree, inService, handles, treeIs], ["golden", golden, false, "kernel", "there"]);
 	assert.ok(bytes > 0 && !Number.isNaN(Date.parse(listed.served)));
+	assert.match(machine.run(["remove", "golden", "--dry-run"]).stdout, /^would remove the set golden, with all changes to \S*golden, in/);
 	const unasked = machine.run(["remove", "golden"]);
 	assert.deepEqual([unasked.code, existsSync(folder)], [1, true]);
 	assert.match(unasked.stderr, /--yes/);
 	assert.equal(machine.run(["remove", "golden", "--yes"]).code, 0);
-	assert.deepEqual(readdirSync(join(machine.varLib, "holdfast/changes")), []);
+	assert.deepEqual(readdirSync(join(machine.varLib, "holdfast/changes")), [".lock"]);
 	assert.deepEqual(readdirSync(golden), ["a", "b"], "the tree stays");
 	assert.match(machine.run(["remove", "golden", "--yes"]).stderr, /There is no set golden/);
 });
@@ -335,14 +336,14 @@ test("an ephemeral set goes with its server, also one that was killed", { skip }
 	const changes = join(machine.varLib, "holdfast/changes");
 	const ended = await machine.serve([golden, "--ephemeral"], {}, "made");
 	assert.match(ended.set, /^golden-ephemeral, which goes/);
-	assert.deepEqual(readdirSync(changes), []);
+	assert.deepEqual(readdirSync(changes), [".lock"]);
 	const killed = machine.server([golden, "--ephemeral"]);
 	await killed.start();
 	assert.deepEqual(Object.keys(machine.sets()), ["golden-ephemeral"], "while it is in service it stays");
 	await killed.kill();
-	assert.deepEqual(readdirSync(changes), ["golden-ephemeral"]);
+	assert.deepEqual(readdirSync(changes), [".lock", "golden-ephemeral"]);
 	assert.deepEqual(machine.sets(), {});
-	assert.deepEqual(readdirSync(changes), []);
+	assert.deepEqual(readdirSync(changes), [".lock"]);
 });
 
 test("a set of an earlier version gets a name and goes on, where it lies", { skip: skipInSample }, async (t) => {
@@ -363,7 +364,7 @@ test("a set of an earlier version gets a name and goes on, where it lies", { ski
 	assert.ok(existsSync(join(hash, "README.txt")));
 	assert.deepEqual(machine.sets(), { golden });
 	assert.equal(machine.run(["remove", "golden", "--yes"]).code, 0);
-	assert.deepEqual([readdirSync(join(hash, "..")), readdirSync(join(now, ".."))], [[], []]);
+	assert.deepEqual([readdirSync(join(hash, "..")), readdirSync(join(now, ".."))], [[], [".lock"]]);
 });
 
 test("a set of an earlier version whose tree is gone is listed, and told of before an empty one is made", {
@@ -423,4 +424,42 @@ test("commands take the name of a set in place of DIR", { skip: skipInSample }, 
 		assert.match(stderr, /There is no set of changes for/);
 	}
 	assert.deepEqual(machine.sets(), { golden });
+});
+
+test("of two first starts at once one serves the new set, and the other is refused", { skip: skipInSample }, async (t) => {
+	const machine = new Machine(t);
+	const golden = machine.tree("golden");
+	const servers = [machine.server([golden]), machine.server([golden])];
+	const outcomes = await Promise.allSettled(servers.map((server) => server.start()));
+	const started = outcomes.filter(({ status }) => status === "fulfilled");
+	const refused = outcomes.filter((outcome) => outcome.status === "rejected");
+	assert.equal(started.length, 1);
+	assert.match(`${refused[0]?.reason}`, /is serving it/);
+	assert.deepEqual(machine.sets(), { golden });
+});
+
+test("a copied set is another one after fork, and a rebased set belongs to its new tree", { skip: skipInSample }, async (t) => {
+	const machine = new Machine(t);
+	const golden = machine.tree("golden");
+	await machine.serve([golden, "--handles", "portable"], {}, "made");
+	const changes = join(machine.varLib, "holdfast/changes");
+	execFileSync("cp", ["-a", join(changes, "golden"), join(changes, "copied")]);
+	assert.match(machine.refused([golden]), /has 2 sets of changes/);
+	const forked = machine.run(["fork", "--name", "copied"]);
+	assert.deepEqual([forked.code, forked.stderr], [0, ""]);
+	assert.deepEqual((await machine.serve([golden], {}, "more")).set, "golden");
+	assert.deepEqual((await machine.serve(["copied"])).names, ["a", "b", "made"]);
+
+	const image = join(machine.made.path, "image-b");
+	cpSync(golden, image, { recursive: true, preserveTimestamps: true });
+	writeFileSync(join(image, "b"), "changed\n");
+	const rebased = machine.run(["rebase", "--name", "golden", "--lower", image]);
+	assert.deepEqual([rebased.code, rebased.stderr], [0, ""]);
+	const { names, set } = await machine.serve([image]);
+	assert.deepEqual([names, set], [["a", "b", "made", "more"], "golden"]);
+	assert.deepEqual(machine.sets(), { copied: golden, golden: image });
+	for (const wrong of [[], ["--name", "golden", "--upper", "/x"]]) {
+		assert.equal(machine.run(["fork", ...wrong]).code, 2);
+		assert.equal(machine.run(["rebase", "--lower", image, ...wrong]).code, 2);
+	}
 });
