@@ -4,13 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fc } from "../../test/support/fast-check.ts";
 import { checkTables } from "./check-tables.test-support.ts";
-import { ClaimError, type ClaimErrorCode } from "./errors.ts";
-import { ALL_BYTES, bytes, LEASE_SECONDS, newClaims, TestClient } from "./new-claims.test-support.ts";
+import { ClaimError } from "./errors.ts";
+import { ALL_BYTES, bytes, LEASE_SECONDS, newClaims, refuses, TestClient } from "./new-claims.test-support.ts";
 import type { LockResult, Stateid } from "./operations.ts";
-
-function refuses(code: ClaimErrorCode, act: () => unknown): void {
-	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
-}
 
 function granted(result: LockResult): Stateid {
 	assert.ok("granted" in result, "the lock is granted");

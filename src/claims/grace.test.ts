@@ -6,13 +6,8 @@ import { interceptChanges } from "../linux/libc.ts";
 import { Pending } from "../vfs/errors.ts";
 import { checkTables } from "./check-tables.test-support.ts";
 import { ClaimFolder } from "./claim-folder.ts";
-import { ClaimError, type ClaimErrorCode } from "./errors.ts";
-import { ALL_BYTES, bytes, claimFolder, done, LEASE_SECONDS, startClaims, TestClient } from "./new-claims.test-support.ts";
+import { ALL_BYTES, bytes, claimFolder, done, LEASE_SECONDS, refuses, startClaims, TestClient } from "./new-claims.test-support.ts";
 import { readClients } from "./recovery-file.ts";
-
-function refuses(code: ClaimErrorCode, act: () => unknown): void {
-	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
-}
 
 const GRACE_MS = (LEASE_SECONDS + 10) * 1000;
 const SILENT_MS = (LEASE_SECONDS + 1) * 1000;
@@ -29,6 +24,16 @@ function listed(folder: string): readonly string[] {
 /** Lets what is written beside this thread come to its end. */
 async function settle(): Promise<void> {
 	for (let i = 0; i < 5; i++) await new Promise((resolve) => setTimeout(resolve, 4));
+}
+
+/** A start, with clients that have one file of their name open each. */
+async function startWith(folder: string, names: readonly string[]) {
+	const started = startClaims(folder);
+	for (const name of names) {
+		const client = await new TestClient(started.claims, name).come();
+		await done(() => client.open(name));
+	}
+	return started;
 }
 
 async function reclaim(client: TestClient, file: string, access = 3, deny = 0) {
@@ -103,11 +108,7 @@ test("after a boot of the host: old ids are stale, sessions dead, and who had st
 
 test("two who reclaim what does not go together: the second is refused", async (t) => {
 	const folder = claimFolder(t);
-	let { claims } = startClaims(folder);
-	for (const name of ["a", "b"]) {
-		const client = await new TestClient(claims, name).come();
-		await done(() => client.open(name));
-	}
+	let { claims } = await startWith(folder, ["a", "b"]);
 	claims.destroy();
 	({ claims } = startClaims(folder, { bootId: "boot 2" }));
 	const a = await new TestClient(claims, "a").come();
@@ -143,11 +144,7 @@ test("there is no grace where nobody had state, and where all who had it have cl
 
 test("grace ends at the latest 10 seconds after a lease, and who did not come never reclaims", async (t) => {
 	const folder = claimFolder(t);
-	let { claims } = startClaims(folder);
-	for (const name of ["here", "gone"]) {
-		const client = await new TestClient(claims, name).come();
-		await done(() => client.open(name));
-	}
+	let { claims } = await startWith(folder, ["here", "gone"]);
 	claims.destroy();
 	const started = startClaims(folder, { bootId: "boot 2" });
 	({ claims } = started);
@@ -173,11 +170,7 @@ test("grace ends at the latest 10 seconds after a lease, and who did not come ne
 
 test("the host fails again within grace: the same clients reclaim the same again", async (t) => {
 	const folder = claimFolder(t);
-	let { claims } = startClaims(folder);
-	for (const name of ["a", "b"]) {
-		const client = await new TestClient(claims, name).come();
-		await done(() => client.open(name));
-	}
+	let { claims } = await startWith(folder, ["a", "b"]);
 	for (const boot of ["boot 2", "boot 3", "boot 4"]) {
 		claims.destroy();
 		({ claims } = startClaims(folder, { bootId: boot }));
@@ -193,11 +186,7 @@ test("the host fails again within grace: the same clients reclaim the same again
 
 test("killed within grace, in the same boot: grace goes on, with what was reclaimed, for who has not completed", async (t) => {
 	const folder = claimFolder(t);
-	let { claims } = startClaims(folder);
-	for (const name of ["a", "b"]) {
-		const client = await new TestClient(claims, name).come();
-		await done(() => client.open(name));
-	}
+	let { claims } = await startWith(folder, ["a", "b"]);
 	claims.destroy();
 	({ claims } = startClaims(folder, { bootId: "boot 2" }));
 	const a = await new TestClient(claims, "a").come();
@@ -280,11 +269,7 @@ test("stopped at any write of the list at the end of grace: the old list or the 
 	class Stop extends Error {}
 	for (let stopAt = 0; stopAt < 8; stopAt++) {
 		const folder = claimFolder(t);
-		let { claims } = startClaims(folder);
-		for (const name of ["a", "b"]) {
-			const client = await new TestClient(claims, name).come();
-			await done(() => client.open(name));
-		}
+		let { claims } = await startWith(folder, ["a", "b"]);
 		claims.destroy();
 		const started = startClaims(folder, { bootId: "boot 2" });
 		({ claims } = started);

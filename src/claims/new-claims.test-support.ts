@@ -1,5 +1,6 @@
 // Claims for tests: with a clock that stands still until it is told, and shorter ways to call them.
 
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { cannotMount, scratch } from "../../test/support/scratch.ts";
@@ -7,6 +8,7 @@ import { Pending } from "../vfs/errors.ts";
 import type { ClaimLog } from "./claim-log.ts";
 import { NO_LOG } from "./claim-log.ts";
 import { Claims } from "./claims.ts";
+import { ClaimError, type ClaimErrorCode } from "./errors.ts";
 import { type ClaimLimits, DEFAULT_CLAIM_LIMITS } from "./limits.ts";
 import { type OpenClaimsOptions, openClaims } from "./open-claims.ts";
 import type { ByteRange, ChannelAttributes, ClaimChange, ClaimHooks, ClientId, Session, Slot, Stateid } from "./operations.ts";
@@ -222,6 +224,11 @@ export class TestClient {
 	unlock(lock: Stateid, handle: string, range: ByteRange): Stateid {
 		return this.run((change) => this.claims.unlock(change, lock, Buffer.from(handle), range));
 	}
+}
+
+/** The call throws ClaimError of that code. */
+export function refuses(code: ClaimErrorCode, act: () => unknown): void {
+	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
 }
 
 /** Bytes from..to, without the last. */

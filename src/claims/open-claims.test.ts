@@ -8,7 +8,7 @@ import { crc32 } from "node:zlib";
 import { cannotMount } from "../../test/support/scratch.ts";
 import { currentBootId } from "./boot-id.ts";
 import { checkTables } from "./check-tables.test-support.ts";
-import { ClaimError, type ClaimErrorCode, ClaimFilesError } from "./errors.ts";
+import { ClaimError, ClaimFilesError } from "./errors.ts";
 import {
 	ALL_BYTES,
 	bytes,
@@ -16,16 +16,13 @@ import {
 	done,
 	LEASE_SECONDS,
 	memoryFolder,
+	refuses,
 	startClaims,
 	TestClient,
 	Told,
 } from "./new-claims.test-support.ts";
 import { openClaims } from "./open-claims.ts";
 import type { Stateid } from "./operations.ts";
-
-function refuses(code: ClaimErrorCode, act: () => unknown): void {
-	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
-}
 
 function cannotStart(folder: string, sentence: RegExp): void {
 	assert.throws(

@@ -4,13 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fc } from "../../test/support/fast-check.ts";
 import { checkTables } from "./check-tables.test-support.ts";
-import { ClaimError, type ClaimErrorCode } from "./errors.ts";
-import { ALL_BYTES, LEASE_SECONDS, newClaims, TestClient } from "./new-claims.test-support.ts";
+import { ALL_BYTES, LEASE_SECONDS, newClaims, refuses, TestClient } from "./new-claims.test-support.ts";
 import type { Stateid } from "./operations.ts";
-
-function refuses(code: ClaimErrorCode, act: () => unknown): void {
-	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
-}
 
 const SILENT_MS = (LEASE_SECONDS + 1) * 1000;
 

@@ -5,13 +5,8 @@ import { test } from "node:test";
 import { interceptChanges } from "../linux/libc.ts";
 import { checkTables } from "./check-tables.test-support.ts";
 import type { Claims } from "./claims.ts";
-import { ClaimError, type ClaimErrorCode } from "./errors.ts";
-import { ALL_BYTES, bytes, claimFolder, done, startClaims, TestClient } from "./new-claims.test-support.ts";
+import { ALL_BYTES, bytes, claimFolder, done, refuses, startClaims, TestClient } from "./new-claims.test-support.ts";
 import type { ClaimChange, Slot, Stateid } from "./operations.ts";
-
-function refuses(code: ClaimErrorCode, act: () => unknown): void {
-	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
-}
 
 const X = Buffer.from("x");
 const OPEN = { access: 3, deny: 0, owner: Buffer.from("owner"), handle: X, isReclaim: false };

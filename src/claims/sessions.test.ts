@@ -3,13 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkTables } from "./check-tables.test-support.ts";
-import { ClaimError, type ClaimErrorCode } from "./errors.ts";
-import { CHANNEL, LEASE_SECONDS, newClaims, TestClient } from "./new-claims.test-support.ts";
+import { ClaimError } from "./errors.ts";
+import { CHANNEL, LEASE_SECONDS, newClaims, refuses, TestClient } from "./new-claims.test-support.ts";
 import type { SequenceArguments } from "./operations.ts";
-
-function refuses(code: ClaimErrorCode, act: () => unknown): void {
-	assert.throws(act, (error) => error instanceof ClaimError && error.code === code, `it is refused as ${code}`);
-}
 
 function start() {
 	const { claims, told } = newClaims();
