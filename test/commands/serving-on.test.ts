@@ -46,17 +46,22 @@ function start({ made, args }: Place, program = MODULES, stdio: [Stdio, Stdio, S
 	return { child, said, ended };
 }
 
-async function until(what: string, holds: () => boolean): Promise<void> {
-	for (const from = Date.now(); !holds(); await sleep(5)) assert.ok(Date.now() < from + HANG_MILLISECONDS, what);
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+	for (const from = Date.now(); !(await holds()); await sleep(5)) assert.ok(Date.now() < from + HANG_MILLISECONDS, what);
 }
 
 /** It can be connected to, and answers a change that copies a file up in a thread. */
 async function assertServes({ socket }: Place, name: string, child?: ChildProcess): Promise<void> {
-	await until("a socket", () => {
+	let connected: Nfs3Client | null = null;
+	await until("a socket that is listened at", async () => {
 		assert.ok(child === undefined || child.exitCode === null, "it has ended");
-		return existsSync(socket);
+		connected = await Nfs3Client.connect(socket).catch((error: NodeJS.ErrnoException) => {
+			if (error.code === "ENOENT" || error.code === "ECONNREFUSED") return null;
+			throw error;
+		});
+		return connected !== null;
 	});
-	const client = await Nfs3Client.connect(socket);
+	const client = connected as unknown as Nfs3Client;
 	try {
 		const root = await client.root();
 		const file = await client.walk(root, "dir/file");
@@ -189,7 +194,7 @@ test("started in a folder that is gone, it takes full names, and refuses others 
 		return { code: run.status, said: run.stdout + run.stderr.replace(/^sh: .*\n/gm, "") };
 	};
 	assert.match(within('exec "$@" --version').said, /^\d/);
-	const refused = within('exec "$@" serve lower');
+	const refused = within('exec "$@" serve --lower lower');
 	assert.equal(refused.code, 1);
 	assert.match(refused.said, /^holdfast: Cannot find the folder that this was started in: it is gone \(ENOENT\)\.\n$/);
 });
