@@ -5,8 +5,8 @@ import type { ListenAddress } from "../server/listen-address.ts";
 import { quoteForShell } from "../vfs/names.ts";
 import type { LayerPaths } from "./layer-options.ts";
 
-/** By the first TCP address; none where there is none, since no kernel mounts over a Unix socket. */
-export function mountLines(addresses: readonly ListenAddress[], name: string): string[] {
+/** By the first TCP address; none where there is none, since no kernel mounts over a Unix socket. `versions`: of NFS, as they are served. */
+export function mountLines(addresses: readonly ListenAddress[], name: string, versions: readonly number[]): string[] {
 	const tcp = addresses.find((address) => "port" in address);
 	if (tcp === undefined || !("port" in tcp)) return [];
 	const { port } = tcp;
@@ -15,14 +15,16 @@ export function mountLines(addresses: readonly ListenAddress[], name: string): s
 	const proto = isIPv6(tcp.host) && !isWild ? "tcp6" : "tcp";
 	const source = quoteForShell(`${host}:${name}`);
 	// what clients make must not become a way to be root, or to reach devices, where it is mounted
-	return [
-		"On Linux:",
-		`sudo mount -t nfs -o vers=3,proto=${proto},port=${port},mountport=${port},mountproto=${proto},nolock,nosuid,nodev ${source} /mnt`,
-		"sudo umount /mnt",
-		"On macOS:",
-		`sudo mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,resvport,nosuid,nodev ${source} /private/mnt`,
-		"sudo umount /private/mnt",
-	];
+	const safe = "nosuid,nodev";
+	const four = `sudo mount -t nfs -o vers=4.1,proto=${proto},port=${port},${safe} ${source} /mnt`;
+	const three = `sudo mount -t nfs -o vers=3,proto=${proto},port=${port},mountport=${port},mountproto=${proto},nolock,${safe} ${source} /mnt`;
+	const hasThree = versions.includes(3);
+	const onLinux = versions.includes(4)
+		? ["On Linux:", four, ...(hasThree ? ["or, by version 3 and without locks:", three] : [])]
+		: ["On Linux:", three];
+	// macOS has had version 4.1 for a short time only
+	const onMac = `sudo mount_nfs -o vers=3,tcp,port=${port},mountport=${port},nolocks,resvport,${safe} ${source} /private/mnt`;
+	return [...onLinux, "sudo umount /mnt", ...(hasThree ? ["On macOS:", onMac, "sudo umount /private/mnt"] : [])];
 }
 
 /** The command by which the kernel's overlayfs mounts a released upper with what it needs to keep handles and renamed directories. */

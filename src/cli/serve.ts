@@ -4,6 +4,7 @@ import { subscribe } from "node:diagnostics_channel";
 import { isIPv6 } from "node:net";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
+import { LEASE_SECONDS } from "../claims/limits.ts";
 import type { ClientRule } from "../exports/allowed-clients.ts";
 import type { SquashOptions } from "../exports/squash.ts";
 import { LayerError } from "../layer/layer-error.ts";
@@ -15,7 +16,7 @@ import type { LinkWalk } from "../overlay/threads/link-walks.ts";
 import { KeyError } from "../overlay/upkeep/keys.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
-import { type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
+import { type NfsVersion, type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import { describeFailure, describeThrown } from "../vfs/system-errors.ts";
@@ -51,6 +52,9 @@ interface ServeArguments extends LayerArguments {
 	readonly anonUid?: number;
 	readonly anonGid?: number;
 	readonly rpcbind?: boolean;
+	readonly nfs?: readonly NfsVersion[];
+	readonly lease?: number;
+	readonly ownerDomain?: string;
 	readonly warmUp: boolean;
 	readonly objectsMax?: number;
 	readonly descriptorsMax?: number;
@@ -77,7 +81,7 @@ Examples:
 export function addServe(program: Command): void {
 	const command = program
 		.command("serve")
-		.description("Serve an overlay over NFS version 3 until SIGTERM.")
+		.description("Serve an overlay over NFS, versions 3 and 4.1, until SIGTERM.")
 		.argument("[dir]", "one read-only tree, whose changes are kept as a set in the state folder; or the name of a set");
 	addLayerOptions(command, "first")
 		.option("--create", "make the upper if it is not there, without asking")
@@ -94,6 +98,13 @@ export function addServe(program: Command): void {
 		.option("--ephemeral", "keep the changes until the server ends, and no longer")
 		.option("--sync", "answer a change when it is on stable storage (the default)")
 		.option("--async", "answer a change when it is made: faster, and a power failure may lose it")
+		.option("--nfs <versions>", "versions that are served: 3, 4 (that is 4.1) or 3,4 (default: 3,4)", parseVersions)
+		.option("--lease <seconds>", "how long a client of version 4 keeps its locks without a word (default: 90)", parseLease)
+		.option(
+			"--owner-domain <domain>",
+			"in version 4 owners are names of this domain, by this host's users and groups (default: numbers)",
+			parseDomain,
+		)
 		.option("--rpcbind", "register with the rpcbind of this host")
 		.option("--no-warm-up", "do not run the server's own code in idle time after the start, on an overlay in memory")
 		.optionsGroup("Who may come, and as whom:")
@@ -147,6 +158,28 @@ function parseExport(value: string, before: readonly NamedDirectory[]): NamedDir
 	return [...before, { name: parseMountPath(value.slice(0, split)), directory: value.slice(split + 1) }];
 }
 
+function parseVersions(value: string): readonly NfsVersion[] {
+	const versions = value.split(",").map(Number);
+	if (!versions.every((version) => version === 3 || version === 4)) {
+		throw new InvalidArgumentError("Versions are 3, 4 (that is 4.1) or 3,4.");
+	}
+	return [...new Set(versions)];
+}
+
+function parseLease(value: string): number {
+	const seconds = Number(value);
+	if (!/^\d{1,4}$/.test(value) || seconds < LEASE_SECONDS.min || seconds > LEASE_SECONDS.max) {
+		throw new InvalidArgumentError(`A lease lasts ${LEASE_SECONDS.min} to ${LEASE_SECONDS.max} seconds.`);
+	}
+	return seconds;
+}
+
+function parseDomain(value: string): string {
+	if (!/^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$/.test(value))
+		throw new InvalidArgumentError("A domain is a name such as example.org.");
+	return value;
+}
+
 function parseId(value: string): number {
 	const id = Number(value);
 	if (!/^\d+$/.test(value) || id > ID_MAX) throw new InvalidArgumentError(`An id is a whole number of 0 to ${ID_MAX}.`);
@@ -171,6 +204,7 @@ function cacheBounds({ objectsMax, descriptorsMax, listingBytesMax }: ServeArgum
 async function serve(directory: string | undefined, options: ServeArguments): Promise<void> {
 	const given = withMountPath(options);
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
+	const versions = given.nfs ?? [3, 4];
 	const line = new ProgressLine();
 	outliveFailures();
 	subscribe("holdfast:rpc:failure", (failure) => reportFailure(failure));
@@ -198,6 +232,9 @@ async function serve(directory: string | undefined, options: ServeArguments): Pr
 			stateFolder: named[0]?.paths.stateFolder ?? stateFolder(given.stateDir),
 			limits: cacheBounds(given),
 			rpcbind: given.rpcbind ?? false,
+			versions,
+			leaseSeconds: given.lease,
+			ownerDomain: given.ownerDomain,
 			onOpened: (_name, opened) => {
 				line.clear();
 				reportOpened(opened);
@@ -215,7 +252,7 @@ async function serve(directory: string | undefined, options: ServeArguments): Pr
 		await served.listen();
 		// whoever removes the folder that this was started in, or unmounts it, may
 		process.chdir("/");
-		printLines([`ready ${served.server.addressNames.join(" ")}`, ...describe(served, named)]);
+		printLines([`ready ${served.server.addressNames.join(" ")}`, ...describe(served, named, versions)]);
 		service.ready(`Serving at ${served.server.addressNames.join(" ")}`);
 		if (given.warmUp) warming = warmUp(served);
 	} catch (error) {
@@ -372,11 +409,11 @@ function endOnSignals(served: OpenServer, named: readonly NamedPaths[], beforeEn
 }
 
 /** How to mount each export, and what its user should know of it. */
-function describe({ exports, server }: OpenServer, named: readonly NamedPaths[]): string[] {
+function describe({ exports, server }: OpenServer, named: readonly NamedPaths[], versions: readonly NfsVersion[]): string[] {
 	const lines: string[] = [];
 	for (const [i, { name, opened }] of exports.entries()) {
 		if (exports.length > 1) lines.push("", `Export ${name}`);
-		lines.push(...mountLines(server.addresses, name));
+		lines.push(...mountLines(server.addresses, name, versions));
 		lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`);
 		if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 		lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);

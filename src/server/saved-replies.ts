@@ -17,12 +17,16 @@ const FILE_OF_EXPORT = "replies";
 /** Nobody asks for older replies: see DuplicateRequests. */
 const KEPT_MS = 15 * 60 * 1000;
 
-/** Where a server's replies are: clients come back to the addresses at which it listens, whatever it exports there. */
-function pathFor(stateFolder: string, addresses: readonly ListenAddress[]): string {
+/** Names what a server keeps for its clients: they come back to the addresses at which it listens, whatever it exports there. */
+export function nameFor(addresses: readonly ListenAddress[]): string {
 	const hash = createHash("sha256");
 	const names = addresses.map((address) => formatListenAddress("path" in address ? { path: resolve(address.path) } : address));
 	for (const name of names.sort()) hash.update(`${name}\n`);
-	return join(stateFolder, FOLDER, hash.digest("hex").slice(0, 24));
+	return hash.digest("hex").slice(0, 24);
+}
+
+function pathFor(stateFolder: string, addresses: readonly ListenAddress[]): string {
+	return join(stateFolder, FOLDER, nameFor(addresses));
 }
 
 /** Takes up what a server at these addresses has saved, and what was saved with its exports. A file that cannot be used is told to `warn`. */
@@ -66,7 +70,7 @@ export function saveReplies(
 }
 
 /** Not in a lower of any export. */
-function mayWrite(folder: string, exports: readonly OpenedOverlay[]): boolean {
+export function mayWrite(folder: string, exports: readonly OpenedOverlay[]): boolean {
 	const lowers = exports.flatMap(({ overlay: { engine } }) => [
 		...engine.layers.filter(({ isUpper }) => !isUpper),
 		...engine.dataFiles.layers,

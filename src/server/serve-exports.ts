@@ -1,11 +1,15 @@
 // One server with all that belongs to it: opens exports, listens, and closes everything in order.
 
+import { ClaimFilesError } from "../claims/errors.ts";
+import { openClaims } from "../claims/open-claims.ts";
 import { AllowedClients, type ClientRule, LOCAL_CLIENTS } from "../exports/allowed-clients.ts";
 import type { ExportOptions } from "../exports/export.ts";
 import { isLoopback } from "../exports/network.ts";
 import type { SquashOptions } from "../exports/squash.ts";
 import { whyNot } from "../linux/errno.ts";
 import { allocate } from "../linux/memory.ts";
+import type { Nfs4Options } from "../nfs4/nfs4-service.ts";
+import { Owners } from "../nfs4/owners.ts";
 import { Budget, type BudgetLimits } from "../overlay/opening/budget.ts";
 import type { OpenOptions } from "../overlay/opening/open-options.ts";
 import { openOverlay } from "../overlay/opening/open-overlay.ts";
@@ -13,7 +17,9 @@ import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { holdKeys } from "../overlay/upkeep/keys.ts";
 import { DEFAULT_RPC_LIMITS } from "../rpc/limits.ts";
 import { describeThrown } from "../vfs/system-errors.ts";
+import { claimFolder } from "./claim-folder.ts";
 import { resolveClients, resolveListen } from "./client-names.ts";
+import { HostNames } from "./host-names.ts";
 import { formatListenAddress, type ListenAddress } from "./listen-address.ts";
 import { NfsServer } from "./nfs-server.ts";
 import { ownersError, processUser } from "./peer.ts";
@@ -34,11 +40,19 @@ export interface ExportToServe {
 	readonly allowOther?: boolean;
 }
 
+export type NfsVersion = 3 | 4;
+
 export interface ServeOptions {
 	readonly exports: readonly ExportToServe[];
 	readonly listen: readonly ListenAddress[];
 	/** Where the server keeps what is its own. */
 	readonly stateFolder: string;
+	/** Versions of NFS that are served; default: 3. */
+	readonly versions?: readonly NfsVersion[];
+	/** Names of owners and groups in version 4 have this domain; absent: they are numbers. */
+	readonly ownerDomain?: string | undefined;
+	/** How long a client of version 4 keeps what it has without a word, in seconds. */
+	readonly leaseSeconds?: number | undefined;
 	/** For all exports together. */
 	readonly limits?: BudgetLimits;
 	readonly rpcbind?: boolean;
@@ -87,7 +101,8 @@ export async function openExports(given: ServeOptions): Promise<OpenServer> {
 	const exports: ServedExport[] = [];
 	try {
 		for (const { name, layers } of options.exports) {
-			const opened = openOverlay({ ...layers, purpose: "serve", isPatient: true, budget });
+			const restoresHolds = options.versions?.includes(4) ?? false;
+			const opened = openOverlay({ ...layers, purpose: "serve", isPatient: true, budget, restoresHolds });
 			const served = { name, opened, releaseKeys: () => {} };
 			exports.push(served);
 			if (opened.upper === null) served.releaseKeys = holdKeys(opened);
@@ -193,14 +208,32 @@ function makeServer(options: ServeOptions, exports: readonly ServedExport[], bud
 			listen: options.listen,
 			allocate,
 			rpcbind: options.rpcbind ?? false,
+			nfs3: options.versions?.includes(3) ?? true,
+			...(options.versions?.includes(4) ? { nfs4: nfs4Options(options, exports) } : {}),
 			limits: {
 				connections: Math.max(CONNECTIONS_FEWEST, Math.min(DEFAULT_RPC_LIMITS.connections, budget.descriptorsForConnections)),
 			},
 			...(options.warn === undefined ? {} : { warn: options.warn }),
 		});
 	} catch (error) {
-		throw error instanceof RangeError ? new ServeError(error.message) : error;
+		throw error instanceof RangeError || error instanceof ClaimFilesError ? new ServeError(error.message) : error;
 	}
+}
+
+function nfs4Options(options: ServeOptions, exports: readonly ServedExport[]): Nfs4Options {
+	const { listen, stateFolder, leaseSeconds, ownerDomain, warn } = options;
+	const opened = exports.map((one) => one.opened);
+	const changed = opened.find(({ upper }) => upper !== null)?.adopted ?? null;
+	return {
+		claims: (hooks) =>
+			openClaims({
+				folder: claimFolder(stateFolder, listen, opened, warn ?? (() => {})),
+				hooks,
+				isChanged: changed !== null,
+				...(leaseSeconds === undefined ? {} : { leaseSeconds }),
+			}),
+		owners: ownerDomain === undefined ? new Owners() : new Owners(ownerDomain, new HostNames()),
+	};
 }
 
 /** Where this system does not tell whose connections are, an export that is its owner's alone would be nobody's. */

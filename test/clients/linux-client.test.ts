@@ -1,5 +1,5 @@
 /**
- * The Linux kernel's NFSv3 client works in an export while the server is stopped and started again under it. No program
+ * The Linux kernel's NFS client, of version 3 and of 4.1, works in an export while the server is stopped and started again under it. No program
  * may see an error, and what they leave must equal what they leave in a plain folder.
  */
 
@@ -135,13 +135,15 @@ class Restarts {
 	}
 }
 
-const groups: [name: string, workloads: string[], args: string[]][] = [
-	["tar, git and sqlite", ["tarball", "git_work", "sqlite"], []],
-	["make, rm -rf and many small files", ["make_project", "remove_tree", "small_files"], ["--async"]],
+const groups: [version: string, name: string, workloads: string[], args: string[]][] = [
+	["4.1", "tar, git and sqlite", ["tarball", "git_work", "sqlite"], []],
+	["3", "make, rm -rf and many small files", ["make_project", "remove_tree", "small_files"], ["--async"]],
+	["4.1", "make, rm -rf and many small files", ["make_project", "remove_tree", "small_files"], ["--async"]],
+	["3", "tar, git and sqlite", ["tarball", "git_work", "sqlite"], []],
 ];
 
-for (const [name, workloads, args] of sampled(groups, 1)) {
-	test(`Linux NFSv3 client: ${name}, over restarts of the server`, { skip }, async (t) => {
+for (const [version, name, workloads, args] of sampled(groups, 1)) {
+	test(`Linux NFS client of version ${version}: ${name}, over restarts of the server`, { skip }, async (t) => {
 		const made = scratch(t);
 		const lower = made.folder("lower");
 		plantLower(lower);
@@ -155,6 +157,7 @@ for (const [name, workloads, args] of sampled(groups, 1)) {
 			WORKLOADS: workloads.join(" "),
 			SQLITE_EXPECTED,
 			OPTIONS: "",
+			VERSION: version,
 			RESULTS: made.folder("results"),
 		};
 

@@ -6,7 +6,7 @@
 # TOP        the folder to work in                 PORT        in the VM: the server's; empty on the host
 # TARBALL    an archive to unpack                  RESULTS     in the VM: where the list of files goes
 # SMALL      how many small files to create        WORKLOADS   names of those to run, in order
-# OPTIONS    further mount options
+# OPTIONS    further mount options           VERSION     of NFS: 3 or 4.1
 set -u
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org
 export GIT_COMMITTER_NAME=c GIT_COMMITTER_EMAIL=c@example.org GIT_AUTHOR_DATE='2000-01-01T00:00:00Z' GIT_COMMITTER_DATE='2000-01-01T00:00:00Z'
@@ -17,7 +17,10 @@ umask 022
 
 attach() {
 	[ -z "$PORT" ] && return
-	mount -t nfs -o "vers=3,proto=tcp,port=$PORT,mountport=$PORT,mountproto=tcp,nolock$OPTIONS" "$VM_HOST:/" "$TOP"
+	case $VERSION in
+	3) mount -t nfs -o "vers=3,proto=tcp,port=$PORT,mountport=$PORT,mountproto=tcp,nolock$OPTIONS" "$VM_HOST:/" "$TOP" ;;
+	*) mount -t nfs -o "vers=$VERSION,proto=tcp,port=$PORT$OPTIONS" "$VM_HOST:/" "$TOP" ;;
+	esac
 }
 detach() { [ -z "$PORT" ] || umount "$TOP"; }
 

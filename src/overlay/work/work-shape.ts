@@ -28,6 +28,7 @@ const FOLDERS = new Set([
 	"directories",
 	"inodes",
 	"link-names",
+	"nfs4",
 	"rebases",
 	"rebound",
 ]);
