@@ -117,7 +117,17 @@ function nameFormer({ own }: StateRoots, former: readonly string[]): void {
 	} finally {
 		state.close();
 	}
-	finishRemovals(own);
+	tidy(own);
+}
+
+/** What an interrupted removal has left holds up no other set. */
+function tidy(root: string): void {
+	try {
+		finishRemovals(root);
+	} catch (error) {
+		if (!(error instanceof LayerError) && describeFailure(error) === null) throw error;
+		complain(error instanceof LayerError ? error.message : `${describeFailure(error)}.`);
+	}
 }
 
 /** Where earlier versions kept root's sets. An ordinary user's sets stay where they are. */
@@ -148,7 +158,7 @@ export function claimSet(directory: string | undefined, given: SetArguments): Cl
 		return claimed({ set, lower: search.treePath }, search.tree, true);
 	} finally {
 		state.close();
-		finishRemovals(search.roots.own);
+		tidy(search.roots.own);
 	}
 }
 

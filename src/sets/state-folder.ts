@@ -66,7 +66,7 @@ export interface ChangeSet {
 	readonly isOthers: boolean;
 }
 
-/** Sets of a state folder, in the order of their names; none if there is no such folder, or this process may not read it. LayerError: too many. */
+/** Sets of a state folder, in the order of their names; none if there is no such folder, or this process may not read it. */
 export function readSets(root: string): ChangeSet[] {
 	const folder = join(root, FOLDER);
 	const found = new Map<string, ChangeSet>();
@@ -77,7 +77,6 @@ export function readSets(root: string): ChangeSet[] {
 		// the link that names it counts, and not the hash that it leads to
 		if (former === undefined || isLink(join(folder, name))) found.set(set.folder, set);
 	}
-	if (found.size > SETS_MAX) throw new LayerError(`There are more than ${SETS_MAX} sets in ${folder}: remove some (holdfast remove NAME).`);
 	return [...found.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
 }
 
@@ -254,9 +253,15 @@ export class StateFolder {
 		}
 	}
 
-	/** Puts aside the ephemeral sets of servers that were killed. */
+	/** Puts aside the ephemeral sets of servers that were killed. One that cannot be stays. */
 	sweep(): void {
-		for (const set of readSets(this.root)) if (set.record?.isEphemeral && !isInService(set)) this.putAside(set);
+		for (const set of readSets(this.root)) {
+			try {
+				if (set.record?.isEphemeral && !set.isOthers && !isInService(set)) this.putAside(set);
+			} catch {
+				// list shows it, and remove says why
+			}
+		}
 	}
 
 	/**

@@ -88,12 +88,26 @@ function ownFolder(path: string | undefined, mustExist = false): string | null {
 	}
 }
 
+/** User 0 of an ordinary user's namespace has the home of that user, not root's. */
 function homeOf(id: number): string | null {
+	const outside = outsideOf(id);
+	const home = outside === id || isSystemsRoot() ? null : (passwordEntry(outside)?.home ?? null);
 	try {
-		return userInfo().homedir || null;
+		return home ?? (userInfo().homedir || null);
 	} catch {
 		return passwordEntry(id)?.home ?? null;
 	}
+}
+
+/** What a user of this user namespace is in the namespace around it (user_namespaces(7)). */
+function outsideOf(id: number): number {
+	try {
+		for (const line of readFileSync("/proc/self/uid_map", "latin1").split("\n")) {
+			const [inside, outside, count] = line.trim().split(/\s+/).map(Number);
+			if (inside !== undefined && outside !== undefined && id >= inside && id < inside + (count ?? 0)) return outside + id - inside;
+		}
+	} catch {}
+	return id;
 }
 
 /** Of the local file: whom only a directory service knows is not found. */

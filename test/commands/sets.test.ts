@@ -5,6 +5,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import {
 	chmodSync,
 	chownSync,
+	copyFileSync,
 	cpSync,
 	existsSync,
 	mkdirSync,
@@ -20,7 +21,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
 import { needs, onlyInAll } from "../support/requirements.ts";
-import { type Scratch, scratch } from "../support/scratch.ts";
+import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { ordinaryUser, ServerProcess } from "../support/server-process.ts";
 
 const skip = needs("root", "unshare", "setpriv");
@@ -205,6 +206,18 @@ test("an ordinary user finds the same set by HOME, without it, and with another'
 	}
 });
 
+test("user 0 of an ordinary user's namespace has that user's sets", { skip: skipInSample }, async (t) => {
+	const machine = new Machine(t);
+	const project = machine.tree("project", USER);
+	const env = { HOME: machine.home };
+	await machine.serve([project], { env, privileges: AS_USER }, "made");
+	const inside = [...AS_USER, "--", "unshare", "--user", "--map-root-user"];
+	for (const given of [env, {}]) {
+		const { names, set } = await machine.serve([project, "--allow-other"], { env: given, privileges: inside });
+		assert.deepEqual([names, set], [["a", "b", "made"], "project"], JSON.stringify(given));
+	}
+});
+
 test("a set that was made with XDG_STATE_HOME is found without it, and the other way round", { skip: skipInSample }, async (t) => {
 	const machine = new Machine(t);
 	const xdg = join(machine.home, "xdg");
@@ -236,7 +249,7 @@ test("root makes no empty set where the user who owns the tree has one, and says
 	assert.match(users.stderr, /sudo holdfast list/);
 });
 
-test("a tree that was renamed keeps its set, and it is said", { skip }, async (t) => {
+test("a tree that was renamed keeps its set, and it is said", { skip: skipInSample }, async (t) => {
 	const machine = new Machine(t);
 	const golden = machine.tree("golden");
 	await machine.serve([golden], {}, "made");
@@ -313,6 +326,27 @@ test("a tree on another mount has the same set, and so has one reached by a symb
 	assert.deepEqual([linked.names, linked.stderr], [["a", "b", "made"], /same directory/.exec(linked.stderr) ? linked.stderr : ""]);
 });
 
+test("a disk that is mounted elsewhere has the same set; its clone beside it is refused", {
+	skip: skipInSample || cannotMount("ext4"),
+}, async (t) => {
+	const machine = new Machine(t);
+	const { made } = machine;
+	const disk = made.mount("ext4", "disk", 64);
+	plant(made.folder("disk/golden"), { a: "a", b: "b" });
+	await machine.serve([join(disk, "golden")], {}, "made");
+	made.unmount(disk);
+	renameSync(join(made.path, "disk.img"), join(made.path, "elsewhere.img"));
+	const elsewhere = made.mountImage("elsewhere");
+	const { names, stderr } = await machine.serve([join(elsewhere, "golden")]);
+	assert.deepEqual(names, ["a", "b", "made"]);
+	assert.match(stderr, /was at \S*disk\/golden/);
+	made.unmount(elsewhere);
+	copyFileSync(join(made.path, "elsewhere.img"), join(made.path, "clone.img"));
+	made.mountImage("elsewhere");
+	const clone = made.mountImage("clone");
+	assert.match(machine.refused([join(clone, "golden")]), /are clones of one file system, and set golden belongs to/);
+});
+
 test("a typing error in --name makes no set", { skip }, async (t) => {
 	const machine = new Machine(t);
 	const golden = machine.tree("golden");
@@ -330,7 +364,7 @@ test("a typing error in --name makes no set", { skip }, async (t) => {
 	assert.match(machine.refused([other, "--name", "work"]), /not the tree of set work/);
 });
 
-test("an ephemeral set goes with its server, also one that was killed", { skip }, async (t) => {
+test("an ephemeral set goes with its server, also one that was killed", { skip: skipInSample }, async (t) => {
 	const machine = new Machine(t);
 	const golden = machine.tree("golden");
 	const changes = join(machine.varLib, "holdfast/changes");
@@ -389,6 +423,28 @@ function hashOf(tree: string): string {
 	const script = `const {identityOf,formerNames}=await import(${JSON.stringify(new URL("../../src/sets/tree-identity.js", import.meta.url))});console.log(formerNames(identityOf(process.argv[1]))[0])`;
 	return execFileSync(process.execPath, ["--input-type=module", "-e", script, tree], { encoding: "utf8" }).trim();
 }
+
+test("the keys of an export without upper go on from the state folder of an earlier version", { skip: skipInSample }, async (t) => {
+	const machine = new Machine(t);
+	const golden = machine.tree("golden");
+	const former = join(machine.rootHome, ".local/state/holdfast");
+	const rootOf = async (...args: string[]): Promise<string> => {
+		const server = machine.server(["--lower", golden, ...args]);
+		await server.start();
+		const client = await server.client();
+		const handle = (await client.root()).toString("hex");
+		client.close();
+		await server.terminate();
+		return handle;
+	};
+	const before = await rootOf("--state-dir", former);
+	assert.equal(await rootOf(), before);
+	assert.equal(machine.run(["key", "list", "--lower", golden]).code, 0);
+	// and a set of that time is found by its tree
+	await machine.serve([golden, "--state-dir", former], {}, "made");
+	assert.deepEqual((await machine.serve([golden])).names, ["a", "b", "made"]);
+	assert.deepEqual(machine.sets(), { golden });
+});
 
 test("a damaged record is told, and the set found by what else it knows", { skip: skipInSample }, async (t) => {
 	const machine = new Machine(t);
