@@ -12,6 +12,7 @@ import { UserError } from "./user-error.ts";
 
 interface ReleaseArguments extends LayerArguments {
 	readonly dryRun?: boolean;
+	readonly forget?: boolean;
 	readonly json?: boolean;
 }
 
@@ -29,6 +30,7 @@ export function addRelease(program: Command): void {
 		.argument("[dir]", "the tree, as given to serve, or the name of its set");
 	addLayerOptions(command, "later")
 		.option("--dry-run", "only say what would be done, and how much space it takes; may run beside a server")
+		.option("--forget", "keep nothing of handles, which are bad then: for who is to adopt the upper with handles of another kind")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((directory: string | undefined, given: ReleaseArguments) => run(directory, given));
@@ -41,7 +43,8 @@ async function run(directory: string | undefined, given: ReleaseArguments): Prom
 		throw new UserError("There is no upper to release: name it with --upper.", 2);
 	}
 	const line = new ProgressLine();
-	const report = await release(opened.overlay, opened.work, given.dryRun ?? false, showOn(line)).finally(() => line.end());
+	const { dryRun = false, forget = false } = given;
+	const report = await release(opened.overlay, opened.work, dryRun, showOn(line), forget).finally(() => line.end());
 	const mount = kernelMountCommand(opened.upper, opened.work, layerPaths(directory, given));
 	if (given.json) return printJson({ upper: opened.upper, work: opened.work, ...report, mount });
 	printLines([

@@ -9,7 +9,7 @@ import type { PathBytes } from "../linux/libc.ts";
 import { linkDescriptor, makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
-import { getXattr, setXattr } from "../linux/xattr.ts";
+import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
 import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { openNames, PATH_GONE } from "./path-search.ts";
@@ -25,6 +25,9 @@ const INODES = "inodes";
 const DIRECTORY = 4;
 const REGULAR = 8;
 const SYMLINK = 10;
+
+/** Among the names in `inodes`: that of every inode is there. */
+const ALL_NOTED = "all";
 
 const NAMES_MAX = 65_536;
 const ROOT_BYTES = Buffer.alloc(HASH_BYTES);
@@ -248,6 +251,55 @@ export class PortableUpper implements HandleProvider {
 			if (!known.has(key)) found.push({ id, look: lookOf(fd, scratch) });
 		});
 		return found;
+	}
+
+	/**
+	 * Notes by the inode what id it carries, for the time when nothing leads there: a copy that somebody makes of the inode then, with its xattrs,
+	 * is told from it (`takeNoted`). 0, or the negated error number.
+	 */
+	noteCarried(fd: number): number {
+		const known = this.#carriedBy(fd);
+		if (known === null || !(known.isDirectory || this.#leadsHere(keyOf(known.id), fd))) return 0;
+		return this.#noteInode(fd, known.id, known.birth);
+	}
+
+	/** All that carry an id are noted. 0, or the negated error number. */
+	endNotes(): number {
+		return this.#write(this.#inodes, ALL_NOTED, Buffer.from(ALL_NOTED));
+	}
+
+	get hasNotes(): boolean {
+		return readLink(this.#inodes, ALL_NOTED) !== null;
+	}
+
+	/** Has the id that an inode carries lead to it again where it is noted of this inode, and takes it from it else. 0, or the negated error number. */
+	takeNoted(fd: number): number {
+		const known = this.#carriedBy(fd);
+		const status = known === null ? 0 : fstat(fd, scratch);
+		if (known === null || status < 0) return status;
+		const noted = this.#notedOf(fd);
+		if (noted === null || keyOf(noted.id) !== keyOf(known.id)) return removeXattr(fd, this.#xattr);
+		return known.isDirectory || this.#leadsHere(keyOf(known.id), fd) ? 0 : this.#linkInstead(fd, keyOf(known.id));
+	}
+
+	/** For who has none of what `noteCarried` noted: has the id that a file carries lead to it, where it leads nowhere. */
+	linkFree(fd: number): void {
+		const known = this.#carriedBy(fd);
+		if (known !== null && !known.isDirectory) linkDescriptor(fd, this.#files, keyOf(known.id));
+	}
+
+	forgetNotes(): void {
+		unlinkName(this.#inodes, ALL_NOTED);
+		for (const name of listFolder(this.#inodes, INODES)) unlinkName(this.#inodes, name);
+	}
+
+	/** Removes all links that lead to files: inodes go on carrying their ids. 0, or the negated error number. */
+	unlinkFiles(): number {
+		for (const name of listFolder(this.#files, FILES)) {
+			const status = unlinkName(this.#files, name);
+			if (status < 0) return status;
+		}
+		return 0;
 	}
 
 	#linkInstead(fd: number, name: string): number {

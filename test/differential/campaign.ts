@@ -32,9 +32,9 @@ const DIRECTIONS = {
 export type Direction = keyof typeof DIRECTIONS;
 export const DIRECTION_NAMES = Object.keys(DIRECTIONS) as Direction[];
 
-/** With portable handles the kernel does not take an upper over. */
+/** The kernel does not take the upper of an ordinary user over. */
 export function directionsOf(rig: RigName): readonly Direction[] {
-	return rig === "portable" || rig === "ordinary" ? ["parallel"] : DIRECTION_NAMES;
+	return rig === "ordinary" ? ["parallel"] : DIRECTION_NAMES;
 }
 
 export interface Replay {

@@ -143,7 +143,8 @@ class Run {
 		compareLowers(this.#paths.lowers, lowersBefore);
 		// redirects, which holdfast writes with userxattr too, are what the kernel does not follow then
 		if (this.#rig.usesUserXattrs && this.#isAlone) return;
-		if (this.#rig.isPortable) return;
+		// its owners and modes are in attributes that the kernel does not read
+		if (this.#rig.name === "ordinary") return;
 		await this.#release(last);
 		this.place = "end of release";
 		compareLowers(this.#paths.lowers, lowersBefore);

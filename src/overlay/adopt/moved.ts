@@ -141,7 +141,7 @@ function findLost(
 }
 
 /** What was copied up is found by an entry of the index, which is a link to it. */
-function linkEntry(writable: Writable, fd: number, stat: Stat): void {
+export function linkEntry(writable: Writable, fd: number, stat: Stat): void {
 	const { layer, index, work } = writable;
 	const origin = getMark(writable, fd, stat.type, layer.xattr.origin);
 	if (typeof origin === "number") return;

@@ -62,6 +62,11 @@ function adoptionUnderWay(folder: string): Adoption {
 	return readFileNamed(path).toString("latin1").trim() === "first" ? "first" : "again";
 }
 
+/** From here on a start adopts, until `endAdoption`. */
+export function beginAdoption(folder: string, adoption: Exclude<Adoption, "none">): void {
+	writeDurably(join(folder, ADOPTING_FILE), Buffer.from(`${adoption}\n`));
+}
+
 /** All that the adoption has written is durable. */
 export function endAdoption(folder: string): void {
 	unlinkSync(join(folder, ADOPTING_FILE));
@@ -99,7 +104,9 @@ export function claimUpper(
 			);
 		}
 		if (hasMarker && underWay === "none") return UNCHANGED;
-		if (!isFirst(options)) {
+		// a release that was interrupted is made again
+		const isReleasing = options.purpose === "release" && hasMarker;
+		if (!isFirst(options) && !isReleasing) {
 			throw new LayerError(
 				`Cannot say what the upper ${upper.path} holds: it was released, or its marker in ${markerFolder(work)} was removed, and the kernel ` +
 					"may have changed it since. Serve it (or run holdfast adopt) first: that looks through it and takes it back.",
@@ -152,7 +159,7 @@ export function takeUpper(paths: ExportPaths, upper: Layer, lowers: readonly Lay
 	makeFolder(paths.folder, "the folder");
 	makeFolder(indexPath(work, upper.handles.isPortable), "the index");
 	// before the marker: with that in place a start believes that all is as we left it
-	if (adoption !== "none") writeDurably(join(paths.folder, ADOPTING_FILE), Buffer.from(`${adoption}\n`));
+	if (adoption !== "none") beginAdoption(paths.folder, adoption);
 	makeFolder(join(markerFolder(work), MARKER), "the marker");
 	for (const folder of [markerFolder(work), join(work, "work"), paths.folder, work, dirname(work)]) flushFolder(folder);
 	if (paths.isNewUpper) {

@@ -1,5 +1,6 @@
 // The fourth phase of opening an export: upper as it should be, after a kill, a move, or somebody else's changes.
 
+import { TRUSTED_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { syncFileSystem } from "../../linux/data.ts";
 import { whyNot } from "../../linux/errno.ts";
@@ -7,6 +8,7 @@ import { adoptUpper, type UpperReport } from "../adopt/adopt-upper.ts";
 import { convertMarks } from "../adopt/convert-marks.ts";
 import { giveIds } from "../adopt/give-ids.ts";
 import { isMoved, notePlace, relink } from "../adopt/moved.ts";
+import { takeBackRecords } from "../adopt/take-back.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Writable } from "../journal/writable.ts";
 import { readRootMarks } from "../lookup/stack-search.ts";
@@ -37,7 +39,7 @@ export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers
 	loadTrash(engine, writable);
 	const hasMoved = writable.ids !== null && handles.kind === "portable" && relinkMoved(options, writable, layers, claim.isOld);
 	if (hasMoved || claim.adoption === "again") engine.changeAttribute.mayBeOlder = true;
-	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim);
+	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim, hasMoved);
 	upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	return adopted;
 }
@@ -64,10 +66,19 @@ function relinkMoved(options: OpenOptions, writable: Writable, { paths, lowers }
 	return hasMoved;
 }
 
-function adopt(engine: Engine, writable: Writable, options: OpenOptions, paths: ExportPaths, { adoption, hasFiles }: Claim): UpperReport {
+function adopt(
+	engine: Engine,
+	writable: Writable,
+	options: OpenOptions,
+	paths: ExportPaths,
+	{ adoption, hasFiles }: Claim,
+	hasMoved: boolean,
+): UpperReport {
 	const converted = convertMarks(writable, hasFiles, (directories) => options.onProgress?.(writable.layer.path, directories));
 	// that of the root may have been
 	readRootMarks(engine.nodes.root.top);
+	takeBackRecords(engine, writable, hasMoved, (layer, directories) => options.onProgress?.(layer, directories));
+	if (writable.ids !== null && writable.layer.xattr === TRUSTED_XATTRS) writable.ids.forgetNotes();
 	giveIds(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
 	const report = adoptUpper(engine, adoption === "again", (directories) => options.onProgress?.(writable.layer.path, directories));
 	// what was looked at while the index was not complete

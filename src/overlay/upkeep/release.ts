@@ -1,12 +1,14 @@
 // Makes an upper what the kernel's overlayfs expects, and gives it back.
 
-import { rmdirSync } from "node:fs";
+import { rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { USER_XATTRS } from "../../layer/layer.ts";
+import { type Layer, openDirectory, USER_XATTRS } from "../../layer/layer.ts";
+import { syncFileSystem } from "../../linux/data.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { removeXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
@@ -18,10 +20,11 @@ import { DirectoryCursor } from "../listing/listing.ts";
 import { loadNode } from "../lookup/by-handle.ts";
 import { upperEntry } from "../lookup/stack-search.ts";
 import type { Node } from "../nodes/node.ts";
-import { MARKER, markerFolder } from "../opening/ownership.ts";
+import { beginAdoption, endAdoption, MARKER, markerFolder } from "../opening/ownership.ts";
 import type { Overlay } from "../operations/overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
 import { flushFolder } from "../work/registry.ts";
+import { kernelFormOf } from "./kernel-form.ts";
 import { type SettleProgress, settleData } from "./settle-data.ts";
 
 /** What release has done, or (`isDryRun`) would do. */
@@ -40,23 +43,17 @@ export interface ReleaseReport {
 
 /**
  * Makes an upper what the kernel's overlayfs expects, and removes the marker that keeps the kernel from mounting it, last.
- * No request may be served meanwhile.
+ * No request may be served meanwhile. `forgets`: nothing of handles is kept, and whoever takes the upper over again begins anew.
  */
 export async function release(
 	overlay: Overlay,
 	work: string,
 	isDryRun: boolean,
 	progress?: (progress: SettleProgress) => void,
+	forgets = false,
 ): Promise<ReleaseReport> {
 	const { engine } = overlay;
-	if (writableOf(engine).ids !== null) {
-		await overlay.close();
-		throw new OverlayError(
-			"inval",
-			"An upper with portable handles cannot be given back to the kernel, whose index knows no such ids. Copy the served tree to where it " +
-				"is needed, or go on serving it",
-		);
-	}
+	const form = writableOf(engine).ids === null ? null : await closingWhenRefused(overlay, () => kernelFormOf(engine));
 	if (writableOf(engine).longRedirects.hasAny) {
 		throw new OverlayError(
 			"inval",
@@ -73,14 +70,41 @@ export async function release(
 	}
 	if (!isDryRun) hideFromKernel(engine);
 	if (!isDryRun) writableOf(engine).work.removeTrash();
+	if (!isDryRun && form !== null) {
+		// until the end a start would have to take it back
+		beginAdoption(join(work, "holdfast"), "again");
+		form.write(forgets);
+		must(syncFileSystem(writableOf(engine).index.fd), "Cannot flush the file system of upper");
+	}
+	const { layer } = writableOf(engine);
 	await overlay.close();
 	if (!isDryRun) {
 		rmdirSync(join(markerFolder(work), MARKER));
 		// the kernel knows no empty incompat folder either
 		rmdirSync(markerFolder(work));
 		flushFolder(join(work, "work"));
+		if (form !== null) endAdoption(join(work, "holdfast"));
+		if (forgets) forget(work, layer);
 	}
 	return { ...names, ...counts, settled: settled.files, settledBytes: settled.bytes };
+}
+
+/** What holdfast keeps of an upper goes, its keys among it. */
+function forget(work: string, { path, xattr }: Layer): void {
+	const root = openDirectory(path, "upper");
+	const status = removeXattr(root, xattr.identity);
+	close(root);
+	must(status, "Cannot remove our mark on the root of upper");
+	rmSync(join(work, "holdfast"), { recursive: true });
+}
+
+async function closingWhenRefused<T>(overlay: Overlay, ask: () => T): Promise<T> {
+	try {
+		return ask();
+	} catch (error) {
+		await overlay.close();
+		throw error;
+	}
 }
 
 /**
