@@ -1,5 +1,5 @@
 // Checks what a review should not have to: how long functions are, that files say what they are for, turns of phrase, that no
-// listing of a directory is used without a look at its error, and that nothing is printed but by one file. Prints each offence as file:line and exits 1 if there is any.
+// listing of a directory is used without a look at its error, that errors are told with their reasons, and that nothing is printed but by one file. Prints each offence as file:line and exits 1 if there is any.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -21,6 +21,7 @@ for (const file of filesBelow("src", ".ts")) {
 	checkPhrases(file, lines);
 	checkListings(file, lines);
 	checkPrints(file, lines);
+	checkReasons(file, lines);
 	checkHeader(file, lines);
 	if (!/\.test\.ts$/.test(file)) checkFunctions(file, lines);
 }
@@ -61,6 +62,15 @@ function checkPrints(file, lines) {
 		if (/\bprocess\s*\.\s*(stdout|stderr)\b|\bconsole\s*\.|\b(writeSync|writeFileSync)\((1|2)\b|\bemitWarning\b/.test(line)) {
 			complain(file, number, `only ${PRINTER} prints, since names of files must not reach a terminal raw`);
 		}
+	}
+}
+
+/** A sentence says why with `whyNot`; the name of an error alone tells nobody what to do. */
+function checkReasons(file, lines) {
+	if (/\.test(-support)?\.ts$/.test(file) || relative(root, file).startsWith("src/linux/")) return;
+	for (const [number, line] of lines.entries()) {
+		if (/: \$\{(errnoName\(|\(error as NodeJS\.ErrnoException\)\.code)/.test(line))
+			complain(file, number, "an error is told with its reason: whyNot");
 	}
 }
 

@@ -4,7 +4,7 @@ import { chmodSync, fsync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { syncFile, writeFrom } from "../linux/data.ts";
-import { ERRNO, errnoName } from "../linux/errno.ts";
+import { ERRNO, whyNot } from "../linux/errno.ts";
 import { renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { showName } from "../vfs/names.ts";
@@ -57,7 +57,7 @@ export class ClaimFolder {
 
 	/** A system call on a file of the folder has failed. */
 	failure(verb: string, name: string, error: number): ClaimFilesError {
-		return new ClaimFilesError(`Cannot ${verb} ${this.shown(name)}: ${errnoName(error)}.`);
+		return new ClaimFilesError(`Cannot ${verb} ${this.shown(name)}: ${whyNot(error, join(this.path, name))}.`);
 	}
 
 	/** Its descriptor; null where there is no such file. */
@@ -84,7 +84,9 @@ export class ClaimFolder {
 		try {
 			return readFileSync(fd);
 		} catch (error) {
-			throw new ClaimFilesError(`Cannot read ${this.shown(name)}: ${(error as NodeJS.ErrnoException).code}.`);
+			throw new ClaimFilesError(
+				`Cannot read ${this.shown(name)}: ${whyNot((error as NodeJS.ErrnoException).errno ?? 0, join(this.path, name))}.`,
+			);
 		} finally {
 			close(fd);
 		}

@@ -132,7 +132,7 @@ test("a file that says who the server or its clients are, and cannot be used, en
 		}
 		rmSync(path);
 		symlinkSync("/etc/passwd", path);
-		cannotStart(folder, new RegExp(`Cannot open .*${name}: ELOOP\\.`));
+		cannotStart(folder, new RegExp(`Cannot open .*${name}: .*\\(ELOOP\\)\\.`));
 		rmSync(path);
 		writeFileSync(path, content);
 		startClaims(folder).claims.destroy();

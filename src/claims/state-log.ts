@@ -2,7 +2,7 @@
 
 import { crc32 } from "node:zlib";
 import { syncFile } from "../linux/data.ts";
-import { errnoName } from "../linux/errno.ts";
+import { whyNot } from "../linux/errno.ts";
 import { type ClaimFolder, flushed } from "./claim-folder.ts";
 import type { AnsweredChange, ClaimLog } from "./claim-log.ts";
 import type { Claims } from "./claims.ts";
@@ -206,7 +206,7 @@ export class StateLog implements ClaimLog {
 		}
 		this.#isClosed = true;
 		const status = syncFile(this.#file.fd);
-		if (status < 0) this.#hooks.warn(`The log of what clients have open cannot be flushed: ${errnoName(status)}.`);
+		if (status < 0) this.#hooks.warn(`The log of what clients have open cannot be flushed: ${whyNot(status)}.`);
 		this.#leave();
 	}
 

@@ -195,7 +195,7 @@ function openAside(folder: string, aside: string): number {
 		rmSync(aside, { recursive: true, force: true });
 		mkdirSync(aside, { mode: 0o700 });
 	} catch (error) {
-		throw new CannotKeep(`Cannot make ${aside}: ${(error as NodeJS.ErrnoException).code}`);
+		throw new CannotKeep(`Cannot make ${aside}: ${whyNot((error as NodeJS.ErrnoException).errno ?? 0, aside)}`);
 	}
 	const list = openPath(aside, O.rdonly | O.directory);
 	if (list < 0) throw new CannotKeep(`Cannot open ${aside}: ${whyNot(list, aside)}`);
@@ -217,7 +217,8 @@ function publish(aside: string, folder: string): void {
 		renameSync(aside, folder);
 	} catch (error) {
 		// what another server found is the same
-		if (!hasLinkNames(folder)) throw new CannotKeep(`Cannot make ${folder}: ${(error as NodeJS.ErrnoException).code}`);
+		if (!hasLinkNames(folder))
+			throw new CannotKeep(`Cannot make ${folder}: ${whyNot((error as NodeJS.ErrnoException).errno ?? 0, folder)}`);
 	}
 }
 

@@ -4,6 +4,7 @@ import { lstatSync, unlinkSync } from "node:fs";
 import { connect, type Server } from "node:net";
 import { dirname } from "node:path";
 import { ERRNO, whyNot } from "../linux/errno.ts";
+import { describeThrown } from "../vfs/system-errors.ts";
 
 /** Where a server listens: a TCP address (IPv4 or IPv6; port 0 is any free one), or the path of a Unix socket. */
 export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -59,7 +60,7 @@ function explain(code: string, address: ListenAddress, error: Error): string {
 		case "ENOENT":
 			return `Cannot listen at ${where}: the folder does not exist.`;
 		default:
-			return `Cannot listen at ${where}: ${error.message}`;
+			return `Cannot listen at ${where}: ${describeThrown(error)}`;
 	}
 }
 

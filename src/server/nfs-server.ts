@@ -19,6 +19,7 @@ import { LargeBuffers } from "../rpc/record-receiver.ts";
 import { ReplyWriter } from "../rpc/reply-writer.ts";
 import { RPCBIND_ADDRESSES, type RpcbindMapping, registerWithRpcbind, unregisterFromRpcbind } from "../rpc/rpcbind.ts";
 import { SlabPool } from "../rpc/slab-pool.ts";
+import { describeThrown } from "../vfs/system-errors.ts";
 import { formatListenAddress, type ListenAddress, listenAt } from "./listen-address.ts";
 import { peerOf, processUser } from "./peer.ts";
 
@@ -131,7 +132,7 @@ export class NfsServer {
 				this.#listeners.push(listener);
 				this.#addresses.push(await listenAt(listener, address));
 				// Running out of descriptors is one accept that fails, not the end of the server.
-				listener.on("error", (error) => this.#warn(`A connection could not be accepted: ${error.message}`));
+				listener.on("error", (error) => this.#warn(`A connection could not be accepted: ${describeThrown(error)}`));
 			}
 		} catch (error) {
 			this.destroy();

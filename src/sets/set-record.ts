@@ -2,6 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { whyNot } from "../linux/errno.ts";
 import { readFileNamed } from "../linux/read-file.ts";
 import { writeDurably } from "../overlay/work/registry.ts";
 import type { TreeIdentity } from "./tree-identity.ts";
@@ -32,9 +33,9 @@ export function readRecord(folder: string): SetRecord | null {
 	try {
 		bytes = readFileNamed(path);
 	} catch (error) {
-		const { code } = error as NodeJS.ErrnoException;
+		const { code, errno = 0 } = error as NodeJS.ErrnoException;
 		if (code === "ENOENT") return null;
-		throw new RecordError(`Cannot read ${path} (${code}).`);
+		throw new RecordError(`Cannot read ${path}: ${whyNot(errno, path)}.`);
 	}
 	const record = parse(bytes);
 	if (record === null) throw new RecordError(`Cannot use ${path}: it is damaged, or of another holdfast.`);

@@ -61,6 +61,12 @@ const cases: [name: string, files: Record<string, string>, complaint: RegExp | n
 		/^src\/a\.ts:4: namesOf returns an error number/m,
 	],
 	[
+		"the name of an error alone",
+		{ "src/a.ts": `${HEADER}const a = \`Cannot open it: \${errnoName(fd)}.\`;\n` },
+		/^src\/a\.ts:3: an error is told with its reason/m,
+	],
+	["an error with its reason", { "src/a.ts": `${HEADER}const a = \`Cannot open it: \${whyNot(fd)} (\${errnoName(fd)}).\`;\n` }, null],
+	[
 		"a print beside the printer",
 		{ "src/cli/a.ts": `${HEADER}process.stderr.write(name);\n` },
 		/^src\/cli\/a\.ts:3: only src\/cli\/print\.ts prints/m,
