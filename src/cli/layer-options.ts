@@ -33,7 +33,7 @@ export interface LayerArguments {
 const collect = (value: string, before: readonly string[]) => [...before, value];
 
 const LAYERS = "Layers:";
-const FIRST_SERVE = "Of an export's first serve, which it then keeps:";
+const FIRST_SERVE = "At an export's first serve, and kept from then on:";
 
 /**
  * `use`: a command that may make an export of layers tells of the options that then count; all others take them too, so that the words of `serve`

@@ -4,7 +4,7 @@
 export { outlivesTerminal } from "./signals.ts";
 
 import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Help, type Option } from "commander";
 import { UnfitMachineError } from "../linux/unfit-machine.ts";
 import { describeFailure } from "../vfs/system-errors.ts";
 import { complain, complainByHelp, complainOfFault, printHelp } from "./print.ts";
@@ -59,6 +59,7 @@ async function main(): Promise<void> {
 			.description("An overlay filesystem served over NFS, whose file handles hold.")
 			.version(version())
 			.exitOverride()
+			.configureHelp({ optionDescription })
 			.configureOutput({ writeOut: printHelp, writeErr: complainByHelp, outputError: () => {} })
 			.showSuggestionAfterError();
 		for (const add of await loadCommands(process.argv[2])) add(program);
@@ -67,6 +68,11 @@ async function main(): Promise<void> {
 	} catch (error) {
 		process.exitCode = report(error);
 	}
+}
+
+/** That nothing was given is no default worth a word. */
+function optionDescription(option: Option): string {
+	return Array.isArray(option.defaultValue) ? option.description : new Help().optionDescription(option);
 }
 
 /** One sentence on stderr; the exit status. */
