@@ -124,7 +124,7 @@ export class Claims implements ClaimOperations {
 		});
 		this.grace = new Grace(list, parts.listed, leaseSeconds + limits.graceExtraSeconds, {
 			now: () => hooks.now(),
-			owners: () => this.#owners(),
+			listed: () => this.#listed(),
 			ended: () => this.#endRestore(),
 			warn: (sentence) => hooks.warn(sentence),
 		});
@@ -144,7 +144,7 @@ export class Claims implements ClaimOperations {
 	/** Who has reclaimed before a restart within grace has nothing to reclaim any more. `attach`: from then on the log is written. */
 	begin(attach: () => void): void {
 		attach();
-		for (const client of this.tables.confirmed.values()) if (client.hasReclaimed) this.grace.complete(client.ownerKey);
+		for (const client of this.tables.confirmed.values()) if (client.hasReclaimed) this.grace.complete(client);
 	}
 
 	now(): number {
@@ -181,7 +181,7 @@ export class Claims implements ClaimOperations {
 	destroyClient(client: ClientId, principal: string): void {
 		const found = this.clients.find(client);
 		this.clients.destroy(client, principal);
-		if (found !== null) this.grace.complete(found.ownerKey);
+		if (found !== null) this.grace.complete(found);
 	}
 
 	session(id: Uint8Array): SessionRecord {
@@ -241,7 +241,7 @@ export class Claims implements ClaimOperations {
 		if (this.tables.opens >= this.#limits.opens) this.#revokeLongestExpired(client, "nospc", (each) => each.opens > 0);
 		this.#log.makeRoom(RECORD_BYTES);
 		waitFor(this.#list.struck());
-		if (!isReclaim) waitFor(this.#list.demand(client.ownerKey, deny !== 0));
+		if (!isReclaim) waitFor(this.#list.demand(client.listKey, deny !== 0));
 	}
 
 	checkShare(handle: Uint8Array, mode: ShareMode): void {
@@ -391,7 +391,7 @@ export class Claims implements ClaimOperations {
 		if (client.hasReclaimed) throw new ClaimError("complete_already", "The client has said so before");
 		client.hasReclaimed = true;
 		this.#log.reclaimed(answered(change, "reclaim_complete", null), client);
-		this.grace.complete(client.ownerKey);
+		this.grace.complete(client);
 	}
 
 	*heldHandles(): Iterable<Uint8Array> {
@@ -424,7 +424,7 @@ export class Claims implements ClaimOperations {
 		const lease = this.leaseSeconds * 1000;
 		if (silent > lease + courtesy && client.opens > 0) this.#revoke(client);
 		if (silent > lease + 2 * courtesy) this.#remove(client);
-		else if (client.opens === 0 && now - client.idleSince > lease) this.#list.drop(client.ownerKey);
+		else if (client.opens === 0 && now - client.idleSince > lease && this.grace.isOver) this.#list.drop(client.listKey);
 		// a client that does not free what it has lost is not told for ever
 		if (client.toldRevokedAt !== 0 && now - client.toldRevokedAt > lease) {
 			for (const state of client.revoked) {
@@ -468,18 +468,18 @@ export class Claims implements ClaimOperations {
 		}
 	}
 
-	#owners(): ReadonlyMap<string, boolean> {
-		const owners = new Map<string, boolean>();
+	#listed(): ReadonlyMap<string, boolean> {
+		const listed = new Map<string, boolean>();
 		for (const client of this.tables.confirmed.values()) {
-			if (client.opens > 0) owners.set(client.ownerKey, deniesAnything(client));
+			if (client.opens > 0) listed.set(client.listKey, deniesAnything(client));
 		}
-		return owners;
+		return listed;
 	}
 
 	#remove(client: ClientRecord): void {
 		this.#log.clientGone(client);
 		this.#leave(() => this.tables.removeClient(client));
-		if (client.isConfirmed && this.grace.isOver) this.#list.drop(client.ownerKey);
+		if (client.isConfirmed && this.grace.isOver) this.#list.drop(client.listKey);
 	}
 
 	/** The client loses its opens and locks, and its place in the list before anybody is given them: see `RecoveryList.struck`. */
@@ -487,7 +487,7 @@ export class Claims implements ClaimOperations {
 		this.#log.revoked(client);
 		this.#leave(() => this.tables.revoke(client));
 		client.toldRevokedAt = 0;
-		this.#list.strike(client.ownerKey);
+		this.#list.strike(client.listKey);
 	}
 
 	/** At a limit: somebody whose lease is over makes room, or the request is refused. */

@@ -217,6 +217,7 @@ export function newClient(
 		ownerKey,
 		verifier,
 		principal,
+		listKey: `${Buffer.from(principal).toString("latin1")}\0${ownerKey}`,
 		address,
 		isConfirmed: false,
 		hasReclaimed: false,

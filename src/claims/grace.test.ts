@@ -15,7 +15,7 @@ const SILENT_MS = (LEASE_SECONDS + 1) * 1000;
 function listed(folder: string): readonly string[] {
 	const opened = new ClaimFolder(folder);
 	try {
-		return [...readClients(opened).keys()].sort();
+		return [...readClients(opened).keys()].map((key) => key.slice(key.indexOf("\0") + 1)).sort();
 	} finally {
 		opened.close();
 	}
@@ -299,4 +299,33 @@ test("stopped at any write of the list at the end of grace: the old list or the 
 		if (names.length === 2) await reclaim(b, "b");
 		else refuses("reclaim_bad", () => b.open("b", 3, 0, "owner", true));
 	}
+});
+
+test("another principal under the name of a client neither reclaims what that had, nor gives it up", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = await startWith(folder, ["a"]);
+	claims.destroy();
+	({ claims } = startClaims(folder, { bootId: "boot 2" }));
+	const thief = await new TestClient(claims, "a", 7, "user").come();
+	refuses("reclaim_bad", () => thief.open("a", 3, 0, "owner", true));
+	thief.reclaimComplete();
+	claims.destroySession(thief.session.id, "user");
+	claims.destroyClient(thief.id, "user");
+	await settle();
+	assert.equal(claims.inGrace, true);
+	await reclaim(await new TestClient(claims, "a").come(), "a");
+});
+
+test("a client that comes early in grace and reclaims late stands in the list all the time", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = await startWith(folder, ["a"]);
+	claims.destroy();
+	const started = startClaims(folder, { bootId: "boot 2" });
+	({ claims } = started);
+	const a = await new TestClient(claims, "a").come();
+	started.told.time += SILENT_MS;
+	claims.tick();
+	await settle();
+	assert.deepEqual(listed(folder), ["a"]);
+	await reclaim(a, "a");
 });

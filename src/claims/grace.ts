@@ -7,8 +7,8 @@ import type { RecoveryList } from "./recovery-list.ts";
 
 export interface GraceHooks {
 	now(): number;
-	/** Owners (latin1) of all clients that have something open now, and whether they deny others a mode. */
-	owners(): ReadonlyMap<string, boolean>;
+	/** All clients that have something open now (`listKey`), and whether they deny others a mode. */
+	listed(): ReadonlyMap<string, boolean>;
 	/** It is over: the new list is on disk. */
 	ended(): void;
 	warn(sentence: string): void;
@@ -52,7 +52,7 @@ export class Grace {
 	demandReclaim(client: ClientRecord): void {
 		if (this.#ending !== null && !this.#isOver) throw new Pending(this.#ending);
 		if (this.#isOver || client.hasReclaimed) throw new ClaimError("no_grace", "There is nothing to reclaim any more");
-		if (!this.#listed.has(client.ownerKey)) throw new ClaimError("reclaim_bad", "The client had nothing before the server failed");
+		if (!this.#listed.has(client.listKey)) throw new ClaimError("reclaim_bad", "The client had nothing before the server failed");
 	}
 
 	/** "grace" for all who do not reclaim. */
@@ -61,10 +61,10 @@ export class Grace {
 	}
 
 	/** The client has reclaimed all, or has left: it may not reclaim anything more. */
-	complete(owner: string): void {
-		const denies = this.#listed.get(owner);
+	complete({ listKey }: ClientRecord): void {
+		const denies = this.#listed.get(listKey);
 		if (denies === undefined) return;
-		this.#listed.delete(owner);
+		this.#listed.delete(listKey);
 		if (denies) this.#denying--;
 		if (this.#listed.size === 0) this.#end();
 	}
@@ -77,7 +77,7 @@ export class Grace {
 	#end(): void {
 		if (this.#isOver || this.#ending !== null) return;
 		this.#ending = this.#list
-			.replace(this.#hooks.owners())
+			.replace(this.#hooks.listed())
 			.then(
 				() => {
 					this.#isOver = true;

@@ -18,6 +18,8 @@ export interface ClientRecord extends Client {
 	readonly ownerKey: string;
 	readonly verifier: Buffer;
 	readonly principal: string;
+	/** By what it is known over boots of the host: its owner, with the principal, so that nobody else reclaims or gives up what it had. */
+	readonly listKey: string;
 	address: string;
 	isConfirmed: boolean;
 	hasReclaimed: boolean;

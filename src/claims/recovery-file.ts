@@ -11,27 +11,27 @@ export const CLIENTS_FILE: FileForm = {
 	remedy: "It says who may reclaim files and locks after a failure of the host. Remove it, and nobody may: clients lose what they had.",
 };
 
-type Owners = ReadonlyMap<string, boolean>;
+type Clients = ReadonlyMap<string, boolean>;
 
-/** Clients by owner (latin1), and whether they denied others a mode. Empty where there is no file. */
+/** Clients (`listKey`), and whether they denied others a mode. Empty where there is no file. */
 export function readClients(folder: ClaimFolder): Map<string, boolean> {
-	const owners = new Map<string, boolean>();
+	const clients = new Map<string, boolean>();
 	const bytes = folder.readForm(CLIENTS_FILE);
 	for (let at = 0; bytes !== null && at < bytes.length; ) {
 		const length = bytes.readUInt16BE(at + 1);
-		owners.set(bytes.toString("latin1", at + 3, at + 3 + length), bytes[at] === 1);
+		clients.set(bytes.toString("latin1", at + 3, at + 3 + length), bytes[at] === 1);
 		at += 3 + length;
 	}
-	return owners;
+	return clients;
 }
 
-function encode(owners: Owners): Buffer {
+function encode(clients: Clients): Buffer {
 	const parts: Buffer[] = [];
-	for (const [owner, denies] of owners) {
+	for (const [client, denies] of clients) {
 		const head = Buffer.alloc(3);
 		head[0] = denies ? 1 : 0;
-		head.writeUInt16BE(owner.length, 1);
-		parts.push(head, Buffer.from(owner, "latin1"));
+		head.writeUInt16BE(client.length, 1);
+		parts.push(head, Buffer.from(client, "latin1"));
 	}
 	return Buffer.concat(parts);
 }
@@ -41,11 +41,11 @@ export class RecoveryFile implements RecoveryList {
 	readonly #folder: ClaimFolder;
 	readonly #warn: (sentence: string) => void;
 	/** As it should be. */
-	readonly #owners: Map<string, boolean>;
+	readonly #clients: Map<string, boolean>;
 	/** As it is on disk, and as it is being written. */
-	#onDisk: Owners;
-	#writing: Owners | null = null;
-	/** Counts changes of `#owners`. */
+	#onDisk: Clients;
+	#writing: Clients | null = null;
+	/** Counts changes of `#clients`. */
 	#version = 0;
 	#versionOnDisk = 0;
 	/** Until which somebody was struck off. */
@@ -54,35 +54,35 @@ export class RecoveryFile implements RecoveryList {
 	#failure: Error | null = null;
 	#hasWarned = false;
 
-	constructor(folder: ClaimFolder, owners: Owners, warn: (sentence: string) => void) {
+	constructor(folder: ClaimFolder, clients: Clients, warn: (sentence: string) => void) {
 		this.#folder = folder;
-		this.#owners = new Map(owners);
-		this.#onDisk = owners;
+		this.#clients = new Map(clients);
+		this.#onDisk = clients;
 		this.#warn = warn;
 	}
 
-	demand(owner: string, denies: boolean): Promise<void> | null {
-		const wanted = this.#owners.get(owner);
+	demand(client: string, denies: boolean): Promise<void> | null {
+		const wanted = this.#clients.get(client);
 		if (wanted === undefined || (denies && !wanted)) {
-			this.#owners.set(owner, denies);
+			this.#clients.set(client, denies);
 			this.#version++;
 		}
-		const isIn = (owners: Owners) => {
-			const found = owners.get(owner);
+		const isIn = (clients: Clients) => {
+			const found = clients.get(client);
 			return found !== undefined && (found || !denies);
 		};
 		if (isIn(this.#onDisk) && (this.#writing === null || isIn(this.#writing))) return null;
 		return this.#written("nospc");
 	}
 
-	drop(owner: string): void {
-		if (!this.#owners.delete(owner)) return;
+	drop(client: string): void {
+		if (!this.#clients.delete(client)) return;
 		this.#version++;
 		this.#begin();
 	}
 
-	strike(owner: string): void {
-		const isNowhere = !this.#owners.delete(owner) && !this.#onDisk.has(owner) && !this.#writing?.has(owner);
+	strike(client: string): void {
+		const isNowhere = !this.#clients.delete(client) && !this.#onDisk.has(client) && !this.#writing?.has(client);
 		if (isNowhere && this.#failure === null) return;
 		this.#struckVersion = ++this.#version;
 		this.#begin();
@@ -92,9 +92,9 @@ export class RecoveryFile implements RecoveryList {
 		return this.#versionOnDisk >= this.#struckVersion ? null : this.#written("delay");
 	}
 
-	async replace(owners: Owners): Promise<void> {
-		this.#owners.clear();
-		for (const [owner, denies] of owners) this.#owners.set(owner, denies);
+	async replace(clients: Clients): Promise<void> {
+		this.#clients.clear();
+		for (const [client, denies] of clients) this.#clients.set(client, denies);
 		const version = ++this.#version;
 		while (this.#versionOnDisk < version) {
 			await this.#begin();
@@ -119,12 +119,12 @@ export class RecoveryFile implements RecoveryList {
 	/** Never rejects. */
 	async #write(): Promise<void> {
 		const version = this.#version;
-		const owners = new Map(this.#owners);
-		this.#writing = owners;
+		const clients = new Map(this.#clients);
+		this.#writing = clients;
 		this.#failure = null;
 		try {
-			await this.#folder.replace(CLIENTS_FILE, encode(owners));
-			this.#onDisk = owners;
+			await this.#folder.replace(CLIENTS_FILE, encode(clients));
+			this.#onDisk = clients;
 			this.#versionOnDisk = version;
 			this.#hasWarned = false;
 		} catch (error) {

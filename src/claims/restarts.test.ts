@@ -1,11 +1,13 @@
 // Restarts within one boot of the host: nothing is lost, and a request that is sent again gets what it got.
 
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { interceptChanges } from "../linux/libc.ts";
 import { checkTables } from "./check-tables.test-support.ts";
 import type { Claims } from "./claims.ts";
-import { ALL_BYTES, bytes, claimFolder, done, refuses, startClaims, TestClient } from "./new-claims.test-support.ts";
+import { ALL_BYTES, bytes, claimFolder, done, refuses, startClaims, TestClient, type Told } from "./new-claims.test-support.ts";
 import type { ClaimChange, Slot, Stateid } from "./operations.ts";
 
 const X = Buffer.from("x");
@@ -21,6 +23,22 @@ function take(claims: Claims, client: TestClient, sequence: number): Slot {
 		digestHi: 0,
 		digestLo: sequence,
 	});
+}
+
+/** Changes the open until the log is about to be written anew: what the new one has of before, it has from the tables. How often that was. */
+function fillLog(folder: string, client: TestClient, open: Stateid): number {
+	let changes = 0;
+	for (; !existsSync(join(folder, "log.new")); changes++) {
+		client.run((change) => client.claims.downgrade(change, { ...open, seqid: 0 }, X, { access: 3, deny: 0 }));
+	}
+	return changes;
+}
+
+async function writtenAnew(folder: string, told: Told): Promise<void> {
+	while (existsSync(join(folder, "log.new"))) {
+		told.runDeferred();
+		await new Promise((resolve) => setTimeout(resolve, 1));
+	}
 }
 
 test("each change that was made before a kill is answered the same when its request comes again, and is not made again", async (t) => {
@@ -107,6 +125,49 @@ test("a request that was going to change something else comes again as one to be
 	const again = take(claims, client, 1);
 	assert.equal(again.outcome, "rerun");
 	assert.equal(claims.answerOf({ slot: again, operation: 1 }), null);
+});
+
+test("a request that changed nothing does not get the answer of the one before, also out of a log that was written anew", async (t) => {
+	const folder = claimFolder(t);
+	const { claims, told } = startClaims(folder, { smallLogBytes: 4000 });
+	const client = await new TestClient(claims, "a").come();
+	const open = await done(() => client.open("x"));
+	fillLog(folder, client, open);
+	client.run(() => {});
+	await writtenAnew(folder, told);
+	const { sequence } = client;
+	claims.destroy();
+	const again = startClaims(folder).claims;
+	const slot = take(again, client, sequence);
+	assert.equal(slot.outcome, "rerun");
+	assert.equal(again.answerOf({ slot, operation: 1 }), null);
+});
+
+test("a log that was written anew has answers, the end of grace, and what numbers were given", async (t) => {
+	const folder = claimFolder(t);
+	let { claims, told } = startClaims(folder, { smallLogBytes: 4000 });
+	const client = await new TestClient(claims, "a").come();
+	const open = await done(() => client.open("x"));
+	const other = await new TestClient(claims, "other").come();
+	const closed = await done(() => other.open("y"));
+	other.close(closed, "y");
+	claims.destroySession(other.session.id, "root");
+	claims.destroyClient(other.id, "root");
+	const unconfirmed = new TestClient(claims, "never").exchange();
+	const changes = fillLog(folder, client, open);
+	const { sequence } = client;
+	await writtenAnew(folder, told);
+	claims.destroy();
+	({ claims, told } = startClaims(folder));
+	assert.equal(claims.inGrace, false);
+	const slot = take(claims, client, sequence);
+	assert.deepEqual(claims.answerOf({ slot, operation: 1 }), { kind: "downgrade", stateid: { ...open, seqid: 1 + changes }, handle: null });
+	claims.finish(slot, Buffer.from("reply"));
+	client.goOn(claims);
+	assert.ok(new TestClient(claims, "new").exchange().lo > unconfirmed.lo);
+	assert.ok(client.open("z").generation > closed.generation);
+	const next = await new TestClient(claims, "next").come();
+	assert.ok(Buffer.compare(next.session.id.subarray(0, 8), other.session.id.subarray(0, 8)) > 0);
 });
 
 test("a compound that was killed between two changes makes the second alone", async (t) => {
