@@ -6,7 +6,7 @@ import { FREED_SPACE } from "../../src/overlay/engine/freed-space.ts";
 import { full, needs, onlyInAll, volume } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
 import { Campaign, type Counts, type Options } from "./campaign.ts";
-import { OPERATIONS, type Operation, PARTIAL_OPERATIONS } from "./operations.ts";
+import { FREEING, OPERATIONS, type Operation, PARTIAL_OPERATIONS } from "./operations.ts";
 import { Lowers } from "./stage.ts";
 
 const skip = needs("root");
@@ -98,9 +98,6 @@ for (const keeping of ["kernel", "portable"] as const) {
 		assert.ok(only !== undefined || (postponed > 0 && madeMeanwhile > 0));
 	});
 }
-
-/** Operations whose steps depend on how long the kernel takes to free what they remove. */
-const FREEING = /remove|rmdir|over|trunc|cuts|size|mkdir over/;
 
 for (const keeping of ["kernel", "portable", "ordinary"] as const) {
 	test(`the same where all that is removed or cut takes long to free, with ${keeping} handles`, { skip }, async (t) => {

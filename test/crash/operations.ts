@@ -357,3 +357,6 @@ export const PARTIAL_OPERATIONS: readonly Operation[] = [
 	{ name: "remove a file copied up in part", run: remove("copied") },
 	{ name: "rename a file over one copied up in part", run: rename("pure", "copied") },
 ];
+
+/** Operations whose steps depend on how long the kernel takes to free what they remove. */
+export const FREEING = /remove|rmdir|over|trunc|cuts|size|mkdir over/;

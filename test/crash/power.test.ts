@@ -2,10 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FREED_SPACE } from "../../src/overlay/engine/freed-space.ts";
 import { full, needs, sampled, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { Campaign, type Counts } from "./campaign.ts";
-import { OPERATIONS, PARTIAL_OPERATIONS } from "./operations.ts";
+import { FREEING, OPERATIONS, PARTIAL_OPERATIONS } from "./operations.ts";
 import { PowerDisk } from "./power-disk.ts";
 import { Lowers } from "./stage.ts";
 
@@ -55,5 +56,38 @@ for (const kind of sampled(["ext4", "xfs", "btrfs"] as const, 1)) {
 		t.diagnostic(`${total.calls} calls, ${total.points} power failures, ${total.recoveryPoints} in recovery`);
 		assert.equal(failures.length, 0, `${failures.length} failures:\n${failures.slice(0, 12).join("\n")}`);
 		assert.ok(total.points > 0);
+	});
+}
+
+for (const [at, kind] of (["ext4", "xfs", "btrfs"] as const).entries()) {
+	test(`the same where all that is removed or cut takes long to free, so that the trash and the notes of cuts lie on ${kind} too`, {
+		skip: needs("root") || cannotMount(kind),
+	}, async (t) => {
+		const before = { ...FREED_SPACE };
+		Object.assign(FREED_SPACE, { bytesMin: 0, extentsMax: 0, untoldBytesMax: 0 });
+		t.after(() => Object.assign(FREED_SPACE, before));
+		const made = scratch(t);
+		const lowers = new Lowers(made.mount("tmpfs"));
+		const disk = new PowerDisk(made, kind);
+		const failures: string[] = [];
+		let points = 0;
+		for (const [index, operation] of OPERATIONS.filter(({ name }) => FREEING.test(name)).entries()) {
+			if (only !== undefined ? !operation.name.includes(only) : !all && index % 9 !== at * 3) continue;
+			// content that no client has committed may be lost
+			if (operation.name.startsWith("write ")) continue;
+			const keeping = index % 2 === 0 ? "kernel" : "portable";
+			const campaign = new Campaign(lowers, operation, (what) => failures.push(what), disk, false, keeping);
+			await campaign.run({
+				others: 10,
+				stride: all ? 1 : 5,
+				first: index * 7,
+				recoveries: all || index % 27 === 0 ? 1 : 0,
+				repetitions: all ? 1 : 8,
+			});
+			points += campaign.counts.points + campaign.counts.recoveryPoints;
+		}
+		t.diagnostic(`${points} power failures`);
+		assert.equal(failures.length, 0, `${failures.length} failures:\n${failures.slice(0, 12).join("\n")}`);
+		assert.ok(points > 0);
 	});
 }

@@ -13,6 +13,7 @@ import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import type { Writable } from "../journal/writable.ts";
 import { moveToLostAndFound } from "../work/lost-and-found.ts";
+import { giveOwnerAccess } from "./give-ids.ts";
 
 const Y = Buffer.from("y");
 const ORIGIN_OF_FUSE = "user.fuseoverlayfs.origin";
@@ -66,7 +67,8 @@ class Converter {
 				return null;
 			}
 			if (type === FileType.dir) {
-				this.#openToOwner(fd);
+				// what it denies its owner stands in an xattr from now on
+				if ((this.#stat.mode & 0o700) !== 0o700) giveOwnerAccess(this.#writable, fd, this.#stat);
 				this.#convertDirectory(fd);
 			} else if (type === FileType.reg) this.#convertXattrWhiteout(directory, fd);
 			if (this.#override !== null && (type === FileType.dir || type === FileType.reg)) this.#takeRights(fd, { directory, name });
@@ -75,14 +77,6 @@ class Converter {
 		} finally {
 			close(fd);
 		}
-	}
-
-	/** What an ordinary user's directory denies its owner stands in an xattr from now on. */
-	#openToOwner(fd: number): void {
-		const { rights } = this.#writable.layer;
-		const { mode, type } = this.#stat;
-		if (!rights.isKept || (mode & 0o700) === 0o700) return;
-		must(rights.change(fd, type, { mode: mode & 0o7777 }), "Cannot give the owner access to a directory of upper");
 	}
 
 	/** `.wh.NAME` becomes a whiteout of NAME, or goes where the directory has that itself; of a directory it hid what is below. */

@@ -51,8 +51,11 @@ export function giveIds(writable: Writable, progress: (directories: number) => v
 	);
 }
 
-/** What an ordinary user may not mark as it is. */
-function giveOwnerAccess({ layer }: Writable, fd: number, stat: Stat): void {
-	if (layer.rights.isKept)
-		must(layer.rights.change(fd, stat.type, { mode: stat.mode & 0o7777 }), "Cannot give the owner access to an object of upper");
+/** What an ordinary user may not mark as it is. Clients see the mode that they saw before, which an xattr may say already. */
+export function giveOwnerAccess({ layer }: Writable, fd: number, stat: Stat): void {
+	const { rights } = layer;
+	if (!rights.isKept) return;
+	const shown = Object.assign(new Stat(), stat);
+	rights.show(fd, shown);
+	must(rights.change(fd, stat.type, { mode: shown.mode & 0o7777 }), "Cannot give the owner access to an object of upper");
 }
