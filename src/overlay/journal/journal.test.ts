@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../../test/support/requirements.ts";
@@ -738,3 +738,35 @@ for (const kind of ["tmpfs", "ext4"] as const) {
 		assert.deepEqual(journal.answered(request(1))?.handle, Buffer.from("handle"));
 	});
 }
+
+test("answers that there is no room for in a ring are known from the log, over starts on a full disk", {
+	skip: needs("root") || cannotMount("ext4"),
+}, (t) => {
+	const { start, descriptors, folder } = fixture(t, "ext4");
+	const steps: Step[] = [{ op: "count", entry: "e".repeat(20), value: 3 }];
+	let journal = start();
+	const fails = (which: (write: number) => boolean) => {
+		let writes = 0;
+		interceptChanges((name) => (name === "pwrite" && which(writes++) ? ERRNO.ENOSPC : undefined));
+	};
+	try {
+		for (const xid of [1, 2, 3]) {
+			journal.perform(steps, descriptors, request(xid), null);
+			// first the ring, then the log
+			fails((write) => write === 0);
+			journal.answer(request(xid), ANSWERS[1]);
+			interceptChanges(null);
+		}
+		for (const isGone of [false, false, true]) {
+			if (isGone) for (const ring of ringFiles(folder)) unlinkSync(ring);
+			fails(() => true);
+			journal = start();
+			for (const xid of [1, 2, 3]) assert.deepEqual(journal.answered(request(xid)), ANSWERS[1]);
+		}
+	} finally {
+		interceptChanges(null);
+	}
+	journal = start();
+	for (const xid of [1, 2, 3]) assert.deepEqual(journal.answered(request(xid)), ANSWERS[1]);
+	assert.equal(journal.answered(request(4)), null);
+});

@@ -466,15 +466,16 @@ export class Journal {
 		silent.push(join(this.#folder, REQUESTS_FOLDER, ring.name));
 	}
 
+	/** An answer of the log that its ring has not. Where there is no room for it there, it is known from the log alone, at the next start too. */
 	#restore(record: AnswerRecord): void {
 		const { ring: name, key, sequence, time, port, answer, isChange } = record;
-		let ring = this.#loaded.get(name);
-		if (ring === undefined) {
-			ring = newRing(name, openJournalFile(join(this.#folder, REQUESTS_FOLDER, name)), time);
-			this.#loaded.set(name, ring);
-		}
+		unlessFull(() => {
+			if (!this.#loaded.has(name)) this.#loaded.set(name, newRing(name, openJournalFile(join(this.#folder, REQUESTS_FOLDER, name)), time));
+		});
+		const ring = this.#loaded.get(name);
+		if (ring === undefined) return;
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		writeAt(ring.file, encodeRecord(ring.bytes, key, sequence, time, port, answer, isChange), slot * RECORD_BYTES);
+		unlessFull(() => writeAt(ring.file, encodeRecord(ring.bytes, key, sequence, time, port, answer, isChange), slot * RECORD_BYTES));
 		learn(ring, slot, key, answer, time, port);
 		ring.next++;
 		ring.used = Math.max(ring.used, time);
