@@ -123,6 +123,16 @@ export class ClaimFolder {
 		return bytes.subarray(HEAD_BYTES, end);
 	}
 
+	/** What is found under the name, if anything, is on disk when this returns: an earlier process may have been killed before it was. */
+	flushNow(name: string): void {
+		const fd = this.open(name, O.rdonly);
+		if (fd === null) return;
+		const status = syncFile(fd);
+		close(fd);
+		const named = syncFile(this.fd);
+		if (status < 0 || named < 0) throw this.failure("flush", name, Math.min(status, named));
+	}
+
 	/** Puts the file in the place of the last one. It is on disk when this returns. For a start: it waits for the disk. */
 	replaceNow(form: FileForm, content: Uint8Array): void {
 		const fd = this.#writeNew(form, content);

@@ -1,11 +1,12 @@
 // Client ids: each case of EXCHANGE_ID, CREATE_SESSION with its replay, leases, and all orders of them against a model.
 
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { test } from "node:test";
 import { fc } from "../../test/support/fast-check.ts";
 import { checkTables } from "./check-tables.test-support.ts";
-import { ClaimError } from "./errors.ts";
-import { LEASE_SECONDS, newClaims, refuses, TestClient } from "./new-claims.test-support.ts";
+import type { Claims } from "./claims.ts";
+import { done, LEASE_SECONDS, memoryFolder, newClaims, refuses, startClaims, TestClient, type Told } from "./new-claims.test-support.ts";
 
 const SILENT_MS = (LEASE_SECONDS + 1) * 1000;
 
@@ -170,7 +171,7 @@ test("an owner of 1,024 bytes is taken, a longer one refused", () => {
 	refuses("inval", () => new TestClient(claims, "x".repeat(1025)).exchange());
 });
 
-/** What a server must remember of two machines with one client owner each, and one that shares the first's. */
+/** What a server must remember of a client id. */
 interface ModelClient {
 	readonly owner: string;
 	readonly verifier: number;
@@ -180,98 +181,163 @@ interface ModelClient {
 	renewed: number;
 }
 
-test("in all orders of EXCHANGE_ID, CREATE_SESSION, requests, silence and restarts, ids and sessions are as in a model", () => {
-	const step = fc.record({
-		kind: fc.constantFrom(
-			"exchange",
-			"exchange",
-			"create",
-			"create",
-			"request",
-			"destroySession",
-			"destroyClient",
-			"silence",
-			"restart",
-			"tick",
-		),
-		who: fc.integer({ min: 0, max: 2 }),
-	});
-	fc.assert(
-		fc.property(fc.array(step, { maxLength: 60, size: "max" }), (steps) => {
-			const { claims, told } = newClaims();
-			// the third plays the second's owner under another principal
-			const players = [new TestClient(claims, "a"), new TestClient(claims, "b"), new TestClient(claims, "b", 1, "user")];
-			const known = new Map<number, ModelClient>();
-			const isExpired = (client: ModelClient) => told.time - client.renewed > LEASE_SECONDS * 1000;
-			const drop = (predicate: (client: ModelClient) => boolean) => {
-				for (const [lo, client] of known) if (predicate(client)) known.delete(lo);
-			};
-			for (const { kind, who } of steps) {
-				const player = players[who];
-				const { name: owner, principal } = player;
-				const own = known.get(player.id.lo);
-				const confirmed = [...known.values()].find((client) => client.owner === owner && client.confirmed);
-				const isTaken = confirmed !== undefined && confirmed.principal !== principal && confirmed.sessions > 0 && !isExpired(confirmed);
-				if (kind === "restart") player.verifier = Buffer.alloc(8, player.verifier[0] + 1);
-				else if (kind === "silence") told.time += SILENT_MS;
-				else if (kind === "tick") {
-					claims.tick();
-					drop((client) => !client.confirmed && told.time - client.renewed >= 60_000);
-				} else if (kind === "exchange") {
-					const isSame = confirmed?.principal === principal && confirmed.verifier === player.verifier[0];
-					if (isTaken) refuses("clid_inuse", () => player.exchange());
-					else if (isSame) assert.equal(known.get(player.exchange().lo), confirmed);
-					else {
-						drop((client) => client.owner === owner && !client.confirmed);
-						const { lo, isConfirmed } = player.exchange();
-						assert.ok(!isConfirmed && !known.has(lo));
-						known.set(lo, { owner, verifier: player.verifier[0], principal, confirmed: false, sessions: 0, renewed: told.time });
-					}
-				} else if (kind === "create") {
-					if (own === undefined || own.principal !== principal) {
-						assert.throws(() => player.create(), ClaimError);
-						continue;
-					}
-					if (!own.confirmed && isTaken) {
-						refuses("clid_inuse", () => player.create());
-						player.createSequence = (player.createSequence + 1) >>> 0;
-						continue;
-					}
-					if (own.confirmed && own.sessions >= 16) continue;
-					player.create();
-					if (!own.confirmed) drop((client) => client.owner === owner && client.confirmed);
-					own.confirmed = true;
-					own.sessions++;
-					own.renewed = told.time;
-				} else if (player.session === undefined) continue;
-				else {
-					const owner = [...known].find(([lo]) => lo === player.session.client.lo)?.[1];
-					const isThere = claims.tables.sessions.has((player.session as { index?: number }).index ?? 0);
-					assert.equal(isThere && owner === undefined, false, "a session outlived its client");
-					if (kind === "request" && isThere) {
-						player.run(() => {});
-						if (owner !== undefined) owner.renewed = told.time;
-					} else if (kind === "destroySession" && isThere && owner !== undefined) {
-						claims.destroySession(player.session.id, principal);
-						owner.sessions--;
-					} else if (kind === "destroyClient") {
-						if (own === undefined) refuses("stale_clientid", () => claims.destroyClient(player.id, principal));
-						else if (own.sessions > 0) refuses("clientid_busy", () => claims.destroyClient(player.id, principal));
-						else {
-							claims.destroyClient(player.id, principal);
-							known.delete(player.id.lo);
-						}
-					}
-				}
-				assert.deepEqual(new Set(claims.tables.clients.keys()), new Set(known.keys()));
-				for (const [lo, client] of known) {
-					const record = claims.tables.clients.get(lo);
-					assert.equal(record?.isConfirmed, client.confirmed);
-					assert.equal(record?.sessions.size, client.sessions);
-				}
-				checkTables(claims);
-			}
+const STEP = fc.record({
+	kind: fc.constantFrom(
+		"exchange",
+		"exchange",
+		"create",
+		"create",
+		"request",
+		"destroySession",
+		"destroyClient",
+		"silence",
+		"restart",
+		"tick",
+		"kill",
+	),
+	who: fc.integer({ min: 0, max: 2 }),
+});
+type Kind = "exchange" | "create" | "request" | "destroySession" | "destroyClient" | "silence" | "restart" | "tick" | "kill";
+
+/** Two machines with one client owner each, and one that uses the second's under another principal; the server beside a model of it. */
+class Game {
+	claims: Claims;
+	told: Told;
+	readonly known = new Map<number, ModelClient>();
+	readonly players: readonly TestClient[];
+	readonly #folder: string;
+
+	constructor(folder: string) {
+		this.#folder = folder;
+		({ claims: this.claims, told: this.told } = startClaims(folder));
+		this.players = [new TestClient(this.claims, "a"), new TestClient(this.claims, "b"), new TestClient(this.claims, "b", 1, "user")];
+	}
+
+	async play(kind: Kind, who: number): Promise<void> {
+		const player = this.players[who];
+		if (kind === "restart") player.verifier = Buffer.alloc(8, player.verifier[0] + 1);
+		else if (kind === "silence") this.told.time += SILENT_MS;
+		else if (kind === "kill") this.#kill();
+		else if (kind === "exchange") this.#exchange(player);
+		else if (kind === "create") await this.#create(player);
+		else if (kind === "tick") {
+			this.claims.tick();
+			this.#drop((client) => !client.confirmed && this.told.time - client.renewed >= 60_000);
+		} else if (kind === "destroyClient") this.#destroyClient(player);
+		else if (player.session !== undefined) this.#useSession(player, kind === "request");
+		this.#compare();
+	}
+
+	#drop(suits: (client: ModelClient) => boolean): void {
+		for (const [lo, client] of this.known) if (suits(client)) this.known.delete(lo);
+	}
+
+	/** The confirmed id of the player's owner; and whether another principal has it and uses it. */
+	#rival({ name, principal }: TestClient) {
+		const confirmed = [...this.known.values()].find((client) => client.owner === name && client.confirmed);
+		const isExpired = confirmed !== undefined && this.told.time - confirmed.renewed > LEASE_SECONDS * 1000;
+		const isTaken = confirmed !== undefined && confirmed.principal !== principal && confirmed.sessions > 0 && !isExpired;
+		return { confirmed, isTaken };
+	}
+
+	/** What was not confirmed is gone; every lease begins anew. */
+	#kill(): void {
+		const { time } = this.told;
+		this.claims.destroy();
+		({ claims: this.claims, told: this.told } = startClaims(this.#folder));
+		this.told.time = time;
+		this.#drop((client) => !client.confirmed);
+		for (const client of this.known.values()) client.renewed = time;
+		for (const client of this.claims.tables.clients.values()) client.renewed = time;
+		for (const player of this.players) {
+			player.claims = this.claims;
+			if (player.session !== undefined && this.#has(player)) player.goOn(this.claims);
+		}
+	}
+
+	#has({ session }: TestClient): boolean {
+		try {
+			return this.claims.session(session.id) !== undefined;
+		} catch {
+			return false;
+		}
+	}
+
+	#exchange(player: TestClient): void {
+		const { confirmed, isTaken } = this.#rival(player);
+		const { name: owner, principal } = player;
+		if (isTaken) refuses("clid_inuse", () => player.exchange());
+		else if (confirmed?.principal === principal && confirmed.verifier === player.verifier[0]) {
+			assert.equal(this.known.get(player.exchange().lo), confirmed);
+		} else {
+			this.#drop((client) => client.owner === owner && !client.confirmed);
+			const { lo, isConfirmed } = player.exchange();
+			assert.ok(!isConfirmed && !this.known.has(lo));
+			this.known.set(lo, { owner, verifier: player.verifier[0], principal, confirmed: false, sessions: 0, renewed: this.told.time });
+		}
+	}
+
+	async #create(player: TestClient): Promise<void> {
+		const own = this.known.get(player.id.lo);
+		if (own === undefined) return refuses("stale_clientid", () => player.create());
+		if (own.principal !== player.principal) return refuses("clid_inuse", () => player.create());
+		const { createSequence } = player;
+		if (!own.confirmed && this.#rival(player).isTaken) {
+			refuses("clid_inuse", () => player.create());
+			player.createSequence = (createSequence + 1) >>> 0;
+			return;
+		}
+		if (own.confirmed && own.sessions >= 16) return;
+		await done(() => player.create(createSequence));
+		if (!own.confirmed) this.#drop((client) => client.owner === player.name && client.confirmed);
+		Object.assign(own, { confirmed: true, sessions: own.sessions + 1, renewed: this.told.time });
+	}
+
+	#destroyClient(player: TestClient): void {
+		const own = this.known.get(player.id.lo);
+		const destroy = () => this.claims.destroyClient(player.id, player.principal);
+		if (own === undefined || own.principal !== player.principal) refuses("stale_clientid", destroy);
+		else if (own.sessions > 0) refuses("clientid_busy", destroy);
+		else {
+			destroy();
+			this.known.delete(player.id.lo);
+		}
+	}
+
+	#useSession(player: TestClient, isRequest: boolean): void {
+		const owner = this.known.get(player.session.client.lo);
+		const isThere = this.#has(player);
+		assert.ok(!isThere || owner !== undefined, "a session outlived its client");
+		if (!isThere || owner === undefined) return;
+		if (isRequest) {
+			player.run(() => {});
+			owner.renewed = this.told.time;
+		} else {
+			this.claims.destroySession(player.session.id, player.principal);
+			owner.sessions--;
+		}
+	}
+
+	#compare(): void {
+		const { tables } = this.claims;
+		assert.deepEqual(new Set(tables.clients.keys()), new Set(this.known.keys()));
+		for (const [lo, { confirmed, sessions }] of this.known) {
+			const record = tables.clients.get(lo);
+			assert.deepEqual([record?.isConfirmed, record?.sessions.size], [confirmed, sessions]);
+		}
+		checkTables(this.claims);
+	}
+}
+
+test("in all orders of EXCHANGE_ID, CREATE_SESSION, requests, silence, restarts and kills, ids and sessions are as in a model", async (t) => {
+	const root = memoryFolder(t);
+	let run = 0;
+	await fc.assert(
+		fc.asyncProperty(fc.array(STEP, { maxLength: 60, size: "max" }), async (steps) => {
+			const game = new Game(join(root, `run ${run++}`));
+			for (const { kind, who } of steps) await game.play(kind, who);
+			game.claims.destroy();
 		}),
-		{ numRuns: 300 },
+		{ numRuns: 80 },
 	);
 });

@@ -8,6 +8,7 @@ import { crc32 } from "node:zlib";
 import { cannotMount } from "../../test/support/scratch.ts";
 import { currentBootId } from "./boot-id.ts";
 import { checkTables } from "./check-tables.test-support.ts";
+import { ClaimFolder } from "./claim-folder.ts";
 import { ClaimError, ClaimFilesError } from "./errors.ts";
 import {
 	ALL_BYTES,
@@ -23,6 +24,7 @@ import {
 } from "./new-claims.test-support.ts";
 import { openClaims } from "./open-claims.ts";
 import type { Stateid } from "./operations.ts";
+import { readServer, writeServer } from "./server-file.ts";
 
 function cannotStart(folder: string, sentence: RegExp): void {
 	assert.throws(
@@ -109,6 +111,18 @@ test("a log of another version, of another server, or that is none, is set aside
 		assert.notDeepEqual([again.id.hi, again.id.lo], [client.id.hi, client.id.lo]);
 		claims.destroy();
 	}
+});
+
+test("a log of an earlier boot counter, left by a start that was stopped in its middle, is none to go on with", async (t) => {
+	const { folder, client } = await withState(t);
+	const opened = new ClaimFolder(folder);
+	const { id, boot } = readServer(opened);
+	writeServer(opened, { id, boot: boot + 1 });
+	opened.close();
+	const { claims } = startClaims(folder);
+	assert.equal(claims.inGrace, true);
+	assert.equal(claims.tables.opens, 0);
+	assert.equal(claims.session(client.session.id).isDead, true);
 });
 
 test("an upper that somebody else has changed: what was open is reclaimed, and sessions are gone", async (t) => {

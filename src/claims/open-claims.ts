@@ -10,7 +10,7 @@ import { type ClaimLimits, DEFAULT_CLAIM_LIMITS, LEASE_SECONDS } from "./limits.
 import { LogFile } from "./log-file.ts";
 import { examineLog, type FoundLog, replay, setAside } from "./log-replay.ts";
 import type { ClaimHooks } from "./operations.ts";
-import { RecoveryFile, readClients } from "./recovery-file.ts";
+import { CLIENTS_FILE, RecoveryFile, readClients } from "./recovery-file.ts";
 import { NO_LIST } from "./recovery-list.ts";
 import { readServer, type ServerIdentity, writeServer } from "./server-file.ts";
 import { LOG_NAME, logHead, StateLog } from "./state-log.ts";
@@ -47,6 +47,7 @@ export function openClaims(options: OpenClaimsOptions): Claims {
 	const folder = new ClaimFolder(options.folder);
 	const bootId = options.bootId ?? currentBootId();
 	const before = readServer(folder);
+	folder.flushNow(CLIENTS_FILE.name);
 	const clients = readClients(folder);
 	const found = findLog(folder, before, hooks);
 	const stands = found !== null && !options.isChanged && !found.isDamaged && found.boot === before.boot;

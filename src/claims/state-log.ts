@@ -86,6 +86,8 @@ export class StateLog implements ClaimLog {
 	#demanded = 0;
 	#flushed = 0;
 	#flushing: Promise<void> | null = null;
+	/** The file has its name, but that may not be on disk. */
+	#isNameNew = true;
 	#isClosed = false;
 
 	constructor(
@@ -107,6 +109,8 @@ export class StateLog implements ClaimLog {
 	/** The claims that are written down here. Before it nothing is. `isNew`: the log has nothing of them yet. */
 	attach(claims: Claims, isNew: boolean): void {
 		this.#claims = claims;
+		// of an earlier process nobody knows what it has flushed
+		this.#demanded++;
 		this.#put(this.#writer.begin(Type.boot).text(this.#bootId).end());
 		for (const session of isNew ? claims.sessions.dead.values() : []) this.#put(writeDead(this.#writer, session).end());
 	}
@@ -322,25 +326,23 @@ export class StateLog implements ClaimLog {
 	/** Flushed before it takes the name: a failure of the host finds one of the two. */
 	#finishRewriting(rewriting: Rewriting): void {
 		if (!this.#writeChunk(rewriting)) return;
-		const upTo = this.#demanded;
 		flushed(rewriting.file.fd)
-			.then(() => this.#switchTo(rewriting, upTo))
+			.then(() => this.#switchTo(rewriting))
 			.catch(() => this.#abandon(rewriting));
 	}
 
-	#switchTo(rewriting: Rewriting, upTo: number): void {
+	#switchTo(rewriting: Rewriting): void {
 		if (this.#rewriting !== rewriting || !this.#writeChunk(rewriting)) return;
 		this.#folder.rename(NEW_NAME, LOG_NAME);
 		const old = this.#file;
 		this.#file = rewriting.file;
 		this.#rewriting = null;
 		this.#isBehind = false;
+		this.#isNameNew = true;
 		this.#tryFrom = 0;
 		// a flush that is under way is of both files
-		if (this.#flushing === null) {
-			this.#flushed = Math.max(this.#flushed, upTo);
-			old.close();
-		} else this.#flushing.then(() => old.close());
+		if (this.#flushing === null) old.close();
+		else this.#flushing.then(() => old.close());
 	}
 
 	/** The old log stays. */
@@ -362,6 +364,8 @@ export class StateLog implements ClaimLog {
 			if (rewriting !== null) this.#writeChunk(rewriting);
 			const both = [flushed(this.#file.fd)];
 			if (rewriting !== null && this.#rewriting === rewriting) both.push(flushed(rewriting.file.fd));
+			if (this.#isNameNew) both.push(flushed(this.#folder.fd));
+			this.#isNameNew = false;
 			await Promise.all(both);
 		} catch (error) {
 			this.#hooks.warn(`The log of what clients have open cannot be flushed: ${(error as Error).message}.`);
