@@ -1,5 +1,5 @@
 /**
- * The Linux kernel's NFSv3 client works in an export whose server is killed by SIGKILL every few seconds: directories of a lower
+ * The Linux kernel's NFS client, of version 3 and of 4.1, works in an export whose server is killed by SIGKILL every few seconds: directories of a lower
  * move while programs have their working directory and open files below them, and lower files get hard links. No program may see
  * an error, and what they leave must equal what they leave in a plain folder.
  */
@@ -168,11 +168,13 @@ async function takeConnections(port: number): Promise<() => void> {
 	};
 }
 
-for (const [name, args] of [
-	["--sync", []],
-	["--async", ["--async"]],
+for (const [version, name, args] of [
+	["4.1", "--sync", []],
+	["3", "--sync", []],
+	["4.1", "--async", ["--async"]],
+	["3", "--async", ["--async"]],
 ] as const) {
-	test(`Linux NFSv3 client, server with ${name} killed every few seconds: mv under open files and working directories, hard links, git, packages, tar`, {
+	test(`Linux NFS client of version ${version}, server with ${name} killed every few seconds: mv under open files and working directories, hard links, git, packages, tar`, {
 		skip,
 	}, async (t) => {
 		t.diagnostic(`HOLDFAST_TEST_SEED=${seed}`);
@@ -197,6 +199,7 @@ for (const [name, args] of [
 			SEED: String(seed),
 			WORKLOADS: workloads.join(" "),
 			OPTIONS: "",
+			VERSION: version,
 			RESULTS: made.folder("results"),
 		};
 

@@ -10,6 +10,7 @@
 # STEPS      on the host: how many steps each lane took in the VM, separated by spaces
 # SEED       order of the workloads                RESULTS     in the VM: where the list of files goes
 # OPTIONS    further mount options                 WORKLOADS   their names
+# VERSION    of NFS: 3 or 4.1
 set -u
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org
 export GIT_COMMITTER_NAME=c GIT_COMMITTER_EMAIL=c@example.org GIT_AUTHOR_DATE='2000-01-01T00:00:00Z' GIT_COMMITTER_DATE='2000-01-01T00:00:00Z'
@@ -20,7 +21,9 @@ umask 022
 
 attach() {
 	[ -z "$PORT" ] && return
-	mount -t nfs -o "vers=3,proto=tcp,port=$PORT,mountport=$PORT,mountproto=tcp,nolock,hard,timeo=20,retrans=1$OPTIONS" "$VM_HOST:/" "$TOP"
+	local options="proto=tcp,port=$PORT,hard,timeo=20,retrans=1$OPTIONS"
+	[ "$VERSION" = 3 ] && options+=",mountport=$PORT,mountproto=tcp,nolock"
+	mount -t nfs -o "vers=$VERSION,$options" "$VM_HOST:/" "$TOP"
 }
 detach() { [ -z "$PORT" ] || umount "$TOP"; }
 fail() {
