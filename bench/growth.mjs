@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { chain, fill } from "./trees.mjs";
+import { below, chain, fill } from "./trees.mjs";
 
 /**
  * How the cost of a call grows: one case for each point of a curve, holdfast only. A point is measured on a server of its own, and has a
@@ -9,7 +9,7 @@ import { chain, fill } from "./trees.mjs";
 export const curves = {
 	"tree-size": { title: "Files walked before", points: [1000, 10_000, 100_000, 1_000_000] },
 	handles: { title: "Handles given out, all used in turn", points: [1000, 10_000, 100_000, 1_000_000] },
-	depth: { title: "Path depth", points: [1, 10, 50, 200, 1000] },
+	depth: { title: "Path depth", points: [1, 10, 50, 200, 1000, 2000] },
 	layers: { title: "Number of lowers, the folder being in each of them", points: [1, 10, 100, 500] },
 };
 export const operations = { getattr: "GETATTR", lookup: "LOOKUP", read: "READ 4k", create: "CREATE" };
@@ -31,8 +31,10 @@ const places = {
 	depth: (depth) => ({
 		stage: "fresh",
 		fill(lower) {
-			fill(join(lower, chain(depth), "used"), FILES, 4096);
-			fill(join(lower, chain(depth), "new"), 1);
+			below(lower, depth, (bottom) => {
+				fill(join(bottom, "used"), FILES, 4096);
+				fill(join(bottom, "new"), 1);
+			});
 		},
 		used: `${chain(depth)}/used`,
 		created: `${chain(depth)}/new`,

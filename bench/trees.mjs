@@ -45,9 +45,27 @@ export function million(folder) {
 	fill(join(folder, "new"), 1);
 }
 
-/** The path of a folder that lies `depth` levels down; short enough for one system call. */
+/** The path of a folder that lies `depth` levels down. */
 export function chain(depth) {
 	return Array.from({ length: depth }, () => "d").join("/");
+}
+
+/** What one system call takes of a chain, with a path before it. */
+const LEVELS_AT_ONCE = 1000;
+
+/** Makes the folder that lies `depth` levels below another one, and gives a path by which it can be used meanwhile: its own may be too long. */
+export function below(folder, depth, use) {
+	const levels = Math.min(depth, LEVELS_AT_ONCE);
+	const path = join(folder, chain(levels));
+	mkdirSync(path, { recursive: true });
+	const fd = openSync(path, "r");
+	try {
+		const reached = `/proc/self/fd/${fd}`;
+		if (levels < depth) below(reached, depth - levels, use);
+		else use(reached);
+	} finally {
+		closeSync(fd);
+	}
 }
 
 /** Space that regular files take in these folders and below, in bytes. Further names of one file do not count. */

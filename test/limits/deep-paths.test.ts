@@ -6,7 +6,7 @@ import { type TestContext, test } from "node:test";
 import { observeCalls } from "../../src/linux/libc.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import type { OverlayObject } from "../../src/vfs/operations.ts";
-import { needs } from "../support/requirements.ts";
+import { needs, volume } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
 
 let calls = 0;
@@ -82,11 +82,17 @@ function rig(context: TestContext, handles: "kernel" | "portable", depth: number
 		makeChain(`${top}/${layer}`, layer === "first" ? depth : Math.floor(depth / 2));
 	}
 	let overlay: Overlay | null = null;
-	folder.beforeRemoval(() => overlay?.close());
+	const end = async () => {
+		// threads that end keep no process alive, and here is nothing else that does
+		const alive = setInterval(() => {}, 1000);
+		await overlay?.close();
+		clearInterval(alive);
+	};
+	folder.beforeRemoval(end);
 	return {
 		/** Another process, which knows nothing yet. */
 		async cold(): Promise<Overlay> {
-			await overlay?.close();
+			await end();
 			overlay = openOverlay({
 				lowers: [`${top}/first`, `${top}/second`],
 				upper: `${top}/upper`,
@@ -162,7 +168,7 @@ const CALLS_OF_PASS_MAX = 800;
 const CALLS_PER_LEVEL_MAX = 66;
 /** Searching for the path of a portable handle on the main thread. */
 const CALLS_OF_SEARCH_MAX = 900;
-const DEPTHS = [100, 200, 400];
+const DEPTHS = volume([100, 200, 400], [100, 200, 400, 1000, 2000]);
 
 const kinds = [
 	["kernel", ""],
@@ -173,7 +179,7 @@ const kinds = [
 
 for (const [handles, what] of kinds) {
 	const limits = what === "" ? {} : { nodesMax: 50, descriptorsMax: 20 };
-	test(`with ${handles} handles the system calls of each way along a path grow as its depth does, and of a pass not at all${what}`, {
+	test(`with ${handles} handles the system calls of each way along a path grow as its depth does, and of a pass hardly at all${what}`, {
 		skip: needs("root"),
 	}, async (t) => {
 		const measured = [];
@@ -184,7 +190,9 @@ for (const [handles, what] of kinds) {
 				// of directories that are in memory a rename asks for nothing but what it moves
 				const callsMax = way === "rename" ? 150 : CALLS_PER_LEVEL_MAX * depth + CALLS_OF_SEARCH_MAX;
 				assert.ok(calls <= callsMax, `${way}: ${calls} calls, ${depth} deep`);
-				assert.ok(callsOfPassMax <= CALLS_OF_PASS_MAX + CALLS_OF_SEARCH_MAX, `${way}: ${callsOfPassMax} calls in one pass`);
+				// where a copied up directory is by portable handles, a pass asks of all directories above it, by a readlink for each
+				const passMax = CALLS_OF_PASS_MAX + CALLS_OF_SEARCH_MAX + (handles === "portable" ? depth : 0);
+				assert.ok(callsOfPassMax <= passMax, `${way}: ${callsOfPassMax} calls in one pass`);
 				if (way !== "rename") assert.ok(passes > depth / 100, `${way} lets others in ${passes - 1} times`);
 			}
 		}
