@@ -37,7 +37,7 @@ To have everything of the changed files in "upper", after the server has ended:
 
     holdfast settle --name ${name}
 
-To give "upper" to the kernel's overlayfs (for sets with kernel handles):
+To give "upper" to the kernel's overlayfs, after the server has ended:
 
     holdfast release --name ${name}
 

@@ -138,7 +138,7 @@ test("key on layers that were never served, and of a number that is none", { ski
 	const { lowers, state } = layersOf(made, "writable");
 	const run = runHoldfast(["key", "rotate", lowers[0] as string, "--state-dir", state]);
 	assert.equal(run.code, 1, run.stdout);
-	assert.match(run.stderr, /served yet|Cannot find/);
+	assert.match(run.stderr, /There is no set of changes for/);
 	assert.deepEqual(readdirSync(state), []);
 	const wrong = runHoldfast(["key", "drop", "256", lowers[0] as string, "--state-dir", state]);
 	assert.equal(wrong.code, 2);

@@ -24,7 +24,7 @@ node "$PROGRAM" serve --no-warm-up /run/disk/root --state-dir /run/disk/root-sta
 SERVER=$!
 served /run/root-out
 eval "$(at "mount -t nfs")" || exit 1
-grep -q "^127.0.0.1:/ /mnt nfs [^ ]*nosuid,nodev" /proc/mounts && echo "@root nosuid,nodev"
+grep -q "^127.0.0.1:/ /mnt nfs4 [^ ]*nosuid,nodev" /proc/mounts && echo "@root nosuid,nodev"
 echo "@root $(cat /mnt/secret)"
 cp /usr/bin/id /mnt/id && chmod 4755 /mnt/id && echo "@root made $(stat -c '%a %u' /mnt/id)"
 echo "@user $(setpriv --reuid=1000 --regid=1000 --clear-groups /mnt/id -u)"
