@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { interceptChanges } from "../linux/libc.ts";
+import { Pending } from "../vfs/errors.ts";
 import { checkTables } from "./check-tables.test-support.ts";
 import type { Claims } from "./claims.ts";
 import { ALL_BYTES, bytes, claimFolder, done, refuses, startClaims, TestClient, type Told } from "./new-claims.test-support.ts";
@@ -188,6 +189,21 @@ test("a compound that was killed between two changes makes the second alone", as
 	assert.deepEqual(claims.open({ slot: again, operation: 2 }, OPEN), first);
 	assert.deepEqual(claims.open({ slot: again, operation: 5 }, { ...OPEN, handle: Buffer.from("y") }), second);
 	assert.equal(claims.tables.opens, 2);
+});
+
+test("CREATE_SESSION is answered when the client is on disk, also where another process had written it and was killed", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = new TestClient(claims, "a");
+	const { sequence } = client.exchange();
+	assert.throws(() => client.create(sequence), Pending);
+	claims.destroy();
+	({ claims } = startClaims(folder));
+	client.claims = claims;
+	assert.throws(() => client.create(sequence), Pending);
+	const session = await done(() => client.create(sequence));
+	assert.equal(claims.tables.sessions.size, 1);
+	assert.equal(client.create(sequence), session);
 });
 
 test("CREATE_SESSION that is sent again after a kill gets the same session, or the same error", async (t) => {

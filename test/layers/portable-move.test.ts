@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { linkSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { giveTo, HeldTree } from "../support/held-tree.ts";
@@ -297,8 +297,11 @@ test("two copies at once: the second is refused, and holdfast fork gives it an i
 	const busy = runHoldfast(["fork", "--upper", join(first, "upper")], { user });
 	assert.equal(busy.code, 1, busy.stdout);
 	assert.match(busy.stderr, new RegExp(`\\b${tree.server.pid}\\b.*serving`));
+	const ofServer = join(second, "upper.work/holdfast/nfs4");
+	assert.ok(existsSync(ofServer), "the copy has the name of the server of the original");
 	const done = fork("--json");
 	assert.equal(done.code, 0, done.stderr);
+	assert.equal(existsSync(ofServer), false);
 	const { before, now, upper } = JSON.parse(done.stdout) as { before: number; now: number; upper: string };
 	assert.notEqual(before, now);
 	assert.equal(upper, join(second, "upper"));

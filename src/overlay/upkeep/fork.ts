@@ -11,8 +11,8 @@ import { workOf } from "../opening/export-paths.ts";
 import { lockUpper, type UpperLock } from "../opening/upper-lock.ts";
 import { newSecrets, type Registry, readRegistry, writeRegistry } from "../work/registry.ts";
 
-/** Files that belong to the identity of an export, and are of no use to another one. */
-const OWN_FILES = ["replies", "answers", "requests"];
+/** Files that belong to the identity of an export, or of the server that served it, and are of no use to another one: clients must never take two servers for one. */
+const OWN_FILES = ["replies", "answers", "requests", "nfs4"];
 
 /**
  * Gives a copied upper an identity of its own: an export id and keys, so that no handle of the original is taken for one of the copy. May be
