@@ -3,11 +3,12 @@
 //   npm run load -- hold-ups [--fs ext4|xfs|btrfs|tmpfs|root] [--extents N] [--whiteouts N] [--entries N] [--waiting N]
 //   npm run load -- mixed-work [--fs ...] [--connections N] [--seconds S] [--seed N]
 //   npm run load -- kills|full-disks [--fs ...|all] [--handles kernel|portable|all] [--connections N] [--seconds S] [--seed N]
+//   npm run load -- faults [--fs ...] [--only WORD] [--seconds S] [--seed N]
 //
 // hold-ups: how long a cached GETATTR waits at worst beside cuts and removals of large files, directories full of whiteouts, waiting changes, and pages
 // of a huge directory. mixed-work: latencies of all procedures, with memory and descriptors before, during and after. kills: SIGKILL under load
 // again and again, and every acknowledged change looked for after each start; full-disks: the same on a small disk that is full most of the time.
-// All print a table in Markdown, and exit 1 where something has failed.
+// faults: calls of the server fail at random places. All print a table in Markdown, and exit 1 where something has failed.
 
 import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -28,6 +29,7 @@ const { values, positionals } = parseArgs({
 		waiting: { ...text, default: "64000" },
 		handles: { ...text, default: "all" },
 		connections: text,
+		only: { ...text, default: "" },
 		seconds: text,
 		seed: { ...text, default: String(randomInt(2 ** 31)) },
 	},
@@ -46,7 +48,7 @@ if (![...fileSystems, isKilled ? "all" : "root"].includes(values.fs))
 if (!["kernel", "portable", "all"].includes(values.handles)) fail("--handles takes kernel, portable or all");
 if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
 
-const campaigns = { "hold-ups": holdUps, "mixed-work": mixedWork, kills, "full-disks": kills };
+const campaigns = { "hold-ups": holdUps, "mixed-work": mixedWork, kills, "full-disks": kills, faults };
 if (!Object.hasOwn(campaigns, what ?? "")) fail(`name one of ${Object.keys(campaigns).join(", ")}`);
 await campaigns[what]().catch((error) => fail(error.stack));
 
@@ -140,6 +142,19 @@ async function kills() {
 	}
 	if (places.length > 1) row("all", ...totals.map((figure) => figure.toLocaleString("en")));
 	if (failures.length > 0) fail(`${failures.length} failures`);
+}
+
+async function faults() {
+	const { tryFaults } = await import(join(root, "dist/test/load/faults.js"));
+	const options = { fileSystem: values.fs, seconds: number("seconds", 300), seed: number("seed"), only: values.only };
+	console.log(`${options.seconds} s of faults on ${values.fs}, seed ${options.seed}`);
+	const failures = [];
+	const { places, refused } = await tryFaults(options, (what) => {
+		failures.push(what);
+		console.error(what);
+	});
+	console.log(`${places} places, at ${refused} of them the request was refused, ${failures.length} failures`);
+	if (failures.length > 0) fail("something has failed");
 }
 
 function row(...cells) {

@@ -1,7 +1,9 @@
 // How a layer says what it hides of the layers below: by attributes of one overlay or another, and by files of certain names.
 
+import { ERRNO } from "../linux/errno.ts";
 import { type Stat, statAt } from "../linux/stat.ts";
 import { getXattr } from "../linux/xattr.ts";
+import { isFound, valueOrNone } from "../vfs/system-errors.ts";
 
 /** A file of this prefix hides what has the rest of its name, in layers of AUFS, in unpacked images, and where fuse-overlayfs can make no devices. */
 export const WHITEOUT_PREFIX = Buffer.from(".wh.");
@@ -47,6 +49,7 @@ export interface DirectoryMarks {
 const PLAIN: DirectoryMarks = { isOpaque: false, whiteoutXattr: null };
 const OPAQUE: DirectoryMarks = { isOpaque: true, whiteoutXattr: null };
 
+const UNREAD = "Cannot read what a directory hides";
 const LETTER_Y = 0x79;
 const LETTER_X = 0x78;
 
@@ -54,17 +57,20 @@ const LETTER_X = 0x78;
 export function marksOf({ opaques, hasFiles }: Hiding, fd: number, stat: Stat): DirectoryMarks {
 	let marks = PLAIN;
 	for (const { opaque, whiteout } of opaques) {
-		const value = getXattr(fd, opaque);
-		if (typeof value === "number" || value.length !== 1) continue;
+		const value = valueOrNone(getXattr(fd, opaque), UNREAD);
+		if (value === null || value.length !== 1) continue;
 		if (value[0] === LETTER_Y) return OPAQUE;
 		if (value[0] === LETTER_X && whiteout !== null && marks === PLAIN) marks = { isOpaque: false, whiteoutXattr: whiteout };
 	}
-	return hasFiles && statAt(fd, OPAQUE_FILE, stat) === 0 && !isDevice(stat) ? OPAQUE : marks;
+	return hasFiles && isFound(statAt(fd, OPAQUE_FILE, stat), UNREAD) && !isDevice(stat) ? OPAQUE : marks;
 }
 
 /** Where files are whiteouts: whether a name of a directory is hidden by one in the same layer. `stat` is scratch. */
 export function isHiddenByFile(directory: number, name: Uint8Array, stat: Stat): boolean {
-	return statAt(directory, Buffer.concat([WHITEOUT_PREFIX, name]), stat) === 0 && stat.type !== DIRECTORY && !isDevice(stat);
+	const status = statAt(directory, Buffer.concat([WHITEOUT_PREFIX, name]), stat);
+	// no object of such a name can be
+	if (status === -ERRNO.ENAMETOOLONG) return false;
+	return isFound(status, UNREAD) && stat.type !== DIRECTORY && !isDevice(stat);
 }
 
 /** Where files are whiteouts: whether a name, with the type of its object, is not shown. A device 0:0 of such a name hides that name alone. */

@@ -1,11 +1,12 @@
 // Records which names in a lower lead to one file, for ids that are made of paths.
 
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { syncFile } from "../linux/data.ts";
 import { ERRNO, whyNot } from "../linux/errno.ts";
 import { makeSymlink, readLink } from "../linux/names.ts";
 import { close, O, openPath } from "../linux/open.ts";
+import { pathExists } from "../linux/read-file.ts";
 import { Stat } from "../linux/stat.ts";
 import { LayerError } from "./layer-error.ts";
 import { namesInPath, pathBelow } from "./path-search.ts";
@@ -89,7 +90,7 @@ function hashOf(path: readonly Buffer[]): Buffer {
 }
 
 export function hasLinkNames(folder: string): boolean {
-	return existsSync(folder);
+	return pathExists(folder);
 }
 
 /** What a walk for names of one file has found. */
@@ -179,7 +180,7 @@ function keepLinkNames(
 		return files;
 	} finally {
 		if (list >= 0) close(list);
-		if (existsSync(aside)) rmSync(aside, { recursive: true, force: true });
+		if (pathExists(aside)) rmSync(aside, { recursive: true, force: true });
 	}
 }
 

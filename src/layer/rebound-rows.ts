@@ -1,12 +1,12 @@
 // The table on disk that leads from paths to the kernel handles of before a rebind, and back.
 
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { readInto } from "../linux/data.ts";
 import type { FileHandle } from "../linux/file-handle.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
-import { readFileNamed } from "../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../linux/read-file.ts";
 import { describeThrown } from "../vfs/system-errors.ts";
 import type { Birth } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
@@ -126,7 +126,7 @@ function digestsOf(folder: string): string {
 /** LayerError: the files are not as they were written. */
 function verify(folder: string): void {
 	const path = join(folder, DIGEST_FILE);
-	if (!existsSync(path)) return;
+	if (!pathExists(path)) return;
 	const restore = `Restore ${folder} from a backup: the handles of before the rebind are found by it.`;
 	const written = readFileNamed(path).toString("latin1");
 	const size = Object.values(FILES).reduce((sum, name) => sum + (statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0), 0);

@@ -14,7 +14,9 @@ const libc = loadLibrary("libc.so.6");
 /** Takes Numbers (or byte arrays, where declared so) and returns a Number. */
 export type NativeFunction = (...parameters: (number | Uint8Array)[]) => number;
 
-let beforeCall: ((name: string) => number | undefined) | null = null;
+/** `given`: the parameters; what a pointer leads to still lies in the arena. */
+type CallHook = (name: string, given: readonly (number | Uint8Array)[]) => number | undefined;
+let beforeCall: CallHook | null = null;
 
 /** Declares a function of the C library. `pointer` arguments are addresses as Numbers. */
 export function declare(name: string, result: string, parameters: readonly string[]): NativeFunction {
@@ -26,7 +28,7 @@ export function declare(name: string, result: string, parameters: readonly strin
 	if (beforeCall === null) return call;
 	const before = beforeCall;
 	return (...given) => {
-		const error = before(name) ?? 0;
+		const error = before(name, given) ?? 0;
 		if (error === 0) return call(...given);
 		errnoView[0] = error;
 		return -1;
@@ -37,7 +39,7 @@ export function declare(name: string, result: string, parameters: readonly strin
  * Tests count calls, or make them fail: `hook` runs before each call of what is declared afterwards, so this comes before the other modules of
  * this folder are loaded. It gives the error number that the call is to have.
  */
-export function observeCalls(hook: (name: string) => number | undefined): void {
+export function observeCalls(hook: CallHook): void {
 	beforeCall = hook;
 }
 

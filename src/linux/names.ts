@@ -70,8 +70,14 @@ export function makeSymlink(target: PathBytes, directory: number, name: PathByte
 	return result(symlinkatCall(putPath(PLACE.otherPath, target), directory, putPath(PLACE.path, name)));
 }
 
+/** The target of a link of a directory, or the negated error number. */
+export function readLinkAt(directory: number, name: PathBytes): Buffer | number {
+	const length = readlinkatCall(directory, putPath(PLACE.path, name), arenaAddress + PLACE.value, VALUE_BYTES);
+	return length < 0 ? result(length) : Buffer.from(arena.subarray(PLACE.value, PLACE.value + length));
+}
+
 /** The target of a link: of `name` in a directory, or with an empty name of the O_PATH descriptor itself. Null on error. */
 export function readLink(fd: number, name: PathBytes): Buffer | null {
-	const length = readlinkatCall(fd, putPath(PLACE.path, name), arenaAddress + PLACE.value, VALUE_BYTES);
-	return length < 0 ? null : Buffer.from(arena.subarray(PLACE.value, PLACE.value + length));
+	const target = readLinkAt(fd, name);
+	return typeof target === "number" ? null : target;
 }

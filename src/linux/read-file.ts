@@ -1,6 +1,6 @@
-// Reads whole files by their names, and nothing but files.
+// Looks at names, and reads whole files by theirs, and nothing but files.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { errnoName } from "./errno.ts";
 import { close, O, openPath } from "./open.ts";
 
@@ -13,5 +13,16 @@ export function readFileNamed(path: string): Buffer {
 		return readFileSync(fd);
 	} finally {
 		close(fd);
+	}
+}
+
+/** Whether something has this name, links followed. Throws as Node does where that cannot be said: who is told that there is nothing makes something. */
+export function pathExists(path: string): boolean {
+	try {
+		return statSync(path, { throwIfNoEntry: false }) !== undefined;
+	} catch (error) {
+		// below a file nothing is
+		if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return false;
+		throw error;
 	}
 }

@@ -56,6 +56,32 @@ export function must<T extends object>(value: T | number, attempt: string): T | 
 	return value;
 }
 
+/** Errors that say that there is no such value, or none that this process or this file system could have. */
+const NO_VALUE: ReadonlySet<number> = new Set(
+	[ENODATA, ERRNO.EOPNOTSUPP, ERRNO.ENOTSUP, ERRNO.EPERM, ERRNO.EACCES, ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EINVAL, ERRNO.ENAMETOOLONG].map(
+		(error) => -error,
+	),
+);
+
+/** An extended attribute, or the target of a link; null: there is none. A disk that cannot be read says nothing: then its error is thrown. */
+export function valueOrNone(value: Buffer | number, attempt: string): Buffer | null {
+	if (typeof value !== "number") return value;
+	if (NO_VALUE.has(value)) return null;
+	throw failed(attempt, value);
+}
+
+/** Whether a name is there, by what a look at it gave. A disk that cannot be read says nothing: then its error is thrown. */
+export function isFound(status: number, attempt: string): boolean {
+	if (status !== -ERRNO.ENOENT) must(status, attempt);
+	return status >= 0;
+}
+
+/** The error number, negated, that an error of the overlay stands for: for what gives its result to another thread. */
+export function errnoOf({ code }: OverlayError): number {
+	for (const [errno, other] of CODES) if (other === code) return -errno;
+	return -ERRNO.EIO;
+}
+
 /** An error that has an error number, as Node's own file system calls throw it, and layers. */
 function isSystemError(error: unknown): error is NodeJS.ErrnoException & { readonly errno: number } {
 	return error instanceof Error && !(error instanceof OverlayError) && "errno" in error && typeof error.errno === "number";

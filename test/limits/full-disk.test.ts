@@ -151,6 +151,9 @@ for (const kind of ["tmpfs", "ext4", "xfs", "btrfs"] as const) {
 			mkdirSync(join(lower, "d"), { recursive: true });
 			writeFileSync(join(lower, "d/file"), "file");
 			writeFileSync(join(lower, "large"), Buffer.alloc(8 << 20, 7));
+			for (const path of ["e/below", "f"]) mkdirSync(join(lower, path), { recursive: true });
+			for (const [name, size] of Object.entries({ one: 10, two: 10, three: 300_000 }))
+				writeFileSync(join(lower, "f", name), Buffer.alloc(size, 5));
 			const disk = made.mount(kind, "disk", DISK_MEGABYTES[kind]);
 			const [upper, work] = [join(disk, "upper"), join(disk, "work")];
 			mkdirSync(upper);
@@ -172,13 +175,21 @@ for (const kind of ["tmpfs", "ext4", "xfs", "btrfs"] as const) {
 			const changes: Record<string, () => void> = {
 				"the first write to a large file": () => overlay.write(walk(overlay, "large"), ROOT, 5, bytes("x")),
 				"the removal of a lower file": () => overlay.remove(walk(overlay, "d"), bytes("file"), ROOT),
+				"the rename of a lower directory": () => overlay.rename(overlay.root, bytes("e"), walk(overlay, "d"), bytes("e"), ROOT),
+				"the rename of a lower file": () => overlay.rename(walk(overlay, "f"), bytes("one"), overlay.root, bytes("one"), ROOT),
+				"a copy up by its mode": () => overlay.setattr(walk(overlay, "f/two"), ROOT, { mode: 0o600 }),
+				"a copy up with its data": () => overlay.write(walk(overlay, "f/three"), ROOT, 1, bytes("x")),
+				"a further name": () => overlay.link(walk(overlay, "f/two"), overlay.root, bytes("two"), ROOT),
+				"a new directory": () => void overlay.mkdir(walk(overlay, "f"), bytes("new"), ROOT, { mode: 0o755 }),
 			};
 			const refused: (() => void)[] = [];
 			for (const [what, change] of Object.entries(changes)) {
+				const unchanged = describe(overlay, overlay.root.handle);
 				try {
 					await untilReady(change);
 				} catch (error) {
 					assert.ok(error instanceof OverlayError && error.code === "nospc", `${what}: ${error}`);
+					assert.equal(describe(overlay, overlay.root.handle), unchanged, what);
 					refused.push(change);
 				}
 			}
@@ -187,7 +198,8 @@ for (const kind of ["tmpfs", "ext4", "xfs", "btrfs"] as const) {
 			await overlay.close();
 			overlay = open();
 			const after = describe(overlay, overlay.root.handle);
-			for (const name of ["/d/file", "/big"]) assert.doesNotMatch(after, new RegExp(`^${name} `, "m"));
+			for (const name of ["/d/file", "/big", "/e", "/f/one"]) assert.doesNotMatch(after, new RegExp(`^${name} `, "m"));
+			for (const name of ["/d/e/below", "/one", "/two", "/f/new"]) assert.match(after, new RegExp(`^${name} `, "m"));
 			await overlay.close();
 			const { findings } = checkUpper({ lowers: [lower], upper, work, xattr: TRUSTED_XATTRS, isRepair: false });
 			const errors = findings.filter(({ severity }) => severity === "error");

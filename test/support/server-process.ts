@@ -27,6 +27,8 @@ export interface ServerOptions {
 	readonly isSecure?: boolean;
 	/** Who it runs as, without any privilege (see `ordinaryUser`); the layers must be this user's. */
 	readonly user?: OrdinaryUser;
+	/** A module that is loaded before the program, and may be sent messages (`tell`). */
+	readonly preload?: string;
 }
 
 /** A user who may do nothing but what everybody may. */
@@ -73,11 +75,12 @@ export class ServerProcess {
 	/** Resolves when clients may come. */
 	async start(): Promise<void> {
 		assert.equal(this.#child, undefined, "the server runs already");
-		const { launcher, env, user, within = [] } = this.#options;
-		const program = launcher ? [launcher] : [process.execPath, user?.main ?? main];
+		const { launcher, env, user, within = [], preload } = this.#options;
+		const before = preload === undefined ? [] : ["--import", preload];
+		const program = launcher ? [launcher] : [process.execPath, ...before, user?.main ?? main];
 		const command = [...within, ...program, ...serveArguments(this.#options, this.#port)];
 		const child = spawn(...diesWithParent(command), {
-			stdio: ["ignore", "pipe", "pipe"],
+			stdio: preload === undefined ? ["ignore", "pipe", "pipe"] : ["ignore", "pipe", "pipe", "ipc"],
 			env: { ...process.env, ...env },
 			...(user === undefined ? {} : { cwd: "/", uid: user.uid, gid: user.gid }),
 		});
@@ -89,6 +92,8 @@ export class ServerProcess {
 		child.stderr?.on("data", (chunk) => {
 			this.stderr += chunk;
 		});
+		// it may have ended by itself when it is told something
+		child.on("error", () => {});
 		const ready = new Promise<string>((resolve) => {
 			createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
 				this.stdout += `${line}\n`;
@@ -105,6 +110,21 @@ export class ServerProcess {
 		const port = /:(\d+)\b/.exec(outcome)?.[1];
 		assert.ok(port, `no port in "${outcome}"`);
 		this.#port = Number(port);
+	}
+
+	/** Sends the preloaded module a message, and gives its answer. */
+	tell(message: object | string): Promise<unknown> {
+		const child = this.#child;
+		assert.ok(child && this.#exit, "the server does not run");
+		const answer = new Promise<unknown>((resolve) => child.once("message", resolve));
+		child.send(message);
+		return Promise.race([answer, this.#exit.then(() => null)]);
+	}
+
+	/** Resolves when it ends, with how. */
+	get ended(): Promise<unknown> {
+		assert.ok(this.#exit, "the server does not run");
+		return this.#exit;
 	}
 
 	/** SIGTERM, as a service manager stops it: it drains and must exit 0. */

@@ -1,6 +1,5 @@
 // Puts right what a copy to another place or disk has changed in upper and work: portable ids, and index entries that were links.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { keyOf, lookOf, type PortableUpper } from "../../layer/portable-upper.ts";
 import { hasLastingHandles } from "../../layer/unfit-file-system.ts";
@@ -8,7 +7,7 @@ import { walkTree } from "../../layer/walk-tree.ts";
 import { type FileHandle, handleOf } from "../../linux/file-handle.ts";
 import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { readFileNamed } from "../../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
@@ -36,14 +35,14 @@ function placeOf({ layer, work }: Writable): string {
 export function notePlace(writable: Writable, folder: string): void {
 	const path = join(folder, PLACE_FILE);
 	const place = placeOf(writable);
-	if (existsSync(path) && readFileNamed(path).toString() === place) return;
+	if (pathExists(path) && readFileNamed(path).toString() === place) return;
 	unlessFull(() => writeDurably(path, Buffer.from(place)));
 }
 
 /** Whether upper and work are copies of what was served last, so that inode numbers, and perhaps links between the two, are others. */
 export function isMoved(writable: Writable, folder: string): boolean {
 	const path = join(folder, PLACE_FILE);
-	return !existsSync(path) || readFileNamed(path).toString() !== placeOf(writable);
+	return !pathExists(path) || readFileNamed(path).toString() !== placeOf(writable);
 }
 
 /** What a look through a copied upper has found. */

@@ -1,6 +1,5 @@
 // The check of an export with portable handles: ids, and what leads from them to objects.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer/layer.ts";
 import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
@@ -9,6 +8,7 @@ import { namesOf } from "../../linux/directory.ts";
 import { ERRNO, whyNot } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
@@ -34,7 +34,7 @@ export function checkPortable(options: CheckOptions): CheckReport | null {
 		registry = readRegistry(folder);
 	} catch (error) {
 		if (!(error instanceof RegistryError)) throw error;
-		return existsSync(join(folder, "ids")) ? unreadable(options.upper, work, error.message) : null;
+		return pathExists(join(folder, "ids")) ? unreadable(options.upper, work, error.message) : null;
 	}
 	if (registry?.handles !== "portable") return null;
 	if (registry.userXattrs !== undefined && options.xattr !== USER_XATTRS) return checkPortable({ ...options, xattr: USER_XATTRS });

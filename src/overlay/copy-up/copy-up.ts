@@ -215,9 +215,16 @@ function noteData(engine: Engine, real: Real, data: Real): void {
 function clearEntry(writable: Writable, entry: string): void {
 	const answer = writable.index.ask(entry);
 	if (answer.kind === "absent") return;
-	const origin = answer.kind === "upper" ? getMark(writable, answer.fd, answer.stat.type, writable.layer.xattr.origin) : -ENODATA;
-	const handle = answer.kind === "upper" ? writable.layer.handles.of(answer.fd) : -ENODATA;
-	if (answer.kind === "upper") close(answer.fd);
+	let origin: Buffer | number = -ENODATA;
+	let handle: FileHandle | number = -ENODATA;
+	if (answer.kind === "upper") {
+		try {
+			origin = getMark(writable, answer.fd, answer.stat.type, writable.layer.xattr.origin);
+			handle = writable.layer.handles.of(answer.fd);
+		} finally {
+			close(answer.fd);
+		}
+	}
 	if (typeof origin === "number" || typeof handle === "number" || origin.toString("hex") !== entry) {
 		throw new OverlayError("io", "The index says that this object was removed, or is another one: run holdfast check");
 	}

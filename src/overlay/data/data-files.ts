@@ -8,7 +8,7 @@ import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, removeXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, valueOrNone } from "../../vfs/system-errors.ts";
 import { decodeRecord } from "../format/identity.ts";
 import type { Node } from "../nodes/node.ts";
 import { recordOf } from "../nodes/reals.ts";
@@ -91,7 +91,7 @@ export interface DataContext {
 }
 
 export function isMetacopy(engine: Pick<DataContext, "xattr">, fd: number): boolean {
-	return typeof getXattr(fd, engine.xattr.metacopy) !== "number";
+	return valueOrNone(getXattr(fd, engine.xattr.metacopy), "Cannot read where the data of a file is") !== null;
 }
 
 /** The real file that holds the data of a regular file: itself, or for a metacopy file one further down. OverlayError where that is lost. */

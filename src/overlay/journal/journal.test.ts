@@ -2,7 +2,18 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
+import fs, {
+	existsSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	rmdirSync,
+	statSync,
+	truncateSync,
+	unlinkSync,
+	writeFileSync,
+} from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../../test/support/requirements.ts";
@@ -769,4 +780,28 @@ test("answers that there is no room for in a ring are known from the log, over s
 	journal = start();
 	for (const xid of [1, 2, 3]) assert.deepEqual(journal.answered(request(xid)), ANSWERS[1]);
 	assert.equal(journal.answered(request(4)), null);
+});
+
+test("a file of the journal that cannot be opened for a moment loses nothing", ROOT, (t) => {
+	const { start } = fixture(t);
+	const { openSync } = fs;
+	let journal = start();
+	for (let xid = 1; xid < 4; xid++) journal.answer(request(xid), ANSWERS[1]);
+	for (const code of ["EMFILE", "EIO", "EACCES", "EROFS"] as const) {
+		for (const file of ["requests", "intent", "postponed"]) {
+			fs.openSync = (path, ...given) => {
+				if (!String(path).includes(`/holdfast/${file}`)) return openSync(path, ...given);
+				throw Object.assign(new Error(`${code}: it cannot, open '${path}'`), { code, errno: -ERRNO[code], syscall: "open", path });
+			};
+			syncBuiltinESMExports();
+			try {
+				assert.throws(start, new RegExp(code), file);
+			} finally {
+				fs.openSync = openSync;
+				syncBuiltinESMExports();
+			}
+			journal = start();
+			for (let xid = 1; xid < 4; xid++) assert.deepEqual(journal.answered(request(xid)), ANSWERS[1], `${code} of ${file}`);
+		}
+	}
 });

@@ -1,12 +1,12 @@
 // Makes changes exactly once over a kill or a power failure: the intent, and the answers to requests.
 
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, lstatSync, mkdirSync, readdirSync, readSync, unlinkSync } from "node:fs";
+import { closeSync, lstatSync, mkdirSync, readdirSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { RecentMap } from "../../collections/recent-map.ts";
 import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { readFileNamed } from "../../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
 import type { ChangeKey, RequestOrigin } from "../../vfs/operations.ts";
 import { must, unlessFull } from "../../vfs/system-errors.ts";
@@ -532,13 +532,13 @@ function inodeOf(record: Buffer): FileHandle {
 export function isInterrupted(folder: string): boolean {
 	if (readAside(folder) !== null) return true;
 	const cuts = join(folder, CUTS_FOLDER);
-	if (existsSync(cuts) && readdirSync(cuts).some((name) => !name.endsWith(".new"))) return true;
+	if (pathExists(cuts) && readdirSync(cuts).some((name) => !name.endsWith(".new"))) return true;
 	const intent = readIntent(folder);
 	if (intent === null || intent.hasEnded) return false;
 	const rings = join(folder, REQUESTS_FOLDER);
-	const files = existsSync(rings) ? readdirSync(rings).map((name) => join(rings, name)) : [];
+	const files = pathExists(rings) ? readdirSync(rings).map((name) => join(rings, name)) : [];
 	for (const file of [...files, join(folder, LOG_FILE)]) {
-		if (!existsSync(file)) continue;
+		if (!pathExists(file)) continue;
 		const bytes = readPlainFile(file);
 		for (let at = 0; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
 			const record = decodeRecord(bytes.subarray(at, at + RECORD_BYTES));

@@ -176,7 +176,7 @@ function noteEntries({ index }: UpperState, step: Step): void {
 	}
 }
 
-type Make = Extract<Step, { op: "make" }>;
+export type Make = Extract<Step, { op: "make" }>;
 
 const UMASKED = 0o7777;
 
@@ -192,10 +192,9 @@ function makeObject(writable: UpperState, step: Make, directory: number, isAgain
 	let status = isFile ? makeFile(directory, step.name, realMode) : makeDirectory(directory, step.name, realMode);
 	if (status === -ERRNO.EEXIST && isAgain) status = isFile ? openAt(directory, step.name, O.rdwr | O.nofollow) : 0;
 	must(status, "Cannot make an object");
-	const fd = isFile
-		? status
-		: must(openAt(directory, step.name, O.rdonly | O.directory | O.nofollow | O.noatime), "Cannot open a new directory");
+	const fd = isFile ? status : openAt(directory, step.name, O.rdonly | O.directory | O.nofollow | O.noatime);
 	try {
+		must(fd, "Cannot open a new directory");
 		must(fstat(fd, stat), "Cannot read a new object");
 		rights.show(fd, stat);
 		const isOwned = stat.uid === step.uid && stat.gid === step.gid;
@@ -213,12 +212,17 @@ function makeObject(writable: UpperState, step: Make, directory: number, isAgain
 		if (!isAsItWas || step.id !== null) must(writable.layer.stat(fd, stat), "Cannot read a new object");
 		return fd;
 	} catch (error) {
-		close(fd);
-		if (step.id !== null) writable.ids?.forget(step.id);
-		if (isFile) unlinkName(directory, step.name);
-		else removeDirectory(directory, step.name);
+		if (fd >= 0) close(fd);
+		unmake(writable, step, directory);
 		throw error;
 	}
+}
+
+/** Removes what a step has just made. */
+export function unmake(writable: UpperState, { id, type, name }: Make, directory: number): void {
+	if (id !== null) writable.ids?.forget(id);
+	if (type === FileType.reg) unlinkName(directory, name);
+	else removeDirectory(directory, name);
 }
 
 /** Gives a new object in work, or under its name, the id by which it is found again: `above` and `name` are where it is, or will be. */
@@ -231,8 +235,38 @@ export function giveId({ ids }: UpperState, id: FileHandle, fd: number, above: F
 /** First byte of the kernel handle of what a recovery has made, which stands for a handle of ours that is not signed yet: a type and the bytes follow. */
 export const UNSIGNED = 0;
 
+/** Where a part of it fails, the parts before are taken back; only what a smaller size cuts off is gone. */
+function applyChange(writable: UpperState, type: FileType, change: ObjectChange, inode: FileHandle, descriptors: Descriptors): void {
+	const before = new Stat();
+	// a recovery goes on until it is complete
+	const hasParts = !descriptors.isRecovery && Object.keys(change).length > 1;
+	if (hasParts) must(writable.layer.stat(descriptors.inode(inode, false), before), "Cannot read an object");
+	try {
+		applyParts(writable, type, change, inode, descriptors);
+	} catch (error) {
+		if (hasParts) takeBackChange(writable, type, change, before, inode, descriptors);
+		throw error;
+	}
+}
+
+function takeBackChange(
+	{ layer: { rights } }: UpperState,
+	type: FileType,
+	{ size, uid, gid, mode }: ObjectChange,
+	before: Stat,
+	inode: FileHandle,
+	descriptors: Descriptors,
+): void {
+	const fd = descriptors.inode(inode, false);
+	if (size !== undefined && size > before.size) truncateFile(descriptors.inode(inode, true), before.size);
+	const isOwned = uid !== undefined || gid !== undefined;
+	if (isOwned) rights.change(fd, type, { uid: before.uid, gid: before.gid });
+	if (type !== FileType.lnk && (isOwned || mode !== undefined)) rights.change(fd, type, { mode: before.mode & UMASKED });
+	changeTimes(fd, { sec: before.atimeSec, nsec: before.atimeNsec }, { sec: before.mtimeSec, nsec: before.mtimeNsec });
+}
+
 /** Size, owner, mode (which a change of owner clears bits of), times, and last an extended attribute: an ACL changes the mode. */
-function applyChange(
+function applyParts(
 	{ layer: { rights } }: UpperState,
 	type: FileType,
 	change: ObjectChange,
@@ -447,10 +481,8 @@ function takeBack(writable: UpperState, steps: readonly Step[], failed: number, 
 	if (at.op === "make") {
 		// without all its attributes
 		const directory = descriptors.directory(at.in);
-		if (at.type === FileType.dir) removeDirectory(directory, at.name);
-		else unlinkName(directory, at.name);
+		unmake(writable, at, directory);
 		if (isThere(directory, at.name)) return false;
-		if (at.id !== null) writable.ids?.forget(at.id);
 	}
 	for (const step of made.reverse()) {
 		if (step.op === "unnamed") writable.linkCounts.noteNamed(step.entry);

@@ -7,7 +7,7 @@ import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import type { ListCursor } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed, must, valueOrNone } from "../../vfs/system-errors.ts";
 import type { Engine } from "../engine/engine.ts";
 import { nextTurn } from "../engine/turns.ts";
 import { childrenOf, lookupChild } from "../lookup/objects.ts";
@@ -417,7 +417,9 @@ function scanRequest(engine: Engine, directory: Node, hi: number, lo: number, li
 
 /** Whether an upper directory holds objects that were born elsewhere. */
 function isImpure(engine: Engine, directory: Node): boolean {
-	return typeof getXattr(engine.descriptors.path(directory.top), engine.xattr.impure) !== "number";
+	return (
+		valueOrNone(getXattr(engine.descriptors.path(directory.top), engine.xattr.impure), "Cannot read the marks of a directory") !== null
+	);
 }
 
 function closeSources(request: ScanRequest): void {

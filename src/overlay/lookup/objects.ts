@@ -144,7 +144,13 @@ function lowerFileNode(engine: Engine, real: Real, stat: Stat): Node | null {
  */
 export function refuseOther(engine: Engine, writable: Writable, identity: Identity, fd: number, stat: Stat): void {
 	const { uuid } = engine.homes.get(identity.home) as Home;
-	const origin = getMark(writable, fd, stat.type, engine.xattr.origin);
+	let origin: Buffer | number;
+	try {
+		origin = getMark(writable, fd, stat.type, engine.xattr.origin);
+	} catch (error) {
+		close(fd);
+		throw error;
+	}
 	if (typeof origin !== "number" && origin.equals(encodeRecord(uuid, identity.id, false))) return;
 	close(fd);
 	throw new OverlayError("io", "The index names another object than the copy of this one: run holdfast check");
@@ -164,14 +170,20 @@ function indexedFileNode(engine: Engine, identity: Identity, fd: number, stat: S
 /** Reads how far the link count of a copied-up object is from its inode's own (`nlink` xattr, "U%+d"; "L%+d": from its lower inode's). */
 export function readLinkDelta(engine: Engine, node: Node): void {
 	node.isIndexed = true;
-	const fd = engine.descriptors.path(node.top);
-	const value = getMark(engine.writable as Writable, fd, node.type, engine.xattr.nlink);
+	let value: Buffer | number;
+	try {
+		value = getMark(engine.writable as Writable, engine.descriptors.path(node.top), node.type, engine.xattr.nlink);
+	} catch (error) {
+		// who comes next reads it again
+		engine.nodes.forget(node);
+		throw error;
+	}
 	// what no count can be was not written by an overlay
 	const count = typeof value === "number" ? null : parseLinkCount(value.toString("latin1"));
 	node.nlinkDelta = count?.delta ?? -1;
 	if (count?.of === "lower") {
 		const stat = new Stat();
-		must(fstat(fd, stat), "Cannot read a copied up object");
+		must(fstat(engine.descriptors.path(node.top), stat), "Cannot read a copied up object");
 		const upperLinks = stat.nlink;
 		birthStat(engine, { home: node.home, id: node.id }, stat);
 		node.nlinkDelta += stat.nlink - upperLinks;

@@ -1,10 +1,10 @@
 // The names in an export's own folder that only some commands write, and an interrupted rebind undone.
 
-import { existsSync, renameSync } from "node:fs";
+import { renameSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { readFileNamed } from "../../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { unlessFull } from "../../vfs/system-errors.ts";
 import { type Registry, writeDurably } from "../work/registry.ts";
 import { indexPath } from "./export-paths.ts";
@@ -30,7 +30,7 @@ export const LOWERS_FILE = "lowers";
 export function noteLowers(folder: string, lowers: readonly Layer[]): void {
 	const path = join(folder, LOWERS_FILE);
 	const text = `${JSON.stringify(lowers.map(({ path }) => resolve(path)))}\n`;
-	if (!existsSync(path) || readFileNamed(path).toString() !== text) unlessFull(() => writeDurably(path, Buffer.from(text)));
+	if (!pathExists(path) || readFileNamed(path).toString() !== text) unlessFull(() => writeDurably(path, Buffer.from(text)));
 }
 
 /** In the export's folder while a rebind is under way. */
@@ -42,12 +42,12 @@ export function reboundFolder(folder: string, home: number): string {
 
 /** A start before the rebind has ended would serve neither kind. LayerError. */
 export function refuseRebinding(folder: string): void {
-	if (!existsSync(join(folder, REBINDING_FILE))) return;
+	if (!pathExists(join(folder, REBINDING_FILE))) return;
 	throw new LayerError(`Cannot serve this export: a rebind was interrupted (${join(folder, REBINDING_FILE)}). Run holdfast rebind again.`);
 }
 
 /** What an interrupted rebind has moved already goes back to where kernel handles have it. */
 export function undoRebinding(work: string, folder: string): void {
 	const [theirs, ours] = [indexPath(work, false), indexPath(work, true)];
-	if (existsSync(join(folder, REBINDING_FILE)) && !existsSync(theirs) && existsSync(ours)) renameSync(ours, theirs);
+	if (pathExists(join(folder, REBINDING_FILE)) && !pathExists(theirs) && pathExists(ours)) renameSync(ours, theirs);
 }

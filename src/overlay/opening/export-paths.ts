@@ -1,13 +1,14 @@
 // Where upper, work and state of an export lie, and the folders made for a new one.
 
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, realpathSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, realpathSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { concealedKey } from "../../layer/hiding.ts";
 import { type Layer, LayerOpener, onOneMount, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError, UnfitError } from "../../layer/layer-error.ts";
 import { whyNot } from "../../linux/errno.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { rootName, treeName } from "./layer-names.ts";
@@ -81,12 +82,12 @@ export function upperPaths(options: OpenOptions, upperPath: string, lowers: read
 	const work = workOf(upper, options.work);
 	refuseInside(upper, lowers, "the upper");
 	refuseInside(work, lowers, "the work folder");
-	const isNewUpper = !existsSync(upper);
+	const isNewUpper = !pathExists(upper);
 	const folder = join(work, "holdfast");
 	// what is made in there later must be known by now, to be concealed
 	if (isFirst(options) && lowers.some(({ isWholeTree }) => isWholeTree)) makeFolder(options.stateFolder, "the state folder");
 	if (isFirst(options)) {
-		const before = existsSync(work) ? readdirSync(work) : [];
+		const before = pathExists(work) ? readdirSync(work) : [];
 		// a parent that is not there is a typing error more often than a wish
 		for (const made of [
 			makeFolder(upper, "the upper", dirname(upper).startsWith(join(resolve(options.stateFolder), "/"))),
@@ -96,7 +97,7 @@ export function upperPaths(options: OpenOptions, upperPath: string, lowers: read
 		}
 		// with a new upper what is kept of it goes too: without its marks it would be another one
 		if (isNewUpper) opened.push({ close: () => removeOwn(work, before) });
-	} else if (isNewUpper || !existsSync(folder)) {
+	} else if (isNewUpper || !pathExists(folder)) {
 		throw new LayerError(`Cannot find what holdfast keeps of ${upper}: there is no ${isNewUpper ? upper : folder}.`);
 	}
 	checkWork(upper, work, lowers);
@@ -236,7 +237,7 @@ export function conceal(lower: Layer, { upper, work, folder }: ExportPaths, stat
 /** The lower that a path, or what there is already of it, lies in; null: in none. LayerError where that cannot be found out. */
 export function lowerAround(path: string, lowers: readonly Layer[]): Layer | null {
 	let existing = resolve(path);
-	while (!existsSync(existing)) existing = dirname(existing);
+	while (!pathExists(existing)) existing = dirname(existing);
 	const fd = openPath(realpathSync(existing), O.path);
 	if (fd < 0) throw new LayerError(`Cannot open ${existing}: ${whyNot(fd, existing)}.`);
 	try {
@@ -252,7 +253,7 @@ export function lowerAround(path: string, lowers: readonly Layer[]): Layer | nul
 export function refuseNameless(layers: readonly Layer[], folder: string): void {
 	const stat = new Stat();
 	let existing = folder;
-	while (!existsSync(existing)) existing = dirname(existing);
+	while (!pathExists(existing)) existing = dirname(existing);
 	const fd = openPath(existing, O.path);
 	if (fd >= 0) {
 		fstat(fd, stat);

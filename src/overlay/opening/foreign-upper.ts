@@ -1,6 +1,6 @@
 // Refuses an upper that somebody else has made or uses, before it is served.
 
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { isWhiteoutFile } from "../../layer/hiding.ts";
 import { type Layer, overlayXattrs, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
@@ -8,6 +8,7 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { namesOf } from "../../linux/directory.ts";
 import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { listXattrs } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
@@ -88,7 +89,7 @@ function notOurs(upper: Layer, why: string): LayerError {
 
 /** A name in work that an overlay does not put there; or, without `takesMarks`, one that only an overlay does. */
 function foreignWork(work: string, takesMarks: boolean): string | null {
-	if (!existsSync(work)) return null;
+	if (!pathExists(work)) return null;
 	for (const name of readdirSync(work)) {
 		if (name === "holdfast") continue;
 		if (name !== "work" && name !== "index") return name;

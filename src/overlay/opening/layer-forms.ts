@@ -12,6 +12,7 @@ import { openToList } from "../../layer/walk-tree.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { whyNot } from "../../linux/errno.ts";
 import { close } from "../../linux/open.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
@@ -46,7 +47,7 @@ const FORMS_FILE = "forms";
 /** What was found out before, of as many lowers; null: nothing, or it is not understood. */
 export function readForms(folder: string, lowers: number): LayerForms | null {
 	const path = join(folder, FORMS_FILE);
-	if (!existsSync(path)) return null;
+	if (!pathExists(path)) return null;
 	try {
 		const { lowers: forms, upper = null } = JSON.parse(readFileSync(path, "utf8")) as LayerForms;
 		const known = new Set(OPAQUE_NAMES.map(({ opaque }) => opaque));
@@ -68,7 +69,7 @@ export function writeForms(folder: string, forms: LayerForms): void {
 	const isPlain = forms.lowers.length === 1 && forms.upper === null && isDeepStrictEqual(forms.lowers[0], PLAIN);
 	if (isPlain) rmSync(path, { force: true });
 	// without it the next start looks again
-	else if (!existsSync(path) || readFileSync(path, "utf8") !== text) unlessFull(() => writeDurably(path, Buffer.from(text)));
+	else if (!pathExists(path) || readFileSync(path, "utf8") !== text) unlessFull(() => writeDurably(path, Buffer.from(text)));
 }
 
 /** Before another image is in the place of a lower. */

@@ -1,12 +1,12 @@
 // Whose an upper is: the marker that keeps the kernel away, and whether it must be adopted.
 
-import { closeSync, existsSync, openSync, readdirSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, openSync, readdirSync, unlinkSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName, whyNot } from "../../linux/errno.ts";
 import { close, O, openPath } from "../../linux/open.ts";
-import { readFileNamed } from "../../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { unlessFull } from "../../vfs/system-errors.ts";
@@ -44,7 +44,7 @@ function incompatible(work: string): string[] {
 }
 
 function readFolder(path: string): string[] {
-	return existsSync(path) ? readdirSync(path) : [];
+	return pathExists(path) ? readdirSync(path) : [];
 }
 
 /**
@@ -58,7 +58,7 @@ const ADOPTING_FILE = "adopting";
 
 function adoptionUnderWay(folder: string): Adoption {
 	const path = join(folder, ADOPTING_FILE);
-	if (!existsSync(path)) return "none";
+	if (!pathExists(path)) return "none";
 	return readFileNamed(path).toString("latin1").trim() === "first" ? "first" : "again";
 }
 

@@ -1,6 +1,5 @@
 // What is known of lowers whose ids are paths: exchanged images, names that lead to one file, and ids of before a rebind.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
@@ -9,6 +8,7 @@ import { PortableLower } from "../../layer/portable-lower.ts";
 import { RebaseRows } from "../../layer/rebase-rows.ts";
 import { Rebound } from "../../layer/rebound.ts";
 import { ReboundRows } from "../../layer/rebound-rows.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { showName } from "../../vfs/names.ts";
 import type { Registry } from "../work/registry.ts";
 import type { Attempt } from "./attempt.ts";
@@ -23,7 +23,7 @@ export function openRebound(paths: ExportPaths, lowers: readonly Layer[], keep: 
 	for (const lower of lowers) homes.set(lower.home, [...(homes.get(lower.home) ?? []), lower]);
 	for (const [home, layers] of homes) {
 		const path = reboundFolder(paths.folder, home);
-		if (!existsSync(path)) continue;
+		if (!pathExists(path)) continue;
 		const providers = layers.map(({ handles }) => handles as PortableLower);
 		const rebound = new Rebound(keep(new ReboundRows(path)), providers);
 		for (const layer of layers) layer.fileSystem = layers[0].fileSystem;
@@ -45,7 +45,7 @@ export function openPortableLowers(
 		if (!(handles instanceof PortableLower)) continue;
 		handles.onChanged = (name) => options.onChanged?.(join(lower.path, showName(name)));
 		const rows = rowsFolder(paths.folder, registry, lower);
-		if (rows !== null && existsSync(rows)) handles.rows = keep(new RebaseRows(rows));
+		if (rows !== null && pathExists(rows)) handles.rows = keep(new RebaseRows(rows));
 		const folder = linkNamesOf(paths, lower);
 		if (hasLinkNames(folder)) handles.links = new KeptLinkNames(folder);
 		// nobody knows the files of a data layer

@@ -1,8 +1,8 @@
 // What an adoption would meet: refusals, and what there is to adopt. Changes nothing.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { LayerOpener, openDirectory, overlayXattrs, refuseOverlaps, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { readRegistry } from "../work/registry.ts";
 import { workOf } from "./export-paths.ts";
 import { refuseForeignUpper } from "./foreign-upper.ts";
@@ -37,7 +37,7 @@ export function surveyAdoption(
 		const work = workOf(options.upper, options.work);
 		refuseOthersWork(options.upper, work);
 		refuseOtherWriter({ path: upper.path, fd: upper.root }, "serve");
-		const isAsLeft = readRegistry(join(work, "holdfast")) !== null && existsSync(join(markerFolder(work), MARKER));
+		const isAsLeft = readRegistry(join(work, "holdfast")) !== null && pathExists(join(markerFolder(work), MARKER));
 		if (isAsLeft) return { upper: null, formerUppers };
 		const counts = { directories: 0, whiteouts: 0, marked: 0 };
 		refuseForeignUpper(upper, lowers, work, "adopted", options.whiteoutFiles ?? "auto", counts);

@@ -7,7 +7,7 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { ERRNO, errnoName, whyNot } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
-import { readFileNamed } from "../../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { makeFolder } from "./export-paths.ts";
 import { refuseOthersWork, refuseOtherWriter } from "./users-of-upper.ts";
@@ -67,7 +67,7 @@ export function isUpperLocked(upper: LockedUpper): boolean {
 function lockFile(upper: LockedUpper, command: string, act: "serve" | "repair"): UpperLock {
 	const path = join(upper.folder, LOCK_FILE);
 	// a repair of what is sound changes nothing, and an upper of the kernel's stays that
-	if (act === "repair" && !existsSync(path)) return lockOf(-1, null, () => {});
+	if (act === "repair" && !pathExists(path)) return lockOf(-1, null, () => {});
 	const hasMadeFolder = makeFolder(upper.folder, "the folder", false) !== undefined;
 	const undoFolder = () => {
 		if (hasMadeFolder) removeEmpty(upper.folder);

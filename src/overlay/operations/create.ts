@@ -18,7 +18,7 @@ import { type Engine, handleFor, writableOf } from "../engine/engine.ts";
 import { refuseProtected } from "../engine/protection.ts";
 import { ACL_ACCESS, ACL_DEFAULT, inheritAcl } from "../format/posix-acl.ts";
 import { Plan } from "../journal/plan.ts";
-import { giveId } from "../journal/steps.ts";
+import { giveId, type Make, unmake } from "../journal/steps.ts";
 import type { Writable } from "../journal/writable.ts";
 import type { Listings } from "../listing/listing.ts";
 import { lookupChild, lookupPlace, nodeFor } from "../lookup/objects.ts";
@@ -131,7 +131,8 @@ function makeInPlace(
 	const size = type === FileType.reg ? (wanted.size ?? 0) : 0;
 	const isOpaque = type === FileType.dir && directory.reals.length > 1;
 	const id = writable.ids?.newId(type === FileType.dir) ?? null;
-	const { fd, stat } = plan.make({ op: "make", in: plan.in(directory), name, type, mode, uid, gid, size, atime, mtime, isOpaque, id });
+	const step: Make = { op: "make", in: plan.in(directory), name, type, mode, uid, gid, size, atime, mtime, isOpaque, id };
+	const { fd, stat } = plan.make(step);
 	let node: Node;
 	try {
 		const real = realOf(writable.layer, fd, stat);
@@ -139,6 +140,10 @@ function makeInPlace(
 		node = nodeFor(engine, { home, id: real.handle }, type, [real], { real, space, inoHi: stat.inoHi, inoLo: stat.inoLo });
 	} catch (error) {
 		close(fd);
+		// who asked is told that it was not made
+		unmake(writable, step, plan.directory(step.in));
+		writable.journal.endLastChange();
+		engine.memory.doubts++;
 		throw error;
 	}
 	if (type === FileType.reg) engine.descriptors.adoptData(node.top, fd);

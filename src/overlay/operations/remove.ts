@@ -1,14 +1,14 @@
 // Removes names, and settles what that means for the object.
 
 import { concealedKey, hiddenByFile } from "../../layer/hiding.ts";
-import { visitEntries } from "../../linux/directory.ts";
+import { type EntryVisitor, visitEntries } from "../../linux/directory.ts";
 import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { checkOldName } from "../../vfs/names.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { isFound, must } from "../../vfs/system-errors.ts";
 import { abandonCopy } from "../copy-up/copy-job.ts";
 import { ensureUpper, linkDelta } from "../copy-up/copy-up.ts";
 import { demand, isSuperuser, MAY } from "../engine/access.ts";
@@ -228,13 +228,14 @@ export function isEmpty(engine: Engine, listings: Listings, node: Node): boolean
 		const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory for reading");
 		let isFree = true;
 		const { concealed } = real.layer;
-		const status = visitEntries(fd, (name, type, inoHi, inoLo) => {
+		const status = visitAndClose(fd, (name, type, inoHi, inoLo) => {
 			if (left-- === 0) return false;
 			if (concealed?.has(concealedKey(inoHi, inoLo))) return undefined;
 			if (real.layer.hiding.hasFiles && isWhiteoutFileEntry(fd, name, type, stat)) {
 				const target = hiddenByFile(name);
 				// what the same directory shows is seen all the same
-				if (target !== null && statAt(fd, target, stat) < 0) hidden.add(Buffer.from(target).toString("latin1"));
+				if (target !== null && !isFound(statAt(fd, target, stat), "Cannot read a directory"))
+					hidden.add(Buffer.from(target).toString("latin1"));
 				return undefined;
 			}
 			const key = Buffer.from(name).toString("latin1");
@@ -244,12 +245,19 @@ export function isEmpty(engine: Engine, listings: Listings, node: Node): boolean
 			isFree = false;
 			return false;
 		});
-		close(fd);
 		must(status, "Cannot read a directory");
 		if (!isFree) return false;
 		if (left < 0) return !new DirectoryCursor(engine, listings, node, node, 0, FIRST_COOKIE).next();
 	}
 	return true;
+}
+
+function visitAndClose(fd: number, visit: EntryVisitor): number {
+	try {
+		return visitEntries(fd, visit);
+	} finally {
+		close(fd);
+	}
 }
 
 /** Behind "." and "..". */

@@ -4,7 +4,9 @@ import { type SipKey, sipHash, sipHashed } from "../../handle/sip-hash.ts";
 import { concealedKey, hiddenByFile } from "../../layer/hiding.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { Stat } from "../../linux/stat.ts";
+import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { errnoOf } from "../../vfs/system-errors.ts";
 import { isWhiteoutEntry, isWhiteoutFileEntry } from "../format/whiteout.ts";
 
 /** One real directory of a stack, open for reading. */
@@ -141,6 +143,15 @@ class Columns {
 
 /** Lists the union of real directories, or a window of it. The result, or the negated error number. */
 export function scan(request: ScanRequest): ScanResult | number {
+	try {
+		return scanAll(request);
+	} catch (error) {
+		if (error instanceof OverlayError) return errnoOf(error);
+		throw error;
+	}
+}
+
+function scanAll(request: ScanRequest): ScanResult | number {
 	let columns = new Columns();
 	let endHi = 0x7fffffff;
 	let endLo = 0xffffffff;

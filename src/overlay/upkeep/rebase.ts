@@ -1,7 +1,7 @@
 // Compares new images with the images that an export has, so that handles of unchanged files go on.
 
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, LayerOpener, openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
@@ -15,7 +15,7 @@ import { whyNot } from "../../linux/errno.ts";
 import { allocate } from "../../linux/memory.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { readFileNamed } from "../../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
@@ -73,7 +73,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		);
 	}
 	for (const name of ["data", "partial"]) {
-		if (!existsSync(join(folder, name)) || readdirSync(join(folder, name)).length === 0) continue;
+		if (!pathExists(join(folder, name)) || readdirSync(join(folder, name)).length === 0) continue;
 		throw new LayerError(
 			`Cannot rebase ${options.upper}: some of its files have data in a lower that is not copied up yet. Run holdfast settle first.`,
 		);
@@ -188,7 +188,7 @@ class Comparison {
 		}
 		const oldPath = record.rebases === undefined ? null : rowsPath(this.#folder, record.home, record.rebases);
 		if (oldPath !== null) this.#oldRows.push(oldPath);
-		const oldRows = oldPath !== null && existsSync(oldPath) ? new RebaseRows(oldPath) : null;
+		const oldRows = oldPath !== null && pathExists(oldPath) ? new RebaseRows(oldPath) : null;
 		const newRows = isDryRun ? null : new RebaseRows(target);
 		try {
 			const pending: Pair[] = [{ path: EMPTY, hash: LOWER_ROOT.bytes.subarray(0, HASH_BYTES), isInOld: true, isInNew: true }];

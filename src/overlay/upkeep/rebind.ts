@@ -1,6 +1,6 @@
 // Turns an export with kernel handles into one with portable handles that keeps them.
 
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Layer, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
@@ -13,6 +13,7 @@ import { namesOf } from "../../linux/directory.ts";
 import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { type FileHandle, handleAt, handleOf } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
@@ -88,7 +89,7 @@ export async function rebind(
 			stateFolder,
 			bound.lowers.map(({ root }) => root),
 		);
-		if (existsSync(place))
+		if (pathExists(place))
 			throw new LayerError(`Cannot keep the state of this export in ${place}: there is another one's. Move that away.`);
 		renameSync(folder, place);
 	}

@@ -8,7 +8,7 @@ import { close, O, openAt } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, valueOrNone } from "../../vfs/system-errors.ts";
 import { decodeRecord, encodeRecord } from "../format/identity.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import { addEntries, EntryHashes } from "./entry-hashes.ts";
@@ -125,7 +125,14 @@ export class IndexDirectory {
 		if (status < 0) close(fd);
 		must(status, "Cannot read an index entry");
 		const { whiteoutXattr } = this.#work;
-		if (isWhiteoutInode(fd, stat, whiteoutXattr)) {
+		let isGone: boolean;
+		try {
+			isGone = isWhiteoutInode(fd, stat, whiteoutXattr);
+		} catch (error) {
+			close(fd);
+			throw error;
+		}
+		if (isGone) {
 			close(fd);
 			return GONE;
 		}
@@ -135,9 +142,10 @@ export class IndexDirectory {
 
 	/** An entry whose upper directory does not exist is left of a copy up that never ended: the object is still the lower one. */
 	#followDirectory(entryFd: number): IndexAnswer {
-		const value = getXattr(entryFd, this.#upper.xattr.upper);
+		const found = getXattr(entryFd, this.#upper.xattr.upper);
 		close(entryFd);
-		if (typeof value === "number") return ABSENT;
+		const value = valueOrNone(found, "Cannot read an index entry");
+		if (value === null) return ABSENT;
 		const handle = decodeRecord(value, this.#upper.fileSystem.uuid);
 		if (handle === null) return ABSENT;
 		const fd = this.#upper.handles.open(handle, O.path | O.nofollow);

@@ -2,12 +2,14 @@
 
 import { hasEntries, namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
-import { makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../../linux/names.ts";
+import { makeDirectory, makeSymlink, readLinkAt, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, valueOrNone } from "../../vfs/system-errors.ts";
 
 const COUNTS = "links";
 const UNNAMED = "unnamed";
+
+const UNREAD = "Cannot read a record of work";
 
 /**
  * Two small kinds of record in `work/holdfast`, each named by the index entry of its lower object and written by one
@@ -30,7 +32,7 @@ export class LinkCounts {
 
 	/** The number of names left, or null when none was removed yet. */
 	get(entry: string): number | null {
-		const value = readLink(this.#counts, entry);
+		const value = valueOrNone(readLinkAt(this.#counts, entry), UNREAD);
 		const text = value?.toString("latin1") ?? "";
 		// what is no count was not written by this program
 		return /^\d{1,9}$/.test(text) ? Number.parseInt(text, 10) : null;
@@ -59,7 +61,7 @@ export class LinkCounts {
 	}
 
 	isUnnamed(entry: string): boolean {
-		return this.hasUnnamed && readLink(this.#unnamed, entry) !== null;
+		return this.hasUnnamed && valueOrNone(readLinkAt(this.#unnamed, entry), UNREAD) !== null;
 	}
 
 	noteUnnamed(entry: string): void {

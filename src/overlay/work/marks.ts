@@ -4,7 +4,7 @@ import { moveChangeTime } from "../../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { failed } from "../../vfs/system-errors.ts";
+import { failed, valueOrNone } from "../../vfs/system-errors.ts";
 import type { UpperState } from "./upper-state.ts";
 
 type Marked = Pick<UpperState, "layer" | "marks">;
@@ -19,11 +19,11 @@ function keyOf({ layer }: Marked, fd: number, name: string): Buffer {
 	return Buffer.concat([Buffer.from([handle.type]), handle.bytes, Buffer.from(name)]);
 }
 
-/** The value of an xattr of an upper object, or the negated error number (-ENODATA: none). */
+/** The value of an xattr of an upper object, or -ENODATA: none. OverlayError where that cannot be read. */
 export function getMark(writable: Marked, fd: number, type: number, name: string): Buffer | number {
-	if (type === FileType.reg || type === FileType.dir || writable.marks.isEmpty) return getXattr(fd, name);
-	const value = getXattr(fd, name);
-	return typeof value === "number" ? (writable.marks.get(keyOf(writable, fd, shortOf(writable, name))) ?? -ENODATA) : value;
+	const value = valueOrNone(getXattr(fd, name), `Cannot read ${name}`);
+	if (value === null && (type === FileType.reg || type === FileType.dir || writable.marks.isEmpty)) return -ENODATA;
+	return value === null ? (writable.marks.get(keyOf(writable, fd, shortOf(writable, name))) ?? -ENODATA) : value;
 }
 
 /** Sets it; 0, or the negated error number. */

@@ -4,9 +4,11 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { hasEntries, namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
-import { makeSymlink, readLink, renameName, unlinkName } from "../../linux/names.ts";
+import { makeSymlink, readLinkAt, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openPath } from "../../linux/open.ts";
-import { attempt, failed, must } from "../../vfs/system-errors.ts";
+import { attempt, failed, must, valueOrNone } from "../../vfs/system-errors.ts";
+
+const UNREAD = "Cannot read a record of work";
 
 /**
  * A table on disk from the record of a real object to that of another: a folder of symlinks, each named by the first in hex and with the
@@ -33,13 +35,19 @@ export class RecordMap {
 	/** The record that this one leads to; empty where it is known to lead nowhere; null when nothing is known of it. */
 	get(record: Buffer): Buffer | null {
 		if (this.#isEmpty) return null;
-		const value = readLink(this.#fd, record.toString("hex"));
+		const value = valueOrNone(readLinkAt(this.#fd, record.toString("hex")), UNREAD);
 		return value === null ? null : Buffer.from(value.toString("latin1"), "hex");
 	}
 
 	/** Whether `set` was told to mark the entry. */
 	isMarked(record: Buffer): boolean {
-		return !this.#isEmpty && (readLink(this.#fd, record.toString("hex"))?.toString("latin1").endsWith(MARK) ?? false);
+		return (
+			!this.#isEmpty &&
+			(valueOrNone(readLinkAt(this.#fd, record.toString("hex")), UNREAD)
+				?.toString("latin1")
+				.endsWith(MARK) ??
+				false)
+		);
 	}
 
 	/** The records that have an entry. */

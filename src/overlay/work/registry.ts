@@ -4,7 +4,6 @@ import { createHash, randomBytes } from "node:crypto";
 import {
 	closeSync,
 	constants,
-	existsSync,
 	fsyncSync,
 	linkSync,
 	lstatSync,
@@ -17,6 +16,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { whyNot } from "../../linux/errno.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { damageOf, damageOfKeys, type KeyRecord, type Registry } from "./registry-shape.ts";
 
 export type { HomeRecord, KeyRecord, LayerRecord, Registry, SpaceRecord } from "./registry-shape.ts";
@@ -70,7 +70,7 @@ function readWithFormat(folder: string): { readonly format: number; readonly reg
 			const reason = errno === undefined ? message : whyNot(errno, path);
 			throw new RegistryError(`Cannot read ${path}: ${reason}. ${RESTORE}`);
 		}
-		if (!existsSync(keyLockPath(folder))) return null;
+		if (!pathExists(keyLockPath(folder))) return null;
 		throw new RegistryError(
 			`Cannot find ${path}: this export was served before, so its keys are lost. Restore that file from a backup; or, to begin anew, ` +
 				`remove ${folder}: no handle that clients hold is good then.`,

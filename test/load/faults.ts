@@ -1,0 +1,38 @@
+/** Random faults in service for some time: see "Faults" in docs/development.md. */
+
+import { generator } from "../crash/actor.ts";
+import { ERRORS, FaultCampaign, type FaultCounts } from "../crash/fault-campaign.ts";
+import { REQUESTS } from "../crash/fault-requests.ts";
+import { type FileSystem, Scratch } from "../support/scratch.ts";
+
+export interface FaultLoad {
+	readonly fileSystem: FileSystem;
+	readonly seconds: number;
+	readonly seed: number;
+	/** A part of the names of the requests. */
+	readonly only: string;
+}
+
+/** One call of so many fails, from a random one on: small enough that a run ends soon. */
+const STRIDE = 12;
+const AT_ONCE = 4;
+
+export async function tryFaults({ fileSystem, seconds, seed, only }: FaultLoad, fail: (what: string) => void): Promise<FaultCounts> {
+	const made = new Scratch();
+	try {
+		const campaign = new FaultCampaign(made, fail);
+		const disk = made.mount(fileSystem, "disk", 2000);
+		const random = generator(seed);
+		const requests = REQUESTS.filter(({ name }) => name.includes(only));
+		const end = performance.now() + seconds * 1000;
+		do {
+			const chosen = Array.from({ length: Math.min(AT_ONCE, requests.length) }, () => requests[random(requests.length)]);
+			const errors = Object.keys(ERRORS).filter(() => random(2) === 1);
+			const memory = random(2) === 1 ? "hot" : "cold";
+			await campaign.run(chosen, { memory, errors, stride: STRIDE, first: 1 + random(STRIDE), isFrom: random(2) === 1, fileSystem: disk });
+		} while (performance.now() < end);
+		return campaign.counts;
+	} finally {
+		made.remove();
+	}
+}
