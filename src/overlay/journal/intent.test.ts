@@ -1,13 +1,13 @@
 // The intent is found as it was written, wherever it stands, and the one before it until it is whole.
 
 import assert from "node:assert/strict";
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { needs } from "../../../test/support/requirements.ts";
 import { cannotMount, type FileSystem, scratch } from "../../../test/support/scratch.ts";
 import { interceptChanges } from "../../linux/libc.ts";
-import { setXattrOfOpen } from "../../linux/xattr.ts";
+import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
 import { crc32 } from "../format/crc32.ts";
 import { encodeCompact } from "./compact.ts";
 import { type Intent, IntentStore, readIntent } from "./intent.ts";
@@ -156,5 +156,40 @@ test("an intent of former versions, in the xattr or the file, is found until a n
 		store.write(intentOf(6, 9));
 		assertFound(folder, intentOf(6, 9));
 		store.close();
+	}
+});
+
+test("no flipped bit of an intent says that it has ended, or has not", { skip: needs("root") || cannotMount("ext4") }, (t) => {
+	// in a slot, in the xattr, and in the file
+	for (const size of [20, 600, 4000]) {
+		const intent = intentOf(5, size);
+		for (const isEnded of [false, true]) {
+			const folder = folderOn(t, "ext4");
+			const store = new IntentStore(folder);
+			store.open("ext4", true);
+			store.write(intent);
+			if (isEnded) store.end(5);
+			store.close();
+			for (const [name, xattr] of [
+				...Array.from({ length: 8 }, (_, part) => [`intents/${part}`, "trusted.holdfast"]),
+				["intent", "trusted.holdfast.intent"],
+				["intent", ""],
+			] as const) {
+				const file = openSync(join(folder, name), "r+");
+				const bytes = xattr === "" ? readFileSync(file) : getXattrOfOpen(file, xattr);
+				const put = (changed: Buffer) =>
+					xattr === "" ? writeSync(file, changed, 0, changed.length, 0) : setXattrOfOpen(file, xattr, changed);
+				for (let bit = 0; Buffer.isBuffer(bytes) && bit < 8 * Math.min(bytes.length, 24); bit++) {
+					const changed = Buffer.from(bytes);
+					changed[bit >> 3] ^= 1 << (bit & 7);
+					put(changed);
+					const found = readIntent(folder);
+					// it may count as never written, as one that was not written whole
+					if (found?.sequence === 5) assert.equal(found.hasEnded, isEnded, `bit ${bit} of ${name} ${xattr}, ${size} bytes`);
+					put(bytes);
+				}
+				closeSync(file);
+			}
+		}
 	}
 });

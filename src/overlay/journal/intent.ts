@@ -275,13 +275,18 @@ function keyOf(written: WrittenKey | FormerKey | null): ChangeKey | null {
  * CRC, at 12 the compact form of an Intent. In a slot the same from byte 4 on: magic, the byte, 2 bytes of length, CRC, compact form; 64
  * bytes in each part but the last. As an xattr an ended one is without steps.
  */
-const INTENT_MAGIC = 0x1e;
+const INTENT_MAGIC = 0x20;
+/** Of earlier versions, whose byte was 1 or 0. */
+const INTENT_MAGIC_BEFORE = 0x1e;
 const INTENT_AT = 12;
 const ENDED_AT = 1;
-const ENDED = Uint8Array.of(1);
+/** All of its bits, and none where the intent has not ended: it lies outside of the CRC, and no single flipped bit says the other. */
+const ENDED = Uint8Array.of(0xff);
+const ENDED_BITS_MIN = 4;
 const SLOT_HEADER_START = 4;
 const SLOT_HEADER_BYTES = INTENT_AT - SLOT_HEADER_START;
-const SLOT_MAGIC = 0x1f;
+const SLOT_MAGIC = 0x21;
+const SLOT_MAGIC_BEFORE = 0x1f;
 
 /** A view of memory that the next one uses again, with a CRC and else without a header. */
 function encodeIntent({ sequence, key, handle, steps }: Intent, isEnd: boolean): Buffer {
@@ -308,19 +313,27 @@ function withSlotHeader(bytes: Buffer, hasEnded: boolean): Buffer {
 
 /** Null when it was not written whole: then nothing of it was begun. */
 function decodeIntent(bytes: Buffer, place: "xattr" | "file"): FoundIntent | null {
-	if (bytes.length < INTENT_AT || bytes[0] !== INTENT_MAGIC) return null;
+	if (bytes.length < INTENT_AT || (bytes[0] !== INTENT_MAGIC && bytes[0] !== INTENT_MAGIC_BEFORE)) return null;
 	const length = bytes.readUInt32LE(4);
-	return decodeBody(bytes.subarray(INTENT_AT, INTENT_AT + length), length, bytes.readUInt32LE(8), bytes[ENDED_AT], place);
+	return decodeBody(bytes.subarray(INTENT_AT, INTENT_AT + length), length, bytes.readUInt32LE(8), saysEnded(bytes, INTENT_MAGIC), place);
 }
 
 function decodeSlot(bytes: Buffer, slot: number): FoundIntent | null {
-	if (bytes.length < SLOT_HEADER_BYTES || bytes[0] !== SLOT_MAGIC) return null;
+	if (bytes.length < SLOT_HEADER_BYTES || (bytes[0] !== SLOT_MAGIC && bytes[0] !== SLOT_MAGIC_BEFORE)) return null;
 	const length = bytes.readUInt16LE(2);
 	const body = bytes.subarray(SLOT_HEADER_BYTES, SLOT_HEADER_BYTES + length);
-	return decodeBody(body, length, bytes.readUInt32LE(4), bytes[ENDED_AT], slot);
+	return decodeBody(body, length, bytes.readUInt32LE(4), saysEnded(bytes, SLOT_MAGIC), slot);
 }
 
-function decodeBody(body: Buffer, length: number, crc: number, ended: number, place: Place): FoundIntent | null {
+function saysEnded(bytes: Buffer, magic: number): boolean {
+	const byte = bytes[ENDED_AT];
+	if (bytes[0] !== magic) return byte !== 0;
+	let bits = 0;
+	for (let left = byte; left > 0; left >>= 1) bits += left & 1;
+	return bits >= ENDED_BITS_MIN;
+}
+
+function decodeBody(body: Buffer, length: number, crc: number, hasEnded: boolean, place: Place): FoundIntent | null {
 	if (body.length < length || crc32(body, 0) !== crc) return null;
 	const written = decodeCompact(body, 0) as {
 		readonly sequence: number;
@@ -329,7 +342,7 @@ function decodeBody(body: Buffer, length: number, crc: number, ended: number, pl
 		readonly steps?: readonly Step[];
 	};
 	const { sequence, request = null, handle = null, steps = [] } = written;
-	return { sequence, key: keyOf(request), handle, steps, hasEnded: ended === ENDED[0], place };
+	return { sequence, key: keyOf(request), handle, steps, hasEnded, place };
 }
 
 /** An intent that stands elsewhere than others: bytes of its own. */

@@ -702,7 +702,7 @@ function setXattrOf(path: string, value: Buffer): void {
 
 /** Of the first part of a slot: in its header of 8 bytes, a record of fields, the first of them a small number. */
 function sequenceIn(part: Buffer): number {
-	return part[0] === 0x1f ? part[11] & 0x7f : -1;
+	return part[0] === 0x21 ? part[11] & 0x7f : -1;
 }
 
 for (const kind of ["tmpfs", "ext4"] as const) {
