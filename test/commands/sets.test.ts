@@ -83,6 +83,13 @@ class Machine {
 		return { code: status, stdout, stderr };
 	}
 
+	/** What it says to somebody who gives that answer. */
+	atTerminal(args: readonly string[], answer: string): string {
+		const command = [...this.#within({}), this.#program, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+		const options = { input: answer, encoding: "utf8", timeout: RUN_MILLISECONDS, cwd: "/" } as const;
+		return spawnSync("script", ["-qec", `${command} </dev/tty`, "/dev/null"], options).stdout;
+	}
+
 	server(args: readonly string[], way: Way = {}): ServerProcess {
 		const server = new ServerProcess({ args, within: this.#within(way), launcher: this.#program });
 		this.made.beforeRemoval(() => server.kill());
@@ -480,6 +487,43 @@ test("commands take the name of a set in place of DIR", { skip: skipInSample }, 
 		assert.match(stderr, /There is no set of changes for/);
 	}
 	assert.deepEqual(machine.sets(), { golden });
+});
+
+test("at a terminal a removal, and a further set of an unknown name, are asked about", {
+	skip: skipInSample || needs("script"),
+}, async (t) => {
+	const machine = new Machine(t);
+	const golden = machine.tree("golden");
+	await machine.serve([golden], {}, "made");
+	for (const args of [
+		["remove", "golden"],
+		["serve", golden, "--name", "glodne", "--listen", "127.0.0.1:0"],
+	]) {
+		const said = machine.atTerminal(args, "n\n");
+		assert.match(said, /\[y\/N\]/);
+		assert.match(said, /Nothing was done\./);
+		assert.deepEqual(machine.sets(), { golden });
+	}
+	assert.match(machine.atTerminal(["remove", "golden"], "y\n"), /removed: golden/);
+	assert.deepEqual(machine.sets(), {});
+});
+
+test("exports of one server have sets, by directory and by name", { skip: skipInSample }, async (t) => {
+	const machine = new Machine(t);
+	const [one, two] = [machine.tree("one"), machine.tree("two")];
+	const first = machine.server(["--export", `/one=${one}`, "--export", `/two=${two}`]);
+	await first.start();
+	await first.terminate();
+	assert.deepEqual(machine.sets(), { one, two });
+	const again = machine.server(["--export", "/one=one", "--export", "/two=two"]);
+	await again.start();
+	await again.terminate();
+	assert.deepEqual(again.stdout.match(/^Set of changes: .*$/gm), ["Set of changes: one", "Set of changes: two"]);
+	const together = machine.server(["--ephemeral", "--export", `/one=${one}`, "--export", `/two=${two}`]);
+	await together.start();
+	assert.equal(Object.keys(machine.sets()).length, 4);
+	await together.terminate();
+	assert.deepEqual(machine.sets(), { one, two });
 });
 
 test("of two first starts at once one serves the new set, and the other is refused", { skip: skipInSample }, async (t) => {
