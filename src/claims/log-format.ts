@@ -55,23 +55,38 @@ const KINDS: readonly SlotAnswer["kind"][] = ["open", "downgrade", "close", "loc
 export function writeChange(to: RecordWriter, change: AnsweredChange | null): RecordWriter {
 	if (change === null) return to.u32(0);
 	const { slot, answer } = change;
-	to.u32(slot.session.index).u8(slot.number).u32(slot.sequence).u8(answer.operation);
+	writeRequest(to, slot).u8(answer.operation);
 	return to.u8(KINDS.indexOf(answer.kind)).u32(answer.seqid).u32(answer.index).u32(answer.generation);
 }
 
-export interface ReadChange {
+/** A request by its slot and sequence, and what tells it from another under these numbers. */
+export interface ReadRequest {
 	readonly session: number;
 	readonly slot: number;
 	readonly sequence: number;
+	readonly digestHi: number;
+	readonly digestLo: number;
+}
+
+export function writeRequest(to: RecordWriter, { session, number, sequence, digestHi, digestLo }: SlotRecord): RecordWriter {
+	return to.u32(session.index).u8(number).u32(sequence).u32(digestHi).u32(digestLo);
+}
+
+export function readRequest(from: RecordReader, session: number = from.u32()): ReadRequest {
+	return { session, slot: from.u8(), sequence: from.u32(), digestHi: from.u32(), digestLo: from.u32() };
+}
+
+export interface ReadChange {
+	readonly request: ReadRequest;
 	readonly answer: SlotAnswer;
 }
 
 export function readChange(from: RecordReader): ReadChange | null {
 	const session = from.u32();
 	if (session === 0) return null;
-	const [slot, sequence, operation] = [from.u8(), from.u32(), from.u8()];
-	const answer = { operation, kind: KINDS[from.u8()], seqid: from.u32(), index: from.u32(), generation: from.u32(), file: "" };
-	return { session, slot, sequence, answer };
+	const request = readRequest(from, session);
+	const answer = { operation: from.u8(), kind: KINDS[from.u8()], seqid: from.u32(), index: from.u32(), generation: from.u32(), file: "" };
+	return { request, answer };
 }
 
 export function writeClient(to: RecordWriter, client: ClientRecord): RecordWriter {
@@ -114,8 +129,8 @@ function readChannel(from: RecordReader): ChannelAttributes {
 	return Object.fromEntries(fields) as unknown as ChannelAttributes;
 }
 
-export function writeSlot(to: RecordWriter, { session, number, sequence }: SlotRecord): RecordWriter {
-	return to.begin(Type.slot).u32(session.index).u8(number).u32(sequence);
+export function writeSlot(to: RecordWriter, slot: SlotRecord): RecordWriter {
+	return writeRequest(to.begin(Type.slot), slot);
 }
 
 export function writeOpen(to: RecordWriter, change: AnsweredChange | null, open: OpenState): RecordWriter {

@@ -5,7 +5,18 @@ import type { ClaimFolder } from "./claim-folder.ts";
 import type { Claims } from "./claims.ts";
 import { newClient } from "./clients.ts";
 import { CLAIM_ERROR_CODES } from "./errors.ts";
-import { LOG_HEAD_BYTES, LOG_MAGIC, LOG_VERSION, readChange, readPlace, readSession, readSpan, Type } from "./log-format.ts";
+import {
+	LOG_HEAD_BYTES,
+	LOG_MAGIC,
+	LOG_VERSION,
+	type ReadRequest,
+	readChange,
+	readPlace,
+	readRequest,
+	readSession,
+	readSpan,
+	Type,
+} from "./log-format.ts";
 import { setModes } from "./opens.ts";
 import { RecordReader, recordAt } from "./record-codec.ts";
 import type { AnyState, ClientRecord, SlotAnswer, SlotRecord } from "./records.ts";
@@ -79,7 +90,7 @@ class Replay {
 		[Type.session]: () => this.#session(),
 		[Type.sessionGone]: () => this.#sessionGone(),
 		[Type.deadSession]: () => this.#deadSession(),
-		[Type.slot]: () => this.#slot(this.#from.u32(), this.#from.u8(), this.#from.u32()),
+		[Type.slot]: () => this.#slot(readRequest(this.#from)),
 		[Type.answer]: () => this.#answer(),
 		[Type.reply]: () => this.#reply(),
 		[Type.open]: () => this.#open(),
@@ -176,24 +187,20 @@ class Replay {
 	}
 
 	/** The slot's last request was this one. */
-	#slot(session: number, number: number, sequence: number): SlotRecord | null {
+	#slot({ session, slot: number, sequence, digestHi, digestLo }: ReadRequest): SlotRecord | null {
 		const of = this.#claims.tables.sessions.get(session);
 		if (of === undefined) return null;
 		const slot = of.slots[number] ?? newSlot(of, number);
 		of.slots[number] = slot;
 		if (slot.isSequenceKnown && slot.sequence === sequence) return slot;
-		slot.sequence = sequence;
-		slot.isSequenceKnown = true;
-		slot.answers = null;
-		slot.reply = null;
-		return slot;
+		return Object.assign(slot, { sequence, digestHi, digestLo, isSequenceKnown: true, answers: null, reply: null });
 	}
 
 	/** Notes what the request was answered, and gives that. */
 	#change(): SlotAnswer | null {
 		const change = readChange(this.#from);
 		if (change === null) return null;
-		const slot = this.#slot(change.session, change.slot, change.sequence);
+		const slot = this.#slot(change.request);
 		if (slot === null) return null;
 		slot.answers ??= [];
 		slot.answers.push(change.answer);
@@ -206,10 +213,8 @@ class Replay {
 	}
 
 	#reply(): void {
-		const from = this.#from;
-		const slot = this.#slot(from.u32(), from.u8(), from.u32());
-		const [digestHi, digestLo, reply] = [from.u32(), from.u32(), from.bytes()];
-		if (slot !== null) Object.assign(slot, { digestHi, digestLo, reply });
+		const slot = this.#slot(readRequest(this.#from));
+		if (slot !== null) slot.reply = this.#from.bytes();
 	}
 
 	#placed<Kind extends AnyState["kind"]>(kind: Kind): Extract<AnyState, { kind: Kind }> | undefined {

@@ -116,7 +116,10 @@ export interface SequenceArguments {
 	readonly sequence: number;
 	readonly highestSlot: number;
 	readonly keepsReply: boolean;
-	/** 64 bits made of all bytes of the compound: they tell a retry from another request under the same numbers. */
+	/**
+	 * 64 bits made of the operations behind SEQUENCE: they tell a retry from another request under the same numbers, over a restart too. SEQUENCE itself does not
+	 * count, since a client that has to ask again may name another highest slot.
+	 */
 	readonly digestHi: number;
 	readonly digestLo: number;
 }

@@ -109,6 +109,8 @@ test("after a kill a slot takes numbers ahead of its last change, and none befor
 	refuses("seq_misordered", () => take(claims, client, 9));
 	assert.equal(take(claims, client, 7).outcome, "replay");
 	restart();
+	const another = { slot: 0, sequence: changed, highestSlot: 0, keepsReply: true, digestHi: 1, digestLo: 1 };
+	refuses("seq_false_retry", () => claims.sequence(claims.session(client.session.id), another));
 	assert.equal(take(claims, client, changed).outcome, "rerun");
 	refuses("delay", () => take(claims, client, changed));
 	refuses("seq_misordered", () => take(claims, client, changed + 1));

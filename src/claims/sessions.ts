@@ -190,12 +190,16 @@ function outcomeOf(slot: SlotRecord, request: SequenceArguments): "new" | "repla
 	if (request.sequence !== slot.sequence || !slot.isSequenceKnown) {
 		throw new ClaimError("seq_misordered", "The sequence is neither the last of its slot nor the next");
 	}
-	if (request.digestHi !== slot.digestHi || request.digestLo !== slot.digestLo) {
-		throw new ClaimError("seq_false_retry", "Another request had this sequence");
-	}
+	checkDigest(slot, request);
 	if (slot.isRunning) throw new ClaimError("delay", "The request is under way");
 	if (slot.reply === null) throw new ClaimError("retry_uncached_rep", "The reply was not kept");
 	return "replay";
+}
+
+function checkDigest(slot: SlotRecord, { digestHi, digestLo }: SequenceArguments): void {
+	if (digestHi !== slot.digestHi || digestLo !== slot.digestLo) {
+		throw new ClaimError("seq_false_retry", "Another request had this sequence");
+	}
 }
 
 /** Numbers ahead are new: what changed nothing was not written down. */
@@ -204,8 +208,8 @@ function outcomeOfRestored(slot: SlotRecord, request: SequenceArguments): "new" 
 	const ahead = (request.sequence - slot.sequence) >>> 0;
 	if (ahead >= 0x80000000) throw new ClaimError("seq_misordered", "The sequence is before the last of its slot");
 	if (ahead > 0) return "new";
-	if (slot.reply === null) return "rerun";
-	return outcomeOf(slot, request) === "replay" ? "replay" : "rerun";
+	checkDigest(slot, request);
+	return slot.reply === null ? "rerun" : "replay";
 }
 
 function outcomeOfDead(slot: SlotRecord): "dead" {

@@ -20,6 +20,7 @@ import {
 	writeLock,
 	writeLocker,
 	writeOpen,
+	writeRequest,
 	writeSession,
 	writeSlot,
 } from "./log-format.ts";
@@ -31,7 +32,7 @@ import { snapshot } from "./snapshot.ts";
 export const LOG_NAME = "log";
 const NEW_NAME = "log.new";
 /** Log bytes that closing or unlocking one thing takes. */
-const TAKE_BACK_BYTES = 64;
+const TAKE_BACK_BYTES = 80;
 /** A log up to this is not written anew, however little of it lives: its reading takes a start no time. */
 const SMALL_BYTES = 4 * 1024 * 1024;
 /** What one thing that lives takes in the log, at most, without owners and handles. */
@@ -236,8 +237,7 @@ export class StateLog implements ClaimLog {
 		for (const session of this.#claims?.tables.sessions.values() ?? []) {
 			for (const slot of session.slots) {
 				if (slot?.reply == null) continue;
-				const to = this.#writer.begin(Type.reply).u32(session.index).u8(slot.number).u32(slot.sequence);
-				this.#put(to.u32(slot.digestHi).u32(slot.digestLo).bytes(slot.reply).end());
+				this.#put(writeRequest(this.#writer.begin(Type.reply), slot).bytes(slot.reply).end());
 			}
 		}
 	}

@@ -19,7 +19,7 @@ import type { Nfs4Context } from "./context.ts";
 import type { Finish, Operation, Outcome } from "./operation.ts";
 import { operationOf } from "./operation-table.ts";
 import { MINOR_VERSION, OPAQUE_BYTES_MAX, Op } from "./protocol.ts";
-import { type RequestDigest, requestDigest } from "./request-digest.ts";
+import type { RequestDigest } from "./request-digest.ts";
 import type { WireStateid } from "./stateid.ts";
 import { CLAIM_STATUS, Nfs4Error, OVERLAY_STATUS, Status } from "./status.ts";
 import { ILLEGAL } from "./unsupported.ts";
@@ -40,7 +40,7 @@ export class CompoundRun implements Compound {
 	readonly caller: Caller;
 	readonly channel: CallChannel;
 	readonly requestBytes: number;
-	readonly digest: RequestDigest;
+	digest: RequestDigest = { length: 0, hi: 0, lo: 0 };
 	readonly count: number;
 	index = 0;
 	current: Place | null = null;
@@ -77,7 +77,6 @@ export class CompoundRun implements Compound {
 		this.caller = caller;
 		this.channel = channel;
 		this.requestBytes = args.end - args.start;
-		this.digest = requestDigest(args);
 		this.#tag = args.opaque(OPAQUE_BYTES_MAX);
 		this.#minorVersion = args.u32();
 		this.count = args.u32();

@@ -26,7 +26,8 @@ export interface Compound {
 	readonly channel: CallChannel;
 	/** Bytes of the whole request, with its headers. */
 	readonly requestBytes: number;
-	readonly digest: RequestDigest;
+	/** Of what follows SEQUENCE, which sets it. */
+	digest: RequestDigest;
 	/** Operations that it has. */
 	readonly count: number;
 	/** Which of them is being run. */

@@ -2,6 +2,7 @@
 
 import type { Operation } from "./operation.ts";
 import { Op, SESSION_ID_BYTES } from "./protocol.ts";
+import { requestDigest } from "./request-digest.ts";
 import { Nfs4Error, Status } from "./status.ts";
 
 /** RFC 8881 section 18.46. What can be refused beforehand is refused before the slot is taken. */
@@ -20,6 +21,8 @@ export const sequence: Operation = {
 		const { fore } = session;
 		if (compound.requestBytes > fore.requestBytes) throw new Nfs4Error(Status.reqTooBig, "The request is too long for its session");
 		if (compound.count > fore.operations) throw new Nfs4Error(Status.tooManyOps, "The compound has too many operations for its session");
+		// without SEQUENCE itself: a client that has to ask again may use more slots by then (sa_highest_slotid)
+		compound.digest = requestDigest(args);
 		const { hi: digestHi, lo: digestLo, length } = compound.digest;
 		const slot = claims.sequence(session, {
 			slot: slotNumber,

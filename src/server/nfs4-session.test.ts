@@ -128,6 +128,7 @@ test("the slot rules: new, repeated, misordered, another request, no such slot",
 	const first = await reply([at(1, 0, true), ...make]);
 	assert.equal(first.readUInt32BE(24), OK);
 	assert.deepEqual(await reply([at(1, 0, true), ...make]), first, "a repeated one gets its reply, byte by byte");
+	assert.deepEqual(await reply([at(1, 0, true, 9), ...make]), first, "also where the client uses more slots by now");
 	assert.equal(server.overlay.calls.filter((call) => call === "mkdir").length, 1);
 	const status = async (steps: Step[]): Promise<number> => (await reply(steps)).readUInt32BE(24);
 	assert.equal(await status([at(1, 0, true), ROOT_STEP]), Status.seqFalseRetry);
