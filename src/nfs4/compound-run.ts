@@ -150,8 +150,9 @@ export class CompoundRun implements Compound {
 		try {
 			let outcome: Outcome;
 			if (this.#finish === null) {
-				status = this.#refusal(operation, reply);
-				outcome = status === Status.ok ? operation.run(this, this.#args, reply) : status;
+				const refusal = this.#refusal(operation, reply);
+				outcome = refusal === Status.ok ? operation.run(this, this.#args, reply) : refusal;
+				if (refusal !== Status.ok) operation.fail?.(reply);
 			} else {
 				outcome = this.#finish;
 			}

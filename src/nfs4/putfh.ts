@@ -14,7 +14,8 @@ export const putfh: Operation = {
 		const handle = args.opaque(HANDLE_BYTES_MAX);
 		const served = compound.context.namespace.byHandle(handle);
 		if (served === null) throw new OverlayError("badhandle", "This is no handle of any export");
-		compound.who(served);
+		// ACCESS is not among the errors of PUTFH
+		if (compound.admission(served).who === null) throw new OverlayError("stale", "The export is not for this client");
 		compound.enter(served);
 		compound.moveTo(compound.placeOf(served, served.overlay.decode(handle)));
 		return Status.ok;

@@ -7,7 +7,8 @@ import { Status } from "./status.ts";
 
 function run(compound: Compound): Status {
 	const { served, root } = compound.context.namespace.root;
-	compound.who(served);
+	// it has no other error that says so
+	if (compound.admission(served).who === null) return Status.wrongsec;
 	compound.enter(served);
 	compound.moveTo(compound.placeOf(served, root));
 	return Status.ok;

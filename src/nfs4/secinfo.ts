@@ -4,7 +4,7 @@ import type { Export } from "../exports/export.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import type { Compound } from "./compound.ts";
 import { findName } from "./find-name.ts";
-import { directoryToSearch } from "./kinds.ts";
+import { directory } from "./kinds.ts";
 import { parentOf } from "./lookupp.ts";
 import { checkComponent, readComponent } from "./names.ts";
 import type { Operation } from "./operation.ts";
@@ -30,7 +30,7 @@ export const secinfo: Operation = {
 	run(compound, args, reply) {
 		const name = readComponent(args);
 		const place = compound.here();
-		directoryToSearch(compound.object(place));
+		directory(compound.object(place));
 		checkComponent(name);
 		const found = findName(compound, place, name);
 		return found === null ? Status.noent : writeFlavors(compound, reply, found.served);
@@ -46,7 +46,7 @@ export const secinfoNoName: Operation = {
 		const style = args.enumeration(Style.parent);
 		const place = compound.here();
 		if (style === Style.current) return writeFlavors(compound, reply, place.served);
-		directoryToSearch(compound.object(place));
+		directory(compound.object(place));
 		const found = parentOf(compound, place);
 		return found === null ? Status.noent : writeFlavors(compound, reply, found.served);
 	},

@@ -1,6 +1,5 @@
 // SETATTR: changes attributes of the current object.
 
-import { OverlayError } from "../vfs/errors.ts";
 import { FileType } from "../vfs/operations.ts";
 import { readWanted, settled } from "./attributes.ts";
 import { writeBitmap } from "./bitmap.ts";
@@ -8,7 +7,7 @@ import { contentRight } from "./content-right.ts";
 import type { Operation } from "./operation.ts";
 import { Op } from "./protocol.ts";
 import { readStateid } from "./stateid.ts";
-import { Status } from "./status.ts";
+import { Nfs4Error, Status } from "./status.ts";
 
 /** RFC 8881 section 18.30. The stateid counts where the size is set. */
 export const setattr: Operation = {
@@ -22,8 +21,7 @@ export const setattr: Operation = {
 		const { served } = place;
 		const object = compound.object(place);
 		if (wanted.change.size !== undefined) {
-			if (object.type === FileType.dir) throw new OverlayError("isdir", "A directory has no size to set");
-			if (object.type !== FileType.reg) throw new OverlayError("inval", "Only a regular file has a size to set");
+			if (object.type !== FileType.reg) throw new Nfs4Error(Status.wrongType, "Only a regular file has a size to set");
 			contentRight(compound, stateid, object, 2);
 		}
 		const change = wanted.maskedMode === null ? wanted.change : settled(wanted, served.overlay.getattr(object).mode);

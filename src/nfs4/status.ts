@@ -37,6 +37,7 @@ export const Status = {
 	locked: 10012,
 	grace: 10013,
 	shareDenied: 10015,
+	wrongsec: 10016,
 	clidInuse: 10017,
 	nofilehandle: 10020,
 	minorVersMismatch: 10021,

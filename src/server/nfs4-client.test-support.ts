@@ -10,8 +10,9 @@ import { NO_LIST } from "../claims/recovery-list.ts";
 import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { NFS_PROGRAM, NFS_VERSION_4, Op } from "../nfs4/protocol.ts";
 import { type CallOptions, encodeCall, inFragments, type RpcClient, results, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
-import type { XdrReader } from "../xdr/xdr-reader.ts";
+import { XdrReader } from "../xdr/xdr-reader.ts";
 import type { NfsServerOptions } from "./nfs-server.ts";
+import { checkResults } from "./nfs4-results.test-support.ts";
 import { startServer, type TestServer } from "./test-server.test-support.ts";
 
 export const OK = 0;
@@ -150,7 +151,9 @@ export class Nfs4Client {
 
 	/** Any compound, as it is. */
 	async send(steps: readonly Step[], options: Partial<CallOptions> = {}): Promise<CompoundReply> {
-		return readCompound(results(await this.rpc.call(compoundCall(steps, { ...this.options, ...options }))));
+		const reply = results(await this.rpc.call(compoundCall(steps, { ...this.options, ...options })));
+		checkResults(new XdrReader().reset(reply.bytes, reply.view, reply.position, reply.end));
+		return readCompound(reply);
 	}
 
 	async exchangeId({ owner = "a client", verifier = "verifier" }: SessionOptions = {}): Promise<void> {

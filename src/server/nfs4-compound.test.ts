@@ -89,6 +89,12 @@ test("only SEQUENCE begins a compound, but for operations that come alone", asyn
 		const { status } = await client.send([[number], ROOT_STEP]);
 		assert.equal(status, Status.notOnlyOp);
 	}
+	const set = await client.send([[Op.setattr]]);
+	assert.deepEqual(
+		[...next(set.reader), set.reader.u32(), set.reader.remaining],
+		[Op.setattr, Status.opNotInSession, 0, 0],
+		"its bitmap is there",
+	);
 	client.sequence++;
 	const twice = await client.send([client.sequenceStep(), client.sequenceStep()]);
 	assert.equal(twice.status, Status.sequencePos);

@@ -180,7 +180,7 @@ test("handles of these directories hold over restarts and other exports; those b
 	assert.equal(await whole.client.status([Op.putfh, root]), Status.badhandle);
 });
 
-test("an export that is not for this client is ACCESS, and the others are served", async (t) => {
+test("an export that is not for this client is ACCESS by its name and STALE by its handles, and the others are served", async (t) => {
 	const overlays = [new MemoryOverlay(1), new MemoryOverlay(2)];
 	const server = await startNfs4(t, {
 		exports: [
@@ -191,5 +191,7 @@ test("an export that is not for this client is ACCESS, and the others are served
 	const client = await Nfs4Client.connect(server);
 	assert.equal(await client.status(ROOT_STEP, [Op.lookup, "a"]), OK);
 	assert.equal(await client.status(ROOT_STEP, [Op.lookup, "b"]), Status.access);
-	assert.equal(await client.status([Op.putfh, overlays[1].root.handle]), Status.access);
+	assert.equal(await client.status([Op.putfh, overlays[1].root.handle]), Status.stale);
+	const alone = await startNfs4(t, { exports: [{ name: "/", overlay: new MemoryOverlay(3), flavors: [0] }] });
+	assert.equal(await (await Nfs4Client.connect(alone)).status(ROOT_STEP), Status.wrongsec);
 });

@@ -3,6 +3,7 @@
 import { Op } from "../nfs4/protocol.ts";
 import { Status } from "../nfs4/status.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
+import { mayAnswer } from "./nfs4-errors.test-support.ts";
 
 type Decode = (reader: XdrReader) => void;
 
@@ -161,6 +162,7 @@ export function checkResults(reader: XdrReader): number {
 	for (let index = 0; index < count; index++) {
 		const number = reader.u32();
 		last = reader.u32();
+		if (!mayAnswer(number, last)) throw new Error(`Operation ${number} answered ${last}`);
 		const isLast = index === count - 1;
 		if (!isLast && last !== Status.ok) throw new Error(`Operation ${index} failed, and more follow`);
 		const decode = DONE.get(number);
