@@ -74,6 +74,11 @@ export function setModes(open: OpenState, modes: number): void {
 	count(open.file, open, 1);
 }
 
+/** The open goes. */
+export function dropModes(open: OpenState): void {
+	count(open.file, open, -1);
+}
+
 function count(file: FileRecord, { access, deny }: ShareMode, by: number): void {
 	if ((access & ACCESS.read) !== 0) file.readers += by;
 	if ((access & ACCESS.write) !== 0) file.writers += by;

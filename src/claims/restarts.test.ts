@@ -1,14 +1,25 @@
 // Restarts within one boot of the host: nothing is lost, and a request that is sent again gets what it got.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { interceptChanges } from "../linux/libc.ts";
 import { Pending } from "../vfs/errors.ts";
 import { checkTables } from "./check-tables.test-support.ts";
 import type { Claims } from "./claims.ts";
-import { ALL_BYTES, bytes, claimFolder, done, refuses, startClaims, TestClient, type Told } from "./new-claims.test-support.ts";
+import {
+	ALL_BYTES,
+	bytes,
+	claimFolder,
+	done,
+	memoryFolder,
+	refuses,
+	startClaims,
+	TestClient,
+	type Told,
+} from "./new-claims.test-support.ts";
 import type { ClaimChange, Slot, Stateid } from "./operations.ts";
 
 const X = Buffer.from("x");
@@ -305,42 +316,76 @@ test("a clean stop keeps replies, and all stands after a boot of the host too", 
 	assert.equal(startClaims(folder, { bootId: "boot 3" }).claims.inGrace, true);
 });
 
+/** What is open and locked, as far as a client can see it. */
+function seen({ tables }: Claims): unknown {
+	return [tables.opens, tables.locks, [...tables.files.values()].map(({ readers, writers }) => [readers, writers])];
+}
+
 test("stopped before any write to the log, each change is there after the start or is not, and a retry makes it once", async (t) => {
-	const folder = claimFolder(t);
-	let { claims } = startClaims(folder, { smallLogBytes: 0 });
-	const client = await new TestClient(claims, "a").come();
-	const kept = await done(() => client.open("kept"));
 	class Stop extends Error {}
+	const root = memoryFolder(t);
+	const X_LOCK = { type: "write" as const, handle: X, isReclaim: false, waits: false };
 	let stops = 0;
-	let made = 0;
-	for (let round = 0; round < 40; round++) {
-		const name = `file ${round}`;
-		const sequence = client.sequence + 1;
-		const change = { slot: client.take(), operation: 1 };
-		let left = round % 4;
-		interceptChanges(() => {
-			if (left-- === 0) throw new Stop();
-		});
-		let first: Stateid | null = null;
-		try {
-			first = claims.open(change, { ...OPEN, handle: Buffer.from(name) });
-			made++;
-		} catch (error) {
-			if (!(error instanceof Stop)) throw error;
-			stops++;
-		} finally {
-			interceptChanges(null);
+	let runs = 0;
+	// each change, and what must be there before it
+	const changes: readonly (readonly [number, (client: TestClient, change: ClaimChange, before: readonly Stateid[]) => unknown])[] = [
+		[0, ({ claims }, change) => claims.open(change, OPEN)],
+		[1, ({ claims }, change) => claims.open(change, OPEN)],
+		[1, ({ claims }, change, [open]) => claims.close(change, open, X)],
+		[1, ({ claims }, change, [by]) => claims.lock(change, { ...X_LOCK, ...bytes(0, 9), by: { open: by, owner: Buffer.from("l") } })],
+		[2, ({ claims }, change, [, lock]) => claims.lock(change, { ...X_LOCK, ...bytes(5, 20), by: { lock } })],
+		[2, ({ claims }, change, [, lock]) => claims.unlock(change, lock, X, bytes(3, 4))],
+		[2, ({ claims }, change, [open]) => claims.close(change, open, X)],
+		[0, ({ claims }, change) => claims.reclaimComplete(change, false)],
+	];
+	for (const [steps, act] of changes) {
+		for (const smallLogBytes of [0, 1_000_000]) {
+			for (let stopAt = 0; stopAt < 4; stopAt++) {
+				const folder = join(root, `run ${runs}`);
+				let { claims } = startClaims(folder, { smallLogBytes });
+				const client = await new TestClient(claims, "a").come();
+				await done(() => client.open("kept"));
+				const before: Stateid[] = [];
+				if (steps > 0) before.push(await done(() => client.open("x", 3)));
+				if (steps > 1) before.push((client.lock(before[0], "x", "write", bytes(0, 9), "l") as { granted: Stateid }).granted);
+				const atFirst = seen(claims);
+				const { sequence } = client.take();
+				let left = stopAt;
+				interceptChanges(() => {
+					if (left-- === 0) throw new Stop();
+				});
+				let answer: unknown;
+				let isStopped = false;
+				try {
+					answer = act(client, { slot: claims.session(client.session.id).slots[0] as Slot, operation: 1 }, before);
+				} catch (error) {
+					if (!(error instanceof Stop)) throw error;
+					isStopped = true;
+				} finally {
+					interceptChanges(null);
+				}
+				const atLast = seen(claims);
+				claims.destroy();
+				({ claims } = startClaims(folder, { smallLogBytes }));
+				checkTables(claims);
+				if (isStopped) assert.ok([atFirst, atLast].some((one) => isDeepStrictEqual(one, seen(claims))));
+				else assert.deepEqual(seen(claims), atLast);
+				const slot = take(claims, client, sequence);
+				client.goOn(claims);
+				const again = act(client, { slot, operation: 1 }, before);
+				if (!isStopped) assert.deepEqual(again, answer);
+				const after = seen(claims);
+				claims.finish(slot, Buffer.from("reply"));
+				claims.destroy();
+				({ claims } = startClaims(folder, { smallLogBytes }));
+				assert.deepEqual(seen(claims), after);
+				checkTables(claims);
+				claims.destroy();
+				rmSync(folder, { recursive: true });
+				if (isStopped) stops++;
+				runs++;
+			}
 		}
-		claims.destroy();
-		({ claims } = startClaims(folder, { smallLogBytes: 0 }));
-		checkTables(claims);
-		const slot = take(claims, client, sequence);
-		const again = claims.open({ slot, operation: 1 }, { ...OPEN, handle: Buffer.from(name) });
-		if (first !== null) assert.deepEqual(again, first);
-		assert.equal(claims.tables.opens, round + 2);
-		claims.finish(slot, Buffer.from("reply"));
-		client.goOn(claims);
-		assert.equal(claims.testStateid(client.session.client, kept), null);
 	}
-	assert.ok(stops >= 10 && made >= 10, `${stops} stops, ${made} opens`);
+	assert.ok(stops >= 16 && runs - stops >= 16, `${stops} of ${runs} were stopped`);
 });

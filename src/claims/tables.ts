@@ -1,7 +1,7 @@
 // All that is kept of clients in memory, and the one way in and out of it: every change keeps its counts and lists true.
 
 import { applyLock, dropLocks, planLock, removeWaitersOf } from "./locks.ts";
-import { setModes } from "./opens.ts";
+import { dropModes, setModes } from "./opens.ts";
 import { addToFile, addToOwner, indexLocks, ownerOf, removeFromFile, removeFromOwner } from "./owners.ts";
 import type { AnyState, ClientRecord, FileRecord, LockState, OpenState, RevokedState, SessionRecord, Span } from "./records.ts";
 import { Stateids } from "./stateids.ts";
@@ -205,7 +205,7 @@ export class ClaimTables {
 
 	#forgetOpen(open: OpenState): void {
 		const { owner, file } = open;
-		setModes(open, 0);
+		dropModes(open);
 		removeFromFile(open);
 		removeFromOwner(owner.client.openOwners, open);
 		if (--owner.client.opens === 0) owner.client.idleSince = this.hooks.now();
