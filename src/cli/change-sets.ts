@@ -3,7 +3,7 @@
 import { existsSync, statSync } from "node:fs";
 import { LayerError } from "../layer/layer-error.ts";
 import { refuseStateInside } from "../overlay/opening/export-paths.ts";
-import { copiesOf, type Finding, findByTree, namesOf, relationTo, useOf } from "../sets/find-set.ts";
+import { copiesOf, type Finding, findByTree, isOtherByNames, namesOf, relationTo, useOf } from "../sets/find-set.ts";
 import { isSetName, nameFor, SET_NAME_RULE } from "../sets/set-names.ts";
 import {
 	type ChangeSet,
@@ -356,6 +356,10 @@ class Search {
 	#waysOn(set: ChangeSet, tree: TreeIdentity | null): string[] {
 		if (tree === null) return [];
 		if (useOf(set, tree).kind === "found") return [`  To serve it with this tree: ${this.#command("serve", tree, set.name)}`];
+		if (isOtherByNames(set, tree)) {
+			const lower = quoteForShell(tree.path);
+			return [`  To put this tree under it, as a new image: ${this.#command(`rebase --lower ${lower}`, null, set.name)}`];
+		}
 		return [
 			`  If its own tree lies elsewhere now: ${this.#command("serve THAT_DIRECTORY", null, set.name)}`,
 			`  To make its handles portable, while its own tree is there: ${this.#command("rebind", null, set.name)}`,

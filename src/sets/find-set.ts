@@ -72,6 +72,9 @@ export function useOf(set: ChangeSet, tree: TreeIdentity): Finding {
 		relation === "replaced"
 			? `another directory than the tree that set ${set.name} was served with last`
 			: `not the tree of set ${set.name}, which is ${set.treePath}`;
+	if (isOtherByNames(set, tree)) {
+		return { kind: "refused", reason: `${tree.path} is ${what}, and no copy of that: the names in its root are others.`, sets: [set] };
+	}
 	if (handlesOf(set) === "portable") {
 		return { kind: "found", set, remarks: [`${tree.path} is ${what}: its changes are served over this tree as over a copy.`] };
 	}
@@ -80,6 +83,12 @@ export function useOf(set: ChangeSet, tree: TreeIdentity): Finding {
 		reason: `${tree.path} is ${what}; its handles are the kernel's, which name inodes, so they cannot go on over a copy or another tree.`,
 		sets: [set],
 	};
+}
+
+/** Portable handles go on over a copy, which is recognised by the names in its root. */
+export function isOtherByNames(set: ChangeSet, tree: TreeIdentity): boolean {
+	const known = set.record?.tree.names ?? null;
+	return handlesOf(set) === "portable" && known !== null && tree.names !== null && known !== tree.names;
 }
 
 function useMoved(set: ChangeSet, tree: TreeIdentity): Finding {

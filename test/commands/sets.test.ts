@@ -315,6 +315,11 @@ test("a copy of a tree gets a set of its own, and the likeness is told; with por
 	rmSync(copy, { recursive: true });
 	machine.tree("copy");
 	assert.deepEqual((await machine.serve([copy, "--name", "golden"])).names, ["a", "b", "made"]);
+	// another image, whose root has other names
+	writeFileSync(join(machine.tree("other"), "c"), "c");
+	const said = machine.refused([join(machine.made.path, "other"), "--name", "golden"]);
+	assert.match(said, /no copy of that: the names in its root are others/);
+	assert.match(said, /^holdfast: {3}To put this tree under it, as a new image: holdfast rebase --lower \S*other --name golden$/m);
 });
 
 test("a tree on another mount has the same set, and so has one reached by a symbolic link", { skip: skipInSample }, async (t) => {
