@@ -28,6 +28,8 @@ export function checkTables({ tables, sessions }: Claims): void {
 	assert.equal(tables.lockStates, locks.length);
 	assert.equal(tables.locks, sum(locks.map(({ ranges }) => ranges.length)));
 	assert.equal(tables.states.size, states.size);
+	assert.equal(tables.revoked, states.size - opens.length - locks.length);
+	assert.equal(tables.revoked, sum([...tables.clients.values()].map(({ revoked }) => revoked.size)));
 	const bytes = [...opens.map(({ owner, file }) => owner.key.length + file.key.length), ...locks.map(({ owner }) => owner.key.length)];
 	assert.equal(tables.stateBytes, sum(bytes));
 	for (const state of states) {

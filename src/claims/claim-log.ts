@@ -32,6 +32,8 @@ export interface ClaimLog {
 	reclaimed(change: AnsweredChange | null, client: ClientRecord): void;
 	/** The client has lost its opens and locks. */
 	revoked(client: ClientRecord): void;
+	/** Its stateids do not stand for that any more. */
+	revokedForgotten(client: ClientRecord): void;
 	/** Resolves when clients and sessions that were told so far are on disk; null: they are, or there is no disk. */
 	flush(): Promise<void> | null;
 	/** Grace is over, or there was none. */
@@ -60,6 +62,7 @@ export const NO_LOG: ClaimLog = {
 	freed() {},
 	reclaimed() {},
 	revoked() {},
+	revokedForgotten() {},
 	flush: () => null,
 	graceEnded() {},
 	tick() {},

@@ -213,8 +213,8 @@ export class Claims implements ClaimOperations {
 
 	statusFlags(session: Session): number {
 		const { client, channelFlags } = session as SessionRecord;
-		if (client.revoked.size === 0) return channelFlags;
-		if (client.toldRevokedAt === 0) client.toldRevokedAt = this.#hooks.now();
+		if (!client.hasLost) return channelFlags;
+		if (client.toldLostAt === 0) client.toldLostAt = this.#hooks.now();
 		return (channelFlags | ALL_STATE_REVOKED) >>> 0;
 	}
 
@@ -426,13 +426,16 @@ export class Claims implements ClaimOperations {
 		if (silent > lease + 2 * courtesy) this.#remove(client);
 		else if (client.opens === 0 && now - client.idleSince > lease && this.grace.isOver) this.#list.drop(client.listKey);
 		// a client that does not free what it has lost is not told for ever
-		if (client.toldRevokedAt !== 0 && now - client.toldRevokedAt > lease) {
-			for (const state of client.revoked) {
-				this.tables.removeRevoked(state);
-				this.#log.freed(null, state);
-			}
-			client.toldRevokedAt = 0;
+		if (client.hasLost && client.toldLostAt !== 0 && now - client.toldLostAt > lease) {
+			this.#forgetRevoked(client);
+			client.hasLost = false;
 		}
+	}
+
+	#forgetRevoked(client: ClientRecord): void {
+		if (client.revoked.size === 0) return;
+		this.#log.revokedForgotten(client);
+		this.tables.forgetRevoked(client);
 	}
 
 	/** In grace all that was held before stays. */
@@ -484,9 +487,13 @@ export class Claims implements ClaimOperations {
 
 	/** The client loses its opens and locks, and its place in the list before anybody is given them: see `RecoveryList.struck`. */
 	#revoke(client: ClientRecord): void {
+		this.#forgetRevoked(client);
 		this.#log.revoked(client);
 		this.#leave(() => this.tables.revoke(client));
-		client.toldRevokedAt = 0;
+		// where there are too many of such stateids they are bad ones from now on
+		if (this.tables.revoked > this.#limits.opens) this.#forgetRevoked(client);
+		client.hasLost = true;
+		client.toldLostAt = 0;
 		this.#list.strike(client.listKey);
 	}
 

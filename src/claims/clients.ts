@@ -233,7 +233,8 @@ export function newClient(
 		lockStates: 0,
 		waiters: 0,
 		revoked: new Set(),
-		toldRevokedAt: 0,
+		hasLost: false,
+		toldLostAt: 0,
 	};
 }
 

@@ -44,6 +44,8 @@ export const Type = {
 	revoked: 21,
 	/** A stateid that stands for what was revoked. */
 	stub: 22,
+	/** All of a client. */
+	revokedForgotten: 23,
 } as const;
 
 /** So many of one owner in a record. */

@@ -102,6 +102,7 @@ class Replay {
 		[Type.reclaimed]: () => this.#reclaimed(),
 		[Type.revoked]: () => this.#ofClient((client) => this.#claims.tables.revoke(client)),
 		[Type.stub]: () => this.#stub(),
+		[Type.revokedForgotten]: () => this.#ofClient((client) => this.#claims.tables.forgetRevoked(client)),
 	};
 
 	constructor(claims: Claims, from: RecordReader) {

@@ -222,6 +222,42 @@ test("a client that was told and frees nothing is not told for ever", () => {
 	checkTables(claims);
 });
 
+test("stateids of what was lost are bounded: beyond it they are bad ones, and the client is told all the same", () => {
+	const { claims, told } = newClaims({ limits: { opens: 4 } });
+	const came = new TestClient(claims, "came").connect();
+	const lost: { readonly client: TestClient; readonly stateids: readonly Stateid[] }[] = [];
+	for (let i = 0; i < 3; i++) {
+		const client = new TestClient(claims, `client ${i}`).connect();
+		const stateids = [client.open("x", 3, 3), client.open("y")];
+		told.time += SILENT_MS;
+		came.run(() => {});
+		claims.checkShare(Buffer.from("x"), { access: 1, deny: 0 });
+		lost.push({ client, stateids });
+		checkTables(claims);
+	}
+	assert.equal(claims.tables.revoked, 4);
+	const codes = lost.map(({ client, stateids }) => stateids.map((stateid) => claims.testStateid(client.session.client, stateid)));
+	assert.deepEqual(codes, [
+		["expired", "expired"],
+		["expired", "expired"],
+		["bad_stateid", "bad_stateid"],
+	]);
+	for (const { client } of lost) assert.equal(claims.statusFlags(client.session), 8);
+	// what is lost a second time takes the place of the first
+	const { client, stateids } = lost[0];
+	client.run(() => {});
+	client.open("x", 3, 3);
+	told.time += SILENT_MS;
+	came.run(() => {});
+	claims.checkShare(Buffer.from("x"), { access: 1, deny: 0 });
+	assert.equal(claims.testStateid(client.session.client, stateids[0]), "bad_stateid");
+	assert.equal(claims.tables.revoked, 3);
+	told.time += SILENT_MS;
+	claims.tick();
+	assert.equal(claims.statusFlags(lost[2].client.session), 0);
+	checkTables(claims);
+});
+
 test("after a day beyond its lease a client loses what it has, and after another one its id", () => {
 	const { claims, told } = newClaims();
 	const away = new TestClient(claims, "a").connect();

@@ -40,8 +40,10 @@ export interface ClientRecord extends Client {
 	waiters: number;
 	/** What it lost when its lease had expired, until it frees the stateids. */
 	readonly revoked: Set<RevokedState>;
-	/** When it was first told of that; 0: not yet. */
-	toldRevokedAt: number;
+	/** It is to be told that it has lost something. */
+	hasLost: boolean;
+	/** When it was first told; 0: not yet. */
+	toldLostAt: number;
 }
 
 /** What a repeated CREATE_SESSION gets. */

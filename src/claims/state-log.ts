@@ -187,6 +187,10 @@ export class StateLog implements ClaimLog {
 		this.#put(this.#writer.begin(Type.revoked).u32(client.lo).end());
 	}
 
+	revokedForgotten(client: ClientRecord): void {
+		this.#put(this.#writer.begin(Type.revokedForgotten).u32(client.lo).end());
+	}
+
 	graceEnded(): void {
 		this.#put(this.#writer.begin(Type.graceEnded).end());
 	}

@@ -35,6 +35,8 @@ export class ClaimTables {
 	/** Ranges. */
 	locks = 0;
 	lockStates = 0;
+	/** Stateids of what was revoked. */
+	revoked = 0;
 	/** Bytes of owners and handles of all opens and locks: what the log writes of them. */
 	stateBytes = 0;
 
@@ -58,7 +60,7 @@ export class ClaimTables {
 	/** The client with all that it has. */
 	removeClient(client: ClientRecord): void {
 		this.dropState(client);
-		for (const state of client.revoked) this.removeRevoked(state);
+		this.forgetRevoked(client);
 		for (const session of client.sessions) this.removeSession(session);
 		this.clients.delete(client.lo);
 		const others = client.isConfirmed ? this.confirmed : this.unconfirmed;
@@ -174,6 +176,8 @@ export class ClaimTables {
 			const stub: RevokedState = { kind: "revoked", index: 0, generation: 0, seqid: 0, client };
 			this.states.replace(state, stub);
 			client.revoked.add(stub);
+			client.hasLost = true;
+			this.revoked++;
 		};
 		this.#eachOpen(client, (open) => {
 			removeWaitersOf(open);
@@ -191,11 +195,21 @@ export class ClaimTables {
 		const stub: RevokedState = { kind: "revoked", ...at, client };
 		this.states.restore(stub);
 		client.revoked.add(stub);
+		client.hasLost = true;
+		this.revoked++;
 	}
 
+	/** The client has freed the stateid: with the last one it knows all. */
 	removeRevoked(state: RevokedState): void {
-		state.client.revoked.delete(state);
+		const { client } = state;
+		client.revoked.delete(state);
+		if (client.revoked.size === 0) client.hasLost = false;
 		this.states.remove(state);
+		this.revoked--;
+	}
+
+	forgetRevoked(client: ClientRecord): void {
+		for (const state of client.revoked) this.removeRevoked(state);
 	}
 
 	#place(state: OpenState | LockState, at: StatePlace | null): void {
