@@ -24,7 +24,7 @@ const BUDGETS = {
 	"test/commands/hostile-names.test.ts": { sample: 0, all: 90 },
 	"test/commands/package.test.ts": { sample: 0, all: 45 },
 	"test/commands/keys.test.ts": { sample: 15 },
-	"test/commands/sets.test.ts": { sample: 10, all: 75 },
+	"test/commands/sets.test.ts": { sample: 15, all: 90 },
 	"test/contract/directory-renames.test.ts": { sample: 30, all: 150 },
 	"test/contract/handles.test.ts": { sample: 30, all: 70 },
 	"test/contract/hard-links.test.ts": { sample: 25, all: 40 },
