@@ -134,7 +134,7 @@ async function kills() {
 		row(`${fileSystem}, ${handles} handles`, ...figures.map((figure) => figure.toLocaleString("en")));
 		if (isFull)
 			console.error(
-				`${fileSystem}, ${handles}: started with ${JSON.stringify(found.startsWhenFull)}, refused ${JSON.stringify(found.refused)}, not kept ${JSON.stringify(found.unkept)}`,
+				`${fileSystem}, ${handles}: started with ${JSON.stringify(found.startsWhenFull)}, refused ${JSON.stringify(found.refused)}, postponed ${found.postponed}, not kept ${JSON.stringify(found.unkept)}`,
 			);
 		for (const failure of found.failures) console.error(failure);
 		failures.push(...found.failures);
