@@ -23,6 +23,7 @@ const BUDGETS = {
 	"test/commands/fresh-clone.test.ts": { sample: 0, all: 30 },
 	"test/commands/hostile-names.test.ts": { sample: 0, all: 90 },
 	"test/commands/package.test.ts": { sample: 0, all: 45 },
+	"test/commands/readme.test.ts": { sample: 0, all: 240 },
 	"test/commands/keys.test.ts": { sample: 15 },
 	"test/commands/sets.test.ts": { sample: 15, all: 90 },
 	"test/contract/directory-renames.test.ts": { sample: 30, all: 150 },

@@ -19,9 +19,9 @@ function clone(made: Scratch): string {
 	return to;
 }
 
-/** The commands of the section "Two commands", in the first fenced block. */
+/** The commands of the section "From a clone", in the first fenced block. */
 function readmeCommands(clonePath: string): string[] {
-	const section = readFileSync(join(clonePath, "README.md"), "utf8").split("## Two commands")[1] ?? "";
+	const section = readFileSync(join(clonePath, "README.md"), "utf8").split("### From a clone")[1] ?? "";
 	const block = /```sh\n([\s\S]*?)```/.exec(section)?.[1] ?? "";
 	return block.split("\n").filter((line) => line !== "");
 }

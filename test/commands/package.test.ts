@@ -3,68 +3,17 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { chmodSync, chownSync, existsSync, readFileSync } from "node:fs";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
+import { pack, registry } from "../support/package-registry.ts";
 import { needs, repository } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { NOBODY, ServerProcess } from "../support/server-process.ts";
 
 const UNPACKED_BYTES_MAX = 2_500_000;
 const PATH = `${dirname(process.execPath)}:${process.env.PATH}`;
-
-interface Packed {
-	readonly filename: string;
-	readonly unpackedSize: number;
-	readonly files: readonly { readonly path: string; readonly mode: number }[];
-}
-
-/** `npm pack` of the repository, which compiles what has changed. */
-function pack(made: Scratch): Packed {
-	const printed = execFileSync("npm", ["pack", "--json", "--silent", "--pack-destination", made.path], {
-		cwd: repository,
-		encoding: "utf8",
-		env: { ...process.env, PATH },
-		stdio: ["ignore", "pipe", "pipe"],
-	});
-	const packed = JSON.parse(printed.slice(printed.search(/^[[{]/m)));
-	return (Array.isArray(packed) ? packed[0] : Object.values(packed)[0]) as Packed;
-}
-
-/** The address of a registry with the packages that the program needs. */
-async function registry(t: TestContext, made: Scratch): Promise<string> {
-	const { packages } = JSON.parse(readFileSync(join(repository, "package-lock.json"), "utf8")) as {
-		packages: Record<string, { dev?: boolean }>;
-	};
-	const folders = Object.keys(packages).filter((path) => path !== "" && !packages[path]?.dev && existsSync(join(repository, path)));
-	const answers = new Map<string, Buffer>();
-	const server = createServer(({ url = "" }, response) => {
-		const answer = answers.get(decodeURIComponent(url));
-		response.writeHead(answer === undefined ? 404 : 200).end(answer ?? "{}");
-	});
-	server.listen(0, "127.0.0.1");
-	t.after(() => server.close());
-	await new Promise((resolve) => server.once("listening", resolve));
-	const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-	for (const [number, folder] of folders.entries()) {
-		const archive = join(made.path, `${number}.tgz`);
-		execFileSync("tar", ["-czf", archive, "--transform", "s,^\\.,package,", "-C", join(repository, folder), "."]);
-		const bytes = readFileSync(archive);
-		const manifest = JSON.parse(readFileSync(join(repository, folder, "package.json"), "utf8"));
-		const dist = { tarball: `${address}${number}.tgz`, integrity: `sha512-${createHash("sha512").update(bytes).digest("base64")}` };
-		answers.set(`/${number}.tgz`, bytes);
-		const versions = { [manifest.version]: { ...manifest, dist } };
-		answers.set(
-			`/${manifest.name}`,
-			Buffer.from(JSON.stringify({ name: manifest.name, "dist-tags": { latest: manifest.version }, versions })),
-		);
-	}
-	return address;
-}
 
 /** A user's own folder, with an npm that knows that registry alone. */
 function userOf(made: Scratch, uid: number, registryAddress: string, ignoreScripts: boolean) {
