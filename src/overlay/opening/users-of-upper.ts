@@ -3,6 +3,7 @@
 import { lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { basename, isAbsolute, join } from "node:path";
 import { LayerError } from "../../layer/layer-error.ts";
+import { parseMount } from "../../linux/mount-table.ts";
 import { isMountedUpper } from "../../linux/overlay-mount.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 
@@ -105,7 +106,8 @@ function isDevice(device: bigint, { devMajor, devMinor }: Stat): boolean {
 
 /** For who may not ask the kernel: what the mounts say that a process of the same user sees. A relative path there may be any of that name. */
 function isMountedIn(pid: string, upper: string, stat: Stat): boolean {
-	for (const line of readText(`/proc/${pid}/mountinfo`).split("\n")) {
+	const table = readText(`/proc/${pid}/mountinfo`);
+	for (const line of table.split("\n")) {
 		const [, options] = line.split(" - overlay ");
 		const named = options === undefined ? null : /(?:^|[ ,])upperdir=((?:[^\\,]|\\.)*)/.exec(options);
 		if (named === null) continue;
@@ -115,7 +117,27 @@ function isMountedIn(pid: string, upper: string, stat: Stat): boolean {
 		)
 			.toString()
 			.replace(/\\(.)/g, "$1");
-		if (!isAbsolute(path) ? basename(path) === basename(upper) : isSameInode(`/proc/${pid}/root${path}`, stat)) return true;
+		if (!isAbsolute(path)) {
+			if (basename(path) === basename(upper)) return true;
+		} else if (mayLieOn(table, path, `${stat.devMajor}:${stat.devMinor}`) && isSameInode(`/proc/${pid}/root${path}`, stat)) return true;
 	}
 	return false;
+}
+
+/** File systems whose server may not answer: this program may be that server. */
+const REMOTE = /^(nfs4?|cifs|smb3|9p|ceph|afs|autofs|fuse(\..*)?)$/;
+
+/**
+ * Whether a path can lead to a file system, by a table of mounts (proc_pid_mountinfo(5)): to look at what lies on another one that is remote could take
+ * for ever. Of any other the device tells nothing, as of subvolumes.
+ */
+export function mayLieOn(table: string, path: string, device: string): boolean {
+	let found = { length: -1, mayBe: true };
+	for (const line of table.split("\n")) {
+		const mount = parseMount(line);
+		if (mount === null || mount.point.length < found.length) continue;
+		const isAbove = mount.point === "/" || path === mount.point || path.startsWith(`${mount.point}/`);
+		if (isAbove) found = { length: mount.point.length, mayBe: !REMOTE.test(mount.type) || line.split(" ", 3)[2] === device };
+	}
+	return found.mayBe;
 }
