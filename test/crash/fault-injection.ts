@@ -155,6 +155,8 @@ const FS_NEVER = /^(close|exists$|_toUnixTimestamp|createReadStream|createWriteS
 const FS_BY_DESCRIPTOR = /^(read$|readSync|readv|write$|writeSync|writev|f[a-z]+)/;
 
 function mayFailInNode(name: string, given: readonly unknown[], error: number): boolean {
+	// what is said to people is tried elsewhere
+	if (typeof given[0] === "number" && given[0] <= 2) return false;
 	if (error === EIO) return true;
 	const isOpen = FS_OPENS.test(name) && typeof given[0] !== "number";
 	if (error === EMFILE) return isOpen;

@@ -29,7 +29,7 @@ export async function tryFaults({ fileSystem, seconds, seed, only }: FaultLoad, 
 			const chosen = Array.from({ length: Math.min(AT_ONCE, requests.length) }, () => requests[random(requests.length)]);
 			const errors = Object.keys(ERRORS).filter(() => random(2) === 1);
 			const memory = random(2) === 1 ? "hot" : "cold";
-			await campaign.run(chosen, { memory, errors, stride: STRIDE, first: 1 + random(STRIDE), isFrom: random(2) === 1, fileSystem: disk });
+			await campaign.run(chosen, { memory, errors, stride: STRIDE, first: 1 + random(STRIDE), isFrom: false, fileSystem: disk });
 		} while (performance.now() < end);
 		return campaign.counts;
 	} finally {

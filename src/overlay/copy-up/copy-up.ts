@@ -9,9 +9,9 @@ import { changeTimes } from "../../linux/attributes.ts";
 import { cloneFile, truncateFile } from "../../linux/data.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { makeNode, makeSymlink, RENAME, readLink } from "../../linux/names.ts";
+import { makeNode, makeSymlink, RENAME, readLink, readLinkAt } from "../../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
-import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../../linux/xattr.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { FileType, type SetAttributes } from "../../vfs/operations.ts";
@@ -66,13 +66,14 @@ function copyUp(engine: Engine, node: Node, change: SetAttributes | null): void 
  * Carries the plan of a copy up out, with the change that it is made for. False: nothing was published, and what was built is gone.
  * When only a step behind the publishing fails, the object is copied up all the same: the error comes back to be thrown then.
  */
-function carryOut(plan: Plan, node: Node, inode: FileHandle, change: SetAttributes | null, writable: Writable, temporary: string): unknown {
+function carryOut(plan: Plan, node: Node, inode: FileHandle, change: SetAttributes | null, temporary: string): unknown {
 	try {
 		if (change === null) plan.prepare();
 		else plan.add({ op: "attributes", inode, type: node.type, change }).perform(node.handle);
 		return null;
 	} catch (error) {
-		if (statAt(writable.work.temporaries, temporary, new Stat()) === 0) throw error;
+		const publishing = plan.steps.findIndex((step) => step.op === "move" && step.fromName === temporary);
+		if (plan.stepsMade <= publishing) throw error;
 		return error;
 	}
 }
@@ -119,7 +120,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		plan.add({ op: "move", inode: entryHandle, from: "work", fromName: entryName, to: "index", toName: entry, flags: 0 });
 		const inode = plan.built(real, fd);
 		publish(engine, plan, parent, name, temporary, inode);
-		failure = carryOut(plan, node, inode, change, writable, temporary);
+		failure = carryOut(plan, node, inode, change, temporary);
 		node.reals = [real, ...node.reals];
 		// no value of an object of upper was given out before, and one of a lower is less
 		node.change = 0;
@@ -182,7 +183,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 			publish(engine, plan, place.parent, place.name, built.temporary, inode);
 		}
 		if (lowerLinks > 1 && !node.isOrphan) plan.add({ op: "count", entry, value: null });
-		failure = carryOut(plan, node, inode, change, writable, built.temporary);
+		failure = carryOut(plan, node, inode, change, built.temporary);
 		engine.descriptors.drop(source);
 		node.reals = [real];
 		// no value of an object of upper was given out before, and one of a lower is less
@@ -261,8 +262,7 @@ function build(engine: Engine, writable: Writable, node: Node, stat: Stat, witho
 	if (node.type === FileType.reg) return buildRegular(engine, writable, node, stat, withoutData);
 	const temporary = work.temporaryName();
 	if (node.type === FileType.lnk) {
-		const target = readLink(engine.descriptors.path(node.top), "");
-		if (target === null) throw new OverlayError("io", "Cannot read a symlink of a lower");
+		const target = must(readLinkAt(engine.descriptors.path(node.top), ""), "Cannot read a symlink of a lower");
 		must(makeSymlink(target, work.temporaries, temporary), "Cannot make a symlink in work");
 	} else makeSpecial(writable, temporary, stat.type, stat.rdevMajor, stat.rdevMinor);
 	const fd = must(openAt(work.temporaries, temporary, O.path | O.nofollow), "Cannot open an object in work");

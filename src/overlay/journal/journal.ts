@@ -197,8 +197,8 @@ export class Journal {
 	#endIntent(): void {
 		// that of a change that is still to be made
 		if (this.#postponed.some(({ isAside }) => !isAside)) return;
-		this.#isOpen = false;
 		this.#intents.end(this.#intentSequence);
+		this.#isOpen = false;
 	}
 
 	/** No start makes the steps of the last change again. */
@@ -309,8 +309,9 @@ export class Journal {
 				made++;
 			}
 		} catch (error) {
+			descriptors.noteMade?.(made);
 			if (error instanceof OverlayError) for (const undo of undos.slice(0, made).reverse()) undo?.();
-			this.#endIntent();
+			this.#tryToEnd();
 			throw error;
 		} finally {
 			if (key === null) this.#sequence++;
@@ -327,7 +328,16 @@ export class Journal {
 			this.#remember(key, sequence, answer);
 		} catch (error) {
 			if (!(error instanceof OverlayError)) throw error;
+			this.#tryToEnd();
+		}
+	}
+
+	/** What was made is made, and what has failed has failed, whether that can be noted or not: if not now, then before the next content is written. */
+	#tryToEnd(): void {
+		try {
 			this.#endIntent();
+		} catch (error) {
+			if (!(error instanceof OverlayError)) throw error;
 		}
 	}
 

@@ -104,6 +104,13 @@ export class Plan implements Descriptors {
 		this.#made = { fd, stat };
 	}
 
+	/** Of a change that failed: its first steps that were made. */
+	stepsMade = 0;
+
+	noteMade(count: number): void {
+		this.stepsMade = count;
+	}
+
 	/** An inode in work that is open here. */
 	built(real: Real, fd: number): FileHandle {
 		this.#built = { inode: real.handle, fd };

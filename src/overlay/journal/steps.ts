@@ -95,6 +95,8 @@ export interface Descriptors {
 	readonly isRecovery: boolean;
 	/** Takes over the descriptor of an object that was made, with its attributes. */
 	keep(fd: number, stat: Stat): void;
+	/** Told how many steps were made before one failed. */
+	noteMade?(count: number): void;
 }
 
 /** Makes one step. Throws OverlayError. */

@@ -6,7 +6,7 @@ import { writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { fileSystemFigures } from "../../linux/file-system.ts";
 import { type AddressedBytes, allocate } from "../../linux/memory.ts";
-import { readLink } from "../../linux/names.ts";
+import { readLinkAt } from "../../linux/names.ts";
 import { close, O } from "../../linux/open.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
@@ -31,7 +31,7 @@ import {
 	type SetXattrMode,
 	type Timespec,
 } from "../../vfs/operations.ts";
-import { failed } from "../../vfs/system-errors.ts";
+import { failed, must } from "../../vfs/system-errors.ts";
 import { readMetacopy } from "../copy-up/partial-access.ts";
 import { dataOf } from "../data/data-files.ts";
 import type { Partials } from "../data/partials.ts";
@@ -139,9 +139,7 @@ export class Overlay implements OverlayOperations {
 		return this.#run(() => {
 			const node = object as Node;
 			if (node.type !== FileType.lnk) throw new OverlayError("inval", "This is not a symlink");
-			const target = readLink(this.engine.descriptors.path(node.top), "");
-			if (target === null) throw new OverlayError("io", "Cannot read the symlink");
-			return target;
+			return must(readLinkAt(this.engine.descriptors.path(node.top), ""), "Cannot read the symlink");
 		});
 	}
 

@@ -48,6 +48,8 @@ export class IndexDirectory {
 	#known: EntryHashes | null = null;
 	/** Names noted since the listing began, until it has ended. */
 	#noted: EntryHashes | null = null;
+	/** Entries of copies up that were not made, which could not be removed: they count as absent, and are removed when they can be. */
+	readonly #left = new Map<string, FileHandle>();
 	/** The descriptor that is listed, with a position of its own. */
 	#listing = -1;
 
@@ -117,6 +119,7 @@ export class IndexDirectory {
 			if (isVerified && statAt(this.fd, entry, new Stat()) !== -ERRNO.ENOENT) throw new Error(`The index has ${entry}, and does not know`);
 			return ABSENT;
 		}
+		if (this.#left.size > 0 && this.#isLeft(entry)) return ABSENT;
 		const fd = openAt(this.fd, entry, O.path | O.nofollow);
 		if (fd === -ERRNO.ENOENT) return ABSENT;
 		must(fd, "Cannot open an index entry");
@@ -168,9 +171,21 @@ export class IndexDirectory {
 
 	/** Takes back the entry `made` of a copy up that failed before it was published; what else has that name stays. */
 	withdraw(entry: string, made: FileHandle | null): void {
+		if (made === null) return;
 		const found = this.#upper.handles.at(this.fd, entry);
-		if (made === null || typeof found === "number" || found.type !== made.type || !found.bytes.equals(made.bytes)) return;
-		if (unlinkName(this.fd, entry) === -ERRNO.EISDIR) removeDirectory(this.fd, entry);
+		if (typeof found !== "number" && (found.type !== made.type || !found.bytes.equals(made.bytes))) return;
+		const status = typeof found === "number" ? found : unlinkName(this.fd, entry);
+		const isRemoved = status >= 0 || status === -ERRNO.ENOENT || (status === -ERRNO.EISDIR && removeDirectory(this.fd, entry) >= 0);
+		if (!isRemoved) this.#left.set(entry, made);
+	}
+
+	/** Whether there is nothing but what could not be removed before. */
+	#isLeft(entry: string): boolean {
+		const made = this.#left.get(entry);
+		if (made === undefined) return false;
+		this.#left.delete(entry);
+		this.withdraw(entry, made);
+		return this.#left.has(entry);
 	}
 }
 
