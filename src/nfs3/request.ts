@@ -2,10 +2,10 @@
 
 import type { Export } from "../exports/export.ts";
 import { credentialsOf, Exports } from "../exports/exports.ts";
+import { PageCache } from "../exports/page-cache.ts";
 import type { Caller } from "../rpc/caller.ts";
 import { OverlayError, Pending } from "../vfs/errors.ts";
 import type { Attributes, ChangeKey, Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
-import { PageCache } from "./page-cache.ts";
 
 const NOBODY: Credentials = { uid: 65534, gid: 65534, gids: [] };
 const NO_EXPORTS = new Exports([]);

@@ -3,6 +3,7 @@
 import type { ClaimOperations } from "../claims/operations.ts";
 import type { Exports } from "../exports/exports.ts";
 import type { Namespace } from "../exports/namespace.ts";
+import type { PageCache } from "../exports/page-cache.ts";
 import type { BackChannels } from "./back-channels.ts";
 import type { Owners } from "./owners.ts";
 
@@ -12,4 +13,6 @@ export interface Nfs4Context {
 	readonly claims: ClaimOperations;
 	readonly owners: Owners;
 	readonly channels: BackChannels;
+	/** Of all exports: a page is found by a handle, which names its export. */
+	readonly pages: PageCache;
 }

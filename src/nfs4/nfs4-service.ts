@@ -3,6 +3,7 @@
 import type { ClaimHooks, ClaimOperations } from "../claims/operations.ts";
 import type { Exports } from "../exports/exports.ts";
 import { Namespace } from "../exports/namespace.ts";
+import { PageCache } from "../exports/page-cache.ts";
 import type { Program } from "../rpc/program.ts";
 import { showText } from "../vfs/names.ts";
 import type { OverlayOperations } from "../vfs/operations.ts";
@@ -45,7 +46,14 @@ export class Nfs4Service {
 			warn,
 		});
 		channels.attach(this.claims);
-		const context = { exports, namespace: new Namespace(exports), claims: this.claims, owners: options.owners ?? new Owners(), channels };
+		const context = {
+			exports,
+			namespace: new Namespace(exports),
+			claims: this.claims,
+			owners: options.owners ?? new Owners(),
+			channels,
+			pages: new PageCache(),
+		};
 		this.program = nfs4Program(context);
 	}
 

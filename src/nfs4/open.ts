@@ -98,7 +98,7 @@ function create(
 	const { wanted } = how;
 	// a request of before a restart may have made the file itself: then the overlay knows it by the key
 	const isRerun = compound.slot?.outcome === "rerun";
-	const known = overlay.lookup(directory, name, who);
+	const known = how.mode === "unchecked" ? overlay.lookup(directory, name, who) : null;
 	const cuts = wanted?.change.size === 0;
 	if (known !== null && how.mode === "unchecked" && !isRerun) {
 		const file = compound.placeOf(served, regularFile(known));

@@ -55,10 +55,24 @@ export const readdir: Operation = {
 		if (reply.length + VERIFIER_BYTES > limit) {
 			throw new Nfs4Error(asked > room ? compound.tooBigStatus(reply) : Status.toosmall, "There is no room for a listing");
 		}
+		const { namespace, pages } = compound.context;
+		const hasJunctions = namespace.hasJunctions(served);
+		const start = reply.length;
+		const { changes } = served.overlay;
+		const now = performance.now();
+		// what other exports show does not count among the changes of this one
+		const key = hasJunctions
+			? null
+			: `${cookieHi}:${first}:${directoryCount}:${limit - start}:${plan.words}:${object.handle.toString("latin1")}`;
+		const page = key === null ? null : pages.get(key, changes, now);
+		if (page !== null) {
+			reply.raw(page);
+			return Status.ok;
+		}
 		reply.u64(0, 0);
-		const hasJunctions = compound.context.namespace.hasJunctions(served);
 		const fits = writeEntries(reply, { compound, place, cursor, plan, hasJunctions }, limit, directoryCount);
 		if (!fits) throw new Nfs4Error(asked > room ? compound.tooBigStatus(reply) : Status.toosmall, "There is no room for a single entry");
+		if (key !== null) pages.set(key, changes, now, reply.copyFrom(start));
 		return Status.ok;
 	},
 };

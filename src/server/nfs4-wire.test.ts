@@ -588,3 +588,22 @@ test("what changes a read-only export is ROFS, and what reads it is served", asy
 	assert.equal(await client.status(...at("file"), [Op.read, ANONYMOUS, 0, 0, 10]), OK);
 	assert.equal(await client.status(ROOT_STEP, [Op.open, 0, 1, 0, 0, 0, "o", 0, 0, "file"]), OK);
 });
+
+test("a page of a listing is remembered until something changes, for those alone who may list", async (t) => {
+	const { client, overlay } = await tree(t);
+	let changes = 1;
+	Object.defineProperty(overlay, "changes", { get: () => changes });
+	const list: Step[] = [ROOT_STEP, [Op.readdir, 0, 0, 0, 0, 0, 4000, bitmap(1, 20)]];
+	const first = await rest(client, ...list);
+	overlay.calls.length = 0;
+	assert.equal(await rest(client, ...list), first);
+	assert.equal(overlay.calls.includes("next"), false);
+	assert.notEqual(await rest(client, ROOT_STEP, [Op.readdir, 0, 0, 0, 0, 0, 4000, bitmap(1)]), first, "other attributes");
+	overlay.root.mode = 0o700;
+	client.options = { credential: authSys(1000, 1000) };
+	assert.equal(await client.status(...list), Status.access);
+	client.options = {};
+	overlay.mkdir(overlay.root, Buffer.from("one more"), ROOT, {});
+	changes++;
+	assert.ok((await rest(client, ...list)).includes(Buffer.from("one more").toString("hex")));
+});

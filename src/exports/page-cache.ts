@@ -1,4 +1,4 @@
-// Keeps READDIRPLUS replies for as long as the directory has not changed.
+// Keeps pages of listings for as long as nothing has changed.
 
 import { RecentMap } from "../collections/recent-map.ts";
 
@@ -14,7 +14,7 @@ interface Page {
 	readonly bytes: Buffer;
 }
 
-/** Replies of READDIRPLUS as they were written last, for as long as nothing has changed: many clients read the same directories. */
+/** Pages of listings (READDIRPLUS, and READDIR of version 4) as they were written last, for as long as nothing has changed: many clients read the same directories. */
 export class PageCache {
 	readonly #pages = new RecentMap<string, Page>();
 	#bytes = 0;
