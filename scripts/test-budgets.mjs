@@ -57,6 +57,7 @@ const BUDGETS = {
 	"test/layers/unpack.test.ts": { sample: 35 },
 	"test/layers/unpack-image.test.ts": { sample: 20 },
 	"test/layers/users-of-upper.test.ts": { sample: 10, all: 30 },
+	"test/limits/deep-paths.test.ts": { sample: 10, all: 60 },
 	"test/limits/isolation.test.ts": { sample: 0, all: 60 },
 	"test/limits/memory.test.ts": { sample: 15, all: 40 },
 	"test/matrix/matrix.test.ts": { sample: 0, all: 300 },

@@ -79,7 +79,7 @@ function take(out: Stat): void {
 	out.inoHi = w[WORD + 9];
 	out.sizeLo = w[WORD + 10];
 	out.sizeHi = w[WORD + 11];
-	out.blocks = w[WORD + 13] * 0x100000000 + w[WORD + 12];
+	out.blocks = whole(w[WORD + 13], w[WORD + 12]);
 	out.atimeSec = seconds(16);
 	out.atimeNsec = w[WORD + 18];
 	out.ctimeSec = seconds(24);
@@ -95,7 +95,12 @@ function take(out: Stat): void {
 
 /** Signed 64-bit seconds, exact below 2^53. */
 function seconds(word: number): number {
-	return (arenaWords[WORD + word + 1] | 0) * 0x100000000 + arenaWords[WORD + word];
+	return whole(arenaWords[WORD + word + 1] | 0, arenaWords[WORD + word]);
+}
+
+/** What fits into a small integer is one: a product is kept as a double, which takes memory of its own. */
+function whole(hi: number, lo: number): number {
+	return hi === 0 ? lo : hi * 0x100000000 + lo;
 }
 
 /** The inode behind a descriptor (O_PATH will do). */

@@ -77,6 +77,8 @@ interface CurrentCall extends RequestIdentity {
 	stamp: number;
 }
 
+/** For fields that may be any number of 32 bits: one that V8 does not keep as a small integer, see docs/decisions/029-warm-up.md. */
+const ANY_WORD = 0xffffffff;
 /** Requests that wait keep at least this much beside their record. */
 const WAITING_OVERHEAD_BYTES = 256;
 
@@ -97,13 +99,13 @@ export class Dispatcher {
 		this.#duplicates = duplicates;
 		this.#unsent = unsent;
 		this.#call = {
-			xid: 0,
+			xid: ANY_WORD,
 			program: 0,
 			version: 0,
 			procedure: 0,
 			length: 0,
-			checksumHi: 0,
-			checksumLo: 0,
+			checksumHi: ANY_WORD,
+			checksumLo: ANY_WORD,
 			programName: "",
 			caller: nobody,
 			stamp: -1,

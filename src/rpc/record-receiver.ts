@@ -52,7 +52,9 @@ export class LargeBuffers {
 		if (buffer.length === LARGE_BYTES && this.#kept.length < LARGE_KEPT_MAX) this.#kept.push(buffer);
 	}
 }
-const LAST_FRAGMENT = 0x80000000;
+/** Of the mark of a record, read as a signed integer: then it is a small one, which V8 keeps as it is. */
+const isLast = (mark: number): boolean => mark < 0;
+const lengthOf = (mark: number): number => mark & 0x7fffffff;
 
 /**
  * Cuts a byte stream into records (RFC 5531 section 11). The socket reads directly into `target()`. A record that came as
@@ -135,8 +137,8 @@ export class RecordReceiver {
 		if (this.#assembly !== null) return this.#assemble();
 		const available = this.#end - this.#start - 4;
 		if (available < 0) return false;
-		const mark = this.#view.getUint32(this.#start);
-		if (mark < LAST_FRAGMENT) {
+		const mark = this.#view.getInt32(this.#start);
+		if (!isLast(mark)) {
 			this.#assembly = Buffer.allocUnsafeSlow(ASSEMBLY_BYTES);
 			this.#largeBuffers.hold(ASSEMBLY_BYTES);
 			this.#assembled = 0;
@@ -145,7 +147,7 @@ export class RecordReceiver {
 			this.#lastFragment = false;
 			return this.#assemble();
 		}
-		const length = mark - LAST_FRAGMENT;
+		const length = lengthOf(mark);
 		if (length > RECORD_BYTES_MAX) throw new RecordError(`A record of ${length} bytes is beyond ${RECORD_BYTES_MAX}`);
 		if (length > available) return false;
 		this.recordBytes = this.#buffer;
@@ -180,10 +182,10 @@ export class RecordReceiver {
 
 	#beginFragment(): boolean {
 		if (this.#end - this.#start < 4) return false;
-		const mark = this.#view.getUint32(this.#start);
+		const mark = this.#view.getInt32(this.#start);
 		this.#start += 4;
-		this.#lastFragment = mark >= LAST_FRAGMENT;
-		this.#fragmentRemaining = this.#lastFragment ? mark - LAST_FRAGMENT : mark;
+		this.#lastFragment = isLast(mark);
+		this.#fragmentRemaining = lengthOf(mark);
 		if (++this.#fragments > RECORD_FRAGMENTS_MAX) throw new RecordError(`A record of more than ${RECORD_FRAGMENTS_MAX} fragments`);
 		if (this.#assembled + this.#fragmentRemaining > RECORD_BYTES_MAX) {
 			throw new RecordError(`A record in fragments is beyond ${RECORD_BYTES_MAX} bytes`);
@@ -209,8 +211,8 @@ export class RecordReceiver {
 	/** Bytes from `#start` on that the record in progress takes, as far as its mark has been seen. */
 	#wanted(): number {
 		if (this.#assembly !== null || this.#end - this.#start < 4) return 4;
-		const mark = this.#view.getUint32(this.#start);
-		return mark < LAST_FRAGMENT ? 4 : 4 + Math.min(mark - LAST_FRAGMENT, RECORD_BYTES_MAX);
+		const mark = this.#view.getInt32(this.#start);
+		return isLast(mark) ? 4 + Math.min(lengthOf(mark), RECORD_BYTES_MAX) : 4;
 	}
 
 	#compact(): void {

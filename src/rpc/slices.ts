@@ -2,6 +2,8 @@
 
 /** Then the event loop goes round. */
 const SLICE_MS = 5;
+/** No small integer, as moments are none: see docs/decisions/029-warm-up.md. */
+const NOT_BEGUN = Number.NEGATIVE_INFINITY;
 
 /** `isFulfilled`: how that ended which it waited for. */
 type Task = (isFulfilled: boolean) => void;
@@ -10,7 +12,7 @@ type Task = (isFulfilled: boolean) => void;
 export class Slices {
 	readonly #clock: () => number;
 	/** When the slice of the present turn began; negative: it has none yet. */
-	#begun = -1;
+	#begun = NOT_BEGUN;
 	#next = 0;
 	#waiting: Task[] = [];
 	/** What goes on when a promise is settled: one reaction to it for all, since the event loop stands still while reactions run. */
@@ -81,7 +83,7 @@ export class Slices {
 
 	#turn(): void {
 		if (this.size === 0) {
-			this.#begun = -1;
+			this.#begun = NOT_BEGUN;
 			return;
 		}
 		this.#begun = this.#clock();

@@ -15,7 +15,7 @@ import { warmUp } from "./warm-up.ts";
 const MEMORY = "/dev/shm";
 const OPTIONS = { skip: needs("root") || (statfsSync(MEMORY, { bigint: false }).type === 0x01021994 ? false : `${MEMORY} is no tmpfs`) };
 
-async function served(context: TestContext) {
+async function served(context: TestContext, handles: "kernel" | "portable" = "kernel") {
 	const path = scratch(context).mount("tmpfs");
 	for (const name of ["lower", "upper", "work"]) mkdirSync(join(path, name));
 	writeFileSync(join(path, "lower/file"), "content");
@@ -25,6 +25,7 @@ async function served(context: TestContext) {
 		work: join(path, "work"),
 		stateFolder: join(path, "state"),
 		isSync: false,
+		handles,
 	};
 	const open = await openExports({
 		exports: [{ name: "/", layers }],
@@ -39,20 +40,26 @@ async function served(context: TestContext) {
 const ownFolders = () => readdirSync(MEMORY).filter((name) => name.startsWith(`holdfast-warm-up-${process.pid}-`));
 const snapshot = (path: string) => [...snapshotTree(path, { exact: true })];
 
-test("warming up changes nothing in layers and work, and leaves nothing in memory", OPTIONS, async (t) => {
-	const { open, path } = await served(t);
+for (const handles of ["kernel", "portable"] as const) {
+	test(`warming up by ${handles} handles changes nothing in layers and work, and leaves nothing in memory`, OPTIONS, (t) =>
+		warmsUp(t, handles),
+	);
+}
+
+async function warmsUp(t: TestContext, handles: "kernel" | "portable"): Promise<void> {
+	const { open, path } = await served(t, handles);
 	const before = snapshot(path);
 	let sawFolder = false;
 	const watch = setInterval(() => {
 		sawFolder ||= ownFolders().length > 0;
 	}, 1);
-	await warmUp(open, { rounds: 3, idleMs: 0 }).done;
+	assert.ok(await warmUp(open, { rounds: 3, idleMs: 0 }).done, "it has come to its end");
 	clearInterval(watch);
 	assert.ok(sawFolder, "it has made an overlay in memory");
 	assert.deepEqual(ownFolders(), []);
 	assert.deepEqual(snapshot(path), before);
 	assert.equal(open.server.calls, 0);
-});
+}
 
 test("stopped at any moment it has removed what it made at once", OPTIONS, async (t) => {
 	const { open } = await served(t);

@@ -58,8 +58,8 @@ export class Node implements OverlayObject {
 	/** Attributes of `top`, and the moment (see Memory) at which they were read; null as soon as they may have changed. */
 	stat: Stat | null = null;
 	statTime = 0;
-	/** Of an object of upper, for its change attribute (see ChangeAttribute): microseconds last given out, or that may have been; -1: not known. */
-	change = -1;
+	/** Of an object of upper, for its change attribute (see ChangeAttribute): microseconds last given out, or that may have been; negative: not known. No small integer, as microseconds are none: see docs/decisions/029-warm-up.md. */
+	change = Number.NEGATIVE_INFINITY;
 	/** The epoch that `change` is of; -1: none yet. */
 	changeEpoch = -1;
 	/** Changed by a client since the value was last given out. */

@@ -1,0 +1,57 @@
+// Objects that live long keep the hidden class with which they were made, so that what V8 compiled while the server warmed up stays good.
+
+import assert from "node:assert/strict";
+import { mkdirSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { needs } from "../../test/support/requirements.ts";
+import { scratch } from "../../test/support/scratch.ts";
+import { fstat, Stat } from "../linux/stat.ts";
+import { identityKey, Node } from "../overlay/nodes/node.ts";
+import { LargeBuffers, RecordReceiver } from "../rpc/record-receiver.ts";
+import { Slices } from "../rpc/slices.ts";
+import { FileType } from "../vfs/operations.ts";
+import { XdrReader } from "../xdr/xdr-reader.ts";
+
+setFlagsFromString("--allow-natives-syntax");
+const haveSameShape = new Function("a", "b", "return %HaveSameMap(a, b)") as (a: object, b: object) => boolean;
+
+test("attributes that were read are kept as small integers", { skip: needs("root") }, (t) => {
+	const path = join(scratch(t).mount("tmpfs"), "folder");
+	mkdirSync(path);
+	const [before, read] = [new Stat(), new Stat()];
+	assert.equal(fstat(openSync(path, "r"), read), 0);
+	assert.ok(read.ctimeSec > 0 && read.inoLo > 0);
+	assert.ok(haveSameShape(before, read));
+});
+
+test("a connection that has received a record, and the reader of its arguments, are as before", () => {
+	const [idle, busy] = [new RecordReceiver(new LargeBuffers()), new RecordReceiver(new LargeBuffers())];
+	const [unused, args] = [new XdrReader(), new XdrReader()];
+	const record = Buffer.from([0x80, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 2]);
+	for (let i = 0; i < 2; i++) {
+		busy.target().set(record);
+		busy.received(record.length);
+		assert.ok(busy.next());
+		args.reset(busy.recordBytes, busy.recordView, busy.recordStart, busy.recordEnd);
+		assert.deepEqual([args.u32(), args.u32()], [1, 2]);
+	}
+	assert.ok(haveSameShape(idle, busy));
+	assert.ok(haveSameShape(unused, args));
+});
+
+test("an object whose change attribute was given out is as before", () => {
+	const id = { type: 1, bytes: Buffer.from([1]) };
+	const fields = { type: FileType.dir, handle: id.bytes, key: identityKey(1, id), home: 1, id, fileidHi: 0, fileidLo: 1, reals: [] };
+	const [idle, used] = [new Node(fields), new Node(fields)];
+	used.change = Date.now() * 1000;
+	assert.ok(haveSameShape(idle, used));
+});
+
+test("slices that have begun are as before", async () => {
+	const [idle, busy] = [new Slices(), new Slices()];
+	busy.run(() => {});
+	await new Promise((resolve) => setImmediate(resolve));
+	assert.ok(haveSameShape(idle, busy));
+});
