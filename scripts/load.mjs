@@ -125,8 +125,8 @@ async function kills() {
 	const failures = [];
 	const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
 	const totals = [];
-	for (const { fileSystem, handles } of places) {
-		const found = await runKills({ fileSystem, handles, seconds, seed: number("seed"), connections, isFull });
+	for (const [at, { fileSystem, handles }] of places.entries()) {
+		const found = await runKills({ fileSystem, handles, seconds, seed: number("seed") + at, connections, isFull });
 		const figures = [
 			...[found.kills, found.killsOfStarts, sum(found.startsWhenFull), found.requests, found.acknowledged, found.resent, found.checks],
 			...[sum(found.refused), sum(found.unkept), found.freed, found.failures.length],
