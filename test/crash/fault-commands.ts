@@ -36,7 +36,12 @@ export const COMMANDS: readonly FaultyCommand[] = [
 	{ name: "release", args: (stage) => ["release", ...layers(stage)], isRepeatable: false },
 	{ name: "adopt", before: (stage) => ["release", ...layers(stage)], args: (stage) => ["adopt", ...layers(stage)], isRepeatable: false },
 	{ name: "rebind", args: (stage) => ["rebind", ...layers(stage)], isRepeatable: false },
-	{ name: "fork", keeping: "portable", args: (stage) => ["fork", ...layers(stage)], isRepeatable: true },
+	{
+		name: "fork",
+		keeping: "portable",
+		args: ({ upper, work, path }) => ["fork", "--upper", upper, "--work", work, "--state-dir", join(path, "state")],
+		isRepeatable: true,
+	},
 	{
 		name: "unpack",
 		args: ({ path }) => {
