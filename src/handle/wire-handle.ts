@@ -50,6 +50,9 @@ export class HandleSigner {
 	readonly keyId: number;
 	readonly #keys: ReadonlyMap<number, SipKey>;
 	readonly #provider: number;
+	/** The handle that was verified last: an object that is loaded by it is given the same one. */
+	readonly #verified = Buffer.alloc(HANDLE_BYTES_MAX);
+	#verifiedLength = 0;
 
 	/** `keys` holds every key that is still good, by its id; `keyId` names the signing key. `provider`: of the root, which has no id. */
 	constructor(exportId: number, keys: ReadonlyMap<number, SipKey>, keyId: number, provider: number = PROVIDER_KERNEL) {
@@ -76,6 +79,10 @@ export class HandleSigner {
 		bytes[10] = type;
 		bytes[11] = id.length;
 		bytes.set(id, HEADER_BYTES);
+		if (this.#wasVerified(bytes, end)) {
+			this.#verified.copy(bytes, end, end, bytes.length);
+			return bytes;
+		}
 		sipHash(this.#keys.get(this.keyId) as SipKey, bytes, 0, end);
 		bytes.writeUInt32BE(sipHashed[0], end);
 		bytes.writeUInt32BE(sipHashed[1], end + 4);
@@ -94,7 +101,19 @@ export class HandleSigner {
 		if (key === undefined) return false;
 		sipHash(key, bytes, 0, end);
 		// both halves are always compared, so the time tells nothing of where they differ
-		return ((sipHashed[0] ^ u32(bytes, end)) | (sipHashed[1] ^ u32(bytes, end + 4))) === 0;
+		const isGood = ((sipHashed[0] ^ u32(bytes, end)) | (sipHashed[1] ^ u32(bytes, end + 4))) === 0;
+		if (isGood) {
+			this.#verified.set(bytes, 0);
+			this.#verifiedLength = length;
+		}
+		return isGood;
+	}
+
+	/** Whether the handle verified last begins with these bytes, and has nothing but the signature behind them, for which there is room. */
+	#wasVerified(bytes: Uint8Array, end: number): boolean {
+		if (this.#verifiedLength !== end + SIGNATURE_BYTES) return false;
+		for (let i = end - 1; i >= 0; i--) if (bytes[i] !== this.#verified[i]) return false;
+		return true;
 	}
 }
 

@@ -27,6 +27,10 @@ export interface HandleProvider {
 	ancestry(handle: FileHandle): readonly Ancestor[] | null;
 	/** Opens the inode of an id. -ESTALE: it is gone. */
 	open(handle: FileHandle, flags: number): number;
+	/** The attributes of what `open` has just opened, where it had to read them; they are the caller's then. Null: it had not. */
+	takeOpened(fd: number): Stat | null;
+	/** Lets go of what is open for the next object. */
+	close(): void;
 	/** As `open`, through another mount of the file system where ids know of mounts. */
 	openOn(mount: number, handle: FileHandle, flags: number): number;
 }
@@ -98,6 +102,12 @@ export class KernelHandles implements HandleProvider {
 	ancestry(): null {
 		return null;
 	}
+
+	takeOpened(): null {
+		return null;
+	}
+
+	close(): void {}
 
 	open(handle: FileHandle, flags: number): number {
 		return openByHandle(this.#root, handle, flags);

@@ -101,6 +101,7 @@ export class Layer {
 	}
 
 	close(): void {
+		if (!this.isUpper) this.handles.close();
 		close(this.root);
 		close(this.outside);
 	}
@@ -127,6 +128,19 @@ export class Layer {
 			this.rights.show(fd, out);
 		} else if (this.rights.isKept && status === 0) this.rights.show(fd, out);
 		return status;
+	}
+
+	/** As `stat`, of what `handles.open` has just opened. */
+	statOpened(fd: number): Stat | number {
+		const opened = this.handles.takeOpened(fd);
+		if (opened === null) {
+			const stat = new Stat();
+			const status = this.stat(fd, stat);
+			return status < 0 ? status : stat;
+		}
+		this.#forgiveImage(opened);
+		this.rights.show(fd, opened);
+		return opened;
 	}
 
 	/** As `stat`, of a name in a directory. */

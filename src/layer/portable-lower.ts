@@ -32,6 +32,9 @@ const PLACES_MAX = 65_536;
 /** Names that a search looks at, and how long it takes, before it goes on elsewhere. */
 const INLINE_ENTRIES = 2048;
 const INLINE_MS = 5;
+/** So many objects of one directory are opened by their paths before that is opened, and for how long it then stays so: a lower may be exchanged. */
+const DIRECTORY_HITS = 4;
+const DIRECTORY_MS = 1000;
 /** Ids whose search is known to go on elsewhere. */
 const FAR_MAX = 1024;
 const SLASH = 0x2f;
@@ -49,8 +52,14 @@ class PathPlace {
 	above: PathPlace | null = null;
 	/** Below the root, with a slash at the end: of directories in which something was opened. Empty: it is too long for one call. */
 	path: Buffer | null = null;
-	/** In which it was used last. */
+	/** In which it was used last, and in which all places above it were too. */
 	generation = -1;
+	wholeIn = -1;
+	/** Attributes with which the object was found to be what it was, and what its id says of these: none need be hashed again. */
+	size = -1;
+	mtimeSec = 0;
+	realType = 0;
+	check = 0;
 
 	constructor(key: string, aboveKey: string, name: Buffer) {
 		this.key = key;
@@ -94,6 +103,14 @@ export class PortableLower implements HandleProvider {
 	#generation = 0;
 	#lastAbove: Buffer | null = null;
 	#lastAboveKey = "";
+	/** Of the object that was opened last. */
+	#openedStat = new Stat();
+	#opened = -1;
+	/** The directory whose objects are opened one after another, open itself after some; until when. */
+	#directory: PathPlace | null = null;
+	#directoryFd = -1;
+	#directoryHits = 0;
+	#directoryUntil = 0;
 	/** Ids that are searched for elsewhere: whoever asks again does not begin anew. */
 	readonly #far = new RecentMap<string, true>(FAR_MAX);
 
@@ -101,6 +118,10 @@ export class PortableLower implements HandleProvider {
 		this.#root = root;
 		this.#rootPath = pathOf(root);
 		this.#mount = mountId(root);
+	}
+
+	close(): void {
+		this.#leaveDirectory();
 	}
 
 	of(fd: number): FileHandle | number {
@@ -161,26 +182,82 @@ export class PortableLower implements HandleProvider {
 		if (depthOf(handle.bytes) === 0) return openNames(this.#root, [], flags);
 		const place = this.#remembered(handle.bytes);
 		let names: readonly Buffer[] | null = null;
-		let fd: number;
-		const path = place === null ? null : this.#pathOf(place);
-		if (path === null) {
-			names = place === null ? this.#search(handle.bytes) : this.#namesTo(place);
-			if (names === null) return -ERRNO.ESTALE;
-			fd = openNames(this.#root, names, flags | O.nofollow);
-		} else fd = openInTree(this.#root, path, flags | O.nofollow);
+		let fd = place === null ? -ERRNO.ENOENT : this.#openInDirectory(place, flags);
+		if (fd < 0) {
+			const path = place === null ? null : this.#pathOf(place);
+			if (path === null) {
+				names = place === null ? this.#search(handle.bytes) : this.#namesTo(place);
+				if (names === null) return -ERRNO.ESTALE;
+				fd = openNames(this.#root, names, flags | O.nofollow);
+			} else fd = openInTree(this.#root, path, flags | O.nofollow);
+		}
 		if (fd === -ERRNO.EXDEV) fd = this.#openMountPoint(names ?? this.#namesTo(place as PathPlace), flags | O.nofollow);
 		if (fd < 0) return PATH_GONE.has(-fd) ? -ERRNO.ESTALE : fd;
-		const status = fstat(fd, openedStat);
+		const stat = this.#openedStat;
+		const status = fstat(fd, stat);
 		// since an image was exchanged it has one more name, by which it is known
-		if (status === 0 && openedStat.nlink > 1 && openedStat.type !== DIRECTORY && this.links?.isOther(handle.bytes)) {
+		if (status === 0 && stat.nlink > 1 && stat.type !== DIRECTORY && this.links?.isOther(handle.bytes)) {
 			close(fd);
 			return -ERRNO.ESTALE;
 		}
-		if (status === 0 && this.#isAsItWas(handle.bytes, openedStat)) return fd;
+		if (status === 0 && this.#isPlaceAsItWas(place, handle.bytes, stat)) {
+			this.#opened = fd;
+			return fd;
+		}
 		close(fd);
 		if (status < 0) return status;
 		this.onChanged?.(Buffer.concat((names ?? this.#namesTo(place as PathPlace)).flatMap((name) => [SEPARATOR, name])));
 		return -ERRNO.ESTALE;
+	}
+
+	takeOpened(fd: number): Stat | null {
+		if (this.#opened !== fd) return null;
+		this.#opened = -1;
+		const stat = this.#openedStat;
+		this.#openedStat = new Stat();
+		return stat;
+	}
+
+	/** As `#isAsItWas`; what it found out of this place is remembered. */
+	#isPlaceAsItWas(place: PathPlace | null, id: Buffer, stat: Stat): boolean {
+		if (place === null || this.rows !== null) return this.#isAsItWas(id, stat);
+		const check = id.readUInt32BE(HASH_BYTES);
+		if (place.size === stat.size && place.mtimeSec === stat.mtimeSec && place.realType === stat.realType && place.check === check)
+			return true;
+		if (!this.#isAsItWas(id, stat)) return false;
+		place.size = stat.size;
+		place.mtimeSec = stat.mtimeSec;
+		place.realType = stat.realType;
+		place.check = check;
+		return true;
+	}
+
+	/** By a descriptor of its directory, where others in that were opened just before: a path takes the longer the deeper it is. Negative: not so. */
+	#openInDirectory(place: PathPlace, flags: number): number {
+		const directory = place.above;
+		if (directory === null) return -ERRNO.ENOENT;
+		if (directory !== this.#directory) {
+			this.#leaveDirectory();
+			this.#directory = directory;
+			return -ERRNO.ENOENT;
+		}
+		if (++this.#directoryHits < DIRECTORY_HITS) return -ERRNO.ENOENT;
+		const now = performance.now();
+		if (this.#directoryFd < 0 || now >= this.#directoryUntil) {
+			if (this.#directoryFd >= 0) close(this.#directoryFd);
+			const path = this.#pathOf(directory);
+			this.#directoryFd = path === null ? -1 : openInTree(this.#root, path, O.path | O.directory | O.nofollow);
+			this.#directoryUntil = now + DIRECTORY_MS;
+			if (this.#directoryFd < 0) return -ERRNO.ENOENT;
+		}
+		return openInTree(this.#directoryFd, place.name, flags | O.nofollow);
+	}
+
+	#leaveDirectory(): void {
+		if (this.#directoryFd >= 0) close(this.#directoryFd);
+		this.#directoryFd = -1;
+		this.#directory = null;
+		this.#directoryHits = 0;
 	}
 
 	#openMountPoint(names: readonly Buffer[], flags: number): number {
@@ -385,13 +462,19 @@ export class PortableLower implements HandleProvider {
 	#remembered(id: Buffer): PathPlace | null {
 		const place = this.#placeAt(id.toString("latin1", 0, HASH_BYTES));
 		if (place === undefined) return null;
+		const generation = this.#generation;
+		if (place.wholeIn === generation) return place;
 		for (let at = place; ; ) {
 			this.#use(at);
-			if (at.aboveKey === ROOT_KEY) return place;
+			if (at.aboveKey === ROOT_KEY) break;
 			at.above ??= this.#placeAt(at.aboveKey) ?? null;
 			if (at.above === null) return null;
 			at = at.above;
+			// all above it were used in this generation too
+			if (at.wholeIn === this.#generation) break;
 		}
+		if (generation === this.#generation) place.wholeIn = generation;
+		return place;
 	}
 
 	#namesTo(place: PathPlace): Buffer[] {

@@ -140,6 +140,10 @@ export class PortableUpper implements HandleProvider {
 		return null;
 	}
 
+	takeOpened(): null {
+		return null;
+	}
+
 	/** Has an inode keep the kernel handle by which clients know it, as its id, and what its file id is made of. 0, or the negated error number. */
 	adoptHandle(fd: number, id: FileHandle, isDirectory: boolean, birth: Birth): number {
 		const value = Buffer.alloc(REBOUND_BYTES + id.bytes.length);

@@ -2,6 +2,7 @@
 
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Ancestor } from "../../layer/handle-provider.ts";
+import type { Layer } from "../../layer/layer.ts";
 import { namesInPath } from "../../layer/path-search.ts";
 import { realKey } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";
@@ -82,10 +83,9 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	if (answer !== null && answer.stat.type !== FileType.dir) {
 		refuseOther(engine, engine.writable as Writable, { home: homeNumber, id: identity.id }, fd, answer.stat);
 	}
-	const stat = new Stat();
 	let isKept = false;
 	try {
-		must(layer.stat(fd, stat), "Cannot read an object");
+		const stat = statLoaded(layer, fd, answer === null);
 		if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed");
 		if (stat.type === FileType.dir) return loadDirectory(engine, answer === null ? home : upperHome(engine), fd, answer === null, identity);
 		const index = answer === null ? home.layers[0].handles.layerInHome(identity.id) : null;
@@ -104,6 +104,18 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	} finally {
 		if (!isKept) close(fd);
 	}
+}
+
+/** `isOpened`: by its handle, just now. */
+function statLoaded(layer: Layer, fd: number, isOpened: boolean): Stat {
+	if (isOpened) {
+		const stat = layer.statOpened(fd);
+		if (typeof stat === "number") throw failed("Cannot read an object", stat);
+		return stat;
+	}
+	const stat = new Stat();
+	must(layer.stat(fd, stat), "Cannot read an object");
+	return stat;
 }
 
 function loadDirectory(engine: Engine, home: Home, fd: number, isOwn: boolean, identity: Identity): Node {

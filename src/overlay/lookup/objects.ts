@@ -1,7 +1,7 @@
 // From real objects under a name to the Node of their identity.
 
 import { sipHash, sipHashed } from "../../handle/sip-hash.ts";
-import { ROOT_HOME } from "../../handle/wire-handle.ts";
+import { HANDLE_BYTES_MAX, ROOT_HOME } from "../../handle/wire-handle.ts";
 import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";
 import { copyBytes } from "../../linux/memory.ts";
@@ -294,9 +294,11 @@ export function nodeFor(engine: Engine, identity: Identity, type: FileType, real
 	return node;
 }
 
+/** No key is longer than an id of a handle with what stands before it. */
+const hashedKey = Buffer.alloc(HANDLE_BYTES_MAX);
+
 /** 63 bits of a keyed hash, where an inode number leaves no room for its space. */
 function hashedFileid(engine: Engine, key: string): { readonly hi: number; readonly lo: number } {
-	const bytes = Buffer.from(key, "latin1");
-	sipHash(engine.cookieKey, bytes, 0, bytes.length);
+	sipHash(engine.cookieKey, hashedKey, 0, hashedKey.write(key, "latin1"));
 	return { hi: (sipHashed[0] & 0x7fffffff) >>> 0, lo: sipHashed[1] };
 }
