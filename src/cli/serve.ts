@@ -408,13 +408,24 @@ function endOnSignals(served: OpenServer, named: readonly NamedPaths[], beforeEn
 	process.on("SIGINT", () => void end());
 }
 
+/** Which of its promises an export keeps over a copy of its layers, in one line. */
+function overCopies({ handles, upper, actsAs }: OpenedOverlay): string {
+	if (handles.kind === "kernel") {
+		return `In copies of the layers no handle holds${upper === null ? "" : ", and the copy is refused"}: before they are copied run holdfast rebind.`;
+	}
+	const lost = actsAs === null ? "" : "; symlinks need their hard links into the work folder";
+	return upper === null
+		? "Handles hold in a copy of the layers, with this state folder."
+		: `Handles hold in a copy of lowers, upper and work (cp -a, rsync -aHAX); times are to be kept${lost}.`;
+}
+
 /** How to mount each export, and what its user should know of it. */
 function describe({ exports, server }: OpenServer, named: readonly NamedPaths[], versions: readonly NfsVersion[]): string[] {
 	const lines: string[] = [];
 	for (const [i, { name, opened }] of exports.entries()) {
 		if (exports.length > 1) lines.push("", `Export ${name}`);
 		lines.push(...mountLines(server.addresses, name, versions));
-		lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`);
+		lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`, overCopies(opened));
 		if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 		lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
 		const { claimed } = named[i];

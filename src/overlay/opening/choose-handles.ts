@@ -6,9 +6,10 @@ import type { HandleKind } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
-import { readOnlyFolder, workOf } from "./export-paths.ts";
+import { workOf } from "./export-paths.ts";
 import { treeNameOf } from "./layer-names.ts";
 import type { OpenOptions } from "./open-options.ts";
+import { readOnlyFolder } from "./read-only-folder.ts";
 
 /** Where the ids of an export come from, and why: half a sentence, or the sentence that says why not from the kernel. */
 export interface ChosenHandles {
@@ -72,7 +73,7 @@ function portableFolder(lowers: readonly string[], stateFolder: string): string 
 		trees.push(treeNameOf(fd, path));
 		close(fd);
 	}
-	return readOnlyFolder(stateFolder, trees);
+	return readOnlyFolder(stateFolder, trees, lowers);
 }
 
 const CAP_SYS_ADMIN = 21;

@@ -13,6 +13,7 @@ import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { rootName, treeName } from "./layer-names.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
+import { noteTrees, readOnlyFolder } from "./read-only-folder.ts";
 
 /** Where the changeable parts of an export are. */
 export interface ExportPaths {
@@ -39,8 +40,11 @@ export function readOnlyPaths(options: OpenOptions, lowers: readonly Layer[]): E
 	refuseInside(options.stateFolder, lowers, "the state folder");
 	const isPortable = lowers.some(({ handles }) => handles.isPortable);
 	const names = isPortable ? lowers.map((lower) => treeName(lower)) : [];
-	const folder = isPortable ? readOnlyFolder(options.stateFolder, names) : join(options.stateFolder, "read-only", layerName(lowers));
+	const folder = isPortable
+		? readOnlyFolder(options.stateFolder, names, options.lowers)
+		: join(options.stateFolder, "read-only", layerName(lowers));
 	if (isFirst(options)) makeFolder(folder, "the state folder");
+	if (isFirst(options) && isPortable) noteTrees(folder, options.lowers);
 	return { folder, upper: null, work: null, isNewUpper: false };
 }
 
@@ -48,13 +52,6 @@ export function readOnlyPaths(options: OpenOptions, lowers: readonly Layer[]): E
 export function workOf(upper: string, work: string | undefined): string {
 	const path = resolve(upper);
 	return resolve(work ?? join(dirname(path), `${basename(path)}.work`));
-}
-
-/** State folder of a read-only portable export, named by the tree names of its lowers (`treeName`). */
-export function readOnlyFolder(stateFolder: string, trees: readonly string[]): string {
-	const hash = createHash("sha256").update("portable\n");
-	for (const tree of trees) hash.update(`${tree}\n`);
-	return join(stateFolder, "read-only", hash.digest("hex").slice(0, 24));
 }
 
 /** Before a folder is made for the changes to a tree. LayerError: the tree cannot be served, or the state folder lies in it. */

@@ -22,9 +22,10 @@ import type { Engine } from "../engine/engine.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import type { Writable } from "../journal/writable.ts";
 import { REBINDING_FILE, reboundFolder } from "../opening/export-folder.ts";
-import { indexPath, readOnlyFolder } from "../opening/export-paths.ts";
+import { indexPath } from "../opening/export-paths.ts";
 import { rootName, treeName } from "../opening/layer-names.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
+import { noteTrees, readOnlyFolder } from "../opening/read-only-folder.ts";
 import { flushFolder, type Registry, writeDurably, writeRegistry } from "../work/registry.ts";
 
 /** What was written so that handles go on without the kernel's. */
@@ -88,10 +89,15 @@ export async function rebind(
 		const place = readOnlyFolder(
 			stateFolder,
 			bound.lowers.map(({ root }) => root),
+			lowers.map(({ path }) => path),
 		);
 		if (pathExists(place))
 			throw new LayerError(`Cannot keep the state of this export in ${place}: there is another one's. Move that away.`);
 		renameSync(folder, place);
+		noteTrees(
+			place,
+			lowers.map(({ path }) => path),
+		);
 	}
 	return { lowerNames, upperObjects };
 }
