@@ -187,7 +187,9 @@ for (const kind of ["ext4", "xfs", "btrfs"] as const) {
 		await rig.make("large");
 		const file = rig.find("large");
 		const calls: string[] = [];
-		interceptChanges((name) => calls.push(name));
+		interceptChanges((name) => {
+			calls.push(name);
+		});
 		t.after(() => interceptChanges(null));
 		const done = rig.run((overlay) => cut(file, overlay));
 		assert.ok(!calls.includes("ftruncate"), calls.join());
