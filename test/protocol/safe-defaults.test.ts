@@ -403,6 +403,7 @@ test("mount lines: set user ids and devices count for nothing, and a name of any
 		spawnSync("bash", ["-c", `sudo() { printf '%s\\0' "$@"; }; ${line}`], { encoding: "utf8" }).stdout.split("\0");
 	const options = `port=${server.port},mountport=${server.port}`;
 	assert.deepEqual(lines.map(told), [
+		["mount", "-t", "nfs", "-o", `vers=4.1,proto=tcp,port=${server.port},nosuid,nodev`, `127.0.0.1:${name}`, "/mnt", ""],
 		["mount", "-t", "nfs", "-o", `vers=3,proto=tcp,${options},mountproto=tcp,nolock,nosuid,nodev`, `127.0.0.1:${name}`, "/mnt", ""],
 		["umount", "/mnt", ""],
 		["mount_nfs", "-o", `vers=3,tcp,${options},nolocks,resvport,nosuid,nodev`, `127.0.0.1:${name}`, "/private/mnt", ""],

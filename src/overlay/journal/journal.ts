@@ -311,7 +311,12 @@ export class Journal {
 		} catch (error) {
 			descriptors.noteMade?.(made);
 			if (error instanceof OverlayError) for (const undo of undos.slice(0, made).reverse()) undo?.();
-			this.#tryToEnd();
+			try {
+				this.#tryToEnd();
+			} finally {
+				// what ends in a fault of ours is not ended later either
+				if (!(error instanceof OverlayError)) this.#isOpen = false;
+			}
 			throw error;
 		} finally {
 			if (key === null) this.#sequence++;
