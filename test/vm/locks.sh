@@ -59,6 +59,8 @@ locking='
 # a lock of one keeps the other out, of either kind, and goes when the file is closed
 held() { # KIND
 	: >/m/lock
+	# what the last one said is not this one's
+	: >/tmp/held
 	perl -e "$locking"' take($f, $kind, 10, 5, 1) or die "lock: $!"; print "held\n"; sleep 100' /m/lock "$1" >/tmp/held &
 	local holder=$!
 	until grep -q held /tmp/held; do kill -0 "$holder" || return; sleep 0.1; done
