@@ -55,7 +55,7 @@ export const create: Operation = {
 		const made = compound.placeOf(served, object);
 		return (reply) => {
 			const after = changeOf(compound, place);
-			writeChangeInfo(reply, before, after);
+			writeChangeInfo(compound, reply, before, after);
 			writeBitmap(reply, wanted.bitmap.words);
 			compound.moveTo(made);
 			return Status.ok;

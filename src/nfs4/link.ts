@@ -28,7 +28,7 @@ export const link: Operation = {
 		served.overlay.link(object, to, name, compound.who(served), key);
 		compound.changed(served);
 		return (reply) => {
-			writeChangeInfo(reply, before, changeOf(compound, target));
+			writeChangeInfo(compound, reply, before, changeOf(compound, target));
 			return Status.ok;
 		};
 	},

@@ -158,7 +158,7 @@ function opened(compound: Compound, request: OpenArguments, ready: Ready): Finis
 		const isReclaim = claim === OpenClaim.previous;
 		const stateid = compound.context.claims.open(change, { access, deny, owner, handle: file.handle, isReclaim });
 		writeStateid(reply, stateid);
-		writeChangeInfo(reply, before ?? NO_CHANGE, after);
+		writeChangeInfo(compound, reply, before ?? NO_CHANGE, after);
 		reply.u32(RESULT_FLAGS);
 		writeBitmap(reply, set.length === 0 ? NO_BITS.words : bitmapOf(set).words);
 		writeNoDelegation(reply, want);

@@ -28,7 +28,7 @@ export const remove: Operation = {
 		else overlay.remove(from, name, who, key);
 		compound.changed(served);
 		return (reply) => {
-			writeChangeInfo(reply, before, changeOf(compound, place));
+			writeChangeInfo(compound, reply, before, changeOf(compound, place));
 			return Status.ok;
 		};
 	},

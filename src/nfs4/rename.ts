@@ -32,8 +32,8 @@ export const rename: Operation = {
 		}
 		compound.changed(served);
 		return (reply) => {
-			writeChangeInfo(reply, fromBefore, changeOf(compound, source));
-			writeChangeInfo(reply, toBefore, changeOf(compound, target));
+			writeChangeInfo(compound, reply, fromBefore, changeOf(compound, source));
+			writeChangeInfo(compound, reply, toBefore, changeOf(compound, target));
 			return Status.ok;
 		};
 	},

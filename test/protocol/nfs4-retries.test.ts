@@ -74,8 +74,13 @@ test("what was done before a kill is done once: opens, creates, removals, rename
 	});
 	assert.equal(opened[0], opened[1], "the stateid");
 	await again("OPEN, unchecked", ROOT_STEP, openStep("unchecked", UNCHECKED));
-	await again("CREATE", ROOT_STEP, [Op.create, 2, "directory", NO_ATTRIBUTES]);
-	await again("REMOVE of a file", ROOT_STEP, [Op.remove, "gone"]);
+	const atomic = (replies: readonly CompoundReply[], operation: number) =>
+		replies.map(({ reader }) => {
+			pass(reader, Op.putrootfh, operation);
+			return changeInfo(reader).atomic;
+		});
+	assert.deepEqual(atomic(await again("CREATE", ROOT_STEP, [Op.create, 2, "directory", NO_ATTRIBUTES]), Op.create), [true, false]);
+	assert.deepEqual(atomic(await again("REMOVE of a file", ROOT_STEP, [Op.remove, "gone"]), Op.remove), [true, false]);
 	await again("REMOVE of a directory", ROOT_STEP, [Op.remove, "empty"]);
 	await again("RENAME", ROOT_STEP, [Op.savefh], [Op.rename, "moved", "here"]);
 	await again("LINK", ROOT_STEP, [Op.lookup, "file"], [Op.savefh], ROOT_STEP, [Op.link, "linked"]);
