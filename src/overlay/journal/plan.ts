@@ -58,17 +58,10 @@ export class Plan implements Descriptors {
 		return node.top.handle;
 	}
 
-	/** The upper inode of a node that changes its name in exchange for another, and may stay as it is by that. */
-	ofExchanged(node: Node): FileHandle {
-		this.exchanged(node);
-		this.#reals.push(node.top);
-		return node.top.handle;
-	}
-
-	/** Gets the other name in an exchange. */
+	/** Changes its name in exchange for another, and may stay as it is by that. */
 	exchanged(node: Node): this {
 		this.#exchanged.push(node);
-		return this;
+		return this.touch(node);
 	}
 
 	/** Its attributes are not what they were when the steps have been made. */
@@ -133,8 +126,11 @@ export class Plan implements Descriptors {
 
 	/** Makes the change that was asked for; `handle` is that of the object it makes. */
 	perform(handle: Buffer | null = null): void {
-		for (const node of this.#touched) this.#engine.changeAttribute.expect(node);
-		for (const node of this.#exchanged) this.#engine.changeAttribute.expectExchange(node);
+		const { changeAttribute } = this.#engine;
+		for (const node of this.#touched) {
+			if (this.#exchanged.includes(node)) changeAttribute.expectExchange(node);
+			else changeAttribute.expect(node);
+		}
 		this.#run(this.#engine.changeKey, handle);
 	}
 
@@ -145,7 +141,6 @@ export class Plan implements Descriptors {
 
 	#run(key: ChangeKey | null, handle: Buffer | null): void {
 		for (const node of this.#touched) awaitCut(node);
-		for (const node of this.#exchanged) awaitCut(node);
 		try {
 			this.#writable.journal.perform(this.steps, this, key, handle, this.#undos);
 		} catch (error) {
@@ -154,7 +149,6 @@ export class Plan implements Descriptors {
 		} finally {
 			this.#engine.memory.changes++;
 			for (const node of this.#touched) node.stat = null;
-			for (const node of this.#exchanged) node.stat = null;
 		}
 	}
 }

@@ -93,17 +93,9 @@ export function exchangeObjects(engine: Engine, listings: Listings, from: Entry,
 	const plan = new Plan(engine, writableOf(engine));
 	const [fromDirectory, toDirectory] = [plan.in(from.directory), plan.in(to.directory)];
 	const flags = RENAME.exchange;
-	plan.moves(source, from, to).moves(target, to, from);
-	plan.add({
-		op: "move",
-		inode: plan.ofExchanged(source),
-		from: fromDirectory,
-		fromName: from.name,
-		to: toDirectory,
-		toName: to.name,
-		flags,
-	});
-	plan.exchanged(target).perform();
+	plan.moves(source, from, to).moves(target, to, from).exchanged(source).exchanged(target);
+	plan.add({ op: "move", inode: plan.of(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags });
+	plan.perform();
 	for (const [node, place] of [
 		[source, to],
 		[target, from],
@@ -165,8 +157,8 @@ function move(engine: Engine, from: Entry, to: Entry, source: Node, target: Node
 	const brought = target !== null && isLast ? planTrash(engine, plan, target) : null;
 	plan.moves(source, from, to);
 	const undo = target === null ? () => moveBack(engine, from, to, swaps) : null;
-	const inode = swaps ? plan.ofExchanged(source) : plan.of(source);
-	plan.add({ op: "move", inode, from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags }, undo);
+	if (swaps) plan.exchanged(source);
+	plan.add({ op: "move", inode: plan.of(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags }, undo);
 	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromDirectory, name: from.name });
 	if (leavesWhiteout && isFile && !swaps) {
 		plan.add({ op: "whiteout", in: fromDirectory, name: from.name }, () =>
