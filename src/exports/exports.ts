@@ -137,6 +137,6 @@ function refusalOf(served: Export, peer: Peer, rule: ClientRule | null): Refusal
 }
 
 /** Whether a path names an export's root or something below it. */
-function isWithin(root: readonly Uint8Array[], path: readonly Uint8Array[]): boolean {
+export function isWithin(root: readonly Uint8Array[], path: readonly Uint8Array[]): boolean {
 	return path.length >= root.length && root.every((name, i) => Buffer.compare(name, path[i]) === 0);
 }

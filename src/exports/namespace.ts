@@ -4,7 +4,7 @@ import type { Caller } from "../rpc/caller.ts";
 import { OverlayError } from "../vfs/errors.ts";
 import { Access, type Attributes, FileType, type ListCursor, type OverlayObject, type OverlayOperations } from "../vfs/operations.ts";
 import { type Export, makeExport } from "./export.ts";
-import type { Admission, Exports } from "./exports.ts";
+import { type Admission, type Exports, isWithin } from "./exports.ts";
 import { squash } from "./squash.ts";
 
 /** A directory of the pseudo file system (RFC 8881 section 7.3). */
@@ -48,23 +48,29 @@ export interface Junction {
 export class Namespace {
 	readonly #exports: Exports;
 	/** The directories above and between, as an export of their own; null where there are none. */
-	readonly pseudo: Export | null;
+	readonly pseudo: Export | null = null;
 	readonly #root: PseudoDirectory | null = null;
 	readonly #byHandle = new Map<string, PseudoDirectory>();
+	/** The innermost export that another one lies within. */
+	readonly #outer = new Map<Export, Export>();
 	/** Exports that lie within another one. */
 	readonly #within = new Map<Export, Export[]>();
+	/** Fileids of the places that exports cover in the directories above and between. */
+	readonly #coveredFileids = new Map<Export, number>();
 
 	constructor(exports: Exports) {
 		this.#exports = exports;
 		for (const served of exports.all) {
-			const outer = this.#around(served);
-			if (outer === null) this.#root ??= this.#add([], null);
-			else this.#within.set(outer, [...(this.#within.get(outer) ?? []), served]);
+			const outer = outerOf(served, exports.all);
+			if (outer === null) continue;
+			this.#outer.set(served, outer);
+			this.#within.set(outer, [...(this.#within.get(outer) ?? []), served]);
 		}
 		const isWhole = exports.all.some(({ components }) => components.length === 0);
-		if (isWhole || this.#root === null) this.#root = null;
-		else for (const served of exports.all) if (this.#around(served) === null) this.#place(this.#root, served);
-		this.pseudo = this.#root === null ? null : pseudoExport(this.#root, this.#byHandle, exports.all.length);
+		if (isWhole || exports.all.length === 0) return;
+		this.#root = this.#add([], null);
+		for (const served of exports.all) if (!this.#outer.has(served)) this.#place(this.#root, served);
+		this.pseudo = pseudoExport(this.#root, this.#byHandle, exports.all.length);
 	}
 
 	/** The root of all. */
@@ -114,8 +120,8 @@ export class Namespace {
 
 	/** The directory that an export's root lies in; null for the root of all, and where that directory does not exist. */
 	above(served: Export, find: (from: OverlayObject, name: Uint8Array) => OverlayObject | null): Junction | null {
-		const outer = this.#around(served);
-		if (outer !== null) {
+		const outer = this.#outer.get(served);
+		if (outer !== undefined) {
 			const path = served.components.slice(outer.components.length, -1);
 			const root = this.#walk(outer, path, find);
 			return root === null ? null : { served: outer, root };
@@ -133,7 +139,7 @@ export class Namespace {
 
 	/** The fileid of the place that the root of an export covers (mounted_on_fileid); null where it covers none. */
 	coveredFileid(served: Export): number | null {
-		return served !== this.pseudo && this.pseudo !== null && this.#around(served) === null ? fileidOf(served.components) : null;
+		return this.#coveredFileids.get(served) ?? null;
 	}
 
 	#walk(
@@ -147,17 +153,6 @@ export class Namespace {
 			at = find(at, name);
 		}
 		return at;
-	}
-
-	/** The innermost export that another one lies within. */
-	#around(served: Export): Export | null {
-		let found: Export | null = null;
-		for (const other of this.#exports.all) {
-			if (other === served || other.components.length >= served.components.length) continue;
-			if (!other.components.every((name, i) => Buffer.compare(name, served.components[i]) === 0)) continue;
-			if (found === null || other.components.length > found.components.length) found = other;
-		}
-		return found;
 	}
 
 	#add(path: readonly Uint8Array[], parent: PseudoDirectory | null): PseudoDirectory {
@@ -178,7 +173,18 @@ export class Namespace {
 			directory = next;
 		}
 		directory.entries.set(latin1(served.components[served.components.length - 1]), served);
+		this.#coveredFileids.set(served, fileidOf(served.components));
 	}
+}
+
+/** The innermost export that another one lies within. */
+function outerOf(served: Export, all: readonly Export[]): Export | null {
+	let found: Export | null = null;
+	for (const other of all) {
+		if (other === served || !isWithin(other.components, served.components)) continue;
+		if (found === null || other.components.length > found.components.length) found = other;
+	}
+	return found;
 }
 
 function isPseudoHandle(handle: Uint8Array): boolean {

@@ -7,7 +7,7 @@ import type { Compound, Place } from "./compound.ts";
 
 export function shownObject(compound: Compound, served: Export, object: OverlayObject): Shown {
 	const { context } = compound;
-	const covered = context.namespace.pseudo === null ? null : context.namespace.coveredFileid(served);
+	const covered = context.namespace.coveredFileid(served);
 	const isRoot = covered !== null && Buffer.compare(object.handle, served.overlay.root.handle) === 0;
 	return { context, served, object, attributes: served.overlay.getattr(object), coveredFileid: isRoot ? covered : null };
 }
