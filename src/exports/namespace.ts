@@ -2,7 +2,15 @@
 
 import type { Caller } from "../rpc/caller.ts";
 import { OverlayError } from "../vfs/errors.ts";
-import { Access, type Attributes, FileType, type ListCursor, type OverlayObject, type OverlayOperations } from "../vfs/operations.ts";
+import {
+	Access,
+	type Attributes,
+	type Credentials,
+	FileType,
+	type ListCursor,
+	type OverlayObject,
+	type OverlayOperations,
+} from "../vfs/operations.ts";
 import { type Export, makeExport } from "./export.ts";
 import { type Admission, type Exports, isWithin } from "./exports.ts";
 import { squash } from "./squash.ts";
@@ -91,13 +99,8 @@ export class Namespace {
 		return { export: served, who: squash(caller.user, served.squash, false), readOnly: true };
 	}
 
-	/** The export that a name of a directory leads into. `find` finds a name in a directory of the same export. */
-	entered(
-		served: Export,
-		directory: OverlayObject,
-		name: Uint8Array,
-		find: (from: OverlayObject, name: Uint8Array) => OverlayObject | null,
-	): Junction | null {
+	/** The export that a name of a directory leads into. */
+	entered(served: Export, directory: OverlayObject, name: Uint8Array, who: Credentials): Junction | null {
 		if (served === this.pseudo) {
 			const entry = (directory as PseudoDirectory).entries.get(latin1(name));
 			return entry === undefined || entry instanceof PseudoDirectory ? null : { served: entry, root: entry.overlay.root };
@@ -107,7 +110,7 @@ export class Namespace {
 		for (const inner of within) {
 			const path = inner.components.slice(served.components.length);
 			if (Buffer.compare(path[path.length - 1], name) !== 0) continue;
-			const place = this.#walk(served, path.slice(0, -1), find);
+			const place = this.#walk(served, path.slice(0, -1), who);
 			if (place !== null && Buffer.compare(place.handle, directory.handle) === 0) return { served: inner, root: inner.overlay.root };
 		}
 		return null;
@@ -118,15 +121,19 @@ export class Namespace {
 		return served === this.pseudo || this.#within.has(served);
 	}
 
-	/** The directory that an export's root lies in; null for the root of all, and where that directory does not exist. */
-	above(served: Export, find: (from: OverlayObject, name: Uint8Array) => OverlayObject | null): Junction | null {
+	/**
+	 * The directory that an export's root lies in; null for the root of all, and where that directory does not exist. `enter` begins the pass of the export
+	 * that it belongs to, and gives the caller there.
+	 */
+	above(served: Export, enter: (outer: Export) => Credentials): Junction | null {
 		const outer = this.#outer.get(served);
 		if (outer !== undefined) {
 			const path = served.components.slice(outer.components.length, -1);
-			const root = this.#walk(outer, path, find);
+			const root = this.#walk(outer, path, enter(outer));
 			return root === null ? null : { served: outer, root };
 		}
 		if (this.pseudo === null) return null;
+		enter(this.pseudo);
 		let directory = this.#root as PseudoDirectory;
 		for (const name of served.components.slice(0, -1)) directory = directory.entries.get(latin1(name)) as PseudoDirectory;
 		return { served: this.pseudo, root: directory };
@@ -142,15 +149,11 @@ export class Namespace {
 		return this.#coveredFileids.get(served) ?? null;
 	}
 
-	#walk(
-		served: Export,
-		path: readonly Uint8Array[],
-		find: (from: OverlayObject, name: Uint8Array) => OverlayObject | null,
-	): OverlayObject | null {
+	#walk(served: Export, path: readonly Uint8Array[], who: Credentials): OverlayObject | null {
 		let at: OverlayObject | null = served.overlay.root;
 		for (const name of path) {
 			if (at === null || at.type !== FileType.dir) return null;
-			at = find(at, name);
+			at = served.overlay.lookup(at, name, who);
 		}
 		return at;
 	}

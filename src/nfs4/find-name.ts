@@ -16,7 +16,7 @@ export function findName(compound: Compound, place: Place, name: Uint8Array): Fo
 	const from = compound.object(place);
 	const who = compound.who(served);
 	if (namespace.hasJunctions(served)) {
-		const junction = namespace.entered(served, from, name, (at, one) => served.overlay.lookup(at, one, who));
+		const junction = namespace.entered(served, from, name, who);
 		if (junction !== null) {
 			compound.who(junction.served);
 			compound.enter(junction.served);

@@ -23,11 +23,12 @@ export function parentOf(compound: Compound, place: Place): Found | null {
 		const object = served.overlay.lookup(from, DOT_DOT, compound.who(served));
 		return object === null ? null : { served, object };
 	}
-	const outer = namespace.above(served, (at, name) => served.overlay.lookup(at, name, compound.who(served)));
-	if (outer === null) return null;
-	compound.who(outer.served);
-	compound.enter(outer.served);
-	return { served: outer.served, object: outer.root };
+	const outer = namespace.above(served, (one) => {
+		const who = compound.who(one);
+		compound.enter(one);
+		return who;
+	});
+	return outer === null ? null : { served: outer.served, object: outer.root };
 }
 
 /** RFC 8881 section 18.14. */

@@ -124,9 +124,8 @@ function writeEntry(reply: XdrWriter, { compound, place, cursor, plan, hasJuncti
 	const start = reply.length;
 	try {
 		const { served } = place;
-		const who = compound.who(served);
 		const junction = hasJunctions
-			? compound.context.namespace.entered(served, compound.object(place), cursor.name, (at, name) => served.overlay.lookup(at, name, who))
+			? compound.context.namespace.entered(served, compound.object(place), cursor.name, compound.who(served))
 			: null;
 		if (junction !== null) {
 			writeJunction(reply, { compound, place, cursor, plan, hasJunctions }, junction.served, junction.root);

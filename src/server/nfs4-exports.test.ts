@@ -136,6 +136,7 @@ test("an export within another one hides what lies there, in look-ups, listings 
 	const { reader } = await client.run(ROOT_STEP, [Op.lookup, "a"], [Op.lookup, "x"], [Op.lookup, "y"], [Op.lookupp], [Op.getfh]);
 	pass(reader, Op.putrootfh, Op.lookup, Op.lookup, Op.lookup, Op.lookupp, Op.getfh);
 	assert.deepEqual(bytesOf(reader), x.handle);
+	assert.ok(!y.calls.includes("lookup"), "no export is asked for what belongs to another");
 	assert.equal(await client.status(ROOT_STEP, [Op.lookup, "a"], [Op.lookup, "b"], [Op.lookup, "b"]), Status.noent);
 });
 
