@@ -70,10 +70,20 @@ export function allSets(stateDir: string | undefined): ChangeSet[] {
 
 /** Whatever its tree is now. UserError: there is no such set. */
 export function setNamed(name: string, stateDir: string | undefined): ChangeSet {
-	const sets = allSets(stateDir).filter((set) => set.name === name);
-	const set = sets.find(({ root }) => root === stateRoots(stateDir).own) ?? sets[0];
+	const set = byName(allSets(stateDir), name, stateRoots(stateDir).own);
 	if (set === undefined) throw new UserError(`There is no set ${name}: holdfast list shows all sets.`);
 	return set;
+}
+
+/** In the own state folder first. */
+function byName(sets: readonly ChangeSet[], name: string, own: string): ChangeSet | undefined {
+	const named = sets.filter((set) => set.name === name);
+	return named.find(({ root }) => root === own) ?? named[0];
+}
+
+/** UserError: the set is another user's. */
+function refuseOthers({ name, folder, isOthers }: ChangeSet): void {
+	if (isOthers) throw new UserError(`Cannot use the set ${name}: its folder ${folder} belongs to another user.`);
 }
 
 /** An upper that is named by itself, or as a set's. */
@@ -96,7 +106,7 @@ export function upperNamed(given: UpperArguments): {
 		throw new UserError("Name the upper (--upper, and --work if it has one of its own), or the set that it is of (--name).", 2);
 	}
 	const set = setNamed(name, stateDir);
-	if (set.isOthers) throw new UserError(`Cannot use the set ${name}: its folder ${set.folder} belongs to another user.`);
+	refuseOthers(set);
 	return { upper: set.upper, work: set.work, set };
 }
 
@@ -227,8 +237,7 @@ class Search {
 
 	find(sets: readonly ChangeSet[]): Finding {
 		if (this.#name !== null) {
-			const named =
-				sets.find(({ name, root }) => name === this.#name && root === this.roots.own) ?? sets.find(({ name }) => name === this.#name);
+			const named = byName(sets, this.#name, this.roots.own);
 			if (named === undefined) return this.#unknownName(sets);
 			return this.#useNamed(named);
 		}
@@ -250,7 +259,7 @@ class Search {
 	}
 
 	#useNamed(set: ChangeSet): Finding {
-		if (set.isOthers) throw new UserError(`Cannot use the set ${set.name}: its folder ${set.folder} belongs to another user.`);
+		refuseOthers(set);
 		if (set.treePath === null && this.tree === null) {
 			throw new UserError(`Cannot tell which tree the set ${set.name} belongs to. ${set.damage} Name it: DIR --name ${set.name}.`);
 		}
@@ -316,14 +325,15 @@ class Search {
 
 	/** What is no reason to refuse, and must not go unsaid. */
 	#remarkOn(tree: TreeIdentity): void {
-		const unknown = setsOf(this.roots).filter(({ treePath, isOthers }) => treePath === null && !isOthers);
+		const sets = setsOf(this.roots);
+		const unknown = sets.filter(({ treePath, isOthers }) => treePath === null && !isOthers);
 		if (unknown.length > 0) {
 			complain(
 				`A new, empty set is made for ${tree.path}. It is not known which trees ${namesOf(unknown.slice(0, COPIES_SHOWN))} belong to: ` +
 					`to see them, holdfast list${this.#stateOption()}; to serve one with this tree, ${this.#command("serve", tree, unknown[0].name)}`,
 			);
 		}
-		for (const copied of copiesOf(setsOf(this.roots), tree).slice(0, COPIES_SHOWN)) {
+		for (const copied of copiesOf(sets, tree).slice(0, COPIES_SHOWN)) {
 			complain(
 				`${tree.path} has the same names as ${copied.treePath}, whose changes are in set ${copied.name}: if it is a copy, those are not shown here. ` +
 					`A set with portable handles goes on over a copy: ${this.#command("serve", tree, copied.name)}`,

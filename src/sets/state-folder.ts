@@ -167,13 +167,7 @@ export function isInService(set: ChangeSet): boolean {
 	const held = holdExclusively(set.folder);
 	if (held === null) return true;
 	close(held);
-	const root = openPath(set.upper, O.path | O.directory);
-	if (root < 0) return false;
-	try {
-		return isUpperLocked({ path: set.upper, root, folder: join(set.work, "holdfast") });
-	} finally {
-		close(root);
-	}
+	return isUpperHeld(set);
 }
 
 /** A descriptor with an exclusive lock; null: a server holds the set. */
