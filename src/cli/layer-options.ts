@@ -67,10 +67,6 @@ export function addLayerOptions(command: Command, use: "first" | "later"): Comma
 	return command.optionsGroup("Options:");
 }
 
-export function stateFolder(stateDir: string | undefined): string {
-	return stateRoots(stateDir).own;
-}
-
 /** A server leaves the folder that it was started in. An empty name is refused by who opens it. */
 function absolute(path: string): string {
 	return path === "" ? path : resolve(path);
@@ -136,9 +132,10 @@ function pathsFrom(
 	const { userxattr: userXattrs = false, handles = "auto", fakeRoot = false, whiteoutFiles = "auto" } = given;
 	const linkNames = given.linkNames === undefined ? {} : { linkNames: given.linkNames };
 	const settings = { userXattrs, handles, whiteoutFiles, ...linkNames, fakeRoot };
-	const state = place.root ?? stateFolder(given.stateDir);
-	takeOverState(stateRoots(given.stateDir), lowers);
-	return { lowers: lowers.map(absolute), dataLowers: given.dataLower.map(absolute), ...settings, upper, work, stateFolder: state };
+	const roots = stateRoots(given.stateDir);
+	takeOverState(roots, lowers);
+	const stateFolder = place.root ?? roots.own;
+	return { lowers: lowers.map(absolute), dataLowers: given.dataLower.map(absolute), ...settings, upper, work, stateFolder };
 }
 
 /** Opens what the command line names. */

@@ -34,12 +34,9 @@ const commands = {
 	completion: async () => (await import("./completion.ts")).addCompletion,
 } satisfies Record<string, () => Promise<AddCommand>>;
 
-/** Commands that tell of all others. */
-const OF_ALL = ["completion", "manual-pages"];
-
-/** Of the command that was called, or of all where help, or an error, shows them. */
+/** Of the command that was called, or of all where help, an error or completion tells of them. */
 async function loadCommands(called: string | undefined): Promise<AddCommand[]> {
-	const one = Object.entries(commands).find(([name]) => name === called && !OF_ALL.includes(name));
+	const one = Object.entries(commands).find(([name]) => name === called && name !== "completion");
 	return Promise.all(one === undefined ? Object.values(commands).map((load) => load()) : [one[1]()]);
 }
 

@@ -24,7 +24,7 @@ import { adoptionOn } from "./adopt.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
 import type { ClaimedSet } from "./change-sets.ts";
 import { confirmEmptyMountPoints, confirmNewUpper } from "./doubts.ts";
-import { addLayerOptions, claimPaths, type LayerArguments, type LayerPaths, namesLayers, stateFolder } from "./layer-options.ts";
+import { addLayerOptions, claimPaths, type LayerArguments, type LayerPaths, namesLayers } from "./layer-options.ts";
 import { mountLines } from "./mount-lines.ts";
 import { complain, complainOfFault, printLines, printToLogs } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
@@ -229,7 +229,7 @@ async function serve(directory: string | undefined, options: ServeArguments): Pr
 				allowOther: given.allowOther ?? false,
 			})),
 			listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
-			stateFolder: named[0]?.paths.stateFolder ?? stateFolder(given.stateDir),
+			stateFolder: named[0].paths.stateFolder,
 			limits: cacheBounds(given),
 			rpcbind: given.rpcbind ?? false,
 			versions,
