@@ -42,19 +42,13 @@ export function addAdopt(program: Command): void {
 		.action((directory: string | undefined, given: AdoptArguments) => adopt(directory, given));
 }
 
-/** Shows how far an adoption is. */
-export function adoptionOn(line: ProgressLine): (layer: string, directories: number) => void {
-	return (layer, directories) => line.show(() => `${layer}: ${directories} directories`);
-}
-
 async function adopt(directory: string | undefined, given: AdoptArguments): Promise<void> {
 	if (given.dryRun) return survey(directory, given);
 	if (given.upper !== undefined) confirmNewUpper(given.upper, given.create ?? false);
+	const opened = openLayers(directory, given, "adopt", true);
 	const line = new ProgressLine();
-	const onProgress = adoptionOn(line);
-	const opened = openLayers(directory, given, "adopt", true, { onProgress });
 	try {
-		const lowers = adoptLowers(opened, onProgress);
+		const lowers = adoptLowers(opened);
 		line.end();
 		if (given.json) {
 			return printJson({ upper: opened.adopted === null ? null : inJson(opened.adopted), layers: lowers.map(inJson) });

@@ -144,7 +144,6 @@ export function openLayers(
 	given: LayerArguments,
 	purpose: Exclude<OpenOptions["purpose"], "serve">,
 	isSync: boolean,
-	reports: Pick<OpenOptions, "onProgress"> = {},
 ): OpenedOverlay {
 	const line = new ProgressLine();
 	let claimed: ClaimedSet | null = null;
@@ -152,7 +151,7 @@ export function openLayers(
 		// an adoption may make an export of a tree that was never one
 		const claim = purpose === "adopt" ? claimPaths(directory, given) : { paths: layerPaths(directory, given), claimed: null };
 		claimed = claim.claimed;
-		return openOverlay({ ...claim.paths, isSync, purpose, ...reports });
+		return openOverlay({ ...claim.paths, isSync, purpose });
 	} catch (error) {
 		claimed?.undo();
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);

@@ -20,7 +20,6 @@ import { type NfsVersion, type OpenServer, openExports, ServeError } from "../se
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import { describeFailure, describeThrown } from "../vfs/system-errors.ts";
-import { adoptionOn } from "./adopt.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
 import type { ClaimedSet } from "./change-sets.ts";
 import { confirmEmptyMountPoints, confirmNewUpper } from "./doubts.ts";
@@ -218,7 +217,6 @@ async function serve(directory: string | undefined, options: ServeArguments): Pr
 				layers: {
 					...paths,
 					isSync: given.async !== true,
-					onProgress: adoptionOn(line),
 					onMoved: reportMove,
 					onLinkWalk: reportLinkWalk,
 					onChanged,

@@ -13,6 +13,11 @@ export interface Progress {
 
 const progress = channel("holdfast:progress");
 
+/** How many directories of a layer have been seen. */
+export function tellDirectories(layer: string, directories: number): void {
+	tellProgress(layer, directories, "directories");
+}
+
 /** Costs nothing worth mentioning where nobody listens. */
 export function tellProgress(what: string, count: number, unit: string): void {
 	if (progress.hasSubscribers) progress.publish({ what, count, unit } satisfies Progress);

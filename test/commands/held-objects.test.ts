@@ -80,7 +80,7 @@ test("check and its repair leave held objects alone", { skip }, async (t) => {
 test("adopt keeps held objects", { skip }, async (t) => {
 	const { held, open, findings } = await stage(t, "kernel");
 	const opened = open("adopt");
-	adoptLowers(opened, () => {});
+	adoptLowers(opened);
 	await opened.overlay.close();
 	const { overlay } = open("serve");
 	assert.equal(overlay.restoreHolds(held), 0);

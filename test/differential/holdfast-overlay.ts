@@ -90,7 +90,7 @@ export class HoldfastOverlay {
 	async adopt(): Promise<string[]> {
 		const opened = this.#openLayers("adopt");
 		try {
-			const lowers = adoptLowers(opened, () => {});
+			const lowers = adoptLowers(opened);
 			const reports = opened.adopted === null ? lowers : [opened.adopted, ...lowers];
 			return reports.flatMap((report) => report.problems.map(({ path, reason }) => `${path}: ${reason}`));
 		} finally {

@@ -92,7 +92,7 @@ export class Stand {
 	async adopt(): Promise<{ readonly problems: string[]; readonly identities: number }> {
 		const opened = this.open("adopt");
 		try {
-			const lowers = adoptLowers(opened, () => {});
+			const lowers = adoptLowers(opened);
 			const reports = [...(opened.adopted === null ? [] : [opened.adopted]), ...lowers];
 			return {
 				problems: reports.flatMap(({ problems }) => problems.map(({ path, reason }) => `${path}: ${reason}`)),

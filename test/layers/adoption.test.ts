@@ -80,7 +80,7 @@ for (const nodesMax of [2, 1000]) {
 		const layers = { lowers, upper: join(base, "upper"), stateFolder: join(base, "state"), isSync: false, nodesMax, descriptorsMax: 20 };
 		assert.throws(() => openOverlay({ ...layers, purpose: "serve" }), /adopt/);
 		const adopting = openOverlay({ ...layers, purpose: "adopt" });
-		const reports = adoptLowers(adopting, () => {});
+		const reports = adoptLowers(adopting);
 		await adopting.overlay.close();
 		assert.deepEqual(
 			reports.flatMap(({ problems }) => problems),

@@ -130,7 +130,7 @@ class Examiner {
 	async #adopt(): Promise<string[]> {
 		const opened = openOverlay({ ...this.#examination.options, purpose: "adopt" });
 		try {
-			const reports = [...(opened.adopted === null ? [] : [opened.adopted]), ...adoptLowers(opened, () => {})];
+			const reports = [...(opened.adopted === null ? [] : [opened.adopted]), ...adoptLowers(opened)];
 			return reports.flatMap(({ problems }) => problems.map(({ path, reason }) => `${path}: ${reason}`));
 		} finally {
 			await opened.overlay.close();

@@ -209,7 +209,7 @@ export class Cell {
 		const { kind, ground } = this;
 		if (ground.stack.hasRedirect) {
 			const adopting = openOverlay(this.layers("adopt"));
-			adoptLowers(adopting, () => {});
+			adoptLowers(adopting);
 			await workInline(adopting.overlay).close();
 		}
 		this.open();

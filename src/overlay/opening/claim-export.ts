@@ -1,6 +1,7 @@
 // The second phase of opening an export: its registry, whether the layers are as before, and the claim on upper.
 
 import { LayerError } from "../../layer/layer-error.ts";
+import { tellDirectories } from "../../vfs/progress.ts";
 import { createRegistry, type Registry, readRegistry, renewRegistry } from "../work/registry.ts";
 import type { Attempt } from "./attempt.ts";
 import { refuseRebinding, undoRebinding } from "./export-folder.ts";
@@ -33,7 +34,7 @@ export function claimExport(attempt: Attempt, layers: OpenedLayers): Claim {
 	refuseFormerUppers(options, lowers, existing);
 	const known = readForms(paths.folder, lowers.length);
 	const files = options.whiteoutFiles ?? "auto";
-	const forms = learnForms(lowers, known, files, (layer, directories) => options.onProgress?.(layer, directories));
+	const forms = learnForms(lowers, known, files, tellDirectories);
 	for (const [i, lower] of lowers.entries()) applyForm(lower, forms[i]);
 	const { registry, adoption, hasFiles } = openRegistry(attempt, layers, existing, known);
 	if (isFirst(options)) writeForms(paths.folder, { lowers: forms, upper: adoption === "none" ? null : { hasFiles } });

@@ -2,6 +2,7 @@
 
 import { type Layer, overlayXattrs } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
+import { tellDirectories } from "../../vfs/progress.ts";
 import { adoptLower, type LayerReport } from "../adopt/adopt-lower.ts";
 import { type Registry, writeRegistry } from "../work/registry.ts";
 import type { OpenOptions } from "./open-options.ts";
@@ -27,7 +28,7 @@ export function refuseFormerUppers(options: OpenOptions, lowers: readonly Layer[
  * Notes the redirects, and where the data of metacopy files is, of all lowers that once were uppers. The overlay must have been opened for
  * it, which has adopted the upper; it is of no other use then.
  */
-export function adoptLowers(opened: OpenedOverlay, progress: (layer: string, directories: number) => void): LayerReport[] {
+export function adoptLowers(opened: OpenedOverlay): LayerReport[] {
 	const { engine } = opened.overlay;
 	const lowers = engine.layers.filter((layer) => !layer.isUpper);
 	const reports: LayerReport[] = [];
@@ -36,7 +37,7 @@ export function adoptLowers(opened: OpenedOverlay, progress: (layer: string, dir
 		// what has nothing below it has nothing to take along or data from; of the others the root's attributes do not always tell
 		if (!layer.mayHoldMetacopies && overlayXattrs(layer.root, layer.xattr).length === 0) continue;
 		adopted.add(i);
-		reports.push(adoptLower(engine, layer, (directories) => progress(layer.path, directories)));
+		reports.push(adoptLower(engine, layer, (directories) => tellDirectories(layer.path, directories)));
 	}
 	const records = opened.registry.lowers.map((record, i) => (adopted.has(i) ? { ...record, adopted: true } : record));
 	writeRegistry(opened.folder, { ...opened.registry, lowers: records });

@@ -36,8 +36,6 @@ export interface OpenOptions {
 	readonly isSync: boolean;
 	/** `inspect` reads what is there, beside a running server, and changes nothing. */
 	readonly purpose: "serve" | "inspect" | "release" | "adopt" | "rebind";
-	/** Told now and then how many directories of a layer an adoption has seen. */
-	readonly onProgress?: (layer: string, directories: number) => void;
 	/** Told what was found where upper and work were copied since the last time. */
 	readonly onMoved?: (report: MoveReport) => void;
 	/** Told of a walk for names of one file that takes long (`LinkWalk`). */

@@ -10,6 +10,7 @@ import { Rebound } from "../../layer/rebound.ts";
 import { ReboundRows } from "../../layer/rebound-rows.ts";
 import { pathExists } from "../../linux/read-file.ts";
 import { showName } from "../../vfs/names.ts";
+import { tellDirectories } from "../../vfs/progress.ts";
 import type { Registry } from "../work/registry.ts";
 import type { Attempt } from "./attempt.ts";
 import { linkNamesFolder, reboundFolder, rowsFolder } from "./export-folder.ts";
@@ -56,7 +57,7 @@ export function openPortableLowers(
 
 /** Whoever only looks keeps nothing. LayerError. */
 function findNow(options: OpenOptions, lower: Layer, folder: string): LinkNames {
-	const progress = (directories: number) => options.onProgress?.(lower.path, directories);
+	const progress = (directories: number) => tellDirectories(lower.path, directories);
 	return openLinkNames(folder, findLinkNames(lower, options.purpose === "inspect" ? null : folder, progress));
 }
 
@@ -82,6 +83,5 @@ function noteAllLinkNames(options: OpenOptions, paths: ExportPaths, lowers: read
 		);
 	}
 	if (!options.linkNames || !isFirst(options)) return;
-	for (const lower of missing)
-		noteLinkNames(lower, linkNamesOf(paths, lower), (directories) => options.onProgress?.(lower.path, directories));
+	for (const lower of missing) noteLinkNames(lower, linkNamesOf(paths, lower), (directories) => tellDirectories(lower.path, directories));
 }

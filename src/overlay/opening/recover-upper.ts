@@ -4,6 +4,7 @@ import { TRUSTED_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { syncFileSystem } from "../../linux/data.ts";
 import { whyNot } from "../../linux/errno.ts";
+import { tellDirectories } from "../../vfs/progress.ts";
 import { adoptUpper, type UpperReport } from "../adopt/adopt-upper.ts";
 import { convertMarks } from "../adopt/convert-marks.ts";
 import { giveIds } from "../adopt/give-ids.ts";
@@ -39,7 +40,7 @@ export function recoverUpper({ options, handles }: Attempt, layers: OpenedLayers
 	loadTrash(engine, writable);
 	const hasMoved = writable.ids !== null && handles.kind === "portable" && relinkMoved(options, writable, layers, claim.isOld);
 	if (hasMoved || claim.adoption === "again") engine.changeAttribute.mayBeOlder = true;
-	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, options, paths, claim, hasMoved);
+	const adopted = claim.adoption === "none" ? null : adopt(engine, writable, paths, claim, hasMoved);
 	upper.mayHoldMetacopies = !engine.dataFiles.isEmpty;
 	return adopted;
 }
@@ -58,7 +59,7 @@ function relinkMoved(options: OpenOptions, writable: Writable, { paths, lowers }
 	if (options.purpose === "inspect") return false;
 	const hasMoved = isOld && isMoved(writable, paths.folder);
 	if (hasMoved) {
-		const report = relink(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
+		const report = relink(writable, (directories) => tellDirectories(writable.layer.path, directories));
 		options.onMoved?.(report);
 	}
 	notePlace(writable, paths.folder);
@@ -66,21 +67,15 @@ function relinkMoved(options: OpenOptions, writable: Writable, { paths, lowers }
 	return hasMoved;
 }
 
-function adopt(
-	engine: Engine,
-	writable: Writable,
-	options: OpenOptions,
-	paths: ExportPaths,
-	{ adoption, hasFiles }: Claim,
-	hasMoved: boolean,
-): UpperReport {
-	const converted = convertMarks(writable, hasFiles, (directories) => options.onProgress?.(writable.layer.path, directories));
+function adopt(engine: Engine, writable: Writable, paths: ExportPaths, { adoption, hasFiles }: Claim, hasMoved: boolean): UpperReport {
+	const progress = (directories: number) => tellDirectories(writable.layer.path, directories);
+	const converted = convertMarks(writable, hasFiles, progress);
 	// that of the root may have been
 	readRootMarks(engine.nodes.root.top);
-	takeBackRecords(engine, writable, hasMoved, (layer, directories) => options.onProgress?.(layer, directories));
+	takeBackRecords(engine, writable, hasMoved, tellDirectories);
 	if (writable.ids !== null && writable.layer.xattr === TRUSTED_XATTRS) writable.ids.forgetNotes();
-	giveIds(writable, (directories) => options.onProgress?.(writable.layer.path, directories));
-	const report = adoptUpper(engine, adoption === "again", (directories) => options.onProgress?.(writable.layer.path, directories));
+	giveIds(writable, progress);
+	const report = adoptUpper(engine, adoption === "again", progress);
 	// what was looked at while the index was not complete
 	engine.nodes.forgetAll();
 	const status = syncFileSystem(writable.index.fd);
