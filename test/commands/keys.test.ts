@@ -1,4 +1,4 @@
-/** The keys that sign handles: `holdfast key`, and what a start does when they are lost. `src/overlay/keys.test.ts` has their numbers. */
+/** The keys that sign handles: `holdfast key`, and what a start does when they are lost. `src/overlay/upkeep/keys.test.ts` has their numbers. */
 
 import assert from "node:assert/strict";
 import {
