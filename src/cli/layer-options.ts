@@ -138,20 +138,25 @@ function pathsFrom(
 	return { lowers: lowers.map(absolute), dataLowers: given.dataLower.map(absolute), ...settings, upper, work, stateFolder };
 }
 
+/** An opened overlay, and how the command line named its layers. */
+export interface OpenedLayers extends OpenedOverlay {
+	readonly paths: LayerPaths;
+}
+
 /** Opens what the command line names. */
 export function openLayers(
 	directory: string | undefined,
 	given: LayerArguments,
 	purpose: Exclude<OpenOptions["purpose"], "serve">,
 	isSync: boolean,
-): OpenedOverlay {
+): OpenedLayers {
 	const line = new ProgressLine();
 	let claimed: ClaimedSet | null = null;
 	try {
 		// an adoption may make an export of a tree that was never one
 		const claim = purpose === "adopt" ? claimPaths(directory, given) : { paths: layerPaths(directory, given), claimed: null };
 		claimed = claim.claimed;
-		return openOverlay({ ...claim.paths, isSync, purpose });
+		return { ...openOverlay({ ...claim.paths, isSync, purpose }), paths: claim.paths };
 	} catch (error) {
 		claimed?.undo();
 		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);

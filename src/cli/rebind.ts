@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
 import { rebind } from "../overlay/upkeep/rebind.ts";
-import { addLayerOptions, type LayerArguments, layerPaths, openLayers } from "./layer-options.ts";
+import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
@@ -45,7 +45,7 @@ async function run(directory: string | undefined, given: RebindArguments): Promi
 	const line = new ProgressLine();
 	try {
 		const show = (names: number) => line.show(() => `noting handles: ${names} names`);
-		const report = await rebind(opened, layerPaths(directory, given).stateFolder, show, isDryRun).finally(() => line.end());
+		const report = await rebind(opened, opened.paths.stateFolder, show, isDryRun).finally(() => line.end());
 		if (given.json) printJson({ upper: opened.upper, ...report });
 		else {
 			const counts = `${report.lowerNames} names in the lowers, ${report.upperObjects} objects of the upper`;

@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { release } from "../overlay/upkeep/release.ts";
 import { quoteForShell } from "../vfs/names.ts";
-import { addLayerOptions, type LayerArguments, layerPaths, openLayers } from "./layer-options.ts";
+import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { kernelMountCommand } from "./mount-lines.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
@@ -45,7 +45,7 @@ async function run(directory: string | undefined, given: ReleaseArguments): Prom
 	const line = new ProgressLine();
 	const { dryRun = false, forget = false } = given;
 	const report = await release(opened.overlay, opened.work, dryRun, showOn(line), forget).finally(() => line.end());
-	const mount = kernelMountCommand(opened.upper, opened.work, layerPaths(directory, given));
+	const mount = kernelMountCommand(opened.upper, opened.work, opened.paths);
 	if (given.json) return printJson({ upper: opened.upper, work: opened.work, ...report, mount });
 	printLines([
 		`${given.dryRun ? "would copy up" : "copied up"}: ${report.copied} files of several names, ${report.copiedBytes} bytes`,

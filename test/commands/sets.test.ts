@@ -262,6 +262,7 @@ test("a tree that was renamed keeps its set, and it is said", { skip: skipInSamp
 	await machine.serve([golden], {}, "made");
 	const moved = join(machine.made.path, "silver");
 	renameSync(golden, moved);
+	assert.equal(machine.run(["release", "--dry-run", moved]).stderr.match(/was at/g)?.length, 1, "it is said once");
 	const { names, set, stderr } = await machine.serve([moved]);
 	assert.deepEqual([names, set], [["a", "b", "made"], "golden"]);
 	assert.match(stderr, /silver was at \S*golden when set golden was served last/);
