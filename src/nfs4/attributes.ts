@@ -325,7 +325,7 @@ export function writeAttributeError(reply: XdrWriter, status: Status): void {
 export function readWanted(args: XdrReader, context: Nfs4Context): Wanted {
 	const bitmap = readBitmap(args);
 	const values = valuesOf(args);
-	checkSettable(bitmap);
+	checkAmong(SETTABLE, bitmap, "An attribute that cannot be set");
 	const into: WantedInMaking = { change: {}, maskedMode: null };
 	for (const number of numbersOf(bitmap)) BY_NUMBER.get(number)?.read?.(values, into, context);
 	if (values.remaining > 0) throw new XdrError("Bytes behind the last attribute");
@@ -333,10 +333,11 @@ export function readWanted(args: XdrReader, context: Nfs4Context): Wanted {
 	return { ...into, bitmap };
 }
 
-function checkSettable(bitmap: Bitmap): void {
+/** "attrnotsupp" for what is not known, "inval" with this message for what is known and not allowed. */
+function checkAmong(allowed: Bitmap, bitmap: Bitmap, message: string): void {
 	for (const [index, word] of bitmap.words.entries()) {
 		if ((word & ~SUPPORTED.words[index]) !== 0) throw new Nfs4Error(Status.attrnotsupp, "An attribute that is not known");
-		if ((word & ~SETTABLE.words[index]) !== 0) throw new Nfs4Error(Status.inval, "An attribute that cannot be set");
+		if ((word & ~allowed.words[index]) !== 0) throw new Nfs4Error(Status.inval, message);
 	}
 	if (bitmap.hasMore) throw new Nfs4Error(Status.attrnotsupp, "An attribute that is not known");
 }
@@ -350,9 +351,7 @@ function valuesOf(args: XdrReader): XdrReader {
 
 /** "inval" for attributes that an exclusive create cannot set (section 18.16.3). */
 export function checkExclusive({ bitmap }: Wanted): void {
-	for (const [index, word] of bitmap.words.entries()) {
-		if ((word & ~SETTABLE_EXCLUSIVELY.words[index]) !== 0) throw new Nfs4Error(Status.inval, "This cannot be set by an exclusive create");
-	}
+	checkAmong(SETTABLE_EXCLUSIVELY, bitmap, "This cannot be set by an exclusive create");
 }
 
 /** With the masked mode made into one, over the mode that the object has, or will have. */
@@ -364,11 +363,7 @@ export function settled({ change, maskedMode }: Wanted, mode: number): SetAttrib
 export function readAndCompare(args: XdrReader, show: () => Shown): boolean {
 	const bitmap = readBitmap(args);
 	const values = valuesOf(args);
-	for (const [index, word] of bitmap.words.entries()) {
-		if ((word & ~SUPPORTED.words[index]) !== 0) throw new Nfs4Error(Status.attrnotsupp, "An attribute that is not known");
-		if ((word & ~READABLE.words[index]) !== 0) throw new Nfs4Error(Status.inval, "An attribute that can only be set");
-	}
-	if (bitmap.hasMore) throw new Nfs4Error(Status.attrnotsupp, "An attribute that is not known");
+	checkAmong(READABLE, bitmap, "An attribute that can only be set");
 	if (hasBit(bitmap, RDATTR_ERROR)) throw new Nfs4Error(Status.inval, "rdattr_error is of listings");
 	const own = XdrWriter.growing();
 	const shown = show();

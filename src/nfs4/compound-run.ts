@@ -333,11 +333,9 @@ export class CompoundRun implements Compound {
 	}
 
 	mayChange(served: Export): ChangeKey {
-		const admission = this.admission(served);
-		credentialsOf(admission);
-		if (admission.readOnly) throw new OverlayError("rofs", "The export is read-only for this client");
+		this.who(served);
+		this.mayWrite(served);
 		const slot = this.slot as Slot;
-		this.#refuseDead();
 		if (!this.#willChangeTold) {
 			this.context.claims.willChange(slot);
 			this.#willChangeTold = true;
@@ -352,11 +350,7 @@ export class CompoundRun implements Compound {
 
 	mayWrite(served: Export): void {
 		if (this.admission(served).readOnly) throw new OverlayError("rofs", "The export is read-only for this client");
-		this.#refuseDead();
-	}
-
-	/** A session of before a failure of the host changes nothing any more: its client begins another one, and asks again there. */
-	#refuseDead(): void {
+		// a session of before a failure of the host changes nothing any more: its client begins another one, and asks again there
 		if (this.slot?.outcome === "dead") throw new Nfs4Error(Status.deadsession, "The session is of before a failure of the host");
 	}
 

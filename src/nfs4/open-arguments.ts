@@ -35,14 +35,19 @@ export function readOpen(compound: Compound, args: XdrReader): OpenArguments {
 	const how = args.enumeration(1) === 1 ? readHow(compound, args) : null;
 	const claim = args.enumeration(OpenClaim.delegatePreviousHandle);
 	const name = readClaim(compound, args, claim);
-	const access = shareAccess & Share.both;
-	const known = Share.both | Want.mask | Want.signals;
-	if (access === 0 || (shareAccess & ~known) !== 0 || deny > Share.both) {
-		throw new Nfs4Error(Status.inval, "No such way to share");
-	}
+	const access = accessOf(shareAccess, deny);
 	const want = shareAccess & Want.mask;
 	if (want > Want.cancel) throw new Nfs4Error(Status.inval, "No such wish for a delegation");
 	return { access, deny, want, owner, how, claim, name };
+}
+
+/** The access among the bits of share_access. "inval" for what is no way to share. */
+export function accessOf(shareAccess: number, deny: number): number {
+	const access = shareAccess & Share.both;
+	if (access === 0 || (shareAccess & ~(Share.both | Want.mask | Want.signals)) !== 0 || deny > Share.both) {
+		throw new Nfs4Error(Status.inval, "No such way to share");
+	}
+	return access;
 }
 
 /** createhow4. What it says of attributes counts only once everything is read. */

@@ -1,9 +1,10 @@
 // OPEN_DOWNGRADE: an open goes back to less access, or denies less.
 
+import { accessOf } from "./open-arguments.ts";
 import type { Operation } from "./operation.ts";
-import { Op, Share, Want } from "./protocol.ts";
+import { Op } from "./protocol.ts";
 import { readOrdinaryStateid, STATEID_BYTES, writeStateid } from "./stateid.ts";
-import { Nfs4Error, Status } from "./status.ts";
+import { Status } from "./status.ts";
 
 /** RFC 8881 section 18.18. */
 export const openDowngrade: Operation = {
@@ -15,10 +16,7 @@ export const openDowngrade: Operation = {
 		args.u32(); // the sequence number of minor version 0
 		const shareAccess = args.u32();
 		const deny = args.u32();
-		const access = shareAccess & Share.both;
-		if (access === 0 || (shareAccess & ~(Share.both | Want.mask | Want.signals)) !== 0 || deny > Share.both) {
-			throw new Nfs4Error(Status.inval, "No such way to share");
-		}
+		const access = accessOf(shareAccess, deny);
 		const { handle } = compound.here();
 		const result = compound.context.claims.downgrade(compound.claimChange(), stateid, handle, { access, deny });
 		compound.stateid = result;
