@@ -3,6 +3,7 @@
 import type { Export } from "../exports/export.ts";
 import { TRANSFER_BYTES_MAX } from "../rpc/limits.ts";
 import { OverlayError } from "../vfs/errors.ts";
+import { NAME_BYTES_MAX } from "../vfs/names.ts";
 import {
 	type Attributes,
 	type FileSystemStatus,
@@ -71,7 +72,6 @@ const KINDS: readonly number[] = [
 const FH_EXPIRE_PERSISTENT = 0;
 /** The least of the file systems that can be layers: ext4. */
 const LINKS_MAX = 65_000;
-const NAME_BYTES_MAX = 255;
 const MODE_BITS = 0o7777;
 const NANOSECONDS_MAX = 999_999_999;
 /** fs_charset_cap (section 14.4): names are any bytes, not UTF-8 alone. */
@@ -83,9 +83,7 @@ const TIME_ACCESS_SET = 48;
 const TIME_MODIFY = 53;
 const TIME_MODIFY_SET = 54;
 export const AttributeNumber = {
-	type: 1,
 	fileid: 20,
-	rdattrError: RDATTR_ERROR,
 	mountedOnFileid: 55,
 	size: 4,
 	timeAccess: TIME_ACCESS,
@@ -369,10 +367,6 @@ export function readAndCompare(args: XdrReader, show: () => Shown): boolean {
 	const shown = show();
 	for (const write of planOf(bitmap).writers) write(own, shown);
 	return Buffer.compare(own.copyFrom(0), values.bytes.subarray(values.position, values.end)) === 0;
-}
-
-export function fileKind(type: FileType): number {
-	return KINDS[type];
 }
 
 /** The FileType that CREATE is asked for; null for what it does not make. */

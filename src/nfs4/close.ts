@@ -2,7 +2,7 @@
 
 import type { Operation } from "./operation.ts";
 import { Op } from "./protocol.ts";
-import { INVALID_STATEID, readOrdinaryStateid, STATEID_BYTES, writeStateid } from "./stateid.ts";
+import { readOrdinaryStateid, STATEID_BYTES, writeStateid } from "./stateid.ts";
 import { Status } from "./status.ts";
 
 /** RFC 8881 section 18.2. */
@@ -13,9 +13,9 @@ export const close: Operation = {
 	run(compound, args, reply) {
 		args.u32(); // the sequence number of minor version 0
 		const stateid = readOrdinaryStateid(args, compound.stateid);
-		compound.context.claims.close(compound.claimChange(), stateid, compound.here().handle);
+		const result = compound.context.claims.close(compound.claimChange(), stateid, compound.here().handle);
 		compound.stateid = null;
-		writeStateid(reply, INVALID_STATEID);
+		writeStateid(reply, result);
 		return Status.ok;
 	},
 };

@@ -1,14 +1,12 @@
 // What all compounds of a server share.
 
 import type { ClaimOperations } from "../claims/operations.ts";
-import type { Exports } from "../exports/exports.ts";
 import type { Namespace } from "../exports/namespace.ts";
 import type { PageCache } from "../exports/page-cache.ts";
 import type { BackChannels } from "./back-channels.ts";
 import type { Owners } from "./owners.ts";
 
 export interface Nfs4Context {
-	readonly exports: Exports;
 	readonly namespace: Namespace;
 	readonly claims: ClaimOperations;
 	readonly owners: Owners;

@@ -47,7 +47,6 @@ export class Nfs4Service {
 		});
 		channels.attach(this.claims);
 		const context = {
-			exports,
 			namespace: new Namespace(exports),
 			claims: this.claims,
 			owners: options.owners ?? new Owners(),

@@ -4,7 +4,7 @@ import { OverlayError } from "../vfs/errors.ts";
 import { Access, type OverlayObject, type SetAttributes } from "../vfs/operations.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { AttributeNumber, settled, type Wanted } from "./attributes.ts";
-import { bitmapOf, NO_BITS, writeBitmap } from "./bitmap.ts";
+import { bitmapOf, NO_BITS, numbersOf, writeBitmap } from "./bitmap.ts";
 import { CHANGE_INFO_BYTES, type ChangeValue, changeOf, writeChangeInfo } from "./change-info.ts";
 import type { Compound, Place } from "./compound.ts";
 import { findName } from "./find-name.ts";
@@ -125,12 +125,8 @@ function create(
 function setBy(how: OpenHow | null, wanted: Wanted | null, made: boolean): readonly number[] {
 	if (how === null) return [];
 	if (!made) return wanted?.change.size === 0 ? [AttributeNumber.size] : [];
-	const numbers = wanted === null ? [] : [...numbersIn(wanted)];
+	const numbers = wanted === null ? [] : numbersOf(wanted.bitmap);
 	return how.mode === "exclusive" ? [...numbers, AttributeNumber.timeAccess, AttributeNumber.timeModify] : numbers;
-}
-
-function* numbersIn({ bitmap }: Wanted): Iterable<number> {
-	for (let number = 0; number < 96; number++) if ((bitmap.words[number >>> 5] & (1 << (number & 31))) !== 0) yield number;
 }
 
 /** By the caller's own rights, when a file is opened that was there. */

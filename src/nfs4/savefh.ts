@@ -2,7 +2,7 @@
 
 import type { Operation } from "./operation.ts";
 import { Op } from "./protocol.ts";
-import { Nfs4Error, Status } from "./status.ts";
+import { Status } from "./status.ts";
 
 /** RFC 8881 section 18.28. */
 export const savefh: Operation = {
@@ -22,8 +22,7 @@ export const restorefh: Operation = {
 	name: "RESTOREFH",
 	resultBytesMax: 0,
 	run(compound) {
-		if (compound.saved === null) throw new Nfs4Error(Status.nofilehandle, "There is no saved file handle");
-		compound.current = compound.saved;
+		compound.current = compound.savedPlace();
 		compound.stateid = compound.savedStateid;
 		return Status.ok;
 	},

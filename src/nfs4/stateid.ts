@@ -10,12 +10,15 @@ export type WireStateid = Stateid | "anonymous" | "bypass";
 
 const ALL_ONES = 0xffffffff;
 
+/** Reads a stateid4 as it stands, special or not. */
+export function readAnyStateid(args: XdrReader): Stateid {
+	return { seqid: args.u32(), boot: args.u32(), index: args.u32(), generation: args.u32() };
+}
+
 /** Reads a stateid4; `current` is the current one of the compound. "bad_stateid" for combinations that no server gives out. */
 export function readStateid(args: XdrReader, current: WireStateid | null): WireStateid {
-	const seqid = args.u32();
-	const boot = args.u32();
-	const index = args.u32();
-	const generation = args.u32();
+	const stateid = readAnyStateid(args);
+	const { seqid, boot, index, generation } = stateid;
 	if (boot === 0 && index === 0 && generation === 0) {
 		if (seqid === 0) return "anonymous";
 		if (seqid === 1 && current !== null) return current;
@@ -25,15 +28,12 @@ export function readStateid(args: XdrReader, current: WireStateid | null): WireS
 		if (seqid === ALL_ONES) return "bypass";
 		throw new Nfs4Error(Status.badStateid, "No such special stateid");
 	}
-	return { seqid, boot, index, generation };
+	return stateid;
 }
 
 /** The same where it must stand for an open or a lock. */
 export function readOrdinaryStateid(args: XdrReader, current: WireStateid | null): Stateid {
-	return ordinary(readStateid(args, current));
-}
-
-export function ordinary(stateid: WireStateid): Stateid {
+	const stateid = readStateid(args, current);
 	if (typeof stateid === "string") throw new Nfs4Error(Status.badStateid, "A special stateid where one of an open is needed");
 	return stateid;
 }
@@ -44,6 +44,3 @@ export function writeStateid(reply: XdrWriter, { seqid, boot, index, generation 
 	reply.u64(seqid, boot);
 	reply.u64(index, generation);
 }
-
-/** What CLOSE answers (RFC 8881 section 18.2.4): of no use to anybody. */
-export const INVALID_STATEID: Stateid = { seqid: ALL_ONES, boot: 0, index: 0, generation: 0 };

@@ -3,7 +3,7 @@
 import { XdrError } from "../xdr/xdr-error.ts";
 import type { Operation } from "./operation.ts";
 import { Op } from "./protocol.ts";
-import { readOrdinaryStateid } from "./stateid.ts";
+import { readAnyStateid, readOrdinaryStateid } from "./stateid.ts";
 import { CLAIM_STATUS, Nfs4Error, Status } from "./status.ts";
 
 /** Stateids that are tested at once; a client with more asks again. */
@@ -20,8 +20,7 @@ export const testStateid: Operation = {
 		const statuses: Status[] = [];
 		const { client } = compound.session;
 		for (let index = 0; index < count; index++) {
-			const stateid = { seqid: args.u32(), boot: args.u32(), index: args.u32(), generation: args.u32() };
-			const code = compound.context.claims.testStateid(client, stateid);
+			const code = compound.context.claims.testStateid(client, readAnyStateid(args));
 			statuses.push(code === null ? Status.ok : CLAIM_STATUS[code]);
 		}
 		reply.u32(count);

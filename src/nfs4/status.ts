@@ -65,7 +65,6 @@ export const Status = {
 	completeAlready: 10054,
 	connNotBoundToSession: 10055,
 	backChanBusy: 10057,
-	layoutunavailable: 10059,
 	seqMisordered: 10063,
 	sequencePos: 10064,
 	reqTooBig: 10065,
@@ -81,7 +80,6 @@ export const Status = {
 	encrAlgUnsupp: 10079,
 	notOnlyOp: 10081,
 	wrongType: 10083,
-	dirdelegUnavail: 10084,
 } as const;
 export type Status = (typeof Status)[keyof typeof Status];
 
