@@ -84,9 +84,7 @@ export class ClaimFolder {
 		try {
 			return readFileSync(fd);
 		} catch (error) {
-			throw new ClaimFilesError(
-				`Cannot read ${this.shown(name)}: ${whyNot((error as NodeJS.ErrnoException).errno ?? 0, join(this.path, name))}.`,
-			);
+			throw this.failure("read", name, (error as NodeJS.ErrnoException).errno ?? 0);
 		} finally {
 			close(fd);
 		}

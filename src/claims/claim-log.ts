@@ -2,7 +2,7 @@
 
 import type { ClientRecord, LockState, OpenState, SessionRecord, SlotAnswer, SlotRecord, Span } from "./records.ts";
 
-/** The change of a request, with its answer. Null: nobody may ask for it again. */
+/** The change of a request, with its answer. */
 export interface AnsweredChange {
 	readonly slot: SlotRecord;
 	readonly answer: SlotAnswer;
@@ -23,13 +23,13 @@ export interface ClaimLog {
 	/** The request in this slot is going to change something. */
 	slot(slot: SlotRecord): void;
 	/** An open is new, or has other modes. */
-	open(change: AnsweredChange | null, open: OpenState, isNew: boolean): void;
-	close(change: AnsweredChange | null, open: OpenState): void;
+	open(change: AnsweredChange, open: OpenState): void;
+	close(change: AnsweredChange, open: OpenState): void;
 	/** Of the owner's ranges on the file: `isWrite` null unlocks. */
-	lock(change: AnsweredChange | null, state: LockState, span: Span, isWrite: boolean | null, isNew: boolean): void;
+	lock(change: AnsweredChange, state: LockState, span: Span, isWrite: boolean | null, isNew: boolean): void;
 	/** A stateid was freed. */
-	freed(change: AnsweredChange | null, state: { readonly index: number; readonly generation: number }): void;
-	reclaimed(change: AnsweredChange | null, client: ClientRecord): void;
+	freed(change: AnsweredChange, state: { readonly index: number; readonly generation: number }): void;
+	reclaimed(change: AnsweredChange, client: ClientRecord): void;
 	/** The client has lost its opens and locks. */
 	revoked(client: ClientRecord): void;
 	/** Its stateids do not stand for that any more. */

@@ -272,7 +272,7 @@ export class Claims implements ClaimOperations {
 			setModes(old, old.modes | modeBit(request));
 			old.seqid = nextSeqid(old.seqid);
 		}
-		this.#log.open(answered(change, "open", open, key), open, old === null);
+		this.#log.open(answered(change, "open", open, key), open);
 		return this.tables.states.of(open);
 	}
 
@@ -282,7 +282,7 @@ export class Claims implements ClaimOperations {
 		const open = this.#findOpen(clientOf(change.slot), stateid, handle);
 		setModes(open, downgraded(open.modes, mode));
 		open.seqid = nextSeqid(open.seqid);
-		this.#log.open(answered(change, "downgrade", open), open, false);
+		this.#log.open(answered(change, "downgrade", open), open);
 		return this.tables.states.of(open);
 	}
 

@@ -194,7 +194,7 @@ export class Clients {
 	}
 }
 
-export function hasAnything(client: ClientRecord): boolean {
+function hasAnything(client: ClientRecord): boolean {
 	return client.opens > 0 || client.sessions.size > 0;
 }
 

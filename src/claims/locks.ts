@@ -26,7 +26,7 @@ export function rangeOf({ startHi, startLo, endHi, endLo }: Span): ByteRange {
 	return { offsetHi: startHi, offsetLo: startLo, lengthHi: endHi - startHi - borrow, lengthLo: endLo - startLo + borrow * WORD };
 }
 
-export function fileLocks(file: FileRecord): FileLocks {
+function fileLocks(file: FileRecord): FileLocks {
 	file.locks ??= { readers: null, writers: null, waiters: [] };
 	return file.locks;
 }

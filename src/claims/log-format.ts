@@ -53,7 +53,7 @@ export const RANGES_MAX = 1000;
 
 const KINDS: readonly SlotAnswer["kind"][] = ["open", "downgrade", "close", "lock", "unlock", "free", "reclaim_complete"];
 
-/** The request, its operation and what that was answered, but for the object; nobody's is written as session 0, which is none. */
+/** The request, its operation and what that was answered, but for the object; null, where it is of no request, is written as session 0, which is none. */
 export function writeChange(to: RecordWriter, change: AnsweredChange | null): RecordWriter {
 	if (change === null) return to.u32(0);
 	const { slot, answer } = change;
@@ -144,13 +144,7 @@ export function writeLocker(to: RecordWriter, state: LockState): RecordWriter {
 	return writePlace(to.begin(Type.locker), state).u32(state.open.index).u32(state.open.generation).key(state.owner.key);
 }
 
-export function writeLock(
-	to: RecordWriter,
-	change: AnsweredChange | null,
-	state: LockState,
-	span: Span,
-	isWrite: boolean | null,
-): RecordWriter {
+export function writeLock(to: RecordWriter, change: AnsweredChange, state: LockState, span: Span, isWrite: boolean | null): RecordWriter {
 	writeChange(to.begin(Type.lock), change);
 	return writeSpan(writePlace(to, state).u8(isWrite === null ? 2 : isWrite ? 1 : 0), span);
 }

@@ -4,15 +4,18 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { cannotMount, scratch } from "../../test/support/scratch.ts";
+import { untilReady as done } from "../overlay/operations/until-ready.ts";
 import { Pending } from "../vfs/errors.ts";
-import type { ClaimLog } from "./claim-log.ts";
-import { NO_LOG } from "./claim-log.ts";
+import { type ClaimLog, NO_LOG } from "./claim-log.ts";
 import { Claims } from "./claims.ts";
 import { ClaimError, type ClaimErrorCode } from "./errors.ts";
 import { type ClaimLimits, DEFAULT_CLAIM_LIMITS } from "./limits.ts";
 import { type OpenClaimsOptions, openClaims } from "./open-claims.ts";
 import type { ByteRange, ChannelAttributes, ClaimChange, ClaimHooks, ClientId, Session, Slot, Stateid } from "./operations.ts";
 import { NO_LIST, type RecoveryList } from "./recovery-list.ts";
+
+/** Runs a call as a front end does: again after each wait. */
+export { done };
 
 export const LEASE_SECONDS = 90;
 export const CHANNEL: ChannelAttributes = {
@@ -237,18 +240,6 @@ export function bytes(from: number, to: number): ByteRange {
 }
 
 export const ALL_BYTES: ByteRange = { offsetHi: 0, offsetLo: 0, lengthHi: 0xffffffff, lengthLo: 0xffffffff };
-
-/** Runs it as a front end does: again after each wait. */
-export async function done<T>(act: () => T): Promise<T> {
-	for (;;) {
-		try {
-			return act();
-		} catch (error) {
-			if (!(error instanceof Pending)) throw error;
-			await error.ready;
-		}
-	}
-}
 
 /** Claims that are kept in a folder, as a start makes them: in one boot of the host unless another is named. */
 export function startClaims(folder: string, options: Partial<OpenClaimsOptions> = {}): { readonly claims: Claims; readonly told: Told } {

@@ -5,7 +5,7 @@ import { O } from "../linux/open.ts";
 import { currentBootId } from "./boot-id.ts";
 import { ClaimFolder } from "./claim-folder.ts";
 import { NO_LOG } from "./claim-log.ts";
-import { Claims } from "./claims.ts";
+import { type ClaimParts, Claims } from "./claims.ts";
 import { type ClaimLimits, DEFAULT_CLAIM_LIMITS, LEASE_SECONDS } from "./limits.ts";
 import { LogFile } from "./log-file.ts";
 import { examineLog, type FoundLog, replay, setAside } from "./log-replay.ts";
@@ -13,7 +13,7 @@ import type { ClaimHooks } from "./operations.ts";
 import { CLIENTS_FILE, RecoveryFile, readClients } from "./recovery-file.ts";
 import { NO_LIST } from "./recovery-list.ts";
 import { readServer, type ServerIdentity, writeServer } from "./server-file.ts";
-import { LOG_NAME, logHead, StateLog } from "./state-log.ts";
+import { LOG_NAME, logHead, NEW_LOG_NAME, StateLog } from "./state-log.ts";
 
 export interface OpenClaimsOptions {
 	/** `work/holdfast/nfs4`, made if it is not there; null: nothing outlives the process. */
@@ -31,6 +31,8 @@ export interface OpenClaimsOptions {
 
 /** CREATE_SESSION4_FLAG_PERSIST. */
 const PERSIST = 1;
+/** Of claims that are kept nowhere. */
+const UNKEPT = { log: NO_LOG, list: NO_LIST, isPersistent: false, listed: new Map<string, boolean>() };
 
 /**
  * ClaimFilesError where the files cannot be used. Next, before any request: `restoreHolds` of the overlays with `heldHandles`, then `tick`, which
@@ -41,8 +43,7 @@ export function openClaims(options: OpenClaimsOptions): Claims {
 	const limits = { ...DEFAULT_CLAIM_LIMITS, ...options.limits };
 	const common = { hooks, leaseSeconds, limits };
 	if (options.folder === null) {
-		const listed = new Map<string, boolean>();
-		return new Claims({ ...common, serverId: randomBytes(16), boot: newBoot(), log: NO_LOG, list: NO_LIST, isPersistent: false, listed });
+		return new Claims({ ...common, ...UNKEPT, serverId: randomBytes(16), boot: newBoot() });
 	}
 	const folder = new ClaimFolder(options.folder);
 	const bootId = options.bootId ?? currentBootId();
@@ -97,29 +98,16 @@ function continueLog(folder: ClaimFolder, found: FoundLog, hooks: ClaimHooks): L
 }
 
 function startLog(folder: ClaimFolder, server: ServerIdentity): LogFile {
-	const file = new LogFile(folder.make(`${LOG_NAME}.new`), 0);
+	const file = new LogFile(folder.make(NEW_LOG_NAME), 0);
 	const status = file.append(logHead(server));
-	if (status < 0) throw folder.failure("write", `${LOG_NAME}.new`, status);
-	folder.rename(`${LOG_NAME}.new`, LOG_NAME);
+	if (status < 0) throw folder.failure("write", NEW_LOG_NAME, status);
+	folder.rename(NEW_LOG_NAME, LOG_NAME);
 	return file;
 }
 
 /** Sessions that were promised to outlive a failure come back dead: their last requests may be asked for again, and nothing more. */
-function takeDeadSessions(
-	found: FoundLog,
-	claims: Claims,
-	common: Pick<OpenClaimsOptions, "hooks"> & { readonly leaseSeconds: number; readonly limits: ClaimLimits },
-): void {
-	const parts = {
-		...common,
-		serverId: claims.serverId,
-		boot: found.boot,
-		log: NO_LOG,
-		list: NO_LIST,
-		isPersistent: false,
-		listed: new Map<string, boolean>(),
-	};
-	const before = new Claims(parts);
+function takeDeadSessions(found: FoundLog, claims: Claims, common: Pick<ClaimParts, "hooks" | "leaseSeconds" | "limits">): void {
+	const before = new Claims({ ...common, ...UNKEPT, serverId: claims.serverId, boot: found.boot });
 	replay(found, before);
 	for (const session of before.tables.sessions.values()) if ((session.flags & PERSIST) !== 0) claims.sessions.addDead(session);
 }

@@ -29,7 +29,7 @@ function within(modes: number, { access, deny }: ShareMode): number {
 }
 
 /** What they add up to. */
-export function unionOf(modes: number): ShareMode {
+function unionOf(modes: number): ShareMode {
 	let [access, deny] = [0, 0];
 	for (let bit = 0; bit < 12; bit++) {
 		if ((modes & (1 << bit)) === 0) continue;

@@ -5,7 +5,7 @@ import type { ClaimFolder, FileForm } from "./claim-folder.ts";
 
 const ID_BYTES = 16;
 
-export const SERVER_FILE: FileForm = {
+const SERVER_FILE: FileForm = {
 	name: "server",
 	magic: "HFNS",
 	version: 1,

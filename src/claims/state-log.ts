@@ -30,7 +30,7 @@ import type { ServerIdentity } from "./server-file.ts";
 import { snapshot } from "./snapshot.ts";
 
 export const LOG_NAME = "log";
-const NEW_NAME = "log.new";
+export const NEW_LOG_NAME = "log.new";
 /** Log bytes that closing or unlocking one thing takes. */
 const TAKE_BACK_BYTES = 80;
 /** A log up to this is not written anew, however little of it lives: its reading takes a start no time. */
@@ -120,10 +120,6 @@ export class StateLog implements ClaimLog {
 		return this.#file.size;
 	}
 
-	get isRewriting(): boolean {
-		return this.#rewriting !== null;
-	}
-
 	makeRoom(bytes: number): void {
 		if (this.#isBehind) throw new ClaimError("nospc", "The log cannot be written");
 		const { opens = 0, lockStates = 0 } = this.#claims?.tables ?? {};
@@ -162,24 +158,24 @@ export class StateLog implements ClaimLog {
 		this.#put(writeSlot(this.#writer, slot).end());
 	}
 
-	open(change: AnsweredChange | null, open: OpenState): void {
+	open(change: AnsweredChange, open: OpenState): void {
 		this.#put(writeOpen(this.#writer, change, open).end());
 	}
 
-	close(change: AnsweredChange | null, open: OpenState): void {
+	close(change: AnsweredChange, open: OpenState): void {
 		this.#put(writeChange(this.#writer.begin(Type.close), change).u32(open.index).u32(open.generation).end());
 	}
 
-	lock(change: AnsweredChange | null, state: LockState, span: Span, isWrite: boolean | null, isNew: boolean): void {
+	lock(change: AnsweredChange, state: LockState, span: Span, isWrite: boolean | null, isNew: boolean): void {
 		if (isNew) this.#put(writeLocker(this.#writer, state).end());
 		this.#put(writeLock(this.#writer, change, state, span, isWrite).end());
 	}
 
-	freed(change: AnsweredChange | null, state: { readonly index: number; readonly generation: number }): void {
+	freed(change: AnsweredChange, state: { readonly index: number; readonly generation: number }): void {
 		this.#put(writeChange(this.#writer.begin(Type.freed), change).u32(state.index).u32(state.generation).end());
 	}
 
-	reclaimed(change: AnsweredChange | null, client: ClientRecord): void {
+	reclaimed(change: AnsweredChange, client: ClientRecord): void {
 		this.#put(writeChange(this.#writer.begin(Type.reclaimed), change).u32(client.lo).end());
 	}
 
@@ -225,16 +221,17 @@ export class StateLog implements ClaimLog {
 		this.#leave();
 	}
 
-	/** A flush under way has the descriptors until it ends. */
 	#leave(): void {
 		this.#folder.close();
-		const files = this.#rewriting === null ? [this.#file] : [this.#file, this.#rewriting.file];
+		this.#close(this.#file);
+		if (this.#rewriting !== null) this.#close(this.#rewriting.file);
 		this.#rewriting = null;
-		const closeAll = () => {
-			for (const file of files) file.close();
-		};
-		if (this.#flushing === null) closeAll();
-		else this.#flushing.then(closeAll);
+	}
+
+	/** A flush under way has the descriptor until it ends. */
+	#close(file: LogFile): void {
+		if (this.#flushing === null) file.close();
+		else this.#flushing.then(() => file.close());
 	}
 
 	#putReplies(): void {
@@ -283,7 +280,7 @@ export class StateLog implements ClaimLog {
 		if (this.#rewriting !== null || this.#claims === null || this.#isClosed) return;
 		let file: LogFile;
 		try {
-			file = new LogFile(this.#folder.make(NEW_NAME), 0);
+			file = new LogFile(this.#folder.make(NEW_LOG_NAME), 0);
 		} catch {
 			this.#tryFrom = this.#file.size + this.#smallBytes;
 			return;
@@ -337,16 +334,14 @@ export class StateLog implements ClaimLog {
 
 	#switchTo(rewriting: Rewriting): void {
 		if (this.#rewriting !== rewriting || !this.#writeChunk(rewriting)) return;
-		this.#folder.rename(NEW_NAME, LOG_NAME);
+		this.#folder.rename(NEW_LOG_NAME, LOG_NAME);
 		const old = this.#file;
 		this.#file = rewriting.file;
 		this.#rewriting = null;
 		this.#isBehind = false;
 		this.#isNameNew = true;
 		this.#tryFrom = 0;
-		// a flush that is under way is of both files
-		if (this.#flushing === null) old.close();
-		else this.#flushing.then(() => old.close());
+		this.#close(old);
 	}
 
 	/** The old log stays. */
@@ -355,9 +350,8 @@ export class StateLog implements ClaimLog {
 		if (rewriting === null || rewriting !== only) return;
 		this.#rewriting = null;
 		this.#tryFrom = this.#file.size + this.#smallBytes;
-		if (this.#flushing === null) rewriting.file.close();
-		else this.#flushing.then(() => rewriting.file.close());
-		this.#folder.remove(NEW_NAME);
+		this.#close(rewriting.file);
+		this.#folder.remove(NEW_LOG_NAME);
 	}
 
 	/** Never rejects: what cannot be flushed is told, and not waited for. */
