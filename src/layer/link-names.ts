@@ -6,6 +6,7 @@ import { syncFile } from "../linux/data.ts";
 import { ERRNO, whyNot } from "../linux/errno.ts";
 import { makeSymlink, readLink } from "../linux/names.ts";
 import { close, O, openPath } from "../linux/open.ts";
+import { isRunning } from "../linux/processes.ts";
 import { pathExists } from "../linux/read-file.ts";
 import { Stat } from "../linux/stat.ts";
 import { LayerError } from "./layer-error.ts";
@@ -184,7 +185,7 @@ function keepLinkNames(
 	}
 }
 
-/** Makes the folder that is written first. What walks that were interrupted have left goes. */
+/** Makes the folder that is written first. What walks that were interrupted have left goes; another server of a read-only export may be at the same one. */
 function openAside(folder: string, aside: string): number {
 	try {
 		mkdirSync(dirname(folder), { recursive: true, mode: 0o700 });
@@ -201,16 +202,6 @@ function openAside(folder: string, aside: string): number {
 	const list = openPath(aside, O.rdonly | O.directory);
 	if (list < 0) throw new CannotKeep(`Cannot open ${aside}: ${whyNot(list, aside)}`);
 	return list;
-}
-
-/** Another server of a read-only export may be at the same walk. */
-function isRunning(pid: number): boolean {
-	try {
-		process.kill(pid, 0);
-		return true;
-	} catch (error) {
-		return (error as NodeJS.ErrnoException).code === "EPERM";
-	}
 }
 
 function publish(aside: string, folder: string): void {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { isRunning } from "../linux/processes.ts";
 import { type OpenServer, openExports } from "./serve-exports.ts";
 import { emptyLower, fillLower, type User, WarmUpClient } from "./warm-up-calls.ts";
 
@@ -190,14 +191,5 @@ function removeLeftovers(place: string): void {
 		const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : Number.NaN;
 		if (!(pid > 0) || isRunning(pid) || lstatSync(join(place, name)).uid !== process.getuid?.()) continue;
 		rmSync(join(place, name), { recursive: true, force: true });
-	}
-}
-
-function isRunning(pid: number): boolean {
-	try {
-		process.kill(pid, 0);
-		return true;
-	} catch (error) {
-		return (error as NodeJS.ErrnoException).code === "EPERM";
 	}
 }

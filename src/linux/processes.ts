@@ -1,0 +1,11 @@
+// Asks for other processes.
+
+/** Whether there is a process of this number, whoever's it is. */
+export function isRunning(pid: number): boolean {
+	try {
+		process.kill(pid, 0);
+		return true;
+	} catch (error) {
+		return (error as NodeJS.ErrnoException).code === "EPERM";
+	}
+}
