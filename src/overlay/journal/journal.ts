@@ -119,19 +119,23 @@ export class Journal {
 		for (const path of silent) if (!inUse.has(path)) unlinkSync(path);
 	}
 
-	/** Whether a change that was interrupted is over: completed, or taken back because nobody has seen anything of it. */
+	/** Whether a change that was interrupted is over; if not, it is postponed. */
 	#complete(intent: Intent, isAside: boolean, mayPostpone: boolean): boolean {
-		const { made, failure, isTakenBack } = completeSteps(this.#writable(), intent.steps);
-		if (failure !== null) {
-			if (isTakenBack) return true;
-			if (!mayPostpone) {
-				throw new OverlayError(failure.code, `A change that was interrupted cannot be completed before there is room: ${failure.message}`);
-			}
-			this.#postponed.push(new PostponedChange(intent, isAside));
-			return false;
+		const failure = this.#tryToComplete(intent);
+		if (failure === null) return true;
+		if (!mayPostpone) {
+			throw new OverlayError(failure.code, `A change that was interrupted cannot be completed before there is room: ${failure.message}`);
 		}
+		this.#postponed.push(new PostponedChange(intent, isAside));
+		return false;
+	}
+
+	/** Null: it is over, completed, or taken back because nobody has seen anything of it. Else there is no room for it. */
+	#tryToComplete(intent: Intent): OverlayError | null {
+		const { made, failure, isTakenBack } = completeSteps(this.#writable(), intent.steps);
+		if (failure !== null) return isTakenBack ? null : failure;
 		if (intent.key !== null) this.#answerCompleted(intent, intent.key, made);
-		return true;
+		return null;
 	}
 
 	#answerCompleted(intent: Intent, key: ChangeKey, made: Buffer | null): void {
@@ -158,9 +162,7 @@ export class Journal {
 		const done: PostponedChange[] = [];
 		for (const change of this.#postponed) {
 			try {
-				const { made, failure, isTakenBack } = completeSteps(this.#writable(), change.intent.steps);
-				if (failure !== null && !isTakenBack) continue;
-				if (failure === null && change.intent.key !== null) this.#answerCompleted(change.intent, change.intent.key, made);
+				if (this.#tryToComplete(change.intent) !== null) continue;
 				if (change.isAside) this.#intents.dropAside();
 				else this.#intents.end(change.intent.sequence);
 				// what was exchanged for something of work, or is of no use
