@@ -268,12 +268,7 @@ function makeFolder(path: string): boolean {
 	} catch (error) {
 		const { code, errno = 0 } = error as NodeJS.ErrnoException;
 		if (code === "EEXIST" && statSync(path).isDirectory()) return false;
-		const why =
-			code === "EEXIST"
-				? "it is no directory"
-				: code === "ENOENT"
-					? "there is no folder above it"
-					: whyNot(errno, code === "EACCES" ? dirname(path) : path);
+		const why = code === "EEXIST" ? "it is no directory" : code === "ENOENT" ? "there is no folder above it" : whyNot(errno, dirname(path));
 		throw new UnpackError(`Cannot make the folder ${path}: ${why}.`);
 	}
 }

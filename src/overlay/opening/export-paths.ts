@@ -141,9 +141,7 @@ export function makeFolder(path: string, what: string, withParents = true): stri
 		const { code, errno = 0 } = error as NodeJS.ErrnoException;
 		if (code === "EEXIST" && isDirectory(path)) return undefined;
 		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
-		throw new LayerError(
-			`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : whyNot(errno, code === "EACCES" ? dirname(path) : path)}.`,
-		);
+		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : whyNot(errno, dirname(path))}.`);
 	}
 }
 

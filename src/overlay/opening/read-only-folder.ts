@@ -1,7 +1,7 @@
 // Finds the state folder of a read-only export with portable handles, where roots of several trees have the same names.
 
 import { createHash } from "node:crypto";
-import { existsSync, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { join } from "node:path";
 import { namesOf } from "../../linux/directory.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
@@ -29,8 +29,8 @@ export function readOnlyFolder(stateFolder: string, trees: readonly string[], pa
 	const first = join(stateFolder, "read-only", hash.digest("hex").slice(0, 24));
 	for (let n = 1; ; n++) {
 		const folder = n === 1 ? first : `${first}-${n}`;
-		const known = existsSync(folder) ? readTrees(folder) : null;
-		// of an earlier version, which did not note them
+		const known = readTrees(folder);
+		// it is not there, or of an earlier version, which did not note them
 		if (known === null) return folder;
 		if (known.length === paths.length && known.every((tree, i) => isThat(tree, trees[i], paths[i]))) return folder;
 	}
