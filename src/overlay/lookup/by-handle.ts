@@ -108,11 +108,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 
 /** `isOpened`: by its handle, just now. */
 function statLoaded(layer: Layer, fd: number, isOpened: boolean): Stat {
-	if (isOpened) {
-		const stat = layer.statOpened(fd);
-		if (typeof stat === "number") throw failed("Cannot read an object", stat);
-		return stat;
-	}
+	if (isOpened) return must(layer.statOpened(fd), "Cannot read an object");
 	const stat = new Stat();
 	must(layer.stat(fd, stat), "Cannot read an object");
 	return stat;

@@ -144,16 +144,14 @@ function lowerFileNode(engine: Engine, real: Real, stat: Stat): Node | null {
  */
 export function refuseOther(engine: Engine, writable: Writable, identity: Identity, fd: number, stat: Stat): void {
 	const { uuid } = engine.homes.get(identity.home) as Home;
-	let origin: Buffer | number;
 	try {
-		origin = getMark(writable, fd, stat.type, engine.xattr.origin);
+		const origin = getMark(writable, fd, stat.type, engine.xattr.origin);
+		if (typeof origin !== "number" && origin.equals(encodeRecord(uuid, identity.id, false))) return;
+		throw new OverlayError("io", "The index names another object than the copy of this one: run holdfast check");
 	} catch (error) {
 		close(fd);
 		throw error;
 	}
-	if (typeof origin !== "number" && origin.equals(encodeRecord(uuid, identity.id, false))) return;
-	close(fd);
-	throw new OverlayError("io", "The index names another object than the copy of this one: run holdfast check");
 }
 
 /** The Node of a lower file that was copied up; takes over the descriptor of its upper inode. */

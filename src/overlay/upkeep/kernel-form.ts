@@ -2,6 +2,7 @@
 
 import type { Layer } from "../../layer/layer.ts";
 import { UnfitError } from "../../layer/layer-error.ts";
+import type { PortableLower } from "../../layer/portable-lower.ts";
 import type { PortableUpper } from "../../layer/portable-upper.ts";
 import { namesOf } from "../../linux/directory.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
@@ -117,10 +118,8 @@ export class KernelForm {
 		try {
 			const stat = new Stat();
 			must(fstat(fd, stat), "Cannot read a lower object");
-			const handle = handleOf(fd);
-			if (typeof handle === "number") must(handle, "Cannot take a file handle");
-			const uuid = this.#uuids.get(layers[0]) as Buffer;
-			const record = encodeRecord(uuid, handle as Exclude<typeof handle, number>, false);
+			const handle = must(handleOf(fd), "Cannot take a file handle");
+			const record = encodeRecord(this.#uuids.get(layers[0]) as Buffer, handle, false);
 			return { stat, record, isShared: stat.type !== FileType.dir && this.#isShared(layers, identity, stat) };
 		} finally {
 			close(fd);
@@ -128,12 +127,11 @@ export class KernelForm {
 	}
 
 	#isShared(layers: readonly Layer[], { id }: Identity, stat: Stat): boolean {
-		const counted = new Stat();
-		Object.assign(counted, stat);
+		const counted = Object.assign(new Stat(), stat);
 		layers[0].handles.countNames(id, counted);
 		if (counted.nlink === stat.nlink) return false;
-		const { links, findLinks } = layers[0].handles as { readonly links?: unknown; readonly findLinks?: unknown };
-		const areFollowed = (links ?? findLinks ?? null) !== null;
+		const { links, findLinks } = layers[0].handles as PortableLower;
+		const areFollowed = links !== null || findLinks !== null;
 		const others = this.#engine.layers.filter((other) => !other.isUpper && !layers.includes(other));
 		return !areFollowed || others.some((other) => other.rootStat.sameDevice(layers[0].rootStat));
 	}
@@ -144,11 +142,10 @@ export class KernelForm {
 		const answer = index.ask(entry);
 		if (answer.kind === "upper") {
 			try {
-				const handle = handleOf(answer.fd);
-				if (typeof handle === "number") must(handle, "Cannot take a file handle");
+				const handle = must(handleOf(answer.fd), "Cannot take a file handle");
 				if (lower !== null) {
 					const temporary = work.makeTemporaryDirectory(0);
-					const upper = encodeRecord(this.#uuids.get(layer) as Buffer, handle as Exclude<typeof handle, number>, true);
+					const upper = encodeRecord(this.#uuids.get(layer) as Buffer, handle, true);
 					work.setTemporaryXattr(temporary, xattr.upper, upper);
 					must(setXattr(answer.fd, xattr.origin, lower.record), "Cannot say what a directory was copied up from");
 					const status = renameName(work.temporaries, temporary, theirs, lower.record.toString("hex"));

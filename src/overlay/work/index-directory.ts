@@ -124,13 +124,10 @@ export class IndexDirectory {
 		if (fd === -ERRNO.ENOENT) return ABSENT;
 		must(fd, "Cannot open an index entry");
 		const stat = new Stat();
-		const status = this.#upper.stat(fd, stat);
-		if (status < 0) close(fd);
-		must(status, "Cannot read an index entry");
-		const { whiteoutXattr } = this.#work;
 		let isGone: boolean;
 		try {
-			isGone = isWhiteoutInode(fd, stat, whiteoutXattr);
+			must(this.#upper.stat(fd, stat), "Cannot read an index entry");
+			isGone = isWhiteoutInode(fd, stat, this.#work.whiteoutXattr);
 		} catch (error) {
 			close(fd);
 			throw error;
