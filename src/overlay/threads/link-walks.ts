@@ -3,9 +3,10 @@
 import type { Layer } from "../../layer/layer.ts";
 import { type LinkNames, openLinkNames } from "../../layer/link-names.ts";
 import { PortableLower } from "../../layer/portable-lower.ts";
-import { OverlayError, Pending } from "../../vfs/errors.ts";
+import { OverlayError } from "../../vfs/errors.ts";
 import type { LinksResult } from "./find-links.ts";
 import type { Patience } from "./patience.ts";
+import { awaitRunning, type Running } from "./running.ts";
 
 /** How long a request waits for a walk before its client is told to come again. */
 const WAIT_MS = 5000;
@@ -44,7 +45,7 @@ class Walk {
 	readonly #lower: Layer;
 	readonly #folder: string;
 	readonly #tell: (walk: LinkWalk) => void;
-	#running: { readonly ready: Promise<void>; readonly begun: number } | null = null;
+	#running: Running | null = null;
 	#found: LinkNames | null = null;
 	#failure: { readonly message: string; readonly until: number } | null = null;
 
@@ -61,10 +62,7 @@ class Walk {
 		const now = performance.now();
 		if (this.#running === null && this.#failure !== null && this.#failure.until > now) throw new OverlayError("io", this.#failure.message);
 		this.#running ??= { ready: this.#run(), begun: now };
-		const { ready, begun } = this.#running;
-		if (now - begun >= WAIT_MS) throw new OverlayError("tryagain", "Names of one file are being looked for");
-		const late = new Promise<void>((resolve) => setTimeout(resolve, WAIT_MS - (now - begun) + 1).unref());
-		throw new Pending(Promise.race([ready, late]));
+		return awaitRunning(this.#running, WAIT_MS, "Names of one file are being looked for");
 	}
 
 	async #run(): Promise<void> {

@@ -4,9 +4,10 @@ import { RecentMap } from "../../collections/recent-map.ts";
 import type { Layer } from "../../layer/layer.ts";
 import { TOO_FAR } from "../../layer/path-search.ts";
 import { PortableLower, type SearchElsewhere } from "../../layer/portable-lower.ts";
-import { OverlayError, Pending } from "../../vfs/errors.ts";
+import { OverlayError } from "../../vfs/errors.ts";
 import type { FoundPath } from "./find-path.ts";
 import type { Patience } from "./patience.ts";
+import { awaitRunning, type Running } from "./running.ts";
 
 /** How long a request waits for a search; after that its client is told to come again. */
 const WAIT_MS = 1000;
@@ -16,11 +17,6 @@ const ABSENT_MAX = 1024;
 /** Searches at once, of all clients, in each lower: long ones, and short ones, which wait for nothing but a slow disk. */
 const SEARCHES_MAX = 64;
 const SHORT_MAX = 1024;
-
-interface Search {
-	readonly ready: Promise<void>;
-	readonly begun: number;
-}
 
 /**
  * Has searches for the paths of portable ids made in other threads, where they are long, or their lower is slow: whoever asked waits, and is told
@@ -36,8 +32,8 @@ class Searches implements SearchElsewhere {
 	readonly #patience: Patience;
 	readonly #lower: Layer;
 	readonly #handles: PortableLower;
-	readonly #long = new Map<string, Search>();
-	readonly #short = new Map<string, Search>();
+	readonly #long = new Map<string, Running>();
+	readonly #short = new Map<string, Running>();
 	readonly #absent = new RecentMap<string, number>(ABSENT_MAX);
 
 	constructor(patience: Patience, lower: Layer, handles: PortableLower) {
@@ -64,11 +60,8 @@ class Searches implements SearchElsewhere {
 			const ready = found.then((result) => this.#take(key, own, result)).catch(() => {});
 			search = { ready: ready.finally(() => running.delete(key)), begun: now };
 			running.set(key, search);
-		} else if (now - search.begun >= WAIT_MS) {
-			throw new OverlayError("tryagain", "The path of the object is being searched for");
 		}
-		const late = new Promise<void>((resolve) => setTimeout(resolve, WAIT_MS - (now - search.begun) + 1).unref());
-		throw new Pending(Promise.race([search.ready, late]));
+		awaitRunning(search, WAIT_MS, "The path of the object is being searched for");
 	}
 
 	#take(key: string, id: Buffer, { names }: FoundPath): void {
