@@ -1,6 +1,7 @@
 // The check of an export with portable handles: ids, and what leads from them to objects.
 
 import { join } from "node:path";
+import { closingAfter } from "../../collections/closing-after.ts";
 import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer/layer.ts";
 import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
 import { walkTree } from "../../layer/walk-tree.ts";
@@ -40,12 +41,7 @@ export function checkPortable(options: CheckOptions): CheckReport | null {
 	if (registry.userXattrs !== undefined && options.xattr !== USER_XATTRS) return checkPortable({ ...options, xattr: USER_XATTRS });
 	if (options.isRepair) refuseOthersWork(options.upper, work);
 	const opener = new LayerOpener(options.xattr, "portable");
-	const opened: { close(): void }[] = [];
-	const keep = <T extends { close(): void }>(resource: T): T => {
-		opened.push(resource);
-		return resource;
-	};
-	try {
+	return closingAfter((keep) => {
 		const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 		const upper = keep(opener.openUpper(options.upper, openDirectory(options.upper, "upper")));
 		const isLive = lockForCheck({ path: options.upper, root: upper.root, folder }, options.isRepair, keep);
@@ -56,9 +52,7 @@ export function checkPortable(options: CheckOptions): CheckReport | null {
 			check.close();
 		}
 		return { upper: options.upper, work, state: "in service", isLive, findings: check.findings, omitted: 0, counts: check.counts };
-	} finally {
-		for (const resource of opened.reverse()) resource.close();
-	}
+	});
 }
 
 /** Without a registry nothing can be said of handles. */

@@ -1,6 +1,7 @@
 // What an adoption would meet: refusals, and what there is to adopt. Changes nothing.
 
 import { join } from "node:path";
+import { closingAfter } from "../../collections/closing-after.ts";
 import { LayerOpener, openDirectory, overlayXattrs, refuseOverlaps, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { pathExists } from "../../linux/read-file.ts";
 import { readRegistry } from "../work/registry.ts";
@@ -22,12 +23,7 @@ export function surveyAdoption(
 	options: Pick<OpenOptions, "lowers" | "dataLowers" | "userXattrs" | "upper" | "work" | "whiteoutFiles">,
 ): AdoptionSurvey {
 	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, "portable");
-	const opened: { close(): void }[] = [];
-	const keep = <T extends { close(): void }>(resource: T): T => {
-		opened.push(resource);
-		return resource;
-	};
-	try {
+	return closingAfter((keep) => {
 		const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 		const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
 		const formerUppers = lowers.filter((lower) => overlayXattrs(lower.root, lower.xattr).length > 0).map(({ path }) => path);
@@ -42,7 +38,5 @@ export function surveyAdoption(
 		const counts = { directories: 0, whiteouts: 0, marked: 0 };
 		refuseForeignUpper(upper, lowers, work, "adopted", options.whiteoutFiles ?? "auto", counts);
 		return { upper: counts, formerUppers };
-	} finally {
-		for (const resource of opened.reverse()) resource.close();
-	}
+	});
 }

@@ -3,6 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { closingAfter } from "../../collections/closing-after.ts";
 import { type Layer, LayerOpener, openDirectory, TRUSTED_XATTRS, USER_XATTRS } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
 import { HeldLinkNames, hasLinkNames, KeptLinkNames, noteLinkNames } from "../../layer/link-names.ts";
@@ -88,12 +89,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 	}
 	const xattr = registry.userXattrs ? USER_XATTRS : TRUSTED_XATTRS;
 	const open = (path: string) => new LayerOpener(xattr, "portable").openLower(path);
-	const opened: { close(): void }[] = [];
-	const keep = <T extends { close(): void }>(resource: T): T => {
-		opened.push(resource);
-		return resource;
-	};
-	try {
+	return closingAfter((keep) => {
 		const named = options.before.map((path) => keep(open(path)));
 		const now = options.lowers.map((path) => keep(open(path)));
 		named.forEach((layer, i) => {
@@ -117,9 +113,7 @@ export function rebase(options: RebaseOptions): RebaseReport {
 		forgetForms(folder);
 		comparison.removeOldRows();
 		return report;
-	} finally {
-		for (const resource of opened.reverse()) resource.close();
-	}
+	});
 }
 
 /** The lowers that were served last, if they are still there and some of them are to be replaced; else null. */
