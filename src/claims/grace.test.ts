@@ -6,7 +6,17 @@ import { interceptChanges } from "../linux/libc.ts";
 import { Pending } from "../vfs/errors.ts";
 import { checkTables } from "./check-tables.test-support.ts";
 import { ClaimFolder } from "./claim-folder.ts";
-import { ALL_BYTES, bytes, claimFolder, done, LEASE_SECONDS, refuses, startClaims, TestClient } from "./new-claims.test-support.ts";
+import {
+	ALL_BYTES,
+	bytes,
+	claimFolder,
+	done,
+	LEASE_SECONDS,
+	refuses,
+	startClaims,
+	TestClient,
+	takeSlot,
+} from "./new-claims.test-support.ts";
 import { readClients } from "./recovery-file.ts";
 
 const GRACE_MS = (LEASE_SECONDS + 10) * 1000;
@@ -71,7 +81,7 @@ test("after a boot of the host: old ids are stale, sessions dead, and who had st
 	refuses("stale_clientid", () => before.create());
 	const dead = claims.session(before.session.id);
 	assert.equal(dead.isDead, true);
-	const slot = claims.sequence(dead, { slot: 0, sequence: 3, highestSlot: 0, keepsReply: true, digestHi: 0, digestLo: 3 });
+	const slot = takeSlot(claims, dead, 3);
 	assert.equal(slot.outcome, "dead");
 	refuses("dead_session", () =>
 		claims.open({ slot, operation: 1 }, { access: 1, deny: 0, owner: Buffer.from("o"), handle: Buffer.from("x"), isReclaim: true }),

@@ -108,6 +108,11 @@ export function newClaims(options: NewClaimsOptions = {}): { readonly claims: Cl
 	return { claims, told };
 }
 
+/** Takes slot 0 of a session. */
+export function takeSlot(claims: Claims, session: Session, sequence: number): Slot {
+	return claims.sequence(session, { slot: 0, sequence, highestSlot: 0, keepsReply: true, digestHi: 0, digestLo: sequence });
+}
+
 /** A client with one session, as a test plays it: each call is a request of its own in slot 0. */
 export class TestClient {
 	claims: Claims;
@@ -160,14 +165,7 @@ export class TestClient {
 
 	/** Takes slot 0 for the next request, and leaves it taken. */
 	take(sequence = this.sequence + 1): Slot {
-		const slot = this.claims.sequence(this.session, {
-			slot: 0,
-			sequence,
-			highestSlot: 0,
-			keepsReply: true,
-			digestHi: 0,
-			digestLo: sequence,
-		});
+		const slot = takeSlot(this.claims, this.session, sequence);
 		this.sequence = sequence;
 		return slot;
 	}

@@ -19,6 +19,7 @@ import {
 	startClaims,
 	TestClient,
 	type Told,
+	takeSlot,
 } from "./new-claims.test-support.ts";
 import type { ClaimChange, Slot, Stateid } from "./operations.ts";
 
@@ -27,14 +28,7 @@ const OPEN = { access: 3, deny: 0, owner: Buffer.from("owner"), handle: X, isRec
 
 /** Takes slot 0 under a sequence, as a request that is sent again does. */
 function take(claims: Claims, client: TestClient, sequence: number): Slot {
-	return claims.sequence(claims.session(client.session.id), {
-		slot: 0,
-		sequence,
-		highestSlot: 0,
-		keepsReply: true,
-		digestHi: 0,
-		digestLo: sequence,
-	});
+	return takeSlot(claims, claims.session(client.session.id), sequence);
 }
 
 /** Changes the open until the log is about to be written anew: what the new one has of before, it has from the tables. How often that was. */

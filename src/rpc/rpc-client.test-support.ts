@@ -122,25 +122,23 @@ export class RpcClient {
 	}
 
 	/** The next reply, whatever it answers; null when the server has ended the connection. */
-	async receive(): Promise<Buffer | null> {
-		while (this.#records.length === 0) {
-			if (this.ended || this.closed) return null;
-			await new Promise<void>((resolve) => {
-				this.#wake = resolve;
-			});
-		}
-		return this.#records.shift() as Buffer;
+	receive(): Promise<Buffer | null> {
+		return this.#firstOf(this.#records);
 	}
 
 	/** The next call of the server; null when it has ended the connection. */
-	async takeCall(): Promise<Buffer | null> {
-		while (this.#calls.length === 0) {
+	takeCall(): Promise<Buffer | null> {
+		return this.#firstOf(this.#calls);
+	}
+
+	async #firstOf(records: Buffer[]): Promise<Buffer | null> {
+		while (records.length === 0) {
 			if (this.ended || this.closed) return null;
 			await new Promise<void>((resolve) => {
 				this.#wake = resolve;
 			});
 		}
-		return this.#calls.shift() as Buffer;
+		return records.shift() as Buffer;
 	}
 
 	/** Sends a call and gives the whole reply; only for one call at a time. */

@@ -16,7 +16,7 @@ import { checkResults } from "./nfs4-results.test-support.ts";
 import { startServer, type TestServer } from "./test-server.test-support.ts";
 
 export const OK = 0;
-export const NO_FLAGS = 0;
+const NO_FLAGS = 0;
 export const ANONYMOUS = { raw: Buffer.alloc(16) };
 export const CURRENT = { raw: xdr(1, 0, 0, 0) };
 /** fattr4 that sets nothing. */
@@ -24,7 +24,7 @@ export const NO_ATTRIBUTES = { raw: xdr(0, 0) };
 const SERVER_ID = Buffer.alloc(16, 7);
 
 /** Claims that are kept in memory alone, under a clock of the test's. */
-export function claimsInMemory(leaseSeconds = 90): (hooks: ClaimHooks) => ClaimOperations {
+function claimsInMemory(leaseSeconds = 90): (hooks: ClaimHooks) => ClaimOperations {
 	return (hooks) =>
 		new Claims({
 			serverId: SERVER_ID,
@@ -45,6 +45,8 @@ export function startNfs4(t: TestContext, options: Partial<NfsServerOptions> = {
 
 /** An operation: its number and arguments. */
 export type Step = readonly [number: number, ...args: XdrItem[]];
+
+export const ROOT_STEP: Step = [Op.putrootfh];
 
 export function compoundArgs(steps: readonly Step[], tag = "", minor = 1): Buffer {
 	return xdr(tag, minor, steps.length, { raw: Buffer.concat(steps.map((step) => xdr(...step))) });
@@ -89,10 +91,13 @@ export function bytesOf(reader: XdrReader, length?: number): Buffer {
 	return Buffer.from(reader.bytes.subarray(at, at + length));
 }
 
+export function u64(reader: XdrReader): bigint {
+	return (BigInt(reader.u32()) << 32n) + BigInt(reader.u32());
+}
+
 /** change_info4. */
 export function changeInfo(reader: XdrReader): { atomic: boolean; before: bigint; after: bigint } {
-	const u64 = (): bigint => (BigInt(reader.u32()) << 32n) + BigInt(reader.u32());
-	return { atomic: reader.bool(), before: u64(), after: u64() };
+	return { atomic: reader.bool(), before: u64(reader), after: u64(reader) };
 }
 
 export function bitmap(...numbers: readonly number[]): { raw: Buffer } {

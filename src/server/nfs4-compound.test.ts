@@ -18,13 +18,13 @@ import {
 	OK,
 	pass,
 	passSequence,
+	ROOT_STEP,
 	readCompound,
 	type Step,
 	startNfs4,
 } from "./nfs4-client.test-support.ts";
-import { Nfs, nfsCall } from "./test-server.test-support.ts";
+import { gate, Nfs, nfsCall } from "./test-server.test-support.ts";
 
-const ROOT_STEP: Step = [Op.putrootfh];
 const MKDIR = (name: string): Step => [Op.create, 2, name, NO_ATTRIBUTES];
 
 test("an empty compound is answered by its status, its tag and no results", async (t) => {
@@ -191,11 +191,8 @@ test("arguments and handles outlive a wait, whatever the connection receives mea
 	const server = await startNfs4(t);
 	const { overlay } = server;
 	const client = await Nfs4Client.connect(server);
-	let open: () => void = () => {};
-	const gate = new Promise<void>((resolve) => {
-		open = resolve;
-	});
-	overlay.wait = () => gate;
+	const { opened, open } = gate();
+	overlay.wait = () => opened;
 	overlay.waits.set("mkdir", 1);
 	client.sequence++;
 	client.rpc.send(client.record(1, [client.sequenceStep(), ROOT_STEP, MKDIR("first"), [Op.getfh]]));
@@ -213,11 +210,8 @@ test("a compound whose connection has gone is run to its end, and its retry on a
 	const server = await startNfs4(t);
 	const { overlay } = server;
 	const client = await Nfs4Client.connect(server);
-	let open: () => void = () => {};
-	const gate = new Promise<void>((resolve) => {
-		open = resolve;
-	});
-	overlay.wait = () => gate;
+	const { opened, open } = gate();
+	overlay.wait = () => opened;
 	client.sequence++;
 	const steps: Step[] = [client.sequenceStep(true), ROOT_STEP, MKDIR("a"), MKDIR("b")];
 	overlay.waits.set("mkdir", 1);
@@ -241,13 +235,10 @@ test("one wait for stable storage stands at the end of a compound, and the reply
 	const { overlay } = server;
 	const client = await Nfs4Client.connect(server);
 	let asked = 0;
-	let open: () => void = () => {};
-	const gate = new Promise<void>((resolve) => {
-		open = resolve;
-	});
+	const { opened, open } = gate();
 	overlay.stable = () => {
 		asked++;
-		return gate;
+		return opened;
 	};
 	const reply = client.run(ROOT_STEP, MKDIR("a"), ROOT_STEP, MKDIR("b"));
 	let isAnswered = false;

@@ -15,13 +15,14 @@ import {
 	NO_ATTRIBUTES,
 	OK,
 	pass,
+	ROOT_STEP,
 	readBits,
 	type Step,
 	startNfs4,
+	u64,
 } from "./nfs4-client.test-support.ts";
 import { ROOT, type TestServer } from "./test-server.test-support.ts";
 
-const ROOT_STEP: Step = [Op.putrootfh];
 const FSID = 8;
 const FILEID = 20;
 const MOUNTED_ON = 55;
@@ -34,10 +35,6 @@ async function served(
 	const exports = names.map((name, index) => ({ name, overlay: overlays[index] }));
 	const server = await startNfs4(t, { exports });
 	return { client: await Nfs4Client.connect(server), overlays, server };
-}
-
-function u64(reader: XdrReader): bigint {
-	return (BigInt(reader.u32()) << 32n) + BigInt(reader.u32());
 }
 
 interface Seen {

@@ -20,6 +20,7 @@ import {
 	OK,
 	pass,
 	passSequence,
+	ROOT_STEP,
 	readBits,
 	type Step,
 	startNfs4,
@@ -27,7 +28,6 @@ import {
 } from "./nfs4-client.test-support.ts";
 import { ROOT, type TestServer } from "./test-server.test-support.ts";
 
-const ROOT_STEP: Step = [Op.putrootfh];
 const [READ, WRITE, BOTH] = [1, 2, 3];
 const FLAGS = 0x2c;
 

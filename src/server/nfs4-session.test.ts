@@ -16,13 +16,13 @@ import {
 	OK,
 	pass,
 	passSequence,
+	ROOT_STEP,
 	readCompound,
 	type Step,
 	startNfs4,
 } from "./nfs4-client.test-support.ts";
 
 const VERIFIER = { raw: Buffer.from("verifier") };
-const ROOT_STEP: Step = [Op.putrootfh];
 
 test("EXCHANGE_ID answers these bytes: no pNFS, SP4_NONE, and one owner and scope", async (t) => {
 	const client = new Nfs4Client(await (await startNfs4(t)).connect());

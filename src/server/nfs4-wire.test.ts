@@ -18,13 +18,13 @@ import {
 	next,
 	OK,
 	pass,
+	ROOT_STEP,
 	readBits,
 	type Step,
 	startNfs4,
 } from "./nfs4-client.test-support.ts";
 import { ROOT, type TestServer } from "./test-server.test-support.ts";
 
-const ROOT_STEP: Step = [Op.putrootfh];
 const at = (name: string): Step[] => [ROOT_STEP, [Op.lookup, name]];
 const BYPASS = { raw: Buffer.alloc(16, 0xff) };
 

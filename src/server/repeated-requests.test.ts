@@ -4,18 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { authSys, encodeCall, inFragments, RpcClient, xdr } from "../rpc/rpc-client.test-support.ts";
-import { Nfs, NO_CHANGE, nfsCall, nfsRecord, ROOT, startServer } from "./test-server.test-support.ts";
+import { gate, Nfs, NO_CHANGE, nfsCall, nfsRecord, ROOT, startServer } from "./test-server.test-support.ts";
 
 const NO_SATTR = { raw: NO_CHANGE };
-
-/** A promise and the function that resolves it. */
-function gate(): { opened: Promise<void>; open: () => void } {
-	let open = (): void => {};
-	const opened = new Promise<void>((resolve) => {
-		open = resolve;
-	});
-	return { opened, open };
-}
 
 function count(overlay: MemoryOverlay, operation: string): number {
 	return overlay.calls.filter((call) => call === operation).length;

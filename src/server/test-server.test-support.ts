@@ -134,3 +134,12 @@ export function wccData(reader: XdrReader): { before: number | null; after: numb
 export function bytes(reader: XdrReader): Buffer {
 	return Buffer.from(reader.opaque(2 ** 21));
 }
+
+/** A promise and the function that resolves it. */
+export function gate(): { opened: Promise<void>; open: () => void } {
+	let open = (): void => {};
+	const opened = new Promise<void>((resolve) => {
+		open = resolve;
+	});
+	return { opened, open };
+}

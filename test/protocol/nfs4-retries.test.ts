@@ -14,6 +14,7 @@ import {
 	OK,
 	pass,
 	passSequence,
+	ROOT_STEP,
 	type Step,
 	stateidOf,
 } from "../../src/server/nfs4-client.test-support.ts";
@@ -23,7 +24,6 @@ import { needs } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 
-const ROOT_STEP: Step = [Op.putrootfh];
 const UNCHECKED = 0;
 const GUARDED = 1;
 
