@@ -1,7 +1,7 @@
 /** What the program answers to a person: a sentence that helps, never a stack trace, and an exit status. */
 
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync, copyFileSync, existsSync, linkSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -10,6 +10,7 @@ import { plant } from "../support/lower-tree.ts";
 import { needs, repository } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { layerArguments, ordinaryUser, runHoldfast, ServerProcess, startServer } from "../support/server-process.ts";
+import { atTerminal } from "../support/terminal.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
 
 const skip = needs("root");
@@ -105,10 +106,8 @@ test("at a terminal a new upper is asked about", { skip: skip || needs("script")
 	const made = scratch(t);
 	const { lower, state } = layers(made);
 	const upper = join(made.path, "new");
-	const command = `${process.execPath} ${join(repository, "dist/src/cli/main.js")} serve --lower ${lower} --upper ${upper} --state-dir ${state} --listen 127.0.0.1:0`;
-	const answered = (answer: string) =>
-		spawnSync("script", ["-qec", `${command} </dev/tty`, "/dev/null"], { input: answer, encoding: "utf8" }).stdout;
-	const no = answered("n\n");
+	const args = ["serve", "--lower", lower, "--upper", upper, "--state-dir", state, "--listen", "127.0.0.1:0"];
+	const no = atTerminal([process.execPath, join(repository, "dist/src/cli/main.js"), ...args], "n\n");
 	assert.match(no, /There is no upper .*new\. Make a new, empty one\? \[y\/N\]/);
 	assert.match(no, /Nothing was done\./);
 	assert.ok(!existsSync(upper));

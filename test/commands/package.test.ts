@@ -4,16 +4,15 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { chmodSync, chownSync, existsSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
-import { pack, registry } from "../support/package-registry.ts";
+import { PATH, pack, registry } from "../support/package-registry.ts";
 import { needs, repository } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 import { NOBODY, ServerProcess } from "../support/server-process.ts";
 
 const UNPACKED_BYTES_MAX = 2_000_000;
-const PATH = `${dirname(process.execPath)}:${process.env.PATH}`;
 
 /** A user's own folder, with an npm that knows that registry alone. */
 function userOf(made: Scratch, uid: number, registryAddress: string, ignoreScripts: boolean) {

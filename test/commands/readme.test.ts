@@ -8,6 +8,7 @@ import { pack, registry } from "../support/package-registry.ts";
 import { blocksOf, fits, type PageCommand } from "../support/page-blocks.ts";
 import { needs, repository } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
+import { quote } from "../support/terminal.ts";
 import { runVm } from "../support/virtual-machine.ts";
 
 const skip = needs("root", "npm", "vm");
@@ -88,10 +89,6 @@ async function outcomes(t: TestContext, page: string, uid: number): Promise<Outc
 		const printed = lines.filter((line) => line.startsWith("|")).map((line) => line.slice(1));
 		return { ...command, status: status === undefined ? null : Number(status), printed };
 	});
-}
-
-function quote(word: string): string {
-	return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 for (const [page, who, uid] of USERS) {

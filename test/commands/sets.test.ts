@@ -23,14 +23,12 @@ import { plant } from "../support/lower-tree.ts";
 import { needs, onlyInAll } from "../support/requirements.ts";
 import { cannotMount, type Scratch, scratch } from "../support/scratch.ts";
 import { ordinaryUser, ServerProcess } from "../support/server-process.ts";
+import { atTerminal, RUN_MILLISECONDS } from "../support/terminal.ts";
 
 const skip = needs("root", "unshare", "setpriv");
 const skipInSample = skip || onlyInAll;
 const USER = 4242;
 const AS_USER = ["--reuid", `${USER}`, "--regid", `${USER}`, "--clear-groups"];
-
-/** A server that was not refused is ended, and the test fails. */
-const RUN_MILLISECONDS = 5 * 60_000;
 
 type Env = Readonly<Record<string, string>>;
 
@@ -85,9 +83,7 @@ class Machine {
 
 	/** What it says to somebody who gives that answer. */
 	atTerminal(args: readonly string[], answer: string): string {
-		const command = [...this.#within({}), this.#program, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
-		const options = { input: answer, encoding: "utf8", timeout: RUN_MILLISECONDS, cwd: "/" } as const;
-		return spawnSync("script", ["-qec", `${command} </dev/tty`, "/dev/null"], options).stdout;
+		return atTerminal([...this.#within({}), this.#program, ...args], answer);
 	}
 
 	server(args: readonly string[], way: Way = {}): ServerProcess {

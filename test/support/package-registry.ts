@@ -10,7 +10,8 @@ import type { TestContext } from "node:test";
 import { repository } from "./requirements.ts";
 import type { Scratch } from "./scratch.ts";
 
-const PATH = `${dirname(process.execPath)}:${process.env.PATH}`;
+/** Where npm is, of the Node.js that runs this. */
+export const PATH = `${dirname(process.execPath)}:${process.env.PATH}`;
 
 export interface Packed {
 	readonly filename: string;
