@@ -64,7 +64,6 @@ function run(given: RebaseArguments): void {
 			work,
 			sameBy: given.sameBy,
 			isDryRun: given.dryRun ?? false,
-			progress: (entries) => line.show(() => `comparing: ${entries} names`),
 		});
 		line.end();
 		if (set !== null && !given.dryRun) noteTree(set, identityOf(given.lower[0]));

@@ -44,8 +44,7 @@ async function run(directory: string | undefined, given: RebindArguments): Promi
 	}
 	const line = new ProgressLine();
 	try {
-		const show = (names: number) => line.show(() => `noting handles: ${names} names`);
-		const report = await rebind(opened, opened.paths.stateFolder, show, isDryRun).finally(() => line.end());
+		const report = await rebind(opened, opened.paths.stateFolder, isDryRun).finally(() => line.end());
 		if (given.json) printJson({ upper: opened.upper, ...report });
 		else {
 			const counts = `${report.lowerNames} names in the lowers, ${report.upperObjects} objects of the upper`;

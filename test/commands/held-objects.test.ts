@@ -101,7 +101,7 @@ test("release removes held objects, and leaves an upper for the kernel", { skip 
 
 test("rebind removes held objects: their handles are stale then", { skip }, async (t) => {
 	const { held, state, open, orphans, findings } = await stage(t, "kernel");
-	await rebind(open("rebind"), state, () => {});
+	await rebind(open("rebind"), state);
 	assert.deepEqual(orphans(), []);
 	const { overlay } = open("serve");
 	overlay.restoreHolds(held);

@@ -21,6 +21,7 @@ import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { tellProgress } from "../../vfs/progress.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { LOWERS_FILE, linkNamesFolder, rowsPath } from "../opening/export-folder.ts";
 import { workOf } from "../opening/export-paths.ts";
@@ -39,7 +40,6 @@ export interface RebaseOptions {
 	readonly upper: string;
 	readonly work?: string | undefined;
 	readonly sameBy: SameBy;
-	readonly progress: (entries: number) => void;
 	/** Only compares: may run beside a server. */
 	readonly isDryRun?: boolean;
 }
@@ -245,7 +245,7 @@ class Comparison {
 		const oldStat = new Stat();
 		const newStat = new Stat();
 		for (const name of names.values()) {
-			this.#options.progress(++this.#entries);
+			tellProgress("comparing", ++this.#entries, "names");
 			const path = pathBelow(at.path, name);
 			const hash = hashBelow(at.hash, name);
 			const wasThere = oldFd !== null && statListed(before, at.path, oldFd, name, oldStat);

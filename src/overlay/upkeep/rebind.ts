@@ -42,13 +42,12 @@ export interface RebindReport {
 export async function rebind(
 	{ overlay, registry, folder, work }: OpenedOverlay,
 	stateFolder: string,
-	progress: (names: number) => void,
 	isDryRun = false,
 ): Promise<RebindReport> {
 	const { engine } = overlay;
 	const { writable } = engine;
 	if (isDryRun) {
-		const report = countHandles(engine, progress);
+		const report = countHandles(engine);
 		await overlay.close();
 		return report;
 	}
@@ -61,7 +60,7 @@ export async function rebind(
 		rmSync(target, { recursive: true, force: true });
 		mkdirSync(target, { recursive: true, mode: 0o700 });
 		const writer = new ReboundWriter(target);
-		for (const [place, layer] of home.layers.entries()) noteLower(layer, place, writer, () => progress(++lowerNames));
+		for (const [place, layer] of home.layers.entries()) lowerNames += noteLower(layer, place, writer);
 		writer.finish();
 	}
 	const upperObjects = writable === null ? 0 : noteUpper(engine, writable);
@@ -103,11 +102,11 @@ export async function rebind(
 }
 
 /** What `rebind` would note, counted in the same walks. */
-function countHandles(engine: Engine, progress: (names: number) => void): RebindReport {
+function countHandles(engine: Engine): RebindReport {
 	let lowerNames = 0;
 	let upperObjects = 0;
 	for (const { isUpper, layers } of engine.homes.values()) {
-		if (!isUpper) for (const layer of layers) noteLower(layer, 0, null, () => progress(++lowerNames));
+		if (!isUpper) for (const layer of layers) lowerNames += noteLower(layer, 0, null);
 	}
 	const { writable } = engine;
 	if (writable === null) return { lowerNames, upperObjects };
@@ -123,9 +122,10 @@ function countHandles(engine: Engine, progress: (names: number) => void): Rebind
 	return { lowerNames, upperObjects: upperObjects + writable.linkCounts.list("unnamed").length };
 }
 
-/** `writer`: null for who only counts. */
-function noteLower(layer: Layer, place: number, writer: ReboundWriter | null, progress: () => void): void {
+/** How many names there are. `writer`: null for who only counts. */
+function noteLower(layer: Layer, place: number, writer: ReboundWriter | null): number {
 	const stat = new Stat();
+	let names = 0;
 	walkTree(layer, LOWER_ROOT.bytes.subarray(0, HASH_BYTES), (directory, name) => {
 		const handle = statListed(layer, directory.path, directory.fd, name, stat) ? handleAt(directory.fd, name) : -ERRNO.ENOENT;
 		// what has no handle had none before either
@@ -136,9 +136,10 @@ function noteLower(layer: Layer, place: number, writer: ReboundWriter | null, pr
 		const { nlink, inoHi, inoLo } = stat;
 		const birth = { space: isForeign ? 0 : layer.space, inoHi, inoLo };
 		writer?.add({ layer: place, hash, handle, check: checkOfStat(stat), nlink, birth, path });
-		progress();
+		names++;
 		return stat.type === FileType.dir && !isForeign ? hash : null;
 	});
+	return names;
 }
 
 /** Every inode of upper keeps its kernel handle as its id. The number of them. */

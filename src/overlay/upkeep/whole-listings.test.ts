@@ -107,7 +107,7 @@ const COMMANDS: Readonly<Record<string, (base: string) => Stage | Promise<Stage>
 		execFileSync("cp", ["-a", layers.lowers[0], image]);
 		plant(image, { "dir/sub/two": "another content", "mine/new": "n" });
 		return {
-			run: () => rebase({ ...layers, lowers: [image], before: layers.lowers, sameBy: "mtime+size", progress: () => {} }),
+			run: () => rebase({ ...layers, lowers: [image], before: layers.lowers, sameBy: "mtime+size" }),
 		};
 	},
 	"holdfast rebind": async (base) => {
@@ -117,7 +117,7 @@ const COMMANDS: Readonly<Record<string, (base: string) => Stage | Promise<Stage>
 			async run() {
 				const opened = openOverlay({ ...layers, purpose: "rebind" });
 				try {
-					return await rebind(opened, layers.stateFolder, () => {});
+					return await rebind(opened, layers.stateFolder);
 				} catch (error) {
 					await opened.overlay.close();
 					throw error;
