@@ -11,11 +11,8 @@ import { NFS3_OK } from "./status.ts";
 /** createhow3 (RFC 1813 section 3.3.8). */
 function readHow(args: XdrReader): CreateHow {
 	const mode = args.enumeration(CreateMode.exclusive);
-	if (mode === CreateMode.exclusive) {
-		const at = args.fixed(CREATE_VERIFIER_BYTES);
-		// A copy, unlike Buffer.slice: the overlay may keep it.
-		return { mode: "exclusive", verifier: new Uint8Array(args.bytes.subarray(at, at + CREATE_VERIFIER_BYTES)) };
-	}
+	// a copy: the overlay may keep it
+	if (mode === CreateMode.exclusive) return { mode: "exclusive", verifier: args.fixedCopy(CREATE_VERIFIER_BYTES) };
 	return { mode: mode === CreateMode.guarded ? "guarded" : "unchecked", attributes: readSetAttributes(args) };
 }
 

@@ -1,13 +1,10 @@
 // PATHCONF: limits on names and links.
 
+import { LINKS_MAX, NAME_BYTES_MAX } from "../vfs/names.ts";
 import { writeFirstAttributes } from "./attributes.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
 import { HANDLE_BYTES_MAX } from "./protocol.ts";
 import { NFS3_OK } from "./status.ts";
-
-/** The least of the file systems that can be layers: ext4. */
-const LINKS_MAX = 65_000;
-const NAME_BYTES_MAX = 255;
 
 /** RFC 1813 section 3.3.20. */
 export const pathconf: Nfs3Procedure = {

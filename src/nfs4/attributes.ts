@@ -3,7 +3,7 @@
 import type { Export } from "../exports/export.ts";
 import { TRANSFER_BYTES_MAX } from "../rpc/limits.ts";
 import { OverlayError } from "../vfs/errors.ts";
-import { NAME_BYTES_MAX } from "../vfs/names.ts";
+import { LINKS_MAX, NAME_BYTES_MAX } from "../vfs/names.ts";
 import {
 	type Attributes,
 	type FileSystemStatus,
@@ -70,8 +70,6 @@ const KINDS: readonly number[] = [
 	FileKind.sock,
 ];
 const FH_EXPIRE_PERSISTENT = 0;
-/** The least of the file systems that can be layers: ext4. */
-const LINKS_MAX = 65_000;
 const MODE_BITS = 0o7777;
 const NANOSECONDS_MAX = 999_999_999;
 /** fs_charset_cap (section 14.4): names are any bytes, not UTF-8 alone. */

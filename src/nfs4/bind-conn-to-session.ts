@@ -12,8 +12,7 @@ export const bindConnToSession: Operation = {
 	resultBytesMax: 32,
 	isAlone: true,
 	run(compound, args, reply) {
-		const at = args.fixed(SESSION_ID_BYTES);
-		const id = new Uint8Array(args.bytes.subarray(at, at + SESSION_ID_BYTES));
+		const id = args.fixedCopy(SESSION_ID_BYTES);
 		const direction = args.u32();
 		args.bool(); // RDMA, which there is not
 		const isKnown = Object.values(ChannelDirection).some((one) => one === direction);

@@ -1,17 +1,15 @@
 // channel_attrs4 and callback_sec_parms4 (RFC 8881 sections 18.33, 18.36).
 
 import type { ChannelAttributes } from "../claims/operations.ts";
-import { AuthFlavor } from "../rpc/rpc-message.ts";
+import { AUTH_SYS_GIDS_MAX, AUTH_SYS_NAME_BYTES_MAX, AuthFlavor } from "../rpc/rpc-message.ts";
 import { XdrError } from "../xdr/xdr-error.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import { XdrWriter } from "../xdr/xdr-writer.ts";
+import { OPAQUE_BYTES_MAX } from "./protocol.ts";
 import { Nfs4Error, Status } from "./status.ts";
 
 const RPCSEC_GSS = 6;
-const MACHINE_NAME_BYTES_MAX = 255;
-const GIDS_MAX = 16;
 const SECURITY_MAX = 16;
-const OPAQUE_MAX = 1024;
 
 export function readChannel(args: XdrReader): ChannelAttributes {
 	const [headerPadBytes, requestBytes, responseBytes, keptResponseBytes, operations, requests] = Array.from({ length: 6 }, () =>
@@ -48,8 +46,8 @@ function readOne(args: XdrReader): Uint8Array | null {
 	if (flavor === AuthFlavor.sys) return readAuthSys(args);
 	if (flavor !== RPCSEC_GSS) throw new XdrError(`${flavor} is no flavor of callbacks`);
 	args.u32();
-	args.opaque(OPAQUE_MAX);
-	args.opaque(OPAQUE_MAX);
+	args.opaque(OPAQUE_BYTES_MAX);
+	args.opaque(OPAQUE_BYTES_MAX);
 	return null;
 }
 
@@ -57,10 +55,10 @@ function readOne(args: XdrReader): Uint8Array | null {
 function readAuthSys(args: XdrReader): Uint8Array {
 	const body = XdrWriter.growing();
 	body.u32(args.u32());
-	body.opaque(args.opaque(MACHINE_NAME_BYTES_MAX));
+	body.opaque(args.opaque(AUTH_SYS_NAME_BYTES_MAX));
 	body.u64(args.u32(), args.u32());
 	const count = args.u32();
-	if (count > GIDS_MAX) throw new XdrError(`${count} groups where AUTH_SYS has at most ${GIDS_MAX}`);
+	if (count > AUTH_SYS_GIDS_MAX) throw new XdrError(`${count} groups where AUTH_SYS has at most ${AUTH_SYS_GIDS_MAX}`);
 	body.u32(count);
 	for (let index = 0; index < count; index++) body.u32(args.u32());
 	return new Uint8Array(body.copyFrom(0));

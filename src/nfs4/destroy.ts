@@ -12,8 +12,7 @@ export const destroySession: Operation = {
 	resultBytesMax: 4,
 	isAlone: true,
 	run(compound, args) {
-		const at = args.fixed(SESSION_ID_BYTES);
-		const id = new Uint8Array(args.bytes.subarray(at, at + SESSION_ID_BYTES));
+		const id = args.fixedCopy(SESSION_ID_BYTES);
 		const { slot, index, count } = compound;
 		const isOwn = slot !== null && Buffer.compare(slot.session.id, id) === 0;
 		if (isOwn && index + 1 < count) throw new Nfs4Error(Status.notOnlyOp, "The session of a compound ends with it");

@@ -21,8 +21,7 @@ export const exchangeId: Operation = {
 	resultBytesMax: 256,
 	isAlone: true,
 	run(compound, args, reply) {
-		const at = args.fixed(VERIFIER_BYTES);
-		const verifier = new Uint8Array(args.bytes.subarray(at, at + VERIFIER_BYTES));
+		const verifier = args.fixedCopy(VERIFIER_BYTES);
 		const id = args.opaque(OPAQUE_BYTES_MAX);
 		const flags = args.u32();
 		const protection = args.enumeration(StateProtection.ssv);

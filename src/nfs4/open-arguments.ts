@@ -58,8 +58,7 @@ function readHow(compound: Compound, args: XdrReader): OpenHow {
 		return { mode: mode === CreateMode.unchecked ? "unchecked" : "guarded", wanted: readWanted(args, context) };
 	}
 	if (mode !== CreateMode.exclusive && mode !== CreateMode.exclusiveWithAttributes) throw new XdrError(`${mode} is no way to create`);
-	const at = args.fixed(VERIFIER_BYTES);
-	const verifier = new Uint8Array(args.bytes.subarray(at, at + VERIFIER_BYTES));
+	const verifier = args.fixedCopy(VERIFIER_BYTES);
 	if (mode === CreateMode.exclusive) return { mode: "exclusive", verifier, wanted: null };
 	const wanted = readWanted(args, context);
 	checkExclusive(wanted);

@@ -73,7 +73,7 @@ export const CallbackProcedure = { null: 0, compound: 1 } as const;
 export const HANDLE_BYTES_MAX = 128;
 export const SESSION_ID_BYTES = 16;
 export const VERIFIER_BYTES = 8;
-/** Tags of compounds, owners of opens, locks and clients. */
+/** Tags of compounds, owners of opens, locks and clients, handles of RPCSEC_GSS. */
 export const OPAQUE_BYTES_MAX = 1024;
 /** A longer bitmap4 is refused. */
 export const BITMAP_WORDS_MAX = 8;

@@ -115,7 +115,8 @@ function writeEntries(reply: XdrWriter, listing: Listing, limit: number, directo
 }
 
 /** False, with nothing written: the object has gone since, and nobody asked why. */
-function writeEntry(reply: XdrWriter, { compound, place, cursor, plan, hasJunctions }: Listing): boolean {
+function writeEntry(reply: XdrWriter, listing: Listing): boolean {
+	const { compound, place, cursor, plan, hasJunctions } = listing;
 	if (!plan.needsObject && !hasJunctions) {
 		writeName(reply, cursor);
 		writePlainAttributes(reply, plan, cursor.fileid());
@@ -128,7 +129,7 @@ function writeEntry(reply: XdrWriter, { compound, place, cursor, plan, hasJuncti
 			? compound.context.namespace.entered(served, compound.object(place), cursor.name, compound.who(served))
 			: null;
 		if (junction !== null) {
-			writeJunction(reply, { compound, place, cursor, plan, hasJunctions }, junction.served, junction.root);
+			writeJunction(reply, listing, junction.served, junction.root);
 			return true;
 		}
 		const object = cursor.object();

@@ -3,10 +3,8 @@
 import type { Credentials } from "../vfs/operations.ts";
 import { XdrError } from "../xdr/xdr-error.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";
-import { AuthFlavor } from "./rpc-message.ts";
+import { AUTH_SYS_GIDS_MAX, AUTH_SYS_NAME_BYTES_MAX, AuthFlavor } from "./rpc-message.ts";
 
-const MACHINE_NAME_BYTES_MAX = 255;
-const GIDS_MAX = 16;
 const CALLERS_CACHED_MAX = 16;
 
 /** The other end of a connection: one object for as long as that lasts, so that a room above can keep by it what belongs to the connection. */
@@ -34,11 +32,11 @@ export interface Caller {
 /** The body of an AUTH_SYS credential (RFC 5531 appendix A). Throws XdrError. */
 function decodeAuthSys(reader: XdrReader): Credentials {
 	reader.u32(); // The stamp: any number of the client's.
-	reader.opaque(MACHINE_NAME_BYTES_MAX);
+	reader.opaque(AUTH_SYS_NAME_BYTES_MAX);
 	const uid = reader.u32();
 	const gid = reader.u32();
 	const count = reader.u32();
-	if (count > GIDS_MAX) throw new XdrError(`${count} groups where AUTH_SYS has at most ${GIDS_MAX}`);
+	if (count > AUTH_SYS_GIDS_MAX) throw new XdrError(`${count} groups where AUTH_SYS has at most ${AUTH_SYS_GIDS_MAX}`);
 	const gids: number[] = [];
 	for (let index = 0; index < count; index++) gids.push(reader.u32());
 	if (reader.remaining > 0) throw new XdrError("Bytes behind an AUTH_SYS credential");

@@ -30,3 +30,7 @@ export const AuthFlavor = { none: 0, sys: 1 } as const;
 
 /** RFC 5531 section 8.2: a credential or verifier body is at most this long. */
 export const AUTH_BODY_BYTES_MAX = 400;
+
+/** RFC 5531 appendix A, authsys_parms: the name of the machine, and groups beside the first. */
+export const AUTH_SYS_NAME_BYTES_MAX = 255;
+export const AUTH_SYS_GIDS_MAX = 16;

@@ -65,6 +65,8 @@ function octal(character: string): string {
 
 /** NAME_MAX of every file system that a layer may lie on. */
 export const NAME_BYTES_MAX = 255;
+/** Names of one object: the least of the file systems that can be layers, ext4. */
+export const LINKS_MAX = 65_000;
 const SLASH = 0x2f;
 const DOT = 0x2e;
 

@@ -67,6 +67,13 @@ export class XdrReader {
 		return at;
 	}
 
+	/** Fixed-length opaque data (RFC 4506 section 4.9), copied: it outlives the record. */
+	fixedCopy(length: number): Uint8Array {
+		const at = this.fixed(length);
+		// Buffer.slice would be a view
+		return new Uint8Array(this.bytes.subarray(at, at + length));
+	}
+
 	/** Variable-length opaque data or a string (RFC 4506 sections 4.10, 4.11) as a view. Padding is not required to be zero. */
 	opaque(maximumLength: number): Uint8Array {
 		const length = this.u32();
