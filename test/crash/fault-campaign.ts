@@ -3,28 +3,15 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { type Attributes3, FileType3, type Nfs3Client, statusName } from "../support/nfs3-client.ts";
 import type { Scratch } from "../support/scratch.ts";
 import { runHoldfast, ServerProcess } from "../support/server-process.ts";
-import type { FaultReport } from "./fault-order.ts";
+import { ERRORS, type FaultReport } from "./fault-order.ts";
 import { type FaultyRequest, plantFolders } from "./fault-requests.ts";
 
 export const PRELOAD = pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), "fault-injection.js")).href;
-
-const { EACCES, EDQUOT, EIO, EMFILE, ENOSPC, EROFS } = constants.errno;
-
-/** What a client may be told of each error besides success. */
-export const ERRORS: Readonly<Record<string, readonly [error: number, statuses: readonly string[]]>> = {
-	ENOSPC: [ENOSPC, ["nospc"]],
-	EDQUOT: [EDQUOT, ["dquot"]],
-	EROFS: [EROFS, ["rofs"]],
-	EIO: [EIO, ["io"]],
-	EACCES: [EACCES, ["acces"]],
-	EMFILE: [EMFILE, ["jukebox"]],
-};
 
 export interface FaultCounts {
 	/** Calls of servers that failed, one for each run of a request. */
@@ -40,10 +27,7 @@ export interface FaultOptions {
 	/** Of this many calls one fails, beginning with number `first`. */
 	readonly stride: number;
 	readonly first: number;
-	/** All calls from there on fail, until the answer. */
-	readonly isFrom: boolean;
 	readonly fileSystem: string;
-	readonly args?: readonly string[];
 }
 
 /** A place whose answer takes longer hangs, and is told by its name. */
@@ -69,7 +53,6 @@ interface Run {
 	readonly connection: Connection;
 	readonly request: FaultyRequest;
 	readonly error: string;
-	readonly isFrom: boolean;
 	readonly where: string;
 	readonly ended: [folder: number, seen: Seen][];
 }
@@ -105,7 +88,7 @@ export class FaultCampaign {
 			upper,
 			work,
 			preload: PRELOAD,
-			args: ["--state-dir", join(disk, "state"), "--async", ...small, ...(options.args ?? [])],
+			args: ["--state-dir", join(disk, "state"), "--async", ...small],
 		});
 		this.#scratch.beforeRemoval(() => server.kill());
 		const ended: [folder: number, seen: Seen][] = [];
@@ -114,10 +97,10 @@ export class FaultCampaign {
 			for (const request of requests) {
 				let connection: Connection | null = null;
 				for (const error of options.errors) {
-					const where = `${request.name}, ${error}${options.isFrom ? " from there on" : ""}, ${options.memory}`;
+					const where = `${request.name}, ${error}, ${options.memory}`;
 					if (!server.running) await server.start();
 					connection ??= await connect(server);
-					const run = { server, connection, request, error, isFrom: options.isFrom, where, ended };
+					const run = { server, connection, request, error, where, ended };
 					const after = await this.#undisturbed(run, free++);
 					for (let at = options.first; free < this.#folders; at += options.stride) {
 						const report = await this.#place(run, after, at, free++).catch((failure: Error) => {
@@ -172,14 +155,14 @@ export class FaultCampaign {
 
 	/** One call fails. Null: the server cannot go on. */
 	async #place(run: Run, after: Picture, at: number, number: number): Promise<FaultReport | null> {
-		const { server, request, isFrom, ended } = run;
+		const { server, request, ended } = run;
 		const { client, root } = run.connection;
 		const folder = await client.walk(root, `f${number}`);
 		const of = await this.#prepared(client, folder, request);
 		const before = await look(client, folder);
 		const beforePicture = picture(before, before);
 		const [error, statuses] = ERRORS[run.error];
-		await server.tell({ at, error, isFrom });
+		await server.tell({ at, error, isFrom: false });
 		client.waitsOnJukebox = false;
 		const reply = await within(request.send(client, of(before)), server);
 		client.waitsOnJukebox = true;

@@ -4,8 +4,8 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { runHoldfast } from "../support/server-process.ts";
 import { END, raw } from "../support/tar-archive.ts";
-import { ERRORS, PRELOAD } from "./fault-campaign.ts";
-import { type FaultReport, formatOrder } from "./fault-order.ts";
+import { PRELOAD } from "./fault-campaign.ts";
+import { ERRORS, type FaultReport, formatOrder } from "./fault-order.ts";
 import { type Keeping, type Lowers, Stage } from "./stage.ts";
 
 export interface FaultyCommand {
@@ -16,8 +16,6 @@ export interface FaultyCommand {
 	readonly before?: (stage: Stage) => readonly string[];
 	/** The same upper may be used again. */
 	readonly isRepeatable: boolean;
-	/** Exit statuses of success, with nothing on stderr that is judged. */
-	readonly isDone?: (code: number | null) => boolean;
 }
 
 const layers = ({ lowers, upper, work, path }: Stage): string[] => [
@@ -69,7 +67,7 @@ let serial = 0;
 export async function failCommand(
 	lowers: Lowers,
 	command: FaultyCommand,
-	{ error, stride, first, isFrom }: { readonly error: string; readonly stride: number; readonly first: number; readonly isFrom: boolean },
+	{ error, stride, first }: { readonly error: string; readonly stride: number; readonly first: number },
 	fail: (what: string) => void,
 ): Promise<number> {
 	let places = 0;
@@ -92,7 +90,7 @@ export async function failCommand(
 		const run = runHoldfast(args, {
 			env: {
 				NODE_OPTIONS: `--import=${PRELOAD}`,
-				HOLDFAST_FAULT: formatOrder({ at, error: ERRORS[error][0], isFrom }),
+				HOLDFAST_FAULT: formatOrder({ at, error: ERRORS[error][0], isFrom: false }),
 				HOLDFAST_FAULT_REPORT: reportPath,
 			},
 		});

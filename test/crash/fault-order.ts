@@ -1,5 +1,19 @@
 /** What a test tells the injection of faults, and what it is told. */
 
+import { constants } from "node:os";
+
+const { EACCES, EDQUOT, EIO, EMFILE, ENOSPC, EROFS } = constants.errno;
+
+/** What a client may be told of each error besides success. */
+export const ERRORS: Readonly<Record<string, readonly [error: number, statuses: readonly string[]]>> = {
+	ENOSPC: [ENOSPC, ["nospc"]],
+	EDQUOT: [EDQUOT, ["dquot"]],
+	EROFS: [EROFS, ["rofs"]],
+	EIO: [EIO, ["io"]],
+	EACCES: [EACCES, ["acces"]],
+	EMFILE: [EMFILE, ["jukebox"]],
+};
+
 export interface FaultOrder {
 	/** Which of the calls that may have the error has it, the first being 1; Infinity is not to be had in 32 bits: 0 counts only. */
 	readonly at: number;

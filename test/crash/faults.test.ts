@@ -9,8 +9,9 @@ import { fileURLToPath } from "node:url";
 import { needs, onlyInAll, sampled, seed, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 import { generator } from "./actor.ts";
-import { ERRORS, FaultCampaign, PRELOAD } from "./fault-campaign.ts";
+import { FaultCampaign, PRELOAD } from "./fault-campaign.ts";
 import { COMMANDS, failCommand } from "./fault-commands.ts";
+import { ERRORS } from "./fault-order.ts";
 import { REQUESTS } from "./fault-requests.ts";
 import { Lowers } from "./stage.ts";
 
@@ -36,7 +37,7 @@ for (const memory of ["hot", "cold"] as const) {
 		for (let i = 0; i < requests.length; i += AT_ONCE) {
 			const stride = volume(40, 9, 1);
 			const errors = sampled(ALL_ERRORS, 3);
-			await campaign.run(requests.slice(i, i + AT_ONCE), { memory, errors, stride, first: 1 + random(stride), isFrom: false, fileSystem });
+			await campaign.run(requests.slice(i, i + AT_ONCE), { memory, errors, stride, first: 1 + random(stride), fileSystem });
 		}
 		const { places, refused } = campaign.counts;
 		t.diagnostic(`${places} places, at ${refused} of them the request was refused; seed ${seed}`);
@@ -105,7 +106,7 @@ test("a command during which a call fails succeeds or says one sentence, and run
 	for (const command of COMMANDS) {
 		for (const error of ALL_ERRORS) {
 			const stride = volume(0, 150, 10);
-			const given = { error, stride, first: 1 + random(20), isFrom: false };
+			const given = { error, stride, first: 1 + random(20) };
 			places += await failCommand(lowers, command, given, (what) => failures.push(what));
 		}
 	}

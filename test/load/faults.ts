@@ -1,7 +1,8 @@
 /** Random faults in service for some time: see "Faults" in docs/development.md. */
 
 import { generator } from "../crash/actor.ts";
-import { ERRORS, FaultCampaign, type FaultCounts } from "../crash/fault-campaign.ts";
+import { FaultCampaign, type FaultCounts } from "../crash/fault-campaign.ts";
+import { ERRORS } from "../crash/fault-order.ts";
 import { REQUESTS } from "../crash/fault-requests.ts";
 import { type FileSystem, Scratch } from "../support/scratch.ts";
 
@@ -29,7 +30,7 @@ export async function tryFaults({ fileSystem, seconds, seed, only }: FaultLoad, 
 			const chosen = Array.from({ length: Math.min(AT_ONCE, requests.length) }, () => requests[random(requests.length)]);
 			const errors = Object.keys(ERRORS).filter(() => random(2) === 1);
 			const memory = random(2) === 1 ? "hot" : "cold";
-			await campaign.run(chosen, { memory, errors, stride: STRIDE, first: 1 + random(STRIDE), isFrom: false, fileSystem: disk });
+			await campaign.run(chosen, { memory, errors, stride: STRIDE, first: 1 + random(STRIDE), fileSystem: disk });
 		} while (performance.now() < end);
 		return campaign.counts;
 	} finally {
