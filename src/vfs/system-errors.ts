@@ -92,13 +92,18 @@ export function ofSystem(error: unknown): unknown {
 	return isSystemError(error) ? new OverlayError(codeOf(error.errno), sentenceOf(error)) : error;
 }
 
+/** Whether a failure is one of want of room, that others may end. */
+export function isNoRoom(error: unknown): error is OverlayError {
+	return error instanceof OverlayError && (error.code === "nospc" || error.code === "dquot");
+}
+
 /** Does what the next start can do as well: where there is no room for it, it is left. */
 export function unlessFull(act: () => void): void {
 	try {
 		act();
 	} catch (error) {
 		const failure = ofSystem(error);
-		if (!(failure instanceof OverlayError && (failure.code === "nospc" || failure.code === "dquot"))) throw failure;
+		if (!isNoRoom(failure)) throw failure;
 	}
 }
 

@@ -9,9 +9,9 @@ import { linkDescriptor, makeDirectory, makeFile, RENAME, removeDirectory, renam
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { removeXattr, setXattr, setXattrOfOpen } from "../../linux/xattr.ts";
-import { OverlayError } from "../../vfs/errors.ts";
+import type { OverlayError } from "../../vfs/errors.ts";
 import { FileType, type SetAttributes, type Timespec } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed, isNoRoom, must } from "../../vfs/system-errors.ts";
 import { ACL_ACCESS } from "../format/posix-acl.ts";
 import { isWhiteoutName } from "../format/whiteout.ts";
 import { markOrphan, unmarkOrphan } from "../work/held-objects.ts";
@@ -500,9 +500,4 @@ const IS_ONE_CALL: ReadonlySet<Step["op"]> = new Set(["make", "move", "link", "w
 function isIndexing(step: Step): boolean {
 	if (step.op === "unnamed") return step.value;
 	return (step.op === "link" || (step.op === "move" && step.from === "work" && step.flags === 0)) && step.to === "index";
-}
-
-/** Whether a failure is one of want of room, that others may end. */
-export function isNoRoom(error: unknown): error is OverlayError {
-	return error instanceof OverlayError && (error.code === "nospc" || error.code === "dquot");
 }

@@ -31,7 +31,7 @@ import {
 	type SetXattrMode,
 	type Timespec,
 } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed, isNoRoom, must } from "../../vfs/system-errors.ts";
 import { readMetacopy } from "../copy-up/partial-access.ts";
 import { dataOf } from "../data/data-files.ts";
 import type { Partials } from "../data/partials.ts";
@@ -536,7 +536,7 @@ export class Overlay implements OverlayOperations {
 
 	/** While space is being freed no request fails for want of space: it waits for that, and is run again. */
 	#withRoom(error: unknown): unknown {
-		if (!(error instanceof OverlayError) || (error.code !== "nospc" && error.code !== "dquot")) return error;
+		if (!isNoRoom(error)) return error;
 		const { cuts, writable } = this.engine;
 		const freed = writable?.work.trash.emptied() ?? (cuts.running.size > 0 ? Promise.race(cuts.running) : null);
 		return freed === null ? error : new Pending(freed);
