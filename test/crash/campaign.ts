@@ -50,6 +50,10 @@ export interface Counts {
 	madeMeanwhile: number;
 }
 
+export function noCounts(): Counts {
+	return { calls: 0, points: 0, recoveryPoints: 0, postponed: 0, madeMeanwhile: 0 };
+}
+
 export interface Options {
 	/** Requests of another client before the last repetition. */
 	readonly others: number;
@@ -82,7 +86,7 @@ export class Campaign {
 	readonly #disk: PowerDisk | null;
 	readonly #isPartial: boolean;
 	readonly #keeping: Keeping;
-	readonly counts: Counts = { calls: 0, points: 0, recoveryPoints: 0, postponed: 0, madeMeanwhile: 0 };
+	readonly counts = noCounts();
 
 	/** With a disk its power fails instead of a process being killed. */
 	constructor(

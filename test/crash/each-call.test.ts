@@ -2,11 +2,10 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { FREED_SPACE } from "../../src/overlay/engine/freed-space.ts";
 import { full, needs, onlyInAll, volume } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
-import { Campaign, type Counts, type Options } from "./campaign.ts";
-import { FREEING, OPERATIONS, type Operation, PARTIAL_OPERATIONS } from "./operations.ts";
+import { Campaign, type Counts, noCounts, type Options } from "./campaign.ts";
+import { FREEING, freeSlowly, OPERATIONS, type Operation, PARTIAL_OPERATIONS } from "./operations.ts";
 import { Lowers } from "./stage.ts";
 
 const skip = needs("root");
@@ -24,7 +23,7 @@ type Start = (lowers: Lowers, operation: Operation, fail: (what: string) => void
 async function stopEach(t: TestContext, operations: readonly Operation[], start: Start, how: How): Promise<Counts> {
 	const lowers = new Lowers(scratch(t).mount("tmpfs"));
 	const contents = lowers.snapshot();
-	const total: Counts = { calls: 0, points: 0, recoveryPoints: 0, postponed: 0, madeMeanwhile: 0 };
+	const total = noCounts();
 	for (const [index, operation] of operations.entries()) {
 		if (only !== undefined && !operation.name.includes(only)) continue;
 		const options = how(index, operation);
@@ -101,9 +100,7 @@ for (const keeping of ["kernel", "portable"] as const) {
 
 for (const keeping of ["kernel", "portable", "ordinary"] as const) {
 	test(`the same where all that is removed or cut takes long to free, with ${keeping} handles`, { skip }, async (t) => {
-		const before = { ...FREED_SPACE };
-		Object.assign(FREED_SPACE, { bytesMin: 0, extentsMax: 0, untoldBytesMax: 0 });
-		t.after(() => Object.assign(FREED_SPACE, before));
+		freeSlowly(t);
 		const start: Start = (lowers, operation, fail) => new Campaign(lowers, operation, fail, null, false, keeping);
 		const operations = OPERATIONS.filter(({ name }) => FREEING.test(name));
 		await stopEach(t, operations, start, (index) => {

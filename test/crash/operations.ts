@@ -1,3 +1,5 @@
+import type { TestContext } from "node:test";
+import { FREED_SPACE } from "../../src/overlay/engine/freed-space.ts";
 import type { Node } from "../../src/overlay/nodes/node.ts";
 import { Pending } from "../../src/vfs/errors.ts";
 import { type CreateHow, FileType, type SetAttributes } from "../../src/vfs/operations.ts";
@@ -360,3 +362,10 @@ export const PARTIAL_OPERATIONS: readonly Operation[] = [
 
 /** Operations whose steps depend on how long the kernel takes to free what they remove. */
 export const FREEING = /remove|rmdir|over|trunc|cuts|size|mkdir over/;
+
+/** All that a test removes or cuts takes long to free. */
+export function freeSlowly(t: TestContext): void {
+	const before = { ...FREED_SPACE };
+	Object.assign(FREED_SPACE, { bytesMin: 0, extentsMax: 0, untoldBytesMax: 0 });
+	t.after(() => Object.assign(FREED_SPACE, before));
+}

@@ -2,11 +2,10 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FREED_SPACE } from "../../src/overlay/engine/freed-space.ts";
 import { full, needs, sampled, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
-import { Campaign, type Counts } from "./campaign.ts";
-import { FREEING, OPERATIONS, PARTIAL_OPERATIONS } from "./operations.ts";
+import { Campaign, noCounts } from "./campaign.ts";
+import { FREEING, freeSlowly, OPERATIONS, PARTIAL_OPERATIONS } from "./operations.ts";
 import { PowerDisk } from "./power-disk.ts";
 import { Lowers } from "./stage.ts";
 
@@ -24,7 +23,7 @@ for (const kind of sampled(["ext4", "xfs", "btrfs"] as const, 1)) {
 		const made = scratch(t);
 		const lowers = new Lowers(made.mount("tmpfs"));
 		const disk = new PowerDisk(made, kind);
-		const total: Counts = { calls: 0, points: 0, recoveryPoints: 0, postponed: 0, madeMeanwhile: 0 };
+		const total = noCounts();
 		const failures: string[] = [];
 		for (const [index, operation] of OPERATIONS.entries()) {
 			if (only !== undefined && !operation.name.includes(only)) continue;
@@ -63,9 +62,7 @@ for (const [at, kind] of (["ext4", "xfs", "btrfs"] as const).entries()) {
 	test(`the same where all that is removed or cut takes long to free, so that the trash and the notes of cuts lie on ${kind} too`, {
 		skip: needs("root") || cannotMount(kind),
 	}, async (t) => {
-		const before = { ...FREED_SPACE };
-		Object.assign(FREED_SPACE, { bytesMin: 0, extentsMax: 0, untoldBytesMax: 0 });
-		t.after(() => Object.assign(FREED_SPACE, before));
+		freeSlowly(t);
 		const made = scratch(t);
 		const lowers = new Lowers(made.mount("tmpfs"));
 		const disk = new PowerDisk(made, kind);

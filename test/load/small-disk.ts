@@ -6,7 +6,7 @@ import { allocateRange } from "../../src/linux/data.ts";
 import type { FileSystem, Scratch } from "../support/scratch.ts";
 
 /** What is left: `room` is some MiB, `nearly` less than half a MiB, `bytes` no byte, `inodes` bytes but no inode, `nothing` neither. */
-export const FULLNESSES = ["room", "nearly", "bytes", "inodes", "nothing"] as const;
+const FULLNESSES = ["room", "nearly", "bytes", "inodes", "nothing"] as const;
 export type Fullness = (typeof FULLNESSES)[number];
 
 export const MEGABYTES = { tmpfs: 48, ext4: 64, xfs: 320, btrfs: 160, root: 0 };
