@@ -175,9 +175,7 @@ export class ClaimTables {
 		const leave = (state: OpenState | LockState) => {
 			const stub: RevokedState = { kind: "revoked", index: 0, generation: 0, seqid: 0, client };
 			this.states.replace(state, stub);
-			client.revoked.add(stub);
-			client.hasLost = true;
-			this.revoked++;
+			this.#noteRevoked(stub);
 		};
 		this.#eachOpen(client, (open) => {
 			removeWaitersOf(open);
@@ -194,8 +192,12 @@ export class ClaimTables {
 	addRevoked(client: ClientRecord, at: StatePlace): void {
 		const stub: RevokedState = { kind: "revoked", ...at, client };
 		this.states.restore(stub);
-		client.revoked.add(stub);
-		client.hasLost = true;
+		this.#noteRevoked(stub);
+	}
+
+	#noteRevoked(stub: RevokedState): void {
+		stub.client.revoked.add(stub);
+		stub.client.hasLost = true;
 		this.revoked++;
 	}
 

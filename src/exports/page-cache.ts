@@ -2,7 +2,7 @@
 
 import { RecentMap } from "../collections/recent-map.ts";
 
-/** Of all pages of a server. */
+/** Of all pages of one version of NFS. */
 const BYTES_MAX = 16 * 1024 * 1024;
 /** As long as attributes are remembered. */
 const LIFE_MS = 3000;

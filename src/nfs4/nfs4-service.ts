@@ -58,10 +58,12 @@ export class Nfs4Service {
 
 	/** Before any request is taken: what was open before the start stays. */
 	start(): void {
-		const handles = [...this.claims.heldHandles()];
-		for (const { id, overlay } of this.#exports.all) {
-			overlay.restoreHolds(handles.filter((handle) => this.#exports.byHandle(handle)?.id === id));
+		const held = new Map<OverlayOperations, Uint8Array[]>(this.#exports.all.map(({ overlay }) => [overlay, []]));
+		for (const handle of this.claims.heldHandles()) {
+			const overlay = this.#overlayOf(handle);
+			if (overlay !== undefined) held.get(overlay)?.push(handle);
 		}
+		for (const [overlay, handles] of held) overlay.restoreHolds(handles);
 		this.claims.tick();
 		this.#timer = setInterval(() => this.claims.tick(), TICK_MILLISECONDS).unref();
 	}
