@@ -49,6 +49,8 @@ const programs = {
 	mksquashfs: "squashfs-tools",
 	"mkfs.erofs": "erofs-utils",
 	bindfs: "bindfs",
+	fusermount3: "fuse3",
+	unshare: "util-linux",
 	prlimit: "util-linux",
 	perl: "perl-base",
 };

@@ -37,6 +37,7 @@ const openatCall = declare("openat", "int", ["int", "pointer", "int", "uint"]);
 const closeCall = declare("close", "int", ["int"]);
 const fcntlCall = declare("fcntl", "int", ["int", "int", "int"]);
 const F_DUPFD_CLOEXEC = 1030;
+const [F_SETFD, F_GETFL, F_SETFL, FD_CLOEXEC] = [2, 3, 4, 1];
 
 /** Opens a path, which may be absolute and may hold links: for what the user of this server names, never for what a client names. See `openLooked`. */
 export function openPath(path: PathBytes, flags: number, mode = 0): number {
@@ -70,6 +71,11 @@ function openResolved(directory: number, name: PathBytes, flags: number, resolve
 	how[HOW_WORD + 4] = resolve;
 	how[HOW_WORD + 5] = 0;
 	return result(syscall5(SYS_OPENAT2, directory, putPath(PLACE.path, name), HOW_ADDRESS, HOW_BYTES));
+}
+
+/** Opens a device by its path, which this program chose itself. Never one that a user names: to open a device may do something. */
+export function openDevice(path: string, flags: number): number {
+	return result(openatCall(AT_FDCWD, putPath(PLACE.path, path), flags | O.cloexec, 0));
 }
 
 /** Whether what has the name decides what an open of it does: not where it must be a directory, is made by it, or is only looked up (O_PATH). */
@@ -126,6 +132,17 @@ export function descriptorPath(fd: number): string {
 /** Another descriptor of the same open file (fcntl(2), F_DUPFD_CLOEXEC), or the negated error number. */
 export function duplicate(fd: number): number {
 	return result(fcntlCall(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+/** Whether calls on it say -EAGAIN instead of waiting: O_NONBLOCK, which all share who share the open file. 0, or the negated error number. */
+export function setNonblocking(fd: number, isOn: boolean): number {
+	const flags = result(fcntlCall(fd, F_GETFL, 0));
+	return flags < 0 ? flags : result(fcntlCall(fd, F_SETFL, isOn ? flags | O.nonblock : flags & ~O.nonblock));
+}
+
+/** Whether a program that this process becomes, or starts, has it not: FD_CLOEXEC. 0, or the negated error number. */
+export function setCloseOnExec(fd: number, isOn: boolean): number {
+	return result(fcntlCall(fd, F_SETFD, isOn ? FD_CLOEXEC : 0));
 }
 
 export function close(fd: number): void {

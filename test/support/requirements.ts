@@ -48,13 +48,15 @@ export function missing(program: string): boolean {
 }
 
 /** As the `skip` option of a test: false, or the reason. With CI=true scripts/test.mjs has failed before it comes to this. */
-export function needs(...what: ("root" | "vm" | (string & {}))[]): string | false {
+export function needs(...what: ("root" | "vm" | "fuse" | (string & {}))[]): string | false {
 	for (const one of what) {
 		if (one === "root") {
 			if (process.getuid?.() !== 0) return "needs root";
 		} else if (one === "vm") {
 			if ((process.env.HOLDFAST_TEST_MISSING ?? "").split(" ").includes("vm")) return "needs the virtual machine";
 			if (missing("apt-get") || process.arch !== "x64") return "the virtual machine runs on Debian, x86-64 only";
+		} else if (one === "fuse") {
+			if (!existsSync("/dev/fuse")) return "this kernel has no FUSE, or this container no /dev/fuse";
 		} else if (missing(one)) {
 			return `needs ${one}`;
 		}
