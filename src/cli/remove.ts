@@ -2,7 +2,7 @@
 
 import type { Command } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
-import { type ChangeSet, isInService, removeSet } from "../sets/state-folder.ts";
+import { demandRemovable, removeSet } from "../sets/state-folder.ts";
 import { confirm } from "./ask.ts";
 import { setNamed } from "./change-sets.ts";
 import { printJson, printLines } from "./print.ts";
@@ -48,18 +48,11 @@ function remove(name: string, given: RemoveArguments): void {
 	const set = setNamed(name, given.stateDir);
 	const what = `the set ${name}, with all changes to ${set.treePath ?? "a tree that is not known"}`;
 	if (!given.dryRun) {
-		demandIdle(set);
+		demandRemovable(set);
 		if (!given.yes) confirm(`This removes ${what}.`, "Remove it for good?", "To do so give --yes.");
 		removeSet(set);
 	}
 	line.end();
 	if (given.json) printJson({ set: name, tree: set.treePath, folder: set.folder });
 	else printLines(given.dryRun ? [`would remove ${what}, in ${set.folder}`, "nothing was changed"] : [`removed: ${name}`]);
-}
-
-/** Before it is asked about. */
-function demandIdle(set: ChangeSet): void {
-	if (set.isOthers) throw new UserError(`Cannot remove the set ${set.name}: its folder ${set.folder} belongs to another user.`);
-	if (set.damage === "" && isInService(set))
-		throw new UserError(`Cannot remove the set ${set.name}: it is in service. Stop its server first.`);
 }

@@ -263,7 +263,7 @@ export class StateFolder {
 	 * user's, or in service.
 	 */
 	putAside(set: ChangeSet): void {
-		if (set.isOthers) throw new LayerError(`Cannot remove the set ${set.name}: its folder ${set.folder} belongs to another user.`);
+		refuseOthers(set);
 		const link = join(this.root, FOLDER, set.name);
 		if (!existsSync(set.folder)) {
 			unlinkSync(link);
@@ -271,8 +271,7 @@ export class StateFolder {
 		}
 		const held = holdExclusively(set.folder);
 		try {
-			if (held === null || isUpperHeld(set))
-				throw new LayerError(`Cannot remove the set ${set.name}: it is in service. Stop its server first.`);
+			if (held === null || isUpperHeld(set)) throw inService(set);
 			const aside = `${REMOVING}${randomBytes(8).toString("hex")}`;
 			const here = join(this.root, FOLDER, aside);
 			if (isLink(link)) {
@@ -337,6 +336,20 @@ export function finishRemovals(root: string): void {
 		}
 		rmSync(aside, { force: true });
 	}
+}
+
+/** Before a removal is asked about. LayerError: it is another user's, or in service. */
+export function demandRemovable(set: ChangeSet): void {
+	refuseOthers(set);
+	if (set.damage === "" && isInService(set)) throw inService(set);
+}
+
+function refuseOthers({ name, folder, isOthers }: ChangeSet): void {
+	if (isOthers) throw new LayerError(`Cannot remove the set ${name}: its folder ${folder} belongs to another user.`);
+}
+
+function inService({ name }: ChangeSet): LayerError {
+	return new LayerError(`Cannot remove the set ${name}: it is in service. Stop its server first.`);
 }
 
 /** LayerError: it is another user's, or in service. */
