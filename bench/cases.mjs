@@ -6,6 +6,7 @@ import { newFileCases } from "./new-files.mjs";
 import { schemeCases } from "./schemes.mjs";
 import { bytesWrittenBy } from "./servers.mjs";
 import { fill, largeFile, spaceOfFiles } from "./trees.mjs";
+import { version41Cases } from "./version-41.mjs";
 import { vmCases } from "./vm-cases.mjs";
 
 /**
@@ -15,7 +16,8 @@ import { vmCases } from "./vm-cases.mjs";
  * A case has a `stage`, which is what its servers stand on (runner.mjs); `servers` that are compared; and either a `load` of nfsload,
  * of which `unit` says what counts, or a `measure` of its own. `also` are further cases that are made of the same measurements. `of` takes
  * what counts out of a measurement that is not as nfsload prints it. A `target` is against nfs-ganesha: `ratio` is the least ratio of the
- * medians where more is better, the most where less is; `cpu` the most of server CPU for each call; `most` the most of the median itself.
+ * medians where more is better, the most where less is; `cpu` the most of server CPU for each call; `most` the most of the median itself;
+ * `own` is as `ratio`, against holdfast's version 3.
  */
 
 /** What counts, taken from what nfsload printed; "less" where less is better. */
@@ -48,6 +50,7 @@ const manyConnections = { qd: 16, conns: 8 };
 export function allCases(settings) {
 	return [
 		...reads(settings),
+		...version41Cases(settings),
 		...changes(settings),
 		...existing(settings),
 		...large(),

@@ -2,18 +2,20 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { runFolder } from "./host.mjs";
 
-/** The client of all servers: bench/nfsload, one process for each measurement. */
+/** The clients of all servers: those of bench/nfsload, one process for each measurement. */
 
 const LIMIT_MS = 120_000;
 
 /**
- * Runs one load. `load` are options of nfsload.
+ * Runs one load. `load` are options of nfsload, or of nfs41load on a server that is asked by version 4.1.
  * Resolves to what it printed; `failure` is set where calls failed or it could not run.
  */
 export function nfsload(server, load) {
-	const args = ["--port", server.port, "--mountport", server.mountPort, "--export", server.exportPath, "--server-pid", server.pid, ...load];
+	const where = ["--port", server.port, "--mountport", server.mountPort, "--export", server.exportPath];
+	const args = [...where, "--server-pid", server.pid, ...load];
+	const program = server.version === "4.1" ? "nfs41load" : "nfsload";
 	return new Promise((resolve) => {
-		const child = spawn(join(runFolder(), "nfsload"), args.map(String), { timeout: LIMIT_MS, killSignal: "SIGKILL" });
+		const child = spawn(join(runFolder(), program), args.map(String), { timeout: LIMIT_MS, killSignal: "SIGKILL" });
 		let stdout = "";
 		let stderr = "";
 		child.stdout.on("data", (chunk) => {
@@ -30,7 +32,7 @@ export function nfsload(server, load) {
 						.trim()
 						.split("\n")
 						.at(-1)
-						.replace(/^nfsload: /, ""),
+						.replace(/^nfs(41)?load: /, ""),
 				});
 			const result = JSON.parse(stdout);
 			if (code === 2) result.failure = `${result.errors} of ${result.ops} calls failed, the first with status ${result.first_error}`;

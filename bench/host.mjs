@@ -41,7 +41,7 @@ export function prepareHost() {
 	if (process.getuid() !== 0) return "root is needed: for mounts, for file handles and for nfs-ganesha; run it with sudo";
 	const lacking = installPackages();
 	if (lacking.length > 0) return `these packages are missing and could not be installed: ${lacking.join(", ")}`;
-	const steps = [[join(repository, "scripts/build.sh")], ["make", "-s", "-C", join(repository, "bench/nfsload"), "nfsload"]];
+	const steps = [[join(repository, "scripts/build.sh")], ["make", "-s", "-C", join(repository, "bench/nfsload"), "all"]];
 	for (const [command, ...args] of steps) {
 		if (spawnSync(command, args, { stdio: ["ignore", 2, 2] }).status !== 0) return `${command} failed`;
 	}
@@ -86,7 +86,7 @@ export async function runInNamespaces() {
 	removeLeftovers();
 	const folder = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
 	copyProgram(join(folder, "program"));
-	cpSync(join(repository, "bench/nfsload/nfsload"), join(folder, "nfsload"));
+	for (const client of ["nfsload", "nfs41load"]) cpSync(join(repository, "bench/nfsload", client), join(folder, client));
 	const unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
 	const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...unshare, process.execPath, ...process.argv.slice(1)], {
 		stdio: "inherit",

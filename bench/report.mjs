@@ -64,6 +64,15 @@ function tablesOf(run) {
 			rows: run.cases.filter(({ servers }) => servers.ganesha && !servers.knfsd).map(againstGanesha),
 		},
 		{
+			title: "Version 4.1",
+			notes: [
+				"Asked by version 4.1, beside nfs-ganesha's and holdfast's own version 3. `create` is OPEN and CLOSE in one COMPOUND, and CREATE in version 3.",
+				"",
+			],
+			head: ["case", "unit", "holdfast", "nfs-ganesha", "ratio", "CPU", "ganesha's", "ratio", "holdfast's v3", "ratio", "target", "met"],
+			rows: run.cases.filter(({ servers }) => servers["holdfast-4.1"]).map(ofVersion41),
+		},
+		{
 			title: "Against mounts",
 			notes: ["Holdfast through its client, and system calls on the mounts of others: those have no network between.", ""],
 			head: ["case", "unit", "holdfast", ...Object.values(mounts).flatMap((name) => [name, "ratio"])],
@@ -147,6 +156,25 @@ function againstGanesha(result) {
 	];
 }
 
+function ofVersion41(result) {
+	const { name, unit, servers } = result;
+	const [holdfast, ganesha, version3] = [servers["holdfast-4.1"], servers["ganesha-4.1"], servers.holdfast];
+	return [
+		name,
+		unit,
+		valueCell(holdfast),
+		valueCell(ganesha),
+		factor(ratioOf(holdfast.value, ganesha.value)),
+		cpuCell(holdfast),
+		cpuCell(ganesha),
+		factor(ratioOf(holdfast.cpu, ganesha.cpu)),
+		valueCell(version3),
+		factor(ratioOf(holdfast.value, version3.value)),
+		targetCell(result),
+		verdictOf(result),
+	];
+}
+
 function againstMounts({ name, unit, servers }) {
 	const compared = Object.keys(mounts).flatMap((kind) => [
 		valueCell(servers[kind]),
@@ -198,8 +226,13 @@ function targetCell({ target, unit }) {
 	if (target === null) return "";
 	if (target.most !== undefined) return `${target.most} ${unit}`;
 	const bound = units[unit].better === "more" ? "at least" : "at most";
-	const ratio = target.ratio < 0.1 ? `1/${Math.round(1 / target.ratio)}` : target.ratio;
-	return `${bound} ${ratio}${target.cpu === undefined ? "" : `, CPU at most ${target.cpu}`}`;
+	const against = (ratio) => (ratio < 0.1 ? `1/${Math.round(1 / ratio)}` : ratio);
+	const parts = [
+		target.ratio === undefined ? null : `${bound} ${against(target.ratio)}`,
+		target.cpu === undefined ? null : `CPU at most ${target.cpu}`,
+		target.own === undefined ? null : `${bound} ${target.own} of v3`,
+	];
+	return parts.filter((part) => part !== null).join(", ");
 }
 
 function factor(ratio) {

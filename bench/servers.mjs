@@ -6,11 +6,14 @@ import { must, runFolder } from "./host.mjs";
 
 /**
  * Holdfast and its peers, each over layers of its own: `start[kind](layers)`. Layers are `{ lowers, upper, work, merged }`, of which
- * `merged` is where a peer that is a mount shows them. A server has a port; a mount has a `root`, and programs work on it themselves.
+ * `merged` is where a peer that is a mount shows them. A server has a port, and a `version` of NFS if it is not 3; a mount has a `root`, and
+ * programs work on it themselves.
  */
 
 const START_MS = 60_000;
 const STOP_MS = 30_000;
+/** Where nfs-ganesha shows its export to version 4. */
+const PSEUDO = "/merged";
 const overlayOptions = "index=on,nfs_export=on,redirect_dir=on";
 let ports = 20_000;
 let started = 0;
@@ -18,6 +21,8 @@ let started = 0;
 export const start = {
 	holdfast,
 	ganesha,
+	"holdfast-4.1": async (layers) => ({ ...(await holdfast(layers)), version: "4.1" }),
+	"ganesha-4.1": async (layers) => ({ ...(await ganesha(layers)), version: "4.1", exportPath: PSEUDO }),
 	kernel,
 	"fuse-overlayfs": fuseOverlayfs,
 	"kernel-handles": (layers) => holdfast(layers, ["--handles", "kernel"]),
@@ -77,7 +82,7 @@ NFSV4 {
 	RecoveryBackend = fs; Only_Numeric_Owners = true;
 }
 EXPORT_DEFAULTS { Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 3, 4; Transports = TCP; }
-EXPORT { Export_Id = 1; Path = ${merged}; Pseudo = /merged; FSAL { Name = VFS; } }
+EXPORT { Export_Id = 1; Path = ${merged}; Pseudo = ${PSEUDO}; FSAL { Name = VFS; } }
 `;
 }
 

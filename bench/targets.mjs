@@ -7,14 +7,22 @@ export function ratioOf(ours, theirs) {
 	return ours.median / theirs.median;
 }
 
-export function verdictOf({ target, unit, servers: { holdfast, ganesha } }) {
+export function verdictOf({ target, unit, servers }) {
 	if (target === null) return "";
+	const holdfast = servers["holdfast-4.1"] ?? servers.holdfast;
+	const ganesha = servers["ganesha-4.1"] ?? servers.ganesha;
 	if (holdfast.value === null) return "no figure";
 	if (holdfast.failure !== null) return "no: failures";
 	if (target.most !== undefined) return holdfast.value.median <= target.most ? "yes" : "no";
-	const ratio = ratioOf(holdfast.value, ganesha.value);
-	if (ratio === null) return "no figure";
-	if (units[unit].better === "more" ? ratio < target.ratio : ratio > target.ratio) return "no";
+	for (const [peer, aim] of [
+		[ganesha, target.ratio],
+		[servers.holdfast, target.own],
+	]) {
+		if (aim === undefined) continue;
+		const ratio = ratioOf(holdfast.value, peer.value);
+		if (ratio === null) return "no figure";
+		if (units[unit].better === "more" ? ratio < aim : ratio > aim) return peer === ganesha ? "no" : "no: version 3";
+	}
 	if (target.cpu !== undefined && !(ratioOf(holdfast.cpu, ganesha.cpu) <= target.cpu)) return "no: CPU";
 	return "yes";
 }

@@ -56,7 +56,7 @@ function acknowledge(how) {
 }
 
 async function session(kind, { folder, files }, parts) {
-	const variables = { ARCHIVES: folder, PARTS: parts.join(" "), FILES: String(files), PORT: "", MOUNT_PORT: "", EXPORT: "" };
+	const variables = { ARCHIVES: folder, PARTS: parts.join(" "), FILES: String(files), PORT: "", MOUNT_PORT: "", EXPORT: "", VERSION: "3" };
 	if (kind === "knfsd") return outcome(await runMachine(script, variables, { disk: `${MEGABYTES}M`, seconds: SESSION_SECONDS }));
 	const disk = makeDisk("ext4", { megabytes: MEGABYTES });
 	try {
@@ -66,7 +66,12 @@ async function session(kind, { folder, files }, parts) {
 		must("sync", "-f", disk.path);
 		const server = await start[kind](newLayers(disk.path, "vm", [lower]));
 		try {
-			const where = { PORT: String(server.port), MOUNT_PORT: String(server.mountPort), EXPORT: server.exportPath };
+			const where = {
+				PORT: String(server.port),
+				MOUNT_PORT: String(server.mountPort),
+				EXPORT: server.exportPath,
+				VERSION: server.version ?? "3",
+			};
 			const result = outcome(await runMachine(script, { ...variables, ...where }, { seconds: SESSION_SECONDS }));
 			if (!server.isRunning()) result.failure = `the server has ended: ${await server.ended}`;
 			return result.failure === null ? { ...result, memory: server.memory() } : result;

@@ -3,6 +3,7 @@
 #
 # PORT        of the server on the host; empty: the kernel's own server over the kernel's overlayfs, in this machine, on /dev/ubda
 # MOUNT_PORT  that of its MOUNT protocol         EXPORT      the path that it exports
+# VERSION     of NFS: 3 or 4.1
 # ARCHIVES    where lower.tar, source.tar and small-files.tar are; lower.tar is what the server's lower has
 # PARTS       what is done, in order             FILES       how many files small-files.tar has
 #
@@ -35,7 +36,9 @@ serve() {
 }
 
 attach() {
-	mount -t nfs -o "vers=3,proto=tcp,port=$PORT,mountport=$MOUNT_PORT,mountproto=tcp,nolock" "$VM_HOST:$EXPORT" "$top"
+	local options=vers=$VERSION,proto=tcp,port=$PORT
+	[ "$VERSION" = 3 ] && options+=,mountport=$MOUNT_PORT,mountproto=tcp,nolock
+	mount -t nfs -o "$options" "$VM_HOST:$EXPORT" "$top"
 }
 
 # What each part does, and whether it was done.
