@@ -1,6 +1,7 @@
 // From DIR, or the name of a set, to the set of changes that a command works on; and what is said where that is not plain.
 
-import { existsSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { LayerError } from "../layer/layer-error.ts";
 import { refuseStateInside } from "../overlay/opening/export-paths.ts";
 import { copiesOf, type Finding, findByTree, isOtherByNames, namesOf, relationTo, useOf } from "../sets/find-set.ts";
@@ -94,20 +95,32 @@ export interface UpperArguments {
 	readonly stateDir?: string;
 }
 
-/** UserError: neither is named, or both are, or the set is another user's. */
+/** By either way the set whose upper it is. UserError: neither is named, or both are, or the set that is named is another user's. */
 export function upperNamed(given: UpperArguments): {
 	readonly upper: string;
 	readonly work: string | undefined;
 	readonly set: ChangeSet | null;
 } {
 	const { upper, work, name, stateDir } = given;
-	if (upper !== undefined && name === undefined) return { upper, work, set: null };
+	if (upper !== undefined && name === undefined) {
+		const set = setOfUpper(upper, stateDir);
+		return { upper, work: work ?? set?.work, set };
+	}
 	if (name === undefined || upper !== undefined || work !== undefined) {
 		throw new UserError("Name the upper (--upper, and --work if it has one of its own), or the set that it is of (--name).", 2);
 	}
 	const set = setNamed(name, stateDir);
 	refuseOthers(set);
 	return { upper: set.upper, work: set.work, set };
+}
+
+/** The set of this user that an upper is of; null: it is of none. */
+function setOfUpper(upper: string, stateDir: string | undefined): ChangeSet | null {
+	if (!existsSync(upper)) return null;
+	const path = realpathSync(upper);
+	// its state folder may be one that nothing else tells of
+	const sets = [...setsOf(stateRoots(stateDir)), ...readSets(dirname(dirname(dirname(path))))];
+	return sets.find((set) => !set.isOthers && set.upper === path) ?? null;
 }
 
 /** Gives names to what earlier versions made, and puts aside what killed servers left. */

@@ -3,8 +3,8 @@
 import type { EventEmitter } from "node:events";
 import type { Command, Option } from "commander";
 
-/** What a word stands for: a file, a directory, one of some words, or what only its user knows. */
-export type WordKind = "file" | "directory" | "other" | readonly string[];
+/** What a word stands for: a file, a directory, a set of changes, a directory or its set, one of some words, or what only its user knows. */
+export type WordKind = "file" | "directory" | "set" | "tree" | "other" | readonly string[];
 
 export interface DescribedOption {
 	/** As typed: `--lower`, and `-h` where there is a short one. */
@@ -45,7 +45,7 @@ export function describeCommand(command: Command): DescribedCommand {
 		usage: command.usage(),
 		arguments: command.registeredArguments.map((argument) => ({
 			term: help.argumentTerm(argument),
-			kind: argument.argChoices ?? kindOf(argument.name()),
+			kind: argument.argChoices ?? (argument.name() === "dir" ? "tree" : kindOf(argument.name())),
 			description: argument.description,
 		})),
 		options: help.visibleOptions(command).map(describeOption),
@@ -73,6 +73,7 @@ function describeOption(option: Option): DescribedOption {
 
 function kindOf(name: string): WordKind {
 	if (name === "dir" || name === "folder") return "directory";
+	if (name === "name") return "set";
 	return name === "file" || name === "layer-and-dir" ? "file" : "other";
 }
 

@@ -19,11 +19,17 @@ function isWords(kind: WordKind): kind is readonly string[] {
 	return typeof kind !== "string";
 }
 
+/** What prints the names of sets, one in a line, while a word is completed. */
+const NAMES = "list --names 2>/dev/null";
+
 function bash(program: DescribedCommand): string {
 	const lines = [`# bash completion for ${program.name}, made by \`${program.name} completion bash\``, ""];
 	const generate = (kind: WordKind) => {
 		if (isWords(kind)) return `words="${kind.join(" ")}"`;
-		return kind === "other" ? "return" : `files=-${kind === "file" ? "f" : "d"}`;
+		if (kind === "other") return "return";
+		const names = `words=$("\${COMP_WORDS[0]}" ${NAMES})`;
+		if (kind === "set") return `${names}; [[ -n $words ]] || return`;
+		return kind === "tree" ? `files=-d ${names}` : `files=-${kind === "file" ? "f" : "d"}`;
 	};
 	lines.push(
 		`_${program.name}() {`,
@@ -60,11 +66,10 @@ function bash(program: DescribedCommand): string {
 	}
 	lines.push(
 		"\tesac",
+		'\tmapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")',
 		"\tif [[ -n $files ]]; then",
 		"\t\tcompopt -o filenames 2>/dev/null",
-		'\t\tmapfile -t COMPREPLY < <(compgen "$files" -- "$cur")',
-		"\telse",
-		'\t\tmapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")',
+		`\t\tmapfile -t -O "\${#COMPREPLY[@]}" COMPREPLY < <(compgen "$files" -- "$cur")`,
 		"\tfi",
 		"}",
 		`complete -F _${program.name} ${program.name}`,
@@ -79,14 +84,25 @@ function quote(text: string): string {
 }
 
 function zsh(program: DescribedCommand): string {
-	const action = (kind: WordKind) =>
-		isWords(kind) ? `(${kind.join(" ")})` : kind === "other" ? "" : kind === "file" ? "_files" : "_files -/";
+	const actions = { other: "", file: "_files", directory: "_files -/", set: `_${program.name}-sets`, tree: `_${program.name}-trees` };
+	const action = (kind: WordKind) => (isWords(kind) ? `(${kind.join(" ")})` : actions[kind]);
 	const escaped = (text: string) => text.replace(/[[\]:\\]/g, "\\$&");
 	const spec = ({ names, value, kind, isRepeatable, description }: DescribedOption) =>
 		names.map((name) =>
 			quote(`${isRepeatable ? "*" : ""}${name}[${escaped(description)}]${value === null ? "" : `:${escaped(value)}:${action(kind)}`}`),
 		);
 	const lines = [`#compdef ${program.name}`, `# zsh completion for ${program.name}, made by \`${program.name} completion zsh\``, ""];
+	lines.push(
+		// no command is of such a name
+		`_${program.name}-sets() {`,
+		"\tlocal -a names",
+		`\tnames=(\${(f)"$(_call_program sets ${program.name} ${NAMES})"})`,
+		'\tcompadd "$@" -a names',
+		"}",
+		"",
+		`_${program.name}-trees() { _alternative "sets:set:_${program.name}-sets" "directories:directory:_files -/" }`,
+		"",
+	);
 	for (const { words, command } of [...allCommands(program)].reverse()) {
 		const options = command.options.flatMap(spec).map((one) => `\t\t${one}`);
 		lines.push(`_${[program.name, ...words].join("_")}() {`);
@@ -119,10 +135,11 @@ function zsh(program: DescribedCommand): string {
 
 function fish(program: DescribedCommand): string {
 	const lines = [`# fish completion for ${program.name}, made by \`${program.name} completion fish\``, `complete -c ${program.name} -f`];
-	const words = (kind: WordKind) => {
-		if (isWords(kind)) return `-x -a ${quote(kind.join(" "))}`;
-		return kind === "other" ? "-x" : kind === "file" ? "-r -F" : `-x -a '(__fish_complete_directories)'`;
-	};
+	const sets = `(command -q ${program.name}; and ${program.name} ${NAMES})`;
+	const directories = "(__fish_complete_directories)";
+	const list = (kind: readonly string[] | "directory" | "set" | "tree") =>
+		`-a ${quote(isWords(kind) ? kind.join(" ") : { directory: directories, set: sets, tree: `${sets} ${directories}` }[kind])}`;
+	const words = (kind: WordKind) => (kind === "other" ? "-x" : kind === "file" ? "-r -F" : `-x ${list(kind)}`);
 	for (const { words: path, command } of allCommands(program)) {
 		const inside = path.map((word) => `__fish_seen_subcommand_from ${word}`);
 		const below = command.commands.map(({ name }) => name);
@@ -130,12 +147,8 @@ function fish(program: DescribedCommand): string {
 		const when = `-n ${quote([...inside, ...outside].join("; and "))}`;
 		const start = `complete -c ${program.name} ${when}`;
 		for (const { name, description } of command.commands) lines.push(`${start} -a ${name} -d ${quote(description)}`);
-		if (below.length === 0 && wordKind(command) !== "other") {
-			const kind = wordKind(command);
-			lines.push(
-				`${start} ${isWords(kind) ? `-a ${quote(kind.join(" "))}` : kind === "file" ? "-F" : "-a '(__fish_complete_directories)'"}`,
-			);
-		}
+		const kind = wordKind(command);
+		if (below.length === 0 && kind !== "other") lines.push(`${start} ${kind === "file" ? "-F" : list(kind)}`);
 		for (const { names, value, kind, description } of command.options) {
 			const named = names.map((name) => (name.startsWith("--") ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`)).join(" ");
 			lines.push(`${start} ${named}${value === null ? "" : ` ${words(kind)}`} -d ${quote(description)}`);

@@ -12,6 +12,7 @@ import { ProgressLine } from "./progress.ts";
 
 interface ListArguments {
 	readonly stateDir?: string;
+	readonly names?: boolean;
 	readonly json?: boolean;
 }
 
@@ -28,6 +29,7 @@ export function addList(program: Command): void {
 		.command("list")
 		.description("List the sets of changes that serve DIR keeps.")
 		.option("--state-dir <dir>", "where they are kept (default: as for serve)")
+		.option("--names", "only the names of your own sets, one in a line")
 		.option("--json", "print one JSON object")
 		.addHelpText("after", EXAMPLES)
 		.action((given: ListArguments) => list(given));
@@ -50,6 +52,14 @@ interface Row {
 }
 
 function list(given: ListArguments): void {
+	if (given.names) {
+		printLines(
+			allSets(given.stateDir)
+				.filter(({ isOthers }) => !isOthers)
+				.map(({ name }) => name),
+		);
+		return;
+	}
 	const line = new ProgressLine();
 	const rows = allSets(given.stateDir).map(rowOf);
 	line.end();

@@ -66,8 +66,8 @@ Examples:
 
   holdfast serve /srv/golden
       Serve a tree; changes are kept as a set in the state folder, the tree itself is never written.
-  holdfast serve /srv/golden --name trial
-      The same tree with a set of changes of its own. Later: holdfast serve trial
+  holdfast serve /srv/golden --name trial --new
+      The same tree with a further set of changes. Later: holdfast serve trial
   holdfast serve --lower /srv/patches --lower /srv/golden --upper /srv/mine/upper --create
       Two read-only trees, the first on top, and a writable one above them.
   holdfast serve --lower /srv/patches --lower /srv/golden

@@ -13,9 +13,7 @@ import { UserError } from "./user-error.ts";
 const EXAMPLES = `
 
 Layers are numbered from the base: the first archive is unpacked to DIR/1, the second to DIR/2 and so on, in the order of an image's
-
 manifest. Whiteouts (.wh.NAME, .wh..wh..opq) become whiteouts of overlayfs. DIR is made if it is not there; nothing is overwritten, and after
-
 an error nothing is left.
 
 Examples:
@@ -36,7 +34,7 @@ export function addUnpack(program: Command): void {
 				"manifest; plain or compressed (gzip; zstd from Node.js 22.15 on), - for standard input; and last the folder in which each layer gets a directory",
 		)
 		.option(
-			"--image <name>",
+			"--image <name-or-digest>",
 			"of an archive that holds several: a name as docker or podman knows it, or the beginning of a digest (sha256:...)",
 		)
 		.option("--platform <os/arch>", "of an image for several: linux/arm64, for instance (default: this machine's)")

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { needs, repository } from "../support/requirements.ts";
@@ -83,6 +83,63 @@ test("fish completes each command and each option", { skip: needs("fish") }, (t)
 	for (const [i, { words, options }] of told.entries()) {
 		for (const option of options) assert.match(answers[i] as string, new RegExp(`^${option}(\t|$)`, "m"), `${words.join(" ")} ${option}`);
 	}
+});
+
+/** A `holdfast` of a user who has the sets golden and trial, to be found by PATH; and what else a shell needs. */
+function withSets(made: Scratch): NodeJS.ProcessEnv {
+	const state = made.folder("state");
+	for (const name of ["golden", "trial"]) made.folder(`state/changes/${name}/upper`);
+	const main = join(repository, "dist/src/cli/main.js");
+	made.folder("bin");
+	const program = made.file("bin/holdfast", `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@" --state-dir '${state}'\n`);
+	chmodSync(program, 0o755);
+	return { ...process.env, HOME: made.folder("home"), PATH: `${join(made.path, "bin")}:${process.env.PATH}` };
+}
+
+const PLACES = ["remove", "serve", "serve --name", "check", "key list", "fork --name"];
+
+test("bash, zsh and fish offer the names of sets where one may stand, beside directories where those may", {
+	skip: needs("bash", "zsh", "fish"),
+}, (t) => {
+	const made = scratch(t);
+	const env = withSets(made);
+	const cwd = made.folder("here");
+	made.folder("here/below");
+	const run = (shell: string, ...args: string[]) => execFileSync(shell, args, { encoding: "utf8", env, cwd }).split("\n.\n").slice(0, -1);
+	const offered = {
+		bash: run(
+			"bash",
+			"-c",
+			[
+				`source ${scriptFile(made, "bash")}`,
+				`words() { COMP_WORDS=(holdfast "$@"); COMP_CWORD=$#; _holdfast; printf '%s\n' "\${COMPREPLY[@]}" .; }`,
+				...PLACES.map((place) => `words ${place} ""`),
+			].join("\n"),
+		),
+		fish: run(
+			"fish",
+			"--no-config",
+			"-c",
+			[`source ${scriptFile(made, "fish")}`, ...PLACES.map((place) => `complete -C 'holdfast ${place} '; echo .`)].join("\n"),
+		),
+	};
+	for (const [shell, answers] of Object.entries(offered)) {
+		for (const [i, place] of PLACES.entries()) {
+			const words = (answers[i] as string).split("\n").map((line) => line.split("\t")[0]?.replace(/\/$/, ""));
+			const expected = ["golden", "trial", ...(/name|remove/.test(place) ? [] : ["below"])];
+			assert.deepEqual([...words].sort(), [...expected].sort(), `${shell}: ${place}`);
+		}
+	}
+	// compadd and the like run within the editor of zsh only
+	const parts = [
+		"_call_program() { shift; $@ }",
+		"compadd() { print -rl -- $names }",
+		`source <(sed '/^if /d' ${scriptFile(made, "zsh")})`,
+	];
+	assert.equal(execFileSync("zsh", ["-fc", [...parts, "_holdfast-sets -J x"].join("\n")], { encoding: "utf8", env }), "golden\ntrial\n");
+	const script = readFileSync(join(made.path, "completion.zsh"), "utf8");
+	assert.match(script, /^_holdfast_remove\(\) \{[^}]*'\*:word:_holdfast-sets'/m);
+	assert.match(script, /^_holdfast_check\(\) \{[^}]*'\*:word:_holdfast-trees'/m);
 });
 
 /** `beginning`: where the part of a command begins. */

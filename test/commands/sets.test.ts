@@ -560,6 +560,10 @@ test("a copied set is another one after fork, and a rebased set belongs to its n
 	const { names, set } = await machine.serve([image]);
 	assert.deepEqual([names, set], [["a", "b", "made", "more"], "golden"]);
 	assert.deepEqual(machine.sets(), { copied: golden, golden: image });
+	const byUpper = machine.run(["rebase", "--upper", join(changes, "golden/upper"), "--lower", golden]);
+	assert.deepEqual([byUpper.code, byUpper.stderr], [0, ""]);
+	assert.deepEqual(machine.sets(), { copied: golden, golden });
+	assert.deepEqual((await machine.serve([golden])).set, "golden");
 	for (const wrong of [[], ["--name", "golden", "--upper", "/x"]]) {
 		assert.equal(machine.run(["fork", ...wrong]).code, 2);
 		assert.equal(machine.run(["rebase", "--lower", image, ...wrong]).code, 2);
