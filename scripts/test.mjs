@@ -18,15 +18,21 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { budgetOf, hasRest, unknownFiles } from "./test-budgets.mjs";
+import { killGroup, runTestFile } from "./test-file.mjs";
+import { keepSummary, summaryOf } from "./test-summary.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const inCi = process.env.CI === "true";
 const full = process.env.HOLDFAST_TEST_FULL === "1";
+const title = `Node.js ${process.versions.node}, ${["tests", ...process.argv.slice(2)].join(" ")}`;
 const { all, rest, minutes, words } = options();
 const part = all || full ? "all" : "sample";
 
 /** A file that takes longer hangs: no machine that is merely busy comes near. */
 const HANG_MINUTES = full ? 240 : 60;
+
+/** What a summary has of a step that failed before any test. */
+const LAST_LINES = 20;
 
 /** What a test calls, and Debian's package that has it. */
 const programs = {
@@ -65,10 +71,10 @@ if (unknown.length > 0) fail(`scripts/test-budgets.mjs names what is not there: 
 const files = chosenFiles();
 if (files.length === 0) fail("there is no test to run.");
 const missing = installPackages();
-step("build", join(root, "scripts/build.sh"));
-step("biome", process.execPath, join(root, "node_modules/@biomejs/biome/bin/biome"), "check", "--error-on-warnings", root);
-step("imports", process.execPath, join(root, "scripts/check-imports.mjs"));
-step("style", process.execPath, join(root, "scripts/check-style.mjs"));
+await step("build", join(root, "scripts/build.sh"));
+await step("biome", process.execPath, join(root, "node_modules/@biomejs/biome/bin/biome"), "check", "--error-on-warnings", root);
+await step("imports", process.execPath, join(root, "scripts/check-imports.mjs"));
+await step("style", process.execPath, join(root, "scripts/check-style.mjs"));
 prepareVm();
 process.exit((await runFiles()) ? 0 : 1);
 
@@ -136,10 +142,20 @@ function prepareVm() {
 	missing.push("vm");
 }
 
-function step(name, command, ...args) {
+async function step(name, command, ...args) {
 	const from = Date.now();
-	const { status, error } = spawnSync(command, args, { cwd: root, stdio: ["ignore", 2, 2] });
-	if (status !== 0) fail(`${name} failed${error ? `: ${error.message}` : ""}.`);
+	const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+	let said = "";
+	for (const stream of [child.stdout, child.stderr]) {
+		stream.setEncoding("utf8").on("data", (text) => {
+			process.stderr.write(text);
+			said += text;
+		});
+	}
+	const ended = new Promise((resolve) => child.on("error", (error) => resolve(error.message)).on("close", (code) => resolve(code)));
+	const end = await ended;
+	const last = said.trimEnd().split("\n").slice(-LAST_LINES);
+	if (end !== 0) fail([`${name} failed${typeof end === "string" ? `: ${end}` : ""}.`, ...last.map((line) => `      ${line}`)].join("\n"));
 	console.error(`test: ${name} done in ${((Date.now() - from) / 1000).toFixed(1)} s`);
 }
 
@@ -155,26 +171,34 @@ async function runFiles() {
 	}
 	const total = { tests: 0, suites: 0, pass: 0, fail: 0, cancelled: 0, skipped: 0, todo: 0 };
 	const times = [];
-	const broken = [];
+	const env = {
+		HOLDFAST_TEST_MISSING: missing.join(" "),
+		HOLDFAST_TEST_SUMMARY: "",
+		...(part === "all" ? { HOLDFAST_TEST_ALL: "1" } : {}),
+	};
 	const waiting = [...files];
 	const apart = namespace();
 	const worker = async () => {
 		for (let file = waiting.shift(); file !== undefined && stopped === null; file = waiting.shift()) {
-			const result = await runFile(file, running, apart);
+			const compiled = join("dist", file.replace(/\.ts$/, ".js"));
+			const result = { file, ...(await runTestFile(compiled, { root, apart, env, hangMinutes: HANG_MINUTES, running })) };
 			times.push(result);
 			process.stdout.write(result.output);
+			if (result.failure !== null) console.log(`failed: ${file}: ${result.failure}`);
 			console.log(`${timeLine(result)} (${times.length} of ${files.length})\n`);
 			for (const name of Object.keys(total)) total[name] += result.counts?.[name] ?? 0;
-			if (result.failure !== null) broken.push(`${file}: ${result.failure}`);
 			if (result.counts === null || (result.failure !== null && result.counts.fail + result.counts.cancelled === 0)) total.fail++;
 		}
 	};
 	await Promise.all(Array.from({ length: processes() }, worker));
-	if (stopped !== null) broken.push(`stopped by ${stopped}`);
 	if (part === "all" || words.length > 0) for (const result of times) console.log(timeLine(result));
-	for (const what of broken) console.log(`failed: ${what}`);
+	const broken = stopped === null ? [] : [`stopped by ${stopped}`];
 	const isRight = broken.length === 0 && total.fail === 0 && total.cancelled === 0;
 	if (!isRight && total.fail + total.cancelled === 0) total.fail++;
+	const seconds = (Date.now() - begun) / 1000;
+	const summary = summaryOf({ title, seconds, results: times, fileCount: files.length, total, broken });
+	console.log(summary);
+	keepSummary(summary);
 	for (const [name, count] of Object.entries(total)) console.log(`ℹ ${name} ${count}`);
 	console.log(`ℹ duration_ms ${Date.now() - begun}`);
 	return isRight;
@@ -196,76 +220,6 @@ function namespace() {
 	return works ? command : [];
 }
 
-/** Runs one file by node's own runner. The shell tells the time of all processes below it. */
-function runFile(file, running, apart) {
-	const from = Date.now();
-	const compiled = join("dist", file.replace(/\.ts$/, ".js"));
-	const command = [...apart, process.execPath, "--test", "--test-reporter=spec", compiled];
-	const child = spawn("/bin/sh", ["-c", '"$@" 4>&-; status=$?; times >&4; exit $status', "sh", ...command], {
-		cwd: root,
-		// a group of its own, so that whatever it started ends with it
-		detached: true,
-		stdio: ["ignore", "pipe", "pipe", "ignore", "pipe"],
-		env: { ...process.env, HOLDFAST_TEST_MISSING: missing.join(" "), ...(part === "all" ? { HOLDFAST_TEST_ALL: "1" } : {}) },
-	});
-	running.add(child);
-	let output = "";
-	let times = "";
-	for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
-	child.stdio[4].setEncoding("utf8").on("data", (text) => (times += text));
-	let isHanging = false;
-	const timer = setTimeout(() => {
-		isHanging = true;
-		killGroup(child, "SIGTERM");
-		setTimeout(() => killGroup(child, "SIGKILL"), 20_000).unref();
-	}, HANG_MINUTES * 60_000);
-	return new Promise((resolve) => {
-		child.on("error", (error) => (output += `${error.message}\n`));
-		child.on("close", (code, signal) => {
-			clearTimeout(timer);
-			running.delete(child);
-			const counts = countsOf(output);
-			const failure = isHanging
-				? `hangs: not done after ${HANG_MINUTES} minutes`
-				: code !== 0
-					? `ended with ${code ?? signal}`
-					: counts === null
-						? "told no result"
-						: counts.tests === 0
-							? "has no test"
-							: counts.fail + counts.cancelled > 0
-								? "has failed tests"
-								: null;
-			resolve({ file, output, counts, failure, seconds: (Date.now() - from) / 1000, processorSeconds: processorSecondsOf(times) });
-		});
-	});
-}
-
-function killGroup(child, signal) {
-	try {
-		process.kill(-child.pid, signal);
-	} catch {
-		// it has ended
-	}
-}
-
-/** From the closing lines of node's runner; null where there are none. */
-function countsOf(output) {
-	const counts = {};
-	for (const name of ["tests", "suites", "pass", "fail", "cancelled", "skipped", "todo"]) {
-		const found = [...output.matchAll(new RegExp(`^(?:\u2139|#) ${name} (\\d+)$`, "gm"))].at(-1);
-		if (found === undefined) return null;
-		counts[name] = Number(found[1]);
-	}
-	return counts;
-}
-
-/** Of the second line of `times`: user and system time of all children. */
-function processorSecondsOf(times) {
-	const line = times.trim().split("\n")[1] ?? "";
-	return [...line.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, minutes, seconds]) => sum + Number(minutes) * 60 + Number(seconds), 0);
-}
-
 /** Sources, not what lies in dist: a test that was removed may still lie there. */
 function testFilesBelow(folder) {
 	if (!existsSync(join(root, folder))) return [];
@@ -277,5 +231,6 @@ function testFilesBelow(folder) {
 
 function fail(reason) {
 	console.error(`test: ${reason}`);
+	keepSummary(`FAILED: ${title}: ${reason}\n`);
 	process.exit(1);
 }
