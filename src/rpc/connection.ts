@@ -14,9 +14,12 @@ import type { RecordRegion } from "./record-slots.ts";
 import type { ReplyPiece, ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 import { ServerCalls } from "./server-calls.ts";
+import { Line } from "./slices.ts";
 
 /** Records of one connection that are executed one after the other, some 200 microseconds; then others have their turn, if there are any. */
-const RECORDS_PER_SLICE = 16;
+const RECORDS_PER_TURN = 16;
+/** Records that all connections together have executed until each has had its turn, some 10 ms: the more there are, the shorter turns are. */
+const RECORDS_PER_ROUND = 512;
 const KEEPALIVE_DELAY_MS = 60_000;
 
 export interface ConnectionOptions {
@@ -51,6 +54,7 @@ export class Connection implements ReplyChannel {
 	readonly source: ConnectionSource<ReplyChannel>;
 	readonly isRefused: boolean;
 	readonly number: number;
+	readonly line = new Line();
 	isSpared = false;
 	/** Calls to this peer; null where none was ever made. */
 	#calls: ServerCalls | null = null;
@@ -76,8 +80,10 @@ export class Connection implements ReplyChannel {
 	#requests = 0;
 	#requestBytes = 0;
 	#paused = false;
-	/** Paused until its next slice, since others have sent something too. */
+	/** Paused until its next turn, since others have sent something too. */
 	#hasYielded = false;
+	/** Apart from `line`: what has come since does not wait behind all requests of this peer that go on. */
+	readonly #incoming = new Line();
 	/** No further requests are taken: the server stops. */
 	#draining = false;
 	/** The peer has shut its side down. */
@@ -250,8 +256,8 @@ export class Connection implements ReplyChannel {
 					this.#paused = true;
 					return;
 				}
-				// one of each connection in each turn: many may have sent much at once
-				if (taken > 0 && (taken >= RECORDS_PER_SLICE || this.#dispatcher.slices.isSpent)) {
+				// one of each connection in each turn of the event loop, since many may have sent much at once; who has sent one request waits for nobody
+				if (taken > 0 && this.#receiver.mayHaveNext && (taken >= this.#recordsMax() || this.#dispatcher.slices.isSpent)) {
 					this.#yield();
 					return;
 				}
@@ -269,10 +275,15 @@ export class Connection implements ReplyChannel {
 		}
 	}
 
+	#recordsMax(): number {
+		const { lines } = this.#dispatcher.slices;
+		return lines * RECORDS_PER_TURN <= RECORDS_PER_ROUND ? RECORDS_PER_TURN : Math.max(1, Math.floor(RECORDS_PER_ROUND / lines));
+	}
+
 	#yield(): void {
 		this.#paused = true;
 		this.#hasYielded = true;
-		this.#dispatcher.slices.run(() => {
+		this.#dispatcher.slices.run(this.#incoming, () => {
 			this.#hasYielded = false;
 			this.#send();
 		});

@@ -11,6 +11,7 @@ import { NULL_PROCEDURE, type Procedure, type Program } from "./program.ts";
 import { ReplyWriter } from "./reply-writer.ts";
 import { encodeCall, xdr } from "./rpc-client.test-support.ts";
 import { SlabPool } from "./slab-pool.ts";
+import { Line } from "./slices.ts";
 
 /** A version whose only procedure answers with a number. */
 function program(number: number, version: number, answer: number): Program {
@@ -36,6 +37,7 @@ function dispatcher(programs: readonly Program[], isRefused = false) {
 		callers,
 		source: duplicates.connected("10.0.0.1"),
 		isRefused,
+		line: new Line(),
 		began() {},
 		ended() {},
 		flushSoon() {},

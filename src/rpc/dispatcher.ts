@@ -25,13 +25,15 @@ import { type KeptRecord, type RecordRegion, RecordSlots } from "./record-slots.
 import type { ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 import { AcceptStatus, AUTH_BODY_BYTES_MAX, AuthFlavor, AuthStatus, MessageType, RPC_VERSION } from "./rpc-message.ts";
-import { Slices } from "./slices.ts";
+import { type Line, Slices } from "./slices.ts";
 
 /** A connection as the dispatcher sees it. */
 export interface ReplyChannel extends CallChannel {
 	readonly reply: ReplyWriter;
 	readonly callers: CallerCache;
 	readonly source: ConnectionSource<ReplyChannel>;
+	/** Its requests that go on, and replies that may go out. */
+	readonly line: Line;
 	/** Nothing is for this peer but procedure 0, by which it learns that the server is there. */
 	readonly isRefused: boolean;
 	/** A request that keeps this many bytes waits. */
@@ -301,7 +303,7 @@ export class Dispatcher {
 				connection.ended(call.bytesHeld);
 			}
 		};
-		this.slices.after(call.ready, task);
+		this.slices.after(call.ready, connection.line, task);
 	}
 
 	#resume(run: SuspendedRun, call: SuspendedCall): void {
@@ -371,7 +373,7 @@ export class Dispatcher {
 				for (const waiting of [connection, ...(request.entry?.repeatedBy ?? [])]) waiting.destroy();
 			}
 		};
-		this.slices.after(pending.ready, task);
+		this.slices.after(pending.ready, connection.line, task);
 	}
 
 	#keep(connection: ReplyChannel, record: RecordRegion, entry: RememberedRequest<ReplyChannel> | null): WaitingRequest {
@@ -421,8 +423,10 @@ export class Dispatcher {
 				failed(error);
 			}
 		};
-		if ("encode" in outcome) this.slices.after(outcome.ready, (isFulfilled) => answer((results) => outcome.encode(results, isFulfilled)));
-		else outcome.then((encode) => this.slices.run(() => answer(encode)), failed);
+		const { line } = connection;
+		if ("encode" in outcome)
+			this.slices.after(outcome.ready, line, (isFulfilled) => answer((results) => outcome.encode(results, isFulfilled)));
+		else outcome.then((encode) => this.slices.run(line, () => answer(encode)), failed);
 	}
 
 	#answer(deferred: DeferredReply, encode: EncodeResults | null): void {

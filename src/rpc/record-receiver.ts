@@ -114,6 +114,15 @@ export class RecordReceiver {
 		return this.#assembly !== null || this.#start < this.#end;
 	}
 
+	/** Whether `next()` can find one more, or throw, as far as it can be told before: of a record in fragments more bytes are enough. */
+	get mayHaveNext(): boolean {
+		const held = this.#end - this.#start;
+		if (this.#assembly !== null) return held > 0;
+		if (held < 4) return false;
+		const mark = this.#view.getInt32(this.#start);
+		return !isLast(mark) || lengthOf(mark) > RECORD_BYTES_MAX || lengthOf(mark) <= held - 4;
+	}
+
 	/** Memory that it holds beside its own small buffer. */
 	get heldBytes(): number {
 		return (this.#buffer === this.#small ? 0 : this.#buffer.length) + (this.#assembly?.length ?? 0);

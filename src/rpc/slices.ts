@@ -1,4 +1,4 @@
-// Runs what has become ready in slices of time, so that others are answered between two of them.
+// Runs what has become ready in slices of time and in turns of its owners, so that nobody waits behind all that another one has asked for.
 
 /** Then the event loop goes round. */
 const SLICE_MS = 5;
@@ -8,15 +8,48 @@ const NOT_BEGUN = Number.NEGATIVE_INFINITY;
 /** `isFulfilled`: how that ended which it waited for. */
 type Task = (isFulfilled: boolean) => void;
 
-/** Many requests may wait for one thing, and be ready in one moment: they go on one after the other, in as many turns of the event loop as it takes. */
+/** The tasks of one owner, a connection, that wait for their turn: one after the other, in their order. */
+export class Line {
+	#tasks: Task[] = [];
+	#next = 0;
+
+	get size(): number {
+		return this.#tasks.length - this.#next;
+	}
+
+	add(task: Task): void {
+		this.#tasks.push(task);
+	}
+
+	take(): Task {
+		const task = this.#tasks[this.#next++];
+		if (this.size === 0) {
+			this.#tasks = [];
+			this.#next = 0;
+		}
+		return task;
+	}
+}
+
+/** What goes on when a promise is settled: tasks, each with the line that it belongs to. */
+interface Waiting {
+	readonly lines: Line[];
+	readonly tasks: Task[];
+}
+
+/**
+ * Many requests may wait for one thing, and be ready in one moment: they go on in as many turns of the event loop as it takes. Of each line one task
+ * has its turn, then one of the next line: so a line with one task waits for as many as there are lines, and not for thousands of another's.
+ */
 export class Slices {
 	readonly #clock: () => number;
 	/** When the slice of the present turn began; negative: it has none yet. */
 	#begun = NOT_BEGUN;
-	#next = 0;
-	#waiting: Task[] = [];
-	/** What goes on when a promise is settled: one reaction to it for all, since the event loop stands still while reactions run. */
-	readonly #after = new Map<Promise<unknown>, Task[]>();
+	/** Those with tasks, the next one first. */
+	readonly #lines: Line[] = [];
+	#size = 0;
+	/** One reaction to a promise for all, since the event loop stands still while reactions run. */
+	readonly #after = new Map<Promise<unknown>, Waiting>();
 
 	constructor(clock: () => number = () => performance.now()) {
 		this.#clock = clock;
@@ -24,7 +57,12 @@ export class Slices {
 
 	/** Tasks whose turn has not come. */
 	get size(): number {
-		return this.#waiting.length - this.#next;
+		return this.#size;
+	}
+
+	/** Lines that take turns. */
+	get lines(): number {
+		return this.#lines.length;
 	}
 
 	/** Whether the slice of the present turn is over: who may leave more for a later one is to do so. */
@@ -34,45 +72,44 @@ export class Slices {
 		return now - this.#begun >= SLICE_MS;
 	}
 
-	/** Runs a task at once, or in a later turn, behind all that came before it. */
-	run(task: Task): void {
+	/** Runs a task at once, or in a later turn, behind all that came before it in its line. */
+	run(line: Line, task: Task): void {
 		const now = this.#clock();
 		this.#enter(now);
-		if (this.size === 0 && now - this.#begun < SLICE_MS) task(true);
-		else this.#waiting.push(task);
+		if (this.#size === 0 && now - this.#begun < SLICE_MS) task(true);
+		else this.#add(line, task);
 	}
 
 	/** Runs a task when a promise is settled, as `run` does. */
-	after(ready: Promise<unknown>, task: Task): void {
+	after(ready: Promise<unknown>, line: Line, task: Task): void {
 		const known = this.#after.get(ready);
 		if (known !== undefined) {
-			known.push(task);
+			known.lines.push(line);
+			known.tasks.push(task);
 			return;
 		}
-		const tasks = [task];
-		this.#after.set(ready, tasks);
+		const waiting = { lines: [line], tasks: [task] };
+		this.#after.set(ready, waiting);
 		ready.then(
-			() => this.#settled(ready, tasks),
-			() =>
-				this.#settled(
-					ready,
-					tasks.map((one) => () => one(false)),
-				),
+			() => this.#settled(ready, waiting),
+			() => this.#settled(ready, { lines: waiting.lines, tasks: waiting.tasks.map((one) => () => one(false)) }),
 		);
 	}
 
-	#settled(ready: Promise<unknown>, tasks: Task[]): void {
+	#settled(ready: Promise<unknown>, { lines, tasks }: Waiting): void {
 		this.#after.delete(ready);
 		if (tasks.length === 1) {
-			this.run(tasks[0]);
+			this.run(lines[0], tasks[0]);
 			return;
 		}
 		this.#enter(this.#clock());
-		if (this.size > 0) for (const task of tasks) this.#waiting.push(task);
-		else {
-			this.#waiting = tasks;
-			this.#next = 0;
-		}
+		for (let i = 0; i < tasks.length; i++) this.#add(lines[i], tasks[i]);
+	}
+
+	#add(line: Line, task: Task): void {
+		if (line.size === 0) this.#lines.push(line);
+		line.add(task);
+		this.#size++;
 	}
 
 	#enter(now: number): void {
@@ -82,19 +119,18 @@ export class Slices {
 	}
 
 	#turn(): void {
-		if (this.size === 0) {
+		if (this.#size === 0) {
 			this.#begun = NOT_BEGUN;
 			return;
 		}
 		this.#begun = this.#clock();
 		setImmediate(() => this.#turn());
 		do {
-			const task = this.#waiting[this.#next++];
-			if (this.size === 0) {
-				this.#waiting = [];
-				this.#next = 0;
-			}
+			const line = this.#lines.shift() as Line;
+			const task = line.take();
+			if (line.size > 0) this.#lines.push(line);
+			this.#size--;
 			task(true);
-		} while (this.size > 0 && this.#clock() - this.#begun < SLICE_MS);
+		} while (this.#size > 0 && this.#clock() - this.#begun < SLICE_MS);
 	}
 }

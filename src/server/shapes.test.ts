@@ -10,7 +10,7 @@ import { scratch } from "../../test/support/scratch.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { identityKey, Node } from "../overlay/nodes/node.ts";
 import { LargeBuffers, RecordReceiver } from "../rpc/record-receiver.ts";
-import { Slices } from "../rpc/slices.ts";
+import { Line, Slices } from "../rpc/slices.ts";
 import { FileType } from "../vfs/operations.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";
 
@@ -51,7 +51,7 @@ test("an object whose change attribute was given out is as before", () => {
 
 test("slices that have begun are as before", async () => {
 	const [idle, busy] = [new Slices(), new Slices()];
-	busy.run(() => {});
+	busy.run(new Line(), () => {});
 	await new Promise((resolve) => setImmediate(resolve));
 	assert.ok(haveSameShape(idle, busy));
 });

@@ -236,3 +236,35 @@ test("many connections that send much at one moment are executed in turns", asyn
 	assert.equal(calls, 480);
 	assert.ok(most <= 90, `${most} requests in one turn of the event loop`);
 });
+
+test("a request that comes alone waits for no round of the connections that have sent much", async (t) => {
+	const { connect, overlay, file } = await startServer(t);
+	const [busy, cached] = [file("busy", ""), file("cached", "")];
+	const clients: RpcClient[] = [];
+	for (let i = 0; i < 20; i++) clients.push(await connect());
+	const alone = await connect();
+	const getattr = overlay.getattr.bind(overlay);
+	let calls = 0;
+	let seen = 0;
+	overlay.getattr = (object) => {
+		if (object === cached) seen = calls;
+		else {
+			calls++;
+			for (const until = performance.now() + 0.5; performance.now() < until; );
+		}
+		return getattr(object);
+	};
+	const many = Buffer.concat(Array.from({ length: 30 }, (_, i) => nfsRecord(i, Nfs.getattr, [busy.handle])));
+	for (const client of clients) client.send(many);
+	const waits: number[] = [];
+	for (let xid = 1; calls < 600; xid++) {
+		const before = calls;
+		alone.send(nfsRecord(xid, Nfs.getattr, [cached.handle]));
+		assert.ok(await alone.receive());
+		waits.push(seen - before);
+	}
+	for (const client of clients) for (let i = 0; i < 30; i++) assert.ok(await client.receive());
+	// a slice and one request of each connection in a turn of the event loop, and a request is met in the second one
+	assert.ok(waits.length >= 10, `${waits.length} requests beside 600 others`);
+	assert.ok(Math.max(...waits) <= 2 * (10 + 20), `a request waited for ${Math.max(...waits)} others`);
+});
