@@ -260,12 +260,11 @@ export class Cell {
 	}
 
 	observe(): Promise<Tree> {
-		return this.#settle(() =>
-			observe(
-				this.overlay,
-				(path) => this.#isInside(path),
-				(path) => this.#isSeen(path),
-			),
+		return observe(
+			this.overlay,
+			(step) => this.#settle(step),
+			(path) => this.#isInside(path),
+			(path) => this.#isSeen(path),
 		);
 	}
 

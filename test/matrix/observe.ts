@@ -31,30 +31,33 @@ const buffer = allocate(4096);
 /** Something that contradicts the contract whatever was done before. */
 export class Contradiction extends Error {}
 
+/** Does a step of what a front end does, again and again until nothing has to be waited for. */
+export type Settle = <T>(step: () => T) => Promise<T>;
+
+/** Entries of one request. */
+const PAGE = 32;
+
 /**
  * Lists and reads the directories that are inside, and in them what is to be seen. Look-up, listing, `..` and the handle must agree on
- * every object.
+ * every object. Each request is a step of its own, and a listing goes on by its cookie: a walk that began anew at each wait would not end.
  */
-export function observe(overlay: Overlay, isInside: (path: string) => boolean, isSeen: (path: string) => boolean): Tree {
+export async function observe(
+	overlay: Overlay,
+	settle: Settle,
+	isInside: (path: string) => boolean,
+	isSeen: (path: string) => boolean,
+): Promise<Tree> {
 	const tree = new Map<string, Seen>();
-	const visit = (path: string, handle: Buffer): void => {
-		const seen = seenBy(overlay, handle);
+	const visit = async (path: string, handle: Buffer): Promise<void> => {
+		const seen = await settle(() => seenBy(overlay, handle));
 		tree.set(path, seen);
 		if (seen.type !== "dir" || !isInside(path)) return;
-		for (const { name, fileid, handle: listed, cookie } of list(overlay, handle)) {
-			const child = path === "" ? name : `${path}/${name}`;
-			if (!isSeen(child)) continue;
-			const found = overlay.lookup(overlay.decode(handle), bytes(name), ROOT);
-			if (found === null) throw new Contradiction(`${child} is listed, and look-up does not find it`);
-			if (!listed?.equals(found.handle)) throw new Contradiction(`${child}: listing and look-up have different handles`);
-			if (fileid !== fileidOf(overlay.getattr(found))) throw new Contradiction(`${child}: listing and attributes have different fileids`);
-			if (BigInt(cookie) < 3n) throw new Contradiction(`${child}: the cookie ${cookie} is that of "." or ".."`);
-			const above = found.type === FileType.dir ? overlay.lookup(found, bytes(".."), ROOT) : null;
-			if (above !== null && !above.handle.equals(handle)) throw new Contradiction(`${child}/.. is another directory`);
-			visit(child, found.handle);
+		for (const entry of await list(overlay, settle, handle)) {
+			const child = path === "" ? entry.name : `${path}/${entry.name}`;
+			if (isSeen(child)) await visit(child, await settle(() => childHandle(overlay, handle, child, entry)));
 		}
 	};
-	visit("", overlay.root.handle);
+	await visit("", overlay.root.handle);
 	const ids = new Map<string, string>();
 	for (const [path, { handle, fileid }] of tree) {
 		if ((ids.get(handle) ?? fileid) !== fileid || (ids.get(fileid) ?? handle) !== handle)
@@ -73,15 +76,46 @@ export function cookiesOf(overlay: Overlay, handle: string, after = "2"): Cookie
 	return found;
 }
 
-function list(overlay: Overlay, handle: Buffer) {
-	const cursor = overlay.list(overlay.decode(handle), ROOT, 0, 2);
-	const entries: { readonly name: string; readonly fileid: string; readonly handle: Buffer | null; readonly cookie: string }[] = [];
-	while (cursor.next()) {
-		const { hi, lo } = cursor.fileid();
-		const name = Buffer.from(cursor.name).toString();
-		entries.push({ name, fileid: `${hi}:${lo}`, handle: cursor.object()?.handle ?? null, cookie: cookieOf(cursor) });
+interface Entry {
+	readonly name: string;
+	readonly fileid: string;
+	readonly handle: Buffer | null;
+	readonly cookie: string;
+}
+
+/** In the order of names. */
+async function list(overlay: Overlay, settle: Settle, handle: Buffer): Promise<Entry[]> {
+	const found: Entry[] = [];
+	let [hi, lo] = [0, 2];
+	for (let isMore = true; isMore; ) {
+		const page = await settle(() => {
+			const cursor = overlay.list(overlay.decode(handle), ROOT, hi, lo);
+			const entries: Entry[] = [];
+			while (entries.length < PAGE && cursor.next()) {
+				const fileid = cursor.fileid();
+				const name = Buffer.from(cursor.name).toString();
+				const object = cursor.object();
+				entries.push({ name, fileid: `${fileid.hi}:${fileid.lo}`, handle: object?.handle ?? null, cookie: cookieOf(cursor) });
+			}
+			return { entries, hi: cursor.cookieHi, lo: cursor.cookieLo };
+		});
+		found.push(...page.entries);
+		({ hi, lo } = page);
+		isMore = page.entries.length === PAGE;
 	}
-	return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+	return found.sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** The handle of what a listing has shown. */
+function childHandle(overlay: Overlay, handle: Buffer, child: string, { name, fileid, handle: listed, cookie }: Entry): Buffer {
+	const found = overlay.lookup(overlay.decode(handle), bytes(name), ROOT);
+	if (found === null) throw new Contradiction(`${child} is listed, and look-up does not find it`);
+	if (!listed?.equals(found.handle)) throw new Contradiction(`${child}: listing and look-up have different handles`);
+	if (fileid !== fileidOf(overlay.getattr(found))) throw new Contradiction(`${child}: listing and attributes have different fileids`);
+	if (BigInt(cookie) < 3n) throw new Contradiction(`${child}: the cookie ${cookie} is that of "." or ".."`);
+	const above = found.type === FileType.dir ? overlay.lookup(found, bytes(".."), ROOT) : null;
+	if (above !== null && !above.handle.equals(handle)) throw new Contradiction(`${child}/.. is another directory`);
+	return found.handle;
 }
 
 function cookieOf({ cookieHi, cookieLo }: { readonly cookieHi: number; readonly cookieLo: number }): string {
