@@ -274,6 +274,8 @@ class PseudoOverlay implements OverlayOperations {
 		throw new OverlayError("inval", "This is not a symlink");
 	}
 
+	holdOnLoss(): void {}
+
 	restoreHolds(): number {
 		return 0;
 	}

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { ClientRule } from "../exports/allowed-clients.ts";
-import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { AUTH_NONE, authSys, RpcClient, results, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
+import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import { bytes, Nfs, NO_CHANGE, nfs, ROOT, startServer } from "./test-server.test-support.ts";
 
 const [OK, ACCES, XDEV, ROFS, BADHANDLE] = [0, 13, 18, 30, 10001];

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { AUTH_NONE, authSys, type CallOptions, type RpcClient, results, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
+import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import { bytes, ROOT, startServer } from "./test-server.test-support.ts";
 

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { AUTH_NONE, authSys, xdr } from "../rpc/rpc-client.test-support.ts";
+import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import { attributes, bytes, Nfs, NO_CHANGE, nfs, nfsCall, postAttributes, startServer, wccData } from "./test-server.test-support.ts";
 
 const OK = 0;

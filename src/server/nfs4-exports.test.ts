@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { Op } from "../nfs4/protocol.ts";
 import { Status } from "../nfs4/status.ts";
+import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import {
 	ANONYMOUS,

@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type MemoryObject, MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { Op } from "../nfs4/protocol.ts";
 import { Status } from "../nfs4/status.ts";
 import { authSys, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
 import { OverlayError } from "../vfs/errors.ts";
+import { type MemoryObject, MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import { FileType } from "../vfs/operations.ts";
 import {
 	ANONYMOUS,

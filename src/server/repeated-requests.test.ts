@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { authSys, encodeCall, inFragments, RpcClient, xdr } from "../rpc/rpc-client.test-support.ts";
+import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import { gate, Nfs, NO_CHANGE, nfsCall, nfsRecord, ROOT, startServer } from "./test-server.test-support.ts";
 
 const NO_SATTR = { raw: NO_CHANGE };

@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { allocate } from "../linux/memory.ts";
-import { allocateForTest } from "../nfs3/memory-overlay.test-support.ts";
 import { RpcClient } from "../rpc/rpc-client.test-support.ts";
+import { allocateForTest } from "../vfs/memory-overlay.test-support.ts";
 import type { NfsServerOptions } from "./nfs-server.ts";
 import { Nfs, nfsCall, nfsRecord, startServer } from "./test-server.test-support.ts";
 

@@ -2,9 +2,9 @@
 
 import type { TestContext } from "node:test";
 import { allocate } from "../linux/memory.ts";
-import { MemoryOverlay } from "../nfs3/memory-overlay.test-support.ts";
 import { NFS_PROGRAM, NFS_VERSION_3 } from "../nfs3/protocol.ts";
 import { type CallOptions, encodeCall, inFragments, RpcClient, results, type XdrItem, xdr } from "../rpc/rpc-client.test-support.ts";
+import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import type { OverlayObject } from "../vfs/operations.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import { NfsServer, type NfsServerOptions } from "./nfs-server.ts";

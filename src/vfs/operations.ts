@@ -299,7 +299,16 @@ export interface OverlayOperations {
 	): OverlayObject;
 	remove(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
 	rmdir(directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
-	rename(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials, key: ChangeKey | null): void;
+	/** `mayReplace` false: "exist" where the new name is there already, as renameat2(2) with RENAME_NOREPLACE. */
+	rename(
+		from: OverlayObject,
+		fromName: Uint8Array,
+		to: OverlayObject,
+		toName: Uint8Array,
+		who: Credentials,
+		key: ChangeKey | null,
+		mayReplace?: boolean,
+	): void;
 	/** Lets two names change places, as renameat2(2) with RENAME_EXCHANGE. Both must exist; they may be of any kinds. */
 	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials, key: ChangeKey | null): void;
 	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
@@ -322,6 +331,11 @@ export interface OverlayOperations {
 	hold(handle: Uint8Array): void;
 	/** Ends one `hold`. Throws Error where there is none. */
 	letGo(handle: Uint8Array): void;
+	/**
+	 * For a front end that knows too many objects to hold each. Before an object loses a name, `takes` is asked with its handle: true says that the
+	 * front end knows it and has not been asked before, and counts as `hold`. It may be asked more than once, and also where the name stays after all.
+	 */
+	holdOnLoss(takes: (handle: Uint8Array) => boolean): void;
 	/**
 	 * What a front end held before the start and goes on holding, of an overlay that was opened with `restoresHolds`: as often as each
 	 * handle comes. Without a system call, whether the objects are still there or not. How many were no handles of this export.

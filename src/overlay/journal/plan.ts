@@ -82,7 +82,7 @@ export class Plan implements Descriptors {
 
 	/** Behind the step that takes the last name of an object: nothing leads to it by its portable id any more. */
 	lost(node: Node): this {
-		if (this.#writable.ids === null || !node.isUpper || this.#engine.held.isHeld(node.key)) return this;
+		if (this.#writable.ids === null || !node.isUpper || this.#engine.held.isHeld(node)) return this;
 		return this.add({ op: "forget", inode: node.top.handle });
 	}
 

@@ -333,10 +333,11 @@ export class Overlay implements OverlayOperations {
 		toName: Uint8Array,
 		who: Credentials,
 		key: ChangeKey | null = null,
+		mayReplace = true,
 	): void {
 		this.#change(key, FileType.reg, () => {
 			const source = { directory: directoryOf(from), name: fromName };
-			renameObject(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who);
+			renameObject(this.engine, this.listings, source, { directory: directoryOf(to), name: toName }, who, mayReplace);
 			return null;
 		});
 	}
@@ -469,6 +470,10 @@ export class Overlay implements OverlayOperations {
 
 	letGo(handle: Uint8Array): void {
 		this.#run(() => letGo(this.engine, this.#verifiedKey(handle)));
+	}
+
+	holdOnLoss(takes: (handle: Uint8Array) => boolean): void {
+		this.engine.held.askOnLoss(takes);
 	}
 
 	restoreHolds(handles: Iterable<Uint8Array>): number {

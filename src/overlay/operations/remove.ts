@@ -99,7 +99,7 @@ export function isLastName(engine: Engine, node: Node): boolean {
 
 /** An object that is held open outlives its last name: before that goes, an upper one gets one among the orphans, and a lower one a mark. */
 export function planOrphan(engine: Engine, plan: Plan, node: Node): void {
-	if (!engine.held.isHeld(node.key) || node.type === FileType.dir) return;
+	if (node.type === FileType.dir || !engine.held.isHeld(node)) return;
 	if (linkCount(engine, node, statOf(engine, node)) > 1) return;
 	const { work } = writableOf(engine);
 	const undo = (name: string) => () => unlinkName(work.orphans, name);
@@ -117,7 +117,7 @@ export function planOrphan(engine: Engine, plan: Plan, node: Node): void {
  * with the step that takes its last link; else to be called once the steps have been made. Pending while there is too much in the trash.
  */
 export function planTrash(engine: Engine, plan: Plan, node: Node): (() => void) | null {
-	if (node.type !== FileType.reg || !node.isUpper || engine.held.isHeld(node.key)) return null;
+	if (node.type !== FileType.reg || !node.isUpper || engine.held.isHeld(node)) return null;
 	const stat = statOf(engine, node);
 	const bytes = stat.blocks * 512;
 	if (!takesLong(engine, node, stat, bytes)) return null;
@@ -140,7 +140,7 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	plan.touch(node);
 	const bury: AfterLoss = () => {
 		engine.nodes.place(node, null, null);
-		if (engine.held.isHeld(node.key) && node.type !== FileType.dir) {
+		if (node.type !== FileType.dir && engine.held.isHeld(node)) {
 			node.isOrphan = true;
 			engine.held.noteOrphan(node.key);
 			return;

@@ -26,7 +26,7 @@ import { type Entry, setRedirect } from "./move-redirect.ts";
 import { demandDelete, isEmpty, isLastName, planLoss, planOrphan, planTrash } from "./remove.ts";
 
 /** Moves a name, as rename(2). Of a directory with parts in lowers only the directory itself is copied up: a redirect says where they are. */
-export function renameObject(engine: Engine, listings: Listings, from: Entry, to: Entry, who: Credentials): void {
+export function renameObject(engine: Engine, listings: Listings, from: Entry, to: Entry, who: Credentials, mayReplace = true): void {
 	writableOf(engine);
 	for (const place of [from, to]) {
 		if (place.directory.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
@@ -36,6 +36,7 @@ export function renameObject(engine: Engine, listings: Listings, from: Entry, to
 	const source = lookupChild(engine, from.directory, from.name);
 	if (source === null) throw new OverlayError("noent", "There is no such name");
 	const target = lookupChild(engine, to.directory, to.name);
+	if (target !== null && !mayReplace) throw new OverlayError("exist", "The new name exists");
 	// two names of one object, or the same name: nothing to do, says POSIX
 	if (target === source) return;
 	// the look-up of the target may have seen another name of the source last

@@ -58,6 +58,7 @@ export class HeldObjects {
 	readonly #holds = new Map<string, number>();
 	/** Orphans by key: false for one that nobody holds any more, on its way out. */
 	readonly #orphans = new Map<string, boolean>();
+	readonly #takers: ((handle: Uint8Array) => boolean)[] = [];
 
 	constructor(folder: number) {
 		this.#folder = folder;
@@ -67,15 +68,25 @@ export class HeldObjects {
 		return this.#holds.size;
 	}
 
-	isHeld(key: string): boolean {
+	/** Asked before an object loses a name: who says only then that they hold it does so now. */
+	isHeld({ key, handle }: { readonly key: string; readonly handle: Uint8Array }): boolean {
+		for (const takes of this.#takers) if (takes(handle)) this.#count(key);
 		return this.#holds.size > 0 && this.#holds.has(key);
+	}
+
+	/** See OverlayOperations.holdOnLoss. */
+	askOnLoss(takes: (handle: Uint8Array) => boolean): void {
+		this.#takers.push(takes);
 	}
 
 	/** OverlayError "tryagain": there are HELD_MAX. */
 	hold(key: string): void {
-		const count = this.#holds.get(key) ?? 0;
-		if (count === 0 && this.#holds.size >= HELD_MAX) throw new OverlayError("tryagain", "Too many objects are held open");
-		this.#holds.set(key, count + 1);
+		if (this.#holds.size >= HELD_MAX && !this.#holds.has(key)) throw new OverlayError("tryagain", "Too many objects are held open");
+		this.#count(key);
+	}
+
+	#count(key: string): void {
+		this.#holds.set(key, (this.#holds.get(key) ?? 0) + 1);
 	}
 
 	/** Whether that was the last hold. Throws Error for one that there is not. */

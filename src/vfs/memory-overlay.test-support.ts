@@ -1,7 +1,7 @@
 // An overlay in memory for tests of front ends, with knobs for what is hard to bring about in a real one.
 
 import type { AddressedBytes } from "../linux/memory.ts";
-import { OverlayError, type OverlayErrorCode, Pending } from "../vfs/errors.ts";
+import { OverlayError, type OverlayErrorCode, Pending } from "./errors.ts";
 import {
 	Access,
 	type Attributes,
@@ -17,8 +17,9 @@ import {
 	type SeekResult,
 	type SeekTarget,
 	type SetAttributes,
+	type SetXattrMode,
 	type Timespec,
-} from "../vfs/operations.ts";
+} from "./operations.ts";
 
 /** An object of the overlay in memory. */
 export interface MemoryObject extends OverlayObject {
@@ -39,6 +40,8 @@ export interface MemoryObject extends OverlayObject {
 	parent: MemoryObject | null;
 	/** By name in latin1, which keeps every byte. */
 	readonly names: Map<string, MemoryObject>;
+	/** The same way. */
+	readonly xattrs: Map<string, Buffer>;
 }
 
 const HANDLE_MAGIC = 0x4d454d4f;
@@ -118,6 +121,7 @@ export class MemoryOverlay implements OverlayOperations {
 			ctime: now,
 			parent: null,
 			names: new Map(),
+			xattrs: new Map(),
 		};
 		this.#objects.set(id, object);
 		this.#apply(object, change);
@@ -424,30 +428,43 @@ export class MemoryOverlay implements OverlayOperations {
 
 	letGo(_handle: Uint8Array): void {}
 
+	holdOnLoss(): void {}
+
 	restoreHolds(): number {
 		return 0;
 	}
 
 	endOfRestore(): void {}
 
-	exchange(): never {
-		throw new OverlayError("notsupp", "No front end here exchanges names");
+	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
+		this.#enter("exchange");
+		const one = this.#forChange(from, fromName, who, "inval");
+		const other = this.#forChange(to, toName, who, "inval");
+		const objects = [one, other].map(({ from, key }) => from.names.get(key) ?? fail("noent"));
+		this.#add(one.from, one.key, objects[1]);
+		this.#add(other.from, other.key, objects[0]);
 	}
 
-	getxattr(): never {
-		throw new OverlayError("notsupp", "No front end here asks for extended attributes");
+	getxattr(object: OverlayObject, _who: Credentials, name: Uint8Array): Buffer {
+		this.#enter("getxattr");
+		return (object as MemoryObject).xattrs.get(keyOf(name)) ?? fail("noattr");
 	}
 
-	listxattr(): Buffer[] {
-		return [];
+	listxattr(object: OverlayObject): Buffer[] {
+		this.#enter("listxattr");
+		return [...(object as MemoryObject).xattrs.keys()].map((key) => Buffer.from(key, "latin1"));
 	}
 
-	setxattr(): never {
-		throw new OverlayError("notsupp", "No front end here sets extended attributes");
+	setxattr(object: OverlayObject, _who: Credentials, name: Uint8Array, value: Uint8Array, mode: SetXattrMode): void {
+		this.#enter("setxattr");
+		const { xattrs } = object as MemoryObject;
+		if (mode !== "any" && xattrs.has(keyOf(name)) !== (mode === "replace")) fail(mode === "create" ? "exist" : "noattr");
+		xattrs.set(keyOf(name), Buffer.from(value));
 	}
 
-	removexattr(): never {
-		throw new OverlayError("notsupp", "No front end here removes extended attributes");
+	removexattr(object: OverlayObject, _who: Credentials, name: Uint8Array): void {
+		this.#enter("removexattr");
+		if (!(object as MemoryObject).xattrs.delete(keyOf(name))) fail("noattr");
 	}
 
 	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void {

@@ -1,0 +1,65 @@
+// Attributes on the wire: fuse_attr, fuse_attr_out, fuse_entry_out, and how long the kernel may believe them.
+
+import type { Attributes, OverlayObject } from "../vfs/operations.ts";
+import type { FuseMount } from "./mount.ts";
+import type { FuseReply } from "./reply.ts";
+
+/** What programs should read and write at a time (st_blksize). */
+const PREFERRED_BYTES = 4096;
+
+/** struct fuse_attr. */
+export function writeAttributes(reply: FuseReply, attributes: Attributes): void {
+	const { atime, mtime, ctime } = attributes;
+	reply.u64(attributes.fileidHi, attributes.fileidLo);
+	reply.u64(attributes.sizeHi, attributes.sizeLo);
+	reply.number(attributes.blocks);
+	reply.number(atime.sec);
+	reply.number(mtime.sec);
+	reply.number(ctime.sec);
+	reply.u32(atime.nsec);
+	reply.u32(mtime.nsec);
+	reply.u32(ctime.nsec);
+	reply.u32((attributes.type << 12) | attributes.mode);
+	reply.u32(attributes.nlink);
+	reply.u32(attributes.uid);
+	reply.u32(attributes.gid);
+	reply.u32(deviceNumber(attributes.rdevMajor, attributes.rdevMinor));
+	reply.u32(PREFERRED_BYTES);
+	reply.u32(0);
+}
+
+/** As the kernel's new_encode_dev. */
+function deviceNumber(major: number, minor: number): number {
+	return (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
+}
+
+/** The other way round. */
+export function devicePair(device: number): readonly [major: number, minor: number] {
+	return [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
+}
+
+/** struct fuse_attr_out. */
+export function writeAttributesOut(reply: FuseReply, mount: FuseMount, object: OverlayObject): void {
+	const attributes = mount.overlay.getattr(object, false);
+	reply.number(mount.validSeconds);
+	reply.u64(0, 0);
+	writeAttributes(reply, attributes);
+}
+
+/** struct fuse_entry_out of an object, which counts as a look-up of it. */
+export function writeEntry(reply: FuseReply, mount: FuseMount, object: OverlayObject): void {
+	// what may fail or wait comes before what is counted
+	const attributes = mount.overlay.getattr(object, false);
+	writeEntryHead(reply, mount, mount.lookUp(object));
+	writeAttributes(reply, attributes);
+}
+
+/** The part of struct fuse_entry_out that is no attribute; with node id 0 it says that there is no such name, or, in a listing, nothing. */
+export function writeEntryHead(reply: FuseReply, mount: FuseMount, id: number): void {
+	reply.u64(0, id);
+	// generation: no id comes back to another object while the kernel knows it
+	reply.u64(0, 0);
+	reply.number(mount.validSeconds);
+	reply.number(mount.validSeconds);
+	reply.u64(0, 0);
+}

@@ -1,0 +1,86 @@
+// A mount as its operations see it: the overlay, the node ids, and on whose behalf requests are run.
+
+import type { Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
+import type { NodeTable } from "./node-table.ts";
+import type { FuseRequest } from "./request.ts";
+
+/** Root: who a request comes from has been asked by the kernel already, which knows all of their groups (default_permissions). */
+const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
+/** Whoever it is, they lose what setuid and setgid give when they write. */
+const UNPRIVILEGED: Credentials = { uid: 65534, gid: 65534, gids: [] };
+
+export interface MountOptions {
+	readonly overlay: OverlayOperations;
+	readonly table: NodeTable;
+	/** As whom everything is done that comes through this mount, where the export can do it as nobody else; null: as the superuser. */
+	readonly actsAs: Credentials | null;
+	/** How long the kernel may believe names and attributes without asking. */
+	readonly validSeconds: number;
+}
+
+export class FuseMount {
+	readonly overlay: OverlayOperations;
+	readonly table: NodeTable;
+	readonly actsAs: Credentials | null;
+	readonly validSeconds: number;
+	/** INIT flags that both sides have taken. */
+	flags = 0;
+	flags2 = 0;
+	/** Node ids counted by the reply that is being written, the same one as often as it was counted. */
+	readonly counted: number[] = [];
+
+	constructor({ overlay, table, actsAs, validSeconds }: MountOptions) {
+		this.overlay = overlay;
+		this.table = table;
+		this.actsAs = actsAs;
+		this.validSeconds = validSeconds;
+	}
+
+	/** Who acts on what exists. */
+	get who(): Credentials {
+		return this.actsAs ?? SUPERUSER;
+	}
+
+	/** Who writes without the privilege to keep the privileges of a file. */
+	get unprivileged(): Credentials {
+		return this.actsAs ?? UNPRIVILEGED;
+	}
+
+	/** Who makes something: the superuser in the group of the request, which a setgid directory overrules. */
+	maker(request: FuseRequest): Credentials {
+		return this.actsAs ?? { uid: 0, gid: request.gid, gids: [] };
+	}
+
+	/** The attributes of what a request makes: its owner is the user of the request, where the export can give it to them. */
+	birth(request: FuseRequest, mode?: number, umask?: number): { mode?: number; umask?: number; uid?: number } {
+		return {
+			...(mode === undefined ? {} : { mode: mode & 0o7777 }),
+			...(umask === undefined ? {} : { umask: umask & 0o777 }),
+			...(this.actsAs === null ? { uid: request.uid } : {}),
+		};
+	}
+
+	/** OverlayError "stale" for a node id that was not given out, or whose object is gone. */
+	object(id: number): OverlayObject {
+		return this.overlay.decode(this.table.handle(id));
+	}
+
+	/** The id of an object for the reply that is being written, which counts as a look-up of it. */
+	lookUp(object: OverlayObject): number {
+		const id = this.table.lookUp(object);
+		this.counted.push(id);
+		return id;
+	}
+
+	/** The kernel has not got the reply: nothing of it counts. */
+	uncount(): void {
+		for (const id of this.counted) this.forget(id, 1);
+		this.counted.length = 0;
+	}
+
+	/** The kernel knows an object so many times less. */
+	forget(id: number, count: number): void {
+		const held = this.table.forget(id, count);
+		if (held !== null) this.overlay.letGo(held);
+	}
+}
