@@ -83,10 +83,10 @@ export class NodeTable {
 		return held;
 	}
 
-	/** Whether the kernel knows an object; then the overlay holds it from now on. */
+	/** Whether the kernel knows an object that the overlay does not hold for it yet. It does from now on. */
 	holds(handle: Uint8Array): boolean {
 		const id = this.find(handle);
-		if (id <= ROOT_ID) return false;
+		if (id <= ROOT_ID || (this.#words[wordOf(id) + KIND] & HELD) !== 0) return false;
 		this.#words[wordOf(id) + KIND] |= HELD;
 		return true;
 	}

@@ -6,6 +6,8 @@ import { AllowedClients, type ClientRule, LOCAL_CLIENTS } from "../exports/allow
 import type { ExportOptions } from "../exports/export.ts";
 import { isLoopback } from "../exports/network.ts";
 import type { SquashOptions } from "../exports/squash.ts";
+import type { FuseDevice } from "../fuse/device.ts";
+import { FuseSession } from "../fuse/session.ts";
 import { whyNot } from "../linux/errno.ts";
 import { allocate } from "../linux/memory.ts";
 import type { Nfs4Options } from "../nfs4/nfs4-service.ts";
@@ -44,7 +46,10 @@ export type NfsVersion = 3 | 4;
 
 export interface ServeOptions {
 	readonly exports: readonly ExportToServe[];
+	/** None: it is served by mounts alone. */
 	readonly listen: readonly ListenAddress[];
+	/** FUSE mounts are served too, or will be. */
+	readonly isMounted?: boolean;
 	/** Where the server keeps what is its own. */
 	readonly stateFolder: string;
 	/** Versions of NFS that are served; default: 3. */
@@ -76,6 +81,11 @@ export interface OpenServer {
 	/** Resolves when clients may come. ServeError: they cannot, and everything is closed. */
 	listen(): Promise<void>;
 	/**
+	 * Serves a mount of an export, by its number; before `listen`, when all that mounts hold must be known. ServeError: what is kept of it
+	 * cannot be gone on with.
+	 */
+	startFuse(device: FuseDevice, number?: number): FuseSession;
+	/**
 	 * Answers what was taken, saves the replies, closes every export. An export that cannot be closed cleanly keeps none of the others from it;
 	 * the first such error is thrown when all are closed.
 	 */
@@ -101,7 +111,7 @@ export async function openExports(given: ServeOptions): Promise<OpenServer> {
 	const exports: ServedExport[] = [];
 	try {
 		for (const { name, layers } of options.exports) {
-			const restoresHolds = options.versions?.includes(4) ?? false;
+			const restoresHolds = options.isMounted === true || servesVersion4(options);
 			const opened = openOverlay({ ...layers, purpose: "serve", isPatient: true, budget, restoresHolds });
 			const served = { name, opened, releaseKeys: () => {} };
 			exports.push(served);
@@ -109,13 +119,19 @@ export async function openExports(given: ServeOptions): Promise<OpenServer> {
 			options.onOpened?.(name, opened);
 		}
 		const server = makeServer(options, exports, budget);
+		const sessions: FuseSession[] = [];
 		let closing: Promise<void> | undefined;
 		return {
 			exports,
 			server,
 			listen: () => listen(options, exports, server),
+			startFuse: (device, number = 0) => {
+				const session = startFuse(options, exports[number].opened, device);
+				sessions.push(session);
+				return session;
+			},
 			close: () => {
-				closing ??= closeServer(options, exports, server);
+				closing ??= Promise.all(sessions.map((session) => session.close())).then(() => closeServer(options, exports, server));
 				return closing;
 			},
 		};
@@ -123,6 +139,21 @@ export async function openExports(given: ServeOptions): Promise<OpenServer> {
 		await closeAll(exports).catch(() => {});
 		throw error;
 	}
+}
+
+function servesVersion4({ listen, versions }: ServeOptions): boolean {
+	return listen.length > 0 && (versions?.includes(4) ?? false);
+}
+
+function startFuse(options: ServeOptions, { overlay, actsAs }: OpenedOverlay, device: FuseDevice): FuseSession {
+	let session: FuseSession;
+	try {
+		session = new FuseSession({ device, overlay, actsAs, isShared: options.listen.length > 0 });
+	} catch (error) {
+		throw error instanceof RangeError ? new ServeError(error.message) : error;
+	}
+	session.start();
+	return session;
 }
 
 /** With addresses in place of names of hosts. Refuses to listen where others come who were not named. */
@@ -163,7 +194,10 @@ function tellUnreachable(listen: readonly ListenAddress[], rules: readonly Clien
 	}
 }
 
-async function listen({ stateFolder, listen, warn }: ServeOptions, exports: readonly ServedExport[], server: NfsServer): Promise<void> {
+async function listen(options: ServeOptions, exports: readonly ServedExport[], server: NfsServer): Promise<void> {
+	const { stateFolder, listen, warn } = options;
+	// else the claims of version 4 say when all is restored
+	if (options.isMounted === true && !servesVersion4(options)) for (const { opened } of exports) opened.overlay.endOfRestore();
 	restoreReplies(
 		server.duplicateRequests,
 		stateFolder,
@@ -209,7 +243,7 @@ function makeServer(options: ServeOptions, exports: readonly ServedExport[], bud
 			allocate,
 			rpcbind: options.rpcbind ?? false,
 			nfs3: options.versions?.includes(3) ?? true,
-			...(options.versions?.includes(4) ? { nfs4: nfs4Options(options, exports) } : {}),
+			...(servesVersion4(options) ? { nfs4: nfs4Options(options, exports) } : {}),
 			limits: {
 				connections: Math.max(CONNECTIONS_FEWEST, Math.min(DEFAULT_RPC_LIMITS.connections, budget.descriptorsForConnections)),
 			},
