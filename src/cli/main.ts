@@ -21,6 +21,7 @@ const commands = {
 	serve: async () => (await import("./serve.ts")).addServe,
 	list: async () => (await import("./list.ts")).addList,
 	remove: async () => (await import("./remove.ts")).addRemove,
+	diff: async () => (await import("./diff.ts")).addDiff,
 	handle: async () => (await import("./handle.ts")).addHandle,
 	release: async () => (await import("./release.ts")).addRelease,
 	settle: async () => (await import("./settle.ts")).addSettle,

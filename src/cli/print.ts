@@ -48,8 +48,8 @@ function writeError(text: string): void {
 	}
 }
 
-function writeAll(fd: number, text: string): void {
-	const bytes = Buffer.from(text);
+function writeAll(fd: number, text: string | Buffer): void {
+	const bytes = typeof text === "string" ? Buffer.from(text) : text;
 	for (let done = 0; done < bytes.length; ) {
 		try {
 			done += writeSync(fd, bytes, done);
@@ -71,6 +71,16 @@ export function printLines(lines: readonly string[]): void {
 /** One JSON document on stdout, on one line. */
 export function printJson(value: unknown): void {
 	writeOut(`${escapeForJson(JSON.stringify(value))}\n`);
+}
+
+/** Bytes that another program reads, as they are: refused at a terminal. UserError. */
+export function printBytes(bytes: Buffer): void {
+	if (isatty(STDOUT)) throw new UserError("What is to be printed is for another program: send it to a file or a pipe.");
+	try {
+		writeAll(STDOUT, bytes);
+	} catch (error) {
+		throw new UserError(`Cannot write the output: ${whyNot((error as NodeJS.ErrnoException).errno ?? 0)}.`);
+	}
 }
 
 /** Help: a text of several lines, whose newlines are its own. */

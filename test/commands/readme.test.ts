@@ -29,6 +29,7 @@ const SET_UPS: Readonly<Record<string, readonly string[]>> = {
 		"kill %1; wait %1",
 	],
 	"docs/unpack.md": ["mkdir base top && echo base >base/file && echo top >top/other"],
+	"docs/changes.md": ["mkdir -p ~/project/src && echo welcome | tee ~/project/file ~/project/src/one"],
 	"docs/portable.md": ["mkdir ~/project ~/image && echo welcome | tee ~/project/file ~/image/file"],
 	"docs/troubleshooting.md": [
 		"mkdir ~/golden && echo welcome >~/golden/motd",
@@ -49,6 +50,7 @@ const USERS: readonly (readonly [page: string, who: string, uid: number])[] = [
 	["docs/operations.md", "root", 0],
 	["docs/check.md", "root", 0],
 	["docs/unpack.md", "an ordinary user", ORDINARY],
+	["docs/changes.md", "an ordinary user", ORDINARY],
 	["docs/portable.md", "an ordinary user", ORDINARY],
 	["docs/troubleshooting.md", "an ordinary user", ORDINARY],
 ];

@@ -52,17 +52,22 @@ export function getExtendedAttribute(engine: Engine, node: Node, who: Credential
 /** Names as the caller may see them: the overlay's own are hidden, and names that it keeps escaped are shown as they were set. */
 export function listExtendedAttributes(engine: Engine, node: Node, who: Credentials): Buffer[] {
 	statOf(engine, node);
-	const names = listXattrs(engine.descriptors.path(node.top));
+	return shownAttributes(engine, engine.descriptors.path(node.top), who).map(({ name }) => name);
+}
+
+/** What a real object has of extended attributes that the caller may see: the name that is shown, and the real one. */
+export function shownAttributes(engine: Engine, fd: number, who: Credentials): { readonly name: Buffer; readonly real: Buffer }[] {
+	const names = listXattrs(fd);
 	// a lower on a file system without any, as squashfs can be
 	if (names === -ERRNO.EOPNOTSUPP) return [];
 	if (typeof names === "number") throw failed("Cannot list extended attributes", names);
 	const { prefix, escape: escaped } = engine.xattr;
-	const shown: Buffer[] = [];
-	for (const name of names) {
-		const text = name.toString("latin1");
+	const shown: { readonly name: Buffer; readonly real: Buffer }[] = [];
+	for (const real of names) {
+		const text = real.toString("latin1");
 		if ((text.startsWith("trusted.") && !isSuperuser(who)) || isKept(engine, text)) continue;
-		if (!text.startsWith(prefix)) shown.push(name);
-		else if (text.startsWith(escaped)) shown.push(Buffer.from(prefix + text.slice(escaped.length), "latin1"));
+		if (!text.startsWith(prefix)) shown.push({ name: real, real });
+		else if (text.startsWith(escaped)) shown.push({ name: Buffer.from(prefix + text.slice(escaped.length), "latin1"), real });
 	}
 	return shown;
 }

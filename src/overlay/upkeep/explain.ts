@@ -1,16 +1,14 @@
 // Explains a handle: its fields, its object and its paths.
 
 import { PROVIDER_KERNEL, PROVIDER_PORTABLE, parseHandle, ROOT_HOME } from "../../handle/wire-handle.ts";
+import { pathBelow } from "../../layer/path-search.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { tellProgress } from "../../vfs/progress.ts";
-import { rootNode } from "../engine/engine.ts";
-import { DirectoryCursor } from "../listing/listing.ts";
+import { namesOfObjects } from "../changes/names-of-objects.ts";
 import type { Node } from "../nodes/node.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { attributesOf } from "../operations/attributes.ts";
-import { inPasses } from "../operations/until-ready.ts";
 import { type KeyUse, listKeys } from "./keys.ts";
 
 /** What can be said of a handle; fields that need the layers are absent without them. */
@@ -112,30 +110,7 @@ function directoryPath(node: Node): string {
 /** A directory knows where it is; the names of anything else are searched for through the whole tree. */
 async function pathsOf(opened: OpenedOverlay, node: Node): Promise<string[]> {
 	if (node.type === FileType.dir) return [directoryPath(node)];
-	const { overlay } = opened;
-	const { engine } = overlay;
-	const paths: string[] = [];
-	let looked = 0;
-	const links = attributesOf(engine, node, false).nlink;
-	const directories: { readonly handle: Buffer; readonly path: string }[] = [{ handle: rootNode(engine).handle, path: "" }];
-	while (directories.length > 0 && paths.length < links) {
-		const { handle, path } = directories.pop() as (typeof directories)[number];
-		tellProgress("looking for its names", ++looked, "directories");
-		await inPasses(overlay, () => {
-			const below: typeof directories = [];
-			const found: string[] = [];
-			const directory = overlay.decode(handle);
-			const cursor = new DirectoryCursor(engine, overlay.listings, directory, directory, 0, 2);
-			while (cursor.next()) {
-				const child = cursor.object();
-				if (child === null) continue;
-				const childPath = `${path}/${showName(cursor.name)}`;
-				if (child.key === node.key) found.push(childPath);
-				if (child.type === FileType.dir) below.push({ handle: child.handle, path: childPath });
-			}
-			directories.push(...below);
-			paths.push(...found);
-		});
-	}
-	return paths;
+	const links = attributesOf(opened.overlay.engine, node, false).nlink;
+	const found = await namesOfObjects(opened, new Map([[node.key, links]]));
+	return found.map(({ directory, name }) => `/${showName(pathBelow(directory, name))}`);
 }

@@ -1,0 +1,248 @@
+// `holdfast diff`: what an upper makes of its lowers.
+
+import type { Command } from "commander";
+import type { Change } from "../overlay/changes/change.ts";
+import { changeList } from "../overlay/changes/change-list.ts";
+import { pathInExport } from "../overlay/changes/path-in-export.ts";
+import { nameInJson, showName, shownBytes } from "../vfs/names.ts";
+import { FileType } from "../vfs/operations.ts";
+import { addLayerOptions, type LayerArguments, type OpenedLayers, openLayers } from "./layer-options.ts";
+import { printBytes, printJson, printLines } from "./print.ts";
+import { ProgressLine } from "./progress.ts";
+import { UserError } from "./user-error.ts";
+
+interface DiffArguments extends LayerArguments {
+	readonly all?: boolean;
+	readonly stat?: boolean;
+	readonly json?: boolean;
+	readonly nameOnly?: boolean;
+	readonly z?: boolean;
+	readonly exact?: boolean;
+	readonly exitCode?: boolean;
+}
+
+const EXAMPLES = `
+
+One line for each path: A added, D removed, M changed, T of another type than before, R renamed (a directory, with all it holds), P only its
+owner, mode or attributes. Directories end in "/". A directory that is new as a whole is one line, with how much it holds (--all: every path).
+Every removal has a line of its own; a removed directory goes with all it held. A file that was renamed is removed and added.
+
+A PATH is as seen in the export, and as diff prints it. The first word is DIR unless --lower, --upper or --name say where the layers are.
+
+Examples:
+
+  holdfast diff ~/project
+      All that differs from ~/project in its set of changes, also while it is served.
+  holdfast diff ~/project src --stat
+  holdfast diff --lower /srv/golden --upper /srv/mine --name-only -z | xargs -0 ls -ld`;
+
+export function addDiff(program: Command): void {
+	const command = program
+		.command("diff")
+		.description(
+			"Show what was changed: the paths at which an export differs from its lowers. May run beside a server; nothing is changed.",
+		)
+		.argument("[dir]", "the tree, as given to serve, or the name of its set")
+		.argument("[path...]", "only these, and what is below them");
+	addLayerOptions(command, "later")
+		.option("--all", "a line for each path of a directory that is new as a whole")
+		.option("--stat", "with sizes, and a line that sums up")
+		.option("--name-only", "paths alone, every one")
+		.option("-z", "with --name-only: bytes as they are, each path ended by NUL")
+		.option("--json", "a JSON object on a line of its own for each path")
+		.option("--exact", "read files of one size whose times differ, and leave out what is equal")
+		.option("--exit-code", "exit with 1 if there is any change, and with 2 if it cannot be found out")
+		.addHelpText("after", EXAMPLES)
+		.action((directory: string | undefined, paths: string[], given: DiffArguments) => diff(directory, paths, given));
+}
+
+async function diff(directory: string | undefined, rest: readonly string[], given: DiffArguments): Promise<void> {
+	try {
+		const count = await show(directory, rest, given);
+		if (given.exitCode && count > 0) process.exitCode = 1;
+	} catch (error) {
+		if (given.exitCode && error instanceof UserError) throw new UserError(error.message, 2);
+		throw error;
+	}
+}
+
+/** How many changes there are. */
+async function show(first: string | undefined, rest: readonly string[], given: DiffArguments): Promise<number> {
+	const namesElsewhere = given.lower.length > 0 || given.upper !== undefined || given.name !== undefined;
+	const directory = namesElsewhere ? undefined : first;
+	const words = namesElsewhere && first !== undefined ? [first, ...rest] : rest;
+	if (given.z && !given.nameOnly) throw new UserError("-z is of use with --name-only only.", 2);
+	if ([given.stat, given.json, given.nameOnly].filter((one) => one).length > 1) {
+		throw new UserError("Give one of --stat, --json and --name-only.", 2);
+	}
+	const opened = openLayers(directory, given, "inspect", false);
+	const line = new ProgressLine();
+	try {
+		if (opened.upper === null) throw new UserError("This export has no upper, so that nothing can have been changed in it.");
+		const paths = await wantedPaths(opened, words);
+		const printer = printerFor(given);
+		let count = 0;
+		for await (const change of changeList(opened, { isExact: given.exact === true, paths })) {
+			count++;
+			printer.add(change);
+		}
+		line.end();
+		printer.end();
+		return count;
+	} finally {
+		line.end();
+		await opened.overlay.close();
+	}
+}
+
+async function wantedPaths(opened: OpenedLayers, words: readonly string[]): Promise<Buffer[]> {
+	const paths: Buffer[] = [];
+	for (const word of words) {
+		const path = await pathInExport(opened, shownBytes(word));
+		if (path === "outside") throw new UserError(`The path ${word} leads out of the export.`);
+		if (path === "nothing") throw new UserError(`Neither the export nor its lowers have ${word}.`);
+		paths.push(path);
+	}
+	return paths;
+}
+
+interface Printer {
+	add(change: Change): void;
+	end(): void;
+}
+
+function printerFor(given: DiffArguments): Printer {
+	if (given.nameOnly) return new NamePrinter(given.z === true);
+	if (given.json) return { add: (change) => printJson(inJson(change)), end: () => {} };
+	return new LinePrinter(given.all === true, given.stat === true);
+}
+
+class NamePrinter implements Printer {
+	readonly #isRaw: boolean;
+
+	constructor(isRaw: boolean) {
+		this.#isRaw = isRaw;
+	}
+
+	add({ path }: Change): void {
+		if (this.#isRaw) printBytes(Buffer.concat([path.length === 0 ? ROOT_NAME : path, NUL]));
+		else printLines([shownPath(path)]);
+	}
+
+	end(): void {}
+}
+
+const ROOT_NAME = Buffer.from(".");
+const NUL = Buffer.from([0]);
+
+const TYPE_NAMES: Readonly<Record<FileType, string>> = {
+	[FileType.reg]: "file",
+	[FileType.dir]: "directory",
+	[FileType.lnk]: "symlink",
+	[FileType.chr]: "character device",
+	[FileType.blk]: "block device",
+	[FileType.fifo]: "fifo",
+	[FileType.sock]: "socket",
+};
+
+function inJson({ path, kind, type, baseType, from, isReplaced, size, baseSize, group }: Change): object {
+	return {
+		path: nameInJson(shownPath(path)),
+		kind,
+		type: TYPE_NAMES[type],
+		...(baseType === null ? {} : { baseType: TYPE_NAMES[baseType] }),
+		...(from === null ? {} : { from: nameInJson(showName(from)) }),
+		...(isReplaced ? { replaced: true } : {}),
+		...(type === FileType.reg && kind !== "removed" ? { size } : {}),
+		...(baseType === FileType.reg ? { baseSize } : {}),
+		...(group === null ? {} : { linked: group }),
+	};
+}
+
+function shownPath(path: Buffer): string {
+	return path.length === 0 ? "." : showName(path);
+}
+
+/** A new directory whose content is counted and not listed. */
+interface Group {
+	readonly path: Buffer;
+	readonly line: string;
+	objects: number;
+	bytes: number;
+}
+
+class LinePrinter implements Printer {
+	readonly #listsAll: boolean;
+	readonly #hasSizes: boolean;
+	readonly #counts = new Map<string, number>();
+	#bytes = 0;
+	#group: Group | null = null;
+
+	constructor(listsAll: boolean, hasSizes: boolean) {
+		this.#listsAll = listsAll;
+		this.#hasSizes = hasSizes;
+	}
+
+	add(change: Change): void {
+		const letter = letterOf(change);
+		this.#counts.set(letter, (this.#counts.get(letter) ?? 0) + 1);
+		this.#bytes += change.size - (change.kind === "removed" || change.kind === "changed" ? change.baseSize : 0);
+		if (this.#group !== null && isBelow(change.path, this.#group.path)) {
+			this.#group.objects++;
+			this.#group.bytes += change.size;
+			return;
+		}
+		this.#endGroup();
+		const text = this.#line(letter, change);
+		if (!this.#listsAll && letter === "A" && change.type === FileType.dir) {
+			this.#group = { path: change.path, line: text, objects: 0, bytes: 0 };
+		} else printLines([text]);
+	}
+
+	end(): void {
+		this.#endGroup();
+		if (!this.#hasSizes) return;
+		const words = Object.entries(LETTERS).flatMap(([letter, word]) => {
+			const count = this.#counts.get(letter) ?? 0;
+			return count === 0 ? [] : [`${count} ${word}`];
+		});
+		printLines([words.length === 0 ? "nothing was changed" : `${words.join(", ")}; ${signed(this.#bytes)} bytes`]);
+	}
+
+	#endGroup(): void {
+		if (this.#group === null) return;
+		const { line, objects, bytes } = this.#group;
+		printLines([objects === 0 ? line : `${line}  (${objects} within, ${bytes} bytes)`]);
+		this.#group = null;
+	}
+
+	#line(letter: string, { path, kind, type, from, isReplaced, size, baseSize, baseType }: Change): string {
+		const slash = type === FileType.dir && path.length > 0 ? "/" : "";
+		const moved = kind === "renamed" ? `${from === null ? "?" : showName(from)}/ -> ` : "";
+		const note = isReplaced ? "  (in place of the one before, which is gone)" : "";
+		const had = baseType === FileType.reg ? `${baseSize}` : "-";
+		const has = type === FileType.reg && kind !== "removed" ? `${size}` : "-";
+		const sizes = this.#hasSizes && type !== FileType.dir ? `  ${had} -> ${has}` : "";
+		return `${letter}  ${moved}${shownPath(path)}${slash}${sizes}${note}`;
+	}
+}
+
+const LETTERS = { A: "added", D: "removed", M: "changed", T: "of another type", R: "renamed", P: "with other attributes" } as const;
+
+function letterOf({ kind, type, baseType }: Change): keyof typeof LETTERS {
+	if (kind === "added") return "A";
+	if (kind === "removed") return "D";
+	if (kind === "renamed") return "R";
+	if (kind === "metadata") return "P";
+	return baseType !== null && baseType !== type ? "T" : "M";
+}
+
+function signed(bytes: number): string {
+	return bytes < 0 ? `${bytes}` : `+${bytes}`;
+}
+
+function isBelow(path: Buffer, directory: Buffer): boolean {
+	return path.length > directory.length && path[directory.length] === SLASH && path.subarray(0, directory.length).equals(directory);
+}
+
+const SLASH = 0x2f;

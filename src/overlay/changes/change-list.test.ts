@@ -1,0 +1,220 @@
+// The change list, applied to a copy of the lowers, gives what the overlay shows.
+
+import assert from "node:assert/strict";
+import { linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fc } from "../../../test/support/fast-check.ts";
+import { plant } from "../../../test/support/lower-tree.ts";
+import { needs, volume } from "../../../test/support/requirements.ts";
+import { scratch } from "../../../test/support/scratch.ts";
+import { allocate } from "../../linux/memory.ts";
+import { OverlayError } from "../../vfs/errors.ts";
+import { FileType, type OverlayObject } from "../../vfs/operations.ts";
+import { openOverlay } from "../opening/open-overlay.ts";
+import type { OpenedOverlay } from "../opening/opened-overlay.ts";
+import { inPasses } from "../operations/until-ready.ts";
+import type { Change } from "./change.ts";
+import { changeList } from "./change-list.ts";
+
+const ROOT = { uid: 0, gid: 0, gids: [] };
+const skip = needs("root");
+
+/** What stands at each path: type, mode, and content or target. */
+type Tree = Map<string, string>;
+
+function treeOnDisk(top: string): Tree {
+	const tree: Tree = new Map();
+	const visit = (path: string) => {
+		const at = join(top, path);
+		const stat = lstatSync(at);
+		const content = stat.isFile() ? readFileSync(at, "latin1") : stat.isSymbolicLink() ? readlinkSync(at) : "";
+		tree.set(path, entry((stat.mode >> 12) as FileType, stat.mode & 0o7777, content));
+		if (stat.isDirectory()) for (const name of readdirSync(at)) visit(path === "" ? name : `${path}/${name}`);
+	};
+	visit("");
+	return tree;
+}
+
+function entry(type: FileType, mode: number, content: string): string {
+	return `${type} ${type === FileType.lnk ? "" : mode.toString(8)} ${content}`;
+}
+
+const reading = allocate(4096);
+
+async function treeOfOverlay({ overlay }: OpenedOverlay): Promise<Tree> {
+	const tree: Tree = new Map();
+	const visit = async (path: string, object: OverlayObject): Promise<void> => {
+		const below = await inPasses(overlay, () => {
+			const { handle, type } = object;
+			const now = overlay.decode(handle);
+			let content = "";
+			if (type === FileType.reg) {
+				const { count } = overlay.read(now, ROOT, 0, 4096, reading, 0, "open");
+				content = reading.bytes.subarray(0, count).toString("latin1");
+			} else if (type === FileType.lnk) content = overlay.readlink(now).toString();
+			tree.set(path, entry(type, overlay.getattr(now).mode, content));
+			const found: [string, OverlayObject][] = [];
+			const cursor = type === FileType.dir ? overlay.list(now, ROOT, 0, 2) : null;
+			while (cursor?.next()) {
+				const child = overlay.lookup(now, cursor.name, ROOT);
+				assert.ok(child !== null);
+				found.push([Buffer.from(cursor.name).toString(), child]);
+			}
+			return found;
+		});
+		for (const [name, child] of below) await visit(path === "" ? name : `${path}/${name}`, child);
+	};
+	await visit("", overlay.root);
+	return tree;
+}
+
+function below(path: string, directory: string): boolean {
+	return path === directory || path.startsWith(`${directory}/`);
+}
+
+/** Does to the base what a change list says, taking what is added or changed from the overlay. */
+function applied(base: Tree, changes: readonly Change[], now: Tree): Tree {
+	const tree = new Map(base);
+	const moved = changes.filter(({ kind }) => kind === "renamed").map(({ from }) => String(from));
+	for (const from of moved) for (const path of tree.keys()) if (below(path, from)) tree.delete(path);
+	for (const { path: bytes, kind, from: source } of changes) {
+		const path = bytes.toString();
+		if (kind === "removed") {
+			assert.ok(tree.has(path), `${path} is said to be removed`);
+			for (const other of tree.keys()) if (below(other, path)) tree.delete(other);
+		} else if (kind === "renamed") {
+			const from = String(source);
+			const elsewhere = moved.filter((other) => other !== from && below(other, from));
+			for (const [other, value] of base) {
+				if (below(other, from) && !elsewhere.some((one) => below(other, one))) tree.set(path + other.slice(from.length), value);
+			}
+			tree.set(path, now.get(path) as string);
+		} else {
+			assert.ok(kind !== "changed" && kind !== "metadata" ? !tree.has(path) : tree.has(path), `${path} is said to be ${kind}`);
+			// what a directory held before another kind of object took its place
+			if (!now.get(path)?.startsWith(`${FileType.dir} `))
+				for (const other of tree.keys()) if (other !== path && below(other, path)) tree.delete(other);
+			tree.set(path, now.get(path) as string);
+		}
+	}
+	return tree;
+}
+
+type Step = readonly [operation: number, one: number, other: number, name: number];
+const NAMES = ["a", "b", "c", "d e", "ä"];
+
+async function perform(opened: OpenedOverlay, [operation, one, other, name]: Step): Promise<void> {
+	const { overlay } = opened;
+	const paths = [...(await treeOfOverlay(opened)).keys()];
+	const find = (path: string) =>
+		path
+			.split("/")
+			.filter(Boolean)
+			.reduce<OverlayObject>((at, part) => {
+				const found = overlay.lookup(at, Buffer.from(part), ROOT);
+				assert.ok(found !== null);
+				return found;
+			}, overlay.root);
+	const source = paths[one % paths.length];
+	const parent = source.includes("/") ? source.slice(0, source.lastIndexOf("/")) : "";
+	const last = Buffer.from(source.slice(parent === "" ? 0 : parent.length + 1));
+	const target = paths[other % paths.length];
+	const newName = Buffer.from(NAMES[name % NAMES.length]);
+	const operations = [
+		() => overlay.create(find(target), newName, ROOT, { mode: "guarded", attributes: { mode: 0o644 } }, null),
+		() => overlay.write(find(source), ROOT, 0, Buffer.from(`content ${one} ${other}`), "open"),
+		() => overlay.remove(find(parent), last, ROOT, null),
+		() => overlay.rmdir(find(parent), last, ROOT, null),
+		() => overlay.mkdir(find(target), newName, ROOT, { mode: 0o755 }, null),
+		() => overlay.rename(find(parent), last, find(target), newName, ROOT, null),
+		() => overlay.link(find(source), find(target), newName, ROOT, null),
+		() => overlay.setattr(find(source), ROOT, { mode: name % 2 === 0 ? 0o700 : 0o755 }, undefined, null),
+		() => overlay.symlink(find(target), newName, ROOT, Buffer.from(`to ${one}`), {}, null),
+		() => overlay.exchange(find(parent), last, find(target), newName, ROOT, null),
+	];
+	try {
+		await inPasses(overlay, operations[operation % operations.length]);
+	} catch (error) {
+		if (!(error instanceof OverlayError)) throw error;
+	}
+}
+
+async function listed(opened: OpenedOverlay): Promise<Change[]> {
+	const changes: Change[] = [];
+	for await (const change of changeList(opened)) changes.push(change);
+	return changes;
+}
+
+let runs = 0;
+
+for (const handles of ["kernel", "portable"] as const) {
+	test(`random changes: the change list leads from the lowers to what the overlay shows, ${handles} handles`, { skip }, async (t) => {
+		const made = scratch(t);
+		const steps = fc.array(fc.tuple(fc.nat(99), fc.nat(99), fc.nat(99), fc.nat(99)), { minLength: 1, maxLength: 24 });
+		await fc.assert(
+			fc.asyncProperty(steps, async (sequence) => {
+				const top = made.folder(`run-${runs++}`);
+				const lower = plant(join(top, "lower"), { "a/a/a": "1", "a/a/b": "2", "a/b": "3", "b/a": "4", "b/c/d e": "5", c: "6", "d e/": "" });
+				linkSync(join(lower, "a/b"), join(lower, "b/b"));
+				symlinkSync("a/a", join(lower, "ä"));
+				const second = plant(join(top, "second"), { "a/c": "under", "b/a": "hidden by the upper one" });
+				const layers = { lowers: [lower, second], upper: join(top, "upper"), work: join(top, "work"), stateFolder: join(top, "state") };
+				const empty = openOverlay({ lowers: layers.lowers, stateFolder: join(top, "base"), isSync: false, handles, purpose: "serve" });
+				const base = await treeOfOverlay(empty);
+				await empty.overlay.close();
+				const opened = openOverlay({ ...layers, isSync: false, handles, purpose: "serve" });
+				try {
+					for (const step of sequence) await perform(opened, step);
+					const now = await treeOfOverlay(opened);
+					const changes = await listed(opened);
+					const result = applied(base, changes, now);
+					const told = changes.map(({ kind, path, from }) => `${kind} ${path}${from === null ? "" : ` from ${from}`}`);
+					assert.deepEqual([...result].sort(), [...now].sort(), told.join("\n"));
+					const order = changes.map(({ path }) => path.toString("latin1").replaceAll("/", "\0"));
+					assert.deepEqual(
+						order,
+						[...order].sort((x, y) => (x < y ? -1 : x > y ? 1 : 0)),
+						"not in the order of paths",
+					);
+					// nothing of what is equal is told, but for what was written with the same content
+					for (const { kind, path } of changes) {
+						if (kind === "changed" && base.get(path.toString()) === now.get(path.toString())) {
+							assert.match(now.get(path.toString()) as string, /^(8|4) /);
+						}
+					}
+				} finally {
+					await opened.overlay.close();
+				}
+			}),
+			{ numRuns: volume(12, 400) },
+		);
+	});
+}
+
+test("what a tree that was not touched gives is nothing, and of a wide directory with one change one line", { skip }, async (t) => {
+	const made = scratch(t);
+	const lower = join(made.path, "lower");
+	mkdirSync(lower);
+	for (let i = 0; i < 300; i++) plant(lower, { [`file ${i}`]: `${i}` });
+	const opened = openOverlay({
+		lowers: [lower],
+		upper: join(made.path, "upper"),
+		work: join(made.path, "work"),
+		stateFolder: made.folder("state"),
+		isSync: false,
+		purpose: "serve",
+	});
+	try {
+		assert.deepEqual(await listed(opened), []);
+		const { overlay } = opened;
+		await inPasses(overlay, () => overlay.remove(overlay.root, Buffer.from("file 77"), ROOT, null));
+		assert.deepEqual(
+			(await listed(opened)).map(({ kind, path }) => `${kind} ${path}`),
+			["removed file 77"],
+		);
+		assert.equal(treeOnDisk(lower).size, 301);
+	} finally {
+		await opened.overlay.close();
+	}
+});

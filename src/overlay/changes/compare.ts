@@ -1,0 +1,88 @@
+// Whether an object of the overlay differs from what the base has in its place: in content, or in owner, mode and attributes alone.
+
+import type { Real } from "../../layer/real.ts";
+import { readInto } from "../../linux/data.ts";
+import { type AddressedBytes, allocate } from "../../linux/memory.ts";
+import { readLinkAt } from "../../linux/names.ts";
+import { Stat } from "../../linux/stat.ts";
+import { getXattr } from "../../linux/xattr.ts";
+import { type Credentials, FileType } from "../../vfs/operations.ts";
+import { must, valueOrNone } from "../../vfs/system-errors.ts";
+import { dataOfReal } from "../data/data-files.ts";
+import type { Engine } from "../engine/engine.ts";
+import { statOf } from "../lookup/stat.ts";
+import type { Node } from "../nodes/node.ts";
+import { recordOf } from "../nodes/reals.ts";
+import { shownAttributes } from "../operations/extended-attributes.ts";
+
+/** What differs, the most of it. */
+export type Difference = "none" | "metadata" | "content";
+
+export interface CompareOptions {
+	/** Whether files of one size and different times are read. */
+	readonly isExact: boolean;
+	/** Names of the records of files that are copied up in part, where no server of ours has them in memory. */
+	readonly partial: ReadonlySet<string>;
+}
+
+const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
+
+/** Attributes of what the base has, as clients would see them. */
+export function statOfBase(engine: Engine, base: Real): Stat {
+	const stat = new Stat();
+	must(base.layer.stat(engine.descriptors.path(base), stat), "Cannot read attributes in a layer");
+	return stat;
+}
+
+/** Compares two objects of one type. What a directory holds is not looked at. */
+export function compareObjects(engine: Engine, node: Node, base: Real, baseStat: Stat, options: CompareOptions): Difference {
+	// an untouched one, or one whose data and attributes are still those
+	if (node.top.key === base.key) return "none";
+	const stat = statOf(engine, node);
+	if (node.type === FileType.reg && isOtherContent(engine, node, stat, base, baseStat, options)) return "content";
+	if (node.type === FileType.lnk && !linkTarget(engine, node.top).equals(linkTarget(engine, base))) return "content";
+	const isDevice = node.type === FileType.chr || node.type === FileType.blk;
+	if (isDevice && (stat.rdevMajor !== baseStat.rdevMajor || stat.rdevMinor !== baseStat.rdevMinor)) return "content";
+	if (stat.uid !== baseStat.uid || stat.gid !== baseStat.gid) return "metadata";
+	if (node.type !== FileType.lnk && (stat.mode & 0o7777) !== (baseStat.mode & 0o7777)) return "metadata";
+	return attributesKey(engine, node.top) === attributesKey(engine, base) ? "none" : "metadata";
+}
+
+function isOtherContent(engine: Engine, node: Node, stat: Stat, base: Real, baseStat: Stat, { isExact, partial }: CompareOptions): boolean {
+	if (stat.size !== baseStat.size) return true;
+	const isPartial = engine.partials === null ? partial.has(recordOf(node.top).toString("hex")) : engine.partials.of(node) !== null;
+	if (isPartial) return true;
+	const data = dataOfReal(engine, node.top);
+	const baseData = dataOfReal(engine, base);
+	if (data.key === baseData.key) return false;
+	if (stat.mtimeSec === baseStat.mtimeSec && stat.mtimeNsec === baseStat.mtimeNsec) return false;
+	return !isExact || !isSameData(engine, data, baseData);
+}
+
+const CHUNK_BYTES = 1024 * 1024;
+let chunks: readonly [AddressedBytes, AddressedBytes] | null = null;
+
+function isSameData(engine: Engine, one: Real, other: Real): boolean {
+	chunks ??= [allocate(CHUNK_BYTES), allocate(CHUNK_BYTES)];
+	const [a, b] = chunks;
+	for (let offset = 0; ; offset += CHUNK_BYTES) {
+		const count = must(readInto(engine.descriptors.data(one, false), a.address, CHUNK_BYTES, offset), "Cannot read a file");
+		const otherCount = must(readInto(engine.descriptors.data(other, false), b.address, CHUNK_BYTES, offset), "Cannot read a file");
+		if (count !== otherCount || !a.bytes.subarray(0, count).equals(b.bytes.subarray(0, count))) return false;
+		if (count < CHUNK_BYTES) return true;
+	}
+}
+
+export function linkTarget(engine: Engine, real: Real): Buffer {
+	return must(readLinkAt(engine.descriptors.path(real), ""), "Cannot read a symlink");
+}
+
+/** All extended attributes that clients can see, in one text. */
+function attributesKey(engine: Engine, real: Real): string {
+	const fd = engine.descriptors.path(real);
+	const pairs = shownAttributes(engine, fd, SUPERUSER).map(({ name, real: kept }) => {
+		const value = valueOrNone(getXattr(fd, kept), "Cannot read an extended attribute");
+		return `${name.toString("hex")}=${value?.toString("hex") ?? ""}`;
+	});
+	return pairs.sort().join(" ");
+}

@@ -1,0 +1,66 @@
+/** `holdfast diff` beside a running server: lines, JSON, names with any bytes, parts of the tree, exit statuses. */
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { plant } from "../support/lower-tree.ts";
+import { needs } from "../support/requirements.ts";
+import { scratch } from "../support/scratch.ts";
+import { layerArguments, runHoldfast, startServer } from "../support/server-process.ts";
+
+const skip = needs("root");
+
+test("diff: what clients have changed is told beside the server, and names never reach a terminal raw", { skip }, async (t) => {
+	const made = scratch(t);
+	const lower = plant(join(made.path, "lower"), { "dir/one": "1", "dir/two": "2", "gone/deep/file": "3", kept: "4", "old\nname": "5" });
+	const layers = { lowers: [lower], upper: join(made.path, "upper"), work: join(made.path, "work") };
+	mkdirSync(layers.upper);
+	const server = await startServer(made, layers);
+	const nfs = await server.client();
+	const root = await nfs.root();
+	const at = (path: string) => nfs.walk(root, path);
+	assert.equal((await nfs.rename(root, "dir", root, "moved")).status, 0);
+	assert.equal((await nfs.write(await at("moved/one"), 0n, Buffer.from("more than before"))).status, 0);
+	assert.equal((await nfs.remove(root, "old\nname")).status, 0);
+	assert.equal((await nfs.remove(await at("gone/deep"), "file")).status, 0);
+	assert.equal((await nfs.setattr(await at("kept"), { mode: 0o600 })).status, 0);
+	assert.equal((await nfs.mkdir(root, "new")).status, 0);
+	assert.equal((await nfs.create(await at("new"), Buffer.from([0x62, 0xff]))).status, 0);
+	const words = layerArguments(layers);
+	const run = (...more: string[]) => runHoldfast(["diff", ...words, ...more]);
+
+	assert.deepEqual(run(), {
+		code: 0,
+		stdout: "D  gone/deep/file\nP  kept\nR  dir/ -> moved/\nM  moved/one\nA  new/  (1 within, 0 bytes)\nD  old\\x0aname\n",
+		stderr: "",
+	});
+	assert.equal(run("moved", "--stat").stdout, "R  dir/ -> moved/\nM  moved/one  1 -> 16\n1 changed, 1 renamed; +15 bytes\n");
+	assert.equal(run("old\\x0aname", "./gone//deep", "--name-only").stdout, "gone/deep/file\nold\\x0aname\n");
+	assert.equal(run("--name-only", "-z", "moved/one", "new").stdout, "moved/one\0new\0new/b\ufffd\0");
+	const objects = run("--json", "new", "moved")
+		.stdout.trim()
+		.split("\n")
+		.map((line) => JSON.parse(line));
+	assert.deepEqual(objects, [
+		{ path: "moved", kind: "renamed", type: "directory", from: "dir" },
+		{ path: "moved/one", kind: "changed", type: "file", baseType: "file", size: 16, baseSize: 1 },
+		{ path: "new", kind: "added", type: "directory" },
+		{ path: { base64: "bmV3L2L/" }, kind: "added", type: "file", size: 0 },
+	]);
+	assert.deepEqual([run("--exit-code", "moved").code, run("--exit-code", "moved/two").code], [1, 0]);
+
+	assert.deepEqual(run("nowhere"), { code: 1, stdout: "", stderr: "holdfast: Neither the export nor its lowers have nowhere.\n" });
+	assert.deepEqual(run("moved/../.."), { code: 1, stdout: "", stderr: "holdfast: The path moved/../.. leads out of the export.\n" });
+	assert.equal(run("nowhere", "--exit-code").code, 2);
+	assert.equal(run("--stat", "--json").code, 2);
+	assert.equal(run("-z").code, 2);
+});
+
+test("diff: an export without an upper is told so", { skip }, (t) => {
+	const made = scratch(t);
+	const lower = plant(join(made.path, "lower"), { file: "1" });
+	const { code, stdout, stderr } = runHoldfast(["diff", "--lower", lower, "--state-dir", made.folder("state")]);
+	assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
+	assert.match(stderr, /^holdfast: .*\n$/);
+});
