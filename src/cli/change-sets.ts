@@ -277,6 +277,11 @@ class Search {
 			throw new UserError(`Cannot tell which tree the set ${set.name} belongs to. ${set.damage} Name it: DIR --name ${set.name}.`);
 		}
 		if (set.record?.isEphemeral) throw new UserError(`Cannot use the set ${set.name}: it is ephemeral, and goes with its server.`);
+		if (this.tree === null && !existsSync(set.treePath as string)) {
+			throw new UserError(`The tree of the set ${set.name} is not there: ${set.treePath}.`, 1, [
+				`If it lies elsewhere now: ${this.#command("serve THAT_DIRECTORY", null, set.name)}`,
+			]);
+		}
 		return useOf(set, this.tree ?? identityOf(set.treePath as string));
 	}
 
@@ -349,7 +354,10 @@ class Search {
 		for (const copied of copiesOf(sets, tree).slice(0, COPIES_SHOWN)) {
 			complain(
 				`${tree.path} has the same names as ${copied.treePath}, whose changes are in set ${copied.name}: if it is a copy, those are not shown here. ` +
-					`A set with portable handles goes on over a copy: ${this.#command("serve", tree, copied.name)}`,
+					(handlesOf(copied) === "portable"
+						? `To go on with them over the copy: ${this.#command("serve", tree, copied.name)}`
+						: `That set's handles are the kernel's, which do not go on over a copy unless, while ${copied.treePath} is there, they are made ` +
+							`portable: ${this.#command("rebind", null, copied.name)}`),
 			);
 		}
 		if (this.roots.own !== SYSTEM_ROOT && process.geteuid?.() !== 0 && this.#given.stateDir === undefined && existsSync(SYSTEM_ROOT)) {
@@ -383,8 +391,10 @@ class Search {
 			const lower = quoteForShell(tree.path);
 			return [`  To put this tree under it, as a new image: ${this.#command(`rebase --lower ${lower}`, null, set.name)}`];
 		}
+		const elsewhere = this.#command("serve THAT_DIRECTORY", null, set.name);
+		if (set.treePath === tree.path) return [`  If its own tree lies elsewhere now: ${elsewhere}`];
 		return [
-			`  If its own tree lies elsewhere now: ${this.#command("serve THAT_DIRECTORY", null, set.name)}`,
+			`  If its own tree lies elsewhere now: ${elsewhere}`,
 			`  To make its handles portable, while its own tree is there: ${this.#command("rebind", null, set.name)}`,
 		];
 	}

@@ -1,7 +1,8 @@
 // `holdfast list`: the sets of changes of this user.
 
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import type { Command } from "commander";
+import { whyNot } from "../linux/errno.ts";
 import { bytesBelow } from "../sets/set-size.ts";
 import { type ChangeSet, handlesOf, isInService } from "../sets/state-folder.ts";
 import { stateRoots } from "../sets/state-roots.ts";
@@ -9,6 +10,7 @@ import { identityIfThere, isSameTree } from "../sets/tree-identity.ts";
 import { allSets } from "./change-sets.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
+import { UserError } from "./user-error.ts";
 
 interface ListArguments {
 	readonly stateDir?: string;
@@ -35,6 +37,16 @@ export function addList(program: Command): void {
 		.action((given: ListArguments) => list(given));
 }
 
+/** It would look as if there were none. UserError. */
+function refuseUnreadable(root: string): void {
+	try {
+		readdirSync(root);
+	} catch (error) {
+		const { code, errno = 0 } = error as NodeJS.ErrnoException;
+		if (code !== "ENOENT") throw new UserError(`Cannot read the sets in ${root}: ${whyNot(errno, root)}.`);
+	}
+}
+
 interface Row {
 	readonly name: string;
 	readonly tree: string | null;
@@ -52,6 +64,8 @@ interface Row {
 }
 
 function list(given: ListArguments): void {
+	const { own } = stateRoots(given.stateDir);
+	refuseUnreadable(own);
 	if (given.names) {
 		printLines(
 			allSets(given.stateDir)
@@ -64,7 +78,7 @@ function list(given: ListArguments): void {
 	const rows = allSets(given.stateDir).map(rowOf);
 	line.end();
 	if (given.json) {
-		printJson({ stateFolder: stateRoots(given.stateDir).own, sets: rows });
+		printJson({ stateFolder: own, sets: rows });
 		return;
 	}
 	if (rows.length === 0) {

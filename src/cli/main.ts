@@ -62,9 +62,18 @@ async function main(): Promise<void> {
 			.showSuggestionAfterError();
 		for (const add of await loadCommands(process.argv[2])) add(program);
 		for (const command of program.commands) command.copyInheritedSettings(program);
+		program.hook("preAction", (_, called) => refuseEmpty(called));
 		await program.parseAsync();
 	} catch (error) {
 		process.exitCode = report(error);
+	}
+}
+
+/** As a variable of a script is that was never set: taken for a path it would be the folder that this was started in. UserError. */
+function refuseEmpty(command: Command): void {
+	const values = [...command.args, ...Object.values(command.opts()).flat()];
+	if (values.includes("")) {
+		throw new UserError("One of the arguments, or of the values of options, is empty: perhaps a variable that is not set.", EXIT_USAGE);
 	}
 }
 
@@ -79,6 +88,7 @@ function report(error: unknown): number {
 		if (error.exitCode === 0) return 0;
 		if (error.code === "commander.help") return EXIT_USAGE;
 		complain(error.message.replace(/^error: /, "").replace("\n(Did you mean", " (Did you mean"));
+		if (error.code === "commander.excessArguments") complain("A name with spaces in it needs quotes; options say what further words are.");
 		return EXIT_USAGE;
 	}
 	if (error instanceof UserError) {

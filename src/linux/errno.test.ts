@@ -25,6 +25,7 @@ test("must passes results on and throws what was tried, with the name of the err
 test("the reason names the user who may not, and the folder that is not there", () => {
 	const user = `user ${process.geteuid?.()}`;
 	assert.equal(whyNot(-ERRNO.EACCES), `${user} has no permission for that (EACCES)`);
+	assert.match(whyNot(-ERRNO.EACCES, "/proc/none/deeper"), new RegExp(`^${user} has no permission for /proc, which is of user 0 `));
 	assert.match(whyNot(-ERRNO.EPERM), new RegExp(`^${user} is not allowed to: .* \\(EPERM\\)$`));
 	assert.equal(whyNot(-ERRNO.ENOENT, "/proc/none/deeper/file"), "there is no folder /proc/none (ENOENT)");
 	assert.equal(whyNot(-ERRNO.ENOENT, "/proc/none"), "it is not there (ENOENT)");

@@ -43,6 +43,7 @@ const REASONS: Readonly<Record<string, string>> = {
 	ENOTDIR: "it, or a folder above it, is no directory",
 	ENOTEMPTY: "it is not empty",
 	ENXIO: "there is nothing behind it",
+	EPIPE: "nobody reads it any more",
 	EOPNOTSUPP: "its file system cannot do that",
 	EROFS: "its file system is read-only",
 	ESTALE: "it is gone",
@@ -75,7 +76,8 @@ function whoMayNot(path: string | undefined): string {
 	if (path === undefined) return `${thisUser()} has no permission for that`;
 	const closed = foldersAbove(path).find((folder) => !mayEnter(folder));
 	if (closed !== undefined) return `${thisUser()} may not enter the folder ${closed}${whose(closed)}`;
-	return `${thisUser()} has no permission for ${path}${whose(path)}`;
+	const there = isThere(path) ? path : (foldersAbove(path).findLast(isThere) ?? path);
+	return `${thisUser()} has no permission for ${there}${whose(there)}`;
 }
 
 function whatIsMissing(path: string | undefined): string | undefined {

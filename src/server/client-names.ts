@@ -42,7 +42,7 @@ export function resolveListen(addresses: readonly ListenAddress[], resolve: Reso
 		addresses.map(async (address) => {
 			if ("path" in address || isIP(address.host) !== 0) return address;
 			const [host] = await resolve(address.host).catch(() => []);
-			if (host === undefined) throw new Error(`Cannot listen at ${formatListenAddress(address)}: this machine has no such address.`);
+			if (host === undefined) throw new Error(`Cannot listen at ${formatListenAddress(address)}: no address is known of that name.`);
 			return { ...address, host };
 		}),
 	);

@@ -1,6 +1,6 @@
 // Addresses that a server listens at: TCP, and Unix sockets.
 
-import { lstatSync, unlinkSync } from "node:fs";
+import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, type Server } from "node:net";
 import { dirname } from "node:path";
 import { ERRNO, whyNot } from "../linux/errno.ts";
@@ -52,16 +52,20 @@ function explain(code: string, address: ListenAddress, error: Error): string {
 			return `Cannot listen at ${where}: another process does so already. Stop it, or listen at another port.`;
 		case "EACCES":
 			return "path" in address
-				? `Cannot listen at ${where}: ${whyNot(ERRNO.EACCES, dirname(address.path))}.`
+				? `Cannot listen at ${where}: ${whyNoSocket(address.path)}.`
 				: `Cannot listen at ${where}: ports below 1024 need root.`;
 		case "EADDRNOTAVAIL":
 		case "ENOTFOUND":
 			return `Cannot listen at ${where}: this machine has no such address.`;
-		case "ENOENT":
-			return `Cannot listen at ${where}: the folder does not exist.`;
 		default:
 			return `Cannot listen at ${where}: ${describeThrown(error)}`;
 	}
+}
+
+/** Node.js says so too where the folder is not there. */
+function whyNoSocket(path: string): string {
+	const folder = dirname(path);
+	return existsSync(folder) ? whyNot(ERRNO.EACCES, folder) : whyNot(ERRNO.ENOENT, path);
 }
 
 /** A server that was killed leaves its socket's file behind, which refuses connections. Anything else is left alone. */

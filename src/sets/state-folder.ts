@@ -192,7 +192,12 @@ export class StateFolder {
 	/** Makes what is missing, with mode 0700. LayerError: it cannot be made, belongs to another, or is locked for long. */
 	static open(root: string): StateFolder {
 		const folder = join(root, FOLDER);
-		makeFolder(folder, "the folder of changes");
+		try {
+			makeFolder(folder, "the folder of changes");
+		} catch (error) {
+			if (!(error instanceof LayerError)) throw error;
+			throw new LayerError(`${error.message} Choose a folder of your own with --state-dir.`);
+		}
 		demandOwn(folder);
 		return new StateFolder(root, lockFolder(folder));
 	}

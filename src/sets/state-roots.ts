@@ -38,7 +38,9 @@ export function stateRoots(asked: string | undefined, environment: Environment =
 		byHome === null ? null : belowHome(byHome),
 		byPassword === null ? null : belowHome(byPassword),
 	].filter((place) => place !== null);
-	const fallback = belowHome(environment.HOME ?? "/nonexistent");
+	const { HOME = "" } = environment;
+	// where it cannot be made, that is said
+	const fallback = belowHome(isAbsolute(HOME) ? HOME : "/nonexistent");
 	if (isSystemsRoot()) return { own: SYSTEM_ROOT, others: different(places, SYSTEM_ROOT), ofUsers: rootOfCaller(environment) };
 	const own = places[0] ?? fallback;
 	return { own, others: different(places, own), ofUsers: [] };

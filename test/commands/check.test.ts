@@ -1020,7 +1020,7 @@ test("check DIR finds the changes of serve DIR", { skip }, async (t) => {
 	client.close();
 	await server.terminate();
 	const report = JSON.parse(runHoldfast(["check", layers.lower, "--state-dir", layers.state, "--json"]).stdout);
-	assert.deepEqual([report.findings, report.counts.files, report.state], [[], 1, "in service"]);
+	assert.deepEqual([report.findings, report.counts.files, report.state], [[], 1, "of holdfast"]);
 });
 
 test("a change that a kill has interrupted is told, completed by a repair, and leaves nothing else to repair", { skip }, async (t) => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { chmodSync, chownSync, copyFileSync, existsSync, linkSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, copyFileSync, existsSync, linkSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -70,6 +70,61 @@ test("arguments that make no sense", { skip }, (t) => {
 	for (const option of ["--lower", "--upper", "--work", "--listen", "--name", "--mount-path", "--export", "--root-squash"])
 		assert.match(help.stdout, new RegExp(option));
 	assert.match(runHoldfast(["--version"]).stdout, /^\d+\.\d+\.\d+/);
+});
+
+test("an empty value is refused, and never taken for the folder that the program was started in", { skip }, (t) => {
+	const made = scratch(t);
+	const { lower, upper, state } = layers(made);
+	const before = snapshotTree(made.path);
+	for (const args of [
+		serve(""),
+		serve(lower, "--upper", "", "--state-dir", state),
+		serve(lower, "--state-dir", ""),
+		serve("--lower", lower, "--upper", upper, "--work", "", "--state-dir", state),
+		serve("--lower", "", "--state-dir", state),
+		["check", lower, "--upper", ""],
+		["remove", ""],
+		["rebase", "--upper", "", "--lower", lower],
+		["unpack", "", ""],
+		["list", "--state-dir", ""],
+	]) {
+		const run = runHoldfast(args, { cwd: upper });
+		assert.deepEqual([run.code, run.stdout], [2, ""], args.join(" "));
+		assert.match(run.stderr, /^holdfast: One of the arguments, or of the values of options, is empty: [^\n]*\n$/);
+	}
+	assertSameTree(before, snapshotTree(made.path), "something was made");
+});
+
+test("what keeps a socket, an address, a name or a folder from being used is told as it is", { skip }, (t) => {
+	const made = scratch(t);
+	const user = ordinaryUser(made);
+	const { lower, state } = layers(made);
+	const listen = (address: string) => ["serve", lower, "--state-dir", state, "--listen", address];
+	assertRefused(listen(`unix:${join(made.path, "none/socket")}`), /: there is no folder \S*\/none \(ENOENT\)\.$/m);
+	assertRefused(listen("unknown.invalid:0"), /Cannot listen at unknown\.invalid:0: no address is known of that name/);
+	assertRefused(serve(lower, made.folder("a tree")), /too many arguments.*\n.*quotes/);
+	const closed = made.folder("closed/changes");
+	chmodSync(join(made.path, "closed"), 0o700);
+	assertRefused(["list", "--state-dir", join(closed, "..")], /Cannot read the sets in \S*closed: user \d+ has no permission/, { user });
+	assertRefused(["list", "--state-dir", made.file("file", "")], /Cannot read the sets in \S*file: .* is no directory/);
+	// with no home that is there
+	const env = { HOME: "/nowhere/at/all", XDG_STATE_HOME: "/dev/null" };
+	assertRefused(serve(lower), /has no permission for \/\S*, which is of user 0 .*Choose a folder of your own with --state-dir/, {
+		user,
+		env,
+	});
+});
+
+test("a folder cannot be made on a file system that is read-only, or full, and the reason is that", {
+	skip: skip || cannotMount("tmpfs"),
+}, (t) => {
+	const made = scratch(t);
+	const { lower } = layers(made);
+	const small = made.mount("tmpfs", "small", 1);
+	assert.throws(() => writeFileSync(join(small, "all of it"), Buffer.alloc(2 ** 21)), /ENOSPC/);
+	assertRefused(serve(lower, "--state-dir", join(small, "state")), /Cannot (write to|make) \S*small\/state\S*: there is no room/);
+	execFileSync("mount", ["-o", "remount,ro", small]);
+	assertRefused(serve(lower, "--state-dir", join(small, "other/state")), /Cannot make .*: its file system is read-only \(EROFS\)/);
 });
 
 test("a port alone, and a port behind a colon, are of the loopback interface", { skip }, async (t) => {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
@@ -70,4 +71,21 @@ test("adopt --dry-run says what it would refuse, and what there is to adopt", { 
 	assert.match(run("--upper", join(lower, "dir")).stderr, /inside|overlap/i);
 	assert.match(run("--upper", join(made.path, "none")).stderr, /there is no such directory/);
 	assertSameTree(before, snapshotTree(made.path), "something was made");
+});
+
+test("adopt --dry-run refuses a copy with its work folder, as adopt does, and adopts the copy of the upper alone", { skip }, (t) => {
+	const made = scratch(t);
+	const lower = plant(made.folder("lower"), { "dir/file": "" });
+	const upper = made.folder("upper");
+	const adopt = (path: string, ...args: string[]) =>
+		runHoldfast(["adopt", "--lower", lower, "--upper", path, "--state-dir", join(made.path, "state"), ...args]);
+	assert.equal(adopt(upper).code, 0);
+	const copied = join(made.path, "copied");
+	for (const suffix of ["", ".work"]) execFileSync("cp", ["-a", `${upper}${suffix}`, `${copied}${suffix}`]);
+	for (const args of [[], ["--dry-run"]]) {
+		assert.match(adopt(copied, ...args).stderr, /was made for another directory .*copy the upper alone/, args.join(" "));
+	}
+	rmSync(`${copied}.work`, { recursive: true });
+	assert.match(adopt(copied, "--dry-run").stdout, /^would adopt/);
+	assert.match(adopt(copied).stdout, /^adopted/);
 });

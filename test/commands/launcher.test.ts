@@ -204,7 +204,7 @@ test("a package runs as it is, also where the PATH has no node but its prefix ha
 	assert.deepEqual(npmCalls(made), []);
 });
 
-test("another system, and a Node.js that is too old, get one sentence", (t) => {
+test("another system, and a Node.js that is too old or does not start, get one sentence", (t) => {
 	const made = clone(t);
 	launch(made, { env: { NPM_OFFLINE: "yes" } });
 	const refused = (program: string, prints: string, sentence: RegExp) => {
@@ -214,6 +214,11 @@ test("another system, and a Node.js that is too old, get one sentence", (t) => {
 		assert.deepEqual([status, stdout], [1, ""], prints);
 		assert.match(stderr, sentence);
 	};
+	const broken = made.made.folder("broken");
+	writeFileSync(join(broken, "node"), '#!/bin/sh\necho "node: no such option" >&2\nexit 9\n', { mode: 0o755 });
+	const { status, stderr } = launch(made, { env: { PATH: `${broken}:${made.env.PATH}` } });
+	assert.equal(status, 1);
+	assert.match(stderr, /^node: no such option\nholdfast: Node\.js does not start: [^\n]*NODE_OPTIONS[^\n]*\n$/);
 	refused("uname", "Darwin", /^holdfast: The server runs on Linux alone, and this is Darwin[^\n]*\.\n$/);
 	for (const version of ["v20.18.9", "v18.20.0", "v16.20.2", "v12.22.12", "v0.10.48"]) {
 		refused(

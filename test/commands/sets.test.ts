@@ -303,8 +303,15 @@ test("a copy of a tree gets a set of its own, and the likeness is told; with por
 	cpSync(golden, copy, { recursive: true, preserveTimestamps: true });
 	const own = await machine.serve([copy]);
 	assert.deepEqual([own.names, own.set], [["a", "b"], "copy, new and empty"]);
-	assert.match(own.stderr, /has the same names as \S*golden, whose changes are in set golden/);
+	assert.match(
+		own.stderr,
+		/has the same names as \S*golden, whose changes are in set golden.* over the copy: holdfast serve \S*copy --name golden$/m,
+	);
 	rmSync(golden, { recursive: true });
+	assert.match(
+		machine.refused(["golden"]),
+		/^holdfast: The tree of the set golden is not there: \S*golden\.\n.*holdfast serve THAT_DIRECTORY --name golden\n$/,
+	);
 	const further = await machine.serve([copy, "--name", "golden"]);
 	assert.deepEqual(further.names, ["a", "b", "made"]);
 	assert.match(further.stderr, /is not the tree of set golden/);
@@ -317,6 +324,25 @@ test("a copy of a tree gets a set of its own, and the likeness is told; with por
 	const said = machine.refused([join(machine.made.path, "other"), "--name", "golden"]);
 	assert.match(said, /no copy of that: the names in its root are others/);
 	assert.match(said, /^holdfast: {3}To put this tree under it, as a new image: holdfast rebase --lower \S*other --name golden$/m);
+});
+
+test("of a set with kernel handles it is told, before the tree is gone, what lets it go on over a copy", {
+	skip: skipInSample,
+}, async (t) => {
+	const machine = new Machine(t);
+	const golden = machine.tree("golden");
+	await machine.serve([golden], {}, "made");
+	const copy = join(machine.made.path, "copy");
+	cpSync(golden, copy, { recursive: true, preserveTimestamps: true });
+	assert.match(
+		(await machine.serve([copy])).stderr,
+		/do not go on over a copy unless, while \S*golden is there, .*: holdfast rebind --name golden$/m,
+	);
+	rmSync(golden, { recursive: true });
+	machine.tree("golden");
+	const said = machine.refused([golden]);
+	assert.match(said, /its own tree lies elsewhere now: holdfast serve THAT_DIRECTORY --name golden$/m);
+	assert.doesNotMatch(said, /holdfast rebind/, "its own tree is not there");
 });
 
 test("a tree on another mount has the same set, and so has one reached by a symbolic link", { skip: skipInSample }, async (t) => {

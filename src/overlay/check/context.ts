@@ -60,7 +60,7 @@ export class Check {
 
 	/** Served by us since its first serve, so that everything copied up is in the index, with an identity. */
 	get isOurs(): boolean {
-		return this.layers.state === "in service";
+		return this.layers.state === "of holdfast";
 	}
 
 	tell(stage: string, count: number): void {

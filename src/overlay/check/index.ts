@@ -83,7 +83,7 @@ export function readIndex(check: Check): Map<string, IndexEntry> {
 		check.tell("index", entries.size);
 		if (name.startsWith("#")) {
 			// the kernel keeps a spare whiteout there
-			if (state === "in service" || !isWhiteoutAt(index, bytes)) leftoverInIndex(check, bytes);
+			if (state === "of holdfast" || !isWhiteoutAt(index, bytes)) leftoverInIndex(check, bytes);
 			continue;
 		}
 		check.counts.indexEntries++;

@@ -34,7 +34,7 @@ export interface CheckOptions {
 }
 
 /** Whose the upper is: ours from the first serve to release (the marker stands), given back, or the kernel's that was never ours. */
-export type UpperState = "in service" | "released" | "of the kernel";
+export type UpperState = "of holdfast" | "released" | "of the kernel";
 
 /** The layers of an overlay, opened as they lie: nothing of the engine, so that what it refuses can be looked at too. */
 export interface CheckedLayers {
@@ -125,7 +125,7 @@ function open(options: CheckOptions, opened: { close(): void }[]): CheckedLayers
 		own,
 		marks: keep(new RecordMap(own < 0 ? ownPath : descriptorPath(own), "marks")),
 		workPath,
-		state: incompat.includes(MARKER) ? "in service" : registry !== null || failure !== null ? "released" : "of the kernel",
+		state: incompat.includes(MARKER) ? "of holdfast" : registry !== null || failure !== null ? "released" : "of the kernel",
 		incompatible: incompat.filter((name) => name !== MARKER),
 		registry,
 		registryFailure: failure,

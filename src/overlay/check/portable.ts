@@ -51,7 +51,7 @@ export function checkPortable(options: CheckOptions): CheckReport | null {
 		} finally {
 			check.close();
 		}
-		return { upper: options.upper, work, state: "in service", isLive, findings: check.findings, omitted: 0, counts: check.counts };
+		return { upper: options.upper, work, state: "of holdfast", isLive, findings: check.findings, omitted: 0, counts: check.counts };
 	});
 }
 
@@ -66,7 +66,7 @@ function unreadable(upper: string, work: string, message: string): CheckReport {
 		outcome: "found",
 	};
 	const counts = { directories: 0, files: 0, whiteouts: 0, indexEntries: 0, tombstones: 0, copiedUp: 0 };
-	return { upper, work, state: "in service", isLive: false, findings: [finding], omitted: 0, counts };
+	return { upper, work, state: "of holdfast", isLive: false, findings: [finding], omitted: 0, counts };
 }
 
 class PortableCheck {

@@ -14,7 +14,7 @@ import type { CheckedLayers } from "./layers.ts";
 
 /** Whether a server may have been killed in the middle of a change, which the next start completes. */
 export function hasInterruptedChange({ own, state, isLive }: CheckedLayers): boolean {
-	return own >= 0 && state === "in service" && !isLive && isInterrupted(descriptorPath(own));
+	return own >= 0 && state === "of holdfast" && !isLive && isInterrupted(descriptorPath(own));
 }
 
 /** Completes the change that a server was killed in, as its next start would. */

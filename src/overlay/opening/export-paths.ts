@@ -134,15 +134,32 @@ function removeEmpty(path: string): void {
 /** The folder itself if it was made, undefined if it was there. */
 export function makeFolder(path: string, what: string, withParents = true): string | undefined {
 	try {
-		if (withParents) return mkdirSync(path, { recursive: true, mode: 0o700 });
-		mkdirSync(path, { mode: 0o700 });
-		return path;
+		return withParents ? makeWithParents(path) : makeOne(path);
 	} catch (error) {
 		const { code, errno = 0 } = error as NodeJS.ErrnoException;
 		if (code === "EEXIST" && isDirectory(path)) return undefined;
 		if (code === "ENOENT") throw new LayerError(`Cannot make ${what} ${path}: there is no folder ${dirname(path)}.`);
 		throw new LayerError(`Cannot make ${what} ${path}: ${code === "EEXIST" ? "it is not a directory" : whyNot(errno, dirname(path))}.`);
 	}
+}
+
+function makeOne(path: string): string {
+	mkdirSync(path, { mode: 0o700 });
+	return path;
+}
+
+/** The topmost folder that was made. With `recursive` Node.js tells of a file system that is read-only as of a folder that is not there. */
+function makeWithParents(path: string): string | undefined {
+	if (isDirectory(path)) return undefined;
+	const above = dirname(path) === path ? undefined : makeWithParents(dirname(path));
+	try {
+		makeOne(path);
+	} catch (error) {
+		// another process was faster
+		if ((error as NodeJS.ErrnoException).code === "EEXIST" && isDirectory(path)) return above;
+		throw error;
+	}
+	return above ?? path;
 }
 
 /** False also where a symlink leads nowhere, or round. */

@@ -90,7 +90,7 @@ function dataName(layer: Layer): string {
 }
 
 /** The registry says which directories the layers are; other ones are not this export. */
-export function checkStack(registry: Registry, { upper, lowers, dataLowers }: Stack, paths: ExportPaths): void {
+export function checkStack(registry: Registry, { upper, lowers, dataLowers }: Stack, paths: Pick<ExportPaths, "folder">): void {
 	const uuids = new Map(registry.homes.map((home) => [home.number, home.uuid]));
 	const same = (layer: Layer, record: LayerRecord | undefined) =>
 		record !== undefined &&
@@ -105,7 +105,8 @@ export function checkStack(registry: Registry, { upper, lowers, dataLowers }: St
 	if (upper !== null && !same(upper, registry.upper ?? undefined)) {
 		throw new LayerError(
 			`Cannot serve the upper ${upper.path}: ${paths.folder} was made for another directory (perhaps a copy). ` +
-				"Handles would name other files; serve the original, or start with a fresh upper and work.",
+				"Handles would name other files. Serve the original, or run holdfast rebind on that and copy it again. If it is gone no handle goes on, " +
+				"but the changes do: copy the upper alone (cp -a), without its work folder, and run holdfast adopt with that.",
 		);
 	}
 	const data = registry.dataLowers ?? [];

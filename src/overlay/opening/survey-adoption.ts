@@ -9,6 +9,7 @@ import { workOf } from "./export-paths.ts";
 import { refuseForeignUpper } from "./foreign-upper.ts";
 import type { OpenOptions } from "./open-options.ts";
 import { MARKER, markerFolder } from "./ownership.ts";
+import { checkStack } from "./stack.ts";
 import { refuseOthersWork, refuseOtherWriter } from "./users-of-upper.ts";
 
 export interface AdoptionSurvey {
@@ -22,18 +23,23 @@ export interface AdoptionSurvey {
 export function surveyAdoption(
 	options: Pick<OpenOptions, "lowers" | "dataLowers" | "userXattrs" | "upper" | "work" | "whiteoutFiles">,
 ): AdoptionSurvey {
-	const opener = new LayerOpener(options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS, "portable");
+	const work = options.upper === undefined ? null : workOf(options.upper, options.work);
+	const registry = work === null ? null : readRegistry(join(work, "holdfast"));
+	const opener = new LayerOpener(
+		options.userXattrs ? USER_XATTRS : TRUSTED_XATTRS,
+		registry === null ? "portable" : (registry.handles ?? "kernel"),
+	);
 	return closingAfter((keep) => {
 		const lowers = options.lowers.map((path) => keep(opener.openLower(path)));
 		const dataLowers = (options.dataLowers ?? []).map((path) => keep(opener.openLower(path)));
 		const formerUppers = lowers.filter((lower) => overlayXattrs(lower.root, lower.xattr).length > 0).map(({ path }) => path);
-		if (options.upper === undefined) return { upper: null, formerUppers };
+		if (options.upper === undefined || work === null) return { upper: null, formerUppers };
 		const upper = keep(opener.openUpper(options.upper, openDirectory(options.upper, "upper")));
 		refuseOverlaps([upper, ...lowers, ...dataLowers]);
-		const work = workOf(options.upper, options.work);
 		refuseOthersWork(options.upper, work);
 		refuseOtherWriter({ path: upper.path, fd: upper.root }, "serve");
-		const isAsLeft = readRegistry(join(work, "holdfast")) !== null && pathExists(join(markerFolder(work), MARKER));
+		if (registry !== null) checkStack(registry, { upper, lowers, dataLowers }, { folder: join(work, "holdfast") });
+		const isAsLeft = registry !== null && pathExists(join(markerFolder(work), MARKER));
 		if (isAsLeft) return { upper: null, formerUppers };
 		const counts = { directories: 0, whiteouts: 0, marked: 0 };
 		refuseForeignUpper(upper, lowers, work, "adopted", options.whiteoutFiles ?? "auto", counts);

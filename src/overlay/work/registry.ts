@@ -165,6 +165,9 @@ export function writeDurably(path: string, content: Uint8Array): void {
 	try {
 		for (let at = 0; at < content.length; ) at += writeSync(file, content, at);
 		fsyncSync(file);
+	} catch (error) {
+		// of a descriptor the error says none
+		throw Object.assign(error as Error, { path });
 	} finally {
 		closeSync(file);
 	}
