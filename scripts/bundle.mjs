@@ -1,4 +1,4 @@
-// Puts the compiled modules of the program into one file, dist/holdfast.js, and the modules of its worker threads into another: Node takes
+// Puts the compiled modules of the program into one file, dist/holdfast.js, and the modules of its worker threads, and of a program that it starts, into others: Node takes
 // longer to find two hundred files than to compile them, and a package needs no others. Each module becomes a function that runs once, when it
 // is first imported. What tsc writes is regular enough for it, and any other form of import or export ends the build.
 
@@ -20,7 +20,7 @@ const written = new Map();
 let entry;
 
 bundle("cli/main.js", join(root, "dist/holdfast.js"));
-bundle("overlay/threads/offload-worker.js", join(beside, "overlay/threads/offload-worker.js"));
+for (const apart of ["overlay/threads/offload-worker.js", "mounting/mount-inside.js"]) bundle(apart, join(beside, apart));
 
 function bundle(start, target) {
 	outside.clear();

@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { needs } from "../../test/support/requirements.ts";
 import { scratch } from "../../test/support/scratch.ts";
 import { openPrivateTree } from "./file-system.ts";
-import { mountOf, openWholeFileSystem, optionValue, parseMount } from "./mount-table.ts";
+import { mountAtPoint, mountOf, openWholeFileSystem, optionValue, parseMount } from "./mount-table.ts";
 import { close, O, openPath } from "./open.ts";
 
 test("a line of the mount table: optional fields are passed over, escapes are undone, options are of the file system", () => {
@@ -16,6 +16,7 @@ test("a line of the mount table: optional fields are passed over, escapes are un
 		"36 35 0:41 /a\\040b /mnt/c\\134d ro,noatime shared:1 master:2 - overlay o rw,lowerdir=/x\\054y:/z,upperdir=/\u00fc\\040,nfs_export=on";
 	const mount = parseMount(line);
 	assert.deepEqual(mount, {
+		device: "0:41",
 		root: "/a b",
 		point: "/mnt/c\\d",
 		type: "overlay",
@@ -54,4 +55,15 @@ test("mountOf finds the very mount of a descriptor, and for a private one anothe
 	assert.ok(openWholeFileSystem(second) < 0, "what shows all of it lies below another mount");
 	execFileSync("umount", [path]);
 	assert.ok(openWholeFileSystem(-1) < 0);
+});
+
+test("mountAtPoint is what was mounted last at a path, and nothing where nothing is", { skip: needs("root") }, (t) => {
+	const folder = scratch(t);
+	const path = folder.mount("tmpfs", "a b,c", 1);
+	assert.equal(mountAtPoint(path)?.type, "tmpfs");
+	execFileSync("mount", ["-t", "ramfs", "over", path]);
+	assert.equal(mountAtPoint(path)?.type, "ramfs");
+	execFileSync("umount", [path]);
+	assert.equal(mountAtPoint(path)?.type, "tmpfs");
+	assert.equal(mountAtPoint(folder.path), null);
 });

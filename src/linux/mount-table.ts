@@ -6,6 +6,8 @@ import { fstat, mountId, Stat } from "./stat.ts";
 
 /** A line of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
 export interface Mount {
+	/** `major:minor`. */
+	readonly device: string;
 	/** The directory of the file system that is mounted: "/" is all of it. */
 	readonly root: string;
 	/** Where. */
@@ -48,7 +50,16 @@ export function openWholeFileSystem(fd: number): number {
 
 /** Whether something is mounted at a path, which has no links in it. */
 export function isMountPoint(path: string): boolean {
-	return mountLines().some((line) => parseMount(line)?.point === path);
+	return mountAtPoint(path) !== null;
+}
+
+/** What is mounted at a path without links in it, on top of all else that is mounted there; null: nothing is. */
+export function mountAtPoint(path: string): Mount | null {
+	return (
+		mountLines()
+			.map(parseMount)
+			.findLast((mount) => mount?.point === path) ?? null
+	);
 }
 
 /** Where fstab(5) has something mounted. */
@@ -78,10 +89,10 @@ function deviceOf(line: string): string {
 /** Null for a line of another form. */
 export function parseMount(line: string): Mount | null {
 	const [before, behind] = line.split(" - ", 2);
-	const [, , , root, point] = before.split(" ");
+	const [, , device, root, point] = before.split(" ");
 	const [type, , options] = (behind ?? "").split(" ");
 	if (point === undefined || options === undefined) return null;
-	return { root: unescaped(root), point: unescaped(point), type, options: options.split(",").map(unescaped) };
+	return { device, root: unescaped(root), point: unescaped(point), type, options: options.split(",").map(unescaped) };
 }
 
 /** The kernel writes blanks, commas and backslashes as three octal digits. */

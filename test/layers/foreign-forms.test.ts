@@ -5,6 +5,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { asFuseUser } from "../support/fuse-user.ts";
 import { giveTo } from "../support/held-tree.ts";
 import { plant, type TreeDescription } from "../support/lower-tree.ts";
 import { FileType3 } from "../support/nfs3-client.ts";
@@ -144,14 +145,8 @@ function outlines(tree: Record<string, string>): Record<string, string> {
 
 /** Runs a script in a user namespace of an ordinary user, who may use FUSE. */
 function asUser(made: Scratch, base: string, script: string): void {
-	const device = join(made.path, "fuse");
-	if (!existsSync(device)) {
-		execFileSync("mknod", [device, "c", "10", "229"]);
-		chmodSync(device, 0o666);
-	}
-	const within = `unshare -Urm sh -ec '${script.replaceAll("'", "'\\''")}'`;
-	const whole = `test ! -e /dev/fuse || mount --bind ${device} /dev/fuse; exec setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups ${within}`;
-	execFileSync("unshare", ["-m", "--propagation", "private", "sh", "-ec", whole], { cwd: base, stdio: ["ignore", "pipe", "pipe"] });
+	const [command, ...words] = asFuseUser(made, ["unshare", "-Urm", "sh", "-ec", script]);
+	execFileSync(command, words, { cwd: base, stdio: ["ignore", "pipe", "pipe"] });
 }
 
 /** Why an ordinary user mounts no kernel overlay here; false where one does. */

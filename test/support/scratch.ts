@@ -117,7 +117,7 @@ export function cannotMount(kind: FileSystem | "squashfs"): string | false {
 function removeTree(path: string): void {
 	const mounted = readFileSync("/proc/self/mounts", "utf8")
 		.split("\n")
-		.map((line) => line.split(" ")[1] ?? "")
+		.map((line) => (line.split(" ")[1] ?? "").replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8))))
 		.filter((at) => at.startsWith(`${path}/`))
 		.reverse();
 	for (const at of mounted) {
