@@ -22,6 +22,7 @@ import {
 	syncFileSystem,
 	truncateFile,
 	writeFrom,
+	writeInPlace,
 	writeVector,
 } from "./data.ts";
 import { ERRNO } from "./errno.ts";
@@ -168,6 +169,32 @@ test("allocateRange reserves, keeps the size if told, and punches holes beyond 4
 	assert.equal(allocateRange(fd, 0, 0, 2 ** 40), -ERRNO.ENOSPC);
 	assert.equal(allocateRange(open(path, O.rdonly), 0, 0, 1), -ERRNO.EBADF);
 	assert.equal(truncateFile(fd, Number.MAX_SAFE_INTEGER), -ERRNO.EFBIG);
+});
+
+test("writeInPlace lets a file of a full btrfs be written that has its room, where others cannot be", {
+	skip: cannotMount("btrfs"),
+}, (t) => {
+	const folder = scratch(t);
+	const disk = folder.mount("btrfs", "disk", 128);
+	const open = (name: string) => {
+		const fd = openPath(join(disk, name), O.rdwr | O.creat, 0o600);
+		folder.beforeRemoval(() => close(fd));
+		return fd;
+	};
+	const [inPlace, copied, filler] = [open("in place"), open("copied"), open("filler")];
+	const page = Buffer.alloc(4096, "x");
+	assert.deepEqual([writeInPlace(inPlace), writeInPlace(inPlace)], [0, 0]);
+	for (const fd of [inPlace, copied]) {
+		assert.equal(allocateRange(fd, 0, 0, page.length), 0);
+		assert.equal(writeFrom(fd, page, 0), page.length);
+		assert.equal(syncFile(fd), 0);
+	}
+	let size = 0;
+	for (let piece = 1 << 24; piece >= 4096; piece /= 4) while (allocateRange(filler, 0, size, piece) === 0) size += piece;
+	assert.equal(writeFrom(copied, page, 0), -ERRNO.ENOSPC);
+	assert.equal(writeFrom(inPlace, TEXT, 100), TEXT.length);
+	assert.equal(writeInPlace(-1), -ERRNO.EBADF);
+	assert.equal(writeInPlace(openPath(scratch(t).mount("tmpfs"), O.rdonly)), -ERRNO.EOPNOTSUPP);
 });
 
 test("seekData and seekHole tell data from holes beyond 4 GiB, and ENXIO at the end", { skip: cannotMount("ext4") }, (t) => {

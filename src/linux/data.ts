@@ -24,6 +24,8 @@ const SEEK_HOLE = 4;
 const FICLONE = 0x40049409;
 const FICLONERANGE = 0x4020940d;
 const FS_IOC_FIEMAP = 0xc020660b;
+/** int, whatever these numbers say (linux/fs.h). */
+const [FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NOCOW_FL] = [0x80086601, 0x40086602, 0x00800000];
 /** struct fiemap without its extents, and one of these (linux/fiemap.h). */
 const [FIEMAP_BYTES, FIEMAP_EXTENT_BYTES] = [32, 56];
 /** fallocate(2) modes. */
@@ -76,6 +78,17 @@ export function truncateFile(fd: number, size: number): number {
 /** fallocate(2) with its FALLOC_FL_* mode. */
 export function allocateRange(fd: number, mode: number, offset: number, length: number): number {
 	return result(fallocateCall(fd, mode, offset, length));
+}
+
+/** Has an empty file of btrfs written in place from now on, where others are copied at each write; 0, or the negated error number. */
+export function writeInPlace(fd: number): number {
+	const at = PLACE.ioctl;
+	const status = result(ioctlNumberCall(fd, FS_IOC_GETFLAGS, arenaAddress + at));
+	if (status < 0) return status;
+	const flags = arenaView.getUint32(at, true);
+	if ((flags & FS_NOCOW_FL) !== 0) return 0;
+	arenaView.setUint32(at, flags | FS_NOCOW_FL, true);
+	return result(ioctlRangeCall(fd, FS_IOC_SETFLAGS, arenaAddress + at));
 }
 
 /** Start of the next data at or after the offset; -ENXIO when there is none. */

@@ -13,7 +13,7 @@ import {
 	unlinkSync,
 } from "node:fs";
 import { join } from "node:path";
-import { allocateRange, FALLOCATE, syncFileData, writeFrom } from "../../linux/data.ts";
+import { allocateRange, FALLOCATE, syncFileData, writeFrom, writeInPlace } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { O, openPath } from "../../linux/open.ts";
 import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
@@ -99,12 +99,10 @@ export class IntentStore {
 	/** The newest intent, wherever it stands. Makes what is not there to write the next one. */
 	open(fileSystem: string, isTrusted: boolean): FoundIntent | null {
 		const found = readIntent(this.#folder);
-		this.#file = openJournalFile(join(this.#folder, INTENT_FILE));
 		// so that a full disk does not keep anybody from removing something
-		allocateRange(this.#file, FALLOCATE.keepSize, 0, RESERVED_BYTES);
+		this.#file = openReservedFile(join(this.#folder, INTENT_FILE), fileSystem, FALLOCATE.keepSize, RESERVED_BYTES);
 		unlessFull(() => {
-			this.#aside = openJournalFile(join(this.#folder, ASIDE_FILE));
-			allocateRange(this.#aside, FALLOCATE.keepSize, 0, ASIDE_BYTES);
+			this.#aside = openReservedFile(join(this.#folder, ASIDE_FILE), fileSystem, FALLOCATE.keepSize, ASIDE_BYTES);
 		});
 		if (IN_ORDER.has(fileSystem)) this.#xattr = isTrusted ? TRUSTED_XATTR : USER_XATTR;
 		this.#slotXattr = isTrusted ? TRUSTED_SLOT_XATTR : USER_SLOT_XATTR;
@@ -185,6 +183,17 @@ function endOf(sequence: number): Intent {
 /** A file of the journal, made if it is not there. Never cuts what is there, whatever keeps it from being opened. */
 export function openJournalFile(path: string): number {
 	return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+}
+
+/**
+ * A file of the journal that has its room, if there is any: a full disk does not keep it from being written then. btrfs writes elsewhere what it has
+ * written once, in new room; it does not do so with a file that is made without.
+ */
+export function openReservedFile(path: string, fileSystem: string, mode: number, bytes: number): number {
+	const file = openJournalFile(path);
+	if (fileSystem === "btrfs") writeInPlace(file);
+	allocateRange(file, mode, 0, bytes);
+	return file;
 }
 
 function slotPath(folder: string, part: number): string {

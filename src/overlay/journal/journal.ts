@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { closeSync, lstatSync, mkdirSync, readdirSync, readSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { RecentMap } from "../../collections/recent-map.ts";
-import { allocateRange, seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
+import { seekData, seekHole, syncFileData, writeFrom } from "../../linux/data.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
@@ -13,7 +13,7 @@ import { must, unlessFull } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
 import { RecordMap } from "../work/record-map.ts";
 import type { UpperState } from "../work/upper-state.ts";
-import { type Intent, IntentStore, openJournalFile, packIntent, readAside, readIntent, unpackIntent } from "./intent.ts";
+import { type Intent, IntentStore, openJournalFile, openReservedFile, packIntent, readAside, readIntent, unpackIntent } from "./intent.ts";
 import { PostponedChange, postponed } from "./postponed.ts";
 import { completeSteps, type Descriptors, mayUndoWrite, RecoveryDescriptors, runStep, type Step } from "./steps.ts";
 
@@ -28,9 +28,10 @@ export interface Answer {
 const REQUESTS_FOLDER = "requests";
 /** Long changes, each named by its inode. */
 const CUTS_FOLDER = "cuts";
-/** The newest answers of all clients once more, in one file: what the shared flush makes stable. */
+/** Where its fsync is the shared flush: the newest answers of all clients once more. Elsewhere the answers that a ring had no room for. */
 const LOG_FILE = "answers";
 const LOG_RECORDS = 32768;
+const SPARE_RECORDS = 4096;
 
 /** Requests remembered for each client: many more than it can have in flight, since all who come from one address are one client. */
 const RECORDS_PER_CLIENT = 8192;
@@ -62,7 +63,10 @@ export class Journal {
 	#committed = Number.POSITIVE_INFINITY;
 	readonly #cuts: RecordMap;
 	#log = -1;
+	#logRecords = SPARE_RECORDS;
 	#logNext = 0;
+	/** All answers go to the log, and not only what has no room elsewhere. */
+	#isLogFlushed = false;
 	/** Changes that a kill interrupted, and that there is no room to complete. */
 	#postponed: PostponedChange[] = [];
 	/** Rings written to since the log was at its half or its beginning. */
@@ -95,12 +99,9 @@ export class Journal {
 		this.#intentSequence = intent?.sequence ?? 0;
 		if (this.#intents.isOrdered && isOurs) this.#committed = this.#intentSequence;
 		const { last: lastInRings, silent } = this.#loadRings();
-		const last = Math.max(lastInRings, isFlushedByJournal(layer.fileSystem.name) ? this.#loadLog(silent) : 0);
-		if (!isSync && this.#log >= 0) {
-			// nobody waits for a flush, and what is in memory outlives a kill
-			closeSync(this.#log);
-			this.#log = -1;
-		}
+		const last = Math.max(lastInRings, this.#loadLog(layer.fileSystem.name, silent));
+		// without `isSync` nobody waits for a flush, and what is in memory outlives a kill
+		this.#isLogFlushed = isSync && this.#log >= 0 && isFlushedByJournal(layer.fileSystem.name);
 		this.#sequence = Math.max(last, intent?.sequence ?? 0) + 1;
 		const aside = readAside(this.#folder);
 		if (aside !== null && (!isOurs || this.#complete(aside, true, mayPostpone))) unlessFull(() => this.#intents.dropAside());
@@ -115,7 +116,7 @@ export class Journal {
 			else this.#cuts.delete(record);
 		}
 		// only now: that the intent was carried out may be known from one of these alone
-		const inUse = new Set([...this.#rings.entries()].map(([, ring]) => join(this.#folder, REQUESTS_FOLDER, ring.name)));
+		const inUse = new Set([...this.#rings.entries()].map(([, ring]) => this.#pathOf(ring.name)));
 		for (const path of silent) if (!inUse.has(path)) unlinkSync(path);
 	}
 
@@ -141,14 +142,14 @@ export class Journal {
 	#answerCompleted(intent: Intent, key: ChangeKey, made: Buffer | null): void {
 		// what was found has its attributes changed, and what is made gets its name, as the last of all steps
 		const isFound = intent.steps.at(-1)?.op === "attributes";
+		let file = -1;
 		try {
-			this.#remember(key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
+			file = this.#remember(key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
 		} catch (error) {
 			// no room for the answer keeps nobody from starting, and from making room
 			if (!(error instanceof OverlayError)) throw error;
 		}
 		// the end of the intent is metadata and comes to the disk with that of anybody else: the answer must be there before
-		const file = this.#log >= 0 ? this.#log : (this.#ring(key.request.owner, false)?.file ?? -1);
 		if (this.#intents.isOrdered && file >= 0) must(syncFileData(file), "Cannot flush the journal");
 	}
 
@@ -192,7 +193,7 @@ export class Journal {
 
 	/** The file whose fsync makes answers stable with all that was changed before; negative where there is none. */
 	get log(): number {
-		return this.#log;
+		return this.#isLogFlushed ? this.#log : -1;
 	}
 
 	/** No start looks at the steps of the present intent again, whatever rings are there then. */
@@ -353,36 +354,39 @@ export class Journal {
 		this.#intents.close();
 		if (this.#log >= 0) closeSync(this.#log);
 		for (const [client, ring] of this.#rings.entries()) {
-			closeSync(ring.file);
+			closeRing(ring);
 			this.#rings.delete(client);
 		}
-		for (const ring of this.#loaded.values()) closeSync(ring.file);
+		for (const ring of this.#loaded.values()) closeRing(ring);
 		this.#loaded.clear();
 	}
 
-	#remember(key: ChangeKey, sequence: number, answer: Answer): void {
-		const { owner } = key.request;
-		const ring = this.#ring(owner, answer.error === null);
-		if (ring === null && answer.error !== null) return;
+	/** The file that has the answer; negative where it is not to be noted. OverlayError: there is no room for it anywhere. */
+	#remember(key: ChangeKey, sequence: number, answer: Answer): number {
+		const ring = this.#ring(key.request.owner, answer.error === null);
+		if (ring === null) return -1;
 		const time = this.#clock();
 		const isChange = answer.error === null && sequence === this.#intentSequence;
-		const name = ring?.bytes ?? Buffer.from(ringName(owner), "hex");
-		const record = encodeRecord(name, key, sequence, time, portOf(key), answer, isChange);
-		const inRing = ring === null ? NO_RING : noteIn(ring, record, key, answer, time);
-		if (this.#log < 0) {
-			if (inRing !== null) throw inRing;
-			return;
-		}
-		if (ring !== null) this.#dirty.add(ring);
+		const record = encodeRecord(ring.bytes, key, sequence, time, portOf(key), answer, isChange);
+		const failure = noteIn(ring, this.#pathOf(ring.name), record, key, answer, time);
+		if (failure === null && !this.#isLogFlushed) return ring.file;
+		if (this.#log < 0) throw failure;
+		if (failure === null) this.#dirty.add(ring);
 		// it has its room already, whatever became of the ring
 		writeAt(this.#log, record, this.#logNext * RECORD_BYTES);
-		this.#logNext = (this.#logNext + 1) % LOG_RECORDS;
-		if (this.#logNext % (LOG_RECORDS / 2) !== 0) return;
-		this.onFilling?.([...this.#dirty].map(({ file }) => file));
-		this.#dirty.clear();
+		this.#logNext = (this.#logNext + 1) % this.#logRecords;
+		if (this.#isLogFlushed && this.#logNext % (LOG_RECORDS / 2) === 0) {
+			this.onFilling?.([...this.#dirty].map(({ file }) => file));
+			this.#dirty.clear();
+		}
+		return this.#log;
 	}
 
-	/** The ring of a client. Where `isMade`, it is made if there is none, and counts as used. Null: none, and no room for one. */
+	#pathOf(name: string): string {
+		return join(this.#folder, REQUESTS_FOLDER, name);
+	}
+
+	/** The ring of a client; null where there is none. Where `isMade`, it is made then, in memory alone if need be, and counts as used. */
 	#ring(client: string, isMade: boolean): Ring | null {
 		const known = isMade ? this.#rings.use(client) : this.#rings.get(client);
 		if (known !== undefined) return known;
@@ -391,9 +395,7 @@ export class Journal {
 		if (ring === undefined) {
 			if (!isMade) return null;
 			if (this.#rings.size + this.#loaded.size >= CLIENTS_MAX) this.#dropOne();
-			const file = openRing(join(this.#folder, REQUESTS_FOLDER, name));
-			if (file < 0) return null;
-			ring = newRing(name, file, this.#clock());
+			ring = newRing(name, openRing(this.#pathOf(name)), this.#clock());
 		}
 		this.#loaded.delete(name);
 		this.#rings.set(client, ring);
@@ -426,9 +428,9 @@ export class Journal {
 		// that the last change was made may be known from this ring alone
 		this.#endIntent();
 		this.#dirty.delete(ring);
-		closeSync(ring.file);
+		closeRing(ring);
 		try {
-			unlinkSync(join(this.#folder, REQUESTS_FOLDER, ring.name));
+			unlinkSync(this.#pathOf(ring.name));
 		} catch {
 			// then a start finds one ring more than it keeps, and drops the oldest
 		}
@@ -443,9 +445,12 @@ export class Journal {
 	}
 
 	/** Puts the answers of the log that the rings have lost in a power failure back into them. The highest sequence number in it. */
-	#loadLog(silent: string[]): number {
-		this.#log = openJournalFile(join(this.#folder, LOG_FILE));
-		allocateRange(this.#log, 0, 0, LOG_RECORDS * RECORD_BYTES);
+	#loadLog(fileSystem: string, silent: string[]): number {
+		this.#logRecords = isFlushedByJournal(fileSystem) ? LOG_RECORDS : SPARE_RECORDS;
+		unlessFull(() => {
+			this.#log = openReservedFile(join(this.#folder, LOG_FILE), fileSystem, 0, this.#logRecords * RECORD_BYTES);
+		});
+		if (this.#log < 0) return 0;
 		let last = 0;
 		const lost: AnswerRecord[] = [];
 		for (const { position, bytes } of writtenParts(this.#log)) {
@@ -455,7 +460,7 @@ export class Journal {
 				if (record === null || this.#isUntrue(record, this.#log, position + at)) continue;
 				if (record.sequence > last) {
 					last = record.sequence;
-					this.#logNext = ((position + at) / RECORD_BYTES + 1) % LOG_RECORDS;
+					this.#logNext = ((position + at) / RECORD_BYTES + 1) % this.#logRecords;
 				}
 				const ring = this.#loaded.get(record.ring);
 				const known = ring === undefined ? undefined : knownIn(ring, record.key, null, record.port);
@@ -479,20 +484,21 @@ export class Journal {
 
 	#unload(ring: Ring, silent: string[]): void {
 		this.#loaded.delete(ring.name);
-		closeSync(ring.file);
-		silent.push(join(this.#folder, REQUESTS_FOLDER, ring.name));
+		closeRing(ring);
+		silent.push(this.#pathOf(ring.name));
 	}
 
-	/** An answer of the log that its ring has not. Where there is no room for it there, it is known from the log alone, at the next start too. */
+	/** An answer of the log that its ring has not. Where there is no room for it there, the log alone has it, at the next start too. */
 	#restore(record: AnswerRecord): void {
 		const { ring: name, key, sequence, time, port, answer, isChange } = record;
+		const ring = this.#loaded.get(name) ?? newRing(name, -1, time);
+		this.#loaded.set(name, ring);
 		unlessFull(() => {
-			if (!this.#loaded.has(name)) this.#loaded.set(name, newRing(name, openJournalFile(join(this.#folder, REQUESTS_FOLDER, name)), time));
+			if (ring.file < 0) ring.file = openJournalFile(this.#pathOf(name));
 		});
-		const ring = this.#loaded.get(name);
-		if (ring === undefined) return;
 		const slot = ring.next % RECORDS_PER_CLIENT;
-		unlessFull(() => writeAt(ring.file, encodeRecord(ring.bytes, key, sequence, time, port, answer, isChange), slot * RECORD_BYTES));
+		const bytes = encodeRecord(ring.bytes, key, sequence, time, port, answer, isChange);
+		if (ring.file >= 0) unlessFull(() => writeAt(ring.file, bytes, slot * RECORD_BYTES));
 		learn(ring, slot, key, answer, time, port);
 		ring.next++;
 		ring.used = Math.max(ring.used, time);
@@ -573,7 +579,8 @@ interface Ring {
 	readonly name: string;
 	/** The same in bytes. */
 	readonly bytes: Buffer;
-	readonly file: number;
+	/** Negative while there is no room for it, or no descriptor. */
+	file: number;
 	/** Of the requests in its slots. */
 	readonly slots: (Known | undefined)[];
 	/** By `keyOf`: the first of a list. */
@@ -588,6 +595,10 @@ interface Ring {
 
 function newRing(name: string, file: number, used: number): Ring {
 	return { name, bytes: Buffer.from(name, "hex"), file, next: 0, used, origin: null, slots: [], answers: new Map() };
+}
+
+function closeRing({ file }: Ring): void {
+	if (file >= 0) closeSync(file);
 }
 
 /** -1 where there is no room for the file, or no descriptor: what a client removes is not to wait for that. */
@@ -725,20 +736,21 @@ function learn(ring: Ring, slot: number, key: ChangeKey, answer: Answer, time: n
 const NO_RING = new OverlayError("nospc", "There is no room to remember this client");
 
 /** Notes an answer in memory and in the file of the ring; why it is not in the file, or null. */
-function noteIn(ring: Ring, record: Buffer, key: ChangeKey, answer: Answer, time: number): OverlayError | null {
-	const slot = ring.next % RECORDS_PER_CLIENT;
+function noteIn(ring: Ring, path: string, record: Buffer, key: ChangeKey, answer: Answer, time: number): OverlayError | null {
+	const slot = ring.next++ % RECORDS_PER_CLIENT;
 	// first, since a second change under this key is to be found out whether there is room on the disk or not
 	learn(ring, slot, key, answer, time, portOf(key));
 	ring.used = time;
 	ring.origin = key.request.origin ?? null;
+	if (ring.file < 0) ring.file = openRing(path);
+	if (ring.file < 0) return NO_RING;
 	try {
 		writeAt(ring.file, record, slot * RECORD_BYTES);
+		return null;
 	} catch (error) {
 		if (error instanceof OverlayError) return error;
 		throw error;
 	}
-	ring.next++;
-	return null;
 }
 
 /**
