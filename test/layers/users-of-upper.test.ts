@@ -139,6 +139,26 @@ for (const [what, command, cannot] of MOUNTS) {
 	});
 }
 
+test("an ordinary user serves beside a kernel overlay whose upper lies where that user may not look, as those of containers do", {
+	skip,
+}, async (t) => {
+	const made = scratch(t);
+	const user = ordinaryUser(made);
+	const base = made.mount("tmpfs", "layers");
+	const closed = join(base, "closed");
+	mkdirSync(closed, { mode: 0o700 });
+	const { lowers, upper, work } = layersIn(closed);
+	mkdirSync(join(base, "mounted"));
+	const options = `lowerdir=${lowers[0]},upperdir=${upper},workdir=${work}`;
+	execFileSync("mount", ["-t", "overlay", "overlay", "-o", options, join(base, "mounted")]);
+	const own = layersIn(join(base, "own"));
+	const state = join(base, "state");
+	mkdirSync(state);
+	giveTo(user, ...own.lowers, own.upper, own.work, state);
+	const server = await startServer(made, { ...own, user, args: ["--state-dir", state] });
+	await server.terminate();
+});
+
 test("an upper that an ordinary user has served root does not write to, and the user serves it again", { skip }, async (t) => {
 	const made = scratch(t);
 	const user = ordinaryUser(made);

@@ -90,11 +90,14 @@ function holdsOpen(pid: string, upper: Stat): boolean {
 	}
 }
 
+/** False where this process cannot look: who has the upper open can look at it, unless it lies in a folder that is closed to who serves it. */
 function isSameInode(path: string, stat: Stat): boolean {
-	const found = statSync(path, { bigint: true, throwIfNoEntry: false });
-	return (
-		found !== undefined && BigInt.asUintN(64, found.ino) === (BigInt(stat.inoHi) << 32n) + BigInt(stat.inoLo) && isDevice(found.dev, stat)
-	);
+	try {
+		const found = statSync(path, { bigint: true });
+		return BigInt.asUintN(64, found.ino) === (BigInt(stat.inoHi) << 32n) + BigInt(stat.inoLo) && isDevice(found.dev, stat);
+	} catch {
+		return false;
+	}
 }
 
 /** By the encoding of gnu_dev_major(3). */
