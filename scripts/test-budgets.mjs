@@ -11,6 +11,7 @@ const BUDGETS = {
 	"src/server/nfs4-fuzz.test.ts": { sample: 10, all: 60 },
 	"test/clients/copy-up-everything.test.ts": { sample: 0, all: 90 },
 	"test/clients/fake-root.test.ts": { sample: 10, all: 40 },
+	"test/clients/fuse-mount.test.ts": { sample: 0, all: 40 },
 	"test/clients/libnfs.test.ts": { sample: 15 },
 	"test/clients/linux-client-kill.test.ts": { sample: 0, all: 240 },
 	"test/clients/linux-client-locks.test.ts": { sample: 0, all: 40 },
@@ -64,6 +65,7 @@ const BUDGETS = {
 	"test/matrix/matrix.test.ts": { sample: 0, all: 300 },
 	"test/protocol/nfs4-retries.test.ts": { sample: 0, all: 30 },
 	"test/protocol/safe-defaults.test.ts": { sample: 15, all: 20 },
+	"test/posix/fuse.test.ts": { sample: 0, all: 40 },
 	"test/posix/users.test.ts": { sample: 0, all: 60 },
 };
 
