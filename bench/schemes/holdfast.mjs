@@ -1,7 +1,7 @@
 import { load } from "./program.mjs";
 
-const { openOverlay } = await load("overlay/open-overlay.js");
-const { Pending } = await load("overlay/errors.js");
+const { openOverlay } = await load("overlay/opening/open-overlay.js");
+const { Pending } = await load("vfs/errors.js");
 const { allocate } = await load("linux/memory.js");
 
 const WHO = { uid: 0, gid: 0, gids: [] };
@@ -9,7 +9,7 @@ const memory = allocate(4096);
 
 /** Holdfast as a library, with the calls of the prototypes. */
 export class Holdfast {
-	constructor({ lower, upper, work }, { handles, linkNames = false, ...more }) {
+	constructor({ lower, upper, work }, { handles, linkNames, ...more }) {
 		const options = { lowers: [lower], upper, work: `${work}/holdfast`, stateFolder: `${work}/state`, handles, linkNames };
 		this.overlay = openOverlay({ ...options, isSync: false, purpose: "serve", ...more }).overlay;
 	}
@@ -45,10 +45,10 @@ export class Holdfast {
 		return object;
 	}
 
-	list(directory) {
+	async list(directory) {
 		const names = [];
-		const cursor = this.overlay.list(directory, WHO, 0, 0);
-		while (cursor.next()) names.push(Buffer.from(cursor.name).toString());
+		const cursor = await again(() => this.overlay.list(directory, WHO, 0, 0));
+		while (await again(() => cursor.next())) names.push(Buffer.from(cursor.name).toString());
 		return names.filter((name) => name !== "." && name !== "..");
 	}
 

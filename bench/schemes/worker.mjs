@@ -29,8 +29,8 @@ async function walk() {
 	const entries = [];
 	let spent = 0;
 	let cpu = 0;
-	const visit = (directory, path) => {
-		const names = [...scheme.list(directory)].sort();
+	const visit = async (directory, path) => {
+		const names = [...(await scheme.list(directory))].sort();
 		const timed = cost();
 		const children = names.map((each) => scheme.child(directory, each));
 		for (const child of children) found.push(scheme.handleOf(child));
@@ -38,11 +38,11 @@ async function walk() {
 		spent += us;
 		cpu += cpu_us;
 		for (const [i, child] of children.entries()) {
-			if (isDirectory(child)) visit(scheme.decode(scheme.handleOf(child)), `${path}/${names[i]}`);
+			if (isDirectory(child)) await visit(scheme.decode(scheme.handleOf(child)), `${path}/${names[i]}`);
 			else entries.push([path, names[i], scheme.handleOf(child)]);
 		}
 	};
-	visit(scheme.resolve("/tree"), "/tree");
+	await visit(scheme.resolve("/tree"), "/tree");
 	const count = found.length;
 	const step = Math.max(1, Math.floor(entries.length / SAMPLE));
 	// of names that lead to a file of their own, and not one after the other

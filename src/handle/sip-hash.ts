@@ -51,33 +51,29 @@ export function sipHash(key: SipKey, bytes: Uint8Array, start: number, end: numb
 		dh ^= high;
 		for (let i = 0; i < count; i++) {
 			// v0 += v1; v1 = rotl(v1, 13) ^ v0; v0 = rotl(v0, 32)
-			let t = (al >>> 0) + (bl >>> 0);
-			ah = (ah + bh + (t > 0xffffffff ? 1 : 0)) | 0;
-			al = t | 0;
-			t = (bh << 13) | (bl >>> 19);
+			al = (al + bl) | 0;
+			ah = (ah + bh + (al >>> 0 < bl >>> 0 ? 1 : 0)) | 0;
+			let t = (bh << 13) | (bl >>> 19);
 			bl = ((bl << 13) | (bh >>> 19)) ^ al;
 			bh = t ^ ah;
 			t = ah;
 			ah = al;
 			al = t;
 			// v2 += v3; v3 = rotl(v3, 16) ^ v2
-			t = (cl >>> 0) + (dl >>> 0);
-			ch = (ch + dh + (t > 0xffffffff ? 1 : 0)) | 0;
-			cl = t | 0;
+			cl = (cl + dl) | 0;
+			ch = (ch + dh + (cl >>> 0 < dl >>> 0 ? 1 : 0)) | 0;
 			t = (dh << 16) | (dl >>> 16);
 			dl = ((dl << 16) | (dh >>> 16)) ^ cl;
 			dh = t ^ ch;
 			// v0 += v3; v3 = rotl(v3, 21) ^ v0
-			t = (al >>> 0) + (dl >>> 0);
-			ah = (ah + dh + (t > 0xffffffff ? 1 : 0)) | 0;
-			al = t | 0;
+			al = (al + dl) | 0;
+			ah = (ah + dh + (al >>> 0 < dl >>> 0 ? 1 : 0)) | 0;
 			t = (dh << 21) | (dl >>> 11);
 			dl = ((dl << 21) | (dh >>> 11)) ^ al;
 			dh = t ^ ah;
 			// v2 += v1; v1 = rotl(v1, 17) ^ v2; v2 = rotl(v2, 32)
-			t = (cl >>> 0) + (bl >>> 0);
-			ch = (ch + bh + (t > 0xffffffff ? 1 : 0)) | 0;
-			cl = t | 0;
+			cl = (cl + bl) | 0;
+			ch = (ch + bh + (cl >>> 0 < bl >>> 0 ? 1 : 0)) | 0;
 			t = (bh << 17) | (bl >>> 15);
 			bl = ((bl << 17) | (bh >>> 15)) ^ cl;
 			bh = t ^ ch;

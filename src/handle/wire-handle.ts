@@ -1,6 +1,7 @@
 // File handles as clients hold them: their layout, and how they are signed and checked.
 
 import type { FileHandle } from "../linux/file-handle.ts";
+import { copyBytes } from "../linux/memory.ts";
 import { type SipKey, sipHash, sipHashed } from "./sip-hash.ts";
 
 /**
@@ -67,22 +68,19 @@ export class HandleSigner {
 	encode(home: number, type: number, id: Uint8Array): Buffer {
 		if (id.length > ID_BYTES_MAX) throw new RangeError(`An id of ${id.length} bytes does not fit into a handle`);
 		if (type < 0 || type > 0xff) throw new RangeError(`An id type of ${type} does not fit into a handle`);
+		if (this.#wasVerified(home, type, id)) return copyBytes(this.#verified, 0, this.#verifiedLength);
 		const end = HEADER_BYTES + id.length;
 		// not from a pool: handles live long, and one of them must not keep 8 KiB alive
 		const bytes = Buffer.allocUnsafeSlow(end + SIGNATURE_BYTES);
 		bytes[0] = FORMAT_VERSION;
 		bytes[1] = this.keyId;
-		bytes[2] = type === 0 ? this.#provider : type >= PORTABLE_TYPES && type < PORTABLE_TYPES_END ? PROVIDER_PORTABLE : PROVIDER_KERNEL;
+		bytes[2] = this.#providerOf(type);
 		bytes[3] = 0;
 		bytes.writeUInt32BE(this.exportId, 4);
 		bytes.writeUInt16BE(home, 8);
 		bytes[10] = type;
 		bytes[11] = id.length;
 		bytes.set(id, HEADER_BYTES);
-		if (this.#wasVerified(bytes, end)) {
-			this.#verified.copy(bytes, end, end, bytes.length);
-			return bytes;
-		}
 		sipHash(this.#keys.get(this.keyId) as SipKey, bytes, 0, end);
 		bytes.writeUInt32BE(sipHashed[0], end);
 		bytes.writeUInt32BE(sipHashed[1], end + 4);
@@ -109,11 +107,18 @@ export class HandleSigner {
 		return isGood;
 	}
 
-	/** Whether the handle verified last begins with these bytes, and has nothing but the signature behind them, for which there is room. */
-	#wasVerified(bytes: Uint8Array, end: number): boolean {
-		if (this.#verifiedLength !== end + SIGNATURE_BYTES) return false;
-		for (let i = end - 1; i >= 0; i--) if (bytes[i] !== this.#verified[i]) return false;
+	/** Whether `encode` would make again what was verified last. */
+	#wasVerified(home: number, type: number, id: Uint8Array): boolean {
+		const verified = this.#verified;
+		if (this.#verifiedLength !== HEADER_BYTES + id.length + SIGNATURE_BYTES || verified[1] !== this.keyId) return false;
+		if (verified[2] !== this.#providerOf(type) || verified[10] !== type || ((verified[8] << 8) | verified[9]) !== home) return false;
+		for (let i = id.length - 1; i >= 0; i--) if (id[i] !== verified[HEADER_BYTES + i]) return false;
 		return true;
+	}
+
+	#providerOf(type: number): number {
+		if (type === 0) return this.#provider;
+		return type >= PORTABLE_TYPES && type < PORTABLE_TYPES_END ? PROVIDER_PORTABLE : PROVIDER_KERNEL;
 	}
 }
 
@@ -136,6 +141,6 @@ export function parseHandle(bytes: Uint8Array): HandleFields | null {
 		provider: bytes[2],
 		exportId: u32(bytes, 4),
 		home: (bytes[8] << 8) | bytes[9],
-		id: { type: bytes[10], bytes: Buffer.from(bytes.subarray(HEADER_BYTES, HEADER_BYTES + bytes[11])) },
+		id: { type: bytes[10], bytes: copyBytes(bytes, HEADER_BYTES, HEADER_BYTES + bytes[11]) },
 	};
 }

@@ -67,13 +67,12 @@ export function parentOf(engine: Engine, directory: Node): Node {
 }
 
 /** The object of an identity whose signature was good: live, or found again by climbing from where it was born. */
-export function loadNode(engine: Engine, homeNumber: number, identity: Identity): Node {
-	const climb = engine.climbs.for(identityKey(identity.home, identity.id));
+export function loadNode(engine: Engine, identity: Identity, key = identityKey(identity.home, identity.id)): Node {
+	const climb = engine.climbs.for(key);
 	if (climb !== undefined) return loadedDirectory(follow(engine, climb), identity);
-	const home = engine.homes.get(homeNumber);
+	const home = engine.homes.get(identity.home);
 	if (home === undefined) throw new OverlayError("stale", "The handle is of a layer that is not in the stack");
 	const { held } = engine;
-	const key = identityKey(homeNumber, identity.id);
 	if (held.isDoomed(key) || engine.writable?.work.trash.holds(key)) throw new OverlayError("stale", "The object has been removed");
 	const answer = home.isUpper ? null : askIndex(engine, home, identity, key);
 	const layer = answer === null ? home.layers[0] : (engine.writable as NonNullable<Engine["writable"]>).layer;
@@ -81,7 +80,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 	const fd = answer === null ? home.layers[0].handles.open(identity.id, O.path | O.nofollow) : answer.fd;
 	if (fd < 0) throw goneOr(fd);
 	if (answer !== null && answer.stat.type !== FileType.dir) {
-		refuseOther(engine, engine.writable as Writable, { home: homeNumber, id: identity.id }, fd, answer.stat);
+		refuseOther(engine, engine.writable as Writable, identity, fd, answer.stat);
 	}
 	let isKept = false;
 	try {
@@ -92,7 +91,7 @@ export function loadNode(engine: Engine, homeNumber: number, identity: Identity)
 		const owner = index !== null ? home.layers[index] : answer === null ? (layerOf(home, stat) ?? layer) : layer;
 		const real = answer === null ? realOfHandle(owner, identity.id, stat) : realOf(owner, fd, stat);
 		const fileid = answer === null ? lowerFileid(real) : birthFileid(engine, identity);
-		const node = nodeFor(engine, identity, stat.type as FileType, [real], fileid);
+		const node = nodeFor(engine, identity, stat.type as FileType, [real], fileid, key);
 		if (node.top === real) {
 			engine.descriptors.adopt(real, fd);
 			isKept = true;
@@ -144,6 +143,7 @@ function upperHome(engine: Engine): Home {
 function askIndex(engine: Engine, home: Home, identity: Identity, key: string): { readonly fd: number; readonly stat: Stat } | null {
 	if (engine.writable === null) return null;
 	const { index } = engine.writable;
+	if (!index.mayHave(home.uuid, identity.id)) return null;
 	const answer = index.ask(index.entryName(home.uuid, identity.id));
 	if (answer.kind === "gone") {
 		if (!engine.held.isOrphan(key)) throw new OverlayError("stale", "The object has been removed");
@@ -364,8 +364,10 @@ function descend(engine: Engine, climb: Climb, from: Node): Node {
  */
 function movedDirectory(engine: Engine, home: Home, handle: FileHandle): Node | null {
 	if (home.isUpper) return null;
+	const index = engine.writable?.index;
+	if (engine.redirects.isEmpty && index?.mayHave(home.uuid, handle) !== true) return null;
 	const record = encodeRecord(home.uuid, handle, false);
-	const answer = engine.writable?.index.ask(record.toString("hex"));
+	const answer = index?.ask(record.toString("hex"));
 	if (answer?.kind === "gone") return null;
 	if (answer?.kind === "upper" && answer.stat.type !== FileType.dir) {
 		close(answer.fd);
@@ -445,5 +447,5 @@ function nameInParent(parentFd: number, fd: number, stat: Stat, path: PathUp): B
 export function liveNode(engine: Engine, node: Node): Node {
 	if (node.isDead) throw new OverlayError("stale", "The object has been removed");
 	if (!node.isEvicted) return node;
-	return engine.nodes.get(node.key) ?? loadNode(engine, node.home, { home: node.home, id: node.id });
+	return engine.nodes.get(node.key) ?? loadNode(engine, { home: node.home, id: node.id }, node.key);
 }

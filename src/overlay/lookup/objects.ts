@@ -129,8 +129,12 @@ function lowerFileNode(engine: Engine, real: Real, stat: Stat): Node | null {
 	if (writable === null || (stat.nlink === 1 && !writable.linkCounts.hasUnnamed)) {
 		return nodeFor(engine, identity, stat.type as FileType, [real], lowerFileid(real));
 	}
-	const live = engine.nodes.get(identityKey(identity.home, identity.id));
+	const key = identityKey(identity.home, identity.id);
+	const live = engine.nodes.get(key);
 	if (live !== undefined) return live;
+	if (!writable.index.mayHave(real.layer.fileSystem.uuid, real.handle)) {
+		return nodeFor(engine, identity, stat.type as FileType, [real], lowerFileid(real), key);
+	}
 	const answer = writable.index.ask(writable.index.entryName(real.layer.fileSystem.uuid, real.handle));
 	if (answer.kind === "gone") return null;
 	if (answer.kind === "absent") return nodeFor(engine, identity, stat.type as FileType, [real], lowerFileid(real));
@@ -272,8 +276,14 @@ export function layerOf(home: Home, stat: Stat): Layer | undefined {
 }
 
 /** The one Node of an identity: the live one, or a new one over these real objects. */
-export function nodeFor(engine: Engine, identity: Identity, type: FileType, reals: Real[], fileid: Fileid): Node {
-	const key = identityKey(identity.home, identity.id);
+export function nodeFor(
+	engine: Engine,
+	identity: Identity,
+	type: FileType,
+	reals: Real[],
+	fileid: Fileid,
+	key = identityKey(identity.home, identity.id),
+): Node {
 	const live = engine.nodes.get(key);
 	if (live !== undefined) return live;
 	const number =

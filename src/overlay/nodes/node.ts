@@ -1,5 +1,6 @@
 // One object of the overlay in memory.
 
+import { HANDLE_BYTES_MAX, HEADER_BYTES, SIGNATURE_BYTES } from "../../handle/wire-handle.ts";
 import type { Real } from "../../layer/real.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import type { Stat } from "../../linux/stat.ts";
@@ -129,7 +130,40 @@ export interface CopyUpJob {
 	error: Error | null;
 }
 
-/** Home and id as they stand in the wire handle: bytes 8 up to the signature. */
+/** Home and id as they stand in the wire handle: bytes 8 up to the signature. In one piece: a string put together of two keeps both. */
 export function identityKey(home: number, id: FileHandle): string {
-	return String.fromCharCode(home >>> 8, home & 0xff, id.type, id.bytes.length) + id.bytes.toString("latin1");
+	const { type, bytes } = id;
+	const { length } = bytes;
+	keyBytes[0] = home >>> 8;
+	keyBytes[1] = home;
+	keyBytes[2] = type;
+	keyBytes[3] = length;
+	for (let i = 0; i < length; i++) keyBytes[KEY_HEADER_BYTES + i] = bytes[i];
+	return keyBytes.toString("latin1", 0, KEY_HEADER_BYTES + length);
 }
+
+/** The same of a wire handle. */
+export function keyOfHandle(bytes: Uint8Array): string {
+	const length = Math.max(0, Math.min(bytes.length, HANDLE_BYTES_MAX + 1) - SIGNATURE_BYTES - KEY_AT);
+	for (let i = 0; i < length; i++) keyBytes[i] = bytes[KEY_AT + i];
+	return keyBytes.toString("latin1", 0, length);
+}
+
+/**
+ * Whether this wire handle, by whose key the object was found, is the object's. Compares what the key has not, all of it, however early it
+ * differs: the signature is there.
+ */
+export function isHandleOf({ handle }: Node, bytes: Uint8Array): boolean {
+	const { length } = handle;
+	if (bytes.length !== length) return false;
+	let difference = 0;
+	for (let i = 0; i < KEY_AT; i++) difference |= handle[i] ^ bytes[i];
+	for (let i = length - SIGNATURE_BYTES; i < length; i++) difference |= handle[i] ^ bytes[i];
+	return difference === 0;
+}
+
+/** Where the home stands in a wire handle. */
+const KEY_AT = 8;
+const KEY_HEADER_BYTES = HEADER_BYTES - KEY_AT;
+/** An id's length is one byte. */
+const keyBytes = Buffer.alloc(KEY_HEADER_BYTES + 255);

@@ -1,7 +1,7 @@
 // The overlay as front ends see it: every operation checks, does its one change, and answers.
 
 import { randomFillSync } from "node:crypto";
-import { parseHandle, SIGNATURE_BYTES } from "../../handle/wire-handle.ts";
+import { parseHandle } from "../../handle/wire-handle.ts";
 import { writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { fileSystemFigures } from "../../linux/file-system.ts";
@@ -44,7 +44,7 @@ import { loadNode, parentOf } from "../lookup/by-handle.ts";
 import { lookupChild, lookupPlace } from "../lookup/objects.ts";
 import { refusePostponed } from "../lookup/postponed.ts";
 import { statOf } from "../lookup/stat.ts";
-import { awaitCut, Node } from "../nodes/node.ts";
+import { awaitCut, isHandleOf, keyOfHandle, Node } from "../nodes/node.ts";
 import { asOverlayError } from "../nodes/reals.ts";
 import { readData } from "../threads/read-data.ts";
 import { attributesOf, setAttributes } from "./attributes.ts";
@@ -558,11 +558,11 @@ export class Overlay implements OverlayOperations {
 		const { engine } = this;
 		const key = keyOfHandle(bytes);
 		const live = engine.nodes.get(key);
-		if (live !== undefined && isSame(live.handle, bytes)) return live;
+		if (live !== undefined && isHandleOf(live, bytes)) return live;
 		if (!engine.signer.verify(bytes)) throw new OverlayError("badhandle", "This is no handle of this export");
 		const fields = parseHandle(bytes);
 		if (fields === null) throw new OverlayError("badhandle", "This is no handle");
-		return live ?? loadNode(engine, fields.home, { home: fields.home, id: fields.id });
+		return live ?? loadNode(engine, { home: fields.home, id: fields.id }, key);
 	}
 
 	#make(
@@ -666,12 +666,6 @@ function goneNode(type: FileType, handle: Buffer): Node {
 	return node;
 }
 
-/** The identity key that a wire handle contains. */
-function keyOfHandle(bytes: Uint8Array): string {
-	const { length } = bytes;
-	return Buffer.from(bytes.buffer, bytes.byteOffset, length).toString("latin1", 8, Math.max(8, length - SIGNATURE_BYTES));
-}
-
 function directoryOf(object: OverlayObject): Node {
 	if (object.type !== FileType.dir) throw new OverlayError("notdir", "This is not a directory");
 	return object as Node;
@@ -704,12 +698,4 @@ function hasVerifier(stat: Stat, verifier: Uint8Array): boolean {
 	const keepsNanoseconds = stat.atimeNsec !== 0 || stat.mtimeNsec !== 0;
 	const isSameRest = stat.atimeNsec === atime.nsec && stat.mtimeNsec === mtime.nsec;
 	return stat.atimeSec === atime.sec && stat.mtimeSec === mtime.sec && (isSameRest || !keepsNanoseconds);
-}
-
-/** Compares all bytes, however early they differ: the signature is among them. */
-function isSame(handle: Buffer, bytes: Uint8Array): boolean {
-	if (handle.length !== bytes.length) return false;
-	let difference = 0;
-	for (let i = 0; i < handle.length; i++) difference |= handle[i] ^ bytes[i];
-	return difference === 0;
 }

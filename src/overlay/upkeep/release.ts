@@ -131,7 +131,7 @@ function nodeOfEntry(engine: Engine, entry: string): Node | null {
 	const identity = identityOfRecord(engine, Buffer.from(entry, "hex"));
 	if (identity === null) return null;
 	try {
-		return loadNode(engine, identity.home, identity);
+		return loadNode(engine, identity);
 	} catch (error) {
 		if (error instanceof OverlayError && error.code === "stale") return null;
 		throw error;

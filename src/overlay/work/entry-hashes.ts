@@ -2,6 +2,7 @@
 
 import { visitEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
 
 /** More names than this are not kept: 4 MiB. */
 export const NAMES_MAX = 786_432;
@@ -44,10 +45,18 @@ export class EntryHashes {
 
 	/** False: the name was never added. */
 	mayHave(name: string): boolean {
+		return this.#mayHave(hashOf(name));
+	}
+
+	/** The same of the name that the record of an object has in hex, which need not be made for it. */
+	mayHaveRecord(uuid: Uint8Array, { type, bytes }: FileHandle): boolean {
+		return this.#mayHave(hashOfId(type, bytes, 0, bytes.length, hashOfUuid(uuid, 0)));
+	}
+
+	#mayHave(hash: number): boolean {
 		if (this.#isFull) return true;
 		const slots = this.#slots;
 		const mask = slots.length - 1;
-		const hash = hashOf(name);
 		for (let at = hash & mask; ; at = (at + 1) & mask) {
 			if (slots[at] === hash) return true;
 			if (slots[at] === FREE) return false;
@@ -86,14 +95,51 @@ export class EntryHashes {
 	}
 }
 
-/** FNV-1a with the last mixing of MurmurHash3, so that the low bits are as good as the high ones. A name of the index is hex: one byte for each character. */
+/** Names of the index are records in hex (encodeRecord); of any other name this makes some number too. */
 function hashOf(name: string | Uint8Array): number {
-	let hash = 0x811c9dc5;
-	if (typeof name === "string") for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ (name.charCodeAt(i) & 0xff), 0x01000193);
-	else for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name[i], 0x01000193);
+	const length = Math.min(name.length >> 1, record.length);
+	record.fill(0, length);
+	for (let i = 0; i < length; i++) record[i] = (digitAt(name, 2 * i) << 4) | digitAt(name, 2 * i + 1);
+	return hashOfId(record[TYPE_AT], record, ID_AT, Math.max(ID_AT, length), hashOfUuid(record, UUID_AT));
+}
+
+/** A name has at most 255 bytes. */
+const record = Buffer.alloc(128);
+/** Where they stand in a record. */
+const TYPE_AT = 4;
+const UUID_AT = 5;
+const ID_AT = 21;
+
+function digitAt(name: string | Uint8Array, at: number): number {
+	const digit = typeof name === "string" ? name.charCodeAt(at) : name[at];
+	return ((digit & 15) + (digit >> 6) * 9) & 15;
+}
+
+/** MurmurHash3, 32 bits, of bytes[start, end), four at a time. */
+function hashOfId(type: number, bytes: Uint8Array, start: number, end: number, seed: number): number {
+	let hash = seed ^ type;
+	let at = start;
+	for (; at + 4 <= end; at += 4) hash = mixed(hash, wordAt(bytes, at));
+	let rest = 0;
+	for (; at < end; at++) rest = (rest << 8) | bytes[at];
+	hash = mixed(hash, rest) ^ (end - start);
 	hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
 	hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
 	return (hash ^ (hash >>> 16)) >>> 0 || 1;
+}
+
+function hashOfUuid(bytes: Uint8Array, at: number): number {
+	return wordAt(bytes, at) ^ wordAt(bytes, at + 4) ^ wordAt(bytes, at + 8) ^ wordAt(bytes, at + 12);
+}
+
+function wordAt(bytes: Uint8Array, at: number): number {
+	return bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
+}
+
+function mixed(hash: number, word: number): number {
+	const part = Math.imul(word, 0xcc9e2d51);
+	const next = hash ^ Math.imul((part << 15) | (part >>> 17), 0x1b873593);
+	return (Math.imul((next << 13) | (next >>> 19), 5) + 0xe6546b64) | 0;
 }
 
 /**

@@ -113,6 +113,13 @@ export class IndexDirectory {
 		return this.fd;
 	}
 
+	/** False: there is no entry of this lower object. As `ask` would say, without making its name. */
+	mayHave(uuid: Uint8Array, id: FileHandle): boolean {
+		if (this.#known === null || this.#known.mayHaveRecord(uuid, id)) return true;
+		if (isVerified) this.ask(this.entryName(uuid, id));
+		return false;
+	}
+
 	/** Where the lower object of this entry is now. */
 	ask(entry: string): IndexAnswer {
 		if (this.#known !== null && !this.#known.mayHave(entry)) {
