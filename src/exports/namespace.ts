@@ -274,6 +274,7 @@ class PseudoOverlay implements OverlayOperations {
 		throw new OverlayError("inval", "This is not a symlink");
 	}
 
+	onChange(): void {}
 	holdOnLoss(): void {}
 
 	restoreHolds(): number {

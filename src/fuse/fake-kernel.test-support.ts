@@ -91,7 +91,10 @@ export class FakeKernel {
 			assert.equal(message.readUInt32LE(0), length, "the length in the header of a reply");
 			assert.equal(message.readUInt32LE(12), 0);
 			const unique = message.readUInt32LE(8);
-			if (unique === 0) this.strays.push(message);
+			if (unique === 0) {
+				this.strays.push(message);
+				continue;
+			}
 			assert.ok(!this.#answers.has(unique), `a second reply to request ${unique}`);
 			this.#answers.set(unique, { error: 0 - message.readInt32LE(4), body: message.subarray(16) });
 		}

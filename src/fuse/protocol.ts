@@ -91,6 +91,13 @@ export const SetattrValid = {
 	killSuidgid: 1 << 11,
 } as const;
 
+/**
+ * enum fuse_notify_code: names that the kernel knows from before are to be looked up anew, each when it is used next. It makes the kernel wait for nothing,
+ * as FUSE_NOTIFY_INVAL_ENTRY does for locks whose holders may wait for this server.
+ */
+export const NOTIFY_INC_EPOCH = 8;
+export const NOTIFY_INC_EPOCH_MINOR = 44;
+
 export const WRITE_KILL_SUIDGID = 1 << 2;
 export const SETXATTR_ACL_KILL_SGID = 1 << 0;
 

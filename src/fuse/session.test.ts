@@ -106,6 +106,20 @@ test("what others change too is believed for a second", async (t) => {
 	assert.deepEqual(await kernel.take(Opcode.getattr, ROOT, words(0, 0, 0, 0)), attributesOut(overlay.root, 1));
 });
 
+test("what others have changed is told once for many changes, to a kernel that knows what it means", async (t) => {
+	const { kernel, overlay } = await begin(t, { isShared: true });
+	const older = await begin(t, { isShared: true, minor: 43 });
+	const alone = await begin(t);
+	for (let i = 0; i < 3; i++) for (const { told } of [overlay, older.overlay, alone.overlay]) for (const tell of told) tell(overlay.root);
+	while (kernel.strays.length === 0) {
+		await new Promise((resolve) => setImmediate(resolve));
+		kernel.receive();
+	}
+	for (const one of [kernel, older.kernel, alone.kernel]) await one.take(Opcode.getattr, ROOT, words(0, 0, 0, 0));
+	assert.deepEqual(kernel.strays, [words(16, 8, 0, 0)]);
+	assert.deepEqual([...older.kernel.strays, ...alone.kernel.strays], []);
+});
+
 test("each operation that makes something answers with its entry, which belongs to who asked", async (t) => {
 	const { kernel, overlay } = await begin(t);
 	const S_IFREG = FileType.reg << 12;

@@ -15,13 +15,14 @@ import type { Credentials, OverlayOperations } from "../vfs/operations.ts";
 import { ofSystem } from "../vfs/system-errors.ts";
 import type { FuseDevice } from "./device.ts";
 import { ERROR_NUMBER } from "./errors.ts";
+import { ForeignChanges } from "./foreign-changes.ts";
 import { agree } from "./init.ts";
 import { HEADER, KEPT_BYTES, KEPT_MAGIC, KEPT_VERSION, LARGE_SLOT_BYTES, REPLY_BYTES_MAX } from "./kept-layout.ts";
 import { FuseMount } from "./mount.ts";
 import { NodeTable } from "./node-table.ts";
 import { type FuseOperation, NotImplemented, TooSmall } from "./operation.ts";
 import { OPERATIONS } from "./operation-table.ts";
-import { IN_HEADER_BYTES, Opcode } from "./protocol.ts";
+import { IN_HEADER_BYTES, NOTIFY_INC_EPOCH_MINOR, Opcode, OUT_HEADER_BYTES } from "./protocol.ts";
 import { FuseReply } from "./reply.ts";
 import { FuseRequest, NO_STATE, type RequestState } from "./request.ts";
 import { RequestSlots } from "./request-slots.ts";
@@ -64,6 +65,9 @@ export class FuseSession {
 	readonly #waiting = new Set<WaitingRequest>();
 	readonly #owner: string;
 	readonly #isResumed: boolean;
+	readonly #foreign: ForeignChanges;
+	/** A request of this mount is being run: what is changed now the kernel knows. */
+	#isRunning = false;
 	#end: () => void = () => {};
 	#watch: Watch | null = null;
 	/** All slots are in use: what comes is left in the kernel. */
@@ -88,6 +92,8 @@ export class FuseSession {
 		this.ended = new Promise((resolve) => {
 			this.#end = resolve;
 		});
+		this.#foreign = new ForeignChanges(device.descriptor, allocate(OUT_HEADER_BYTES));
+		if (isShared) overlay.onChange(() => this.#noteChange());
 		overlay.holdOnLoss((handle) => table.holds(handle));
 		if (this.#isResumed) overlay.restoreHolds(table.held());
 	}
@@ -128,6 +134,10 @@ export class FuseSession {
 		return header[HEADER.minor] !== 0;
 	}
 
+	#noteChange(): void {
+		if (!this.#isRunning && !this.#isClosing && this.#header[HEADER.minor] >= NOTIFY_INC_EPOCH_MINOR) this.#foreign.note();
+	}
+
 	#drain(): void {
 		while (!this.#isClosing) {
 			const at = this.#slots.next;
@@ -158,6 +168,7 @@ export class FuseSession {
 	}
 
 	#stop(): void {
+		this.#foreign.stop();
 		this.#watch?.close();
 		this.#watch = null;
 	}
@@ -251,8 +262,11 @@ export class FuseSession {
 		let outcome: undefined | Promise<void>;
 		try {
 			mount.overlay.beginPass();
+			this.#isRunning = true;
 			outcome = operation.run(this.#request, this.#reply, mount);
+			this.#isRunning = false;
 		} catch (error) {
+			this.#isRunning = false;
 			mount.uncount();
 			if (error instanceof Pending && passes < REQUEST_PASSES_MAX) return error;
 			if (error instanceof OverlayError && error.code === "tryagain" && passes < TRIES_MAX) {

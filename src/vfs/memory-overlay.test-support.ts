@@ -428,6 +428,13 @@ export class MemoryOverlay implements OverlayOperations {
 
 	letGo(_handle: Uint8Array): void {}
 
+	/** Nobody is told by itself. */
+	readonly told: ((object: OverlayObject) => void)[] = [];
+
+	onChange(told: (object: OverlayObject) => void): void {
+		this.told.push(told);
+	}
+
 	holdOnLoss(): void {}
 
 	restoreHolds(): number {

@@ -325,6 +325,12 @@ export interface OverlayOperations {
 	statfs(object: OverlayObject): FileSystemStatus;
 
 	/**
+	 * `told` is called, by whatever request, before an object is changed: a directory too when a name in it changes. It must call nothing here. Where
+	 * the change fails it was told in vain.
+	 */
+	onChange(told: (object: OverlayObject) => void): void;
+
+	/**
 	 * The object of this handle stays there by its handle when its last name has gone, with a link count of 0, until `letGo` was called as
 	 * often. It need not stay in memory. "isdir": directories are not held. "tryagain": too many are.
 	 */

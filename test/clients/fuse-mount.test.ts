@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
 import { FuseMountOfTest, type FuseServerOptions } from "../in-process/fuse-mount.ts";
+import { Nfs3Client } from "../support/nfs3-client.ts";
 import { needs } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
 
@@ -97,6 +98,38 @@ test("a server that is killed again and again is noticed by nobody, and no chang
 	await end;
 	assert.deepEqual((await run("ls", ["-A", join(at, "folder")])).stdout.trim().split("\n"), ["below", "file"]);
 	assert.equal(await mount.unmount(), 0);
+});
+
+test("what an NFS client changes is seen in the mount: names that come, go and move, content, and files that are open", {
+	skip,
+}, async (t) => {
+	const { made, at, options } = stand(t);
+	const mount = await FuseMountOfTest.start(made, at, { ...options, nfsPort: 0 });
+	const client = await Nfs3Client.connect(mount.port);
+	t.after(() => client.close());
+	const folder = await client.walk(await client.root(), "folder");
+	const ask = shell(t, join(at, "folder"));
+	/** Asks until the answer is that; how long it took is for people to read. */
+	const until = async (line: string, answer: string) => {
+		const start = performance.now();
+		while ((await ask(line)) !== answer);
+		t.diagnostic(`${line}: after ${Math.round(performance.now() - start)} ms`);
+	};
+	assert.equal(await ask("test -e new; echo $?"), "1");
+	await client.createFile(folder, "new", "first");
+	await until("test -e new; echo $?", "0");
+	assert.equal(await ask("cat new; echo"), "first");
+	assert.equal(await ask("exec 5<new; pwd -P"), join(at, "folder"));
+	await client.writeFile(await client.walk(folder, "new"), "second");
+	await until("cat new; echo", "second");
+	await client.rename(folder, "new", folder, "moved");
+	await until("ls -m", "below, file, moved");
+	assert.equal((await client.remove(folder, "moved")).status, 0);
+	await until("ls -m", "below, file");
+	assert.equal(await ask("head -c 100 /proc/self/fd/5; echo"), "second", "what is open in the mount lives on");
+	assert.equal(await ask("pwd -P"), join(at, "folder"));
+	await ask("echo here >own; echo");
+	assert.equal((await client.readFile(await client.walk(folder, "own"))).toString(), "here\n");
 });
 
 test("git works in a mount, and what it made is whole", { skip: skip || needs("git") }, async (t) => {

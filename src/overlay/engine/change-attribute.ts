@@ -56,6 +56,8 @@ export class ChangeAttribute {
 	mayBeOlder = false;
 	/** What is ahead, the oldest first. */
 	readonly ahead = new Map<string, Ahead>();
+	/** See OverlayOperations.onChange. */
+	readonly told: ((node: Node) => void)[] = [];
 	readonly #descriptors: DescriptorCache;
 	/** Two changes of an inode can have the same ctime, although it was looked at in between. */
 	#isCoarse = true;
@@ -110,6 +112,7 @@ export class ChangeAttribute {
 
 	/** To be called before an object is changed. */
 	expect(node: Node): void {
+		for (const tell of this.told) tell(node);
 		// a value of a lower says all that can change of it there
 		if (!node.isUpper) return;
 		node.isChanged = true;

@@ -472,6 +472,10 @@ export class Overlay implements OverlayOperations {
 		this.#run(() => letGo(this.engine, this.#verifiedKey(handle)));
 	}
 
+	onChange(told: (object: OverlayObject) => void): void {
+		this.engine.changeAttribute.told.push(told);
+	}
+
 	holdOnLoss(takes: (handle: Uint8Array) => boolean): void {
 		this.engine.held.askOnLoss(takes);
 	}
