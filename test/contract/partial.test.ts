@@ -14,6 +14,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { ERRNO } from "../../src/linux/errno.ts";
+import { interceptChanges } from "../../src/linux/libc.ts";
 import { allocate } from "../../src/linux/memory.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { getXattr } from "../../src/linux/xattr.ts";
@@ -301,6 +303,35 @@ test("a partial file that is removed takes its record along", { skip }, async (t
 	for (const name of ["two", "also"]) await rig.run(() => rig.overlay.remove(rig.overlay.root, Buffer.from(name), ROOT));
 	assert.deepEqual(rig.records(), []);
 	assert.deepEqual(readdirSync(join(rig.base, "upper.work", "holdfast", "data")), []);
+	await rig.close();
+});
+
+test("a commit that has no room to note what is stable is told that, and the next one notes it", {
+	skip: skip || cannotMount("ext4"),
+}, async (t) => {
+	const rig = new Rig(scratch(t).mount("ext4"), PLAIN);
+	const codes: [number, string][] = [
+		[ERRNO.EDQUOT, "dquot"],
+		[ERRNO.ENOSPC, "nospc"],
+		[ERRNO.EROFS, "rofs"],
+		[ERRNO.EIO, "io"],
+	];
+	for (const [granule, [error, code]] of codes.entries()) {
+		await rig.write("big", granule * 32, Buffer.from("HELLO"));
+		let isHit = false;
+		interceptChanges((name) => {
+			if (name !== "pwrite") return undefined;
+			isHit = true;
+			return error;
+		});
+		try {
+			await assert.rejects(rig.overlay.commit(rig.find("big")), { code });
+		} finally {
+			interceptChanges(null);
+		}
+		assert.ok(isHit, "nothing was noted");
+		await rig.overlay.commit(rig.find("big"));
+	}
 	await rig.close();
 });
 

@@ -11,7 +11,7 @@ import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../../linux/xattr.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import type { Timespec } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { errnoOf, failed, must } from "../../vfs/system-errors.ts";
 import { decodeRecord } from "../format/identity.ts";
 import type { Node } from "../nodes/node.ts";
 import type { NodeCache } from "../nodes/node-cache.ts";
@@ -378,7 +378,7 @@ export class Partials {
 			this.records.writeStable(file.name, file.stable, from, from + snapshot.length);
 			return await this.#syncRecord(file);
 		} catch (error) {
-			if (error instanceof OverlayError) return -ERRNO.EIO;
+			if (error instanceof OverlayError) return errnoOf(error);
 			throw error;
 		}
 	}
