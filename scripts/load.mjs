@@ -3,7 +3,7 @@
 //   npm run load -- hold-ups [--fs ext4|xfs|btrfs|tmpfs|root] [--extents N] [--whiteouts N] [--entries N] [--waiting N]
 //   npm run load -- mixed-work [--fs ...] [--connections N] [--seconds S] [--seed N]
 //   npm run load -- kills|full-disks [--fs ...|all] [--handles kernel|portable|all] [--connections N] [--seconds S] [--seed N]
-//   npm run load -- faults [--fs ...] [--only WORD] [--seconds S] [--seed N]
+//   npm run load -- faults [--fs ...] [--handles kernel|portable|all] [--only WORD] [--seconds S | --stride N] [--seed N]
 //
 // hold-ups: how long a cached GETATTR waits at worst beside cuts and removals of large files, directories full of whiteouts, waiting changes, and pages
 // of a huge directory. mixed-work: latencies of all procedures, with memory and descriptors before, during and after. kills: SIGKILL under load
@@ -31,6 +31,7 @@ const { values, positionals } = parseArgs({
 		connections: text,
 		only: { ...text, default: "" },
 		seconds: text,
+		stride: text,
 		seed: { ...text, default: String(randomInt(2 ** 31)) },
 	},
 });
@@ -146,14 +147,19 @@ async function kills() {
 
 async function faults() {
 	const { tryFaults } = await import(join(root, "dist/test/load/faults.js"));
-	const options = { fileSystem: values.fs, seconds: number("seconds", 300), seed: number("seed"), only: values.only };
-	console.log(`${options.seconds} s of faults on ${values.fs}, seed ${options.seed}`);
+	const stride = values.stride === undefined ? null : Math.max(1, number("stride"));
+	const [seconds, seed] = [number("seconds", 300), number("seed")];
 	const failures = [];
-	const { places, refused } = await tryFaults(options, (what) => {
-		failures.push(what);
-		console.error(what);
-	});
-	console.log(`${places} places, at ${refused} of them the request was refused, ${failures.length} failures`);
+	for (const handles of values.handles === "all" ? ["kernel", "portable"] : [values.handles]) {
+		const extent = stride === null ? `${seconds} s of faults` : `all places with EIO, one of ${stride} with other errors`;
+		console.log(`${extent} on ${values.fs}, ${handles} handles, seed ${seed}`);
+		const options = { fileSystem: values.fs, handles, seconds, stride, seed, only: values.only };
+		const { places, refused } = await tryFaults(options, (what) => {
+			failures.push(what);
+			console.error(what);
+		});
+		console.log(`${places} places, at ${refused} of them the request was refused, ${failures.length} failures`);
+	}
 	if (failures.length > 0) fail("something has failed");
 }
 

@@ -19,6 +19,7 @@ import type { ListenAddress } from "../server/listen-address.ts";
 import { type NfsVersion, type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
+import type { Damage } from "../vfs/damage.ts";
 import { describeFailure, describeThrown } from "../vfs/system-errors.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
 import type { ClaimedSet } from "./change-sets.ts";
@@ -207,6 +208,7 @@ async function serve(directory: string | undefined, options: ServeArguments): Pr
 	const line = new ProgressLine();
 	outliveFailures();
 	subscribe("holdfast:rpc:failure", (failure) => reportFailure(failure));
+	subscribe("holdfast:damage", reportDamage());
 	const named: NamedPaths[] = [];
 	try {
 		exportsGiven(directory, given, named);
@@ -359,6 +361,19 @@ function reportAdoption(report: UpperReport): void {
 	}
 	for (const { path, reason } of problems.slice(0, PROBLEMS_SHOWN)) complain(`Not adopted: ${path}: ${reason}.`);
 	if (problems.length > PROBLEMS_SHOWN) complain(`${problems.length - PROBLEMS_SHOWN} more were not adopted: holdfast check lists them.`);
+}
+
+/** Each damage is told once, and no more than these. */
+const DAMAGES_MAX = 100;
+
+function reportDamage(): (damage: unknown) => void {
+	const told = new Set<string>();
+	return (damage) => {
+		const { what } = damage as Damage;
+		if (told.size >= DAMAGES_MAX || told.has(what)) return;
+		told.add(what);
+		complain(`${what}.`);
+	};
 }
 
 function reportFailure(failure: unknown): void {

@@ -2,8 +2,7 @@
 
 import { ERRNO } from "../linux/errno.ts";
 import { type Stat, statAt } from "../linux/stat.ts";
-import { getXattr } from "../linux/xattr.ts";
-import { isFound, valueOrNone } from "../vfs/system-errors.ts";
+import { isFound, xattrOrNone } from "../vfs/system-errors.ts";
 
 /** A file of this prefix hides what has the rest of its name, in layers of AUFS, in unpacked images, and where fuse-overlayfs can make no devices. */
 export const WHITEOUT_PREFIX = Buffer.from(".wh.");
@@ -57,7 +56,7 @@ const LETTER_X = 0x78;
 export function marksOf({ opaques, hasFiles }: Hiding, fd: number, stat: Stat): DirectoryMarks {
 	let marks = PLAIN;
 	for (const { opaque, whiteout } of opaques) {
-		const value = valueOrNone(getXattr(fd, opaque), UNREAD);
+		const value = xattrOrNone(fd, opaque, UNREAD);
 		if (value === null || value.length !== 1) continue;
 		if (value[0] === LETTER_Y) return OPAQUE;
 		if (value[0] === LETTER_X && whiteout !== null && marks === PLAIN) marks = { isOpaque: false, whiteoutXattr: whiteout };

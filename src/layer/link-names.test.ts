@@ -8,6 +8,7 @@ import { scratch } from "../../test/support/scratch.ts";
 import { close, O, openPath } from "../linux/open.ts";
 import { type FoundLinkNames, findLinkNames, openLinkNames } from "./link-names.ts";
 import { hashBelow, LOWER_ROOT } from "./portable-id.ts";
+import { unseal } from "./sealed-record.ts";
 import type { WalkedTree } from "./walk-tree.ts";
 
 const FILES = 40;
@@ -31,7 +32,7 @@ function rowsIn(folder: string): Map<string, string> {
 	return new Map(
 		readdirSync(folder)
 			.sort()
-			.map((name) => [name, readlinkSync(join(folder, name))]),
+			.map((name) => [name, unseal(name, readlinkSync(join(folder, name), { encoding: "buffer" }))?.toString() ?? "damaged"]),
 	);
 }
 

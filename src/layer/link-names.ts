@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { syncFile } from "../linux/data.ts";
 import { ERRNO, whyNot } from "../linux/errno.ts";
-import { makeSymlink, readLink } from "../linux/names.ts";
+import { makeSymlink } from "../linux/names.ts";
 import { close, O, openPath } from "../linux/open.ts";
 import { isRunning } from "../linux/processes.ts";
 import { pathExists } from "../linux/read-file.ts";
@@ -12,6 +12,7 @@ import { Stat } from "../linux/stat.ts";
 import { LayerError } from "./layer-error.ts";
 import { namesInPath, pathBelow } from "./path-search.ts";
 import { HASH_BYTES, hashBelow, LOWER_ROOT } from "./portable-id.ts";
+import { recordOrNone, seal } from "./sealed-record.ts";
 import { statListed, type WalkedTree, walkTree } from "./walk-tree.ts";
 
 /** S_IFDIR >> 12. */
@@ -61,7 +62,8 @@ export class KeptLinkNames extends LinkNames {
 	}
 
 	protected override text(key: string): Buffer | null {
-		return readLink(this.#fd, key);
+		const text = recordOrNone(this.#fd, key, (text) => /^[1-9]\d*:./s.test(text));
+		return text === null ? null : Buffer.from(text, "latin1");
 	}
 
 	override close(): void {
@@ -171,7 +173,7 @@ function keepLinkNames(
 	try {
 		list = openAside(folder, aside);
 		const files = walkForLinks(lower, progress, isPreferred, unfinishedMax, (key, text) => {
-			const status = makeSymlink(text, list, key);
+			const status = makeSymlink(seal(key, text), list, key);
 			if (status < 0 && status !== -ERRNO.EEXIST) throw new CannotKeep(`Cannot write to ${aside}: ${whyNot(status, aside)}`);
 			return status === 0;
 		});

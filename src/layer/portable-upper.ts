@@ -6,14 +6,16 @@ import { namesOf } from "../linux/directory.ts";
 import { ENODATA, ERRNO, whyNot } from "../linux/errno.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import type { PathBytes } from "../linux/libc.ts";
-import { linkDescriptor, makeDirectory, makeSymlink, readLink, renameName, unlinkName } from "../linux/names.ts";
+import { linkDescriptor, makeDirectory, readLinkAt, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
+import { isNoXattr, must, xattrOrNone } from "../vfs/system-errors.ts";
 import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { openNames, PATH_GONE } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
+import { asideName, damagedRecord, readRecord, recordOrNone, writeRecord } from "./sealed-record.ts";
 import { hasLastingHandles } from "./unfit-file-system.ts";
 
 /** Folders of `work/holdfast`. */
@@ -30,6 +32,7 @@ const SYMLINK = 10;
 const ALL_NOTED = "all";
 
 const NAMES_MAX = 65_536;
+const UNREAD = "Cannot read the id of an object";
 const ROOT_BYTES = Buffer.alloc(HASH_BYTES);
 
 export const UPPER_ROOT: FileHandle = { type: PORTABLE.directory, bytes: ROOT_BYTES };
@@ -89,18 +92,22 @@ export class PortableUpper implements HandleProvider {
 	/** -ENODATA: it has none. */
 	of(fd: number): FileHandle | number {
 		const known = this.#carriedBy(fd);
-		if (known !== null) {
-			// one that was copied along with its inode says nothing
-			if (known.isDirectory || this.#leadsHere(keyOf(known.id), fd)) return known.id;
-			return -ENODATA;
-		}
+		// one that was copied along with its inode says nothing
+		if (typeof known !== "number") return known.isDirectory ? known.id : this.#ifLeadsHere(known.id, fd);
+		if (known !== -ENODATA) return known;
 		const status = fstat(fd, scratch);
 		if (status < 0) return status;
 		if (scratch.sameInode(this.#rootStat)) return UPPER_ROOT;
 		if (scratch.type === DIRECTORY) return this.#entryId(fd);
 		if (scratch.type === REGULAR) return -ENODATA;
 		const noted = this.#notedOf(fd);
-		return noted !== null && this.#leadsHere(keyOf(noted.id), fd) ? noted.id : -ENODATA;
+		return typeof noted === "number" ? noted : this.#ifLeadsHere(noted.id, fd);
+	}
+
+	/** The id of an inode where its link is this inode; -ENODATA where it is not. */
+	#ifLeadsHere(id: FileHandle, fd: number): FileHandle | number {
+		const leads = this.#leadsHere(keyOf(id), fd);
+		return leads < 0 ? leads : leads === 0 ? -ENODATA : id;
 	}
 
 	at(directory: number, name: PathBytes): FileHandle | number {
@@ -123,9 +130,14 @@ export class PortableUpper implements HandleProvider {
 		if (handle.type === PORTABLE.file || handle.type === PORTABLE.directory) return null;
 		const fd = this.open(handle, O.path | O.nofollow);
 		if (fd < 0) return null;
-		const known = this.#carriedBy(fd) ?? (fstat(fd, scratch) === 0 && scratch.type !== DIRECTORY ? this.#notedOf(fd) : null);
+		let known: Noted | number = this.#carriedBy(fd);
+		if (known === -ENODATA) {
+			const status = fstat(fd, scratch);
+			known = status < 0 ? status : scratch.type === DIRECTORY ? -ENODATA : this.#notedOf(fd);
+		}
 		close(fd);
-		return known?.birth ?? null;
+		if (known === -ENODATA) return null;
+		return must(known, UNREAD).birth;
 	}
 
 	layerInHome(): null {
@@ -164,18 +176,20 @@ export class PortableUpper implements HandleProvider {
 		if (status === -ERRNO.EPERM) status = this.#noteInode(fd, id, birth);
 		if (status < 0) return status;
 		const linked = linkDescriptor(fd, this.#files, keyOf(id));
-		return linked === -ERRNO.EEXIST && this.#leadsHere(keyOf(id), fd) ? 0 : linked;
+		if (linked !== -ERRNO.EEXIST) return linked;
+		const leads = this.#leadsHere(keyOf(id), fd);
+		return leads < 0 ? leads : leads === 1 ? 0 : linked;
 	}
 
-	/** What the xattr of an inode says. */
-	#carriedBy(fd: number): Carried | null {
+	/** What the xattr of an inode says, or the negated error number: -ENODATA where it has none. */
+	#carriedBy(fd: number): Carried | number {
 		const value = getXattr(fd, this.#xattr);
-		if (typeof value === "number") return null;
+		if (typeof value === "number") return isNoXattr(value, this.#xattr) ? -ENODATA : value;
 		if (value.length === HASH_BYTES + 1 && (value[0] === PORTABLE.file || value[0] === PORTABLE.directory)) {
 			return { id: { type: value[0], bytes: value.subarray(1) }, isDirectory: value[0] === PORTABLE.directory, birth: null };
 		}
 		// the root carries 16 random bytes, which are no id
-		if (value.length < REBOUND_BYTES + KERNEL_ID_BYTES_MIN || value[0] !== REBOUND) return null;
+		if (value.length < REBOUND_BYTES + KERNEL_ID_BYTES_MIN || value[0] !== REBOUND) return -ENODATA;
 		return {
 			id: { type: value[2], bytes: value.subarray(REBOUND_BYTES) },
 			isDirectory: value[1] === 1,
@@ -204,7 +218,7 @@ export class PortableUpper implements HandleProvider {
 	place(id: FileHandle, above: FileHandle, name: Uint8Array | string): number {
 		const key = keyOf(id);
 		const place = { above: keyOf(above), name: Buffer.from(name as string) };
-		const status = this.#write(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
+		const status = writeRecord(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
 		if (status === 0) this.#places.set(key, place);
 		return status;
 	}
@@ -221,25 +235,52 @@ export class PortableUpper implements HandleProvider {
 			const key = name.toString("latin1");
 			const id = idOfKey(key);
 			const fd = id === null ? -1 : openAt(this.#files, name, O.path | O.nofollow);
-			if (id === null || fd < 0) continue;
-			const isPlain = fstat(fd, scratch) < 0 || scratch.type === REGULAR || scratch.type === DIRECTORY;
-			if (!isPlain && typeof getXattr(fd, this.#xattr) === "number") visit(fd, id, key);
-			close(fd);
+			if (id === null || fd === -ERRNO.ENOENT) continue;
+			must(fd, `Cannot open ${FILES}/${key} of work/holdfast`);
+			try {
+				must(fstat(fd, scratch), "Cannot read an object of upper");
+				const isPlain = scratch.type === REGULAR || scratch.type === DIRECTORY;
+				if (!isPlain && xattrOrNone(fd, this.#xattr, UNREAD) === null) visit(fd, id, key);
+			} finally {
+				close(fd);
+			}
 		}
 	}
 
 	/** Whether an inode has an id with it, wherever that leads. */
 	isCarried(fd: number): boolean {
-		return this.#carriedBy(fd) !== null;
+		return this.#carriedOrNone(fd) !== null;
+	}
+
+	/** OverlayError where it cannot be read. */
+	#carriedOrNone(fd: number): Carried | null {
+		const known = this.#carriedBy(fd);
+		return known === -ENODATA ? null : must(known, UNREAD);
+	}
+
+	/** As `of`; null: it has none. OverlayError where that cannot be read. */
+	idOrNone(fd: number): FileHandle | null {
+		const id = this.of(fd);
+		return id === -ENODATA ? null : must(id, UNREAD);
 	}
 
 	/** Sees to it that the id of a file leads to it. */
 	linkAgain(fd: number): "kept" | "linked" | "lost" {
-		const id = this.of(fd);
-		if (typeof id !== "number") return "kept";
-		const known = this.#carriedBy(fd);
+		if (this.idOrNone(fd) !== null) return "kept";
+		const known = this.#carriedOrNone(fd);
 		if (known === null || known.isDirectory) return "lost";
 		return this.#linkInstead(fd, keyOf(known.id)) < 0 ? "lost" : "linked";
+	}
+
+	/** Notes again the id of an inode that can carry none, by the link that leads to it. 0, or the negated error number: -ENOENT where no note can be made of that. */
+	noteAgain(fd: number): number {
+		const status = fstat(fd, scratch);
+		if (status < 0) return status;
+		const name = listFolder(this.#files, FILES).find((one) => statAt(this.#files, one, linkStat) === 0 && linkStat.sameInode(scratch));
+		const key = name?.toString("latin1") ?? "";
+		// what the file id of one with a kernel handle was made of is known to the note alone
+		const id = PLAIN_KEY.test(key) ? idOfKey(key) : null;
+		return id === null ? -ERRNO.ENOENT : this.#noteInode(fd, id);
 	}
 
 	/** Gives an inode that can carry no id the id of a file that was a copy of it. 0, or the negated error number. */
@@ -263,33 +304,40 @@ export class PortableUpper implements HandleProvider {
 	 */
 	noteCarried(fd: number): number {
 		const known = this.#carriedBy(fd);
-		if (known === null || !(known.isDirectory || this.#leadsHere(keyOf(known.id), fd))) return 0;
+		if (typeof known === "number") return known === -ENODATA ? 0 : known;
+		const leads = known.isDirectory ? 1 : this.#leadsHere(keyOf(known.id), fd);
+		if (leads !== 1) return leads;
 		return this.#noteInode(fd, known.id, known.birth);
 	}
 
 	/** All that carry an id are noted. 0, or the negated error number. */
 	endNotes(): number {
-		return this.#write(this.#inodes, ALL_NOTED, Buffer.from(ALL_NOTED));
+		return writeRecord(this.#inodes, ALL_NOTED, Buffer.from(ALL_NOTED));
 	}
 
 	get hasNotes(): boolean {
-		return readLink(this.#inodes, ALL_NOTED) !== null;
+		return recordOrNone(this.#inodes, ALL_NOTED, (text) => text === ALL_NOTED) !== null;
 	}
 
 	/** Has the id that an inode carries lead to it again where it is noted of this inode, and takes it from it else. 0, or the negated error number. */
 	takeNoted(fd: number): number {
 		const known = this.#carriedBy(fd);
-		const status = known === null ? 0 : fstat(fd, scratch);
-		if (known === null || status < 0) return status;
+		if (typeof known === "number") return known === -ENODATA ? 0 : known;
+		const status = fstat(fd, scratch);
+		if (status < 0) return status;
 		const noted = this.#notedOf(fd);
-		if (noted === null || keyOf(noted.id) !== keyOf(known.id)) return removeXattr(fd, this.#xattr);
-		return known.isDirectory || this.#leadsHere(keyOf(known.id), fd) ? 0 : this.#linkInstead(fd, keyOf(known.id));
+		if (typeof noted === "number" && noted !== -ENODATA) return noted;
+		if (typeof noted === "number" || keyOf(noted.id) !== keyOf(known.id)) return removeXattr(fd, this.#xattr);
+		const leads = known.isDirectory ? 1 : this.#leadsHere(keyOf(known.id), fd);
+		return leads < 0 ? leads : leads === 1 ? 0 : this.#linkInstead(fd, keyOf(known.id));
 	}
 
 	/** For who has none of what `noteCarried` noted: has the id that a file carries lead to it, where it leads nowhere. */
 	linkFree(fd: number): void {
-		const known = this.#carriedBy(fd);
-		if (known !== null && !known.isDirectory) linkDescriptor(fd, this.#files, keyOf(known.id));
+		const known = this.#carriedOrNone(fd);
+		if (known === null || known.isDirectory) return;
+		const status = linkDescriptor(fd, this.#files, keyOf(known.id));
+		if (status !== -ERRNO.EEXIST) must(status, "Cannot link an object of upper");
 	}
 
 	forgetNotes(): void {
@@ -338,15 +386,16 @@ export class PortableUpper implements HandleProvider {
 		const { type, nlink } = scratch;
 		const carried = this.#carriedBy(fd);
 		if (type === DIRECTORY) {
-			if (carried?.isDirectory) this.#forgetPlace(keyOf(carried.id));
+			if (typeof carried !== "number" && carried.isDirectory) this.#forgetPlace(keyOf(carried.id));
 			return;
 		}
 		// a further name of an object that lives
 		if (nlink > 2) return;
-		const noted = carried !== null || type === REGULAR ? null : this.#notedOf(fd);
-		const known = carried ?? noted;
-		const key = known === null ? null : keyOf(known.id);
-		if (key !== null && this.#leadsHere(key, fd)) unlinkName(this.#files, key);
+		const known = carried === -ENODATA && type !== REGULAR ? this.#notedOf(fd) : carried;
+		// what cannot be read stays: a link too many does no harm
+		if (typeof known === "number" && known !== -ENODATA) return;
+		const key = typeof known === "number" ? null : keyOf(known.id);
+		if (key !== null && this.#leadsHere(key, fd) === 1) unlinkName(this.#files, key);
 		else if (nlink === 2) return;
 		if (type !== REGULAR) this.#forgetInode(fd);
 	}
@@ -360,17 +409,23 @@ export class PortableUpper implements HandleProvider {
 	/** `scratch`: its attributes. */
 	#forgetInode(fd: number): void {
 		const name = this.#inodeName(fd, scratch);
+		// a note too many is not believed
+		if (typeof name === "number") return;
 		unlinkName(this.#inodes, name);
 		unlinkName(this.#inodes, asideName(name));
 	}
 
-	#leadsHere(key: string, fd: number): boolean {
-		return statAt(this.#files, key, linkStat) === 0 && fstat(fd, scratch) === 0 && linkStat.sameInode(scratch);
+	/** Whether the link of an id is this inode: 1 or 0, or the negated error number. */
+	#leadsHere(key: string, fd: number): number {
+		const status = statAt(this.#files, key, linkStat);
+		if (status < 0) return status === -ERRNO.ENOENT ? 0 : status;
+		const own = fstat(fd, scratch);
+		return own < 0 ? own : linkStat.sameInode(scratch) ? 1 : 0;
 	}
 
 	#entryId(fd: number): FileHandle | number {
 		const value = getXattr(fd, this.#entryXattr);
-		if (typeof value === "number") return value;
+		if (typeof value === "number") return isNoXattr(value, this.#entryXattr) ? -ENODATA : value;
 		return { type: PORTABLE.entry, bytes: value };
 	}
 
@@ -397,47 +452,60 @@ export class PortableUpper implements HandleProvider {
 		let above = 0;
 		for (let key = keyOf(id); key !== rootKey; above++) {
 			const place = (mayRemember ? this.#places.get(key) : undefined) ?? this.#readPlace(key);
+			if (typeof place === "number") return place;
 			// records that lead round were not written by us
-			if (place === null || above > NAMES_MAX) return -ERRNO.ESTALE;
+			if (above > NAMES_MAX) return -ERRNO.ESTALE;
 			names.push(place.name);
 			key = place.above;
 		}
 		const fd = openNames(this.#root, names.reverse(), flags);
 		if (fd < 0) return PATH_GONE.has(-fd) ? -ERRNO.ESTALE : fd;
 		const known = this.#carriedBy(fd);
-		if (known?.isDirectory && keyOf(known.id) === keyOf(id)) return fd;
+		if (typeof known !== "number" && known.isDirectory && keyOf(known.id) === keyOf(id)) return fd;
 		close(fd);
-		return -ERRNO.ESTALE;
+		return typeof known === "number" && known !== -ENODATA ? known : -ERRNO.ESTALE;
 	}
 
-	#readPlace(key: string): DirectoryPlace | null {
-		const text = readLink(this.#directories, key);
-		const slash = text?.indexOf(0x2f) ?? -1;
-		if (text === null || slash < 0) return null;
-		const place = { above: text.toString("latin1", 0, slash), name: text.subarray(slash + 1) };
-		if (!/^k?[0-9a-f]+$/.test(place.above) || place.name.length === 0 || place.name.includes(0x2f)) return null;
+	/** -ESTALE: there is none. */
+	#readPlace(key: string): DirectoryPlace | number {
+		const value = readRecord(this.#directories, key);
+		if (typeof value === "number") return value === -ERRNO.ENOENT ? -ERRNO.ESTALE : value;
+		const slash = value.indexOf(0x2f);
+		const place = { above: value.toString("latin1", 0, Math.max(0, slash)), name: value.subarray(slash + 1) };
+		const isWhole = (PLAIN_KEY.test(place.above) || KERNEL_KEY.test(place.above)) && place.name.length > 0 && !place.name.includes(0x2f);
+		if (!isWhole) return damagedRecord(this.#directories, key);
 		this.#places.set(key, place);
 		return place;
 	}
 
-	/** What is noted of an inode that can carry nothing; `scratch`: its attributes. */
-	#notedOf(fd: number): { readonly id: FileHandle; readonly birth: Birth | null } | null {
-		const [key, ...birth] = (readLink(this.#inodes, this.#inodeName(fd, scratch))?.toString("latin1") ?? "").split(":");
-		const id = idOfKey(key);
-		return id === null ? null : { id, birth: birthOf(birth) };
+	/** What is noted of an inode that can carry nothing, or the negated error number: -ENODATA for nothing; `scratch`: its attributes. */
+	#notedOf(fd: number): Noted | number {
+		const name = this.#inodeName(fd, scratch);
+		const noted = typeof name === "number" ? name : this.#readNote(name);
+		return noted === -ERRNO.ENOENT ? -ENODATA : noted;
+	}
+
+	#readNote(name: string): Noted | number {
+		const value = readRecord(this.#inodes, name);
+		if (typeof value === "number") return value;
+		const [key, ...rest] = value.toString("latin1").split(":");
+		const [id, birth] = [idOfKey(key), rest.length === 0 ? null : birthOf(rest)];
+		if (id === null || (birth === null && rest.length > 0)) return damagedRecord(this.#inodes, name);
+		return { id, birth };
 	}
 
 	#readBirths(): void {
-		for (const name of listFolder(this.#inodes, INODES)) {
-			const [key, ...rest] = (readLink(this.#inodes, name)?.toString("latin1") ?? "").split(":");
-			const birth = birthOf(rest);
-			if (birth !== null) this.#births.set(key, birth);
+		for (const name of listFolder(this.#inodes, INODES).map((name) => name.toString("latin1"))) {
+			if (name === ALL_NOTED || name.endsWith(".new")) continue;
+			const { id, birth } = must(this.#readNote(name), "Cannot read the note of an inode");
+			if (birth !== null) this.#births.set(keyOf(id), birth);
 		}
 	}
 
 	/** A kernel handle has the generation of the inode in it; it is only compared, which needs no privilege. */
-	#inodeName(fd: number, stat: Stat): string {
+	#inodeName(fd: number, stat: Stat): string | number {
 		const handle = this.#hasHandles ? handleOf(fd) : -ERRNO.ENOTSUP;
+		if (typeof handle === "number" && !NO_HANDLES.has(handle)) return handle;
 		if (typeof handle === "number") return `${stat.inoHi.toString(16)}-${stat.inoLo.toString(16)}`;
 		return `${handle.type}-${handle.bytes.toString("hex")}`;
 	}
@@ -446,19 +514,20 @@ export class PortableUpper implements HandleProvider {
 		const status = fstat(fd, scratch);
 		if (status < 0) return status;
 		const end = birth === null ? "" : `:${birth.space}:${birth.inoHi}:${birth.inoLo}`;
-		return this.#write(this.#inodes, this.#inodeName(fd, scratch), Buffer.from(keyOf(id) + end));
-	}
-
-	#write(folder: number, name: string, target: Buffer): number {
-		const aside = asideName(name);
-		let status = makeSymlink(target, folder, aside);
-		if (status === -ERRNO.EEXIST) {
-			unlinkName(folder, aside);
-			status = makeSymlink(target, folder, aside);
-		}
-		return status < 0 ? status : renameName(folder, aside, folder, name);
+		const name = this.#inodeName(fd, scratch);
+		return typeof name === "number" ? name : writeRecord(this.#inodes, name, Buffer.from(keyOf(id) + end));
 	}
 }
+
+/** Errors of name_to_handle_at(2) that say that this file system, or a process without privilege, gets none. */
+const NO_HANDLES: ReadonlySet<number> = new Set([
+	-ERRNO.EOPNOTSUPP,
+	-ERRNO.ENOTSUP,
+	-ERRNO.ENOSYS,
+	-ERRNO.EPERM,
+	-ERRNO.EACCES,
+	-ERRNO.EOVERFLOW,
+]);
 
 /** First byte of the xattr of an inode that had a kernel handle: then whether it is a directory, type, space (2), inode number (8), bytes of the handle. */
 const REBOUND = 0xe5;
@@ -466,10 +535,14 @@ const REBOUND_BYTES = 13;
 /** Shorter handles no file system gives. */
 const KERNEL_ID_BYTES_MIN = 8;
 
-interface Carried {
+/** What is known of an inode: its id, and what its file id was made of. */
+interface Noted {
 	readonly id: FileHandle;
-	readonly isDirectory: boolean;
 	readonly birth: Birth | null;
+}
+
+interface Carried extends Noted {
+	readonly isDirectory: boolean;
 }
 
 /** The id that has this name in the folders of work, of anything but a directory; null: it is none. */
@@ -498,13 +571,12 @@ const PLAIN_KEY = /^[0-9a-f]{32}$/;
 const scratch = new Stat();
 const linkStat = new Stat();
 
-function asideName(name: string): string {
-	return `${name}.new`;
-}
-
 /** Two copies of one inode look alike, and hardly two others: the time is in nanoseconds. */
 export function lookOf(fd: number, stat: Stat): string {
-	const target = stat.type === SYMLINK ? (readLink(fd, "")?.toString("hex") ?? "") : `${stat.rdevMajor}:${stat.rdevMinor}`;
+	const target =
+		stat.type === SYMLINK
+			? must(readLinkAt(fd, ""), "Cannot read a symlink of upper").toString("hex")
+			: `${stat.rdevMajor}:${stat.rdevMinor}`;
 	return `${stat.mode}:${stat.mtimeSec}.${stat.mtimeNsec}:${target}`;
 }
 

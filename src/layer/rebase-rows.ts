@@ -1,10 +1,13 @@
 // Records which files `holdfast rebase` has found changed, or unchanged, against what their attributes say.
 
 import { whyNot } from "../linux/errno.ts";
-import { makeSymlink, readLink } from "../linux/names.ts";
+import { makeSymlink } from "../linux/names.ts";
 import { close, O, openPath } from "../linux/open.ts";
 import { LayerError } from "./layer-error.ts";
 import { CHECK_BYTES, HASH_BYTES } from "./portable-id.ts";
+import { recordOrNone, seal } from "./sealed-record.ts";
+
+const ROW = new RegExp(`^[0-9a-f]{${2 * CHECK_BYTES}}:[0-9a-f]{${2 * CHECK_BYTES}}$`);
 
 /**
  * Files that a new image has changed without telling by their attributes, or has not changed though those say so: a folder with a symlink
@@ -21,14 +24,15 @@ export class RebaseRows {
 
 	/** What the id of a file shows whose attributes give this check. */
 	shown(id: Buffer, check: Buffer): Buffer {
-		const text = readLink(this.#fd, id.toString("hex", 0, HASH_BYTES))?.toString("latin1") ?? "";
-		if (text.length !== 4 * CHECK_BYTES + 1 || text.slice(2 * CHECK_BYTES + 1) !== check.toString("hex")) return check;
+		const text = recordOrNone(this.#fd, id.toString("hex", 0, HASH_BYTES), (text) => ROW.test(text));
+		if (text?.slice(2 * CHECK_BYTES + 1) !== check.toString("hex")) return check;
 		return Buffer.from(text.slice(0, 2 * CHECK_BYTES), "hex");
 	}
 
 	/** Notes a row in a folder that is not in use yet. */
 	add(id: Buffer, shown: Buffer, check: Buffer): void {
-		const status = makeSymlink(`${shown.toString("hex")}:${check.toString("hex")}`, this.#fd, id.toString("hex", 0, HASH_BYTES));
+		const name = id.toString("hex", 0, HASH_BYTES);
+		const status = makeSymlink(seal(name, Buffer.from(`${shown.toString("hex")}:${check.toString("hex")}`)), this.#fd, name);
 		if (status < 0) throw new LayerError(`Cannot note a row of a rebase: ${whyNot(status)}.`);
 	}
 

@@ -8,10 +8,13 @@ import { dirname, resolve } from "node:path";
 export const ERRNO = constants.errno;
 /** Missing from node:os: "no such attribute" is ENODATA on Linux. */
 export const ENODATA = 61;
+/** Missing from node:os: something on a disk is damaged. */
+export const EUCLEAN = 117;
 
 const names = new Map<number, string>();
 
 for (const [name, value] of Object.entries(ERRNO)) if (!names.has(value)) names.set(value, name);
+names.set(EUCLEAN, "EUCLEAN");
 
 /** "ENOENT" for -2 or 2. */
 export function errnoName(error: number): string {
@@ -48,6 +51,7 @@ const REASONS: Readonly<Record<string, string>> = {
 	EROFS: "its file system is read-only",
 	ESTALE: "it is gone",
 	ETIMEDOUT: "nobody answered in time",
+	EUCLEAN: "it is damaged (holdfast check tells whether that is a record of work)",
 	ETXTBSY: "it is a program that runs",
 	EXDEV: "that lies on another file system or mount",
 };

@@ -38,11 +38,14 @@ export type OverlayErrorCode = (typeof OVERLAY_ERROR_CODES)[number];
 /** The one error that the overlay throws for what a caller can cause or must be told. */
 export class OverlayError extends Error {
 	readonly code: OverlayErrorCode;
+	/** Of the system call that failed; 0: it was none. */
+	readonly errno: number;
 
-	constructor(code: OverlayErrorCode, message: string) {
+	constructor(code: OverlayErrorCode, message: string, errno = 0) {
 		super(message);
 		this.name = "OverlayError";
 		this.code = code;
+		this.errno = errno;
 	}
 }
 

@@ -1,7 +1,8 @@
 // From error numbers of Linux to errors of the overlay.
 
 import { dirname } from "node:path";
-import { ENODATA, ERRNO, errnoName, whyNot } from "../linux/errno.ts";
+import { ENODATA, ERRNO, EUCLEAN, errnoName, whyNot } from "../linux/errno.ts";
+import { getXattr } from "../linux/xattr.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
 import { showName } from "./names.ts";
 
@@ -45,7 +46,7 @@ export function codeOf(errno: number): OverlayErrorCode {
 
 /** The overlay's error for a failed system call. */
 export function failed(attempt: string, error: number): OverlayError {
-	return new OverlayError(codeOf(error), `${attempt}: ${whyNot(error)}`);
+	return new OverlayError(codeOf(error), `${attempt}: ${whyNot(error)}`, Math.abs(error));
 }
 
 /** The result of a system call, a number or what it found, or its error thrown. */
@@ -56,18 +57,35 @@ export function must<T extends object>(value: T | number, attempt: string): T | 
 	return value;
 }
 
-/** Errors that say that there is no such value, or none that this process or this file system could have. */
+/** Errors that say that there is no such value, or none that this file system could have. */
 const NO_VALUE: ReadonlySet<number> = new Set(
-	[ENODATA, ERRNO.EOPNOTSUPP, ERRNO.ENOTSUP, ERRNO.EPERM, ERRNO.EACCES, ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EINVAL, ERRNO.ENAMETOOLONG].map(
+	[ENODATA, ERRNO.EOPNOTSUPP, ERRNO.ENOTSUP, ERRNO.EPERM, ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EINVAL, ERRNO.ENAMETOOLONG].map(
 		(error) => -error,
 	),
 );
 
-/** An extended attribute, or the target of a link; null: there is none. A disk that cannot be read says nothing: then its error is thrown. */
-export function valueOrNone(value: Buffer | number, attempt: string): Buffer | null {
+/** Whether an error says that there is no such extended attribute. Of users nobody sees one whose file he may not read, so that there is none for him. */
+export function isNoXattr(error: number, name: string): boolean {
+	return NO_VALUE.has(error) || (error === -ERRNO.EACCES && name.startsWith("user."));
+}
+
+/** The target of a link, or with its name an extended attribute; null: there is none. A disk that cannot be read says nothing: then its error is thrown. */
+export function valueOrNone(value: Buffer | number, attempt: string, xattr = ""): Buffer | null {
 	if (typeof value !== "number") return value;
-	if (NO_VALUE.has(value)) return null;
+	if (isNoXattr(value, xattr)) return null;
 	throw failed(attempt, value);
+}
+
+/** An extended attribute of the inode behind a descriptor; null: it has none. OverlayError where that cannot be read. */
+export function xattrOrNone(fd: number, name: string, attempt: string): Buffer | null {
+	return valueOrNone(getXattr(fd, name), attempt, name);
+}
+
+const GONE: ReadonlySet<number> = new Set([-ERRNO.ENOENT, -ERRNO.ENOTDIR, -ERRNO.ESTALE]);
+
+/** What was opened, or the negated error of what is not there or is gone. A disk that cannot be read says nothing: then its error is thrown. */
+export function ifThere(fd: number, attempt: string): number {
+	return GONE.has(fd) ? fd : must(fd, attempt);
 }
 
 /** Whether a name is there, by what a look at it gave. A disk that cannot be read says nothing: then its error is thrown. */
@@ -89,7 +107,23 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException & { reado
 
 /** An error of the system, as Node's own file system calls throw it, as the overlay's; anything else as it is. */
 export function ofSystem(error: unknown): unknown {
-	return isSystemError(error) ? new OverlayError(codeOf(error.errno), sentenceOf(error)) : error;
+	return isSystemError(error) ? new OverlayError(codeOf(error.errno), sentenceOf(error), Math.abs(error.errno)) : error;
+}
+
+const OF_MACHINE: ReadonlySet<number> = new Set(
+	[ERRNO.EIO, ERRNO.EMFILE, ERRNO.ENFILE, ERRNO.ENOMEM, ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EROFS, ERRNO.ETIMEDOUT, ERRNO.ENOTCONN].concat(
+		EUCLEAN,
+	),
+);
+
+/** Whether a disk, or this process, failed: that says nothing of what was looked at, so that nothing may be decided by it. */
+export function isOfMachine(error: unknown): boolean {
+	return error instanceof OverlayError && OF_MACHINE.has(error.errno);
+}
+
+/** Throws an error of a system call if it is one of those. */
+export function unlessOfMachine(error: number, attempt: string): void {
+	if (OF_MACHINE.has(Math.abs(error))) throw failed(attempt, error);
 }
 
 /** Whether a failure is one of want of room, that others may end. */

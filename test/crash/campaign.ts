@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import { unseal } from "../../src/layer/sealed-record.ts";
 import { ERRNO } from "../../src/linux/errno.ts";
 import { interceptChanges } from "../../src/linux/libc.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
@@ -353,7 +354,7 @@ export class Campaign {
 			if (id.slice(2) !== name) this.#fail(`${where}: ids/${name} leads to an object with the id ${id}`);
 		}
 		for (const name of readdirSync(join(own, "inodes"))) {
-			const id = readlinkSync(join(own, "inodes", name));
+			const id = recordIn(join(own, "inodes"), name);
 			if (name.endsWith(".new")) this.#fail(`${where}: inodes/${name} is left half written`);
 			else if (lstatSync(join(own, "ids", id), { throwIfNoEntry: false }) === undefined)
 				this.#fail(`${where}: inodes/${name} has the id ${id}, which leads nowhere`);
@@ -362,7 +363,7 @@ export class Campaign {
 		const root = "0".repeat(32);
 		const placeOf = (id: string): string => {
 			if (id === root) return stage.upper;
-			const target = readlinkSync(join(own, "directories", id));
+			const target = recordIn(join(own, "directories"), id);
 			return join(placeOf(target.slice(0, 32)), target.slice(33));
 		};
 		for (const name of directories) {
@@ -482,6 +483,13 @@ function entryName(stage: Stage, name: string): string {
 	return stage.keeping === "kernel" ? name : name.slice(0, 10) + name.slice(42);
 }
 
+/** What a record that is a symlink says. */
+function recordIn(folder: string, name: string): string {
+	const value = unseal(name, readlinkSync(join(folder, name), { encoding: "buffer" }));
+	if (value === null) throw new Error(`${folder}/${name} is damaged`);
+	return value.toString();
+}
+
 /** What upper and work hold, without what differs from run to run. */
 function disk(stage: Stage): string[] {
 	const found: string[] = [];
@@ -497,7 +505,7 @@ function disk(stage: Stage): string[] {
 	visit(stage.index, "index", (child) => entryName(stage, child));
 	for (const name of ["links", "unnamed"]) {
 		const folder = join(stage.work, "holdfast", name);
-		for (const entry of readdirSync(folder)) found.push(`${name} ${entryName(stage, entry)} ${readlinkSync(join(folder, entry))}`);
+		for (const entry of readdirSync(folder)) found.push(`${name} ${entryName(stage, entry)} ${recordIn(folder, entry)}`);
 	}
 	if (stage.keeping !== "kernel") {
 		for (const name of ["ids", "directories", "inodes"]) {

@@ -23,6 +23,7 @@ export interface FaultCounts {
 export interface FaultOptions {
 	/** "hot": what is asked for is in the server's memory; "cold": nothing is. */
 	readonly memory: "hot" | "cold";
+	readonly handles: "kernel" | "portable";
 	readonly errors: readonly string[];
 	/** Of this many calls one fails, beginning with number `first`. */
 	readonly stride: number;
@@ -88,7 +89,7 @@ export class FaultCampaign {
 			upper,
 			work,
 			preload: PRELOAD,
-			args: ["--state-dir", join(disk, "state"), "--async", ...small],
+			args: ["--state-dir", join(disk, "state"), "--async", "--handles", options.handles, ...small],
 		});
 		this.#scratch.beforeRemoval(() => server.kill());
 		const ended: [folder: number, seen: Seen][] = [];
@@ -97,7 +98,7 @@ export class FaultCampaign {
 			for (const request of requests) {
 				let connection: Connection | null = null;
 				for (const error of options.errors) {
-					const where = `${request.name}, ${error}, ${options.memory}`;
+					const where = `${request.name}, ${error}, ${options.memory}, ${options.handles} handles`;
 					if (!server.running) await server.start();
 					connection ??= await connect(server);
 					const run = { server, connection, request, error, where, ended };

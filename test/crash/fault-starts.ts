@@ -2,7 +2,7 @@
  * A process of its own, with the injection of faults loaded before: starts and stops of an overlay during which one call fails. Prints each place
  * before it is tried, so that one that hangs has a name, then what is wrong, and at last how many there were.
  *
- *   node --import fault-injection.js fault-starts.js FOLDER KEEPING STRIDE FIRST
+ *   node --import fault-injection.js fault-starts.js FOLDER KEEPING STRIDE FIRST [ERROR]...
  */
 
 import { mkdirSync } from "node:fs";
@@ -18,7 +18,7 @@ import { OPERATIONS } from "./operations.ts";
 import { bytes, CrashError, counting, type Keeping, Lowers, ROOT, Stage } from "./stage.ts";
 import { Names } from "./tree.ts";
 
-const [folder, keeping, stride, first] = process.argv.slice(2) as [string, Keeping, string, string];
+const [folder, keeping, stride, first, ...chosen] = process.argv.slice(2) as [string, Keeping, string, string, ...string[]];
 
 const base = join(folder, `starts-${keeping}`);
 mkdirSync(base);
@@ -99,6 +99,7 @@ const PHASES: readonly Phase[] = [
 
 for (const phase of PHASES) {
 	for (const [error, [number]] of Object.entries(ERRORS)) {
+		if (chosen.length > 0 && !chosen.includes(error)) continue;
 		let stage: Stage | null = null;
 		for (let at = Number(first); ; at += Number(stride)) {
 			serial++;

@@ -37,7 +37,8 @@ for (const memory of ["hot", "cold"] as const) {
 		for (let i = 0; i < requests.length; i += AT_ONCE) {
 			const stride = volume(40, 9, 1);
 			const errors = sampled(ALL_ERRORS, 3);
-			await campaign.run(requests.slice(i, i + AT_ONCE), { memory, errors, stride, first: 1 + random(stride), fileSystem });
+			const handles = random(2) === 1 ? "kernel" : "portable";
+			await campaign.run(requests.slice(i, i + AT_ONCE), { memory, handles, errors, stride, first: 1 + random(stride), fileSystem });
 		}
 		const { places, refused } = campaign.counts;
 		t.diagnostic(`${places} places, at ${refused} of them the request was refused; seed ${seed}`);

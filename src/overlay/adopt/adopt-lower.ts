@@ -4,11 +4,10 @@ import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { ifThere, isOfMachine, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { isMetacopy } from "../data/data-files.ts";
 import type { Engine } from "../engine/engine.ts";
 import { findInStack } from "../lookup/stack-search.ts";
@@ -31,6 +30,8 @@ export interface LayerReport {
 	readonly problems: readonly AdoptionProblem[];
 }
 
+const UNREAD = "Cannot read the redirect of a directory";
+
 /**
  * Walks the directories of a lower that was an upper once, the delta alone, and notes where its redirects lead from, and where the data
  * of its metacopy files is.
@@ -50,13 +51,13 @@ export function adoptLower(engine: Engine, layer: Layer, progress: (directories:
 				const found = findInStack(engine, at.reals, name);
 				if (found === null || found.stat.type !== FileType.dir || found.reals[0].layer !== layer) continue;
 				const { reals } = found;
-				if (reals.length > 1 && typeof getXattr(engine.descriptors.path(reals[0]), engine.xattr.redirect) !== "number") {
+				if (reals.length > 1 && xattrOrNone(engine.descriptors.path(reals[0]), engine.xattr.redirect, UNREAD) !== null) {
 					engine.redirects.set(recordOf(reals[1]), recordOf(reals[0]));
 					report.redirects++;
 				}
 				walk.push({ reals, path });
 			} catch (error) {
-				if (!(error instanceof OverlayError)) throw error;
+				if (!(error instanceof OverlayError) || isOfMachine(error)) throw error;
 				report.problems.push({ path, reason: error.message });
 			}
 		}
@@ -71,7 +72,7 @@ function noteData(
 	name: Uint8Array,
 	report: { metacopies: number; problems: AdoptionProblem[] },
 ): void {
-	const fd = openAt(engine.descriptors.path(parents[0]), name, O.path | O.nofollow);
+	const fd = ifThere(openAt(engine.descriptors.path(parents[0]), name, O.path | O.nofollow), "Cannot open a file of a lower");
 	if (fd < 0) return;
 	try {
 		if (!isMetacopy(engine, fd)) return;

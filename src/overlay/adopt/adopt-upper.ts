@@ -3,16 +3,15 @@
 import type { Layer } from "../../layer/layer.ts";
 import { type Real, realKey } from "../../layer/real.ts";
 import { visitEntries } from "../../linux/directory.ts";
-import { whyNot } from "../../linux/errno.ts";
+import { ERRNO, whyNot } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { linkDescriptor, readLink, renameName, unlinkName } from "../../linux/names.ts";
+import { linkDescriptor, readLinkAt, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed, ifThere, isOfMachine, must, unlessOfMachine, xattrOrNone } from "../../vfs/system-errors.ts";
 import { isMetacopy } from "../data/data-files.ts";
 import { type Engine, identityOfRecord, writableOf } from "../engine/engine.ts";
 import type { Home } from "../engine/home.ts";
@@ -133,10 +132,11 @@ class UpperAdopter {
 		return fd >= 0;
 	}
 
-	/** Opens a lower object; negative when it is gone. */
+	/** Opens a lower object; negative when it is gone, or its id is none that this file system has given. */
 	#openLower(identity: Identity, stat: Stat): number {
 		const [layer] = this.#layerOf(identity).layers;
 		const fd = layer.handles.open(identity.id, O.path | O.nofollow);
+		if (fd < 0) unlessOfMachine(fd, "Cannot open a lower object");
 		if (fd < 0) return fd;
 		must(layer.stat(fd, stat), "Cannot read a lower object");
 		layer.handles.countNames(identity.id, stat);
@@ -156,7 +156,7 @@ class UpperAdopter {
 				this.#foreign.add(entry);
 				return undefined;
 			}
-			const fd = openAt(index.fd, entry, O.path | O.nofollow);
+			const fd = ifThere(openAt(index.fd, entry, O.path | O.nofollow), "Cannot open an index entry");
 			if (fd < 0) return undefined;
 			try {
 				must(this.#writable.layer.stat(fd, stat), "Cannot read an index entry");
@@ -205,9 +205,10 @@ class UpperAdopter {
 		const lower = new Stat();
 		const lowerFd = this.#openLower(identity, lower);
 		if (lowerFd < 0) return false;
-		const targets = stat.type === FileType.lnk ? [readLink(fd, ""), readLink(lowerFd, "")] : [EMPTY, EMPTY];
+		const targets = stat.type === FileType.lnk ? [readLinkAt(fd, ""), readLinkAt(lowerFd, "")] : [EMPTY, EMPTY];
 		close(lowerFd);
-		const isSameTarget = targets[0] !== null && targets[1] !== null && targets[0].equals(targets[1]);
+		const [own, other] = targets.map((target) => must(target as Buffer, "Cannot read a symlink"));
+		const isSameTarget = own.equals(other);
 		return isSameTarget && stat.rdevMajor === lower.rdevMajor && stat.rdevMinor === lower.rdevMinor;
 	}
 
@@ -228,7 +229,7 @@ class UpperAdopter {
 	#visit(reals: readonly Real[], name: Buffer, path: string): readonly Real[] | null {
 		const engine = this.#engine;
 		const [parent, ...lowers] = reals;
-		const fd = openAt(engine.descriptors.path(parent), name, O.path | O.nofollow);
+		const fd = ifThere(openAt(engine.descriptors.path(parent), name, O.path | O.nofollow), "Cannot open an object of upper");
 		if (fd < 0) return null;
 		try {
 			const stat = new Stat();
@@ -239,7 +240,7 @@ class UpperAdopter {
 			if (!isWhiteout) this.#adoptFile(parent, lowers, name, fd, stat, path);
 			return null;
 		} catch (error) {
-			if (!(error instanceof OverlayError)) throw error;
+			if (!(error instanceof OverlayError) || isOfMachine(error)) throw error;
 			this.#problem(path, error.message);
 			return null;
 		} finally {
@@ -289,7 +290,8 @@ class UpperAdopter {
 
 	#markImpure(directory: Real): void {
 		const fd = this.#engine.descriptors.path(directory);
-		if (typeof getXattr(fd, this.#engine.xattr.impure) === "number") this.#setXattr(fd, this.#engine.xattr.impure, Buffer.from("y"));
+		if (xattrOrNone(fd, this.#engine.xattr.impure, "Cannot read the marks of a directory") === null)
+			this.#setXattr(fd, this.#engine.xattr.impure, Buffer.from("y"));
 	}
 
 	#adoptFile(parent: Real, lowers: readonly Real[], name: Buffer, fd: number, stat: Stat, path: string): void {
@@ -365,7 +367,7 @@ class UpperAdopter {
 			const directories: FileHandle[] = [layer.rootHandle];
 			for (let handle = directories.pop(); handle !== undefined && wanted.size > 0; handle = directories.pop()) {
 				this.#progress(this.report.directories);
-				const fd = layer.handles.open(handle, O.rdonly | O.directory | O.noatime);
+				const fd = ifThere(layer.handles.open(handle, O.rdonly | O.directory | O.noatime), "Cannot open a lower directory");
 				if (fd < 0) continue;
 				must(fstat(fd, stat), "Cannot read a lower directory");
 				const device = `${stat.devMajor}:${stat.devMinor}`;
@@ -381,10 +383,12 @@ class UpperAdopter {
 				for (const { name, key } of matches) this.#adoptClaimed(layer, fd, name, wanted.get(key) ?? []) && wanted.delete(key);
 				for (const name of below) {
 					const child = openBeneath(fd, name, O.path | O.directory | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
-					if (child < 0) continue;
+					// what is mounted there belongs to no layer
+					if (child === -ERRNO.EXDEV || child === -ERRNO.ELOOP || ifThere(child, "Cannot open a lower directory") < 0) continue;
 					const childHandle = layer.handles.of(child);
 					close(child);
 					if (typeof childHandle !== "number") directories.push(childHandle);
+					else unlessOfMachine(childHandle, "Cannot take the id of a lower directory");
 				}
 				close(fd);
 			}
@@ -403,7 +407,10 @@ class UpperAdopter {
 		if (this.#shared.size > 0) this.#countShared();
 		for (const [entry, { birth, names, inodes }] of this.#shared) {
 			if (names > (this.#hiddenNames.get(entry) ?? 0)) continue;
-			const fd = inodes.length === 1 ? this.#writable.layer.handles.open(inodes[0], O.path | O.nofollow) : -1;
+			const fd =
+				inodes.length === 1
+					? ifThere(this.#writable.layer.handles.open(inodes[0], O.path | O.nofollow), "Cannot open an object of upper")
+					: -1;
 			if (fd >= 0) {
 				const stat = new Stat();
 				must(this.#writable.layer.stat(fd, stat), "Cannot read an object of upper");
@@ -458,7 +465,7 @@ class UpperAdopter {
 		try {
 			return findInStack(this.#engine, parents, name);
 		} catch (error) {
-			if (error instanceof OverlayError) return null;
+			if (error instanceof OverlayError && !isOfMachine(error)) return null;
 			throw error;
 		}
 	}
@@ -466,6 +473,7 @@ class UpperAdopter {
 	/** True when the name of a lower leads to the origin that was looked for. */
 	#adoptClaimed(layer: Layer, directory: number, name: Buffer, claimants: readonly Claimant[]): boolean {
 		const handle = layer.handles.at(directory, name);
+		if (typeof handle === "number") unlessOfMachine(handle, "Cannot take the id of a lower file");
 		if (typeof handle === "number") return false;
 		const stat = new Stat();
 		let isFound = false;
@@ -496,7 +504,7 @@ class UpperAdopter {
 			const parent = directoryOfReal(engine, home, directory);
 			return findInStack(engine, parent.reals, name)?.reals[0].key === realKey(home.layers[0], birth.id);
 		} catch (error) {
-			if (error instanceof OverlayError) return false;
+			if (error instanceof OverlayError && !isOfMachine(error)) return false;
 			throw error;
 		}
 	}

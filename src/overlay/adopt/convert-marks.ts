@@ -8,15 +8,17 @@ import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import { makeNode, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
-import { getXattr, removeXattr, setXattr } from "../../linux/xattr.ts";
+import { removeXattr, setXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { isFound, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import type { Writable } from "../journal/writable.ts";
 import { moveToLostAndFound } from "../work/lost-and-found.ts";
 import { giveOwnerAccess } from "./give-ids.ts";
 
 const Y = Buffer.from("y");
 const ORIGIN_OF_FUSE = "user.fuseoverlayfs.origin";
+
+const UNREAD = "Cannot read the marks of an object of upper";
 
 /**
  * Makes of an upper that another overlay has written one in the form of this export: whiteouts, opaque directories, and owners and modes that stand
@@ -40,7 +42,7 @@ class Converter {
 		const { layer } = writable;
 		this.#writable = writable;
 		this.#hasFiles = hasFiles;
-		const override = OVERRIDE_XATTRS.find((name) => typeof getXattr(layer.root, name) !== "number") ?? null;
+		const override = OVERRIDE_XATTRS.find((name) => xattrOrNone(layer.root, name, UNREAD) !== null) ?? null;
 		this.#override = override === OVERRIDE_XATTR && layer.rights.isKept ? null : override;
 	}
 
@@ -96,7 +98,7 @@ class Converter {
 	#hide(directory: number, target: Uint8Array): void {
 		const { work, layer } = this.#writable;
 		const found = new Stat();
-		if (statAt(directory, target, found) === -ERRNO.ENOENT) {
+		if (!isFound(statAt(directory, target, found), "Cannot read a directory of upper")) {
 			if (work.whiteoutXattr !== null && !this.#isOpaque(directory)) {
 				must(setXattr(directory, layer.xattr.opaque, Buffer.from("x")), "Cannot say that a directory has whiteouts");
 			}
@@ -112,8 +114,8 @@ class Converter {
 	#convertDirectory(fd: number): void {
 		const { xattr } = this.#writable.layer;
 		for (const { opaque } of OPAQUE_NAMES) {
-			const value = opaque === xattr.opaque ? -ENODATA : getXattr(fd, opaque);
-			if (typeof value === "number") continue;
+			const value = opaque === xattr.opaque ? null : xattrOrNone(fd, opaque, UNREAD);
+			if (value === null) continue;
 			const letter = value.toString("latin1");
 			if (letter === "y") this.#makeOpaque(fd);
 			else if (letter === "x" && !this.#isOpaque(fd)) {
@@ -126,8 +128,7 @@ class Converter {
 	}
 
 	#isOpaque(fd: number): boolean {
-		const value = getXattr(fd, this.#writable.layer.xattr.opaque);
-		return typeof value !== "number" && value.equals(Y);
+		return xattrOrNone(fd, this.#writable.layer.xattr.opaque, UNREAD)?.equals(Y) ?? false;
 	}
 
 	#makeOpaque(fd: number): void {
@@ -138,9 +139,8 @@ class Converter {
 		const { xattr } = this.#writable.layer;
 		if (this.#stat.size !== 0) return;
 		for (const { opaque, whiteout } of OPAQUE_NAMES) {
-			if (whiteout === null || opaque === xattr.opaque || typeof getXattr(fd, whiteout) === "number") continue;
-			const value = getXattr(directory, opaque);
-			if (typeof value === "number" || value.toString("latin1") !== "x") continue;
+			if (whiteout === null || opaque === xattr.opaque || xattrOrNone(fd, whiteout, UNREAD) === null) continue;
+			if (xattrOrNone(directory, opaque, UNREAD)?.toString("latin1") !== "x") continue;
 			must(setXattr(fd, xattr.whiteout, Y), "Cannot mark a whiteout");
 			this.count++;
 		}
@@ -149,8 +149,8 @@ class Converter {
 	/** Owner, mode and type as the xattr has them, in this export's own way. */
 	#takeRights(fd: number, place: { readonly directory: number; readonly name: Buffer } | null = null): void {
 		const xattr = this.#override as string;
-		const value = getXattr(fd, xattr);
-		if (typeof value === "number") return;
+		const value = xattrOrNone(fd, xattr, UNREAD);
+		if (value === null) return;
 		const { rights } = this.#writable.layer;
 		if (rights.isKept) {
 			must(setXattr(fd, OVERRIDE_XATTR, value), "Cannot keep owner and mode of an object of upper");

@@ -2,11 +2,11 @@
 
 import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";
+import { ERRNO } from "../../linux/errno.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { ifThere, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import type { Engine } from "../engine/engine.ts";
 import { isAbsolute, redirectNames } from "../format/redirect.ts";
 import { findInStack } from "../lookup/stack-search.ts";
@@ -17,8 +17,8 @@ import { realOf } from "../nodes/reals.ts";
  * directory in the layers below, `fd` is the file. It may be a metacopy file again. Null when there is nothing.
  */
 export function findData(engine: Engine, layer: Layer, parents: readonly Real[], name: Uint8Array, fd: number): Real | null {
-	const redirect = getXattr(fd, engine.xattr.redirect);
-	if (typeof redirect === "number") return regular(findInStack(engine, parents, name));
+	const redirect = xattrOrNone(fd, engine.xattr.redirect, "Cannot read where the data of a file is");
+	if (redirect === null) return regular(findInStack(engine, parents, name));
 	const names = redirectNames(redirect);
 	if (!isAbsolute(redirect)) return regular(findInStack(engine, parents, names[0]));
 	const roots = engine.nodes.root.reals.slice(engine.layers.indexOf(layer) + 1);
@@ -42,14 +42,15 @@ function followPath(engine: Engine, roots: readonly Real[], names: readonly Buff
 function inDataLayers(engine: Engine, names: readonly Buffer[]): Real | null {
 	const stat = new Stat();
 	for (const layer of engine.dataFiles.layers) {
-		let fd = openAt(layer.root, ".", O.path | O.directory);
+		let fd = must(openAt(layer.root, ".", O.path | O.directory), "Cannot open a data layer");
 		for (const name of names) {
 			if (fd < 0) break;
 			const next = openBeneath(fd, name, O.path | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
 			close(fd);
 			fd = next;
 		}
-		if (fd < 0) continue;
+		// through a symlink or a mount it does not lead
+		if (fd === -ERRNO.ELOOP || fd === -ERRNO.EXDEV || ifThere(fd, "Cannot open a file of a data layer") < 0) continue;
 		try {
 			must(fstat(fd, stat), "Cannot read a file of a data layer");
 			if (stat.type === FileType.reg) return realOf(layer, fd, stat);

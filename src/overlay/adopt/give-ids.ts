@@ -1,12 +1,12 @@
 // Gives every object of an upper the portable id that it lacks.
 
 import { walkTree } from "../../layer/walk-tree.ts";
-import { ERRNO } from "../../linux/errno.ts";
+import { ERRNO, EUCLEAN } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { ifThere, must } from "../../vfs/system-errors.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import type { Writable } from "../journal/writable.ts";
 
@@ -17,14 +17,16 @@ export function giveIds(writable: Writable, progress: (directories: number) => v
 	const stat = new Stat();
 	const found = new Stat();
 	const place = (fd: number, above: FileHandle, name: Buffer): FileHandle => {
-		const known = ids.of(fd);
-		const hasId = ids.isCarried(fd) && typeof known !== "number";
-		const at = hasId ? ids.open(known, O.path) : -ERRNO.ENODATA;
-		const isHere = at >= 0 && fstat(at, found) === 0 && found.sameInode(stat);
+		const known = ids.isCarried(fd) ? ids.idOrNone(fd) : null;
+		const at = known === null ? -ERRNO.ESTALE : ids.open(known, O.path);
+		// a damaged record of its place is written anew
+		if (at !== -EUCLEAN) ifThere(at, "Cannot open a directory of upper");
+		const status = at < 0 ? at : fstat(at, found);
 		if (at >= 0) close(at);
-		if (hasId && isHere) return known;
+		if (at >= 0) must(status, "Cannot read a directory of upper");
+		if (known !== null && at >= 0 && found.sameInode(stat)) return known;
 		// one that leads to another directory was copied along with this one
-		const id = hasId && at === -ERRNO.ESTALE ? known : ids.newId(true);
+		const id = known !== null && at < 0 ? known : ids.newId(true);
 		if (id !== known) giveOwnerAccess(writable, fd, stat);
 		if (id !== known) must(ids.assign(fd, id), "Cannot give an object its id");
 		must(ids.place(id, above, name), "Cannot note where a directory is");
@@ -39,7 +41,7 @@ export function giveIds(writable: Writable, progress: (directories: number) => v
 				must(fstat(child, stat), "Cannot read an object of upper");
 				if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) return null;
 				if (stat.type === FileType.dir) return place(child, directory.state, name);
-				if (typeof ids.of(child) !== "number") return null;
+				if (ids.idOrNone(child) !== null) return null;
 				giveOwnerAccess(writable, child, stat);
 				must(ids.assign(child, ids.newId(false)), "Cannot give an object its id");
 				return null;

@@ -11,7 +11,7 @@ import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must, unlessFull } from "../../vfs/system-errors.ts";
+import { isFound, must, unlessFull } from "../../vfs/system-errors.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import type { Writable } from "../journal/writable.ts";
 import { getMark } from "../work/marks.ts";
@@ -77,8 +77,8 @@ export function relink(writable: Writable, progress: (directories: number) => vo
 				const path = `${above.path}/${showName(name)}`;
 				if (!stat.sameDevice(layer.rootStat) || isWhiteoutInode(child, stat, layer.xattr.whiteout)) return null;
 				if (stat.type === FileType.dir) {
-					const id = ids.of(child);
-					if (typeof id !== "number") return { id, path };
+					const id = ids.idOrNone(child);
+					if (id !== null) return { id, path };
 					report.lost.push(path);
 					return null;
 				}
@@ -146,7 +146,7 @@ export function linkEntry(writable: Writable, fd: number, stat: Stat): void {
 	if (typeof origin === "number") return;
 	const entry = new Stat();
 	const name = origin.toString("hex");
-	if (statAt(index.fd, name, entry) < 0 || entry.type === FileType.dir || entry.sameInode(stat)) return;
+	if (!isFound(statAt(index.fd, name, entry), "Cannot read an index entry") || entry.type === FileType.dir || entry.sameInode(stat)) return;
 	const aside = work.temporaryName();
 	must(linkDescriptor(fd, work.temporaries, aside), "Cannot link a file of upper");
 	must(renameName(work.temporaries, aside, index.placeFor(name), name), "Cannot link a file of upper");

@@ -12,7 +12,7 @@ import { close, O, openAt } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { getXattr, setXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, unlessOfMachine, xattrOrNone } from "../../vfs/system-errors.ts";
 import { type Engine, identityOfRecord } from "../engine/engine.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
@@ -115,11 +115,15 @@ function findObjects(
 					if (!statListed(layer, directory.path, directory.fd, name, stat)) return null;
 					const isDirectory = stat.type === FileType.dir;
 					const handle = handleAt(directory.fd, name);
+					if (typeof handle === "number") unlessOfMachine(handle, "Cannot take a file handle");
 					const record = typeof handle === "number" ? "" : encodeRecord(uuid, handle, false).toString("hex");
 					const isWanted = records.get(record) === null;
 					if (!isDirectory && !isWanted) return null;
 					const id = layer.handles.child(directory.state, directory.fd, name, stat);
-					if (typeof id === "number") return null;
+					if (typeof id === "number") {
+						unlessOfMachine(id, "Cannot take the id of an object of a lower");
+						return null;
+					}
 					if (isWanted) {
 						records.set(record, encodeRecord(layer.fileSystem.uuid, id, false));
 						missing--;
@@ -135,8 +139,8 @@ function findObjects(
 }
 
 function translateOrigin({ layer }: Writable, fd: number, records: Records): void {
-	const origin = getXattr(fd, layer.xattr.origin);
-	const record = typeof origin === "number" ? null : (records.get(origin.toString("hex")) ?? null);
+	const origin = xattrOrNone(fd, layer.xattr.origin, "Cannot read what a file was copied up from");
+	const record = origin === null ? null : (records.get(origin.toString("hex")) ?? null);
 	if (record !== null) must(setXattr(fd, layer.xattr.origin, record), "Cannot say what a file was copied up from");
 }
 
@@ -159,8 +163,8 @@ function takeEntry(writable: Writable, theirs: number, entry: string, record: Bu
 	if (!isWhiteout) {
 		const fd = must(openAt(theirs, entry, O.path | O.nofollow), "Cannot open an entry of the kernel's index");
 		// what has no other name was not met in the tree
-		if (ids !== null && typeof ids.of(fd) === "number") must(ids.takeNoted(fd), "Cannot take an id back");
-		if (ids !== null && typeof ids.of(fd) === "number") must(ids.assign(fd, ids.newId(false)), "Cannot give an object its id");
+		if (ids !== null && ids.idOrNone(fd) === null) must(ids.takeNoted(fd), "Cannot take an id back");
+		if (ids !== null && ids.idOrNone(fd) === null) must(ids.assign(fd, ids.newId(false)), "Cannot give an object its id");
 		translate(fd);
 		close(fd);
 	}

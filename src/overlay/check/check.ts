@@ -10,6 +10,7 @@ import { type CheckedLayers, type CheckOptions, openLayersForCheck } from "./lay
 import { judgeLinks } from "./links.ts";
 import { examinePartial } from "./partial.ts";
 import { checkPortable } from "./portable.ts";
+import { examineRecords } from "./records.ts";
 import { completeInterruptedChange, hasInterruptedChange } from "./recover.ts";
 import type { CheckReport } from "./report.ts";
 import { examineStack, hasProvenLowers } from "./stack.ts";
@@ -105,6 +106,7 @@ function pass(layers: CheckedLayers, options: CheckOptions): Check {
 	const index = readIndex(check);
 	const walked = walkUpper(check, index);
 	const records = examineWork(check, index);
+	examineRecords(check);
 	examinePartial(check);
 	judgeDirectories(check, index, walked);
 	judgeLinks(check, index, walked, records);

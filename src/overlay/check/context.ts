@@ -1,9 +1,10 @@
 // One pass of a check: the layers, the findings, and the counts.
 
 import { namesOf } from "../../linux/directory.ts";
+import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { ifThere, must } from "../../vfs/system-errors.ts";
 import { type FindingKind, Findings, type Remedy } from "./findings.ts";
 import type { CheckedLayers, CheckOptions } from "./layers.ts";
 import { Repairs } from "./repair.ts";
@@ -24,7 +25,7 @@ export interface CheckCounts {
 
 /** The names in a folder of `work/holdfast`; none where it does not exist. */
 export function namesOfFolder(own: number, folder: string): Buffer[] {
-	const fd = own < 0 ? own : openAt(own, folder, O.rdonly | O.directory);
+	const fd = own < 0 ? -ERRNO.ENOENT : ifThere(openAt(own, folder, O.rdonly | O.directory), `Cannot open work/holdfast/${folder}`);
 	if (fd < 0) return [];
 	const names = namesOf(fd);
 	close(fd);

@@ -52,6 +52,7 @@ export const FINDING_KINDS = [
 	"link-record-wrong",
 	"unnamed-record-stale",
 	// work
+	"record-damaged",
 	"leftover",
 	"long-redirect-stale",
 	"data-record-stale",

@@ -6,10 +6,9 @@ import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { ifThere, must, unlessOfMachine, xattrOrNone } from "../../vfs/system-errors.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import { getMark } from "../work/marks.ts";
@@ -47,6 +46,7 @@ export function lowerOfRecord(lowers: readonly Layer[], record: Buffer): RecordA
 	const fd = lowers[layer].handles.open(found, O.path | O.nofollow);
 	if (fd === -ERRNO.ESTALE) return "gone";
 	// what the file system cannot have given as a handle
+	if (fd < 0) unlessOfMachine(fd, "Cannot open a lower object");
 	if (fd < 0) return "malformed";
 	const stat = new Stat();
 	must(fstat(fd, stat), "Cannot read a lower object");
@@ -144,13 +144,13 @@ function readDirectoryEntry(check: Check, fd: number, name: string, path: string
 		check.error("index-type-differs", path, "The entry is that of a directory, but the lower object is none.", aside);
 		return null;
 	}
-	const value = getXattr(fd, xattr.upper);
-	const id = typeof value === "number" ? null : decodeRecord(value, upper.fileSystem.uuid);
+	const value = xattrOrNone(fd, xattr.upper, "Cannot read an index entry");
+	const id = value === null ? null : decodeRecord(value, upper.fileSystem.uuid);
 	if (id === null) {
 		check.error("index-upper-invalid", path, `The entry does not say which upper directory it leads to (xattr ${xattr.upper}).`, aside);
 		return null;
 	}
-	const directory = upper.handles.open(id, O.path | O.directory);
+	const directory = ifThere(upper.handles.open(id, O.path | O.directory), "Cannot open the directory of an index entry");
 	if (directory < 0) {
 		check.error("index-upper-gone", path, "The upper directory that the entry leads to is no longer there.", aside);
 		return null;

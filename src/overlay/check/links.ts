@@ -6,7 +6,7 @@ import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { ifThere, isFound, must } from "../../vfs/system-errors.ts";
 import { parseLinkCount } from "../format/link-delta.ts";
 import { type Check, namesOfFolder } from "./context.ts";
 import { isGone, withAdvice } from "./directories.ts";
@@ -115,7 +115,8 @@ class LinkJudge {
 
 	/** Names that the union counts of a copied-up file; null where what says it cannot be understood. */
 	#countOf(entry: IndexEntry): number | null {
-		const fd = entry.upper === null ? -1 : this.#check.layers.upper.handles.open(entry.upper, O.path | O.nofollow);
+		if (entry.upper === null) return null;
+		const fd = ifThere(this.#check.layers.upper.handles.open(entry.upper, O.path | O.nofollow), "Cannot open an object of upper");
 		if (fd < 0) return null;
 		const value = markOf(this.#check, fd, entry.lower.type, this.#check.layers.xattr.nlink);
 		close(fd);
@@ -160,9 +161,26 @@ class LinkJudge {
 	}
 
 	record({ entry, lower, count }: LinkRecord): void {
-		const needsNames = count !== null && count < this.#perhapsSeen(lower);
+		if (count === null) {
+			// of names that lie outside of the layers nothing is known: they count
+			const left = this.#perhapsSeen(lower);
+			this.#check.error(
+				"link-record-wrong",
+				`work/holdfast/links/${entry}`,
+				"The recorded number of names that are left cannot be understood.",
+				{
+					does: left > 0 ? `sets it to ${left}` : "moves it to work/holdfast/lost+found",
+					make: () =>
+						left > 0
+							? this.#check.repairs.writeRecord("holdfast/links", entry, String(left))
+							: this.#check.repairs.moveAside("holdfast/links", Buffer.from(entry)),
+				},
+			);
+			return;
+		}
+		const needsNames = count < this.#perhapsSeen(lower);
 		this.#decide(lower, needsNames, (seen) => {
-			if (count === null || count >= seen.length) return;
+			if (count >= seen.length) return;
 			const message = `The recorded number of names that are left is ${count}, but ${seen.length} are to be seen.`;
 			this.#check.error("link-record-wrong", `work/holdfast/links/${entry}`, message, {
 				does: `sets it to ${seen.length}`,
@@ -275,7 +293,7 @@ function walkLowers(
 		try {
 			const { names, subdirectories } = listLower(fd, numbers);
 			const stat = new Stat();
-			for (const name of names) if (statAt(fd, name, stat) === 0) visit(at, name, inodeKey(stat));
+			for (const name of names) if (isFound(statAt(fd, name, stat), "Cannot read a file of a lower")) visit(at, name, inodeKey(stat));
 			for (const name of subdirectories) {
 				const directory = lowerDirectory(lower, fd, name, at.layer);
 				const { devMajor, devMinor } = lower.rootStat;
@@ -300,7 +318,7 @@ function listLower(fd: number, numbers: ReadonlySet<number>): { readonly names: 
 }
 
 function lowerDirectory(lower: Layer, parent: number, name: Buffer, layer: number): LowerDirectory | null {
-	const fd = openAt(parent, name, O.path | O.directory | O.nofollow);
+	const fd = ifThere(openAt(parent, name, O.path | O.directory | O.nofollow), "Cannot open a directory of a lower");
 	if (fd < 0) return null;
 	const stat = new Stat();
 	must(fstat(fd, stat), "Cannot read a directory of a lower");
@@ -328,7 +346,7 @@ function linksInWork(check: Check): Map<string, number> {
 		if (folder < 0) return;
 		const stat = new Stat();
 		for (const name of must(namesOf(folder), "Cannot read a folder of work")) {
-			if (statAt(folder, name, stat) < 0 || stat.type === FileType.dir) continue;
+			if (!isFound(statAt(folder, name, stat), "Cannot read a folder of work") || stat.type === FileType.dir) continue;
 			const key = inodeKey(stat);
 			links.set(key, (links.get(key) ?? 0) + 1);
 		}
@@ -337,7 +355,7 @@ function linksInWork(check: Check): Map<string, number> {
 	// entries that lead nowhere are names all the same
 	count(index);
 	for (const folder of ["orphans", "trash", "lost+found"]) {
-		const fd = own < 0 ? own : openAt(own, folder, O.rdonly | O.directory);
+		const fd = own < 0 ? own : ifThere(openAt(own, folder, O.rdonly | O.directory), "Cannot open a folder of work");
 		count(fd);
 		if (fd >= 0) close(fd);
 	}

@@ -3,18 +3,17 @@
 import { join } from "node:path";
 import { closingAfter } from "../../collections/closing-after.ts";
 import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer/layer.ts";
-import { PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
+import { keyOf, PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
 import { walkTree } from "../../layer/walk-tree.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { ERRNO, whyNot } from "../../linux/errno.ts";
+import { ENODATA, ERRNO, EUCLEAN, whyNot } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { pathExists } from "../../linux/read-file.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { ifThere, isFound, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import { indexPath, workOf } from "../opening/export-paths.ts";
@@ -24,6 +23,7 @@ import { type Registry, RegistryError, readRegistry } from "../work/registry.ts"
 import type { CheckCounts } from "./context.ts";
 import type { Finding, FindingKind } from "./findings.ts";
 import { type CheckOptions, lockForCheck } from "./layers.ts";
+import { type DamagedRecord, damaged, damagedRecords } from "./records.ts";
 import type { CheckReport } from "./report.ts";
 
 /** Looks for what is wrong with the ids and the index of an export with portable handles. Null: it has kernel handles, or was never ours. */
@@ -78,6 +78,7 @@ class PortableCheck {
 	readonly #own: number;
 	readonly #ids: PortableUpper;
 	readonly #homes: readonly Buffer[];
+	#damaged: readonly DamagedRecord[] = [];
 
 	constructor(options: CheckOptions, registry: Registry, upper: Layer, lowers: readonly Layer[], folder: string) {
 		this.#options = options;
@@ -94,8 +95,8 @@ class PortableCheck {
 	}
 
 	run(index: string, registry: Registry): void {
-		const mark = getXattr(this.#upper.root, this.#upper.xattr.identity);
-		if (typeof mark === "number" || mark.toString("hex") !== registry.uuid) {
+		const mark = xattrOrNone(this.#upper.root, this.#upper.xattr.identity, "Cannot read the mark of upper");
+		if (mark === null || mark.toString("hex") !== registry.uuid) {
 			this.#add("error", "upper-differs", "upper", "The work folder belongs to another upper. Name the right --work.");
 		}
 		const isOther =
@@ -108,7 +109,13 @@ class PortableCheck {
 				"The lowers are not the lowers that this upper was served with, in that order. Name them, or put new ones in their place with holdfast rebase.",
 			);
 		}
+		this.#damaged = damagedRecords(this.#own);
 		this.#walk();
+		for (const record of this.#damaged) {
+			// of those the walk tells, where there is still such an object
+			if (record.folder !== "directories" && record.folder !== "inodes")
+				this.#add("error", "record-damaged", record.path, damaged(record.advice));
+		}
 		this.#examineIds();
 		this.#examineIndex(index);
 	}
@@ -143,14 +150,14 @@ class PortableCheck {
 				const fd = openListed(directory.fd, name, above);
 				if (fd === null) return null;
 				try {
-					fstat(fd, stat);
+					must(fstat(fd, stat), `Cannot read ${above}/${showName(name)}`);
 					if (isWhiteoutInode(fd, stat, whiteout)) {
 						this.counts.whiteouts++;
 						return null;
 					}
 					const isDirectory = stat.type === FileType.dir;
 					if (!isDirectory) this.counts.files++;
-					if (typeof getXattr(fd, origin) !== "number") this.counts.copiedUp++;
+					if (xattrOrNone(fd, origin, `Cannot read ${above}/${showName(name)}`) !== null) this.counts.copiedUp++;
 					const path = `${above}/${showName(name)}`;
 					const id = this.#examine(fd, path);
 					if (isDirectory && id !== null) this.#examinePlace(fd, id, directory.state, name, path);
@@ -170,6 +177,12 @@ class PortableCheck {
 	#examine(fd: number, path: string): FileHandle | null {
 		const id = this.#ids.of(fd);
 		if (typeof id !== "number") return id;
+		if (id === -EUCLEAN) {
+			const message = "What is noted of the id of this object is damaged: no handle leads to it.";
+			this.#add("error", "record-damaged", path, message, "notes its id, by the link that leads to it", () => this.#ids.noteAgain(fd));
+			return null;
+		}
+		if (id !== -ENODATA) must(id, `Cannot read the id of ${path}`);
 		const fix = () => (this.#ids.linkAgain(fd) === "lost" ? -ERRNO.ENOENT : 0);
 		const carried = this.#ids.isCarried(fd);
 		if (carried) {
@@ -189,22 +202,30 @@ class PortableCheck {
 	}
 
 	#examinePlace(fd: number, id: FileHandle, above: FileHandle, name: Buffer, path: string): void {
+		const fix = () => this.#ids.place(id, above, name);
+		if (this.#damaged.some((record) => record.folder === "directories" && record.name === keyOf(id))) {
+			this.#add("error", "record-damaged", path, "What is noted of the place of this directory is damaged.", "notes its place", fix);
+			return;
+		}
 		const found = this.#ids.open(id, O.path);
+		// that of one above it is damaged
+		if (found === -EUCLEAN) return;
+		ifThere(found, `Cannot open ${path}`);
 		const stat = new Stat();
 		const other = new Stat();
 		const leads = found >= 0 && fstat(found, other) === 0 && fstat(fd, stat) === 0 && stat.sameInode(other);
 		if (found >= 0) close(found);
 		if (leads) return;
 		const message = "What is noted of the place of this directory leads elsewhere: it was moved behind the server's back, or copied.";
-		this.#add("error", "id-place-wrong", path, message, "notes its place", () => this.#ids.place(id, above, name));
+		this.#add("error", "id-place-wrong", path, message, "notes its place", fix);
 	}
 
 	#examineIds(): void {
-		const folder = openAt(this.#own, "ids", O.rdonly | O.directory | O.noatime);
+		const folder = ifThere(openAt(this.#own, "ids", O.rdonly | O.directory | O.noatime), "Cannot open work/holdfast/ids");
 		if (folder < 0) return;
 		const stat = new Stat();
 		for (const name of must(namesOf(folder), "Cannot read work/holdfast/ids")) {
-			if (statAt(folder, name, stat) < 0 || stat.nlink > 1) continue;
+			if (!isFound(statAt(folder, name, stat), "Cannot read work/holdfast/ids") || stat.nlink > 1) continue;
 			const message = "Nothing but this link is left of an object: a crash, or a copy of upper alone, has left it.";
 			this.#add("note", "id-left-over", `work/holdfast/ids/${showName(name)}`, message);
 		}
@@ -212,7 +233,7 @@ class PortableCheck {
 	}
 
 	#examineIndex(path: string): void {
-		const folder = openPath(path, O.rdonly | O.directory | O.noatime);
+		const folder = ifThere(openPath(path, O.rdonly | O.directory | O.noatime), "Cannot open work/holdfast/index");
 		if (folder < 0) {
 			this.#add(
 				"error",
@@ -235,12 +256,11 @@ class PortableCheck {
 			}
 			const fd = openListed(folder, name, "work/holdfast/index");
 			if (fd === null) continue;
-			fstat(fd, stat);
+			must(fstat(fd, stat), `Cannot read ${shown}`);
 			if (isWhiteoutInode(fd, stat, whiteout)) this.counts.tombstones++;
 			else if (stat.type === FileType.reg || stat.type === FileType.dir) {
-				const value = getXattr(fd, stat.type === FileType.dir ? this.#upper.xattr.upper : origin);
-				const isRight =
-					stat.type === FileType.dir ? typeof value !== "number" : typeof value !== "number" && value.toString("hex") === text;
+				const value = xattrOrNone(fd, stat.type === FileType.dir ? this.#upper.xattr.upper : origin, `Cannot read ${shown}`);
+				const isRight = value !== null && (stat.type === FileType.dir || value.toString("hex") === text);
 				if (!isRight)
 					this.#add(
 						"error",

@@ -1,8 +1,9 @@
 // The changes that repairs are made of.
 
+import { writeRecord } from "../../layer/sealed-record.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { linkDescriptor, makeDirectory, makeNode, makeSymlink, RENAME, renameName, unlinkName } from "../../linux/names.ts";
+import { linkDescriptor, makeDirectory, makeNode, RENAME, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { removeXattr, setXattr } from "../../linux/xattr.ts";
@@ -113,10 +114,7 @@ export class Repairs {
 	/** Writes a record that is a symlink. */
 	writeRecord(folder: WorkPath, name: string, value: string): void {
 		this.#inFolder(folder, (fd) => {
-			const aside = `${name}.new`;
-			unlinkName(fd, aside);
-			must(makeSymlink(value, fd, aside), "Cannot write a record");
-			must(renameName(fd, aside, fd, name), "Cannot write a record");
+			must(writeRecord(fd, name, Buffer.from(value)), "Cannot write a record");
 		});
 	}
 

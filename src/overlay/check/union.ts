@@ -8,10 +8,9 @@ import type { FileHandle } from "../../linux/file-handle.ts";
 import { readLink } from "../../linux/names.ts";
 import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed, ifThere, isFound, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { isAbsolute, parseRedirect } from "../format/redirect.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 
@@ -135,7 +134,9 @@ export class LowerUnion {
 		if (!this.lowers[layer].hiding.hasFiles) return { fd, isHidden: false };
 		const stat = new Stat();
 		const isHidden = isHiddenByFile(directory, name, stat);
-		if (fd < 0 || fstat(fd, stat) < 0 || !isWhiteoutFile(name, stat.type)) return { fd, isHidden };
+		if (fd < 0) return { fd, isHidden };
+		must(fstat(fd, stat), "Cannot read attributes in a lower");
+		if (!isWhiteoutFile(name, stat.type)) return { fd, isHidden };
 		close(fd);
 		return { fd: -1, isHidden };
 	}
@@ -146,7 +147,8 @@ export class LowerUnion {
 		must(fstat(fd, stat), "Cannot read attributes in a lower");
 		if (isWhiteoutInode(fd, stat, whiteoutXattr)) return "end";
 		if (stat.type !== FileType.dir) {
-			const isMetacopy = stat.type === FileType.reg && typeof getXattr(fd, this.xattr.metacopy) !== "number";
+			const isMetacopy =
+				stat.type === FileType.reg && xattrOrNone(fd, this.xattr.metacopy, "Cannot read where the data of a file is") !== null;
 			return { kind: "file", layer, stat, isMetacopy };
 		}
 		// a subvolume is shown as an empty directory, and not entered
@@ -183,8 +185,8 @@ export class LowerUnion {
 	}
 
 	#marks(layer: number, fd: number): Marks {
-		const redirect = getXattr(fd, this.xattr.redirect);
-		return { ...marksOf(this.lowers[layer].hiding, fd, new Stat()), redirect: typeof redirect === "number" ? null : redirect };
+		const redirect = xattrOrNone(fd, this.xattr.redirect, "Cannot read the redirect of a directory");
+		return { ...marksOf(this.lowers[layer].hiding, fd, new Stat()), redirect };
 	}
 
 	/**
@@ -194,7 +196,7 @@ export class LowerUnion {
 	climb(layer: number, from: FileHandle): { readonly layer: number; readonly steps: readonly Rung[] } | null {
 		for (const lower of this.lowers) {
 			if (lower.fileSystem !== this.lowers[layer].fileSystem) continue;
-			const fd = lower.handles.openOn(lower.outside, from, O.path | O.directory);
+			const fd = ifThere(lower.handles.openOn(lower.outside, from, O.path | O.directory), "Cannot open a directory of a lower");
 			if (fd < 0) return null;
 			const found = this.#climbFrom(lower, fd);
 			if (found !== null) return found;
@@ -212,7 +214,7 @@ export class LowerUnion {
 			for (;;) {
 				const layer = this.lowers.findIndex((lower) => lower.isRoot(stat));
 				if (layer >= 0) return { layer, steps: steps.reverse() };
-				const parent = openAt(fd, "..", O.path);
+				const parent = ifThere(openAt(fd, "..", O.path), "Cannot open a directory of a lower");
 				if (parent < 0) return null;
 				must(fstat(parent, parentStat), "Cannot read a directory of a lower");
 				const name = parentStat.sameInode(stat) ? null : this.#nameIn(parent, fd, stat);
@@ -230,14 +232,14 @@ export class LowerUnion {
 	/** The kernel knows the path of an open directory; it is checked, and where it does not help the parent is listed. */
 	#nameIn(parent: number, fd: number, stat: Stat): Buffer | null {
 		const found = new Stat();
-		const isName = (name: Buffer) => statAt(parent, name, found) === 0 && found.sameInode(stat);
+		const isName = (name: Buffer) => isFound(statAt(parent, name, found), "Cannot read a directory of a lower") && found.sameInode(stat);
 		const path = readLink(-100, descriptorPath(fd));
 		const last = path?.subarray(path.lastIndexOf(SLASH) + 1);
 		if (last !== undefined && last.length > 0 && isName(last)) return last;
 		const lower = this.lowers.find((one) => one.rootStat.sameDevice(stat));
 		if (lower === undefined) return null;
 		// by way of the private mount, where reading leaves no access time
-		const list = lower.handles.open(handle(lower, parent), O.rdonly | O.directory);
+		const list = ifThere(lower.handles.open(handle(lower, parent), O.rdonly | O.directory), "Cannot open a directory of a lower");
 		if (list < 0) return null;
 		const candidates: Buffer[] = [];
 		const status = visitEntries(list, (name, _type, hi, lo) => {
@@ -357,11 +359,11 @@ export class MergedDirectories {
 	/** Whether the upper directory of a place has the name itself, be it a whiteout. */
 	isCovered(place: MergedDirectory, name: Uint8Array): boolean {
 		if (place.upper === null) return false;
-		const fd = this.#upper.handles.open(place.upper.handle, O.path | O.directory);
+		const fd = ifThere(this.#upper.handles.open(place.upper.handle, O.path | O.directory), "Cannot open a directory of upper");
 		if (fd < 0) return false;
 		const status = statAt(fd, name, new Stat());
 		close(fd);
-		return status === 0;
+		return isFound(status, "Cannot read a directory of upper");
 	}
 
 	/** What the lowers of a place have under a name. */

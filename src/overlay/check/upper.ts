@@ -4,10 +4,10 @@ import { namesOf } from "../../linux/directory.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
-import { getXattr, listXattrs } from "../../linux/xattr.ts";
+import { listXattrs } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed, ifThere, isFound, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { encodeIdentity } from "../format/identity.ts";
 import { parseLinkCount } from "../format/link-delta.ts";
 import { isAbsolute, parseRedirect } from "../format/redirect.ts";
@@ -19,6 +19,8 @@ import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
 import { notedData, noteOrigin } from "./partial.ts";
 import { handle, inodeKey, type LowerDirectory, type LowerFound, type MergedDirectory, OpenStack } from "./union.ts";
 import { longRedirectOf } from "./work.ts";
+
+const UNREAD = "Cannot read the marks of an object of upper";
 
 /** An upper file of several links; its index entry may be one of them. */
 export interface UpperFile {
@@ -126,7 +128,7 @@ class UpperWalk {
 		const { upper, lowers, xattr } = check.layers;
 		const fd = upper.handles.open((place.upper as NonNullable<MergedDirectory["upper"]>).handle, O.rdonly | O.directory);
 		// a server has removed it meanwhile
-		if (fd < 0) return;
+		if (ifThere(fd, "Cannot open a directory of upper") < 0) return;
 		const stack = new OpenStack(lowers, place.stack);
 		try {
 			const here: Here = { place, fd, stack, opaque: text(fd, xattr.opaque), holdsOrigins: false };
@@ -152,7 +154,7 @@ class UpperWalk {
 	}
 
 	#entry(here: Here, name: Buffer): void {
-		const fd = openAt(here.fd, name, O.path | O.nofollow);
+		const fd = ifThere(openAt(here.fd, name, O.path | O.nofollow), "Cannot open an object of upper");
 		if (fd < 0) return;
 		try {
 			const stat = new Stat();
@@ -174,7 +176,7 @@ class UpperWalk {
 		const stat = new Stat();
 		let isShared = false;
 		for (const fd of here.stack.fds) {
-			if (statAt(fd, name, stat) < 0 || stat.type === FileType.dir || isWhiteoutStat(stat)) continue;
+			if (!isFound(statAt(fd, name, stat), "Cannot read a name of a lower") || stat.type === FileType.dir || isWhiteoutStat(stat)) continue;
 			const key = inodeKey(stat);
 			this.#walked.hidden.set(key, (this.#walked.hidden.get(key) ?? 0) + 1);
 			if (stat.sameInode(own)) isShared = true;
@@ -268,7 +270,9 @@ class UpperWalk {
 		const isFound = noted === null && this.#mayHaveData(here, child);
 		if (isFound && !isOurs) return;
 		const remedy =
-			isOurs && noted === null ? noteOrigin(this.#check, handle(this.#check.layers.upper, fd), getXattr(fd, xattr.origin)) : null;
+			isOurs && noted === null
+				? noteOrigin(this.#check, handle(this.#check.layers.upper, fd), xattrOrNone(fd, xattr.origin, UNREAD))
+				: null;
 		if (isFound || remedy !== null) {
 			const message = `The data of the file lies in a lower (xattr ${xattr.metacopy}), and it is not noted where: the file cannot be read.`;
 			this.#check.error("metacopy-not-noted", shown(path), message, remedy);
@@ -281,11 +285,11 @@ class UpperWalk {
 	/** Whether it is found by the file's path, as the kernel does. */
 	#mayHaveData(here: Here, { name, fd }: Child): boolean {
 		const { xattr, lowers } = this.#check.layers;
-		const redirect = getXattr(fd, xattr.redirect);
-		const found = this.#check.union.find(here.stack, name, typeof redirect === "number" ? null : redirect);
+		const redirect = xattrOrNone(fd, xattr.redirect, UNREAD);
+		const found = this.#check.union.find(here.stack, name, redirect);
 		// of a chain of them only the lowest can be seen to lead nowhere here
 		const mayHaveData = found.kind === "file" && !(found.isMetacopy && found.layer === lowers.length - 1);
-		return (mayHaveData && found.stat.type === FileType.reg) || (typeof redirect !== "number" && this.#isInDataLowers(redirect));
+		return (mayHaveData && found.stat.type === FileType.reg) || (redirect !== null && this.#isInDataLowers(redirect));
 	}
 
 	#isInDataLowers(redirect: Buffer): boolean {
@@ -293,7 +297,7 @@ class UpperWalk {
 		if (!isAbsolute(redirect) || parseRedirect(redirect) === null) return false;
 		return this.#check.layers.dataLowers.some((lower) => {
 			const fd = openBeneath(lower.root, path, O.path | O.nofollow, RESOLVE.beneath | RESOLVE.noSymlinks | RESOLVE.noXdev);
-			if (fd >= 0) close(fd);
+			if (ifThere(fd, "Cannot open a file of a data lower") >= 0) close(fd);
 			return fd >= 0;
 		});
 	}
@@ -305,8 +309,7 @@ class UpperWalk {
 		const entry = this.#marks(here, child);
 		if (!stat.sameDevice(upper.rootStat)) return;
 		const long = longRedirectOf(this.#check, id);
-		const redirect = long ?? (marks.has("redirect") ? getXattr(fd, xattr.redirect) : null);
-		const own = redirect === null || typeof redirect === "number" ? null : redirect;
+		const own = long ?? (marks.has("redirect") ? xattrOrNone(fd, xattr.redirect, UNREAD) : null);
 		const isOpaque = text(fd, xattr.opaque) === "y";
 		const found: LowerFound = isOpaque ? { kind: "none" } : this.#check.union.find(here.stack, name, own);
 		const stack: readonly LowerDirectory[] = found.kind === "dir" ? found.directories : [];
@@ -334,8 +337,8 @@ class UpperWalk {
 	}
 
 	#bornAs({ fd, marks }: Child): LowerObject | null {
-		const value = marks.has("origin") ? getXattr(fd, this.#check.layers.xattr.origin) : 0;
-		const lower = typeof value === "number" ? "gone" : lowerOfRecord(this.#check.layers.lowers, value);
+		const value = marks.has("origin") ? xattrOrNone(fd, this.#check.layers.xattr.origin, UNREAD) : null;
+		const lower = value === null ? "gone" : lowerOfRecord(this.#check.layers.lowers, value);
 		return typeof lower === "string" || lower.type !== FileType.dir ? null : lower;
 	}
 
@@ -436,8 +439,7 @@ export function shown(path: string): string {
 
 /** An xattr as text; empty where there is none. */
 function text(fd: number, name: string): string {
-	const value = getXattr(fd, name);
-	return typeof value === "number" ? "" : value.toString("latin1");
+	return xattrOrNone(fd, name, UNREAD)?.toString("latin1") ?? "";
 }
 
 /** An xattr of ours on an object of upper, or what stands for it in work. */

@@ -1,30 +1,44 @@
 // Judges the work folder apart from the index.
 
 import { closeSync, readFileSync } from "node:fs";
+import { readRecord } from "../../layer/sealed-record.ts";
 import { namesOf } from "../../linux/directory.ts";
+import { ERRNO, EUCLEAN } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { readLink } from "../../linux/names.ts";
+import { readLinkAt } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
+import { OverlayError } from "../../vfs/errors.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { attempt, ifThere, isFound, must, valueOrNone } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import { orphanName, parseOrphanName } from "../work/held-objects.ts";
+import { redirectIn } from "../work/long-redirects.ts";
 import { type Check, namesOfFolder } from "./context.ts";
 import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
 
 const LONG_REDIRECTS = "long-redirects";
 const ORPHANS = "orphans";
 
+const UNREAD = "Cannot read the folder of orphans";
+
 /** What a file of long redirects says of an upper directory, or null. */
 export function longRedirectOf(check: Check, id: FileHandle): Buffer | null {
 	const name = `${id.type}-${id.bytes.toString("hex")}`;
 	if (!check.longRedirects.has(name)) return null;
-	const fd = openAt(check.layers.own, `${LONG_REDIRECTS}/${name}`, O.rdonly);
+	const path = `work/holdfast/${LONG_REDIRECTS}/${name}`;
+	const fd = ifThere(openAt(check.layers.own, `${LONG_REDIRECTS}/${name}`, O.rdonly), `Cannot open ${path}`);
 	if (fd < 0) return null;
 	try {
-		return readFileSync(fd);
+		return redirectIn(
+			path,
+			attempt(() => readFileSync(fd)),
+		);
+	} catch (error) {
+		if (!(error instanceof OverlayError)) throw error;
+		check.error("record-damaged", path, `${error.message}. Restore it from a backup.`);
+		return null;
 	} finally {
 		closeSync(fd);
 	}
@@ -81,18 +95,23 @@ function examineLeftovers(check: Check): void {
 
 /** Objects that were held open when they lost their last name may lie there: the next start keeps or removes them. */
 function examineOrphans(check: Check, index: ReadonlyMap<string, IndexEntry>): void {
-	const folder = check.layers.own < 0 ? -1 : openAt(check.layers.own, ORPHANS, O.rdonly | O.directory);
+	const folder = folderOf(check, ORPHANS);
 	if (folder < 0) return;
 	const stat = new Stat();
-	for (const name of must(namesOf(folder), "Cannot read the folder of orphans")) {
+	for (const name of must(namesOf(folder), UNREAD)) {
 		const parsed = parseOrphanName(name);
-		const isThere = parsed !== null && statAt(folder, orphanName(parsed.key), stat) === 0;
+		const isThere = parsed !== null && isFound(statAt(folder, orphanName(parsed.key), stat), UNREAD);
 		const isRight = parsed?.isMark
-			? !isThere && index.get(readLink(folder, name)?.toString("latin1") ?? "")?.kind === "tombstone"
+			? !isThere && index.get(valueOrNone(readLinkAt(folder, name), UNREAD)?.toString("latin1") ?? "")?.kind === "tombstone"
 			: isThere && stat.type !== FileType.dir;
 		if (!isRight) leftover(check, -1, `holdfast/${ORPHANS}`, name);
 	}
 	close(folder);
+}
+
+/** A folder of `work/holdfast`; negative: there is none. */
+function folderOf({ layers: { own } }: Check, name: string): number {
+	return own < 0 ? -1 : ifThere(openAt(own, name, O.rdonly | O.directory), `Cannot open work/holdfast/${name}`);
 }
 
 /** `fd`: where it may be a whiteout; else negative. */
@@ -110,7 +129,7 @@ function examineLongRedirects(check: Check): void {
 	for (const name of check.longRedirects) {
 		const match = /^(\d+)-((?:[0-9a-f]{2})+)$/.exec(name);
 		const id = match === null ? null : { type: Number.parseInt(match[1], 10), bytes: Buffer.from(match[2], "hex") };
-		const fd = id === null ? -1 : upper.handles.open(id, O.path | O.directory);
+		const fd = id === null ? -1 : ifThere(upper.handles.open(id, O.path | O.directory), "Cannot open a directory of upper");
 		if (fd >= 0) {
 			close(fd);
 			continue;
@@ -134,7 +153,7 @@ function examineUnnamed(check: Check, index: ReadonlyMap<string, IndexEntry>): v
 
 function readLinkRecords(check: Check, index: ReadonlyMap<string, IndexEntry>): LinkRecord[] {
 	const records: LinkRecord[] = [];
-	const folder = check.layers.own < 0 ? -1 : openAt(check.layers.own, "links", O.rdonly | O.directory);
+	const folder = folderOf(check, "links");
 	if (folder < 0) return records;
 	for (const name of must(namesOf(folder), "Cannot read the link counts")) {
 		const entry = name.toString("latin1");
@@ -142,7 +161,9 @@ function readLinkRecords(check: Check, index: ReadonlyMap<string, IndexEntry>): 
 		const path = `work/holdfast/links/${showName(name)}`;
 		const aside = check.aside("holdfast/links", name);
 		const lower = lowerOfRecord(check.layers.lowers, Buffer.from(entry, "hex"));
-		const text = readLink(folder, name)?.toString("latin1") ?? "";
+		const kept = readRecord(folder, entry);
+		if (typeof kept === "number" && kept !== -EUCLEAN && kept !== -ERRNO.ENOENT) must(kept, `Cannot read ${path}`);
+		const text = typeof kept === "number" ? "" : kept.toString("latin1");
 		const count = /^[1-9]\d{0,8}$/.test(text) ? Number.parseInt(text, 10) : null;
 		if (typeof lower === "string") {
 			const message = "The number of names that are left is recorded of a lower file that is no longer there.";
@@ -150,9 +171,9 @@ function readLinkRecords(check: Check, index: ReadonlyMap<string, IndexEntry>): 
 		} else if (index.has(entry)) {
 			const message = "The number of names that are left is recorded of a file that the index knows, which counts for itself.";
 			check.note("link-record-stale", path, message, aside);
-		} else if (count === null || count > lower.nlink) {
-			const what = count === null ? "cannot be understood" : `is higher than the ${lower.nlink} that the lower file has`;
-			check.error("link-record-wrong", path, `The recorded number of names that are left ${what}.`, aside);
+		} else if (count !== null && count > lower.nlink) {
+			const message = `The recorded number of names that are left is higher than the ${lower.nlink} that the lower file has.`;
+			check.error("link-record-wrong", path, message, aside);
 		} else records.push({ entry, lower, count });
 	}
 	close(folder);

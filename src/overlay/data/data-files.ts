@@ -5,10 +5,10 @@ import { type DescriptorCache, Real } from "../../layer/real.ts";
 import { ENODATA } from "../../linux/errno.ts";
 import { close, O } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
-import { getXattr, removeXattr } from "../../linux/xattr.ts";
+import { removeXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must, valueOrNone } from "../../vfs/system-errors.ts";
+import { must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { decodeRecord } from "../format/identity.ts";
 import type { Node } from "../nodes/node.ts";
 import { recordOf } from "../nodes/reals.ts";
@@ -91,7 +91,7 @@ export interface DataContext {
 }
 
 export function isMetacopy(engine: Pick<DataContext, "xattr">, fd: number): boolean {
-	return valueOrNone(getXattr(fd, engine.xattr.metacopy), "Cannot read where the data of a file is") !== null;
+	return xattrOrNone(fd, engine.xattr.metacopy, "Cannot read where the data of a file is") !== null;
 }
 
 /** The real file that holds the data of a regular file: itself, or for a metacopy file one further down. OverlayError where that is lost. */

@@ -3,9 +3,9 @@
 import { hasPrefix, isWhiteoutFile, WHITEOUT_PREFIX } from "../../layer/hiding.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { type Stat, statAt } from "../../linux/stat.ts";
-import { getXattr, getXattrAt } from "../../linux/xattr.ts";
+import { getXattrAt } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { isFound, valueOrNone } from "../../vfs/system-errors.ts";
+import { isFound, valueOrNone, xattrOrNone } from "../../vfs/system-errors.ts";
 
 const UNREAD = "Cannot read whether a name is a whiteout";
 
@@ -16,7 +16,7 @@ export function isWhiteoutStat(stat: Stat): boolean {
 
 /** The form for who may not make devices: an empty file with the xattr of this name, honoured only inside a directory with opaque "x". */
 export function isXattrWhiteout(fd: number, stat: Stat, xattr: string): boolean {
-	return stat.type === FileType.reg && stat.size === 0 && valueOrNone(getXattr(fd, xattr), UNREAD) !== null;
+	return stat.type === FileType.reg && stat.size === 0 && xattrOrNone(fd, xattr, UNREAD) !== null;
 }
 
 /** Whether an open inode is a whiteout of either form, with the attributes that were read of it; `xattr` as in isWhiteoutEntry. */
@@ -28,7 +28,7 @@ export function isWhiteoutInode(fd: number, stat: Stat, xattr: string | null): b
 export function isWhiteoutName(directory: number, name: Uint8Array | string, stat: Stat, xattr: string | null): boolean {
 	if (isWhiteoutStat(stat)) return true;
 	if (xattr === null || stat.type !== FileType.reg || stat.size > 0) return false;
-	return valueOrNone(getXattrAt(directory, name, xattr), UNREAD) !== null;
+	return valueOrNone(getXattrAt(directory, name, xattr), UNREAD, xattr) !== null;
 }
 
 /** Of a layer where files are whiteouts: whether an entry of a directory, with the type that its listing gives (0: unknown), is one. `stat` is scratch. */

@@ -4,10 +4,9 @@ import { RecentMap } from "../../collections/recent-map.ts";
 import type { Layer } from "../../layer/layer.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import type { ListCursor } from "../../vfs/operations.ts";
-import { failed, must, valueOrNone } from "../../vfs/system-errors.ts";
+import { failed, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import type { Engine } from "../engine/engine.ts";
 import { nextTurn } from "../engine/turns.ts";
 import { childrenOf, lookupChild } from "../lookup/objects.ts";
@@ -417,9 +416,7 @@ function scanRequest(engine: Engine, directory: Node, hi: number, lo: number, li
 
 /** Whether an upper directory holds objects that were born elsewhere. */
 function isImpure(engine: Engine, directory: Node): boolean {
-	return (
-		valueOrNone(getXattr(engine.descriptors.path(directory.top), engine.xattr.impure), "Cannot read the marks of a directory") !== null
-	);
+	return xattrOrNone(engine.descriptors.path(directory.top), engine.xattr.impure, "Cannot read the marks of a directory") !== null;
 }
 
 function closeSources(request: ScanRequest): void {

@@ -9,10 +9,10 @@ import type { DescriptorCache, Real } from "../../layer/real.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { close, O, openBeneath, RESOLVE } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
-import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { setXattr } from "../../linux/xattr.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must, valueOrNone } from "../../vfs/system-errors.ts";
+import { must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { type Memory, NAMES_TICKS } from "../engine/engine.ts";
 import type { PathWalk } from "../engine/path-walk.ts";
 import type { Turns } from "../engine/turns.ts";
@@ -343,7 +343,7 @@ function readDirectoryMarks(engine: StackContext, real: Real, fd: number, search
 export function redirectOf(engine: StackContext, layer: Layer, fd: number): Buffer | null {
 	const long = layer.isUpper ? (engine.writable?.longRedirects.get(fd) ?? null) : null;
 	if (long !== null) return long;
-	return valueOrNone(getXattr(fd, engine.xattr.redirect), "Cannot read the redirect of a directory");
+	return xattrOrNone(fd, engine.xattr.redirect, "Cannot read the redirect of a directory");
 }
 
 /** Turns the search to where a directory's redirect leads, if it has one; from `behind` on names of the present path lie behind that directory. */

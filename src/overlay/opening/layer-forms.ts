@@ -1,6 +1,6 @@
 // In which form each layer of an export says what it hides, and who owns what: found out once, and kept in the export's folder.
 
-import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import { readFileSync, realpathSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { hasPrefix, isWhiteoutFile, OPAQUE_FILE, OPAQUE_NAMES, WHITEOUT_PREFIX } from "../../layer/hiding.ts";
@@ -14,10 +14,9 @@ import { whyNot } from "../../linux/errno.ts";
 import { close } from "../../linux/open.ts";
 import { pathExists } from "../../linux/read-file.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { unlessFull } from "../../vfs/system-errors.ts";
+import { isFound, unlessFull, xattrOrNone } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import { writeDurably } from "../work/registry.ts";
 
@@ -112,7 +111,7 @@ export function applyForm(lower: Layer, form: LayerForm): void {
 export function applyOverrides(lowers: readonly Layer[]): void {
 	const names = new Map<Layer["fileSystem"], Set<string>>();
 	for (const { root, fileSystem } of lowers) {
-		const xattr = OVERRIDE_XATTRS.find((name) => typeof getXattr(root, name) !== "number");
+		const xattr = OVERRIDE_XATTRS.find((name) => xattrOrNone(root, name, "Cannot read the marks of a lower") !== null);
 		if (xattr !== undefined) names.set(fileSystem, (names.get(fileSystem) ?? new Set()).add(xattr));
 	}
 	for (const lower of lowers) {
@@ -143,7 +142,7 @@ function refuseOtherUpper(lower: Layer): void {
 /** Whether a directory is a layer in the store of containers/storage (podman, buildah) or docker. */
 export function isOfStorage(path: string): boolean {
 	const real = realpathSync(path);
-	return basename(real) === "diff" && existsSync(join(dirname(real), "link"));
+	return basename(real) === "diff" && pathExists(join(dirname(real), "link"));
 }
 
 /** `.wh.NAME` names that nobody but AUFS and its heirs has. */
@@ -187,8 +186,9 @@ function examine(lower: Layer, files: WhiteoutFiles, progress: (directories: num
 		const here = path;
 		const fd = openToList(lower, path);
 		if (fd === null) continue;
-		for (const name of others) if (!opaques.has(name) && typeof getXattr(fd, name) !== "number") opaques.add(name);
-		if (typeof getXattr(fd, otherRedirect) !== "number") {
+		const unread = `Cannot read the marks of ${join(lower.path, showPath(here))}`;
+		for (const name of others) if (!opaques.has(name) && xattrOrNone(fd, name, unread) !== null) opaques.add(name);
+		if (xattrOrNone(fd, otherRedirect, unread) !== null) {
 			close(fd);
 			throw new LayerError(
 				`Cannot use the lower ${lower.path}: its directory ${showPath(here)} carries ${otherRedirect}, which means nothing in this export. ` +
@@ -198,7 +198,8 @@ function examine(lower: Layer, files: WhiteoutFiles, progress: (directories: num
 		const status = visitEntries(fd, (entry, listed) => {
 			const isNamed = hasPrefix(entry, WHITEOUT_PREFIX);
 			if (listed !== 0 && listed !== FileType.dir && listed !== FileType.chr && !isNamed) return undefined;
-			const type = listed === 0 || listed === FileType.chr ? (statAt(fd, entry, stat) === 0 ? stat.type : 0) : listed;
+			const isAsked = listed === 0 || listed === FileType.chr;
+			const type = !isAsked ? listed : isFound(statAt(fd, entry, stat), unread) ? stat.type : 0;
 			if (isNamed && isWhiteoutFile(entry, type)) {
 				if (isProofOfFiles(entry)) isProven = true;
 				else unclear ??= { path: here, name: Buffer.from(entry) };

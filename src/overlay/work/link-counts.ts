@@ -1,15 +1,19 @@
 // Records of how many names of a lower file were removed, and how many names of a copy lie in the index alone.
 
+import { recordOrNone, writeRecord } from "../../layer/sealed-record.ts";
 import { hasEntries, namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
-import { makeDirectory, makeSymlink, readLinkAt, renameName, unlinkName } from "../../linux/names.ts";
+import { makeDirectory, makeSymlink, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
-import { must, valueOrNone } from "../../vfs/system-errors.ts";
+import { Stat, statAt } from "../../linux/stat.ts";
+import { isFound, must } from "../../vfs/system-errors.ts";
 
 const COUNTS = "links";
 const UNNAMED = "unnamed";
 
-const UNREAD = "Cannot read a record of work";
+const stat = new Stat();
+
+const COUNT = /^\d{1,9}$/;
 
 /**
  * Two small kinds of record in `work/holdfast`, each named by the index entry of its lower object and written by one
@@ -32,22 +36,12 @@ export class LinkCounts {
 
 	/** The number of names left, or null when none was removed yet. */
 	get(entry: string): number | null {
-		const value = valueOrNone(readLinkAt(this.#counts, entry), UNREAD);
-		const text = value?.toString("latin1") ?? "";
-		// what is no count was not written by this program
-		return /^\d{1,9}$/.test(text) ? Number.parseInt(text, 10) : null;
+		const text = recordOrNone(this.#counts, entry, (text) => COUNT.test(text));
+		return text === null ? null : Number.parseInt(text, 10);
 	}
 
 	set(entry: string, count: number): void {
-		const aside = `${entry}.new`;
-		const status = makeSymlink(String(count), this.#counts, aside);
-		if (status === -ERRNO.EEXIST) {
-			unlinkName(this.#counts, aside);
-			this.set(entry, count);
-			return;
-		}
-		must(status, "Cannot write a link count");
-		must(renameName(this.#counts, aside, this.#counts, entry), "Cannot write a link count");
+		must(writeRecord(this.#counts, entry, Buffer.from(String(count))), "Cannot write a link count");
 	}
 
 	delete(entry: string): void {
@@ -61,7 +55,7 @@ export class LinkCounts {
 	}
 
 	isUnnamed(entry: string): boolean {
-		return this.hasUnnamed && valueOrNone(readLinkAt(this.#unnamed, entry), UNREAD) !== null;
+		return this.hasUnnamed && isFound(statAt(this.#unnamed, entry, stat), "Cannot read a record of work");
 	}
 
 	noteUnnamed(entry: string): void {

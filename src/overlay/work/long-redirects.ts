@@ -1,20 +1,33 @@
 // Redirects that are too long for an xattr, as files in work.
 
 import { lstatSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
+import { seal, unseal } from "../../layer/sealed-record.ts";
 import { hasEntries } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { makeDirectory } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
+import { tellDamage } from "../../vfs/damage.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { attempt, failed, must, ofSystem } from "../../vfs/system-errors.ts";
 
 const FOLDER = "long-redirects";
 /** Deeper trees than anyone has. */
 const REDIRECT_BYTES_MAX = 16 * 1024 * 1024;
+
+/** The redirect that a file of them holds; OverlayError for a damaged one. */
+export function redirectIn(path: string, kept: Buffer): Buffer {
+	const redirect = unseal(basename(path), kept);
+	if (redirect === null || redirect[0] !== 0x2f) {
+		const what = `The redirect in ${path} is damaged`;
+		tellDamage(() => `${what}, and its directory is not answered. Stop the server, and run holdfast check`);
+		throw new OverlayError("io", what);
+	}
+	return redirect;
+}
 
 /**
  * Redirects too long for an xattr of upper's file system (ext4 ends below 4 KiB): a file for each in `work/holdfast`, named by the
@@ -50,7 +63,7 @@ export class LongRedirects {
 		const stat = lstatSync(path, { throwIfNoEntry: false });
 		if (stat === undefined) return null;
 		if (!stat.isFile() || stat.size > REDIRECT_BYTES_MAX) throw new OverlayError("io", `${path} is no redirect`);
-		return readFileNamed(path);
+		return redirectIn(path, readFileNamed(path));
 	}
 
 	set(handle: FileHandle, redirect: Uint8Array): void {
@@ -60,7 +73,7 @@ export class LongRedirects {
 		try {
 			// never into what a link there leads to
 			rmSync(aside, { force: true });
-			writeFileSync(aside, redirect, { mode: 0o600, flag: "wx", flush: true });
+			writeFileSync(aside, seal(basename(path), redirect), { mode: 0o600, flag: "wx", flush: true });
 			renameSync(aside, path);
 		} catch (error) {
 			attempt(() => rmSync(aside, { force: true }));

@@ -2,9 +2,9 @@
 
 import { moveChangeTime } from "../../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
-import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { setXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { failed, valueOrNone } from "../../vfs/system-errors.ts";
+import { failed, xattrOrNone } from "../../vfs/system-errors.ts";
 import type { UpperState } from "./upper-state.ts";
 
 type Marked = Pick<UpperState, "layer" | "marks">;
@@ -21,7 +21,7 @@ function keyOf({ layer }: Marked, fd: number, name: string): Buffer {
 
 /** The value of an xattr of an upper object, or -ENODATA: none. OverlayError where that cannot be read. */
 export function getMark(writable: Marked, fd: number, type: number, name: string): Buffer | number {
-	const value = valueOrNone(getXattr(fd, name), `Cannot read ${name}`);
+	const value = xattrOrNone(fd, name, `Cannot read ${name}`);
 	if (value === null && (type === FileType.reg || type === FileType.dir || writable.marks.isEmpty)) return -ENODATA;
 	return value === null ? (writable.marks.get(keyOf(writable, fd, shortOf(writable, name))) ?? -ENODATA) : value;
 }

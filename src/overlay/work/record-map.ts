@@ -2,13 +2,12 @@
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { recordOrNone, writeRecord } from "../../layer/sealed-record.ts";
 import { hasEntries, namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
-import { makeSymlink, readLinkAt, renameName, unlinkName } from "../../linux/names.ts";
+import { unlinkName } from "../../linux/names.ts";
 import { close, O, openPath } from "../../linux/open.ts";
-import { attempt, failed, must, valueOrNone } from "../../vfs/system-errors.ts";
-
-const UNREAD = "Cannot read a record of work";
+import { attempt, failed, must } from "../../vfs/system-errors.ts";
 
 /**
  * A table on disk from the record of a real object to that of another: a folder of symlinks, each named by the first in hex and with the
@@ -34,20 +33,17 @@ export class RecordMap {
 
 	/** The record that this one leads to; empty where it is known to lead nowhere; null when nothing is known of it. */
 	get(record: Buffer): Buffer | null {
-		if (this.#isEmpty) return null;
-		const value = valueOrNone(readLinkAt(this.#fd, record.toString("hex")), UNREAD);
-		return value === null ? null : Buffer.from(value.toString("latin1"), "hex");
+		const text = this.#text(record);
+		return text === null ? null : Buffer.from(text, "hex");
 	}
 
 	/** Whether `set` was told to mark the entry. */
 	isMarked(record: Buffer): boolean {
-		return (
-			!this.#isEmpty &&
-			(valueOrNone(readLinkAt(this.#fd, record.toString("hex")), UNREAD)
-				?.toString("latin1")
-				.endsWith(MARK) ??
-				false)
-		);
+		return this.#text(record)?.endsWith(MARK) ?? false;
+	}
+
+	#text(record: Buffer): string | null {
+		return this.#isEmpty ? null : recordOrNone(this.#fd, record.toString("hex"), (text) => VALUE.test(text));
 	}
 
 	/** The records that have an entry. */
@@ -67,16 +63,8 @@ export class RecordMap {
 			attempt(() => mkdirSync(this.#path, { recursive: true, mode: 0o700 }));
 			this.#fd = must(openPath(this.#path, O.rdonly | O.directory), `Cannot open ${this.#path}`);
 		}
-		const name = from.toString("hex");
-		const aside = `${name.slice(0, 200)}.new`;
-		const target = (to.length === 0 ? NOWHERE : to.toString("hex")) + (isMarked ? MARK : "");
-		let status = makeSymlink(target, this.#fd, aside);
-		if (status === -ERRNO.EEXIST) {
-			unlinkName(this.#fd, aside);
-			status = makeSymlink(target, this.#fd, aside);
-		}
-		must(status, `Cannot write to ${this.#path}`);
-		must(renameName(this.#fd, aside, this.#fd, name), `Cannot write to ${this.#path}`);
+		const text = (to.length === 0 ? NOWHERE : to.toString("hex")) + (isMarked ? MARK : "");
+		must(writeRecord(this.#fd, from.toString("hex"), Buffer.from(text)), `Cannot write to ${this.#path}`);
 		this.#isEmpty = false;
 	}
 
@@ -88,5 +76,6 @@ export class RecordMap {
 
 /** Behind the hex of a marked entry; `Buffer.from` ends before it. */
 const MARK = "+";
+const VALUE = /^(?:(?:[0-9a-f]{2})+|-)\+?$/;
 /** No symlink may be empty; this is no hex. */
 const NOWHERE = "-";
