@@ -11,6 +11,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { keepSummary } from "./test-summary.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 /** Calls into C, threads, streams and sockets of Node's, compression, and what a person installs. */
@@ -79,7 +80,9 @@ function install(version) {
 		return node;
 	}
 	const reason = /reason: *(.*)/.exec(stderr)?.[1] ?? stderr.trim().split("\n")[0];
-	console.error(`test:node: ${isShort ? "skipping" : "cannot run"} Node.js ${version}: npm does not bring it (${reason}).`);
+	const sentence = `test:node: ${isShort ? "skipping" : "cannot run"} Node.js ${version}: npm does not bring it (${reason}).`;
+	console.error(sentence);
+	keepSummary(`${sentence}\n`);
 	if (!isShort) failed.push(version);
 	return null;
 }
