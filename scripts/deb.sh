@@ -53,7 +53,7 @@ Priority: optional
 Installed-Size: $(du -sk --exclude=DEBIAN "$tree" | cut -f1)
 Description: overlay filesystem served over NFS, whose file handles hold
  Holdfast puts a writable layer over read-only trees and serves the result
- over NFSv3, from user space, in the format of Linux overlayfs.
+ over NFSv4.1 and NFSv3, from user space, in the format of Linux overlayfs.
 CONTROL
 for script in postinst postrm; do
 	printf '#!/bin/sh\nset -e\n[ ! -d /run/systemd/system ] || systemctl daemon-reload || true\n' >"$tree/DEBIAN/$script"

@@ -26,7 +26,7 @@ const EXAMPLES = `
 
 Exit status, the sum of: 0 nothing is wrong, 1 something was repaired, 4 errors are left, 8 the check could not be made, 16 wrong usage.
 
-Example:
+Examples:
 
   holdfast check --lower /srv/golden --upper /srv/mine
       Only looks, also beside a running server.

@@ -18,7 +18,6 @@ interface KeyArguments extends LayerArguments {
 const ROTATE_HELP = `
 
 Without --now no client notices anything: the new key verifies, and the signing key stays, since a client that gets other bytes for
-
 an object takes it for another one. With --now they do. See "Keys" in docs/operations.md.
 
 Examples:
@@ -28,6 +27,20 @@ Examples:
   holdfast key rotate --now --lower /srv/golden --upper /srv/mine
       Sign with it. Mount the clients again; then drop the former one.`;
 
+const LIST_HELP = `
+
+Example:
+
+  holdfast key list golden
+      Of the set golden: the number of each key, what it is used for, and when it was made.`;
+
+const DROP_HELP = `
+
+Example:
+
+  holdfast key drop 2 --lower /srv/golden --upper /srv/mine
+      Of a key that waits no client notices it. The key that signs is dropped after another one signs: holdfast key rotate --now.`;
+
 export function addKey(program: Command): void {
 	const key = program.command("key").description("Show and change the keys that sign the handles of an export.");
 	addLayerOptions(
@@ -35,6 +48,7 @@ export function addKey(program: Command): void {
 		"later",
 	)
 		.option("--json", "print one JSON object")
+		.addHelpText("after", LIST_HELP)
 		.action((directory: string | undefined, given: KeyArguments) => list(directory, given));
 	addLayerOptions(key.command("rotate").description("Make a new key. The server must have ended.").argument("[dir]", DIR), "later")
 		.option("--now", "sign with the newest key from the next start on: every handle changes, so clients must be mounted again")
@@ -52,6 +66,7 @@ export function addKey(program: Command): void {
 	)
 		.option("--dry-run", DRY_RUN)
 		.option("--json", "print one JSON object")
+		.addHelpText("after", DROP_HELP)
 		.action((id: number, directory: string | undefined, given: KeyArguments) => drop(id, directory, given));
 }
 

@@ -69,11 +69,11 @@ async function main(): Promise<void> {
 	}
 }
 
-/** As a variable of a script is that was never set: taken for a path it would be the folder that this was started in. UserError. */
+/** As a variable of a script is that was never set: taken for a path it would be the folder that this was started in. CommanderError. */
 function refuseEmpty(command: Command): void {
 	const values = [...command.args, ...Object.values(command.opts()).flat()];
 	if (values.includes("")) {
-		throw new UserError("One of the arguments, or of the values of options, is empty: perhaps a variable that is not set.", EXIT_USAGE);
+		command.error("One of the arguments, or of the values of options, is empty: perhaps a variable that is not set.");
 	}
 }
 

@@ -18,10 +18,12 @@ interface RemoveArguments {
 
 const EXAMPLES = `
 
-Example:
+Examples:
 
   holdfast remove golden
-      The tree itself is not touched. There is no way back: to keep what was changed, serve the set first and copy it out of the mount.`;
+      The tree itself is not touched. There is no way back: to keep what was changed, serve the set first and copy it out of the mount.
+  holdfast remove golden --yes
+      Without a question, as in a script.`;
 
 export function addRemove(program: Command): void {
 	program

@@ -84,12 +84,13 @@ test("an empty value is refused, and never taken for the folder that the program
 		serve("--lower", "", "--state-dir", state),
 		["check", lower, "--upper", ""],
 		["remove", ""],
+		["key", "rotate", ""],
 		["rebase", "--upper", "", "--lower", lower],
 		["unpack", "", ""],
 		["list", "--state-dir", ""],
 	]) {
 		const run = runHoldfast(args, { cwd: upper });
-		assert.deepEqual([run.code, run.stdout], [2, ""], args.join(" "));
+		assert.deepEqual([run.code, run.stdout], [args[0] === "check" ? 16 : 2, ""], args.join(" "));
 		assert.match(run.stderr, /^holdfast: One of the arguments, or of the values of options, is empty: [^\n]*\n$/);
 	}
 	assertSameTree(before, snapshotTree(made.path), "something was made");
