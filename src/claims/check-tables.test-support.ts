@@ -7,7 +7,12 @@ import type { AnyState, ClientRecord, FileRecord, LockedRange, OpenState } from 
 
 export function checkTables({ tables, sessions }: Claims): void {
 	const states = statesOf(tables.states);
-	for (const client of tables.clients.values()) checkClient(client, states);
+	const clients = new Set(tables.clients.values());
+	for (const state of states) {
+		const client = state.kind === "revoked" ? state.client : state.owner.client;
+		if (client.isGone) clients.add(client);
+	}
+	for (const client of clients) checkClient(client, states);
 	assert.deepEqual(
 		new Set([...tables.confirmed.values(), ...tables.unconfirmed.values()]),
 		new Set(tables.clients.values()),
@@ -29,12 +34,12 @@ export function checkTables({ tables, sessions }: Claims): void {
 	assert.equal(tables.locks, sum(locks.map(({ ranges }) => ranges.length)));
 	assert.equal(tables.states.size, states.size);
 	assert.equal(tables.revoked, states.size - opens.length - locks.length);
-	assert.equal(tables.revoked, sum([...tables.clients.values()].map(({ revoked }) => revoked.size)));
+	assert.equal(tables.revoked, sum([...clients].map(({ revoked }) => revoked.size)));
 	const bytes = [...opens.map(({ owner, file }) => owner.key.length + file.key.length), ...locks.map(({ owner }) => owner.key.length)];
 	assert.equal(tables.stateBytes, sum(bytes));
 	for (const state of states) {
 		const client = state.kind === "revoked" ? state.client : state.owner.client;
-		assert.equal(tables.clients.get(client.lo), client, "no state outlives its client");
+		assert.notEqual(tables.clients.get(client.lo) === client, client.isGone, "no state outlives its client, but until it is taken away");
 		if (state.kind !== "revoked") assert.equal(tables.files.get(state.file.key), state.file);
 	}
 }

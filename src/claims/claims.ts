@@ -57,6 +57,8 @@ const RECORD_BYTES = 2048;
 const SPLIT_SLACK = 1 / 8;
 /** Objects that are let go in one turn. */
 const LET_GO_MAX = 100;
+/** Opens, locks and stateids of a client that has gone that are taken away in one turn: less than a millisecond. */
+const DROPPED_MAX = 1000;
 /** No good stateid: what CLOSE answers (RFC 8881 section 18.2.4). */
 const NO_STATEID: Stateid = { seqid: 0xffffffff, boot: 0, index: 0, generation: 0 };
 
@@ -91,6 +93,8 @@ export class Claims implements ClaimOperations {
 	/** While a client goes with all it has; and the objects that nobody has open since. */
 	#isLeaving = false;
 	readonly #leaving: FileRecord[] = [];
+	/** Clients that have gone, while they still have something. */
+	readonly #gone = new Set<ClientRecord>();
 	#isEnded = false;
 
 	constructor(parts: ClaimParts) {
@@ -238,6 +242,7 @@ export class Claims implements ClaimOperations {
 		const client = clientOf(slot);
 		this.#demandGrace(client, isReclaim);
 		if (client.opens >= this.#limits.opensPerClient) throw new ClaimError("nospc", "The client has too many opens");
+		this.#dropGoneWhile(() => this.tables.opens >= this.#limits.opens);
 		if (this.tables.opens >= this.#limits.opens) this.#revokeLongestExpired(client, "nospc", (each) => each.opens > 0);
 		this.#log.makeRoom(RECORD_BYTES);
 		waitFor(this.#list.struck());
@@ -481,8 +486,30 @@ export class Claims implements ClaimOperations {
 
 	#remove(client: ClientRecord): void {
 		this.#log.clientGone(client);
-		this.#leave(() => this.tables.removeClient(client));
+		this.tables.retire(client);
 		if (client.isConfirmed && this.grace.isOver) this.#list.drop(client.listKey);
+		this.#gone.add(client);
+		if (this.#gone.size === 1) this.#dropSome();
+	}
+
+	#dropSome(): void {
+		if (this.#isEnded) return;
+		this.#dropSomeGone();
+		if (this.#gone.size > 0) this.#hooks.defer(() => this.#dropSome());
+	}
+
+	#dropSomeGone(): void {
+		for (const client of this.#gone) {
+			this.#leave(() => {
+				if (this.tables.dropSome(client, DROPPED_MAX)) this.#gone.delete(client);
+			});
+			return;
+		}
+	}
+
+	/** At a limit: what nobody has any more does not count. */
+	#dropGoneWhile(isFull: () => boolean): void {
+		while (this.#gone.size > 0 && isFull()) this.#dropSomeGone();
 	}
 
 	/** The client loses its opens and locks, and its place in the list before anybody is given them: see `RecoveryList.struck`. */
@@ -517,13 +544,19 @@ export class Claims implements ClaimOperations {
 	#makeWay(file: FileRecord, mode: ShareMode, code: ClaimErrorCode): void {
 		if (!hasConflict(file, mode)) return;
 		const expired = new Set<ClientRecord>();
+		const left: OpenState[] = [];
 		for (let open = file.firstOpen; open !== null; open = open.nextInFile) {
 			if (!conflictsWith(open, mode)) continue;
 			const { client } = open.owner;
+			if (client.isGone) {
+				left.push(open);
+				continue;
+			}
 			if (!this.clients.isExpired(client)) throw new ClaimError(code, "Somebody has it open in a mode that is in the way");
 			expired.add(client);
 		}
 		for (const client of expired) this.#revoke(client);
+		for (const open of left) this.tables.removeOpen(open);
 	}
 
 	#conflict(client: ClientRecord, file: FileRecord, span: Span, isWrite: boolean, owner: LockState["owner"] | null): LockedRange | null {
@@ -531,6 +564,10 @@ export class Claims implements ClaimOperations {
 			const conflict = conflictOf(file, span, isWrite, owner);
 			if (conflict === null) return null;
 			const holder = conflict.state.owner.client;
+			if (holder.isGone) {
+				this.tables.removeLockState(conflict.state);
+				continue;
+			}
 			if (holder === client || !this.clients.isExpired(holder)) return conflict;
 			this.#revoke(holder);
 		}
@@ -564,7 +601,9 @@ export class Claims implements ClaimOperations {
 		if (client.locks + grown > locksPerClient || client.lockStates + (old === null ? 1 : 0) > locksPerClient) {
 			throw new ClaimError("delay", "The client has too many locks");
 		}
-		if (this.tables.locks + grown > locks || this.tables.lockStates >= locks) {
+		const isFull = () => this.tables.locks + grown > locks || this.tables.lockStates >= locks;
+		this.#dropGoneWhile(isFull);
+		if (isFull()) {
 			this.#revokeLongestExpired(client, "delay", (each) => each.lockStates > 0);
 		}
 	}
@@ -572,7 +611,7 @@ export class Claims implements ClaimOperations {
 	#tellWaiters(file: FileRecord): void {
 		if (file.locks === null || file.locks.waiters.length === 0 || this.#isRestoring) return;
 		takeReadyWaiters(file, this.#hooks.now(), ({ open, owner }) => {
-			this.#hooks.mayBeGranted(open.owner.client, Buffer.from(owner, "latin1"), handleOf(file));
+			if (!open.owner.client.isGone) this.#hooks.mayBeGranted(open.owner.client, Buffer.from(owner, "latin1"), handleOf(file));
 		});
 	}
 

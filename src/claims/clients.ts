@@ -220,6 +220,7 @@ export function newClient(
 		listKey: `${Buffer.from(principal).toString("latin1")}\0${ownerKey}`,
 		address,
 		isConfirmed: false,
+		isGone: false,
 		hasReclaimed: false,
 		renewed: now,
 		idleSince: now,

@@ -91,12 +91,13 @@ export function applyLock(state: LockState, { at, removed, added }: Replacement)
 	state.owner.client.locks += added.length - removed;
 }
 
-/** All of the owner's locks on the file go. */
-export function dropLocks(state: LockState): void {
+/** The owner's locks on the file go, the last ones first: all, or so many. */
+export function dropLocks(state: LockState, most = Number.POSITIVE_INFINITY): void {
 	const locks = fileLocks(state.file);
-	for (const range of state.ranges) takeOut(locks, range);
-	state.owner.client.locks -= state.ranges.length;
-	state.ranges.length = 0;
+	const left = Math.max(0, state.ranges.length - most);
+	for (let i = left; i < state.ranges.length; i++) takeOut(locks, state.ranges[i]);
+	state.owner.client.locks -= state.ranges.length - left;
+	state.ranges.length = left;
 }
 
 /** Remembers a denied lock: one for each owner and file, the last. Where there are too many it is not. */

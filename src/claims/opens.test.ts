@@ -4,8 +4,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fc } from "../../test/support/fast-check.ts";
 import { checkTables } from "./check-tables.test-support.ts";
-import { ALL_BYTES, LEASE_SECONDS, newClaims, refuses, TestClient } from "./new-claims.test-support.ts";
+import { Type } from "./log-format.ts";
+import { ALL_BYTES, bytes, LEASE_SECONDS, newClaims, refuses, TestClient } from "./new-claims.test-support.ts";
 import type { Stateid } from "./operations.ts";
+import { RecordWriter } from "./record-codec.ts";
+import { snapshot } from "./snapshot.ts";
 
 const SILENT_MS = (LEASE_SECONDS + 1) * 1000;
 
@@ -337,4 +340,60 @@ test("a client that leaves with many opens lets them go a few at a time, and wha
 	assert.ok(told.held.size > 700);
 	told.runDeferred();
 	assert.deepEqual(told.held, new Map([["file 1", 1]]));
+});
+
+test("what a client had that has gone is taken away a part in each turn, and is in nobody's way until then", () => {
+	const { claims, told } = newClaims({ limits: { opens: 4000 } });
+	const client = new TestClient(claims, "a").connect();
+	// the newest are taken away first
+	const locked = client.open("locked", 3, 0);
+	client.lock(locked, "locked", "write", ALL_BYTES);
+	const parts = client.open("locked in parts");
+	for (let i = 0; i < 1500; i++) client.lock(parts, "locked in parts", "write", bytes(2 * i, 2 * i + 1));
+	for (let i = 0; i < 3500; i++) client.open(`file ${i}`, 3, 3);
+	const again = new TestClient(claims, "a", 2);
+	again.exchange();
+	again.create();
+	const writer = new RecordWriter();
+	const types = () => {
+		const found: (number | undefined)[] = [];
+		// each record is in the memory of the one before
+		for (const record of snapshot(claims, writer)) found.push(record?.[2]);
+		return found;
+	};
+	const wasHeld = (): number => claims.tables.opens + claims.tables.locks;
+	assert.ok(wasHeld() >= 4000, `${wasHeld()} are left after the first turn`);
+	checkTables(claims);
+	assert.ok(!types().some((type) => type === Type.open || type === Type.locker || type === Type.ranges));
+
+	const other = new TestClient(claims, "b").connect();
+	const opened = other.open("file 0", 3, 3);
+	refuses("share_denied", () => again.open("file 0"));
+	const mine = other.open("locked");
+	assert.ok("granted" in other.lock(mine, "locked", "write", bytes(0, 1)));
+	assert.equal(types().filter((type) => type === Type.open).length, 2);
+	checkTables(claims);
+	const left = [wasHeld()];
+	while (told.deferred.length > 0) {
+		told.deferred.shift()?.();
+		left.push(wasHeld());
+		checkTables(claims);
+	}
+	for (let i = 1; i < left.length; i++) assert.ok(left[i - 1] - left[i] <= 1001, `${left[i - 1] - left[i]} in one turn`);
+	assert.deepEqual([claims.tables.opens, claims.tables.locks, claims.tables.files.size], [2, 1, 2]);
+	assert.deepEqual(
+		told.held,
+		new Map([
+			["file 0", 1],
+			["locked", 1],
+		]),
+	);
+	other.close(opened, "file 0");
+	// at a limit it does not count
+	for (let i = 0; i < 3900; i++) other.open(`file ${i}`);
+	const third = new TestClient(claims, "b", 2);
+	third.exchange();
+	third.create();
+	for (let i = 0; i < 3900; i++) third.open(`more ${i}`);
+	checkTables(claims);
 });

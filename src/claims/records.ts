@@ -22,6 +22,8 @@ export interface ClientRecord extends Client {
 	readonly listKey: string;
 	address: string;
 	isConfirmed: boolean;
+	/** What it has is in nobody's way any more, and is taken away some at a time. */
+	isGone: boolean;
 	hasReclaimed: boolean;
 	/** When it was heard last, or made its id: milliseconds of the clock. */
 	renewed: number;

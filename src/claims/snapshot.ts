@@ -46,14 +46,14 @@ export function* snapshot(claims: Claims, to: RecordWriter): Generator<Buffer | 
 	const { states } = tables;
 	for (let index = 0; index < states.places; index++) {
 		const state = states.at(index);
-		if (state?.kind !== "open") continue;
+		if (state?.kind !== "open" || state.owner.client.isGone) continue;
 		yield writeOpen(to, null, state).end();
 		yield null;
 	}
 	for (let index = 0; index < states.places; index++) {
 		const state = states.at(index);
-		if (state?.kind === "lock") yield* locksOf(state, to);
-		else if (state?.kind === "revoked") yield writeStub(to, state).end();
+		if (state?.kind === "lock" && !state.owner.client.isGone) yield* locksOf(state, to);
+		else if (state?.kind === "revoked" && !state.client.isGone) yield writeStub(to, state).end();
 		yield null;
 	}
 }

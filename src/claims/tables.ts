@@ -62,9 +62,53 @@ export class ClaimTables {
 		this.dropState(client);
 		this.forgetRevoked(client);
 		for (const session of client.sessions) this.removeSession(session);
+		this.#forgetClient(client);
+	}
+
+	/** The client goes at once, and all that it has by `dropSome`. Until then what it has open and locked is in nobody's way. */
+	retire(client: ClientRecord): void {
+		client.isGone = true;
+		for (const session of client.sessions) this.removeSession(session);
+		this.#forgetClient(client);
+	}
+
+	#forgetClient(client: ClientRecord): void {
 		this.clients.delete(client.lo);
 		const others = client.isConfirmed ? this.confirmed : this.unconfirmed;
 		if (others.get(client.ownerKey) === client) others.delete(client.ownerKey);
+	}
+
+	/** Takes away so many opens, locks and stateids of a client; whether that was all. */
+	dropSome(client: ClientRecord, most: number): boolean {
+		let left = most;
+		for (const state of client.revoked) {
+			if (left-- <= 0) return false;
+			this.removeRevoked(state);
+		}
+		for (const owner of client.openOwners.values()) {
+			while (owner.first !== null) {
+				if (left <= 0) return false;
+				left -= this.#dropPart(owner.first, left);
+			}
+		}
+		return true;
+	}
+
+	/** An open, or some of its locks: how many. */
+	#dropPart(open: OpenState, most: number): number {
+		const state = open.firstLock;
+		if (state === null) {
+			this.removeOpen(open);
+			return 1;
+		}
+		const ranges = state.ranges.length;
+		if (ranges <= most) {
+			this.removeLockState(state);
+			return ranges + 1;
+		}
+		dropLocks(state, most);
+		this.locks -= most;
+		return most;
 	}
 
 	addSession(session: SessionRecord): void {
