@@ -5,6 +5,7 @@ import { ERRNO, errnoName, must } from "../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
 import { readMessage, writeMessage } from "../linux/messages.ts";
 import { close, setNonblocking } from "../linux/open.ts";
+import { isDying } from "../linux/processes.ts";
 import { makeSharedMemory, mapShared } from "../linux/shared-memory.ts";
 import { type Watch, watchReadable } from "../linux/watch.ts";
 import { REQUEST_PASSES_MAX } from "../rpc/limits.ts";
@@ -209,6 +210,7 @@ export class FuseSession {
 			return;
 		}
 		const answer = (error: number) => {
+			if (!this.#waiting.has(waiting)) return;
 			this.#request.put(waiting.at, waiting.state);
 			this.#reply.reset();
 			this.#send(error);
@@ -221,6 +223,7 @@ export class FuseSession {
 	}
 
 	#again(waiting: WaitingRequest): void {
+		if (!this.#waiting.has(waiting)) return;
 		waiting.passes++;
 		const outcome = this.#run(waiting.at, waiting.state, waiting.passes);
 		if (outcome === null) this.#done(waiting);
@@ -298,13 +301,29 @@ export class FuseSession {
 				this.#init();
 				return;
 			case Opcode.interrupt:
-				// every request is answered when it can be, and the kernel lets who was interrupted wait for that
+				this.#interrupt(this.#request.word(0), this.#request.word(1));
 				return;
 			case Opcode.destroy:
 				this.#send(0);
 				return;
 			default:
 				this.#send(ERRNO.ENOSYS);
+		}
+	}
+
+	/**
+	 * Who waits for a request was sent a signal. Programs do not expect of files that calls are cut short by a signal that they handle, so a request is
+	 * given up only for who is to die of it. Nothing is lost: it has changed nothing yet, or nobody will ask for what it has changed.
+	 */
+	#interrupt(lo: number, hi: number): void {
+		for (const waiting of this.#waiting) {
+			const request = this.#request.put(waiting.at, waiting.state);
+			if (request.uniqueLo !== lo || request.uniqueHi !== hi) continue;
+			if (!isDying(request.pid)) return;
+			this.#reply.reset();
+			this.#send(ERRNO.EINTR);
+			this.#done(waiting);
+			return;
 		}
 	}
 
