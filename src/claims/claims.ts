@@ -641,10 +641,11 @@ function waitFor(ready: Promise<void> | null): void {
 	if (ready !== null) throw new Pending(ready);
 }
 
-/** "dead_session" in one of before a failure of the host: nothing new is claimed by it. */
+/** "dead_session" in one of before a failure of the host, and in a request that was still running when its client went: nothing new is claimed by it. */
 function clientOf(slot: Slot): ClientRecord {
 	const { session } = slot as SlotRecord;
 	if (session.isDead) throw new ClaimError("dead_session", "The session is of before the server failed");
+	if (session.client.isGone) throw new ClaimError("dead_session", "The client has gone");
 	return session.client;
 }
 

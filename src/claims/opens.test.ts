@@ -397,3 +397,17 @@ test("what a client had that has gone is taken away a part in each turn, and is 
 	for (let i = 0; i < 3900; i++) third.open(`more ${i}`);
 	checkTables(claims);
 });
+
+test("a request that still runs when its client goes opens nothing more", () => {
+	const { claims, told } = newClaims();
+	const client = new TestClient(claims, "a").connect();
+	const slot = client.take();
+	const again = new TestClient(claims, "a", 2);
+	again.exchange();
+	again.create();
+	const request = { access: 3, deny: 0, handle: Buffer.from("x"), owner: Buffer.from("owner"), isReclaim: false };
+	refuses("dead_session", () => claims.open({ slot, operation: 1 }, request));
+	claims.finish(slot, Buffer.from("reply"));
+	assert.deepEqual([claims.tables.opens, told.held.size], [0, 0]);
+	checkTables(claims);
+});
