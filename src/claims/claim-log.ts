@@ -2,7 +2,7 @@
 
 import type { ClientRecord, LockState, OpenState, SessionRecord, SlotAnswer, SlotRecord, Span } from "./records.ts";
 
-/** The change of a request, with its answer. */
+/** The change of a request, with its answer. What requests change is written down together: by `settle`, before one of them is answered. */
 export interface AnsweredChange {
 	readonly slot: SlotRecord;
 	readonly answer: SlotAnswer;
@@ -34,6 +34,8 @@ export interface ClaimLog {
 	revoked(client: ClientRecord): void;
 	/** Its stateids do not stand for that any more. */
 	revokedForgotten(client: ClientRecord): void;
+	/** A request is about to be answered: what was changed so far is in the log when this returns. */
+	settle(): void;
 	/** Resolves when clients and sessions that were told so far are on disk; null: they are, or there is no disk. */
 	flush(): Promise<void> | null;
 	/** Grace is over, or there was none. */
@@ -63,6 +65,7 @@ export const NO_LOG: ClaimLog = {
 	reclaimed() {},
 	revoked() {},
 	revokedForgotten() {},
+	settle() {},
 	flush: () => null,
 	graceEnded() {},
 	tick() {},

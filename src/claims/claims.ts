@@ -208,6 +208,7 @@ export class Claims implements ClaimOperations {
 	}
 
 	finish(slot: Slot, reply: Uint8Array): void {
+		this.#log.settle();
 		this.sessions.finish(slot as SlotRecord, reply);
 	}
 

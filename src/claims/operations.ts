@@ -200,7 +200,7 @@ export interface ClaimHooks {
  * Claims as front ends see them. Each call is complete, or changes nothing and throws: `ClaimError`, or `Pending` (vfs/errors.ts), where something must
  * reach the disk first: wait, then call again.
  *
- * Calls that take a `ClaimChange` are written to the log before they return. For a "rerun" they give what was answered then, without a second change.
+ * Calls that take a `ClaimChange` are in the log before `finish` of their slot returns. For a "rerun" they give what was answered then, without a second change.
  * Objects are known by the bytes of their handles. Bytes given to a call are copied where they are kept.
  */
 export interface ClaimOperations {

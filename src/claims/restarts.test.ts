@@ -69,7 +69,9 @@ test("each change that was made before a kill is answered the same when its requ
 	];
 	for (const [kind, act] of changes) {
 		const sequence = client.sequence + 1;
-		const first = act({ slot: client.take(), operation: 3 });
+		const taken = client.take();
+		const first = act({ slot: taken, operation: 3 });
+		claims.finish(taken, Buffer.from("a reply that is lost"));
 		const { opens, locks, lockStates } = claims.tables;
 		claims.destroy();
 		({ claims } = startClaims(folder));
@@ -128,11 +130,31 @@ test("a request that was going to change something else comes again as one to be
 	const slot = client.take();
 	claims.willChange(slot);
 	claims.willChange(slot);
+	claims.finish(slot, Buffer.from("a reply that is lost"));
 	claims.destroy();
 	({ claims } = startClaims(folder));
 	const again = take(claims, client, 1);
 	assert.equal(again.outcome, "rerun");
 	assert.equal(claims.answerOf({ slot: again, operation: 1 }), null);
+});
+
+test("what no request was answered for may be lost in a kill, and then all of it is", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	const taken = client.take();
+	await done(() => claims.prepareOpen(taken, false, 0));
+	const first = claims.open({ slot: taken, operation: 2 }, OPEN);
+	claims.close({ slot: taken, operation: 3 }, first, X);
+	claims.destroy();
+	({ claims } = startClaims(folder));
+	const slot = take(claims, client, 1);
+	assert.equal(slot.outcome, "new");
+	assert.equal(claims.tables.opens, 0);
+	const open = claims.open({ slot, operation: 2 }, OPEN);
+	claims.close({ slot, operation: 3 }, open, X);
+	claims.finish(slot, Buffer.from("reply"));
+	checkTables(claims);
 });
 
 test("a request that changed nothing does not get the answer of the one before, also out of a log that was written anew", async (t) => {
@@ -182,16 +204,22 @@ test("a compound that was killed between two changes makes the second alone", as
 	const folder = claimFolder(t);
 	let { claims } = startClaims(folder);
 	const client = await new TestClient(claims, "a").come();
+	// whose answers are what the log is written for
+	const other = await new TestClient(claims, "b").come();
+	const killed = () => {
+		other.run(() => {});
+		claims.destroy();
+		({ claims } = startClaims(folder));
+		other.goOn(claims);
+	};
 	const taken = client.take();
 	await done(() => claims.prepareOpen(taken, false, 0));
 	const first = claims.open({ slot: taken, operation: 2 }, OPEN);
-	claims.destroy();
-	({ claims } = startClaims(folder));
+	killed();
 	const slot = take(claims, client, 1);
 	assert.deepEqual(claims.open({ slot, operation: 2 }, OPEN), first);
 	const second = claims.open({ slot, operation: 5 }, { ...OPEN, handle: Buffer.from("y") });
-	claims.destroy();
-	({ claims } = startClaims(folder));
+	killed();
 	const again = take(claims, client, 1);
 	assert.deepEqual(claims.open({ slot: again, operation: 2 }, OPEN), first);
 	assert.deepEqual(claims.open({ slot: again, operation: 5 }, { ...OPEN, handle: Buffer.from("y") }), second);
@@ -351,7 +379,9 @@ test("stopped before any write to the log, each change is there after the start 
 				let answer: unknown;
 				let isStopped = false;
 				try {
-					answer = act(client, { slot: claims.session(client.session.id).slots[0] as Slot, operation: 1 }, before);
+					const taken = claims.session(client.session.id).slots[0] as Slot;
+					answer = act(client, { slot: taken, operation: 1 }, before);
+					claims.finish(taken, Buffer.from("a reply that is lost"));
 				} catch (error) {
 					if (!(error instanceof Stop)) throw error;
 					isStopped = true;

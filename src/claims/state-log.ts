@@ -37,6 +37,8 @@ const TAKE_BACK_BYTES = 80;
 const SMALL_BYTES = 4 * 1024 * 1024;
 /** What one thing that lives takes in the log, at most, without owners and handles. */
 const LIVE_BYTES = { client: 2304, session: 1536, state: 64, range: 17 } as const;
+/** Records that wait to be written together; more of them do not. */
+const GATHERED_BYTES = RECORD_BYTES_MAX;
 /** Of the new log, written in one turn: a few milliseconds. */
 const TURN_BYTES = 256 * 1024;
 
@@ -79,6 +81,9 @@ export class StateLog implements ClaimLog {
 	#claims: Claims | null = null;
 	#file: LogFile;
 	#rewriting: Rewriting | null = null;
+	/** Records of requests that are not answered yet: they go behind the log together. */
+	readonly #gathered = Buffer.allocUnsafeSlow(GATHERED_BYTES);
+	#gatheredLength = 0;
 	/** Something could not be written: the log says what was before it, until it is written anew. */
 	#isBehind = false;
 	/** Size from which a new log is tried, where the last try failed. */
@@ -123,7 +128,7 @@ export class StateLog implements ClaimLog {
 	makeRoom(bytes: number): void {
 		if (this.#isBehind) throw new ClaimError("nospc", "The log cannot be written");
 		const { opens = 0, lockStates = 0 } = this.#claims?.tables ?? {};
-		const wanted = bytes + (opens + lockStates + 1) * TAKE_BACK_BYTES;
+		const wanted = this.#gatheredLength + bytes + (opens + lockStates + 1) * TAKE_BACK_BYTES;
 		const status = this.#file.reserve(wanted);
 		if (status < 0) throw new ClaimError("nospc", "There is no room for the log");
 		// while it is written anew the old log goes on, if that has no room
@@ -155,28 +160,28 @@ export class StateLog implements ClaimLog {
 	}
 
 	slot(slot: SlotRecord): void {
-		this.#put(writeSlot(this.#writer, slot).end());
+		this.#gather(writeSlot(this.#writer, slot).end());
 	}
 
 	open(change: AnsweredChange, open: OpenState): void {
-		this.#put(writeOpen(this.#writer, change, open).end());
+		this.#gather(writeOpen(this.#writer, change, open).end());
 	}
 
 	close(change: AnsweredChange, open: OpenState): void {
-		this.#put(writeChange(this.#writer.begin(Type.close), change).u32(open.index).u32(open.generation).end());
+		this.#gather(writeChange(this.#writer.begin(Type.close), change).u32(open.index).u32(open.generation).end());
 	}
 
 	lock(change: AnsweredChange, state: LockState, span: Span, isWrite: boolean | null, isNew: boolean): void {
-		if (isNew) this.#put(writeLocker(this.#writer, state).end());
-		this.#put(writeLock(this.#writer, change, state, span, isWrite).end());
+		if (isNew) this.#gather(writeLocker(this.#writer, state).end());
+		this.#gather(writeLock(this.#writer, change, state, span, isWrite).end());
 	}
 
 	freed(change: AnsweredChange, state: { readonly index: number; readonly generation: number }): void {
-		this.#put(writeChange(this.#writer.begin(Type.freed), change).u32(state.index).u32(state.generation).end());
+		this.#gather(writeChange(this.#writer.begin(Type.freed), change).u32(state.index).u32(state.generation).end());
 	}
 
 	reclaimed(change: AnsweredChange, client: ClientRecord): void {
-		this.#put(writeChange(this.#writer.begin(Type.reclaimed), change).u32(client.lo).end());
+		this.#gather(writeChange(this.#writer.begin(Type.reclaimed), change).u32(client.lo).end());
 	}
 
 	revoked(client: ClientRecord): void {
@@ -191,19 +196,26 @@ export class StateLog implements ClaimLog {
 		this.#put(this.#writer.begin(Type.graceEnded).end());
 	}
 
+	settle(): void {
+		if (this.#gatheredLength > 0) this.#writeGathered();
+	}
+
 	flush(): Promise<void> | null {
+		this.settle();
 		if (this.#flushed === this.#demanded) return null;
 		this.#flushing ??= this.#runFlush();
 		return this.#flushing;
 	}
 
 	tick(): void {
+		this.settle();
 		if (this.#isBehind) this.#beginRewriting();
 	}
 
 	/** On disk, with the replies that clients may still ask for, and the word that nothing is missing. */
 	shutDown(): void {
 		if (this.#isClosed) return;
+		this.settle();
 		this.#abandon();
 		if (!this.#isBehind) {
 			this.#putReplies();
@@ -248,15 +260,35 @@ export class StateLog implements ClaimLog {
 		this.#demanded++;
 	}
 
+	/** What a request has changed. */
+	#gather(record: Buffer): void {
+		if (this.#claims === null || this.#isClosed) return;
+		if (record.length > GATHERED_BYTES - this.#gatheredLength) this.settle();
+		record.copy(this.#gathered, this.#gatheredLength);
+		this.#gatheredLength += record.length;
+	}
+
+	#writeGathered(): void {
+		const records = this.#gathered.subarray(0, this.#gatheredLength);
+		this.#gatheredLength = 0;
+		this.#append(records);
+	}
+
+	/** Behind all that was gathered. */
 	#put(record: Buffer): void {
 		if (this.#claims === null || this.#isClosed) return;
-		if (!this.#isBehind && this.#file.append(record) < 0) {
+		this.settle();
+		this.#append(record);
+	}
+
+	#append(records: Buffer): void {
+		if (!this.#isBehind && this.#file.append(records) < 0) {
 			this.#isBehind = true;
 			this.#hooks.warn(
 				`The log of what clients have open cannot be written, so nothing new is opened: see ${this.#folder.shown(LOG_NAME)}.`,
 			);
 		}
-		if (this.#rewriting !== null) this.#addToNew(this.#rewriting, record);
+		if (this.#rewriting !== null) this.#addToNew(this.#rewriting, records);
 		else if (this.#isTooLong()) this.#beginRewriting();
 	}
 
@@ -296,6 +328,8 @@ export class StateLog implements ClaimLog {
 	/** One turn. */
 	#goOn(rewriting: Rewriting): void {
 		if (this.#rewriting !== rewriting) return;
+		// what the walk meets is in the log
+		this.settle();
 		for (let put = 0; put < TURN_BYTES; ) {
 			const { value, done } = rewriting.records.next();
 			if (done) {
@@ -333,6 +367,7 @@ export class StateLog implements ClaimLog {
 	}
 
 	#switchTo(rewriting: Rewriting): void {
+		this.settle();
 		if (this.#rewriting !== rewriting || !this.#writeChunk(rewriting)) return;
 		this.#folder.rename(NEW_LOG_NAME, LOG_NAME);
 		const old = this.#file;

@@ -331,7 +331,8 @@ export function readWanted(args: XdrReader, context: Nfs4Context): Wanted {
 
 /** "attrnotsupp" for what is not known, "inval" with this message for what is known and not allowed. */
 function checkAmong(allowed: Bitmap, bitmap: Bitmap, message: string): void {
-	for (const [index, word] of bitmap.words.entries()) {
+	for (let index = 0; index < bitmap.words.length; index++) {
+		const word = bitmap.words[index];
 		if ((word & ~SUPPORTED.words[index]) !== 0) throw new Nfs4Error(Status.attrnotsupp, "An attribute that is not known");
 		if ((word & ~allowed.words[index]) !== 0) throw new Nfs4Error(Status.inval, message);
 	}

@@ -47,8 +47,9 @@ export function hasBit({ words }: Bitmap, number: number): boolean {
 /** Numbers of the bits, in order. */
 export function numbersOf({ words }: Bitmap): number[] {
 	const numbers: number[] = [];
-	for (const [index, word] of words.entries()) {
-		for (let bit = 0; bit < 32; bit++) if ((word & (1 << bit)) !== 0) numbers.push(index * 32 + bit);
+	for (let index = 0; index < words.length; index++) {
+		// from the lowest bit on
+		for (let left = words[index]; left !== 0; left &= left - 1) numbers.push(index * 32 + 31 - Math.clz32(left & -left));
 	}
 	return numbers;
 }

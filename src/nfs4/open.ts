@@ -1,10 +1,11 @@
 // OPEN: opens a file, and makes it where that is asked for.
 
+import type { Export } from "../exports/export.ts";
 import { OverlayError } from "../vfs/errors.ts";
-import { Access, type OverlayObject, type SetAttributes } from "../vfs/operations.ts";
+import { Access, type CreateHow, type OverlayObject, type SetAttributes } from "../vfs/operations.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
-import { AttributeNumber, settled, type Wanted } from "./attributes.ts";
-import { bitmapOf, NO_BITS, numbersOf, writeBitmap } from "./bitmap.ts";
+import { AttributeNumber, settled } from "./attributes.ts";
+import { type Bitmap, bitmapOf, NO_BITS, numbersOf, writeBitmap } from "./bitmap.ts";
 import { CHANGE_INFO_BYTES, type ChangeValue, changeOf, writeChangeInfo } from "./change-info.ts";
 import type { Compound, Place } from "./compound.ts";
 import { findName } from "./find-name.ts";
@@ -23,7 +24,7 @@ interface Ready {
 	readonly directory: Place | null;
 	readonly before: ChangeValue | null;
 	/** Of what was made or cut. */
-	readonly set: readonly number[];
+	readonly set: Bitmap;
 }
 
 const RESULT_FLAGS = OpenResult.locktypePosix | OpenResult.preserveUnlinked | OpenResult.mayNotifyLock;
@@ -55,7 +56,7 @@ function openBy(compound: Compound, request: OpenArguments): Outcome {
 	const { slot } = compound.claimChange();
 	compound.context.claims.prepareOpen(slot, isReclaim, request.deny);
 	checkAccess(compound, place, object, request.access);
-	return opened(compound, request, { file: place, directory: null, before: null, set: [] });
+	return opened(compound, request, { file: place, directory: null, before: null, set: NO_BITS });
 }
 
 function openByName(compound: Compound, request: OpenArguments, place: Place, name: Uint8Array): Outcome {
@@ -72,15 +73,14 @@ function openByName(compound: Compound, request: OpenArguments, place: Place, na
 	if (found === null) return Status.noent;
 	const file = compound.placeOf(found.served, regularFile(found.object));
 	checkAccess(compound, file, found.object, request.access);
-	return opened(compound, request, { file, directory: place, before, set: [] });
+	return opened(compound, request, { file, directory: place, before, set: NO_BITS });
 }
 
 /** The same request was answered before a restart: the object is known by its handle, whatever has its name now. */
 function openedBefore(compound: Compound, request: OpenArguments, place: Place, handle: Uint8Array): Outcome {
 	const { overlay } = place.served;
 	const file = compound.placeOf(place.served, overlay.decode(handle));
-	const wanted = request.how?.wanted ?? null;
-	return opened(compound, request, { file, directory: place, before: changeOf(compound, place), set: setBy(request.how, wanted, true) });
+	return opened(compound, request, { file, directory: place, before: changeOf(compound, place), set: setBy(request.how, true) });
 }
 
 function create(
@@ -96,44 +96,59 @@ function create(
 	const { overlay } = served;
 	const who = compound.who(served);
 	const { wanted } = how;
-	// a request of before a restart may have made the file itself: then the overlay knows it by the key
-	const isRerun = compound.slot?.outcome === "rerun";
-	const known = how.mode === "unchecked" ? overlay.lookup(directory, name, who) : null;
 	const cuts = wanted?.change.size === 0;
-	if (known !== null && how.mode === "unchecked" && !isRerun) {
-		const file = compound.placeOf(served, regularFile(known));
-		checkAccess(compound, file, known, cuts ? request.access | Share.write : request.access);
-		compound.context.claims.checkShare(known.handle, request);
-		if (!cuts) return opened(compound, request, { file, directory: place, before, set: [] });
+	/** A file that is there is opened as any other, and cut where that is asked for. */
+	const takeExisting = (file: OverlayObject): boolean => {
+		checkAccess(compound, compound.placeOf(served, regularFile(file)), file, cuts ? request.access | Share.write : request.access);
+		compound.context.claims.checkShare(file.handle, request);
+		return cuts;
+	};
+	if (how.mode === "unchecked" && !cuts && isReadOnly(compound, served)) {
+		const known = overlay.lookup(directory, name, who);
+		if (known !== null) {
+			takeExisting(known);
+			return opened(compound, request, { file: compound.placeOf(served, known), directory: place, before, set: NO_BITS });
+		}
 	}
-	const attributes: SetAttributes = wanted === null ? {} : known === null || isRerun ? settled(wanted, 0) : { size: 0 };
+	const attributes: SetAttributes = wanted === null ? {} : settled(wanted, 0);
 	const key = compound.mayChange(served);
-	const { object, made } = overlay.create(
-		directory,
-		name,
-		who,
-		how.mode === "exclusive" ? { mode: "exclusive", verifier: how.verifier, attributes } : { mode: how.mode, attributes },
-		key,
-	);
-	compound.changed(served);
-	const file = compound.placeOf(served, object);
-	if (isRerun && !made) checkAccess(compound, file, regularFile(object), request.access);
-	return opened(compound, request, { file, directory: place, before, set: setBy(how, wanted, made) });
+	const { object, made } = overlay.create(directory, name, who, createHow(how, attributes, takeExisting), key);
+	if (made || cuts) compound.changed(served);
+	return opened(compound, request, { file: compound.placeOf(served, object), directory: place, before, set: setBy(how, made) });
 }
 
+function createHow(how: OpenHow, attributes: SetAttributes, takeExisting: (file: OverlayObject) => boolean): CreateHow {
+	switch (how.mode) {
+		case "exclusive":
+			return { mode: "exclusive", verifier: how.verifier, attributes };
+		case "guarded":
+			return { mode: "guarded", attributes };
+		case "unchecked":
+			return { mode: "unchecked", attributes, takeExisting };
+	}
+}
+
+const SIZE_ALONE = bitmapOf([AttributeNumber.size]);
+const VERIFIER_TIMES = [AttributeNumber.timeAccess, AttributeNumber.timeModify];
+
 /** The attributes that were set. An exclusive create keeps its verifier in the times, which the client then sets itself. */
-function setBy(how: OpenHow | null, wanted: Wanted | null, made: boolean): readonly number[] {
-	if (how === null) return [];
-	if (!made) return wanted?.change.size === 0 ? [AttributeNumber.size] : [];
-	const numbers = wanted === null ? [] : numbersOf(wanted.bitmap);
-	return how.mode === "exclusive" ? [...numbers, AttributeNumber.timeAccess, AttributeNumber.timeModify] : numbers;
+function setBy(how: OpenHow | null, made: boolean): Bitmap {
+	if (how === null) return NO_BITS;
+	if (!made) return how.wanted?.change.size === 0 ? SIZE_ALONE : NO_BITS;
+	const set = how.wanted?.bitmap ?? NO_BITS;
+	return how.mode === "exclusive" ? bitmapOf([...numbersOf(set), ...VERIFIER_TIMES]) : set;
+}
+
+/** By the caller, or at all. */
+function isReadOnly(compound: Compound, served: Export): boolean {
+	return compound.admission(served).readOnly || served.overlay.readOnly;
 }
 
 /** By the caller's own rights, when a file is opened that was there. */
 function checkAccess(compound: Compound, { served }: Place, object: OverlayObject, access: number): void {
 	const { overlay } = served;
 	const writes = (access & Share.write) !== 0;
-	if (writes && (compound.admission(served).readOnly || overlay.readOnly)) {
+	if (writes && isReadOnly(compound, served)) {
 		throw new OverlayError("rofs", "The export is read-only for this client");
 	}
 	// who may execute a file has to read it
@@ -156,7 +171,7 @@ function opened(compound: Compound, request: OpenArguments, ready: Ready): Finis
 		writeStateid(reply, stateid);
 		writeChangeInfo(compound, reply, before ?? NO_CHANGE, after);
 		reply.u32(RESULT_FLAGS);
-		writeBitmap(reply, set.length === 0 ? NO_BITS.words : bitmapOf(set).words);
+		writeBitmap(reply, set.words);
 		writeNoDelegation(reply, want);
 		compound.moveTo(file);
 		compound.stateid = stateid;

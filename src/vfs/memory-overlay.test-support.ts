@@ -342,9 +342,10 @@ export class MemoryOverlay implements OverlayOperations {
 		const verifier = how.mode === "exclusive" ? Buffer.from(how.verifier).toString("hex") : "";
 		if (existing !== undefined) {
 			if (how.mode === "exclusive" && existing.verifier === verifier) return { object: existing, made: true };
-			if (how.mode !== "unchecked") fail("exist");
+			if (how.mode !== "unchecked") return fail("exist");
+			const getsSize = how.takeExisting?.(existing) ?? true;
 			if (existing.type !== FileType.reg) fail("exist");
-			if (how.attributes.size !== undefined) this.#resize(existing, how.attributes.size);
+			if (getsSize && how.attributes.size !== undefined) this.#resize(existing, how.attributes.size);
 			return { object: existing, made: false };
 		}
 		const object = this.#make(FileType.reg, who, how.attributes ?? {});

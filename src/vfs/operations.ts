@@ -139,7 +139,11 @@ export interface SeekResult {
 export const Access = { read: 1, lookup: 2, modify: 4, extend: 8, delete: 16, execute: 32 } as const;
 
 export type CreateHow =
-	| { readonly mode: "unchecked"; readonly attributes: SetAttributes }
+	/**
+	 * A file that is there gets the size alone. `takeExisting` is asked about it before: it throws where the file may not be given out, and says whether
+	 * it gets the size.
+	 */
+	| { readonly mode: "unchecked"; readonly attributes: SetAttributes; readonly takeExisting?: (file: OverlayObject) => boolean }
 	| { readonly mode: "guarded"; readonly attributes: SetAttributes }
 	/**
 	 * Eight bytes of the client's; kept in atime and mtime until the client sets them (RFC 1813 section 3.3.8). `attributes` may be all

@@ -636,13 +636,14 @@ export class Overlay implements OverlayOperations {
 
 	#createExisting(existing: Node, who: Credentials, how: CreateHow): Node {
 		writableOf(this.engine);
+		const getsSize = how.mode === "unchecked" ? (how.takeExisting?.(existing) ?? true) : false;
 		if (how.mode === "exclusive") {
 			if (existing.type === FileType.reg && hasVerifier(statOf(this.engine, existing), how.verifier)) return existing;
 			throw new OverlayError("exist", "The name exists");
 		}
 		if (existing.type === FileType.dir) throw new OverlayError("isdir", "The name exists and is a directory");
 		if (existing.type !== FileType.reg) throw new OverlayError("exist", "The name exists and is no regular file");
-		if (how.mode === "unchecked" && how.attributes.size !== undefined) {
+		if (how.mode === "unchecked" && getsSize && how.attributes.size !== undefined) {
 			setAttributes(this.engine, existing, who, { size: how.attributes.size }, undefined);
 		}
 		return existing;
