@@ -231,17 +231,21 @@ export class Claims implements ClaimOperations {
 	}
 
 	answerOf({ slot, operation }: ClaimChange): ClaimAnswer | null {
-		const answer = slot.outcome === "rerun" ? (slot as SlotRecord).answers?.find((each) => each.operation === operation) : undefined;
+		const isRepeated = slot.outcome === "rerun" || slot.outcome === "dead";
+		const answer = isRepeated ? (slot as SlotRecord).answers?.find((each) => each.operation === operation) : undefined;
 		if (answer === undefined) return null;
 		const { kind, file } = answer;
 		const hasStateid = kind !== "free" && kind !== "reclaim_complete";
-		const stateid = kind === "close" ? NO_STATEID : hasStateid ? this.tables.states.of(answer) : null;
+		// of another boot where the session is
+		const boot = slot.session.client.hi;
+		const stateid = kind === "close" ? NO_STATEID : hasStateid ? { ...this.tables.states.of(answer), boot } : null;
 		return { kind, stateid, handle: kind === "open" ? Buffer.from(file, "latin1") : null };
 	}
 
 	prepareOpen(slot: Slot, isReclaim: boolean, deny: number): void {
 		const client = clientOf(slot);
 		this.#demandGrace(client, isReclaim);
+		if (!isReclaim) this.#demandReclaimed(client);
 		if (client.opens >= this.#limits.opensPerClient) throw new ClaimError("nospc", "The client has too many opens");
 		this.#dropGoneWhile(() => this.tables.opens >= this.#limits.opens);
 		if (this.tables.opens >= this.#limits.opens) this.#revokeLongestExpired(client, "nospc", (each) => each.opens > 0);
@@ -535,6 +539,12 @@ export class Claims implements ClaimOperations {
 	#demandGrace(client: ClientRecord, isReclaim: boolean): void {
 		if (isReclaim) this.grace.demandReclaim(client);
 		else this.grace.demandOver();
+	}
+
+	/** Not for ever: a client that never says so is told nothing else in its way. */
+	#demandReclaimed(client: ClientRecord): void {
+		if (client.hasReclaimed || this.#hooks.now() - client.since >= this.#limits.reclaimFirstSeconds * 1000) return;
+		throw new ClaimError("grace", "The client has not said that it reclaims nothing");
 	}
 
 	#checkOwner(owner: Uint8Array): void {

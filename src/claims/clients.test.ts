@@ -102,13 +102,21 @@ test("a repeated CREATE_SESSION gets the same session, or the same error; the on
 	checkTables(claims);
 });
 
-test("nobody creates or destroys sessions of another principal's client, nor the client", () => {
+test("nobody gets or destroys sessions of another principal's client, nor the client", () => {
 	const { claims } = newClaims();
 	const client = new TestClient(claims, "a").connect();
-	const request = { sequence: client.createSequence, flags: 0, callbackProgram: 0, callbackSecurity: Buffer.alloc(0) };
-	refuses("clid_inuse", () =>
-		claims.createSession({ ...request, client: client.id, principal: "user", fore: client.session.fore, back: client.session.back }),
-	);
+	const request = { flags: 0, callbackProgram: 0, callbackSecurity: Buffer.alloc(0), principal: "user" };
+	const { fore, back } = client.session;
+	const create = (sequence: number) => claims.createSession({ ...request, sequence, client: client.id, fore, back });
+	refuses("clid_inuse", () => create((client.createSequence - 1) >>> 0));
+	refuses("seq_misordered", () => create((client.createSequence + 1) >>> 0));
+	assert.notEqual(create(client.createSequence).session, client.session);
+	create(client.createSequence);
+	refuses("clid_inuse", () => client.create());
+	const other = new TestClient(claims, "b");
+	other.exchange();
+	const unconfirmed = { ...request, sequence: other.createSequence, client: other.id, fore, back };
+	refuses("clid_inuse", () => claims.createSession(unconfirmed));
 	refuses("bad_session", () => claims.destroySession(client.session.id, "user"));
 	refuses("stale_clientid", () => claims.destroyClient(client.id, "user"));
 	claims.session(client.session.id);

@@ -122,8 +122,11 @@ export class Clients {
 	createSession(request: SessionRequest): SessionRecord {
 		const client = this.find(request.client);
 		if (client === null) throw new ClaimError("stale_clientid", "There is no such client id");
-		if (client.principal !== request.principal) throw new ClaimError("clid_inuse", "The client id is another principal's");
-		if (request.sequence === client.sequence && client.created !== null) {
+		// who knows the next sequence may open a session for a client that has others; nobody else gets one that is there
+		const isAgain = request.sequence === client.sequence;
+		const isTheirs = isAgain ? client.creator !== request.principal : !client.isConfirmed && client.principal !== request.principal;
+		if (isTheirs) throw new ClaimError("clid_inuse", "The client id is another principal's");
+		if (isAgain && client.created !== null) {
 			if (client.created.error !== null) throw new ClaimError(client.created.error, "It was answered so before");
 			return client.created.session;
 		}
@@ -137,6 +140,7 @@ export class Clients {
 			if (error instanceof ClaimError) {
 				client.sequence = request.sequence;
 				client.created = { session: null, error: error.code };
+				client.creator = request.principal;
 				if (client.isConfirmed) this.#log.created(client);
 			}
 			throw error;
@@ -144,6 +148,7 @@ export class Clients {
 		const session = this.#sessions.make(client, request);
 		client.sequence = request.sequence;
 		client.created = { session, error: null };
+		client.creator = request.principal;
 		this.renew(client);
 		this.#log.created(client);
 		return session;
@@ -222,10 +227,12 @@ export function newClient(
 		isConfirmed: false,
 		isGone: false,
 		hasReclaimed: false,
+		since: now,
 		renewed: now,
 		idleSince: now,
 		sequence,
 		created: null,
+		creator: principal,
 		sessions: new Set(),
 		openOwners: new Map(),
 		lockOwners: new Map(),

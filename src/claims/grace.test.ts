@@ -81,12 +81,19 @@ test("after a boot of the host: old ids are stale, sessions dead, and who had st
 	refuses("stale_clientid", () => before.create());
 	const dead = claims.session(before.session.id);
 	assert.equal(dead.isDead, true);
-	const slot = takeSlot(claims, dead, 3);
+	refuses("dead_session", () => takeSlot(claims, dead, 3));
+	// the last request comes again, and does what it had not done before
+	const slot = takeSlot(claims, dead, 2);
 	assert.equal(slot.outcome, "dead");
+	const by = { open: stateid, owner: Buffer.from("locker") };
+	const again = { ...bytes(0, 10), type: "write" as const, handle: Buffer.from("x"), isReclaim: false, waits: false, by };
+	assert.deepEqual(claims.lock({ slot, operation: 1 }, again), locked);
 	refuses("dead_session", () =>
-		claims.open({ slot, operation: 1 }, { access: 1, deny: 0, owner: Buffer.from("o"), handle: Buffer.from("x"), isReclaim: true }),
+		claims.open({ slot, operation: 2 }, { access: 1, deny: 0, owner: Buffer.from("o"), handle: Buffer.from("x"), isReclaim: true }),
 	);
 	claims.finish(slot, Buffer.from("reply"));
+	assert.equal(takeSlot(claims, dead, 2).outcome, "replay");
+	refuses("dead_session", () => takeSlot(claims, dead, 3));
 
 	const a = await new TestClient(claims, "a").come();
 	const b = await new TestClient(claims, "b").come();

@@ -34,6 +34,8 @@ export interface ClaimLimits {
 	readonly deadSessionSeconds: number;
 	/** Beyond the lease, for clients that reclaim after a failure of the host. */
 	readonly graceExtraSeconds: number;
+	/** So long after it has come, a client opens nothing before it has said that it reclaims nothing (any more): RFC 8881 section 18.51.3. */
+	readonly reclaimFirstSeconds: number;
 }
 
 export const DEFAULT_CLAIM_LIMITS: ClaimLimits = {
@@ -57,6 +59,7 @@ export const DEFAULT_CLAIM_LIMITS: ClaimLimits = {
 	courtesySeconds: 24 * 60 * 60,
 	deadSessionSeconds: 15 * 60,
 	graceExtraSeconds: 10,
+	reclaimFirstSeconds: 100,
 };
 
 /** Seconds of a lease: the default, and what may be chosen. */

@@ -27,6 +27,9 @@ export const CHANNEL: ChannelAttributes = {
 	requests: 64,
 };
 
+/** Clients of tests say RECLAIM_COMPLETE only where that matters. */
+const AT_ONCE = { reclaimFirstSeconds: 0 };
+
 /** What claims told their front end. */
 export class Told implements ClaimHooks {
 	time = 1_000_000;
@@ -98,7 +101,7 @@ export function newClaims(options: NewClaimsOptions = {}): { readonly claims: Cl
 		serverId: Buffer.alloc(16, 7),
 		boot: options.boot ?? 1,
 		leaseSeconds: LEASE_SECONDS,
-		limits: { ...DEFAULT_CLAIM_LIMITS, ...options.limits },
+		limits: { ...DEFAULT_CLAIM_LIMITS, ...AT_ONCE, ...options.limits },
 		hooks: told,
 		log: options.log ?? NO_LOG,
 		list: options.list ?? NO_LIST,
@@ -242,7 +245,8 @@ export const ALL_BYTES: ByteRange = { offsetHi: 0, offsetLo: 0, lengthHi: 0xffff
 /** Claims that are kept in a folder, as a start makes them: in one boot of the host unless another is named. */
 export function startClaims(folder: string, options: Partial<OpenClaimsOptions> = {}): { readonly claims: Claims; readonly told: Told } {
 	const told = new Told();
-	const claims = openClaims({ folder, hooks: told, bootId: "boot 1", leaseSeconds: LEASE_SECONDS, ...options });
+	const limits = { ...AT_ONCE, ...options.limits };
+	const claims = openClaims({ folder, hooks: told, bootId: "boot 1", leaseSeconds: LEASE_SECONDS, ...options, limits });
 	for (const handle of claims.heldHandles()) told.hold(handle);
 	claims.tick();
 	return { claims, told };

@@ -239,6 +239,7 @@ test("without a folder nothing outlives the claims, and two servers are never th
 	assert.equal(a.isPersistent, false);
 	assert.notDeepEqual(a.serverId, b.serverId);
 	const client = new TestClient(a, "a").connect();
+	client.reclaimComplete();
 	const stateid = client.open("x");
 	assert.ok("granted" in client.lock(stateid, "x", "write", ALL_BYTES));
 });

@@ -302,6 +302,20 @@ test("at the limits of opens an expired client goes first, then OPEN has no room
 	checkTables(claims);
 });
 
+test("a client opens nothing before it has said that it reclaims nothing, but does not wait for ever", () => {
+	const { claims, told } = newClaims({ limits: { reclaimFirstSeconds: 100 } });
+	const [one, other] = ["a", "b"].map((name) => new TestClient(claims, name).connect());
+	refuses("grace", () => one.open("x"));
+	one.reclaimComplete();
+	one.open("x");
+	told.time += 99_000;
+	other.run(() => {});
+	refuses("grace", () => other.open("x"));
+	told.time += 1000;
+	other.open("x");
+	checkTables(claims);
+});
+
 test("an OPEN whose object cannot be held leaves nothing", () => {
 	const { claims, told } = newClaims();
 	const client = new TestClient(claims, "a").connect();

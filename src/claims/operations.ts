@@ -96,7 +96,8 @@ export interface Session {
  * - "replay": send `reply` again.
  * - "rerun": it was taken before a restart, and its reply is not there any more. Run it again: changes that were made then are told by `answerOf`,
  *   and by the journal of the overlay; everything else is read anew. Then `finish`.
- * - "dead": as "rerun", but what no answer is remembered of is not run: "dead_session".
+ * - "dead": as "rerun", in a session of before a failure of the host: a change without a remembered answer is not made. A request without any such answer
+ *   does not come that far: "dead_session".
  */
 export type SlotOutcome = "new" | "replay" | "rerun" | "dead";
 
@@ -122,6 +123,8 @@ export interface SequenceArguments {
 	 */
 	readonly digestHi: number;
 	readonly digestLo: number;
+	/** In a dead session: something other than claims knows what a change of this request was answered. */
+	readonly isAnswered?: boolean;
 }
 
 /** Which operation of a request changes claims. */

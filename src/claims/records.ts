@@ -25,6 +25,8 @@ export interface ClientRecord extends Client {
 	/** What it has is in nobody's way any more, and is taken away some at a time. */
 	isGone: boolean;
 	hasReclaimed: boolean;
+	/** When it came, or the server started. */
+	readonly since: number;
 	/** When it was heard last, or made its id: milliseconds of the clock. */
 	renewed: number;
 	/** Since when it has had nothing open; of no meaning while it has. */
@@ -32,6 +34,8 @@ export interface ClientRecord extends Client {
 	/** The last sequence of CREATE_SESSION that was answered, and its answer. */
 	sequence: number;
 	created: CreatedSession | null;
+	/** Who sent it: after a restart, the principal of the client. */
+	creator: string;
 	readonly sessions: Set<SessionRecord>;
 	readonly openOwners: Map<string, Owner<OpenState>>;
 	readonly lockOwners: Map<string, Owner<LockState>>;

@@ -59,10 +59,9 @@ export class Sessions {
 		this.nextIndex = Math.max(this.nextIndex, session.index + 1);
 	}
 
-	/** One of before a failure of the host, with nothing known of its slots. */
+	/** One of before a failure of the host. Of its slots is known what had come to the disk. */
 	addDead(session: SessionRecord): void {
 		session.isDead = true;
-		session.slots.length = 0;
 		session.forgetAt = this.#tables.hooks.now() + this.#limits.deadSessionSeconds * 1000;
 		this.dead.set(session.id.toString("hex"), session);
 	}
@@ -115,11 +114,16 @@ export class Sessions {
 		if (request.slot >= requests) throw new ClaimError("bad_slot", "The session has no such slot");
 		if (request.highestSlot >= requests) throw new ClaimError("bad_high_slot", "The session has fewer slots");
 		const slot = session.slots[request.slot] ?? newSlot(session, request.slot);
-		const outcome = session.isDead ? outcomeOfDead(slot) : slot.isRestored ? outcomeOfRestored(slot, request) : outcomeOf(slot, request);
+		const outcome = session.isDead
+			? outcomeOfDead(slot, request)
+			: slot.isRestored
+				? outcomeOfRestored(slot, request)
+				: outcomeOf(slot, request);
 		session.slots[request.slot] = slot;
 		slot.outcome = outcome;
 		if (outcome === "replay") return slot;
-		if (outcome === "new") {
+		const isAnother = !slot.isSequenceKnown || slot.sequence !== request.sequence;
+		if (outcome === "new" || isAnother) {
 			slot.answers = null;
 			slot.isLogged = false;
 		}
@@ -212,9 +216,13 @@ function outcomeOfRestored(slot: SlotRecord, request: SequenceArguments): "new" 
 	return slot.reply === null ? "rerun" : "replay";
 }
 
-function outcomeOfDead(slot: SlotRecord): "dead" {
+/** Only what was answered before is answered again. */
+function outcomeOfDead(slot: SlotRecord, request: SequenceArguments): "dead" | "replay" {
 	if (slot.isRunning) throw new ClaimError("delay", "The request is under way");
-	return "dead";
+	const isSame =
+		slot.isSequenceKnown && slot.sequence === request.sequence && slot.digestHi === request.digestHi && slot.digestLo === request.digestLo;
+	if (!isSame && !request.isAnswered) throw new ClaimError("dead_session", "The session is of before the server failed");
+	return isSame && slot.reply !== null ? "replay" : "dead";
 }
 
 export function isEqual(a: Uint8Array, b: Uint8Array): boolean {

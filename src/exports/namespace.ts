@@ -5,6 +5,7 @@ import { OverlayError } from "../vfs/errors.ts";
 import {
 	Access,
 	type Attributes,
+	type ClientRequest,
 	type Credentials,
 	FileType,
 	type ListCursor,
@@ -65,6 +66,14 @@ export class Namespace {
 	readonly #within = new Map<Export, Export[]>();
 	/** Fileids of the places that exports cover in the directories above and between. */
 	readonly #coveredFileids = new Map<Export, number>();
+
+	/** Whether any export knows what a change of the request was answered before a restart, of so many. */
+	isAnswered(request: ClientRequest, changes: number): boolean {
+		for (const { overlay } of this.#exports.all) {
+			for (let change = 0; change < changes; change++) if (overlay.isAnswered({ request, change })) return true;
+		}
+		return false;
+	}
 
 	constructor(exports: Exports) {
 		this.#exports = exports;
@@ -282,6 +291,11 @@ class PseudoOverlay implements OverlayOperations {
 	}
 
 	endOfRestore(): void {}
+
+	isAnswered(): boolean {
+		return false;
+	}
+
 	commit = (): Promise<void> => Promise.resolve();
 	stable = (): null => null;
 	read = isDirectory;

@@ -83,6 +83,10 @@ export class CompoundRun implements Compound {
 		this.#args = args;
 	}
 
+	get tagBytes(): number {
+		return this.#tag.length;
+	}
+
 	get session(): Session {
 		return (this.slot as Slot).session;
 	}
@@ -332,26 +336,32 @@ export class CompoundRun implements Compound {
 		return credentialsOf(this.admission(served));
 	}
 
+	request(session: Session, sequence: number, slot: number): ClientRequest {
+		const { length, hi, lo } = this.digest;
+		return { owner: `s${Buffer.from(session.id).toString("latin1")}`, numbers: [sequence, slot, length, hi, lo, 0, 0] };
+	}
+
 	mayChange(served: Export): ChangeKey {
 		this.who(served);
-		this.mayWrite(served);
+		this.#refuseReadOnly(served);
 		const slot = this.slot as Slot;
+		this.#request ??= this.request(slot.session, slot.sequence, slot.number);
+		const key = { request: this.#request, change: this.index };
+		if (slot.outcome === "dead" && !served.overlay.isAnswered(key)) throw deadSession();
 		if (!this.#willChangeTold) {
 			this.context.claims.willChange(slot);
 			this.#willChangeTold = true;
 		}
-		const { length, hi, lo } = this.digest;
-		this.#request ??= {
-			owner: `s${Buffer.from(slot.session.id).toString("latin1")}`,
-			numbers: [slot.sequence, slot.number, length, hi, lo, 0, 0],
-		};
-		return { request: this.#request, change: this.index };
+		return key;
 	}
 
 	mayWrite(served: Export): void {
+		this.#refuseReadOnly(served);
+		if (this.slot?.outcome === "dead") throw deadSession();
+	}
+
+	#refuseReadOnly(served: Export): void {
 		if (this.admission(served).readOnly) throw new OverlayError("rofs", "The export is read-only for this client");
-		// a session of before a failure of the host changes nothing any more: its client begins another one, and asks again there
-		if (this.slot?.outcome === "dead") throw new Nfs4Error(Status.deadsession, "The session is of before a failure of the host");
 	}
 
 	changed(served: Export): void {
@@ -362,4 +372,9 @@ export class CompoundRun implements Compound {
 	claimChange(): ClaimChange {
 		return { slot: this.slot as Slot, operation: this.index };
 	}
+}
+
+/** A session of before a failure of the host changes nothing any more: its client begins another one, and asks again there. */
+function deadSession(): Nfs4Error {
+	return new Nfs4Error(Status.deadsession, "The session is of before a failure of the host");
 }

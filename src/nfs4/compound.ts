@@ -5,7 +5,7 @@ import type { Export } from "../exports/export.ts";
 import type { Admission } from "../exports/exports.ts";
 import type { Caller } from "../rpc/caller.ts";
 import type { CallChannel } from "../rpc/program.ts";
-import type { ChangeKey, Credentials, OverlayObject } from "../vfs/operations.ts";
+import type { ChangeKey, ClientRequest, Credentials, OverlayObject } from "../vfs/operations.ts";
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import type { Nfs4Context } from "./context.ts";
 import type { RequestDigest } from "./request-digest.ts";
@@ -28,6 +28,7 @@ export interface Compound {
 	readonly requestBytes: number;
 	/** Of what follows SEQUENCE, which sets it. */
 	digest: RequestDigest;
+	readonly tagBytes: number;
 	/** Operations that it has. */
 	readonly count: number;
 	/** Which of them is being run. */
@@ -64,6 +65,8 @@ export interface Compound {
 	admission(served: Export): Admission;
 	/** "acces" where the export is not for this caller. */
 	who(served: Export): Credentials;
+	/** What the changes of a compound in this slot are known by. */
+	request(session: Session, sequence: number, slot: number): ClientRequest;
 	/** To be called before each change of names or attributes: "rofs" where this caller may not. Gives the key of the change. */
 	mayChange(served: Export): ChangeKey;
 	/** The same before content is written. Writing it again does no harm, so nobody has to remember that it was done. */

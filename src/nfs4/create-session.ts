@@ -11,7 +11,8 @@ import { Nfs4Error, Status } from "./status.ts";
 /** Less does not carry SEQUENCE and one operation. */
 const CHANNEL_BYTES_MIN = 256;
 const OPERATIONS_MIN = 2;
-/** Callbacks are small. */
+/** Callbacks are small; less does not carry CB_SEQUENCE and a call with a handle. */
+const BACK_BYTES_MIN = 256;
 const BACK_BYTES_MAX = 4096;
 const BACK_OPERATIONS = 2;
 
@@ -30,6 +31,9 @@ function foreChannel(asked: ChannelAttributes): ChannelAttributes {
 }
 
 function backChannel(asked: ChannelAttributes): ChannelAttributes {
+	if (Math.min(asked.requestBytes, asked.responseBytes) < BACK_BYTES_MIN || asked.operations < BACK_OPERATIONS) {
+		throw new Nfs4Error(Status.toosmall, "Too small for any callback");
+	}
 	return {
 		headerPadBytes: 0,
 		requestBytes: Math.min(asked.requestBytes, BACK_BYTES_MAX),

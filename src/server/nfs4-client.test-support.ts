@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import { NO_LOG } from "../claims/claim-log.ts";
 import { Claims } from "../claims/claims.ts";
-import { DEFAULT_CLAIM_LIMITS } from "../claims/limits.ts";
+import { type ClaimLimits, DEFAULT_CLAIM_LIMITS } from "../claims/limits.ts";
 import type { ClaimHooks, ClaimOperations } from "../claims/operations.ts";
 import { NO_LIST } from "../claims/recovery-list.ts";
 import { NFS_PROGRAM, NFS_VERSION_4, Op } from "../nfs4/protocol.ts";
@@ -24,13 +24,13 @@ export const NO_ATTRIBUTES = { raw: xdr(0, 0) };
 const SERVER_ID = Buffer.alloc(16, 7);
 
 /** Claims that are kept in memory alone, under a clock of the test's. */
-function claimsInMemory(leaseSeconds = 90): (hooks: ClaimHooks) => ClaimOperations {
+function claimsInMemory(limits: Partial<ClaimLimits>, leaseSeconds = 90): (hooks: ClaimHooks) => ClaimOperations {
 	return (hooks) =>
 		new Claims({
 			serverId: SERVER_ID,
 			boot: 1,
 			leaseSeconds,
-			limits: DEFAULT_CLAIM_LIMITS,
+			limits: { ...DEFAULT_CLAIM_LIMITS, ...limits },
 			hooks,
 			log: NO_LOG,
 			list: NO_LIST,
@@ -39,8 +39,14 @@ function claimsInMemory(leaseSeconds = 90): (hooks: ClaimHooks) => ClaimOperatio
 		});
 }
 
-export function startNfs4(t: TestContext, options: Partial<NfsServerOptions> = {}, overlay = new MemoryOverlay()): Promise<TestServer> {
-	return startServer(t, { nfs4: { claims: claimsInMemory() }, ...options }, overlay);
+/** Clients may open files before RECLAIM_COMPLETE, unless the limits say otherwise. */
+export function startNfs4(
+	t: TestContext,
+	options: Partial<NfsServerOptions> = {},
+	overlay = new MemoryOverlay(),
+	limits: Partial<ClaimLimits> = { reclaimFirstSeconds: 0 },
+): Promise<TestServer> {
+	return startServer(t, { nfs4: { claims: claimsInMemory(limits) }, ...options }, overlay);
 }
 
 /** An operation: its number and arguments. */

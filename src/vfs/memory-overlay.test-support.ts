@@ -444,6 +444,10 @@ export class MemoryOverlay implements OverlayOperations {
 
 	endOfRestore(): void {}
 
+	isAnswered(): boolean {
+		return false;
+	}
+
 	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {
 		this.#enter("exchange");
 		const one = this.#forChange(from, fromName, who, "inval");

@@ -280,6 +280,8 @@ export interface OverlayOperations {
 		who: Credentials,
 		rights: CopyRights,
 	): Promise<void>;
+	/** Whether the change of this key was answered before a restart: then it is not made again. */
+	isAnswered(key: ChangeKey): boolean;
 	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null): CreatedObject;
 	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null): OverlayObject;
 	symlink(

@@ -228,14 +228,25 @@ export class Journal {
 			if (intent.key?.request.owner === owner && isSameKey(intent.key, key)) throw postponed();
 		}
 		if (!(key.change >= 0 && key.change < CHANGES_MAX)) throw new RangeError(`Change ${key.change} of a request`);
-		const ring = this.#rings.get(owner) ?? this.#loaded.get(ringName(owner));
-		const known = ring === undefined ? undefined : repeatedIn(ring, key);
+		const known = this.#known(key);
 		if (known === undefined) return null;
 		if (known.request === key.request) throw new Error(`Two changes under one key, number ${key.change} of a request of ${owner}`);
 		// a client may come to the same number again; nobody repeats a request that long
 		if (!this.#isRecent(known.time)) return null;
 		known.origin = key.request.origin ?? null;
 		return known.answer;
+	}
+
+	/** Whether `answered` gives an answer. */
+	isAnswered(key: ChangeKey): boolean {
+		const known = this.#known(key);
+		return known !== undefined && this.#isRecent(known.time);
+	}
+
+	#known(key: ChangeKey): Known | undefined {
+		const { owner } = key.request;
+		const ring = this.#rings.get(owner) ?? this.#loaded.get(ringName(owner));
+		return ring === undefined ? undefined : repeatedIn(ring, key);
 	}
 
 	/** Whether a request that was answered at that time may come again. */
@@ -278,8 +289,7 @@ export class Journal {
 	}
 
 	#wasAnswered(key: ChangeKey | null): boolean {
-		const ring = key === null ? undefined : (this.#rings.get(key.request.owner) ?? this.#loaded.get(ringName(key.request.owner)));
-		return key !== null && ring !== undefined && repeatedIn(ring, key) !== undefined;
+		return key !== null && this.#known(key) !== undefined;
 	}
 
 	/**

@@ -242,6 +242,10 @@ export class Overlay implements OverlayOperations {
 		return this.#run(() => cloneRange(this.engine, regularFile(source), sourceOffset, regularFile(target), offset, length, who, rights));
 	}
 
+	isAnswered(key: ChangeKey): boolean {
+		return this.engine.writable?.journal.isAnswered(key) ?? false;
+	}
+
 	create(
 		directory: OverlayObject,
 		name: Uint8Array,
