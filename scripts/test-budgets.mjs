@@ -40,6 +40,7 @@ const BUDGETS = {
 	"test/contract/partial.test.ts": { sample: 10, all: 30 },
 	"test/contract/portable.test.ts": { sample: 45, all: 110 },
 	"test/contract/reads-write-nothing.test.ts": { sample: 10, all: 40 },
+	"test/crash/compounds.test.ts": { sample: 0, all: 40 },
 	"test/crash/conversion.test.ts": { sample: 0, all: 30 },
 	"test/crash/each-call.test.ts": { sample: 70, all: 400 },
 	"test/crash/faults.test.ts": { sample: 10, all: 300 },

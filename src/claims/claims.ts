@@ -231,8 +231,7 @@ export class Claims implements ClaimOperations {
 	}
 
 	answerOf({ slot, operation }: ClaimChange): ClaimAnswer | null {
-		const isRepeated = slot.outcome === "rerun" || slot.outcome === "dead";
-		const answer = isRepeated ? (slot as SlotRecord).answers?.find((each) => each.operation === operation) : undefined;
+		const answer = answersBefore(slot).find((each) => each.operation === operation);
 		if (answer === undefined) return null;
 		const { kind, file } = answer;
 		const hasStateid = kind !== "free" && kind !== "reclaim_complete";
@@ -240,6 +239,13 @@ export class Claims implements ClaimOperations {
 		const boot = slot.session.client.hi;
 		const stateid = kind === "close" ? NO_STATEID : hasStateid ? { ...this.tables.states.of(answer), boot } : null;
 		return { kind, stateid, handle: kind === "open" ? Buffer.from(file, "latin1") : null };
+	}
+
+	isAnsweredBehind({ slot, operation }: ClaimChange, stateid: Stateid | null = null): boolean {
+		return answersBefore(slot).some(
+			(each) =>
+				each.operation > operation && (stateid === null || (each.index === stateid.index && each.generation === stateid.generation)),
+		);
 	}
 
 	prepareOpen(slot: Slot, isReclaim: boolean, deny: number): void {
@@ -659,6 +665,14 @@ function clientOf(slot: Slot): ClientRecord {
 	if (session.client.isGone) throw new ClaimError("dead_session", "The client has gone");
 	return session.client;
 }
+
+/** What the changes of a request were answered before a restart. */
+function answersBefore(slot: Slot): readonly SlotAnswer[] {
+	const isRepeated = slot.outcome === "rerun" || slot.outcome === "dead";
+	return (isRepeated ? (slot as SlotRecord).answers : null) ?? NO_ANSWERS;
+}
+
+const NO_ANSWERS: readonly SlotAnswer[] = [];
 
 function ownerClient(state: AnyState): ClientRecord {
 	return state.kind === "revoked" ? state.client : state.owner.client;

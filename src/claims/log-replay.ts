@@ -17,6 +17,7 @@ import {
 	readSpan,
 	Type,
 } from "./log-format.ts";
+import type { LogReader } from "./log-reader.ts";
 import { setModes } from "./opens.ts";
 import { RecordReader, recordAt } from "./record-codec.ts";
 import type { AnyState, ClientRecord, SlotAnswer, SlotRecord } from "./records.ts";
@@ -25,7 +26,7 @@ import { newSession, newSlot } from "./sessions.ts";
 
 /** What a look at the log has found, before anything is made of it. */
 export interface FoundLog {
-	readonly bytes: Buffer;
+	readonly log: LogReader;
 	/** Boot counter under which it was written. */
 	readonly boot: number;
 	/** Where its good records end. */
@@ -40,8 +41,9 @@ export interface FoundLog {
 }
 
 /** A sentence without its end where the file is no log of this server. */
-export function examineLog(bytes: Buffer, { id, boot }: ServerIdentity): FoundLog | string {
-	const head = bytes.subarray(0, LOG_HEAD_BYTES);
+export function examineLog(log: LogReader, { id, boot }: ServerIdentity): FoundLog | string {
+	log.seek(0);
+	const head = log.piece.subarray(0, LOG_HEAD_BYTES);
 	const isWhole = head.length === LOG_HEAD_BYTES && crc32(head.subarray(0, LOG_HEAD_BYTES - 4)) === head.readUInt32BE(LOG_HEAD_BYTES - 4);
 	if (!isWhole || head.toString("latin1", 0, 4) !== LOG_MAGIC) return "it is damaged";
 	const version = head.readUInt32BE(4);
@@ -49,15 +51,16 @@ export function examineLog(bytes: Buffer, { id, boot }: ServerIdentity): FoundLo
 	if (!head.subarray(8, 24).equals(id)) return "it is of another server";
 	const itsBoot = head.readUInt32BE(24);
 	if (itsBoot > boot) return "it is newer than the file beside it that says who this server is";
-	const reader = new RecordReader(bytes);
+	const reader = new RecordReader(log.memory);
 	let [bootId, last, hasGraceEnded] = ["", 0, false];
 	for (let at = LOG_HEAD_BYTES; ; ) {
-		const length = at === bytes.length ? "torn" : recordAt(bytes, at);
+		const start = log.seek(at);
+		const length = at === log.size ? "torn" : recordAt(log.piece, start);
 		if (typeof length !== "number") {
-			const isClosed = last === Type.closed && at === bytes.length;
-			return { bytes, boot: itsBoot, end: at, isDamaged: length === "damaged", bootId, isClosed, hasGraceEnded };
+			const isClosed = last === Type.closed && at === log.size;
+			return { log, boot: itsBoot, end: at, isDamaged: length === "damaged", bootId, isClosed, hasGraceEnded };
 		}
-		last = reader.enter(at);
+		last = reader.enter(start);
 		if (last === Type.boot) bootId = reader.text();
 		else if (last === Type.graceEnded) hasGraceEnded = true;
 		at += length;
@@ -71,10 +74,15 @@ export function setAside(folder: ClaimFolder, name: string): void {
 
 /** Makes the tables of claims that are new. Records of what is not there are passed over: see `snapshot`. */
 export function replay(found: FoundLog, claims: Claims): void {
-	const from = new RecordReader(found.bytes);
+	const { log, end } = found;
+	const from = new RecordReader(log.memory);
 	const tables = new Replay(claims, from);
 	claims.restore(() => {
-		for (let at = LOG_HEAD_BYTES; at < found.end; at += found.bytes.readUInt16BE(at)) tables.take(from.enter(at));
+		for (let at = LOG_HEAD_BYTES; at < end; ) {
+			const start = log.seek(at);
+			at += log.piece.readUInt16BE(start);
+			tables.take(from.enter(start));
+		}
 	});
 }
 

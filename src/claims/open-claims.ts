@@ -8,6 +8,7 @@ import { NO_LOG } from "./claim-log.ts";
 import { type ClaimParts, Claims } from "./claims.ts";
 import { type ClaimLimits, DEFAULT_CLAIM_LIMITS, LEASE_SECONDS } from "./limits.ts";
 import { LogFile } from "./log-file.ts";
+import { LogReader } from "./log-reader.ts";
 import { examineLog, type FoundLog, replay, setAside } from "./log-replay.ts";
 import type { ClaimHooks } from "./operations.ts";
 import { CLIENTS_FILE, RecoveryFile, readClients } from "./recovery-file.ts";
@@ -66,6 +67,7 @@ export function openClaims(options: OpenClaimsOptions): Claims {
 	const claims = new Claims({ ...common, serverId: server.id, boot: server.boot, log, list, isPersistent: true, listed });
 	if (goesOn) replay(found, claims);
 	else if (found !== null && !options.isChanged) takeDeadSessions(found, claims, common);
+	found?.log.close();
 	claims.begin(() => log.attach(claims, !goesOn));
 	return claims;
 }
@@ -77,10 +79,12 @@ function newBoot(): number {
 
 /** A log that is none of this server's is set aside, and told. */
 function findLog(folder: ClaimFolder, server: ServerIdentity, hooks: ClaimHooks): FoundLog | null {
-	const bytes = folder.read(LOG_NAME);
-	if (bytes === null) return null;
-	const found = examineLog(bytes, server);
+	const fd = folder.open(LOG_NAME, O.rdonly);
+	if (fd === null) return null;
+	const log = new LogReader(fd);
+	const found = examineLog(log, server);
 	if (typeof found !== "string") return found;
+	log.close();
 	setAside(folder, LOG_NAME);
 	hooks.warn(
 		`${folder.shown(LOG_NAME)} cannot be used: ${found}. It is set aside as log.aside; clients have to reclaim what they had open.`,
@@ -89,10 +93,10 @@ function findLog(folder: ClaimFolder, server: ServerIdentity, hooks: ClaimHooks)
 }
 
 function continueLog(folder: ClaimFolder, found: FoundLog, hooks: ClaimHooks): LogFile {
-	const file = new LogFile(folder.open(LOG_NAME, O.rdwr) as number, found.bytes.length);
-	if (found.end < found.bytes.length) {
+	const file = new LogFile(folder.open(LOG_NAME, O.rdwr) as number, found.log.size);
+	if (found.end < found.log.size) {
 		file.cut(found.end);
-		hooks.warn(`${folder.shown(LOG_NAME)} ended in the middle of a record, which was cut off: ${found.bytes.length - found.end} bytes.`);
+		hooks.warn(`${folder.shown(LOG_NAME)} ended in the middle of a record, which was cut off: ${found.log.size - found.end} bytes.`);
 	}
 	return file;
 }

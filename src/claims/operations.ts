@@ -249,6 +249,10 @@ export interface ClaimOperations {
 	willChange(slot: Slot): void;
 	/** What this change was answered before a restart; null: it was not made, or the outcome is "new". */
 	answerOf(change: ClaimChange): ClaimAnswer | null;
+	/**
+	 * Whether an operation behind this one was answered before a restart, with that stateid if one is given: then this one was done, whatever it finds now.
+	 */
+	isAnsweredBehind(change: ClaimChange, stateid?: Stateid): boolean;
 
 	/**
 	 * Before an OPEN changes anything: "grace", "no_grace", "reclaim_bad", "nospc", `Pending` until the client stands in the list on disk of who

@@ -67,10 +67,10 @@ export class Namespace {
 	/** Fileids of the places that exports cover in the directories above and between. */
 	readonly #coveredFileids = new Map<Export, number>();
 
-	/** Whether any export knows what a change of the request was answered before a restart, of so many. */
-	isAnswered(request: ClientRequest, changes: number): boolean {
+	/** Whether any export knows what a change of the request was answered before a restart, of those from one number up to, and without, another. */
+	isAnswered(request: ClientRequest, from: number, end: number): boolean {
 		for (const { overlay } of this.#exports.all) {
-			for (let change = 0; change < changes; change++) if (overlay.isAnswered({ request, change })) return true;
+			for (let change = from; change < end; change++) if (overlay.isAnswered({ request, change })) return true;
 		}
 		return false;
 	}

@@ -27,6 +27,9 @@ import { ILLEGAL } from "./unsupported.ts";
 /** Memory that a suspended compound keeps beside its bytes. */
 const SUSPENDED_BYTES = 512;
 
+/** Of a place whose object was never looked for. */
+const NO_PASS = -1;
+
 /** The change that comes first in a compound, to be told where it did not reach the disk. */
 interface FirstChange {
 	readonly operation: Operation;
@@ -315,6 +318,10 @@ export class CompoundRun implements Compound {
 
 	placeOf(served: Export, object: OverlayObject): Place {
 		return { served, handle: object.handle, object, pass: this.#pass };
+	}
+
+	placeOfHandle(served: Export, handle: Uint8Array): Place {
+		return { served, handle, object: served.overlay.root, pass: NO_PASS };
 	}
 
 	moveTo(place: Place): void {

@@ -58,6 +58,8 @@ export interface Compound {
 	object(place: Place): OverlayObject;
 	/** A place for an object of this pass. */
 	placeOf(served: Export, object: OverlayObject): Place;
+	/** A place whose object is found when it is asked for. */
+	placeOfHandle(served: Export, handle: Uint8Array): Place;
 	/** Makes an object the current one; there is no current stateid then. */
 	moveTo(place: Place): void;
 	/** Begins the pass of an export, once. */

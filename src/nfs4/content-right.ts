@@ -1,5 +1,6 @@
 // By which right a READ, WRITE or SETATTR goes at content: an open, or none.
 
+import { ClaimError } from "../claims/errors.ts";
 import type { ContentRight, OverlayObject } from "../vfs/operations.ts";
 import type { Compound } from "./compound.ts";
 import type { WireStateid } from "./stateid.ts";
@@ -12,6 +13,11 @@ export function contentRight(compound: Compound, stateid: WireStateid, object: O
 		claims.checkAnonymous(object.handle, access);
 		return "mode";
 	}
-	claims.checkContent(compound.session.client, stateid, object.handle, access);
+	try {
+		claims.checkContent(compound.session.client, stateid, object.handle, access);
+	} catch (error) {
+		// sent again after a restart, and closed by an operation behind this one
+		if (!(error instanceof ClaimError && claims.isAnsweredBehind(compound.claimChange(), stateid))) throw error;
+	}
 	return "open";
 }

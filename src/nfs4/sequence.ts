@@ -33,7 +33,7 @@ export const sequence: Operation = {
 		if (keepsReply && fore.keptResponseBytes < leastReplyBytes(compound)) {
 			throw new Nfs4Error(Status.repTooBigToCache, "Not even the reply of SEQUENCE can be kept");
 		}
-		const isAnswered = session.isDead && namespace.isAnswered(compound.request(session, sequenceId, slotNumber), compound.count);
+		const isAnswered = session.isDead && namespace.isAnswered(compound.request(session, sequenceId, slotNumber), 1, compound.count);
 		const slot = claims.sequence(session, {
 			slot: slotNumber,
 			sequence: sequenceId,

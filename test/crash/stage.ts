@@ -151,6 +151,8 @@ export class Stage {
 	/** Whether all lower files count as large ones, which are copied up in parts. */
 	readonly isPartial: boolean;
 	readonly keeping: Keeping;
+	/** What was held before a start is held until its front end says otherwise. */
+	restoresHolds = false;
 	#overlay: Overlay | null = null;
 	/** Open before the overlay was. */
 	#openBefore = new Set<string>();
@@ -197,6 +199,7 @@ export class Stage {
 			work: this.work,
 			stateFolder: join(this.path, "state"),
 			isSync: this.disk !== null,
+			restoresHolds: this.restoresHolds,
 			partialLimits: this.isPartial ? { bytesMin: 1, granuleBytes: 8, fills: false } : {},
 			...keptBy(this.keeping),
 		};
