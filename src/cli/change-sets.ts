@@ -1,9 +1,11 @@
 // From DIR, or the name of a set, to the set of changes that a command works on; and what is said where that is not plain.
 
-import { existsSync, realpathSync, statSync } from "node:fs";
+import { realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { LayerError } from "../layer/layer-error.ts";
+import { pathExists } from "../linux/read-file.ts";
 import { refuseStateInside } from "../overlay/opening/export-paths.ts";
+import { silentTrees } from "../sets/answering.ts";
 import { copiesOf, type Finding, findByTree, isOtherByNames, namesOf, relationTo, useOf } from "../sets/find-set.ts";
 import { isSetName, nameFor, SET_NAME_RULE } from "../sets/set-names.ts";
 import {
@@ -116,7 +118,7 @@ export function upperNamed(given: UpperArguments): {
 
 /** The set of this user that an upper is of; null: it is of none. */
 function setOfUpper(upper: string, stateDir: string | undefined): ChangeSet | null {
-	if (!existsSync(upper)) return null;
+	if (!pathExists(upper)) return null;
 	const path = realpathSync(upper);
 	// its state folder may be one that nothing else tells of
 	const sets = [...setsOf(stateRoots(stateDir)), ...readSets(dirname(dirname(dirname(path))))];
@@ -233,7 +235,7 @@ class Search {
 	constructor(directory: string | undefined, given: SetArguments) {
 		this.#given = given;
 		this.roots = stateRoots(given.stateDir);
-		const isName = directory !== undefined && isSetName(directory) && !existsSync(directory);
+		const isName = directory !== undefined && isSetName(directory) && !pathExists(directory);
 		if (isName && given.name !== undefined && given.name !== directory) {
 			throw new UserError(`There is no directory ${directory}; and a set is named once, by its name or by --name.`, 2);
 		}
@@ -277,7 +279,11 @@ class Search {
 			throw new UserError(`Cannot tell which tree the set ${set.name} belongs to. ${set.damage} Name it: DIR --name ${set.name}.`);
 		}
 		if (set.record?.isEphemeral) throw new UserError(`Cannot use the set ${set.name}: it is ephemeral, and goes with its server.`);
-		if (this.tree === null && !existsSync(set.treePath as string)) {
+		const own = set.treePath ?? "";
+		if (this.tree === null && silentTrees([own]).has(own)) {
+			throw new UserError(`The tree of the set ${set.name} does not answer: ${own}. If it is on the network, is its server there?`);
+		}
+		if (this.tree === null && !pathExists(own)) {
 			throw new UserError(`The tree of the set ${set.name} is not there: ${set.treePath}.`, 1, [
 				`If it lies elsewhere now: ${this.#command("serve THAT_DIRECTORY", null, set.name)}`,
 			]);
@@ -360,7 +366,7 @@ class Search {
 							`portable: ${this.#command("rebind", null, copied.name)}`),
 			);
 		}
-		if (this.roots.own !== SYSTEM_ROOT && process.geteuid?.() !== 0 && this.#given.stateDir === undefined && existsSync(SYSTEM_ROOT)) {
+		if (this.roots.own !== SYSTEM_ROOT && process.geteuid?.() !== 0 && this.#given.stateDir === undefined && pathExists(SYSTEM_ROOT)) {
 			complain(
 				`A new, empty set of changes is made for ${tree.path}. If root has served this tree, those changes are root's: sudo holdfast list.`,
 			);

@@ -1,8 +1,9 @@
 // What a slip of the pen may have asked `holdfast serve` for: a new upper, or a tree that is not mounted yet.
 
-import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { readdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { isMountPoint, pointsOfFstab } from "../linux/mount-table.ts";
+import { pathExists } from "../linux/read-file.ts";
 import { confirm, isAnybodyThere } from "./ask.ts";
 import { isMistyped } from "./mistyped.ts";
 
@@ -13,7 +14,7 @@ import { isMistyped } from "./mistyped.ts";
 export function confirmNewUpper(path: string, isAsked: boolean): void {
 	const upper = path === "" ? "" : resolve(path);
 	// without the folder above it there is nothing to ask: it is refused
-	if (isAsked || upper === "" || existsSync(upper) || !existsSync(dirname(upper))) return;
+	if (isAsked || upper === "" || pathExists(upper) || !pathExists(dirname(upper))) return;
 	const meant = folderMeant(upper);
 	if (meant === null && !isAnybodyThere()) return;
 	confirm(

@@ -1,8 +1,10 @@
 // `holdfast list`: the sets of changes of this user.
 
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import type { Command } from "commander";
 import { whyNot } from "../linux/errno.ts";
+import { pathExists } from "../linux/read-file.ts";
+import { silentTrees } from "../sets/answering.ts";
 import { bytesBelow } from "../sets/set-size.ts";
 import { type ChangeSet, handlesOf, isInService } from "../sets/state-folder.ts";
 import { stateRoots } from "../sets/state-roots.ts";
@@ -51,7 +53,7 @@ interface Row {
 	readonly name: string;
 	readonly tree: string | null;
 	/** Whether the tree is where it was: another directory may have taken its place. */
-	readonly treeIs: "there" | "gone" | "another" | "unknown";
+	readonly treeIs: "there" | "gone" | "another" | "silent" | "unknown";
 	readonly bytes: number | null;
 	readonly made: string | null;
 	readonly served: string | null;
@@ -75,7 +77,9 @@ function list(given: ListArguments): void {
 		return;
 	}
 	const line = new ProgressLine();
-	const rows = allSets(given.stateDir).map(rowOf);
+	const sets = allSets(given.stateDir);
+	const silent = silentTrees(sets.flatMap(({ treePath }) => treePath ?? []));
+	const rows = sets.map((set) => rowOf(set, silent));
 	line.end();
 	if (given.json) {
 		printJson({ stateFolder: own, sets: rows });
@@ -90,16 +94,16 @@ function list(given: ListArguments): void {
 	printLines(table.map((row) => row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i]))).join("  ")));
 }
 
-function rowOf(set: ChangeSet): Row {
+function rowOf(set: ChangeSet, silent: ReadonlySet<string>): Row {
 	const { name, record, treePath, upper, work, folder } = set;
 	return {
 		name,
 		tree: treePath,
-		treeIs: treeOf(set),
+		treeIs: treeOf(set, silent),
 		bytes: bytesBelow(folder),
 		made: record?.made ?? null,
 		served: record?.served ?? null,
-		inService: existsSync(folder) && isInService(set),
+		inService: pathExists(folder) && isInService(set),
 		handles: handlesOf(set),
 		ephemeral: record?.isEphemeral ?? false,
 		upper,
@@ -108,15 +112,22 @@ function rowOf(set: ChangeSet): Row {
 	};
 }
 
-function treeOf({ treePath, record }: ChangeSet): Row["treeIs"] {
+function treeOf({ treePath, record }: ChangeSet, silent: ReadonlySet<string>): Row["treeIs"] {
 	if (treePath === null) return "unknown";
+	if (silent.has(treePath)) return "silent";
 	const now = identityIfThere(treePath);
 	if (now === null) return "gone";
 	if (record === null) return "unknown";
 	return isSameTree(now, record.tree) ? "there" : "another";
 }
 
-const TREE_NOTES = { there: "", gone: " (not there)", another: " (another directory now)", unknown: "" } as const;
+const TREE_NOTES = {
+	there: "",
+	gone: " (not there)",
+	another: " (another directory now)",
+	silent: " (not answering)",
+	unknown: "",
+} as const;
 
 function cellsOf(row: Row): string[] {
 	const served = row.inService ? "in service" : (row.served?.replace(/T(\d\d:\d\d).*$/, " $1") ?? "");

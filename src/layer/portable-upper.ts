@@ -434,9 +434,10 @@ export class PortableUpper implements HandleProvider {
 		const fd = openAt(this.#files, name, flags | O.nofollow);
 		if (fd < 0) return fd === -ERRNO.ENOENT ? -ERRNO.ESTALE : fd;
 		// nothing but this link is left of it
-		if (fstat(fd, scratch) === 0 && scratch.nlink > 1) return fd;
+		const status = fstat(fd, scratch);
+		if (status === 0 && scratch.nlink > 1) return fd;
 		close(fd);
-		return -ERRNO.ESTALE;
+		return status < 0 ? status : -ERRNO.ESTALE;
 	}
 
 	#openDirectory(id: FileHandle, flags: number): number {

@@ -62,6 +62,17 @@ export function mountAtPoint(path: string): Mount | null {
 	);
 }
 
+/** What a path without links in it lies on, by the table alone: no file system is asked, so that this never waits. Null: nothing tells. */
+export function mountAround(path: string): Mount | null {
+	let found: Mount | null = null;
+	for (const mount of mountLines().map(parseMount)) {
+		if (mount === null || !(mount.point === "/" || path === mount.point || path.startsWith(`${mount.point}/`))) continue;
+		// what is mounted later at the same place lies above
+		if (found === null || mount.point.length >= found.point.length) found = mount;
+	}
+	return found;
+}
+
 /** Where fstab(5) has something mounted. */
 export function pointsOfFstab(): ReadonlySet<string> {
 	let text: string;

@@ -1,9 +1,9 @@
 // The replies that a server saves at a clean stop, for clients that did not get them before it.
 
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { readFileNamed } from "../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../linux/read-file.ts";
 import { lowerAround } from "../overlay/opening/export-paths.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { writeDurably } from "../overlay/work/registry.ts";
@@ -38,8 +38,8 @@ export function restoreReplies(
 	warn: (sentence: string) => void,
 ): void {
 	for (const path of [pathFor(stateFolder, addresses), ...filesOfExports(exports)]) {
-		if (!existsSync(path)) continue;
 		try {
+			if (!pathExists(path)) continue;
 			cache.restore(readFileNamed(path));
 		} catch (error) {
 			warn(`The replies saved in ${path} cannot be used: ${describeThrown(error)}.`);
@@ -64,7 +64,7 @@ export function saveReplies(
 	const own = mayWrite(folder, exports) ? pathFor(stateFolder, addresses) : null;
 	const saved = cache.hasReplies ? write(cache.save(), own, ofExports[0]) : null;
 	for (const path of ofExports) if (path !== saved) rmSync(path, { force: true });
-	if (own === null || !existsSync(folder)) return;
+	if (own === null || !pathExists(folder)) return;
 	if (saved !== own) rmSync(own, { force: true });
 	dropOld(folder);
 }

@@ -1,5 +1,6 @@
 // Which set of changes belongs to a tree: the one answer, none, or what a person has to decide.
 
+import { silentTrees } from "./answering.ts";
 import type { ChangeSet } from "./state-folder.ts";
 import { belongsTo, handlesOf, wasServed } from "./state-folder.ts";
 import { identityIfThere, isSameTree, type TreeIdentity } from "./tree-identity.ts";
@@ -36,6 +37,11 @@ export function findByTree(sets: readonly ChangeSet[], tree: TreeIdentity): Find
 	const related = (relation: Relation) => usable.filter((set) => relationTo(set, tree) === relation);
 	const same = related("same");
 	if (same.length > 0) return chosen(same, tree);
+	const unread = usable.filter(({ isUnread }) => isUnread);
+	if (unread.length > 0) {
+		const reason = `Cannot tell whether ${tree.path} is the tree of ${namesOf(unread)}. ${unread[0].damage}`;
+		return { kind: "refused", reason, sets: unread };
+	}
 	const [moved, replaced] = [related("moved"), related("replaced")];
 	if (moved.length > 0 && replaced.length > 0) {
 		return {
@@ -93,6 +99,10 @@ export function isOtherByNames(set: ChangeSet, tree: TreeIdentity): boolean {
 
 function useMoved(set: ChangeSet, tree: TreeIdentity): Finding {
 	const former = set.treePath ?? "";
+	if (silentTrees([former]).has(former)) {
+		const remark = `${tree.path} was at ${former} when set ${set.name} was served last, which does not answer now: its changes are served.`;
+		return { kind: "found", set, remarks: [remark] };
+	}
 	const there = identityIfThere(former);
 	if (there !== null && isSameTree(there, tree)) {
 		if (there.device !== tree.device) {

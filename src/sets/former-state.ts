@@ -1,8 +1,8 @@
 // What earlier versions kept in root's home besides sets: it goes on in the state folder of today.
 
-import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { readFileNamed } from "../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../linux/read-file.ts";
 import { writeDurably } from "../overlay/work/registry.ts";
 import { type StateRoots, SYSTEM_ROOT } from "./state-roots.ts";
 
@@ -32,23 +32,27 @@ function move(kind: string, from: string, to: string): void {
 			writeDurably(to, readFileNamed(from));
 			rmSync(from);
 		}
-	} catch {
-		// another process was first, or there is no room
+	} catch (error) {
+		// another process was first
+		if ((error as NodeJS.ErrnoException).code === "EEXIST") return;
+		// without its keys the export would get others; replies may wait where they are
+		if (kind === READ_ONLY) throw error;
 	}
 }
 
 function namesIn(folder: string): string[] {
 	try {
 		return readdirSync(folder);
-	} catch {
-		return [];
+	} catch (error) {
+		if (["ENOENT", "ENOTDIR", "EACCES"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+		throw error;
 	}
 }
 
 /** The whole tree conceals what lies in it and is the server's own. */
 function isInside(path: string, lowers: readonly string[]): boolean {
 	let existing = path;
-	while (!existsSync(existing)) existing = dirname(existing);
+	while (!pathExists(existing)) existing = dirname(existing);
 	const real = join(realpathSync(existing), "/");
-	return lowers.some((lower) => existsSync(lower) && realpathSync(lower) !== "/" && real.startsWith(join(realpathSync(lower), "/")));
+	return lowers.some((lower) => pathExists(lower) && realpathSync(lower) !== "/" && real.startsWith(join(realpathSync(lower), "/")));
 }

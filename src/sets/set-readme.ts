@@ -1,8 +1,7 @@
 // What the folder of a set says to whoever comes across it.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { readFileNamed } from "../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../linux/read-file.ts";
 import { writeDurably } from "../overlay/work/registry.ts";
 import { quoteForShell, showText } from "../vfs/names.ts";
 
@@ -11,7 +10,7 @@ export const README_FILE = "README.txt";
 export function writeReadme(folder: string, name: string, tree: string): void {
 	const path = join(folder, README_FILE);
 	const bytes = Buffer.from(text(name, tree));
-	if (!existsSync(path) || !readFileNamed(path).equals(bytes)) writeDurably(path, bytes);
+	if (!pathExists(path) || !readFileNamed(path).equals(bytes)) writeDurably(path, bytes);
 }
 
 function text(name: string, tree: string): string {

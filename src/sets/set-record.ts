@@ -24,7 +24,15 @@ export interface SetRecord {
 }
 
 /** The record of a set is not as it was written: the message is a sentence. */
-export class RecordError extends Error {}
+export class RecordError extends Error {
+	/** It may be whole: its disk, or this process, failed. */
+	readonly isUnread: boolean;
+
+	constructor(message: string, isUnread = false) {
+		super(message);
+		this.isUnread = isUnread;
+	}
+}
 
 /** Null: there is none, as in a set of an earlier version. RecordError. */
 export function readRecord(folder: string): SetRecord | null {
@@ -35,7 +43,7 @@ export function readRecord(folder: string): SetRecord | null {
 	} catch (error) {
 		const { code, errno = 0 } = error as NodeJS.ErrnoException;
 		if (code === "ENOENT") return null;
-		throw new RecordError(`Cannot read ${path}: ${whyNot(errno, path)}.`);
+		throw new RecordError(`Cannot read ${path}: ${whyNot(errno, path)}.`, code !== "EACCES" && code !== "ENXIO");
 	}
 	const record = parse(bytes);
 	if (record === null) throw new RecordError(`Cannot use ${path}: it is damaged, or of another holdfast.`);

@@ -2,7 +2,6 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import {
-	existsSync,
 	lstatSync,
 	mkdirSync,
 	readdirSync,
@@ -21,7 +20,7 @@ import { LayerError } from "../layer/layer-error.ts";
 import { ERRNO, whyNot } from "../linux/errno.ts";
 import { tryLock } from "../linux/file-system.ts";
 import { close, O, openPath } from "../linux/open.ts";
-import { readFileNamed } from "../linux/read-file.ts";
+import { pathExists, readFileNamed } from "../linux/read-file.ts";
 import { LOWERS_FILE } from "../overlay/opening/export-folder.ts";
 import { makeFolder } from "../overlay/opening/export-paths.ts";
 import { isUpperLocked } from "../overlay/opening/upper-lock.ts";
@@ -64,6 +63,8 @@ export interface ChangeSet {
 	readonly treePath: string | null;
 	/** It belongs to another user: for nobody else to use. */
 	readonly isOthers: boolean;
+	/** A look at it failed, which says nothing of what it is. */
+	readonly isUnread: boolean;
 }
 
 /** Sets of a state folder, in the order of their names; none if there is no such folder, or this process may not read it. */
@@ -98,21 +99,47 @@ function readSet(root: string, name: string): ChangeSet | null {
 	try {
 		stat = statSync(link, { throwIfNoEntry: false });
 		if (stat !== undefined) folder = realpathSync(link);
-	} catch {}
+	} catch (error) {
+		// what a link leads to may be a folder of another user
+		if (!ELSEWHERE_CODES.has((error as NodeJS.ErrnoException).code ?? "")) return unreadSet(root, name, link, error);
+		stat = undefined;
+	}
 	if (stat === undefined) return lostSet(root, name, link);
 	const [upper, work] = [join(folder, "upper"), join(folder, "work")];
-	if (!stat.isDirectory() || !(existsSync(join(folder, RECORD_FILE)) || existsSync(upper) || existsSync(work))) return null;
+	try {
+		if (!stat.isDirectory() || ![join(folder, RECORD_FILE), upper, work].some(pathExists)) return null;
+	} catch (error) {
+		// nobody else's set is any of this user's
+		if ((error as NodeJS.ErrnoException).code === "EACCES" && stat.uid !== process.geteuid?.()) return null;
+		return unreadSet(root, name, folder, error);
+	}
 	const isOthers = stat.uid !== process.geteuid?.();
 	let record: SetRecord | null = null;
-	let damage = "";
+	let [damage, isUnread] = ["", false];
 	try {
 		record = readRecord(folder);
 	} catch (error) {
 		if (!(error instanceof RecordError)) throw error;
-		damage = error.message;
+		({ message: damage, isUnread } = error);
 	}
-	const treePath = record?.tree.path ?? notedLower(work);
-	return { name, root, folder, upper, work, record, damage, treePath, isOthers };
+	try {
+		const treePath = record?.tree.path ?? notedLower(work);
+		return { name, root, folder, upper, work, record, damage, treePath, isOthers, isUnread };
+	} catch (error) {
+		return unreadSet(root, name, folder, error);
+	}
+}
+
+/** Errors of a link that leads nowhere, or where this process may not look. */
+const ELSEWHERE_CODES: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR", "EACCES", "ELOOP"]);
+
+/** Whoever takes a set that cannot be read for none makes another one beside it. */
+function unreadSet(root: string, name: string, folder: string, error: unknown): ChangeSet {
+	const { errno } = error as NodeJS.ErrnoException;
+	if (errno === undefined) throw error;
+	const damage = `Cannot look at the set ${folder}: ${whyNot(errno, folder)}.`;
+	const [upper, work] = [join(folder, "upper"), join(folder, "work")];
+	return { name, root, folder, upper, work, record: null, damage, treePath: null, isOthers: false, isUnread: true };
 }
 
 /** The link of a set whose folder is not there, as of a disk that is not mounted. */
@@ -129,6 +156,7 @@ function lostSet(root: string, name: string, link: string): ChangeSet | null {
 		damage: `Its folder ${folder} is not there.`,
 		treePath: null,
 		isOthers: false,
+		isUnread: false,
 	};
 }
 
@@ -137,8 +165,10 @@ function notedLower(work: string): string | null {
 	try {
 		const paths: unknown = JSON.parse(readFileNamed(join(work, "holdfast", LOWERS_FILE)).toString("utf8"));
 		return Array.isArray(paths) && paths.length === 1 && typeof paths[0] === "string" ? paths[0] : null;
-	} catch {
-		return null;
+	} catch (error) {
+		// a damaged note says nothing, and one of another user neither
+		if (error instanceof SyntaxError || ELSEWHERE_CODES.has((error as NodeJS.ErrnoException).code ?? "")) return null;
+		throw error;
 	}
 }
 
@@ -158,7 +188,7 @@ export function handlesOf(set: ChangeSet): "kernel" | "portable" | null {
 
 /** Whether it holds anything that a client may know of. */
 export function wasServed(set: ChangeSet): boolean {
-	return existsSync(registryPath(join(set.work, "holdfast"))) || existsSync(join(set.work, "holdfast", "lock"));
+	return pathExists(registryPath(join(set.work, "holdfast"))) || pathExists(join(set.work, "holdfast", "lock"));
 }
 
 /** Whether a process has the upper of a set, or is about to. */
@@ -270,7 +300,7 @@ export class StateFolder {
 	putAside(set: ChangeSet): void {
 		refuseOthers(set);
 		const link = join(this.root, FOLDER, set.name);
-		if (!existsSync(set.folder)) {
+		if (!pathExists(set.folder)) {
 			unlinkSync(link);
 			return;
 		}
@@ -317,7 +347,8 @@ export function elsewhere(root: string): string[] {
 
 function isUpperHeld({ upper, work }: ChangeSet): boolean {
 	const root = openPath(upper, O.path | O.directory);
-	if (root < 0) return false;
+	if (root === -ERRNO.ENOENT || root === -ERRNO.ENOTDIR) return false;
+	if (root < 0) throw new LayerError(`Cannot open ${upper}: ${whyNot(root, upper)}.`);
 	try {
 		return isUpperLocked({ path: upper, root, folder: join(work, "holdfast") });
 	} finally {
@@ -452,7 +483,7 @@ function note(set: ChangeSet, changed: Partial<SetRecord> & Pick<SetRecord, "tre
 
 /** Takes a new set away again that could not be served; what was put into it stays, and the set with it. */
 export function undoMaking(set: ChangeSet): void {
-	if (existsSync(set.upper) || existsSync(set.work)) return;
+	if (pathExists(set.upper) || pathExists(set.work)) return;
 	for (const name of [RECORD_FILE, README_FILE]) rmSync(join(set.folder, name), { force: true });
 	try {
 		rmdirSync(set.folder);

@@ -85,8 +85,10 @@ function ownFolder(path: string | undefined, mustExist = false): string | null {
 		const stat = statSync(path, { throwIfNoEntry: false });
 		if (stat === undefined) return mustExist ? null : path;
 		return stat.isDirectory() && stat.uid === uid() ? path : null;
-	} catch {
-		return null;
+	} catch (error) {
+		if (["EACCES", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes((error as NodeJS.ErrnoException).code ?? "")) return null;
+		// in another place there would be an empty set
+		throw error;
 	}
 }
 
