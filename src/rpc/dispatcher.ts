@@ -21,7 +21,7 @@ import {
 	type SharedResults,
 	type SuspendedCall,
 } from "./program.ts";
-import { type KeptRecord, type RecordRegion, RecordSlots } from "./record-slots.ts";
+import { CurrentRecord, type KeptRecord, type RecordRegion, RecordSlots } from "./record-slots.ts";
 import type { ReplyWriter } from "./reply-writer.ts";
 import { publishFailure } from "./rpc-failure.ts";
 import { AcceptStatus, AUTH_BODY_BYTES_MAX, AuthFlavor, AuthStatus, MessageType, RPC_VERSION } from "./rpc-message.ts";
@@ -92,6 +92,7 @@ export class Dispatcher {
 	readonly #unsent: ReplyWriter;
 	readonly #args = new XdrReader();
 	readonly #call: CurrentCall;
+	readonly #record = new CurrentRecord();
 	readonly #records = new RecordSlots();
 	/** Of requests that go on, of replies that were waited for, and of connections that have sent many requests at once. */
 	readonly slices = new Slices();
@@ -135,10 +136,10 @@ export class Dispatcher {
 			return;
 		}
 		this.calls++;
-		this.#execute(connection, record, null);
+		this.#execute(connection, this.#record.of(record), null);
 	}
 
-	#execute(connection: ReplyChannel, record: RecordRegion, waiting: WaitingRequest | null): void {
+	#execute(connection: ReplyChannel, record: CurrentRecord, waiting: WaitingRequest | null): void {
 		const args = this.#args.reset(record.recordBytes, record.recordView, record.recordStart, record.recordEnd);
 		const reply = connection.reply;
 		const xid = args.u32();
@@ -234,7 +235,7 @@ export class Dispatcher {
 	}
 
 	/** Completes `#call` as an identity. The stamp is left out: some clients make a new one for each transmission. */
-	#identify(record: RecordRegion): void {
+	#identify(record: CurrentRecord): void {
 		const call = this.#call;
 		call.length = record.recordEnd - record.recordStart;
 		call.checksumHi = 0;
@@ -389,7 +390,7 @@ export class Dispatcher {
 			this.#release(request);
 			return;
 		}
-		this.#execute(connection, request.record, request);
+		this.#execute(connection, this.#record.of(request.record), request);
 		connection.flushSoon();
 	}
 

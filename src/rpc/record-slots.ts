@@ -8,8 +8,26 @@ export interface RecordRegion {
 	readonly recordEnd: number;
 }
 
+/** The record that is being executed, wherever it lies: of one hidden class, see docs/decisions/029-warm-up.md. */
+export class CurrentRecord implements RecordRegion {
+	recordBytes: Uint8Array = NO_BYTES;
+	recordView: DataView = NO_VIEW;
+	recordStart = 0;
+	recordEnd = 0;
+
+	of({ recordBytes, recordView, recordStart, recordEnd }: RecordRegion): this {
+		this.recordBytes = recordBytes;
+		this.recordView = recordView;
+		this.recordStart = recordStart;
+		this.recordEnd = recordEnd;
+		return this;
+	}
+}
+
 /** A record that is longer gets memory of its own. */
 const SLOT_BYTES = 512;
+const NO_BYTES: Uint8Array = Buffer.alloc(0);
+const NO_VIEW = new DataView(new ArrayBuffer(0));
 const CHUNK_SLOTS = 128;
 /** With room in them: others go when nothing is in them any more. */
 const CHUNKS_KEPT = 4;

@@ -10,6 +10,7 @@ import { scratch } from "../../test/support/scratch.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { identityKey, Node } from "../overlay/nodes/node.ts";
 import { LargeBuffers, RecordReceiver } from "../rpc/record-receiver.ts";
+import { CurrentRecord, RecordSlots } from "../rpc/record-slots.ts";
 import { Line, Slices } from "../rpc/slices.ts";
 import { FileType } from "../vfs/operations.ts";
 import { XdrReader } from "../xdr/xdr-reader.ts";
@@ -47,6 +48,22 @@ test("an object whose change attribute was given out is as before", () => {
 	const [idle, used] = [new Node(fields), new Node(fields)];
 	used.change = Date.now() * 1000;
 	assert.ok(haveSameShape(idle, used));
+});
+
+test("a record is executed by one hidden class, as it arrived and from wherever it waited", () => {
+	const slots = new RecordSlots();
+	const shown = (length: number) => {
+		const bytes = Buffer.alloc(length, 7);
+		return { recordBytes: bytes, recordView: new DataView(bytes.buffer, bytes.byteOffset, length), recordStart: 0, recordEnd: length };
+	};
+	const [idle, arrived, short, long] = Array.from({ length: 4 }, () => new CurrentRecord());
+	arrived.of(new RecordReceiver(new LargeBuffers()));
+	for (const [waited, length] of [[short, 40] as const, [long, 4000] as const]) {
+		waited.of(slots.keep(shown(length)));
+		assert.equal(waited.recordEnd - waited.recordStart, length);
+		assert.equal(waited.recordView.getUint8(waited.recordStart), 7);
+	}
+	for (const used of [arrived, short, long]) assert.ok(haveSameShape(idle, used));
 });
 
 test("slices that have begun are as before", async () => {

@@ -1,7 +1,7 @@
 // The client that warms a server up: calls as the Linux client makes them, on files of its own.
 
 import { once } from "node:events";
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { join } from "node:path";
 import { MOUNT_PROGRAM, MOUNT_VERSION_3 } from "../mount3/protocol.ts";
@@ -13,6 +13,9 @@ const BATCH = 16;
 const LOWER_FILES = 48;
 const LOWER_CHANGED = 4;
 const DATA_BYTES = 1000;
+/** More of them than the server remembers (`nodesMax`), so that each round looks all of them up. */
+const LISTED = "listed";
+const LISTED_FILES = 320;
 /** Numbers of calls are any of 32 bits, as a real client makes them. */
 const XID_STEP = 0x9e3779b1;
 
@@ -50,6 +53,14 @@ export function fillLower(lower: string, round: number): void {
 	chmodSync(folder, 0o777);
 	for (const name of lowerNames(LOWER_FILES)) writeFileSync(join(folder, name), name);
 	for (const name of lowerNames(LOWER_CHANGED)) chmodSync(join(folder, name), 0o666);
+}
+
+/** What every round finds in upper: so many files that a page of them is made in several passes, as a large directory is. */
+export function fillUpper(upper: string): void {
+	const folder = join(upper, LISTED);
+	mkdirSync(folder);
+	chmodSync(folder, 0o777);
+	for (let i = 0; i < LISTED_FILES; i++) closeSync(openSync(join(folder, `listed-${i}`), "w", 0o666));
 }
 
 /** After the round: to remove all at the end would hold the thread for long. */
@@ -96,7 +107,9 @@ export class WarmUpClient {
 		const lower = await this.#handles([PROCEDURE.lookup, [[this.#root, name(directoryName(number))]]]);
 		const made = await this.#handles([PROCEDURE.mkdir, [[this.#root, name(`made-${number}`), attributes({ mode: 0o755 })]]]);
 		const below = await this.#handles([PROCEDURE.lookup, lowerNames(LOWER_CHANGED).map((one) => [lower[0], name(one)])]);
+		const listed = await this.#handles([PROCEDURE.lookup, [[this.#root, name(LISTED)]]]);
 		return (
+			(await this.#send([[PROCEDURE.readdirplus, [[listed[0], words(0, 0, 0, 0, 65_536, 262_144)]]]], goesOn)) &&
 			(await this.#send(useLower(lower[0], below), goesOn)) &&
 			(await this.#useNew(lower[0], number, goesOn)) &&
 			(await this.#useNew(made[0], number, goesOn)) &&

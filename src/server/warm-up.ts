@@ -7,7 +7,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { isRunning } from "../linux/processes.ts";
 import { type OpenServer, openExports } from "./serve-exports.ts";
-import { emptyLower, fillLower, type User, WarmUpClient } from "./warm-up-calls.ts";
+import { emptyLower, fillLower, fillUpper, type User, WarmUpClient } from "./warm-up-calls.ts";
 
 /** Memory as a file system; the first that is one is used. */
 const PLACES = [process.env.XDG_RUNTIME_DIR, "/dev/shm", "/run", "/tmp"];
@@ -114,6 +114,7 @@ async function useScratch(served: OpenServer, state: State, place: string, round
 	for (const path of [lower, upper]) mkdirSync(path);
 	// for the client that is not root
 	chmodSync(upper, 0o777);
+	fillUpper(upper);
 	const address = { path: join(place, "socket") };
 	const { handles } = served.exports[0].opened;
 	const scratch = await openExports({
@@ -128,7 +129,7 @@ async function useScratch(served: OpenServer, state: State, place: string, round
 		],
 		listen: [address],
 		stateFolder,
-		limits: { nodesMax: 1024, descriptorsMax: 256 },
+		limits: { nodesMax: 256, descriptorsMax: 256 },
 	});
 	const clients: WarmUpClient[] = [];
 	try {
