@@ -2,6 +2,7 @@
 
 import type { Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
 import type { NodeTable } from "./node-table.ts";
+import type { Notifications } from "./notifications.ts";
 import type { FuseRequest } from "./request.ts";
 
 /** Root: who a request comes from has been asked by the kernel already, which knows all of their groups (default_permissions). */
@@ -12,6 +13,7 @@ const UNPRIVILEGED: Credentials = { uid: 65534, gid: 65534, gids: [] };
 export interface MountOptions {
 	readonly overlay: OverlayOperations;
 	readonly table: NodeTable;
+	readonly notifications: Notifications;
 	/** As whom everything is done that comes through this mount, where the export can do it as nobody else; null: as the superuser. */
 	readonly actsAs: Credentials | null;
 	/** How long the kernel may believe names and attributes without asking. */
@@ -21,6 +23,7 @@ export interface MountOptions {
 export class FuseMount {
 	readonly overlay: OverlayOperations;
 	readonly table: NodeTable;
+	readonly notifications: Notifications;
 	readonly actsAs: Credentials | null;
 	readonly validSeconds: number;
 	/** INIT flags that both sides have taken. */
@@ -29,9 +32,10 @@ export class FuseMount {
 	/** Node ids counted by the reply that is being written, the same one as often as it was counted. */
 	readonly counted: number[] = [];
 
-	constructor({ overlay, table, actsAs, validSeconds }: MountOptions) {
+	constructor({ overlay, table, notifications, actsAs, validSeconds }: MountOptions) {
 		this.overlay = overlay;
 		this.table = table;
+		this.notifications = notifications;
 		this.actsAs = actsAs;
 		this.validSeconds = validSeconds;
 	}

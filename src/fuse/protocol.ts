@@ -91,6 +91,8 @@ export const SetattrValid = {
 	killSuidgid: 1 << 11,
 } as const;
 
+/** enum fuse_notify_code: attributes of an object, and its content. */
+export const NOTIFY_INVAL_INODE = 2;
 /**
  * enum fuse_notify_code: names that the kernel knows from before are to be looked up anew, each when it is used next. It makes the kernel wait for nothing,
  * as FUSE_NOTIFY_INVAL_ENTRY does for locks whose holders may wait for this server.

@@ -193,6 +193,16 @@ test("content is written, read, cut and measured", async (t) => {
 	assert.equal((await kernel.take(Opcode.statfs, ROOT)).length, 80);
 });
 
+test("the kernel is told where a write takes the privileges of a file", async (t) => {
+	const { kernel } = await begin(t);
+	await kernel.take(Opcode.mknod, ROOT, Buffer.concat([words((FileType.reg << 12) | 0o4755, 0, 0, 0), name("f")]));
+	const write = (flags: number) => Buffer.concat([words(0, 0, 0, 0, 1, flags, 0, 0, 0, 0), Buffer.from("x")]);
+	await kernel.take(Opcode.write, 2, write(0));
+	assert.deepEqual(kernel.strays, []);
+	await kernel.take(Opcode.write, 2, write(4));
+	assert.deepEqual(kernel.strays, [words(40, 2, 0, 0, 2, 0, -1, -1, 0, 0)]);
+});
+
 test("offsets that no file reaches are refused", async (t) => {
 	const { kernel } = await begin(t);
 	await kernel.take(Opcode.mknod, ROOT, Buffer.concat([words(FileType.reg << 12, 0, 0, 0), name("f")]));

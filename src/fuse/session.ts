@@ -16,14 +16,14 @@ import type { Credentials, OverlayOperations } from "../vfs/operations.ts";
 import { ofSystem } from "../vfs/system-errors.ts";
 import type { FuseDevice } from "./device.ts";
 import { ERROR_NUMBER } from "./errors.ts";
-import { ForeignChanges } from "./foreign-changes.ts";
 import { agree } from "./init.ts";
 import { HEADER, KEPT_BYTES, KEPT_MAGIC, KEPT_VERSION, LARGE_SLOT_BYTES, REPLY_BYTES_MAX } from "./kept-layout.ts";
 import { FuseMount } from "./mount.ts";
 import { NodeTable } from "./node-table.ts";
+import { Notifications } from "./notifications.ts";
 import { type FuseOperation, NotImplemented, TooSmall } from "./operation.ts";
 import { OPERATIONS } from "./operation-table.ts";
-import { IN_HEADER_BYTES, NOTIFY_INC_EPOCH_MINOR, Opcode, OUT_HEADER_BYTES } from "./protocol.ts";
+import { IN_HEADER_BYTES, NOTIFY_INC_EPOCH_MINOR, Opcode } from "./protocol.ts";
 import { FuseReply } from "./reply.ts";
 import { FuseRequest, NO_STATE, type RequestState } from "./request.ts";
 import { RequestSlots } from "./request-slots.ts";
@@ -66,7 +66,7 @@ export class FuseSession {
 	readonly #waiting = new Set<WaitingRequest>();
 	readonly #owner: string;
 	readonly #isResumed: boolean;
-	readonly #foreign: ForeignChanges;
+	readonly #notifications: Notifications;
 	/** A request of this mount is being run: what is changed now the kernel knows. */
 	#isRunning = false;
 	#end: () => void = () => {};
@@ -87,13 +87,13 @@ export class FuseSession {
 		this.#owner = `fuse:${bytes.toString("hex", HEADER.mountId * 4, HEADER.mountId * 4 + 8)}`;
 		const table = new NodeTable(this.#memory, overlay.root.handle);
 		const validSeconds = isShared ? VALID_SECONDS_SHARED : VALID_SECONDS_ALONE;
-		this.#mount = new FuseMount({ overlay, table, actsAs, validSeconds });
+		this.#notifications = new Notifications(device.descriptor);
+		this.#mount = new FuseMount({ overlay, table, notifications: this.#notifications, actsAs, validSeconds });
 		this.#slots = new RequestSlots(this.#memory);
 		this.#request = new FuseRequest(this.#memory);
 		this.ended = new Promise((resolve) => {
 			this.#end = resolve;
 		});
-		this.#foreign = new ForeignChanges(device.descriptor, allocate(OUT_HEADER_BYTES));
 		if (isShared) overlay.onChange(() => this.#noteChange());
 		overlay.holdOnLoss((handle) => table.holds(handle));
 		if (this.#isResumed) overlay.restoreHolds(table.held());
@@ -136,7 +136,8 @@ export class FuseSession {
 	}
 
 	#noteChange(): void {
-		if (!this.#isRunning && !this.#isClosing && this.#header[HEADER.minor] >= NOTIFY_INC_EPOCH_MINOR) this.#foreign.note();
+		if (!this.#isRunning && !this.#isClosing && this.#header[HEADER.minor] >= NOTIFY_INC_EPOCH_MINOR)
+			this.#notifications.noteForeignChange();
 	}
 
 	#drain(): void {
@@ -169,7 +170,7 @@ export class FuseSession {
 	}
 
 	#stop(): void {
-		this.#foreign.stop();
+		this.#notifications.stop();
 		this.#watch?.close();
 		this.#watch = null;
 	}

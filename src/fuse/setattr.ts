@@ -1,16 +1,16 @@
 // SETATTR: mode, owner, size and times.
 
 import { OverlayError } from "../vfs/errors.ts";
-import type { Attributes, SetAttributes, Timespec } from "../vfs/operations.ts";
+import type { SetAttributes, Timespec } from "../vfs/operations.ts";
 import { writeAttributesOut } from "./attributes.ts";
 import type { FuseOperation } from "./operation.ts";
+import { withoutPrivilege } from "./privilege.ts";
 import { SetattrValid } from "./protocol.ts";
 import type { FuseRequest } from "./request.ts";
 
 /** Words of struct fuse_setattr_in. */
 const [VALID, SIZE, ATIME, MTIME, ATIME_NSEC, MTIME_NSEC, MODE, UID, GID] = [0, 4, 8, 10, 14, 15, 17, 19, 20];
 const NANOSECONDS_MAX = 999_999_999;
-const [S_ISUID, S_ISGID, S_IXGRP] = [0o4000, 0o2000, 0o0010];
 
 function timeAt(request: FuseRequest, seconds: number, nanoseconds: number): Timespec {
 	const nsec = request.word(nanoseconds);
@@ -32,11 +32,6 @@ function changeOf(request: FuseRequest): SetAttributes {
 	return change;
 }
 
-/** The mode that a file has when somebody without privilege has cut it (FUSE_HANDLE_KILLPRIV_V2). */
-function unprivileged({ mode }: Attributes): number {
-	return mode & ~S_ISUID & ((mode & S_IXGRP) !== 0 ? ~S_ISGID : ~0);
-}
-
 /** struct fuse_setattr_in. */
 export const setattr: FuseOperation = {
 	name: "SETATTR",
@@ -48,8 +43,8 @@ export const setattr: FuseOperation = {
 		const object = request.once(overlay, () => {
 			const found = mount.object(request.nodeId);
 			if ((request.word(VALID) & SetattrValid.killSuidgid) !== 0 && change.size !== undefined && change.mode === undefined) {
-				const before = overlay.getattr(found, false);
-				if (unprivileged(before) !== before.mode) change.mode = unprivileged(before);
+				const { mode } = overlay.getattr(found, false);
+				if (withoutPrivilege(mode) !== mode) change.mode = withoutPrivilege(mode);
 			}
 			overlay.setattr(found, mount.who, change, undefined, request.state.key);
 			return found;
