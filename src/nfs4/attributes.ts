@@ -289,7 +289,7 @@ function makePlan(words: Bitmap["words"]): AttributePlan {
 	return { words: told, writers, needsObject, wantsError: numbers.includes(RDATTR_ERROR), numbers };
 }
 
-/** fattr4 (section 3.3.9). */
+/** fattr4 (section 3.3.7). */
 export function writeAttributes(reply: XdrWriter, plan: AttributePlan, shown: Shown): void {
 	writeBitmap(reply, plan.words);
 	const at = reply.length;

@@ -1,4 +1,4 @@
-// bitmap4 (RFC 8881 section 3.3.7): three words of it have attributes of ours.
+// bitmap4 (RFC 8881 section 3.2): three words of it have attributes of ours.
 
 import { XdrError } from "../xdr/xdr-error.ts";
 import type { XdrReader } from "../xdr/xdr-reader.ts";

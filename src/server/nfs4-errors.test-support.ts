@@ -62,7 +62,13 @@ may(
 	"symlink",
 	"xdev",
 );
-may("lock", "nofilehandle", "stale", BY_STATEID, REGULAR, "access", "badRange", "denied", "grace", "inval", "noGrace", "openmode");
+may("lock", ["nofilehandle", "stale", "access", "badRange", "denied", "grace", "inval"], BY_STATEID, REGULAR, [
+	"noGrace",
+	"openmode",
+	"reclaimBad",
+	"reclaimConflict",
+	"rofs",
+]);
 may("lockt", "nofilehandle", "stale", REGULAR, "access", "badRange", "denied", "grace", "inval", "rofs");
 may("locku", "nofilehandle", "stale", BY_STATEID, "access", "badRange", "inval");
 may("lookup", ON_FILE, NAMED, "access", "noent", "notdir", "symlink");
