@@ -3,9 +3,10 @@
 // the first of all, so that no signal ends what is still being loaded
 export { outlivesTerminal } from "./signals.ts";
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { Command, CommanderError, Help, type Option } from "commander";
 import { UnfitMachineError } from "../linux/unfit-machine.ts";
+import { quoteForShell } from "../vfs/names.ts";
 import { describeFailure } from "../vfs/system-errors.ts";
 import { complain, complainByHelp, complainOfFault, printHelp } from "./print.ts";
 import { UserError } from "./user-error.ts";
@@ -88,6 +89,9 @@ function report(error: unknown): number {
 		if (error.exitCode === 0) return 0;
 		if (error.code === "commander.help") return EXIT_USAGE;
 		complain(error.message.replace(/^error: /, "").replace("\n(Did you mean", " (Did you mean"));
+		const word = process.argv[2];
+		if (error.code === "commander.unknownCommand" && word !== undefined && existsSync(word))
+			complain(`To serve a tree: holdfast serve ${quoteForShell(word)}`);
 		if (error.code === "commander.excessArguments") complain("A name with spaces in it needs quotes; options say what further words are.");
 		return EXIT_USAGE;
 	}

@@ -20,6 +20,7 @@ import { type NfsVersion, type OpenServer, openExports, ServeError } from "../se
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import type { Damage } from "../vfs/damage.ts";
+import { quoteForShell } from "../vfs/names.ts";
 import { describeFailure, describeThrown } from "../vfs/system-errors.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
 import type { ClaimedSet } from "./change-sets.ts";
@@ -238,6 +239,8 @@ async function serve(directory: string | undefined, options: ServeArguments): Pr
 			onOpened: (_name, opened) => {
 				line.clear();
 				reportOpened(opened);
+				if (given.fakeRoot && opened.handles.kind === "kernel")
+					complain("--fake-root is of use with portable handles only, and changes nothing here: this export has the kernel's.");
 			},
 			warn: complain,
 		});
@@ -297,7 +300,19 @@ function exportsGiven(directory: string | undefined, given: ServeArguments, name
 			2,
 		);
 	}
-	for (const one of trees) named.push(claimOne(one.name, one.directory, given));
+	for (const one of trees) {
+		const claim = claimOne(one.name, one.directory, given);
+		const other = named.find(({ paths }) => paths.upper === claim.paths.upper);
+		named.push(claim);
+		if (other !== undefined) {
+			const { name } = (claim.claimed as ClaimedSet).set;
+			throw new UserError(
+				`The exports ${other.name} and ${one.name} would have one set of changes, ${name}. A further set of the tree is made by: ` +
+					`holdfast serve ${quoteForShell(one.directory)} --name ANOTHER --new; then its name stands for the tree, as in --export ${one.name}=ANOTHER.`,
+				2,
+			);
+		}
+	}
 }
 
 /** Asks before a set is made, or, where the set tells the tree, before that is opened. */

@@ -116,6 +116,33 @@ test("what keeps a socket, an address, a name or a folder from being used is tol
 	});
 });
 
+test("a tree that is not named as one, one set for two exports, an upper that is gone, and options without effect", { skip }, async (t) => {
+	const made = scratch(t);
+	const { lower, upper, state } = layers(made);
+	assertRefused([lower], /unknown command .*\nholdfast: To serve a tree: holdfast serve \S*lower\n$/);
+	const twice = ["--export", `/a=${lower}`, "--export", `/b=${lower}`, "--state-dir", state];
+	assertRefused(
+		serve(...twice),
+		/The exports \/a and \/b would have one set of changes, lower\. .* --name ANOTHER --new; .*--export \/b=ANOTHER/,
+	);
+	assert.equal(runHoldfast(["list", "--names", "--state-dir", state]).stdout, "", "no set was made");
+	assertRefused(
+		["rebase", "--upper", join(made.path, "none"), "--lower", lower],
+		/Cannot open the upper \S*none: there is no such directory/,
+	);
+	const options = { lowers: [lower], upper, args: ["--state-dir", state, "--handles", "kernel", "--fake-root"] };
+	const server = await startServer(made, options);
+	await server.terminate();
+	assert.match(server.stderr, /^holdfast: --fake-root is of use with portable handles only, and changes nothing here/m);
+	rmSync(upper, { recursive: true });
+	const before = snapshotTree(made.path);
+	assertRefused(
+		serve(...layerArguments(options), "--state-dir", state),
+		/Cannot find the upper \S*upper, which the work folder \S*upper\.work belongs to/,
+	);
+	assertSameTree(before, snapshotTree(made.path), "something was made");
+});
+
 test("a folder cannot be made on a file system that is read-only, or full, and the reason is that", {
 	skip: skip || cannotMount("tmpfs"),
 }, (t) => {

@@ -11,6 +11,7 @@ import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { pathExists } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
+import { registryPath } from "../work/registry.ts";
 import { rootName, treeName } from "./layer-names.ts";
 import { isFirst, type OpenOptions } from "./open-options.ts";
 import { noteTrees, readOnlyFolder } from "./read-only-folder.ts";
@@ -81,6 +82,11 @@ export function upperPaths(options: OpenOptions, upperPath: string, lowers: read
 	refuseInside(work, lowers, "the work folder");
 	const isNewUpper = !pathExists(upper);
 	const folder = join(work, "holdfast");
+	if (isNewUpper && pathExists(registryPath(folder))) {
+		throw new LayerError(
+			`Cannot find the upper ${upper}, which the work folder ${work} belongs to. Put it back where it was; to begin anew remove that folder too.`,
+		);
+	}
 	// what is made in there later must be known by now, to be concealed
 	if (isFirst(options) && lowers.some(({ isWholeTree }) => isWholeTree)) makeFolder(options.stateFolder, "the state folder");
 	if (isFirst(options)) {

@@ -30,7 +30,7 @@ export function kernelFormOf(engine: Engine): KernelForm {
 		throw new OverlayError(
 			"inval",
 			"An upper of an ordinary user cannot be given back to the kernel: owners, modes and what objects were copied up from are kept in attributes " +
-				"that its overlayfs does not read. Copy the served tree to where it is needed, or go on serving it",
+				"that its overlayfs does not read. To have the tree as plain files, serve and mount it, and copy it out as root: cp -a /mnt/. DIRECTORY",
 		);
 	}
 	try {

@@ -67,6 +67,8 @@ export interface RebaseReport {
 export function rebase(options: RebaseOptions): RebaseReport {
 	const folder = join(workOf(options.upper, options.work), "holdfast");
 	const registry = readRegistry(folder);
+	// what is not there is told as that
+	if (registry === null) close(openDirectory(options.upper, "upper"));
 	if (registry === null) throw new LayerError(`Cannot rebase ${options.upper}: it has not been served yet.`);
 	if (registry.handles !== "portable") {
 		throw new LayerError(
