@@ -74,9 +74,8 @@ export class NodeTable {
 			this.#words[word + LOOKUPS] = left - count;
 			return null;
 		}
-		const handle = this.handle(id);
-		this.#unchain(id, handle);
-		const held = (this.#words[word + KIND] & HELD) === 0 ? null : copyBytes(handle);
+		this.#unchain(id);
+		const held = (this.#words[word + KIND] & HELD) === 0 ? null : copyBytes(this.handle(id));
 		this.#words[word + LOOKUPS] = 0;
 		this.#free.push(id);
 		this.size--;
@@ -132,9 +131,16 @@ export class NodeTable {
 	}
 
 	#headOf(handle: Uint8Array): number {
-		const end = handle.length;
-		const hash = handle[end - 1] | (handle[end - 2] << 8) | (handle[end - 3] << 16) | (handle[end - 4] << 24);
-		return hash & (this.#heads.length - 1);
+		return this.#headAt(handle, handle.length);
+	}
+
+	/** Without a view of its own: many are forgotten in one request. */
+	#headOfId(id: number): number {
+		return this.#headAt(this.#bytes, NODES_AT + id * NODE_BYTES + 4 * HANDLE + (this.#words[wordOf(id) + KIND] & LENGTH_MASK));
+	}
+
+	#headAt(bytes: Uint8Array, end: number): number {
+		return (bytes[end - 1] | (bytes[end - 2] << 8) | (bytes[end - 3] << 16) | (bytes[end - 4] << 24)) & (this.#heads.length - 1);
 	}
 
 	#chain(id: number): void {
@@ -147,9 +153,7 @@ export class NodeTable {
 	}
 
 	#link(id: number): void {
-		const at = NODES_AT + id * NODE_BYTES + 4 * HANDLE;
-		const length = this.#words[wordOf(id) + KIND] & LENGTH_MASK;
-		const head = this.#headOf(this.#bytes.subarray(at, at + length));
+		const head = this.#headOfId(id);
 		this.#words[wordOf(id) + NEXT] = this.#heads[head];
 		this.#heads[head] = id;
 	}
@@ -168,8 +172,8 @@ export class NodeTable {
 		this.#link(added);
 	}
 
-	#unchain(id: number, handle: Uint8Array): void {
-		const head = this.#headOf(handle);
+	#unchain(id: number): void {
+		const head = this.#headOfId(id);
 		const next = this.#words[wordOf(id) + NEXT];
 		if (this.#heads[head] === id) {
 			this.#heads[head] = next;

@@ -2,6 +2,7 @@
 
 import { OverlayError, Pending } from "../vfs/errors.ts";
 import type { FuseOperation } from "./operation.ts";
+import { changeContent } from "./privilege.ts";
 
 /** fallocate(2) modes. */
 const [KEEP_SIZE, PUNCH_HOLE] = [1, 2];
@@ -15,14 +16,15 @@ export const fallocate: FuseOperation = {
 	name: "FALLOCATE",
 	argumentBytes: 32,
 	run(request, _reply, mount) {
-		const { overlay, who } = mount;
+		const { overlay } = mount;
 		const { state } = request;
 		const [offset, length, mode] = [request.size(2, "fbig"), request.size(4, "fbig"), request.word(6)];
 		if (offset + length > Number.MAX_SAFE_INTEGER) throw new OverlayError("fbig", "A range that ends beyond 2^53 - 1 bytes");
 		if (mode !== 0 && mode !== (KEEP_SIZE | PUNCH_HOLE)) throw new OverlayError("notsupp", `fallocate(2) with mode ${mode}`);
-		const object = mount.object(request.nodeId);
 		const [from, rest] = [offset + state.progress, length - state.progress];
-		state.progress += mode === 0 ? overlay.allocate(object, who, from, rest, "open") : overlay.deallocate(object, who, from, rest, "open");
+		state.progress += changeContent(mount, request.nodeId, request.uid === 0, (object, who) =>
+			mode === 0 ? overlay.allocate(object, who, from, rest, "open") : overlay.deallocate(object, who, from, rest, "open"),
+		);
 		if (state.progress < length) throw new Pending(Promise.resolve());
 	},
 };
@@ -50,8 +52,11 @@ export const copyFileRange: FuseOperation = {
 	run(request, reply, mount) {
 		const [sourceOffset, offset] = [request.size(2), request.size(8, "fbig")];
 		const length = request.word(11) === 0 ? Math.min(request.word(10), COPIED_MAX) : COPIED_MAX;
-		const [source, target] = [mount.object(request.nodeId), mount.object(request.id(4))];
-		reply.u32(mount.overlay.copyRange(source, sourceOffset, target, offset, length, mount.who, { read: "open", write: "open" }));
+		const source = mount.object(request.nodeId);
+		const count = changeContent(mount, request.id(4), request.uid === 0, (target, who) =>
+			mount.overlay.copyRange(source, sourceOffset, target, offset, length, who, { read: "open", write: "open" }),
+		);
+		reply.u32(count);
 		reply.u32(0);
 	},
 };

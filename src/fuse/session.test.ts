@@ -334,6 +334,32 @@ test("what passes is waited for, and a fault of ours is an error of the request 
 	assert.equal((await kernel.ask(Opcode.getattr, ROOT, words(0, 0, 0, 0))).error, ERRNO.EDQUOT);
 });
 
+test("what waits for too long when a session closes is left as it is, for the next server", async (t) => {
+	const { kernel, overlay } = await begin(t);
+	const other = new FakeKernel();
+	const session = new FuseSession({
+		device: { descriptor: other.device, kept: null },
+		overlay,
+		actsAs: null,
+		isShared: false,
+		drainSeconds: 0.01,
+	});
+	session.start();
+	await other.init();
+	let go = (): void => {};
+	overlay.wait = () => new Promise((resolve) => (go = resolve));
+	overlay.waits.set("mkdir", 1);
+	const unique = other.send(Opcode.mkdir, ROOT, Buffer.concat([words(0o755, 0), name("never")]));
+	while (!overlay.calls.includes("mkdir")) await new Promise((resolve) => setImmediate(resolve));
+	await session.close();
+	go();
+	await kernel.take(Opcode.getattr, ROOT, words(0, 0, 0, 0));
+	assert.equal(other.isAnswered(unique), false);
+	assert.equal(overlay.root.names.size, 0);
+	other.close();
+	close(other.device);
+});
+
 test("an end of the mount ends the session, and what waits is given up", async (t) => {
 	const { kernel, session } = await begin(t);
 	kernel.send(Opcode.destroy, 0);

@@ -32,6 +32,7 @@ import { RequestSlots } from "./request-slots.ts";
 const [VALID_SECONDS_ALONE, VALID_SECONDS_SHARED] = [24 * 60 * 60, 1];
 /** What passes by itself ("tryagain") is waited for so often and so long. */
 const [TRIES_MAX, TRY_MILLISECONDS] = [100, 100];
+const DEFAULT_DRAIN_SECONDS = 30;
 const PROGRAM = "FUSE";
 
 export interface FuseSessionOptions {
@@ -41,6 +42,8 @@ export interface FuseSessionOptions {
 	readonly actsAs: Credentials | null;
 	/** Others than this mount change the same objects: the kernel believes nothing for longer than a second. */
 	readonly isShared: boolean;
+	/** How long requests that were taken may wait for their disk once the session closes. */
+	readonly drainSeconds?: number;
 }
 
 /** A request that is not answered yet, in a slot of its own. */
@@ -55,6 +58,7 @@ export class FuseSession {
 	readonly ended: Promise<void>;
 	readonly #descriptor: number;
 	readonly #isShared: boolean;
+	readonly #drainSeconds: number;
 	readonly #memory: AddressedBytes;
 	readonly #header: Uint32Array;
 	readonly #slots: RequestSlots;
@@ -77,7 +81,8 @@ export class FuseSession {
 	#onAllAnswered: (() => void) | null = null;
 
 	/** RangeError: what is kept of the mount is another version's. */
-	constructor({ device, overlay, actsAs, isShared }: FuseSessionOptions) {
+	constructor({ device, overlay, actsAs, isShared, drainSeconds = DEFAULT_DRAIN_SECONDS }: FuseSessionOptions) {
+		this.#drainSeconds = drainSeconds;
 		this.#descriptor = device.descriptor;
 		this.#isShared = isShared;
 		this.#memory = device.kept ?? privateMemory();
@@ -110,15 +115,22 @@ export class FuseSession {
 		this.#watch = watchReadable(this.#descriptor, () => this.#drain());
 	}
 
-	/** Takes no more requests, and resolves when all that were taken are answered. The mount stays; who comes waits for the next server. */
+	/**
+	 * Takes no more requests, and resolves when all that were taken are answered, or have waited for too long: they are left to the next server. The
+	 * mount stays; who comes waits for that too.
+	 */
 	async close(): Promise<void> {
 		this.#isClosing = true;
 		this.#stop();
-		if (this.#waiting.size > 0) {
-			await new Promise<void>((resolve) => {
-				this.#onAllAnswered = resolve;
-			});
-		}
+		if (this.#waiting.size === 0) return;
+		await new Promise<void>((resolve) => {
+			const timer = setTimeout(resolve, this.#drainSeconds * 1000);
+			this.#onAllAnswered = () => {
+				clearTimeout(timer);
+				resolve();
+			};
+		});
+		this.#waiting.clear();
 	}
 
 	/** Whether there is something to go on from; else makes it new. */
