@@ -25,6 +25,7 @@ const BUDGETS = {
 	"test/commands/fresh-clone.test.ts": { sample: 0, all: 30 },
 	"test/commands/help-examples.test.ts": { sample: 0, all: 40 },
 	"test/commands/hostile-names.test.ts": { sample: 0, all: 90 },
+	"test/commands/mount.test.ts": { sample: 15, all: 60 },
 	"test/commands/package.test.ts": { sample: 0, all: 45 },
 	"test/commands/readme.test.ts": { sample: 0, all: 240 },
 	"test/commands/systemd.test.ts": { sample: 0, all: 90 },

@@ -34,6 +34,8 @@ export interface SetArguments {
 	/** A set of that name may be made, although the tree has others. */
 	readonly new?: boolean;
 	readonly ephemeral?: boolean;
+	/** The set that another server has had, which was killed: an ephemeral one too. */
+	readonly resume?: string;
 }
 
 /** A set that a command works on. */
@@ -50,6 +52,8 @@ export interface ClaimedSet extends FoundSet {
 	served(): void;
 	/** It cannot be served: a new one goes again. */
 	undo(): void;
+	/** It was opened, and nobody came: a new one goes again. */
+	discard(): void;
 	/** The server has ended: an ephemeral set goes. */
 	end(): void;
 }
@@ -171,6 +175,10 @@ function setsOf({ own, others }: StateRoots): ChangeSet[] {
 /** The same for serve and adopt, which may make a new one. */
 export function claimSet(directory: string | undefined, given: SetArguments): ClaimedSet {
 	const search = new Search(directory, given);
+	if (given.resume !== undefined) {
+		const set = setNamed(given.resume, given.stateDir);
+		return claimed({ set, lower: search.tree === null ? (set.treePath as string) : search.treePath }, search.tree, false);
+	}
 	if (search.tree !== null) refuseStateInside(search.roots.own, search.tree.path);
 	const state = StateFolder.open(search.roots.own);
 	try {
@@ -204,6 +212,10 @@ function claimed(found: FoundSet, looked: TreeIdentity | null, isNew: boolean): 
 			if (isEphemeral) return remove();
 			hold.close();
 			if (isNew) undoMaking(set);
+		},
+		discard() {
+			if (isNew) return remove();
+			hold.close();
 		},
 		end() {
 			if (isEphemeral) remove();

@@ -72,7 +72,7 @@ function describeOption(option: Option): DescribedOption {
 }
 
 function kindOf(name: string): WordKind {
-	if (name === "dir" || name === "folder") return "directory";
+	if (name === "dir" || name === "folder" || name === "mountpoint") return "directory";
 	if (name === "name") return "set";
 	return name === "file" || name === "layer-and-dir" ? "file" : "other";
 }

@@ -28,6 +28,8 @@ export interface LayerArguments {
 	readonly work?: string;
 	readonly name?: string;
 	readonly stateDir?: string;
+	/** The set that another server has had, which was killed. */
+	readonly resume?: string;
 }
 
 const collect = (value: string, before: readonly string[]) => [...before, value];

@@ -20,6 +20,8 @@ type AddCommand = (program: Command) => void;
 /** In the order of the help. The modules of a command are loaded when it is called: to load all of them takes a good part of a start. */
 const commands = {
 	serve: async () => (await import("./serve.ts")).addServe,
+	mount: async () => (await import("./mount.ts")).addMount,
+	unmount: async () => (await import("./unmount.ts")).addUnmount,
 	list: async () => (await import("./list.ts")).addList,
 	remove: async () => (await import("./remove.ts")).addRemove,
 	diff: async () => (await import("./diff.ts")).addDiff,

@@ -16,7 +16,7 @@ import type { LinkWalk } from "../overlay/threads/link-walks.ts";
 import { KeyError } from "../overlay/upkeep/keys.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
 import type { ListenAddress } from "../server/listen-address.ts";
-import { type NfsVersion, type OpenServer, openExports, ServeError } from "../server/serve-exports.ts";
+import { type NfsVersion, type OpenServer, openExports, ServeError, type ServeOptions } from "../server/serve-exports.ts";
 import { serviceStatus } from "../server/service-status.ts";
 import { type WarmUp, warmUp } from "../server/warm-up.ts";
 import type { Damage } from "../vfs/damage.ts";
@@ -25,8 +25,10 @@ import { describeFailure, describeThrown } from "../vfs/system-errors.ts";
 import { ID_MAX, parseAllow } from "./allow.ts";
 import type { ClaimedSet } from "./change-sets.ts";
 import { confirmEmptyMountPoints, confirmNewUpper } from "./doubts.ts";
+import { addKeeperOptions, type KeeperArguments, keepOrServe } from "./keep.ts";
 import { addLayerOptions, claimPaths, type LayerArguments, type LayerPaths, namesLayers } from "./layer-options.ts";
 import { mountLines } from "./mount-lines.ts";
+import { MountServer } from "./mount-server.ts";
 import { complain, complainOfFault, printLines, printToLogs } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { ServerLog } from "./server-log.ts";
@@ -35,7 +37,7 @@ import { UserError } from "./user-error.ts";
 const DEFAULT_HOST = "127.0.0.1";
 const DEFAULT_ADDRESS = `${DEFAULT_HOST}:20490`;
 
-interface ServeArguments extends LayerArguments {
+export interface ServeArguments extends LayerArguments, KeeperArguments {
 	readonly listen: readonly ListenAddress[];
 	readonly export: readonly NamedDirectory[];
 	readonly create?: boolean;
@@ -60,6 +62,8 @@ interface ServeArguments extends LayerArguments {
 	readonly objectsMax?: number;
 	readonly descriptorsMax?: number;
 	readonly listingBytesMax?: number;
+	/** Nobody comes over NFS. */
+	readonly isMountOnly?: boolean;
 }
 
 const EXAMPLES = `
@@ -77,16 +81,16 @@ Examples:
   holdfast serve /srv/golden --listen 0.0.0.0:20490 --allow 192.0.2.0/24 --allow build.example,no_root_squash
       For other machines: a network, where root is nobody, and one that is trusted.
   holdfast serve --export /golden=/srv/golden --export /docs=/srv/docs
-      Two trees in one server, each with its changes in the state folder.`;
+      Two trees in one server, each with its changes in the state folder.
+  holdfast serve /srv/golden --mount /mnt
+      Over NFS, and mounted on this machine by FUSE.`;
 
 export function addServe(program: Command): void {
 	const command = program
 		.command("serve")
 		.description("Serve an overlay over NFS, versions 3 and 4.1, until SIGTERM.")
 		.argument("[dir]", "one read-only tree, whose changes are kept as a set in the state folder; or the name of a set");
-	addLayerOptions(command, "first")
-		.option("--create", "make the upper if it is not there, without asking")
-		.option("--empty", "serve an empty mount point, without asking")
+	addChangeOptions(addLayerOptions(command, "first"))
 		.option(
 			"--listen <address>",
 			`HOST:PORT, [IPV6]:PORT, PORT (on 127.0.0.1) or unix:PATH; may be repeated (default: ${DEFAULT_ADDRESS})`,
@@ -95,10 +99,7 @@ export function addServe(program: Command): void {
 		)
 		.option("--export <NAME=DIR>", "as DIR, by a name of its own; may be repeated, for many trees in one server", parseExport, [])
 		.option("--mount-path <path>", "the path by which clients mount it (default: /)", parseMountPath)
-		.option("--new", "with --name: make that set if it is not there, although the tree has others")
-		.option("--ephemeral", "keep the changes until the server ends, and no longer")
-		.option("--sync", "answer a change when it is on stable storage (the default)")
-		.option("--async", "answer a change when it is made: faster, and a power failure may lose it")
+		.option("--mount <mountpoint>", "mount it on this machine too, by FUSE, as holdfast mount does")
 		.option("--nfs <versions>", "versions that are served: 3, 4 (that is 4.1) or 3,4 (default: 3,4)", parseVersions)
 		.option("--lease <seconds>", "how long a client of version 4 keeps its locks without a word (default: 90)", parseLease)
 		.option(
@@ -107,7 +108,9 @@ export function addServe(program: Command): void {
 			parseDomain,
 		)
 		.option("--rpcbind", "register with the rpcbind of this host")
-		.option("--no-warm-up", "do not run the server's own code in idle time after the start, on an overlay in memory")
+		.option("--no-warm-up", "do not run the server's own code in idle time after the start, on an overlay in memory");
+	addKeeperOptions(command);
+	command
 		.optionsGroup("Who may come, and as whom:")
 		.option(
 			"--allow <HOST|NETWORK>",
@@ -121,13 +124,33 @@ export function addServe(program: Command): void {
 		.option("--no-root-squash", "never treat it so")
 		.option("--all-squash", "treat every user as the anonymous user")
 		.option("--anon-uid <uid>", "user id of the anonymous user (default: 65534)", parseId)
-		.option("--anon-gid <gid>", "group id of the anonymous user (default: 65534)", parseId)
+		.option("--anon-gid <gid>", "group id of the anonymous user (default: 65534)", parseId);
+	addBoundOptions(command)
+		.addHelpText("after", EXAMPLES)
+		.action((directory: string | undefined, given: ServeArguments) => {
+			if (given.mount !== undefined) return keepOrServe(command, given, 0, () => serve(directory, given));
+			if (given.o !== undefined) throw new UserError("-o is of use with --mount only.", 2);
+			return serve(directory, given);
+		});
+}
+
+/** How changes are kept: of serve and mount. */
+export function addChangeOptions(command: Command): Command {
+	return command
+		.option("--create", "make the upper if it is not there, without asking")
+		.option("--empty", "serve an empty mount point, without asking")
+		.option("--new", "with --name: make that set if it is not there, although the tree has others")
+		.option("--ephemeral", "keep the changes until the server ends, and no longer")
+		.option("--sync", "answer a change when it is on stable storage (the default)")
+		.option("--async", "answer a change when it is made: faster, and a power failure may lose it");
+}
+
+export function addBoundOptions(command: Command): Command {
+	return command
 		.optionsGroup("Bounds of the caches:")
 		.option("--objects-max <n>", "objects kept in memory (default: 32768)", parseBound)
 		.option("--descriptors-max <n>", "descriptors kept open (default: by the process's limit)", parseBound)
-		.option("--listing-bytes-max <n>", "memory for directory listings (default: 67108864)", parseBound)
-		.addHelpText("after", EXAMPLES)
-		.action((directory: string | undefined, given: ServeArguments) => serve(directory, given));
+		.option("--listing-bytes-max <n>", "memory for directory listings (default: 67108864)", parseBound);
 }
 
 function parseListen(value: string, before: readonly ListenAddress[]): ListenAddress[] {
@@ -202,10 +225,13 @@ function cacheBounds({ objectsMax, descriptorsMax, listingBytesMax }: ServeArgum
 	};
 }
 
-async function serve(directory: string | undefined, options: ServeArguments): Promise<void> {
+/** Serves until a signal comes, or its mount ends. */
+export async function serve(directory: string | undefined, options: ServeArguments): Promise<void> {
 	const given = withMountPath(options);
 	if (given.sync && given.async) throw new UserError("Choose one of --sync and --async.", 2);
+	if (given.mount !== undefined && given.export.length > 1) throw new UserError("--mount mounts one export: give --export once.", 2);
 	const versions = given.nfs ?? [3, 4];
+	const mount = given.mount === undefined || given.keeper === undefined ? null : new MountServer(given.keeper, given.mount);
 	const line = new ProgressLine();
 	outliveFailures();
 	subscribe("holdfast:rpc:failure", (failure) => reportFailure(failure));
@@ -214,55 +240,71 @@ async function serve(directory: string | undefined, options: ServeArguments): Pr
 	try {
 		exportsGiven(directory, given, named);
 		if (given.upper !== undefined) confirmNewUpper(given.upper, given.create ?? false);
-		const served = await openExports({
-			exports: named.map(({ name, paths }) => ({
-				name,
-				layers: {
-					...paths,
-					isSync: given.async !== true,
-					onMoved: reportMove,
-					onLinkWalk: reportLinkWalk,
-					onChanged,
-				},
-				squash: squashGiven(given),
-				clients: given.allow,
-				insecure: given.insecure ?? false,
-				allowOther: given.allowOther ?? false,
-			})),
-			listen: given.listen.length > 0 ? given.listen : parseListen(DEFAULT_ADDRESS, []),
-			stateFolder: named[0].paths.stateFolder,
-			limits: cacheBounds(given),
-			rpcbind: given.rpcbind ?? false,
-			versions,
-			leaseSeconds: given.lease,
-			ownerDomain: given.ownerDomain,
-			onOpened: (_name, opened) => {
-				line.clear();
-				reportOpened(opened);
-				if (given.fakeRoot && opened.handles.kind === "kernel")
-					complain("--fake-root is of use with portable handles only, and changes nothing here: this export has the kernel's.");
-			},
-			warn: complain,
-		});
+		const served = await openExports(toServe(given, named, versions, line));
+		line.end();
+		if (mount !== null && !(await mount.start(served, named[0]))) {
+			await served.close();
+			for (const { claimed } of named) claimed?.discard();
+			process.exit(1);
+		}
 		for (const { claimed } of named) claimed?.served();
 		let warming: WarmUp | null = null;
 		const service = serviceStatus();
-		endOnSignals(served, named, () => {
+		const end = ending(served, named, () => {
 			service.stopping();
 			warming?.stop();
 		});
-		line.end();
+		for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, mount === null ? end : () => mount.stop());
+		void mount?.ended.then(end);
 		await served.listen();
 		// whoever removes the folder that this was started in, or unmounts it, may
 		process.chdir("/");
-		printLines([`ready ${served.server.addressNames.join(" ")}`, ...describe(served, named, versions)]);
-		service.ready(`Serving at ${served.server.addressNames.join(" ")}`);
+		const places = given.isMountOnly ? [given.mount as string] : served.server.addressNames;
+		if (given.keeperAgain === undefined) printLines([`ready ${places.join(" ")}`, ...describe(served, named, versions, given)]);
+		mount?.ready();
+		service.ready(`Serving at ${places.join(" ")}`);
 		if (given.warmUp) warming = warmUp(served);
 	} catch (error) {
+		mount?.close();
 		for (const { claimed } of named) claimed?.undo();
 		if (!isSentence(error)) throw error;
 		throw new UserError(error.message, error instanceof ServeError && error.isMisuse ? 2 : 1);
 	}
+}
+
+/** What is to be served, and how. */
+function toServe(given: ServeArguments, named: readonly NamedPaths[], versions: readonly NfsVersion[], line: ProgressLine): ServeOptions {
+	return {
+		exports: named.map(({ name, paths }) => ({
+			name,
+			layers: {
+				...paths,
+				isSync: given.async !== true,
+				onMoved: reportMove,
+				onLinkWalk: reportLinkWalk,
+				onChanged,
+			},
+			squash: squashGiven(given),
+			clients: given.allow,
+			insecure: given.insecure ?? false,
+			allowOther: given.allowOther ?? false,
+		})),
+		listen: given.listen.length > 0 || given.isMountOnly ? given.listen : parseListen(DEFAULT_ADDRESS, []),
+		isMounted: given.mount !== undefined,
+		stateFolder: named[0].paths.stateFolder,
+		limits: cacheBounds(given),
+		rpcbind: given.rpcbind ?? false,
+		versions,
+		leaseSeconds: given.lease,
+		ownerDomain: given.ownerDomain,
+		onOpened: (_name, opened) => {
+			line.clear();
+			reportOpened(opened);
+			if (given.fakeRoot && opened.handles.kind === "kernel")
+				complain("--fake-root is of use with portable handles only, and changes nothing here: this export has the kernel's.");
+		},
+		warn: complain,
+	};
 }
 
 /** `--name /PATH` is from before sets had names: no name begins so. */
@@ -317,9 +359,11 @@ function exportsGiven(directory: string | undefined, given: ServeArguments, name
 
 /** Asks before a set is made, or, where the set tells the tree, before that is opened. */
 function claimOne(name: string, directory: string | undefined, given: ServeArguments): NamedPaths {
-	confirmEmptyMountPoints(directory === undefined ? given.lower : [directory], given.empty ?? false);
-	const { paths, claimed } = claimPaths(directory, given);
-	if (claimed !== null && claimed.lower !== directory) confirmEmptyMountPoints(paths.lowers, given.empty ?? false);
+	const again = given.keeperAgain;
+	const isAsked = given.empty === true || again !== undefined;
+	confirmEmptyMountPoints(directory === undefined ? given.lower : [directory], isAsked);
+	const { paths, claimed } = claimPaths(directory, again === undefined || again.set === null ? given : { ...given, resume: again.set });
+	if (claimed !== null && claimed.lower !== directory) confirmEmptyMountPoints(paths.lowers, isAsked);
 	return { name, paths, claimed };
 }
 
@@ -412,10 +456,10 @@ function outliveFailures(): void {
 	});
 }
 
-/** The first signal drains, the second waits for no client any more, and the third for nothing at all. All but the last end in order. */
-function endOnSignals(served: OpenServer, named: readonly NamedPaths[], beforeEnd: () => void): void {
+/** To be called at signals: the first drains, the second waits for no client any more, and the third for nothing at all. All but the last end in order. */
+function ending(served: OpenServer, named: readonly NamedPaths[], beforeEnd: () => void): () => Promise<void> {
 	let signals = 0;
-	const end = async () => {
+	return async () => {
 		signals++;
 		if (signals > 2) process.exit(1);
 		if (signals > 1) {
@@ -432,8 +476,6 @@ function endOnSignals(served: OpenServer, named: readonly NamedPaths[], beforeEn
 			process.exit(1);
 		}
 	};
-	process.on("SIGTERM", () => void end());
-	process.on("SIGINT", () => void end());
 }
 
 /** Which of its promises an export keeps over a copy of its layers, in one line. */
@@ -448,13 +490,19 @@ function overCopies({ handles, upper, actsAs }: OpenedOverlay): string {
 }
 
 /** How to mount each export, and what its user should know of it. */
-function describe({ exports, server }: OpenServer, named: readonly NamedPaths[], versions: readonly NfsVersion[]): string[] {
+function describe(
+	{ exports, server }: OpenServer,
+	named: readonly NamedPaths[],
+	versions: readonly NfsVersion[],
+	given: ServeArguments,
+): string[] {
 	const lines: string[] = [];
 	for (const [i, { name, opened }] of exports.entries()) {
 		if (exports.length > 1) lines.push("", `Export ${name}`);
-		lines.push(...mountLines(server.addresses, name, versions));
+		if (!given.isMountOnly) lines.push(...mountLines(server.addresses, name, versions));
+		if (given.mount !== undefined) lines.push(`Mounted at ${given.mount}; to end that: holdfast unmount ${quoteForShell(given.mount)}`);
 		lines.push(`Handles: ${opened.handles.kind} (${opened.handles.why})`, overCopies(opened));
-		if (opened.actsAs !== null) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
+		if (opened.actsAs !== null && !given.isMountOnly) lines.push(`Every client has the rights of user ${opened.actsAs.uid}.`);
 		lines.push(opened.upper === null ? "Read-only: there is no upper." : `Changes: ${opened.upper}`);
 		const { claimed } = named[i];
 		if (claimed !== null) lines.push(`Set of changes: ${describeSet(claimed)}`);

@@ -7,7 +7,7 @@ const NOHUP = "HOLDFAST_NOHUP";
  * Whether this process goes on when its terminal is closed. A server does, whatever started it, since clients have it mounted; other commands
  * do under nohup(1).
  */
-export const outlivesTerminal = process.argv[2] === "serve" || process.env[NOHUP] === "1";
+export const outlivesTerminal = ["serve", "mount"].includes(process.argv[2]) || process.env[NOHUP] === "1";
 
 // SIGUSR1 opens Node's inspector, and SIGUSR2 ends a process, unless somebody listens
 for (const signal of ["SIGUSR1", "SIGUSR2", ...(outlivesTerminal ? (["SIGHUP"] as const) : [])] as const) process.on(signal, () => {});

@@ -1,6 +1,7 @@
 // Opens layers: their private mounts, their file systems, and the refusals of what cannot be served.
 
 import { readFileSync } from "node:fs";
+import { openNamedDirectory } from "../linux/covered-directories.ts";
 import { ENODATA, ERRNO, errnoName, whyNot } from "../linux/errno.ts";
 import { type FileHandle, handleOf, openByHandle } from "../linux/file-handle.ts";
 import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid, openPrivateTree } from "../linux/file-system.ts";
@@ -328,7 +329,7 @@ export class LayerOpener {
 
 /** A readable descriptor of a directory that the user named. LayerError when there is none. */
 export function openDirectory(path: string, role: string): number {
-	const directory = openPath(path, O.rdonly | O.directory);
+	const directory = openNamedDirectory(path);
 	if (directory === -ERRNO.ENOENT) throw new LayerError(`Cannot open the ${role} ${path}: there is no such directory.`);
 	if (directory === -ERRNO.ENOTDIR) throw new LayerError(`Cannot open the ${role} ${path}: it is not a directory.`);
 	if (directory < 0) throw new LayerError(`Cannot open the ${role} ${path}: ${openFailure(directory, path)}.`);

@@ -47,7 +47,7 @@ function mountIn(made: Scratch, way: Way, given: Partial<MountRequest> & { devic
 			say({ refused: error.message });
 		}`;
 	const command = [process.execPath, "--input-type=module", "-e", program];
-	const [file, ...words] = user ? asFuseUser(made, command, device) : command;
+	const [file, ...words] = user ? asFuseUser(made, command, { device }) : command;
 	const ran = spawnSync(file as string, words, { encoding: "utf8", cwd: "/" });
 	assert.equal(ran.status, 0, ran.stderr);
 	return JSON.parse(ran.stdout) as Outcome;

@@ -2,6 +2,7 @@
 
 import { lstatSync, mkdirSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { realPathOf } from "../linux/covered-directories.ts";
 import { pathExists, readFileNamed } from "../linux/read-file.ts";
 import { writeDurably } from "../overlay/work/registry.ts";
 import { type StateRoots, SYSTEM_ROOT } from "./state-roots.ts";
@@ -54,5 +55,14 @@ function isInside(path: string, lowers: readonly string[]): boolean {
 	let existing = path;
 	while (!pathExists(existing)) existing = dirname(existing);
 	const real = join(realpathSync(existing), "/");
-	return lowers.some((lower) => pathExists(lower) && realpathSync(lower) !== "/" && real.startsWith(join(realpathSync(lower), "/")));
+	return lowers.some((lower) => isOver(lower, real));
+}
+
+function isOver(lower: string, real: string): boolean {
+	try {
+		const path = realPathOf(lower);
+		return path !== "/" && real.startsWith(join(path, "/"));
+	} catch {
+		return false;
+	}
 }

@@ -1,8 +1,9 @@
 // What a tree is known by: its real path, and an identity of its root that tells it from another tree at the same path.
 
 import { createHash } from "node:crypto";
-import { realpathSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { openDirectory } from "../layer/layer.ts";
+import { realPathOf } from "../linux/covered-directories.ts";
 import { namesOf } from "../linux/directory.ts";
 import { handleOf } from "../linux/file-handle.ts";
 import { FILE_SYSTEM_NAMES, fileSystemFigures, fileSystemUuid } from "../linux/file-system.ts";
@@ -34,7 +35,7 @@ export function identityOf(path: string): TreeIdentity {
 		const uuid = fileSystemUuid(fd, typeof figures === "number" ? "" : (FILE_SYSTEM_NAMES.get(figures.magic) ?? ""));
 		const handle = handleOf(fd);
 		return {
-			path: realpathSync(path),
+			path: realPathOf(path),
 			uuid: typeof uuid === "number" || uuid.every((byte) => byte === 0) ? null : uuid.toString("hex"),
 			device: deviceOf(dev),
 			inode: `${BigInt.asUintN(64, ino)}`,

@@ -8,10 +8,15 @@ import { NOBODY } from "./server-process.ts";
 
 /**
  * A command of root's that runs another one as an ordinary user, in a mount namespace of its own where /dev/fuse has mode 0666. `device` is what
- * /dev/fuse is there; by default a device of its kind.
+ * /dev/fuse is there; by default a device of its kind. `hidden`: programs that cannot be run there.
  */
-export function asFuseUser(made: Scratch, command: readonly string[], device = fuseDevice(made)): string[] {
-	const script = `test ! -e /dev/fuse || mount --bind "$1" /dev/fuse; shift; exec setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups "$@"`;
+export function asFuseUser(
+	made: Scratch,
+	command: readonly string[],
+	{ device = fuseDevice(made), hidden = [] }: { readonly device?: string | undefined; readonly hidden?: readonly string[] } = {},
+): string[] {
+	const hide = hidden.map((program) => `mount --bind /dev/null "$(command -v ${program})"; `).join("");
+	const script = `test ! -e /dev/fuse || mount --bind "$1" /dev/fuse; shift; ${hide}exec setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups "$@"`;
 	return ["unshare", "-m", "--propagation", "private", "sh", "-ec", script, "sh", device, ...command];
 }
 

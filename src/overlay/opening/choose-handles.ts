@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { HandleKind } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
-import { close, O, openPath } from "../../linux/open.ts";
+import { openNamedDirectory } from "../../linux/covered-directories.ts";
+import { close, O } from "../../linux/open.ts";
 import { type Registry, RegistryError, readRegistry } from "../work/registry.ts";
 import { workOf } from "./export-paths.ts";
 import { treeNameOf } from "./layer-names.ts";
@@ -67,7 +68,7 @@ function existingRegistry({ upper, work, lowers, stateFolder }: OpenOptions): Re
 function portableFolder(lowers: readonly string[], stateFolder: string): string | null {
 	const trees: string[] = [];
 	for (const path of lowers) {
-		const fd = openPath(path, O.rdonly | O.directory | O.noatime);
+		const fd = openNamedDirectory(path, O.rdonly | O.directory | O.noatime);
 		// whoever opens it says what is wrong
 		if (fd < 0) return null;
 		trees.push(treeNameOf(fd, path));

@@ -1,6 +1,6 @@
 // In which form each layer of an export says what it hides, and who owns what: found out once, and kept in the export's folder.
 
-import { readFileSync, realpathSync, rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { hasPrefix, isWhiteoutFile, OPAQUE_FILE, OPAQUE_NAMES, WHITEOUT_PREFIX } from "../../layer/hiding.ts";
@@ -9,6 +9,7 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { pathBelow } from "../../layer/path-search.ts";
 import { KeptRights, OVERRIDE_XATTR, OVERRIDE_XATTRS } from "../../layer/rights.ts";
 import { openToList } from "../../layer/walk-tree.ts";
+import { realPathOf } from "../../linux/covered-directories.ts";
 import { visitEntries } from "../../linux/directory.ts";
 import { whyNot } from "../../linux/errno.ts";
 import { close } from "../../linux/open.ts";
@@ -141,7 +142,7 @@ function refuseOtherUpper(lower: Layer): void {
 
 /** Whether a directory is a layer in the store of containers/storage (podman, buildah) or docker. */
 export function isOfStorage(path: string): boolean {
-	const real = realpathSync(path);
+	const real = realPathOf(path);
 	return basename(real) === "diff" && pathExists(join(dirname(real), "link"));
 }
 

@@ -1,10 +1,10 @@
 // Finds the state folder of a read-only export with portable handles, where roots of several trees have the same names.
 
 import { createHash } from "node:crypto";
-import { realpathSync } from "node:fs";
 import { join } from "node:path";
+import { openNamedDirectory, realPathOf } from "../../linux/covered-directories.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { close, O, openAt, openPath } from "../../linux/open.ts";
+import { close, O, openAt } from "../../linux/open.ts";
 import { readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
@@ -38,7 +38,7 @@ export function readOnlyFolder(stateFolder: string, trees: readonly string[], pa
 
 /** Notes whose folder it is. Who may not write to it reads what others have noted. */
 export function noteTrees(folder: string, paths: readonly string[]): void {
-	const known = paths.map((path): KnownTree => ({ path: realpathSync(path), mark: markOf(path) }));
+	const known = paths.map((path): KnownTree => ({ path: realPathOf(path), mark: markOf(path) }));
 	const before = readTrees(folder);
 	if (before !== null && JSON.stringify(before) === JSON.stringify(known)) return;
 	try {
@@ -61,7 +61,7 @@ function readTrees(folder: string): KnownTree[] | null {
 
 /** The same place, or the same tree where the other place has it no more: two that are there at once are two. */
 function isThat({ path: before, mark }: KnownTree, tree: string, path: string): boolean {
-	if (realpathSync(path) === before) return true;
+	if (realPathOf(path) === before) return true;
 	const [one, other] = [new Stat(), new Stat()];
 	const stands = withDirectory(before, (fd) => fstat(fd, one) === 0 && treeNameOf(fd, before) === tree) ?? false;
 	if (stands) return withDirectory(path, (fd) => fstat(fd, other) === 0 && one.sameInode(other)) ?? false;
@@ -94,7 +94,7 @@ function sorted(names: Buffer[] | number): Buffer[] {
 
 /** Null: it cannot be opened. */
 function withDirectory<T>(path: string, act: (fd: number) => T): T | null {
-	const fd = openPath(path, O.rdonly | O.directory | O.noatime);
+	const fd = openNamedDirectory(path, O.rdonly | O.directory | O.noatime);
 	if (fd < 0) return null;
 	try {
 		return act(fd);
