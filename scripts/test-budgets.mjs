@@ -69,7 +69,7 @@ const BUDGETS = {
 	"test/limits/isolation.test.ts": { sample: 0, all: 60 },
 	"test/limits/memory.test.ts": { sample: 15, all: 40 },
 	"test/matrix/matrix.test.ts": { sample: 0, all: 300 },
-	"test/protocol/nfs4-retries.test.ts": { sample: 0, all: 30 },
+	"test/protocol/nfs4-retries.test.ts": { sample: 0, all: 35 },
 	"test/protocol/safe-defaults.test.ts": { sample: 15, all: 20 },
 	"test/posix/fuse.test.ts": { sample: 0, all: 40 },
 	"test/posix/users.test.ts": { sample: 0, all: 60 },

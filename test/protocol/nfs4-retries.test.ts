@@ -6,6 +6,7 @@ import { Op } from "../../src/nfs4/protocol.ts";
 import { RpcClient } from "../../src/rpc/rpc-client.test-support.ts";
 import {
 	ANONYMOUS,
+	bytesOf,
 	type CompoundReply,
 	changeInfo,
 	fattr,
@@ -99,4 +100,30 @@ test("what was done before a kill is done once: opens, creates, removals, rename
 	assert.equal(status, OK, "the session goes on");
 	pass(reader, Op.putrootfh, Op.create);
 	assert.ok(changeInfo(reader).atomic);
+});
+
+test("a read-only export keeps what is open over a kill too", { skip: needs("root") }, async (t) => {
+	const made = scratch(t);
+	const lower = plant(made.folder("lower"), { file: "content" });
+	const server = await startServer(made, { lowers: [lower], args: ["--state-dir", made.folder("state")] });
+	// its state is found by the port, which is chosen at the first start
+	await server.restart();
+	const client = await Nfs4Client.connect(connecting(server));
+	assert.equal(await client.status([Op.reclaimComplete, 0]), OK);
+	const opening: Step = [Op.open, 0, 1, 0, 0, 0, "owner", 0, 0, "file"];
+	const [first, second, next] = await twice(server, client, [ROOT_STEP, opening]);
+	const [open, again] = [first, second].map(({ reader }) => {
+		pass(reader, Op.putrootfh, Op.open);
+		return stateidOf(reader);
+	});
+	assert.deepEqual(again, open);
+	await server.kill();
+	await server.start();
+	const last = new Nfs4Client(await connecting(server).connect());
+	Object.assign(last, { session: next.session, clientId: next.clientId, sequence: next.sequence });
+	const { reader, status } = await last.run(ROOT_STEP, [Op.lookup, "file"], [Op.read, open, 0, 0, 100], [Op.close, 0, open]);
+	assert.equal(status, OK);
+	pass(reader, Op.putrootfh, Op.lookup, Op.read);
+	assert.equal(reader.bool(), true);
+	assert.equal(bytesOf(reader).toString(), "content");
 });
