@@ -73,11 +73,11 @@ const lowerNames = (count: number): string[] => Array.from({ length: count }, (_
 
 /** One connection, with the root of what it has mounted. */
 export class WarmUpClient {
-	readonly #connection: Connection;
+	readonly connection: Connection;
 	readonly #root: Buffer;
 
 	private constructor(connection: Connection, root: Buffer) {
-		this.#connection = connection;
+		this.connection = connection;
 		this.#root = root;
 	}
 
@@ -96,7 +96,7 @@ export class WarmUpClient {
 	}
 
 	close(): void {
-		this.#connection.socket.destroy();
+		this.connection.socket.destroy();
 	}
 
 	/**
@@ -129,14 +129,14 @@ export class WarmUpClient {
 
 	async #handles(batch: Batch): Promise<Buffer[]> {
 		const isMade = batch[0] !== PROCEDURE.lookup;
-		const replies = await this.#connection.call(batch);
+		const replies = await this.connection.call(batch);
 		return replies.map((reply) => opaque(handleAt(reply, isMade ? 32 : 28)));
 	}
 
 	async #send(batches: readonly Batch[], goesOn: () => Promise<boolean>): Promise<boolean> {
 		for (const batch of batches) {
 			if (!(await goesOn())) return false;
-			await this.#connection.call(batch);
+			await this.connection.call(batch);
 		}
 		return true;
 	}
@@ -192,10 +192,10 @@ function attributes({ mode, size, seconds }: { readonly mode?: number; readonly 
 	return words(...(mode === undefined ? [0] : [1, mode]), 0, 0, ...(size === undefined ? [0] : [1, 0, size]), ...time, ...time);
 }
 
-interface Connection {
+export interface Connection {
 	readonly socket: Socket;
 	/** Sends calls at once, and resolves to their replies, in the order of the calls. */
-	call(batch: Batch, program?: number): Promise<Buffer[]>;
+	call(batch: Batch, program?: number, version?: number): Promise<Buffer[]>;
 }
 
 async function connect(path: string, user: User): Promise<Connection> {
@@ -222,7 +222,7 @@ async function connect(path: string, user: User): Promise<Connection> {
 	failed.catch(() => {});
 	return {
 		socket,
-		async call([procedure, batch], program = NFS_PROGRAM) {
+		async call([procedure, batch], program = NFS_PROGRAM, version = program === NFS_PROGRAM ? NFS_VERSION_3 : MOUNT_VERSION_3) {
 			const xids = batch.map(() => {
 				xid = (xid + XID_STEP) >>> 0;
 				return xid;
@@ -231,7 +231,6 @@ async function connect(path: string, user: User): Promise<Connection> {
 			const all = new Promise<void>((resolve) => {
 				waiting = { count: batch.length, replies, resolve };
 			});
-			const version = program === NFS_PROGRAM ? NFS_VERSION_3 : MOUNT_VERSION_3;
 			socket.write(Buffer.concat(batch.map((parts, i) => recordOf(words(xids[i], 0, 2, program, version, procedure), credential, parts))));
 			await Promise.race([all, failed]);
 			return xids.map((one) => replies.get(one) as Buffer);
@@ -252,20 +251,20 @@ function recordOf(header: Buffer, credential: Buffer, parts: readonly Buffer[]):
 	return record;
 }
 
-function words(...values: number[]): Buffer {
+export function words(...values: number[]): Buffer {
 	const bytes = Buffer.alloc(4 * values.length);
 	for (const [i, value] of values.entries()) bytes.writeUInt32BE(value, 4 * i);
 	return bytes;
 }
 
-function opaque(value: Uint8Array): Buffer {
+export function opaque(value: Uint8Array): Buffer {
 	const bytes = Buffer.alloc(4 + ((value.length + 3) & ~3));
 	bytes.writeUInt32BE(value.length, 0);
 	bytes.set(value, 4);
 	return bytes;
 }
 
-function name(text: string): Buffer {
+export function name(text: string): Buffer {
 	return opaque(Buffer.from(text));
 }
 

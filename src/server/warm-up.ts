@@ -8,6 +8,7 @@ import { runInNewContext } from "node:vm";
 import { isRunning } from "../linux/processes.ts";
 import { type OpenServer, openExports } from "./serve-exports.ts";
 import { emptyLower, fillLower, fillUpper, type User, WarmUpClient } from "./warm-up-calls.ts";
+import { WarmUpSession } from "./warm-up-compounds.ts";
 
 /** Memory as a file system; the first that is one is used. */
 const PLACES = [process.env.XDG_RUNTIME_DIR, "/dev/shm", "/run", "/tmp"];
@@ -128,17 +129,24 @@ async function useScratch(served: OpenServer, state: State, place: string, round
 			},
 		],
 		listen: [address],
+		versions: [3, 4],
 		stateFolder,
 		limits: { nodesMax: 256, descriptorsMax: 256 },
 	});
 	const clients: WarmUpClient[] = [];
+	const sessions: WarmUpSession[] = [];
 	try {
 		await scratch.listen();
-		for (const user of USERS) clients.push(await WarmUpClient.mount(address.path, user));
+		for (const user of USERS) {
+			const client = await WarmUpClient.mount(address.path, user);
+			clients.push(client);
+			sessions.push(await WarmUpSession.open(client.connection, `warm-up-${user.uid}`));
+		}
 		for (let round = 0; round < rounds; round++) {
 			// a lower must not be changed otherwise, and nobody has asked for this name yet
 			fillLower(lower, round);
 			if (!(await clients[round % clients.length].round(round, isQuiet))) return false;
+			if (!(await sessions[round % clients.length].round(round, isQuiet))) return false;
 			emptyLower(lower, round);
 			state.collect?.({ type: "minor" });
 		}
