@@ -49,6 +49,7 @@ const BUDGETS = {
 	"test/crash/kill.test.ts": { sample: 20, all: 60 },
 	"test/crash/partial.test.ts": { sample: 20, all: 60 },
 	"test/crash/power.test.ts": { sample: 0, all: 120 },
+	"test/crash/unreadable-adoption.test.ts": { sample: 10, all: 25 },
 	"test/differential/differential.test.ts": { sample: 20, all: 300 },
 	"test/layers/able-file-systems.test.ts": { sample: 0, all: 25 },
 	"test/layers/adopt-upper.test.ts": { sample: 0, all: 60 },

@@ -7,9 +7,9 @@ import { FILE_SYSTEM_NAMES, fileSystemFigures } from "../linux/file-system.ts";
 import { type Mount, mountOf, optionValue } from "../linux/mount-table.ts";
 import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
-import { getXattr } from "../linux/xattr.ts";
 import { showName } from "../vfs/names.ts";
 import { tellProgress } from "../vfs/progress.ts";
+import { isFound, xattrOrNone } from "../vfs/system-errors.ts";
 import { LayerError } from "./layer-error.ts";
 
 /**
@@ -172,16 +172,17 @@ function findUnindexed(mount: Mount, upper: number, lower: number, index: number
 			let counterpart = -1;
 			try {
 				const at = `${path}/${showName(name)}`;
-				const origin = getXattr(child, `${prefix}origin`);
-				const opaque = getXattr(child, `${prefix}opaque`);
-				if (typeof opaque !== "number" && opaque[0] === OPAQUE_YES) {
+				const unread = `Cannot read the marks of ${at}`;
+				const origin = xattrOrNone(child, `${prefix}origin`, unread);
+				const opaque = xattrOrNone(child, `${prefix}opaque`, unread);
+				if (opaque !== null && opaque[0] === OPAQUE_YES) {
 					// hides what is below, and so is merged with nothing
-				} else if (typeof origin !== "number" && origin.length > 0) {
+				} else if (origin !== null && origin.length > 0) {
 					if (!isIndexed(origin)) return at;
 					counterpart = openOrigin(origin);
-				} else if (below >= 0 && statAt(below, name, stat) === 0 && stat.type === DIRECTORY) {
+				} else if (below >= 0 && isFound(statAt(below, name, stat), unread) && stat.type === DIRECTORY) {
 					return at;
-				} else if (typeof getXattr(child, `${prefix}redirect`) !== "number") {
+				} else if (xattrOrNone(child, `${prefix}redirect`, unread) !== null) {
 					return at;
 				}
 				const found = visit(child, counterpart, at);

@@ -5,6 +5,7 @@ import { ENODATA } from "../linux/errno.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat } from "../linux/stat.ts";
 import { CAPABILITY_XATTR, getXattr, getXattrAt, removeXattr, setXattr } from "../linux/xattr.ts";
+import { isNoXattr, unlessOfMachine } from "../vfs/system-errors.ts";
 
 /** What programs for containers keep in an xattr for who may not say it of the real file. */
 export const OVERRIDE_XATTR = "user.containers.override_stat";
@@ -185,7 +186,9 @@ export class KeptRights implements Rights {
 	/** What the real file says itself needs no xattr. */
 	#keep(fd: number, real: Stat, owner: { readonly uid: number; readonly gid: number }, bits: number, suffix: string): number {
 		const saysOwner = this.asRoot ? owner.uid === 0 && owner.gid === 0 : true;
-		const had = typeof getXattr(fd, OVERRIDE_XATTR) !== "number";
+		const value = getXattr(fd, OVERRIDE_XATTR);
+		if (typeof value === "number" && !isNoXattr(value, OVERRIDE_XATTR)) return value;
+		const had = typeof value !== "number";
 		if (saysOwner && suffix === "" && this.realMode(real.type, bits) === bits) {
 			const removed = had ? removeXattr(fd, OVERRIDE_XATTR) : 0;
 			return removed === -ENODATA ? 0 : removed;
@@ -199,6 +202,8 @@ export class KeptRights implements Rights {
 	}
 
 	#apply(stat: Stat, value: Buffer | number): void {
+		// to others it would look as the server's user owns it
+		if (typeof value === "number") unlessOfMachine(value, "Cannot read the owner and mode of an object");
 		const kept = typeof value === "number" ? null : KEPT.exec(value.toString("latin1"));
 		if (kept !== null) {
 			const { type } = stat;

@@ -5,10 +5,11 @@ import { changeTimes } from "../linux/attributes.ts";
 import { truncateFile, writeFrom } from "../linux/data.ts";
 import { namesOf } from "../linux/directory.ts";
 import { ENODATA, ERRNO, whyNot } from "../linux/errno.ts";
-import { linkDescriptor, makeDirectory, makeNode, makeSymlink, readLink, unlinkName } from "../linux/names.ts";
+import { linkDescriptor, makeDirectory, makeNode, makeSymlink, readLinkAt, unlinkName } from "../linux/names.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, getXattrAt, listXattrs, removeXattr, setXattr } from "../linux/xattr.ts";
+import { must, valueOrNone, xattrOrNone } from "../vfs/system-errors.ts";
 import { DirectoryCursor } from "./directory-cursor.ts";
 import { type EntryPath, isAbsolute, nameBytes, PATH_BYTES_MAX, parsePath, printPath, splitTarget, whiteoutOf } from "./entry-path.ts";
 import type { LayerForm } from "./layer-form.ts";
@@ -386,14 +387,13 @@ export class LayerWriter {
 	#isWhiteout(parent: number, name: string): boolean {
 		const type = this.#typeOf(parent, name);
 		if (!this.#form.hasXattrWhiteouts) return type === FileType.chr && this.#stat.rdevMajor === 0 && this.#stat.rdevMinor === 0;
-		return (
-			type === FileType.reg && this.#stat.size === 0 && typeof getXattrAt(parent, nameBytes(name), this.#form.xattr.whiteout) !== "number"
-		);
+		const { whiteout } = this.#form.xattr;
+		const isEmpty = type === FileType.reg && this.#stat.size === 0;
+		return isEmpty && valueOrNone(getXattrAt(parent, nameBytes(name), whiteout), "Cannot read a whiteout", whiteout) !== null;
 	}
 
 	#isOpaque(fd: number): boolean {
-		const value = getXattr(fd, this.#form.xattr.opaque);
-		return typeof value !== "number" && value.toString("latin1") === OPAQUE;
+		return xattrOrNone(fd, this.#form.xattr.opaque, "Cannot read the marks of a directory")?.toString("latin1") === OPAQUE;
 	}
 
 	/** What an entry replaces. */
@@ -447,7 +447,7 @@ export class LayerWriter {
 				const type = this.#typeOf(place.fd, name);
 				if (type === FileType.lnk && !mayReplace) {
 					if (++links > LINKS_MAX) throw new EntryError(`its path goes through more than ${LINKS_MAX} symlinks`);
-					const target = splitTarget(readLink(place.fd, nameBytes(name)) ?? Buffer.alloc(0));
+					const target = splitTarget(must(readLinkAt(place.fd, nameBytes(name)), "Cannot read a symlink"));
 					todo.push(...[...target.names].reverse());
 					if (!target.isAbsolute) continue;
 					names = [];

@@ -15,7 +15,7 @@ import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../../linux/xattr.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { FileType, type SetAttributes } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { dataOf } from "../data/data-files.ts";
 import { type Engine, entryOf, rootNode, writableOf } from "../engine/engine.ts";
 import { keepProtection } from "../engine/protection.ts";
@@ -372,7 +372,7 @@ const YES = Buffer.from("y");
 /** Says that an upper directory holds objects that were born elsewhere, so that listings look for their numbers. */
 export function markImpure(engine: Engine, directory: Node): void {
 	const fd = engine.descriptors.path(directory.top);
-	if (typeof getXattr(fd, engine.xattr.impure) !== "number") return;
+	if (xattrOrNone(fd, engine.xattr.impure, "Cannot read the marks of a directory") !== null) return;
 	directory.stat = null;
 	must(setXattr(fd, engine.xattr.impure, YES), "Cannot mark a directory as impure");
 }

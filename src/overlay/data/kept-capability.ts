@@ -1,8 +1,10 @@
 // Keeps the capabilities of a file while its data is copied, since each write takes them away.
 
 import type { OverlayXattrs } from "../../layer/layer.ts";
-import { CAPABILITY_XATTR, getXattr, removeXattr, setXattr } from "../../linux/xattr.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { CAPABILITY_XATTR, removeXattr, setXattr } from "../../linux/xattr.ts";
+import { must, xattrOrNone } from "../../vfs/system-errors.ts";
+
+const UNREAD = "Cannot read the capabilities of a file";
 
 function keptName(xattr: OverlayXattrs): string {
 	return `${xattr.identity}.capability`;
@@ -10,14 +12,14 @@ function keptName(xattr: OverlayXattrs): string {
 
 /** Notes them on the file itself, so that a start after a crash finds them too. May be called again before they are given back. */
 export function keepCapability(xattr: OverlayXattrs, fd: number): void {
-	const capability = getXattr(fd, CAPABILITY_XATTR);
-	if (typeof capability !== "number") must(setXattr(fd, keptName(xattr), capability), "Cannot keep the capabilities of a file");
+	const capability = xattrOrNone(fd, CAPABILITY_XATTR, UNREAD);
+	if (capability !== null) must(setXattr(fd, keptName(xattr), capability), "Cannot keep the capabilities of a file");
 }
 
 /** Gives the file what was kept, if anything was. */
 export function restoreCapability(xattr: OverlayXattrs, fd: number): void {
-	const capability = getXattr(fd, keptName(xattr));
-	if (typeof capability === "number") return;
+	const capability = xattrOrNone(fd, keptName(xattr), UNREAD);
+	if (capability === null) return;
 	must(setXattr(fd, CAPABILITY_XATTR, capability), "Cannot set the capabilities of a file");
 	must(removeXattr(fd, keptName(xattr)), "Cannot set the capabilities of a file");
 }

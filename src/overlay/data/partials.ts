@@ -8,10 +8,10 @@ import { ERRNO } from "../../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../../linux/memory.ts";
 import { close, O } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
-import { getXattr, removeXattr, setXattr } from "../../linux/xattr.ts";
+import { removeXattr, setXattr } from "../../linux/xattr.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import type { Timespec } from "../../vfs/operations.ts";
-import { errnoOf, failed, must } from "../../vfs/system-errors.ts";
+import { errnoOf, failed, must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { decodeRecord } from "../format/identity.ts";
 import type { Node } from "../nodes/node.ts";
 import type { NodeCache } from "../nodes/node-cache.ts";
@@ -589,11 +589,11 @@ export class Partials {
 	}
 
 	#restore(fd: number, file: PartialFile | null): void {
-		const kept = getXattr(fd, this.#keptTime);
-		const time = file?.shown?.mtime ?? (typeof kept === "number" ? null : decodeTime(kept));
+		const kept = xattrOrNone(fd, this.#keptTime, "Cannot read the time of a file");
+		const time = file?.shown?.mtime ?? (kept === null ? null : decodeTime(kept));
 		if (time !== null) changeTimes(fd, undefined, time);
 		restoreCapability(this.#engine.xattr, fd);
-		if (typeof kept !== "number") must(removeXattr(fd, this.#keptTime), "Cannot set the times of a file");
+		if (kept !== null) must(removeXattr(fd, this.#keptTime), "Cannot set the times of a file");
 	}
 
 	#chunk(file: PartialFile): number {

@@ -1,9 +1,9 @@
 // Who may do what: permission bits, ACLs and the access bits of NFS.
 
 import type { Stat } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { Access, type ContentRight, type Credentials, FileType } from "../../vfs/operations.ts";
+import { xattrOrNone } from "../../vfs/system-errors.ts";
 import { ACL_ACCESS, aclGrants } from "../format/posix-acl.ts";
 import type { Node } from "../nodes/node.ts";
 import type { Engine } from "./engine.ts";
@@ -29,8 +29,8 @@ export function permitted(engine: Engine, node: Node, stat: Stat, who: Credentia
 		return (wanted & MAY.execute) === 0 || stat.type === FileType.dir || (stat.mode & 0o111) !== 0;
 	}
 	if (who.uid === stat.uid) return ((stat.mode >> 6) & wanted) === wanted;
-	const acl = stat.type === FileType.lnk ? -1 : getXattr(engine.descriptors.path(node.top), ACL_ACCESS);
-	if (typeof acl !== "number") {
+	const acl = stat.type === FileType.lnk ? null : xattrOrNone(engine.descriptors.path(node.top), ACL_ACCESS, "Cannot read an ACL");
+	if (acl !== null) {
 		const granted = aclGrants(acl, who.uid, (gid) => inGroup(who, gid), stat.gid, wanted);
 		if (granted !== null) return granted;
 	}

@@ -1,10 +1,10 @@
 // Immutable and append-only objects of lowers, which stay so for every client.
 
 import { STATX_ATTR, type Stat } from "../../linux/stat.ts";
-import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, xattrOrNone } from "../../vfs/system-errors.ts";
 import type { Node } from "../nodes/node.ts";
 import type { Engine } from "./engine.ts";
 
@@ -25,8 +25,8 @@ function ofInode(stat: Stat): number {
 export function protectionOf(engine: Engine, node: Node, stat: Stat): number {
 	if (!node.isUpper || (node.type !== FileType.reg && node.type !== FileType.dir)) return ofInode(stat);
 	if (node.protection < 0) {
-		const value = getXattr(engine.descriptors.path(node.top), engine.xattr.protattr);
-		const text = typeof value === "number" ? "" : value.toString("latin1");
+		const value = xattrOrNone(engine.descriptors.path(node.top), engine.xattr.protattr, "Cannot read the protection of an object");
+		const text = value?.toString("latin1") ?? "";
 		node.protection = (text.includes("a") ? PROTECTION.append : 0) | (text.includes("i") ? PROTECTION.immutable : 0);
 	}
 	return node.protection | ofInode(stat);

@@ -11,7 +11,7 @@ import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { removeXattr, setXattr, setXattrOfOpen } from "../../linux/xattr.ts";
 import type { OverlayError } from "../../vfs/errors.ts";
 import { FileType, type SetAttributes, type Timespec } from "../../vfs/operations.ts";
-import { failed, isNoRoom, must } from "../../vfs/system-errors.ts";
+import { failed, isFound, isNoRoom, must, unlessOfMachine } from "../../vfs/system-errors.ts";
 import { ACL_ACCESS } from "../format/posix-acl.ts";
 import { isWhiteoutName } from "../format/whiteout.ts";
 import { markOrphan, unmarkOrphan } from "../work/held-objects.ts";
@@ -353,17 +353,18 @@ export function mayUndoWrite(step: Step, inode: FileHandle): boolean {
 const scratch = new Stat();
 
 function isWhiteout({ work }: UpperState, directory: number, name: PathName): boolean {
-	return statAt(directory, name, scratch) === 0 && isWhiteoutName(directory, name, scratch, work.whiteoutXattr);
+	return isThere(directory, name) && isWhiteoutName(directory, name, scratch, work.whiteoutXattr);
 }
 
 function isThere(directory: number, name: PathName): boolean {
-	return statAt(directory, name, scratch) === 0;
+	return isFound(statAt(directory, name, scratch), "Cannot read a directory");
 }
 
 /** Whether a name leads to this very inode. */
 function leadsTo(writable: UpperState, directory: number, name: PathName, inode: FileHandle): boolean {
 	if (directory < 0) return false;
 	const found = writable.layer.handles.at(directory, name);
+	if (typeof found === "number") unlessOfMachine(found, "Cannot read a directory");
 	return typeof found !== "number" && found.type === inode.type && found.bytes.equals(inode.bytes);
 }
 

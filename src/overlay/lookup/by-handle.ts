@@ -14,7 +14,7 @@ import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { failed, must } from "../../vfs/system-errors.ts";
+import { failed, isFound, must } from "../../vfs/system-errors.ts";
 import type { Climb } from "../engine/climbs.ts";
 import { type Engine, identityOfRecord, rootNode } from "../engine/engine.ts";
 import type { Home } from "../engine/home.ts";
@@ -427,7 +427,7 @@ class PathUp {
 /** Asks the kernel; what it says is checked, and where it does not help the parent is listed. */
 function nameInParent(parentFd: number, fd: number, stat: Stat, path: PathUp): Buffer | null {
 	const found = new Stat();
-	const isName = (name: Buffer) => statAt(parentFd, name, found) === 0 && found.sameInode(stat);
+	const isName = (name: Buffer) => isFound(statAt(parentFd, name, found), "Cannot read a directory") && found.sameInode(stat);
 	const name = path.next(fd);
 	if (name !== null && isName(name)) return name;
 	path.forget();

@@ -8,8 +8,8 @@ import { ERRNO, errnoName, whyNot } from "../../linux/errno.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
-import { getXattr, setXattr } from "../../linux/xattr.ts";
-import { unlessFull } from "../../vfs/system-errors.ts";
+import { setXattr } from "../../linux/xattr.ts";
+import { unlessFull, xattrOrNone } from "../../vfs/system-errors.ts";
 import { copyMetadata } from "../copy-up/copy-up.ts";
 import { flushFolder, type Registry, registryPath, writeDurably } from "../work/registry.ts";
 import { type ExportPaths, indexPath, makeFolder } from "./export-paths.ts";
@@ -94,8 +94,7 @@ export function claimUpper(
 	const entries = incompatible(work);
 	refuseIncompatible(work, entries);
 	const hasMarker = entries.includes(MARKER);
-	const mark = getXattr(upper.root, upper.xattr.identity);
-	const owner = typeof mark === "number" ? null : mark.toString("hex");
+	const owner = xattrOrNone(upper.root, upper.xattr.identity, `Cannot read whose upper ${upper.path} is`)?.toString("hex") ?? null;
 	const underWay = adoptionUnderWay(paths.folder);
 	if (existing !== null) {
 		if (owner !== existing.uuid) {

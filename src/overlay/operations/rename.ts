@@ -4,11 +4,11 @@ import { ERRNO } from "../../linux/errno.ts";
 import { RENAME, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat } from "../../linux/stat.ts";
-import { getXattr, setXattr } from "../../linux/xattr.ts";
+import { setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { checkOldName } from "../../vfs/names.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { ensureNamed, ensureUpper, markImpure } from "../copy-up/copy-up.ts";
 import { notePartial } from "../copy-up/partial-access.ts";
 import { keepData } from "../data/data-files.ts";
@@ -191,7 +191,7 @@ function prepareDirectory(engine: Engine, to: Entry, source: Node, target: Node 
 	if (target === null && to.directory.reals.length === 1) return;
 	source.stat = null;
 	const fd = engine.descriptors.path(source.top);
-	if (typeof getXattr(fd, engine.xattr.opaque) !== "number") return;
+	if (xattrOrNone(fd, engine.xattr.opaque, "Cannot read the marks of a directory") !== null) return;
 	must(setXattr(fd, engine.xattr.opaque, Buffer.from("y")), "Cannot make a directory opaque");
 }
 

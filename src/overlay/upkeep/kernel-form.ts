@@ -10,10 +10,10 @@ import { handleOf } from "../../linux/file-handle.ts";
 import { RENAME, removeDirectory, renameName, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
-import { getXattr, removeXattr, setXattr } from "../../linux/xattr.ts";
+import { removeXattr, setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, xattrOrNone } from "../../vfs/system-errors.ts";
 import { kernelUuids, openKernelIndex, visitUpper } from "../adopt/kernel-records.ts";
 import { type Engine, identityOfRecord, writableOf } from "../engine/engine.ts";
 import type { Home } from "../engine/home.ts";
@@ -174,7 +174,7 @@ export class KernelForm {
 			}
 			must(setXattr(fd, origin, lower.record), "Cannot say what a file was copied up from");
 			// without it the kernel counts the entry for a name
-			if (lower.stat.nlink > 1 && typeof getXattr(fd, nlink) === "number")
+			if (lower.stat.nlink > 1 && xattrOrNone(fd, nlink, "Cannot read a link count") === null)
 				must(setXattr(fd, nlink, nlinkValue(-1)), "Cannot set a link count");
 			this.#move(entry, lower, theirs);
 		} finally {

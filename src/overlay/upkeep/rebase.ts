@@ -14,7 +14,7 @@ import { listWhole, openToList, statListed, walkTree } from "../../layer/walk-tr
 import { readInto } from "../../linux/data.ts";
 import { whyNot } from "../../linux/errno.ts";
 import { allocate } from "../../linux/memory.ts";
-import { readLink } from "../../linux/names.ts";
+import { readLinkAt } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
@@ -22,6 +22,7 @@ import { getXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
+import { must } from "../../vfs/system-errors.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { LOWERS_FILE, linkNamesFolder, rowsPath } from "../opening/export-folder.ts";
 import { workOf } from "../opening/export-paths.ts";
@@ -279,8 +280,8 @@ class Comparison {
 	#isSame(oldFd: number, newFd: number, name: Buffer, before: Stat, now: Stat): boolean {
 		if (before.type === FileType.lnk) {
 			if (this.#options.sameBy === "mtime+size" && !hasSameTime(before, now)) return false;
-			const [was, is] = [readLink(oldFd, name), readLink(newFd, name)];
-			return was !== null && is !== null && was.equals(is);
+			const was = must(readLinkAt(oldFd, name), "Cannot read a symlink of the image that was served");
+			return was.equals(must(readLinkAt(newFd, name), "Cannot read a symlink of the new image"));
 		}
 		if (before.type !== FileType.reg) return before.rdevMajor === now.rdevMajor && before.rdevMinor === now.rdevMinor;
 		if (before.size !== now.size) return false;

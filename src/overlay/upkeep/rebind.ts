@@ -16,7 +16,7 @@ import { close, O, openAt } from "../../linux/open.ts";
 import { pathExists } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must } from "../../vfs/system-errors.ts";
+import { must, unlessOfMachine } from "../../vfs/system-errors.ts";
 import { notePlace } from "../adopt/moved.ts";
 import type { Engine } from "../engine/engine.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
@@ -129,6 +129,7 @@ function noteLower(layer: Layer, place: number, writer: ReboundWriter | null): n
 	walkTree(layer, LOWER_ROOT.bytes.subarray(0, HASH_BYTES), (directory, name) => {
 		const handle = statListed(layer, directory.path, directory.fd, name, stat) ? handleAt(directory.fd, name) : -ERRNO.ENOENT;
 		// what has no handle had none before either
+		if (typeof handle === "number") unlessOfMachine(handle, "Cannot take a file handle");
 		if (typeof handle === "number") return null;
 		const path = pathBelow(directory.path, name);
 		const hash = hashBelow(directory.state, name);
@@ -162,8 +163,10 @@ function noteUpper(engine: Engine, writable: Writable): number {
 		walkTree(layer, UPPER_ROOT, (directory, name): FileHandle | null => {
 			const fd = open(directory.fd, name, O.path | O.nofollow);
 			try {
-				fstat(fd, stat);
+				must(fstat(fd, stat), "Cannot read an object of upper");
 				const handle = handleOf(fd);
+				// what has no handle had none before either
+				if (typeof handle === "number") unlessOfMachine(handle, "Cannot take a file handle");
 				if (typeof handle === "number" || isWhiteoutInode(fd, stat, engine.xattr.whiteout)) return null;
 				const isDirectory = stat.type === FileType.dir;
 				adopt(fd, handle, isDirectory);
@@ -178,10 +181,11 @@ function noteUpper(engine: Engine, writable: Writable): number {
 		// files that were copied up through a handle alone
 		for (const name of must(namesOf(index.fd), "Cannot read the index")) {
 			const fd = open(index.fd, name, O.path | O.nofollow);
-			fstat(fd, stat);
+			must(fstat(fd, stat), "Cannot read an index entry");
 			const handle = handleOf(fd);
+			if (typeof handle === "number") unlessOfMachine(handle, "Cannot take a file handle");
 			const isFile = stat.type !== FileType.dir && !isWhiteoutInode(fd, stat, engine.xattr.whiteout);
-			if (isFile && typeof handle !== "number" && typeof ids.of(fd) === "number") adopt(fd, handle, false);
+			if (isFile && typeof handle !== "number" && ids.idOrNone(fd) === null) adopt(fd, handle, false);
 			close(fd);
 		}
 	} finally {
