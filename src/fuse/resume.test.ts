@@ -6,8 +6,8 @@ import { ERRNO } from "../linux/errno.ts";
 import { close } from "../linux/open.ts";
 import { makeSharedMemory, mapShared } from "../linux/shared-memory.ts";
 import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
-import { FakeKernel, name, words } from "./fake-kernel.test-support.ts";
-import { HEADER, KEPT_BYTES } from "./kept-layout.ts";
+import { ALL_FLAGS, FakeKernel, name, words } from "./fake-kernel.test-support.ts";
+import { HEADER, KEPT_BYTES, LARGE_SLOTS_AT } from "./kept-layout.ts";
 import { NodeTable } from "./node-table.ts";
 import { Opcode } from "./protocol.ts";
 import { FuseSession } from "./session.ts";
@@ -29,7 +29,9 @@ function stand(t: TestContext) {
 	const overlay = new MemoryOverlay();
 	const kept = keptMemory();
 	const serve = () => {
-		const session = new FuseSession({ device: { descriptor: kernel.device, kept }, overlay, actsAs: null, isShared: false });
+		const device = { descriptor: kernel.device, kept };
+		// who ends gives up at once, as by SIGKILL
+		const session = new FuseSession({ device, overlay, actsAs: null, isShared: false, drainSeconds: 0 });
 		session.start();
 		return session;
 	};
@@ -75,8 +77,7 @@ test("requests that waited when the server died are answered by the next one, ea
 	const data = Buffer.alloc(20_000, "x");
 	const written = kernel.send(Opcode.write, 2, Buffer.concat([words(0, 0, 0, 0, data.length, 0, 0, 0, 0, 0), data]));
 	while (!overlay.calls.slice(asked).includes("write")) await turns(1);
-	// as SIGKILL: nothing of the first server runs any more
-	void first.close();
+	await first.close();
 	const second = serve();
 	assert.equal((await kernel.answer(made)).error, 0);
 	assert.deepEqual((await kernel.answer(written)).body, words(data.length, 0));
@@ -93,6 +94,18 @@ test("requests that waited when the server died are answered by the next one, ea
 	session.start();
 	await turns(5);
 	assert.equal(overlay.calls.length, calls, "nothing is left to be answered");
+	await session.close();
+});
+
+test("INIT that a server has read and not answered is answered by the next one", async (t) => {
+	const { kernel, kept, serve } = stand(t);
+	const args = words(7, 45, 131072, ALL_FLAGS[0], ALL_FLAGS[1], ...new Array(11).fill(0));
+	const request = Buffer.concat([words(40 + args.length, Opcode.init, 8, 0, 0, 0, 0, 0, 0, 0), args]);
+	kept.bytes.set(request, LARGE_SLOTS_AT);
+	const session = serve();
+	const { error, body } = await kernel.answer(8);
+	assert.deepEqual([error, body.readUInt32LE(4)], [0, 45]);
+	assert.equal((await kernel.ask(Opcode.open, ROOT, words(0, 0))).error, ERRNO.ENOSYS);
 	await session.close();
 });
 

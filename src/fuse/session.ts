@@ -110,8 +110,9 @@ export class FuseSession {
 		if (this.#isResumed) {
 			this.#mount.flags = this.#header[HEADER.flags];
 			this.#mount.flags2 = this.#header[HEADER.flags2];
-			for (const at of this.#slots.left()) this.#again(this.#wait(at, this.#state(at)));
 		}
+		// INIT may be among them
+		for (const at of this.#slots.left()) this.#again(this.#wait(at, this.#state(at)));
 		this.#watch = watchReadable(this.#descriptor, () => this.#drain());
 	}
 
