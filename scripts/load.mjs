@@ -3,12 +3,13 @@
 //   npm run load -- hold-ups [--fs ext4|xfs|btrfs|tmpfs|root] [--extents N] [--whiteouts N] [--entries N] [--waiting N]
 //   npm run load -- mixed-work [--fs ...] [--connections N] [--seconds S] [--seed N]
 //   npm run load -- kills|full-disks [--fs ...|all] [--handles kernel|portable|all] [--connections N] [--seconds S] [--seed N]
+//   npm run load -- fuse-kills [--seconds S] [--seed N]
 //   npm run load -- faults [--fs ...] [--handles kernel|portable|all] [--only WORD] [--seconds S | --stride N] [--seed N]
 //
 // hold-ups: how long a cached GETATTR waits at worst beside cuts and removals of large files, directories full of whiteouts, waiting changes, and pages
 // of a huge directory. mixed-work: latencies of all procedures, with memory and descriptors before, during and after. kills: SIGKILL under load
 // again and again, and every acknowledged change looked for after each start; full-disks: the same on a small disk that is full most of the time.
-// faults: calls of the server fail at random places. All print a table in Markdown, and exit 1 where something has failed.
+// fuse-kills: the server of a FUSE mount is killed under git, sqlite and find, which see no error. faults: calls of the server fail at random places. All print a table in Markdown, and exit 1 where something has failed.
 
 import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -49,7 +50,7 @@ if (![...fileSystems, isKilled ? "all" : "root"].includes(values.fs))
 if (!["kernel", "portable", "all"].includes(values.handles)) fail("--handles takes kernel, portable or all");
 if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
 
-const campaigns = { "hold-ups": holdUps, "mixed-work": mixedWork, kills, "full-disks": kills, faults };
+const campaigns = { "hold-ups": holdUps, "mixed-work": mixedWork, kills, "full-disks": kills, "fuse-kills": fuseKills, faults };
 if (!Object.hasOwn(campaigns, what ?? "")) fail(`name one of ${Object.keys(campaigns).join(", ")}`);
 await campaigns[what]().catch((error) => fail(error.stack));
 
@@ -143,6 +144,20 @@ async function kills() {
 	}
 	if (places.length > 1) row("all", ...totals.map((figure) => figure.toLocaleString("en")));
 	if (failures.length > 0) fail(`${failures.length} failures`);
+}
+
+async function fuseKills() {
+	const { killUnderPrograms } = await import(join(root, "dist/test/load/fuse-kills.js"));
+	const { Scratch } = await import(join(root, "dist/test/support/scratch.js"));
+	const end = Date.now() + number("seconds", 300) * 1000;
+	console.log(`seed ${values.seed}, load of the machine before ${loadavg()[0].toFixed(1)}`);
+	const made = new Scratch();
+	try {
+		const { kills, rounds, longestMs } = await killUnderPrograms(made, number("seed"), () => Date.now() < end);
+		console.log(`${kills} kills, no error, rounds of each program ${JSON.stringify(rounds)}, longest wait ${longestMs} ms`);
+	} finally {
+		await made.close();
+	}
 }
 
 async function faults() {
