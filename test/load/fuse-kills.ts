@@ -84,7 +84,8 @@ export async function killUnderPrograms(
 const [EARLY, PAUSE_MS] = [0.05, { least: 1000, more: 2000 }];
 
 async function killOne(mount: FuseMount, view: string, random: () => number): Promise<void> {
-	if (random() > EARLY) await runBeside(`ls ${view}`);
+	// a name that the kernel has not asked for yet
+	if (random() > EARLY) await runBeside(`test ! -e ${view}/${random()}`);
 	await new Promise((resolve) => setTimeout(resolve, PAUSE_MS.least + PAUSE_MS.more * random() ** 2));
 	await mount.killServer();
 }
