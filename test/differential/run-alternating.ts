@@ -133,6 +133,11 @@ class AlternatingRun {
 			await this.#toKernel(operation.mount);
 			return;
 		}
+		// an adoption takes it for a mark, whoever has made it
+		if (this.#rig.usesUserXattrs && "name" in operation && operation.name === "trusted.overlay.opaque") {
+			count(this.#tally?.results, `${operation.kind} (a mark of the other kind, not asked of either)`);
+			return;
+		}
 		const kernel = this.#holder;
 		if (kernel === null) {
 			if (this.#needsRedirect(operation)) count(this.#tally?.results, `${operation.kind} (a redirect, not asked of holdfast)`);
