@@ -25,7 +25,11 @@ attach() {
 detach() { [ -z "$PORT" ] || umount "$TOP"; }
 
 tarball() (
-	mkdir "$TOP/unpacked" && tar -x -f "$TARBALL" -C "$TOP/unpacked" && tar -d -f "$TARBALL" -C "$TOP/unpacked"
+	mkdir "$TOP/unpacked" && tar -x -f "$TARBALL" -C "$TOP/unpacked" || exit
+	# A server that starts anew between WRITE and COMMIT has the client send the data again, which it may do after the times were set.
+	# What is small is written by one stable WRITE.
+	differences=$(tar -d -f "$TARBALL" -C "$TOP/unpacked")
+	[ $? -le 1 ] && [ -z "$(grep -vx '\./big: Mod time differs' <<<"$differences")" ] || { echo "$differences"; exit 1; }
 )
 
 git_work() (
