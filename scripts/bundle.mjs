@@ -59,7 +59,7 @@ function add(file) {
 function onceRun(file, body, exported) {
 	const name = functionOf(file);
 	const members = ["__proto__: null", ...exported].join(", ");
-	return `// ${relative(root, file)}\nlet ${name}$$;\nfunction ${name}() {\nif (${name}$$ !== undefined) return ${name}$$;\n${body}\nreturn (${name}$$ = { ${members} });\n}`;
+	return `let ${name}$$;\nfunction ${name}() {\nif (${name}$$ !== undefined) return ${name}$$;\n${body}\nreturn (${name}$$ = { ${members} });\n}`;
 }
 
 function withImports(file, text) {
