@@ -2,7 +2,8 @@
 
 import { ERRNO } from "../linux/errno.ts";
 import { type Stat, statAt } from "../linux/stat.ts";
-import { isFound, xattrOrNone } from "../vfs/system-errors.ts";
+import { isFound } from "../vfs/system-errors.ts";
+import { xattrOrNone } from "../vfs/xattrs.ts";
 
 /** A file of this prefix hides what has the rest of its name, in layers of AUFS, in unpacked images, and where fuse-overlayfs can make no devices. */
 export const WHITEOUT_PREFIX = Buffer.from(".wh.");

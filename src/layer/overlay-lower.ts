@@ -9,7 +9,8 @@ import { close, O, openAt, openPath } from "../linux/open.ts";
 import { fstat, mountId, Stat, statAt } from "../linux/stat.ts";
 import { showName } from "../vfs/names.ts";
 import { tellProgress } from "../vfs/progress.ts";
-import { isFound, xattrOrNone } from "../vfs/system-errors.ts";
+import { isFound } from "../vfs/system-errors.ts";
+import { xattrOrNone } from "../vfs/xattrs.ts";
 import { LayerError } from "./layer-error.ts";
 
 /**

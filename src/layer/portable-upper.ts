@@ -10,7 +10,8 @@ import { linkDescriptor, makeDirectory, readLinkAt, renameName, unlinkName } fro
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
-import { isNoXattr, must, xattrOrNone } from "../vfs/system-errors.ts";
+import { isNoXattr, must } from "../vfs/system-errors.ts";
+import { xattrOrNone } from "../vfs/xattrs.ts";
 import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts";
 import { LayerError } from "./layer-error.ts";
 import { openNames, PATH_GONE } from "./path-search.ts";

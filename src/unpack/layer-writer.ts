@@ -9,7 +9,8 @@ import { linkDescriptor, makeDirectory, makeNode, makeSymlink, readLinkAt, unlin
 import { close, O, openAt, openBeneath, RESOLVE } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, getXattrAt, listXattrs, removeXattr, setXattr } from "../linux/xattr.ts";
-import { must, valueOrNone, xattrOrNone } from "../vfs/system-errors.ts";
+import { must, valueOrNone } from "../vfs/system-errors.ts";
+import { xattrOrNone } from "../vfs/xattrs.ts";
 import { DirectoryCursor } from "./directory-cursor.ts";
 import { type EntryPath, isAbsolute, nameBytes, PATH_BYTES_MAX, parsePath, printPath, splitTarget, whiteoutOf } from "./entry-path.ts";
 import type { LayerForm } from "./layer-form.ts";

@@ -2,7 +2,6 @@
 
 import { dirname } from "node:path";
 import { ENODATA, ERRNO, EUCLEAN, errnoName, whyNot } from "../linux/errno.ts";
-import { getXattr } from "../linux/xattr.ts";
 import { OverlayError, type OverlayErrorCode } from "./errors.ts";
 import { showName } from "./names.ts";
 
@@ -74,11 +73,6 @@ export function valueOrNone(value: Buffer | number, attempt: string, xattr = "")
 	if (typeof value !== "number") return value;
 	if (isNoXattr(value, xattr)) return null;
 	throw failed(attempt, value);
-}
-
-/** An extended attribute of the inode behind a descriptor; null: it has none. OverlayError where that cannot be read. */
-export function xattrOrNone(fd: number, name: string, attempt: string): Buffer | null {
-	return valueOrNone(getXattr(fd, name), attempt, name);
 }
 
 const GONE: ReadonlySet<number> = new Set([-ERRNO.ENOENT, -ERRNO.ENOTDIR, -ERRNO.ESTALE]);

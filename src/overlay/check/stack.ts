@@ -1,7 +1,7 @@
 // Judges whether upper, work and lowers belong together.
 
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
-import { xattrOrNone } from "../../vfs/system-errors.ts";
+import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { rootName } from "../opening/layer-names.ts";
 import type { LayerRecord, Registry } from "../work/registry.ts";

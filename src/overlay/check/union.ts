@@ -10,7 +10,8 @@ import { close, descriptorPath, O, openAt, openBeneath, RESOLVE } from "../../li
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { failed, ifThere, isFound, must, xattrOrNone } from "../../vfs/system-errors.ts";
+import { failed, ifThere, isFound, must } from "../../vfs/system-errors.ts";
+import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { isAbsolute, parseRedirect } from "../format/redirect.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 

@@ -2,7 +2,8 @@
 
 import type { OverlayXattrs } from "../../layer/layer.ts";
 import { CAPABILITY_XATTR, removeXattr, setXattr } from "../../linux/xattr.ts";
-import { must, xattrOrNone } from "../../vfs/system-errors.ts";
+import { must } from "../../vfs/system-errors.ts";
+import { xattrOrNone } from "../../vfs/xattrs.ts";
 
 const UNREAD = "Cannot read the capabilities of a file";
 

@@ -3,7 +3,7 @@
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { Access, type ContentRight, type Credentials, FileType } from "../../vfs/operations.ts";
-import { xattrOrNone } from "../../vfs/system-errors.ts";
+import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { ACL_ACCESS, aclGrants } from "../format/posix-acl.ts";
 import type { Node } from "../nodes/node.ts";
 import type { Engine } from "./engine.ts";

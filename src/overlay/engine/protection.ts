@@ -4,7 +4,8 @@ import { STATX_ATTR, type Stat } from "../../linux/stat.ts";
 import { setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { must, xattrOrNone } from "../../vfs/system-errors.ts";
+import { must } from "../../vfs/system-errors.ts";
+import { xattrOrNone } from "../../vfs/xattrs.ts";
 import type { Node } from "../nodes/node.ts";
 import type { Engine } from "./engine.ts";
 

@@ -5,7 +5,8 @@ import { close, O, openAt } from "../../linux/open.ts";
 import { type Stat, statAt } from "../../linux/stat.ts";
 import { getXattrAt } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { isFound, valueOrNone, xattrOrNone } from "../../vfs/system-errors.ts";
+import { isFound, valueOrNone } from "../../vfs/system-errors.ts";
+import { xattrOrNone } from "../../vfs/xattrs.ts";
 
 const UNREAD = "Cannot read whether a name is a whiteout";
 

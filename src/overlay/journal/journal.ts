@@ -11,6 +11,7 @@ import { OVERLAY_ERROR_CODES, OverlayError, type OverlayErrorCode } from "../../
 import type { ChangeKey, RequestOrigin } from "../../vfs/operations.ts";
 import { must, unlessFull } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
+import { asOverlayError } from "../nodes/reals.ts";
 import { RecordMap } from "../work/record-map.ts";
 import type { UpperState } from "../work/upper-state.ts";
 import { type Intent, IntentStore, openJournalFile, openReservedFile, packIntent, readAside, readIntent, unpackIntent } from "./intent.ts";
@@ -321,8 +322,10 @@ export class Journal {
 				runStep(writable, step, descriptors);
 				made++;
 			}
-		} catch (error) {
+		} catch (thrown) {
 			descriptors.noteMade?.(made);
+			// what a step works on could not be opened again
+			const error = asOverlayError(thrown);
 			if (error instanceof OverlayError) for (const undo of undos.slice(0, made).reverse()) undo?.();
 			try {
 				this.#tryToEnd();

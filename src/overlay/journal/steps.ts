@@ -11,7 +11,7 @@ import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { removeXattr, setXattr, setXattrOfOpen } from "../../linux/xattr.ts";
 import type { OverlayError } from "../../vfs/errors.ts";
 import { FileType, type SetAttributes, type Timespec } from "../../vfs/operations.ts";
-import { failed, isFound, isNoRoom, must, unlessOfMachine } from "../../vfs/system-errors.ts";
+import { failed, ifThere, isFound, isNoRoom, must, unlessOfMachine } from "../../vfs/system-errors.ts";
 import { ACL_ACCESS } from "../format/posix-acl.ts";
 import { isWhiteoutName } from "../format/whiteout.ts";
 import { markOrphan, unmarkOrphan } from "../work/held-objects.ts";
@@ -439,9 +439,11 @@ export class RecoveryDescriptors implements Descriptors {
 		for (const fd of this.#open.splice(0)) close(fd);
 	}
 
+	/** Negative only where there is no such object any more: a disk that cannot be read says nothing of what was done. */
 	#keep(fd: number): number {
-		if (fd >= 0) this.#open.push(fd);
-		return fd;
+		const found = ifThere(fd, "Cannot open what an interrupted change was made to");
+		if (found >= 0) this.#open.push(found);
+		return found;
 	}
 }
 

@@ -17,7 +17,8 @@ import { pathExists } from "../../linux/read-file.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { isFound, unlessFull, xattrOrNone } from "../../vfs/system-errors.ts";
+import { isFound, unlessFull } from "../../vfs/system-errors.ts";
+import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import { writeDurably } from "../work/registry.ts";
 

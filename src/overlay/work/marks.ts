@@ -4,7 +4,8 @@ import { moveChangeTime } from "../../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import { setXattr } from "../../linux/xattr.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { failed, xattrOrNone } from "../../vfs/system-errors.ts";
+import { failed } from "../../vfs/system-errors.ts";
+import { xattrOrNone } from "../../vfs/xattrs.ts";
 import type { UpperState } from "./upper-state.ts";
 
 type Marked = Pick<UpperState, "layer" | "marks">;
