@@ -315,8 +315,8 @@ function placeWhiteout(writable: UpperState, directory: number, name: PathName):
 	const temporary = work.makeWhiteout();
 	let status = renameName(work.temporaries, temporary, directory, name);
 	if (status === -ERRNO.EISDIR) status = renameName(work.temporaries, temporary, directory, name, RENAME.exchange);
-	// what is in work now is the directory that was there; on failure it is the whiteout
-	if (status < 0 || isThere(work.temporaries, temporary)) work.discard(temporary);
+	// what is in work now is the directory that was there; on failure it is the whiteout. The step is made: where work cannot be looked at, the next start cleans it
+	if (status < 0 || statAt(work.temporaries, temporary, scratch) === 0) work.discard(temporary);
 	if (status < 0) throw failed("Cannot make a whiteout", status);
 }
 
