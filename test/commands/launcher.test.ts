@@ -27,8 +27,9 @@ const COMPILER = `
 const { mkdirSync, writeFileSync } = require("node:fs");
 mkdirSync("dist/src/cli", { recursive: true });
 mkdirSync("dist/src/overlay/threads", { recursive: true });
+mkdirSync("dist/src/mounting", { recursive: true });
 writeFileSync("dist/src/cli/main.js", ${JSON.stringify(PROGRAM)});
-writeFileSync("dist/src/overlay/threads/offload-worker.js", "");
+for (const apart of ["overlay/threads/offload-worker.js", "mounting/mount-inside.js", "mounting/unmount-thread.js"]) writeFileSync("dist/src/" + apart, "");
 `;
 /** "npm ci" makes node_modules; with --offline, and with "ping", it does as NPM_OFFLINE and NPM_PING say. */
 const NPM = `#!/bin/sh

@@ -9,6 +9,7 @@ import { close, O, openPath } from "../../src/linux/open.ts";
 import { setXattr } from "../../src/linux/xattr.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
+import { RegistryError } from "../../src/overlay/work/registry.ts";
 import { describeFailure } from "../../src/vfs/system-errors.ts";
 import { plant } from "../support/lower-tree.ts";
 import { needs, seed, volume } from "../support/requirements.ts";
@@ -121,7 +122,7 @@ for (const handles of ["kernel", "portable"] as const) {
 					await opened.overlay.close();
 				}
 			} else {
-				const isSentence = failure instanceof LayerError || describeFailure(failure) !== null;
+				const isSentence = failure instanceof LayerError || failure instanceof RegistryError || describeFailure(failure) !== null;
 				assert.ok(isSentence, `${where}: ${(failure as Error).stack}`);
 				assert.equal(await adopt(options), expected, `${where}, and again: ${(failure as Error).message}`);
 			}
