@@ -10,6 +10,8 @@ type MountArguments = Omit<ServeArguments, "listen" | "export" | "allow" | "warm
 
 const EXAMPLES = `
 
+The mount lasts until holdfast unmount, Ctrl-C or SIGTERM. A server that is killed is started again, and programs in the mount go on.
+
 Examples:
 
   holdfast mount ~/golden ~/view
@@ -17,9 +19,7 @@ Examples:
   holdfast mount ~/golden ~/golden
       Over the tree itself, for whoever comes to it by its own path.
   holdfast mount --lower /srv/patches --lower /srv/golden --upper /srv/mine/upper --create /mnt
-      Two read-only trees, the first on top, and a writable one above them.
-
-  The mount lasts until holdfast unmount, Ctrl-C or SIGTERM. A server that is killed is started again, and programs in the mount go on.`;
+      Two read-only trees, the first on top, and a writable one above them.`;
 
 export function addMount(program: Command): void {
 	const command = program

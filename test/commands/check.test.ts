@@ -35,6 +35,7 @@ import type { OpenedOverlay } from "../../src/overlay/opening/opened-overlay.ts"
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { release } from "../../src/overlay/upkeep/release.ts";
+import { RecordMap } from "../../src/overlay/work/record-map.ts";
 import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
 import { plant } from "../support/lower-tree.ts";
 import { needs, repository, sampled } from "../support/requirements.ts";
@@ -746,9 +747,16 @@ const DAMAGES: readonly Damage[] = [
 		name: "records of files without data that are gone",
 		make: async (layers) => {
 			await largeFiles(layers, (session) => session.write("dir/b", "L"));
-			const records = ["data", "partial"].map((folder) => join(layers.work, "holdfast", folder));
+			const folder = join(layers.work, "holdfast");
 			const gone = (name: string) => `${name.slice(0, -4)}0000`;
-			for (const folder of records) for (const name of readdirSync(folder)) renameSync(join(folder, name), join(folder, gone(name)));
+			for (const name of readdirSync(join(folder, "partial")))
+				renameSync(join(folder, "partial", name), join(folder, "partial", gone(name)));
+			const data = new RecordMap(folder, "data");
+			for (const record of data.list()) {
+				data.set(Buffer.from(gone(record.toString("hex")), "hex"), data.get(record) as Buffer, data.isMarked(record));
+				data.delete(record);
+			}
+			data.close();
 			removeMark(join(layers.upper, "dir/b"), "metacopy");
 		},
 		finds: ["data-record-stale", "partial-record-stale"],

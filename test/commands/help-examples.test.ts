@@ -27,6 +27,8 @@ const SET_UPS: Readonly<Record<string, string>> = {
 	fork: "holdfast adopt --lower /srv/golden --upper /srv/mine --create --handles portable && mkdir /srv/copy",
 	rebase: "holdfast adopt --lower /srv/image-a --upper /srv/mine --create --handles portable",
 	rebind: "holdfast adopt --lower /srv/golden --upper /srv/mine --create",
+	mount: "mkdir -p ~/golden ~/view /srv/mine",
+	unmount: "mkdir -p ~/golden ~/view && { holdfast mount ~/golden ~/view & } && until mountpoint -q ~/view; do sleep 0.1; done",
 	completion: "mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions",
 };
 
@@ -40,11 +42,12 @@ const MACHINE = `
 set -eu
 cd "$MADE"
 for folder in /srv /var/lib; do mount --bind "$MADE$folder" "$folder"; done
+mount -t tmpfs holdfast-test /mnt
 mount --bind "$MADE/hosts" /etc/hosts && ip link set lo up && cd "$HOME"
 eval "$SET_UP" >/dev/null 2>&1
 case $EXAMPLE in
-"holdfast serve "*)
-	$EXAMPLE >out 2>&1 &
+"holdfast serve "* | "holdfast mount "*)
+	eval "exec $EXAMPLE" >out 2>&1 &
 	until grep -q ^ready out || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
 	cat out && kill -TERM $! && wait $!
 	;;
@@ -95,7 +98,7 @@ test("each command's help has examples, which do what they say", {
 			});
 			assert.equal(run.status, STATUS.get(example) ?? 0, `${example}\n${run.stdout}${run.stderr}`);
 			assert.doesNotMatch(run.stderr, /^\s+at .*:\d+:\d+\)?$/m, example);
-			if (command === "serve") assert.match(run.stdout, /^ready /m, example);
+			if (["serve", "mount"].includes(command)) assert.match(run.stdout, /^ready /m, example);
 		}
 	}
 });
