@@ -237,7 +237,14 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 	} else {
 		const temporary = writable.work.temporaryName();
 		must(linkDescriptor(engine.descriptors.path(node.top), writable.work.temporaries, temporary), "Cannot make a further name");
-		plan.add({ op: "move", inode, from: "work", fromName: temporary, to, toName: name, flags: 0 }).perform();
+		plan.add({ op: "move", inode, from: "work", fromName: temporary, to, toName: name, flags: 0 });
+		try {
+			plan.perform();
+		} catch (error) {
+			// else it would count as a name of the object for as long as this server runs
+			unlinkName(writable.work.temporaries, temporary);
+			throw error;
+		}
 	}
 	notePartial(engine, node, {});
 	listings.noteAdded(directory, name, node);
