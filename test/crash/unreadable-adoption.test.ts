@@ -8,7 +8,7 @@ import { LayerError } from "../../src/layer/layer-error.ts";
 import { close, O, openPath } from "../../src/linux/open.ts";
 import { setXattr } from "../../src/linux/xattr.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
-import { untilReady } from "../../src/overlay/operations/until-ready.ts";
+import { inPasses } from "../../src/overlay/operations/until-ready.ts";
 import { RegistryError } from "../../src/overlay/work/registry.ts";
 import { describeFailure } from "../../src/vfs/system-errors.ts";
 import { plant } from "../support/lower-tree.ts";
@@ -81,11 +81,7 @@ for (const handles of ["kernel", "portable"] as const) {
 		};
 		const shown = async (opened: ReturnType<typeof openOverlay>): Promise<string> => {
 			const { overlay } = opened;
-			const settle = <T>(operation: () => T) =>
-				untilReady(() => {
-					overlay.beginPass();
-					return operation();
-				});
+			const settle = <T>(operation: () => T) => inPasses(overlay, operation);
 			const tree = await observe({ overlay, settle } as unknown as Stage, false);
 			return [...tree].map(([path, { type, content }]) => `${path} ${type} ${content}`).join("\n");
 		};

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { LayerError } from "../../src/layer/layer-error.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
-import { untilReady } from "../../src/overlay/operations/until-ready.ts";
+import { inPasses } from "../../src/overlay/operations/until-ready.ts";
 import { RegistryError } from "../../src/overlay/work/registry.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
 import { plant } from "../support/lower-tree.ts";
@@ -74,8 +74,7 @@ for (const kind of ["kernel", "portable", "rebound"] as const) {
 			const { overlay } = opened;
 			try {
 				for (const { handle, fileid, parent, name } of known) {
-					await untilReady(() => {
-						overlay.beginPass();
+					await inPasses(overlay, () => {
 						const { fileidHi, fileidLo } = overlay.getattr(overlay.decode(handle));
 						assert.equal((BigInt(fileidHi) << 32n) + BigInt(fileidLo), fileid);
 						if (parent === null) return;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
-import { untilReady } from "../../src/overlay/operations/until-ready.ts";
+import { inPasses } from "../../src/overlay/operations/until-ready.ts";
 import { plant } from "../support/lower-tree.ts";
 import { needs } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
@@ -26,9 +26,8 @@ test("a walk ends, and sees every name once, where a directory has more names th
 	t.after(() => overlay.close());
 	let tries = 0;
 	const settle: Settle = (step) =>
-		untilReady(() => {
+		inPasses(overlay, () => {
 			assert.ok(++tries < 10 * names.length, "it begins again and again");
-			overlay.beginPass();
 			return step();
 		});
 	const tree = await observe(
