@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { channel } from "node:diagnostics_channel";
 import { type TestContext, test } from "node:test";
+import { generator } from "../../test/support/random.ts";
 import { seed, volume } from "../../test/support/requirements.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { close } from "../linux/open.ts";
@@ -109,17 +110,6 @@ test("a request that is cut short anywhere is answered, and what has less than i
 	assert.deepEqual(failures, []);
 });
 
-/** Numbers that are the same for one seed (xorshift). */
-function randomFrom(start: number): (below: number) => number {
-	let state = start | 1;
-	return (below) => {
-		state ^= state << 13;
-		state ^= state >>> 17;
-		state ^= state << 5;
-		return (state >>> 0) % below;
-	};
-}
-
 const ODD_WORDS = [0, 1, 2, 3, 0x7fffffff, 0x80000000, 0xffffffff, 0x1fffff, 0x200000, 4096, 1 << 20];
 const ODD_NAMES = ["", ".", "..", "a/b", "/", "x".repeat(255), "x".repeat(256), "x".repeat(4096), "\xff\xfe", "file", "directory"];
 
@@ -148,9 +138,8 @@ function mutated(args: Buffer, random: (below: number) => number): Buffer {
 
 test(`${count} requests of any kind get an answer each`, async (t) => {
 	const { kernel, failures } = await begin(t);
-	const start = seed;
-	t.diagnostic(`HOLDFAST_TEST_SEED=${start}`);
-	const random = randomFrom(start);
+	t.diagnostic(`HOLDFAST_TEST_SEED=${seed}`);
+	const random = generator(seed);
 	const all = [...wholeArguments()];
 	let ids = 3;
 	for (let i = 0; i < count; i++) {

@@ -15,10 +15,10 @@ import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { ChangeRecord } from "../../src/overlay/work/change-record.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
 import type { Attributes, OverlayObject } from "../../src/vfs/operations.ts";
-import { generator } from "../crash/actor.ts";
 import { abandon } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { ROOT } from "../in-process/walk.ts";
+import { generator } from "../support/random.ts";
 import { needs } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 

@@ -9,10 +9,10 @@ import { FREED_BYTES_MAX, SPACE_BYTES_MAX } from "../../src/overlay/operations/r
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
 import type { Credentials, OverlayObject } from "../../src/vfs/operations.ts";
-import { generator } from "../crash/actor.ts";
 import { abandon } from "../crash/stage.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { ROOT, walk } from "../in-process/walk.ts";
+import { generator } from "../support/random.ts";
 import { needs } from "../support/requirements.ts";
 import { cannotMount, type FileSystem, scratch } from "../support/scratch.ts";
 

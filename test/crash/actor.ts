@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { type Attributes3, FileType3, type Nfs3Client, type Nfs3Status, Stable, statusName } from "../support/nfs3-client.ts";
+import { generator } from "../support/random.ts";
 
 type Kind = "reg" | "dir" | "lnk" | "fifo";
 type StatusName = keyof typeof Nfs3Status;
@@ -54,17 +55,6 @@ export interface ActorOptions {
 	readonly writeBytesMax?: number;
 	/** WRITEs that are not stable, and COMMITs. */
 	readonly hasUnstable?: boolean;
-}
-
-/** Reproducible numbers (mulberry32). */
-export function generator(seed: number): (below: number) => number {
-	let state = seed >>> 0;
-	return (below) => {
-		state = (state + 0x6d2b79f5) >>> 0;
-		let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-		mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-		return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-	};
 }
 
 const NAMES = 12;

@@ -3,12 +3,13 @@ import { mkdirSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Nfs3Client } from "../support/nfs3-client.ts";
+import { generator } from "../support/random.ts";
 import { needs, seed, volume } from "../support/requirements.ts";
 import type { RpcConnection } from "../support/rpc-connection.ts";
 import { scratch } from "../support/scratch.ts";
 import { startServer } from "../support/server-process.ts";
 import { assertSameTree, snapshotTree } from "../support/tree-snapshot.ts";
-import { Actor, generator } from "./actor.ts";
+import { Actor } from "./actor.ts";
 import { plantFolder } from "./actors.ts";
 import { ResendingConnection } from "./resending-connection.ts";
 

@@ -11,9 +11,9 @@ import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { settleData } from "../../src/overlay/upkeep/settle-data.ts";
 import { workInline } from "../differential/inline-offload.ts";
 import { ROOT, walk } from "../in-process/walk.ts";
+import { generator } from "../support/random.ts";
 import { needs, seed, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
-import { generator } from "./actor.ts";
 import { PowerDisk } from "./power-disk.ts";
 import { abandon, CrashError, counting } from "./stage.ts";
 

@@ -9,9 +9,9 @@ import { LayerError } from "../../src/layer/layer-error.ts";
 import { unseal } from "../../src/layer/sealed-record.ts";
 import { checkUpper } from "../../src/overlay/check/check.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
-import { generator } from "../crash/actor.ts";
 import { bytes, type Keeping, Lowers, nameOf, parentOf, ROOT, Stage } from "../crash/stage.ts";
 import { type Seen, seenBy, type Tree } from "../crash/tree.ts";
+import { generator } from "../support/random.ts";
 import { needs, sampled, seed, volume } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
 

@@ -1,9 +1,9 @@
 /** Faults in service, at random places for some time or at all of them: see "Faults" in docs/development.md. */
 
-import { generator } from "../crash/actor.ts";
 import { FaultCampaign, type FaultCounts } from "../crash/fault-campaign.ts";
 import { ERRORS } from "../crash/fault-order.ts";
 import { REQUESTS } from "../crash/fault-requests.ts";
+import { generator } from "../support/random.ts";
 import { type FileSystem, Scratch } from "../support/scratch.ts";
 
 export interface FaultLoad {

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type FuseMount, runBeside, startMount } from "../support/fuse-mount.ts";
+import { generator } from "../support/random.ts";
 import type { Scratch } from "../support/scratch.ts";
 
 export interface FuseKillsReport {
@@ -39,17 +40,6 @@ const PROGRAMS: Readonly<Record<string, { readonly before: string; readonly roun
 	},
 };
 
-/** A generator of numbers from 0 to 1 that a seed repeats (mulberry32). */
-function randomFrom(seed: number): () => number {
-	let state = seed >>> 0;
-	return () => {
-		state = (state + 0x6d2b79f5) >>> 0;
-		let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-		mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-		return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-	};
-}
-
 /** `goesOn` is asked before each kill. Throws what a program has said where one fails. */
 export async function killUnderPrograms(
 	made: Scratch,
@@ -70,7 +60,8 @@ export async function killUnderPrograms(
 			longestMs = Math.max(longestMs, took);
 		},
 	);
-	const random = randomFrom(seed);
+	const numbers = generator(seed);
+	const random = () => numbers(2 ** 32) / 2 ** 32;
 	const failed = Promise.race([...running, watched]);
 	let kills = 0;
 	for (; goesOn(kills); kills++) await Promise.race([failed, killOne(mount, view, random)]);

@@ -1,7 +1,7 @@
 /** Many connections in a process of their own, each of which works in a folder of its own, one request after the other. Started by fork(). */
 
-import { generator } from "../crash/actor.ts";
 import { Nfs3Client as Client, type Nfs3Client, ok } from "../support/nfs3-client.ts";
+import { generator } from "../support/random.ts";
 
 export interface MixedCommand {
 	readonly port: number;

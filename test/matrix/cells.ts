@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
-import { generator } from "../crash/actor.ts";
+import { generator } from "../support/random.ts";
 import { missing } from "../support/requirements.ts";
 import { EVENTS, type Event } from "./events.ts";
 import { FAULTS, type Fault, PORTABLE_FAULTS } from "./faults.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { generator } from "../crash/actor.ts";
 import { Inconclusive } from "../crash/power-disk.ts";
+import { generator } from "../support/random.ts";
 import { Cell } from "./cell.ts";
 import type { CellOfMatrix } from "./cells.ts";
 import { Ground } from "./ground.ts";

@@ -5,7 +5,7 @@
 
 import { accessSync } from "node:fs";
 import { OverlayError } from "../../../src/vfs/errors.ts";
-import { generator } from "../../crash/actor.ts";
+import { generator } from "../../support/random.ts";
 import { forgeriesOf, merge, noise, signedWrongly } from "./forgeries.ts";
 import { exportIn, handlesOfAllKinds, plantLowers } from "./objects.ts";
 
