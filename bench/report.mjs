@@ -138,38 +138,27 @@ function besideWithRatio(result, names) {
 }
 
 function againstGanesha(result) {
-	const { name, unit, servers } = result;
-	const { holdfast, ganesha } = servers;
-	return [
-		name,
-		unit,
-		valueCell(holdfast),
-		valueCell(ganesha),
-		factor(ratioOf(holdfast.value, ganesha.value)),
-		cpuCell(holdfast),
-		cpuCell(ganesha),
-		factor(ratioOf(holdfast.cpu, ganesha.cpu)),
-		memoryCell(holdfast),
-		memoryCell(ganesha),
-		targetCell(result),
-		verdictOf(result),
-	];
+	const { holdfast, ganesha } = result.servers;
+	return withTarget(result, holdfast, ganesha, [memoryCell(holdfast), memoryCell(ganesha)]);
 }
 
 function ofVersion41(result) {
-	const { name, unit, servers } = result;
-	const [holdfast, ganesha, version3] = [servers["holdfast-4.1"], servers["ganesha-4.1"], servers.holdfast];
+	const { "holdfast-4.1": holdfast, "ganesha-4.1": ganesha, holdfast: version3 } = result.servers;
+	return withTarget(result, holdfast, ganesha, [valueCell(version3), factor(ratioOf(holdfast.value, version3.value))]);
+}
+
+/** Both servers with their CPU, what the table has besides, and what is aimed at. */
+function withTarget(result, holdfast, ganesha, more) {
 	return [
-		name,
-		unit,
+		result.name,
+		result.unit,
 		valueCell(holdfast),
 		valueCell(ganesha),
 		factor(ratioOf(holdfast.value, ganesha.value)),
 		cpuCell(holdfast),
 		cpuCell(ganesha),
 		factor(ratioOf(holdfast.cpu, ganesha.cpu)),
-		valueCell(version3),
-		factor(ratioOf(holdfast.value, version3.value)),
+		...more,
 		targetCell(result),
 		verdictOf(result),
 	];

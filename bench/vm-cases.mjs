@@ -32,9 +32,8 @@ export function vmCases() {
 
 /** The parts that were asked for, and those that they need, in order. */
 export function partsToRun({ only }) {
-	const chosen = parts.filter(
-		({ part }) => only.length === 0 || only.some((word) => nameOf(part).includes(word) || `${nameOf(part)}/v4.1`.includes(word)),
-	);
+	const asked = vmCases().filter(({ name }) => only.length === 0 || only.some((word) => name.includes(word)));
+	const chosen = parts.filter(({ part }) => asked.some((each) => each.part === part));
 	return parts.map(({ part }) => part).filter((part) => chosen.some((each) => each.part === part || each.after === part));
 }
 
