@@ -3,13 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { xdr } from "../rpc/rpc-client.test-support.ts";
-import { Nfs, nfsRecord, startServer } from "./test-server.test-support.ts";
+import { gate, Nfs, nfsRecord, startServer, until } from "./test-server.test-support.ts";
 
 const MEGABYTE = 1 << 20;
-
-async function until(condition: () => boolean): Promise<void> {
-	while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
-}
 
 test("a record that does not come whole in its time ends its connection, whatever trickles in, and no other", async (t) => {
 	let now = 0;
@@ -75,10 +71,7 @@ test("records that are not whole have a bound over all connections: who has sent
 test("requests that wait have a bound over all connections, and beyond it each connection has one all the same", async (t) => {
 	const { connect, overlay, file } = await startServer(t, { limits: { requestsInFlightTotal: 10 } });
 	const { handle } = file("file", "content");
-	let open = (): void => {};
-	const opened = new Promise<void>((resolve) => {
-		open = resolve;
-	});
+	const { opened, open } = gate();
 	overlay.flush = () => opened;
 	const commits = (count: number) =>
 		Buffer.concat(Array.from({ length: count }, (_, xid) => nfsRecord(xid, Nfs.commit, [handle, 0, 0, 0])));

@@ -4,16 +4,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { authSys, encodeCall, inFragments, RpcClient, xdr } from "../rpc/rpc-client.test-support.ts";
 import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
-import { gate, Nfs, NO_CHANGE, nfsCall, nfsRecord, ROOT, startServer } from "./test-server.test-support.ts";
+import { gate, Nfs, NO_CHANGE, nfsCall, nfsRecord, ROOT, startServer, until } from "./test-server.test-support.ts";
 
 const NO_SATTR = { raw: NO_CHANGE };
 
 function count(overlay: MemoryOverlay, operation: string): number {
 	return overlay.calls.filter((call) => call === operation).length;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-	while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
 }
 
 test("each change that is sent again gets the same bytes and is not run again, also over a new connection", async (t) => {

@@ -143,3 +143,7 @@ export function gate(): { opened: Promise<void>; open: () => void } {
 	});
 	return { opened, open };
 }
+
+export async function until(condition: () => boolean): Promise<void> {
+	while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type RpcClient, results } from "../rpc/rpc-client.test-support.ts";
 import { OverlayError } from "../vfs/errors.ts";
-import { bytes, Nfs, NO_CHANGE, nfs, nfsRecord, postAttributes, startServer, wccData } from "./test-server.test-support.ts";
+import { bytes, gate, Nfs, NO_CHANGE, nfs, nfsRecord, postAttributes, startServer, wccData } from "./test-server.test-support.ts";
 
 const NO_SATTR = { raw: NO_CHANGE };
 
@@ -163,10 +163,7 @@ test("requests in flight are bounded, and those behind are served in the end", a
 	const { connect, overlay, file } = await startServer(t, { limits: { requestsInFlight: 8 } });
 	const client = await connect();
 	const { handle } = file("file", "content");
-	let open = (): void => {};
-	const opened = new Promise<void>((resolve) => {
-		open = resolve;
-	});
+	const { opened, open } = gate();
 	overlay.flush = () => opened;
 	const commits = Array.from({ length: 100 }, (_, index) => nfsRecord(index, Nfs.commit, [handle, 0, 0, 0]));
 	client.send(Buffer.concat(commits));
@@ -184,10 +181,7 @@ test("records of waiting requests are bounded in bytes", async (t) => {
 	const { connect, overlay, file } = await startServer(t, { limits: { requestBytesInFlight: 1 << 20 } });
 	const client = await connect();
 	const { handle } = file("file", "");
-	let open = (): void => {};
-	const opened = new Promise<void>((resolve) => {
-		open = resolve;
-	});
+	const { opened, open } = gate();
 	overlay.wait = () => opened;
 	overlay.waits.set("write", 6);
 	const data = Buffer.alloc(600_000, "x");
