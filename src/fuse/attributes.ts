@@ -2,13 +2,14 @@
 
 import type { Attributes, OverlayObject } from "../vfs/operations.ts";
 import type { FuseMount } from "./mount.ts";
+import { ATTRIBUTES_BYTES } from "./protocol.ts";
 import type { FuseReply } from "./reply.ts";
 
 /** What programs should read and write at a time (st_blksize). */
 const PREFERRED_BYTES = 4096;
 
 /** struct fuse_attr. */
-export function writeAttributes(reply: FuseReply, attributes: Attributes): void {
+function writeAttributes(reply: FuseReply, attributes: Attributes): void {
 	const { atime, mtime, ctime } = attributes;
 	reply.u64(attributes.fileidHi, attributes.fileidLo);
 	reply.u64(attributes.sizeHi, attributes.sizeLo);
@@ -46,16 +47,23 @@ export function writeAttributesOut(reply: FuseReply, mount: FuseMount, object: O
 	writeAttributes(reply, attributes);
 }
 
-/** struct fuse_entry_out of an object, which counts as a look-up of it. */
-export function writeEntry(reply: FuseReply, mount: FuseMount, object: OverlayObject): void {
+/** struct fuse_entry_out of an object, which counts as a look-up of it. Its attributes. */
+export function writeEntry(reply: FuseReply, mount: FuseMount, object: OverlayObject): Attributes {
 	// what may fail or wait comes before what is counted
 	const attributes = mount.overlay.getattr(object, false);
 	writeEntryHead(reply, mount, mount.lookUp(object));
 	writeAttributes(reply, attributes);
+	return attributes;
 }
 
-/** The part of struct fuse_entry_out that is no attribute; with node id 0 it says that there is no such name, or, in a listing, nothing. */
-export function writeEntryHead(reply: FuseReply, mount: FuseMount, id: number): void {
+/** struct fuse_entry_out of node id 0: there is no such name, which the kernel may go on believing as long; in a listing it says nothing. */
+export function writeNoEntry(reply: FuseReply, mount: FuseMount): void {
+	writeEntryHead(reply, mount, 0);
+	reply.zeros(ATTRIBUTES_BYTES);
+}
+
+/** The part of struct fuse_entry_out that is no attribute. */
+function writeEntryHead(reply: FuseReply, mount: FuseMount, id: number): void {
 	reply.u64(0, id);
 	// generation: no id comes back to another object while the kernel knows it
 	reply.u64(0, 0);

@@ -2,10 +2,10 @@
 
 import { OverlayError, Pending } from "../vfs/errors.ts";
 import { FileType, type ListCursor, type OverlayObject } from "../vfs/operations.ts";
-import { writeAttributes, writeEntryHead } from "./attributes.ts";
+import { writeEntry, writeNoEntry } from "./attributes.ts";
 import type { FuseMount } from "./mount.ts";
 import type { FuseOperation } from "./operation.ts";
-import { ATTRIBUTES_BYTES, DIRENT_BYTES, ENTRY_BYTES, TRANSFER_BYTES_MAX } from "./protocol.ts";
+import { DIRENT_BYTES, ENTRY_BYTES, TRANSFER_BYTES_MAX } from "./protocol.ts";
 import type { FuseReply } from "./reply.ts";
 import type { FuseRequest } from "./request.ts";
 
@@ -58,15 +58,12 @@ function writePlus(reply: FuseReply, mount: FuseMount, cursor: ListCursor): void
 	const isDot = cursor.cookieHi === 0 && cursor.cookieLo <= LAST_DOT_COOKIE;
 	const object = isDot ? null : objectAt(cursor);
 	if (object === null) {
-		writeEntryHead(reply, mount, 0);
-		reply.zeros(ATTRIBUTES_BYTES);
+		writeNoEntry(reply, mount);
 		writeDirent(reply, cursor, cursor.fileid(), isDot ? FileType.dir : DT_UNKNOWN);
 		return;
 	}
-	const attributes = mount.overlay.getattr(object, false);
-	writeEntryHead(reply, mount, mount.lookUp(object));
-	writeAttributes(reply, attributes);
-	writeDirent(reply, cursor, { hi: attributes.fileidHi, lo: attributes.fileidLo }, object.type);
+	const { fileidHi, fileidLo } = writeEntry(reply, mount, object);
+	writeDirent(reply, cursor, { hi: fileidHi, lo: fileidLo }, object.type);
 }
 
 /** An entry that cannot be looked up is listed by its name alone. */

@@ -1,9 +1,8 @@
 // STATFS: how much room there is.
 
+import { NAME_BYTES_MAX } from "../vfs/names.ts";
 import type { FuseOperation } from "./operation.ts";
 import { PAGE_BYTES } from "./protocol.ts";
-
-const NAME_BYTES_MAX = 255;
 
 /** struct fuse_kstatfs. */
 export const statfs: FuseOperation = {
