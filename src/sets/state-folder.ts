@@ -105,15 +105,15 @@ function readSet(root: string, name: string): ChangeSet | null {
 		stat = undefined;
 	}
 	if (stat === undefined) return lostSet(root, name, link);
+	const isOthers = stat.uid !== process.geteuid?.();
 	const [upper, work] = [join(folder, "upper"), join(folder, "work")];
 	try {
 		if (!stat.isDirectory() || ![join(folder, RECORD_FILE), upper, work].some(pathExists)) return null;
 	} catch (error) {
 		// nobody else's set is any of this user's
-		if ((error as NodeJS.ErrnoException).code === "EACCES" && stat.uid !== process.geteuid?.()) return null;
+		if ((error as NodeJS.ErrnoException).code === "EACCES" && isOthers) return null;
 		return unreadSet(root, name, folder, error);
 	}
-	const isOthers = stat.uid !== process.geteuid?.();
 	let record: SetRecord | null = null;
 	let [damage, isUnread] = ["", false];
 	try {
@@ -137,27 +137,20 @@ const ELSEWHERE_CODES: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR", "EACC
 function unreadSet(root: string, name: string, folder: string, error: unknown): ChangeSet {
 	const { errno } = error as NodeJS.ErrnoException;
 	if (errno === undefined) throw error;
-	const damage = `Cannot look at the set ${folder}: ${whyNot(errno, folder)}.`;
-	const [upper, work] = [join(folder, "upper"), join(folder, "work")];
-	return { name, root, folder, upper, work, record: null, damage, treePath: null, isOthers: false, isUnread: true };
+	return damagedSet(root, name, folder, `Cannot look at the set ${folder}: ${whyNot(errno, folder)}.`, true);
 }
 
 /** The link of a set whose folder is not there, as of a disk that is not mounted. */
 function lostSet(root: string, name: string, link: string): ChangeSet | null {
 	if (!isLink(link)) return null;
 	const folder = readlinkSync(link);
-	return {
-		name,
-		root,
-		folder,
-		upper: join(folder, "upper"),
-		work: join(folder, "work"),
-		record: null,
-		damage: `Its folder ${folder} is not there.`,
-		treePath: null,
-		isOthers: false,
-		isUnread: false,
-	};
+	return damagedSet(root, name, folder, `Its folder ${folder} is not there.`, false);
+}
+
+/** One of which nothing is known but its place. */
+function damagedSet(root: string, name: string, folder: string, damage: string, isUnread: boolean): ChangeSet {
+	const [upper, work] = [join(folder, "upper"), join(folder, "work")];
+	return { name, root, folder, upper, work, record: null, damage, treePath: null, isOthers: false, isUnread };
 }
 
 /** Where the lower of an upper was when it was served last: earlier versions kept no other record. */
