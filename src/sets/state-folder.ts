@@ -147,7 +147,7 @@ function lostSet(root: string, name: string, link: string): ChangeSet | null {
 	return damagedSet(root, name, folder, `Its folder ${folder} is not there.`, false);
 }
 
-/** One of which nothing is known but its place. */
+/** Nothing is known of it but its place. */
 function damagedSet(root: string, name: string, folder: string, damage: string, isUnread: boolean): ChangeSet {
 	const [upper, work] = [join(folder, "upper"), join(folder, "work")];
 	return { name, root, folder, upper, work, record: null, damage, treePath: null, isOthers: false, isUnread };
