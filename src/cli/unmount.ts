@@ -1,9 +1,8 @@
 // `holdfast unmount`: ends a mount of holdfast, also one that has lost its server.
 
 import type { Command } from "commander";
-import { mountAtPoint } from "../linux/mount-table.ts";
 import { awaitKeeper } from "../mounting/keeper-name.ts";
-import { isOurMount, pointPath } from "../mounting/mount-point.ts";
+import { deviceOfOurs, pointPath } from "../mounting/mount-point.ts";
 import { unmountAnyhow } from "../mounting/ways.ts";
 import { quoteForShell } from "../vfs/names.ts";
 import { UserError } from "./user-error.ts";
@@ -31,8 +30,8 @@ export function addUnmount(program: Command): void {
 
 async function unmount(directory: string, { lazy = false }: UnmountArguments): Promise<void> {
 	const point = pointPath(directory);
-	const device = isOurMount(point) ? mountAtPoint(point)?.device : undefined;
-	if (device === undefined) throw new UserError(`Nothing of holdfast is mounted at ${point}.`);
+	const device = deviceOfOurs(point);
+	if (device === null) throw new UserError(`Nothing of holdfast is mounted at ${point}.`);
 	const failure = await unmountAnyhow(point, lazy);
 	if (failure === null) {
 		// then the same can be mounted again at once

@@ -374,8 +374,7 @@ export class FuseSession {
 function privateMemory(): AddressedBytes {
 	const fd = must(makeSharedMemory("holdfast", KEPT_BYTES), "Cannot make memory for requests");
 	try {
-		const memory = mapShared(fd, KEPT_BYTES);
-		return typeof memory === "number" ? (must(memory, "Cannot map memory for requests") as never) : memory;
+		return must(mapShared(fd, KEPT_BYTES), "Cannot map memory for requests");
 	} finally {
 		close(fd);
 	}

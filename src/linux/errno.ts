@@ -135,8 +135,10 @@ export class SystemCallError extends Error {
 	}
 }
 
-/** The result if it is none of the errors, else throws. */
-export function must(value: number, attempt: string): number {
-	if (value < 0) throw new SystemCallError(attempt, value);
+/** The result of a system call, a number or what it found, if it is none of the errors, else throws. */
+export function must(value: number, attempt: string): number;
+export function must<T extends object>(value: T | number, attempt: string): T;
+export function must<T extends object>(value: T | number, attempt: string): T | number {
+	if (typeof value === "number" && value < 0) throw new SystemCallError(attempt, value);
 	return value;
 }

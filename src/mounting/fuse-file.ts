@@ -4,7 +4,7 @@ import { statSync } from "node:fs";
 import { ERRNO, whyNot } from "../linux/errno.ts";
 import { O, openDevice } from "../linux/open.ts";
 
-export const FUSE_FILE = "/dev/fuse";
+const FUSE_FILE = "/dev/fuse";
 
 /** A descriptor that never waits, for one mount; or half a sentence that says why there is none. */
 export function openFuse(): number | string {

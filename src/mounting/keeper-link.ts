@@ -4,12 +4,11 @@ import { writeSync } from "node:fs";
 import type { FuseDevice } from "../fuse/device.ts";
 import { KEPT_BYTES } from "../fuse/kept-layout.ts";
 import { receiveDescriptor } from "../linux/descriptor-passing.ts";
-import { ERRNO, must, whyNot } from "../linux/errno.ts";
-import { mountAtPoint } from "../linux/mount-table.ts";
+import { ERRNO, must } from "../linux/errno.ts";
 import { close, setCloseOnExec } from "../linux/open.ts";
 import { mapShared } from "../linux/shared-memory.ts";
 import { type Watch, watchReadable } from "../linux/watch.ts";
-import { MOUNT_TYPE } from "./mount-request.ts";
+import { deviceOfOurs } from "./mount-point.ts";
 import type { ServerMessage, ServerOpened } from "./server-message.ts";
 import { unmountElsewhere } from "./unmount-elsewhere.ts";
 
@@ -67,19 +66,13 @@ export class KeeperLink {
 		const [descriptor, memory] = descriptors;
 		const kept = mapShared(memory, KEPT_BYTES);
 		close(memory);
-		if (typeof kept === "number") throw new Error(`Cannot use the memory of the mount: ${whyNot(kept)}`);
-		this.#device = this.#deviceNow();
-		return { descriptor, kept };
-	}
-
-	#deviceNow(): string | null {
-		const mount = mountAtPoint(this.#point);
-		return mount?.type === MOUNT_TYPE ? mount.device : null;
+		this.#device = deviceOfOurs(this.#point);
+		return { descriptor, kept: must(kept, "Cannot use the memory of the mount") };
 	}
 
 	/** Ends a mount whose keeper was killed, while this server still answers. */
 	async endMount(): Promise<void> {
-		if (this.#device !== null && this.#deviceNow() === this.#device) await unmountElsewhere(this.#point, true);
+		if (this.#device !== null && deviceOfOurs(this.#point) === this.#device) await unmountElsewhere(this.#point, true);
 	}
 
 	/** The mount is served from now on. */

@@ -9,7 +9,7 @@ import { type Scratch, scratch } from "../../test/support/scratch.ts";
 import { mountAtPoint } from "../linux/mount-table.ts";
 import { close } from "../linux/open.ts";
 import { mountHere } from "./mount-here.ts";
-import { isOurMount, pointPath, preparePoint, stateOfMount } from "./mount-point.ts";
+import { deviceOfOurs, pointPath, preparePoint, stateOfMount } from "./mount-point.ts";
 import { unmountAnyhow } from "./ways.ts";
 
 const skip = needs("root", "fuse");
@@ -83,7 +83,7 @@ test("a layer may be covered by the mount, and what the server writes to may not
 test("a mount whose server hangs is told from one that is dead, which the next mount takes away", { skip }, async (t) => {
 	const { point, end } = hanging(t, scratch(t));
 	assert.equal(pointPath(point), point);
-	assert.equal(isOurMount(point), true);
+	assert.notEqual(deviceOfOurs(point), null);
 	const sentence = `Cannot mount at ${point}: a mount of holdfast is there whose server does not answer. To end that: holdfast unmount '${point}'`;
 	assert.equal(await refusal(point), sentence);
 	end();
@@ -97,5 +97,5 @@ test("a mount whose server hangs is told from one that is dead, which the next m
 test("unmounting what hangs does not wait for its server", { skip }, async (t) => {
 	const { point } = hanging(t, scratch(t));
 	assert.equal(await unmountAnyhow(point, false), null);
-	assert.equal(isOurMount(point), false);
+	assert.equal(deviceOfOurs(point), null);
 });

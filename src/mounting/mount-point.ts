@@ -23,9 +23,10 @@ export function pointPath(path: string): string {
 	}
 }
 
-/** Whether a mount of ours is at a path of `pointPath`. */
-export function isOurMount(point: string): boolean {
-	return mountAtPoint(point)?.type === MOUNT_TYPE;
+/** The device number of the mount of ours at a path of `pointPath`, which no other one has while it is there; null: there is none. */
+export function deviceOfOurs(point: string): string | null {
+	const mount = mountAtPoint(point);
+	return mount?.type === MOUNT_TYPE ? mount.device : null;
 }
 
 /** What a mount of ours is like whose server cannot be asked. */
@@ -76,7 +77,7 @@ export async function preparePoint(point: string, use: PointUse): Promise<void> 
 	if (point === "/") throw new MountError("Cannot mount at /: all that the server needs would be covered.");
 	const around = use.own.find((folder) => `${point}/`.startsWith(`${folder}/`));
 	if (around !== undefined) throw new MountError(`Cannot mount at ${point}: it lies in ${around}, where the server keeps what is its own.`);
-	if (isOurMount(point)) {
+	if (deviceOfOurs(point) !== null) {
 		const state = await stateOfMount(point);
 		if (state !== "dead") {
 			const fact =
