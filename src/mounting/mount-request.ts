@@ -18,6 +18,7 @@ export interface MountRequest extends MountOptions {
 	readonly source: string;
 }
 
+/** As mount(8) and fusermount3 have them. */
 const KNOWN: Readonly<Record<string, keyof MountOptions>> = {
 	ro: "isReadOnly",
 	allow_other: "allowsOther",
@@ -57,11 +58,6 @@ export function mountData(descriptor: number, { allowsOther }: MountOptions): st
 
 /** What `fusermount3 -o` takes, which sees a comma or a backslash of a value as its own unless a backslash stands before it. */
 export function fusermountOptions(request: MountRequest): string {
-	const { source, isReadOnly, allowsOther, isNodev, isNosuid } = request;
-	const words = [`fsname=${source.replace(/[\\,]/g, "\\$&")}`, `subtype=${SUBTYPE}`, "default_permissions"];
-	if (isReadOnly) words.push("ro");
-	if (allowsOther) words.push("allow_other");
-	if (isNodev) words.push("nodev");
-	if (isNosuid) words.push("nosuid");
-	return words.join(",");
+	const wanted = Object.keys(KNOWN).filter((word) => request[KNOWN[word]]);
+	return [`fsname=${request.source.replace(/[\\,]/g, "\\$&")}`, `subtype=${SUBTYPE}`, "default_permissions", ...wanted].join(",");
 }
