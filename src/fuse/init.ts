@@ -52,7 +52,6 @@ export function agree(request: FuseRequest, reply: FuseReply, mount: FuseMount, 
 	const offered = request.word(FLAGS);
 	const offered2 = (offered & InitFlag.initExt) !== 0 && request.argumentBytes >= LONG_BYTES ? request.word(FLAGS2) : 0;
 	mount.flags = offered & (isShared ? WANTED | InitFlag.autoInvalData : WANTED);
-	mount.flags2 = offered2 & WANTED2;
 	reply.u32(request.word(READAHEAD));
 	reply.u32(mount.flags);
 	reply.u16(BACKGROUND_MAX);
@@ -62,7 +61,7 @@ export function agree(request: FuseRequest, reply: FuseReply, mount: FuseMount, 
 	reply.u32(1);
 	reply.u16(TRANSFER_BYTES_MAX / PAGE_BYTES);
 	reply.u16(0);
-	reply.u32(mount.flags2);
+	reply.u32(offered2 & WANTED2);
 	reply.zeros(28);
 	return "agreed";
 }

@@ -15,10 +15,9 @@ export const KEPT_VERSION = 1;
 export const HEADER = {
 	magic: 0,
 	version: 1,
-	/** What INIT agreed on: the minor version, 0 before that, and the flags taken. */
+	/** What INIT agreed on: the minor version, 0 before that, and the flags taken, of the first 32. */
 	minor: 2,
 	flags: 3,
-	flags2: 4,
 	/** The highest node id that was ever in use. */
 	nodesHigh: 5,
 	/** Eight bytes drawn at the mount, by which the overlay knows its requests from all others. */

@@ -28,7 +28,6 @@ export class FuseMount {
 	readonly validSeconds: number;
 	/** INIT flags that both sides have taken. */
 	flags = 0;
-	flags2 = 0;
 	/** Node ids counted by the reply that is being written, the same one as often as it was counted. */
 	readonly counted: number[] = [];
 

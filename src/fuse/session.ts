@@ -107,10 +107,7 @@ export class FuseSession {
 	/** Takes requests. What an earlier server of this mount has left comes first. */
 	start(): void {
 		must(setNonblocking(this.#descriptor, true), "Cannot read from /dev/fuse without waiting");
-		if (this.#isResumed) {
-			this.#mount.flags = this.#header[HEADER.flags];
-			this.#mount.flags2 = this.#header[HEADER.flags2];
-		}
+		if (this.#isResumed) this.#mount.flags = this.#header[HEADER.flags];
 		// INIT may be among them
 		for (const at of this.#slots.left()) this.#again(this.#wait(at, this.#state(at)));
 		this.#watch = watchReadable(this.#descriptor, () => this.#drain());
@@ -350,7 +347,6 @@ export class FuseSession {
 		if (outcome === "agreed") {
 			const header = this.#header;
 			header[HEADER.flags] = this.#mount.flags;
-			header[HEADER.flags2] = this.#mount.flags2;
 			header[HEADER.minor] = this.#request.word(1);
 		}
 		this.#send(0);
