@@ -1,10 +1,10 @@
 // Whether the file systems of trees answer: a look at one whose server is gone may never end, so another process looks.
 
 import { spawn } from "node:child_process";
-import { closeSync, openSync, readSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readSync } from "node:fs";
 import { mountAround } from "../linux/mount-table.ts";
+import { close } from "../linux/open.ts";
+import { makeSharedMemory } from "../linux/shared-memory.ts";
 
 /** How long all of them together may take. */
 const ANSWER_MS = 3000;
@@ -12,17 +12,11 @@ const POLL_MS = 5;
 const THREADS_MAX = 128;
 
 /** What these have lies on a disk of this machine, or in its memory. */
-const LOCAL: ReadonlySet<string> = new Set(
-	["ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "zfs", "jfs", "tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay"].concat([
-		"squashfs",
-		"erofs",
-		"iso9660",
-		"udf",
-		"vfat",
-		"exfat",
-		"ntfs3",
-	]),
-);
+const LOCAL: ReadonlySet<string> = new Set([
+	...["ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "zfs", "jfs", "overlay"],
+	...["tmpfs", "ramfs", "rootfs", "devtmpfs"],
+	...["squashfs", "erofs", "iso9660", "udf", "vfat", "exfat", "ntfs3"],
+]);
 
 /** statfs(2) asks the server of a network file system each time, whatever is in a cache. */
 const LOOK =
@@ -33,8 +27,10 @@ const sleeper = new Int32Array(new SharedArrayBuffer(4));
 /** The paths, of some without links in them, whose file systems do not answer in time. What is not there answers. */
 export function silentTrees(paths: readonly string[]): ReadonlySet<string> {
 	const asked = [...new Set(paths)].filter((path) => !LOCAL.has(mountAround(path)?.type ?? ""));
-	const answers = asked.length === 0 ? null : openUnnamed();
-	if (answers === null) return new Set();
+	if (asked.length === 0) return new Set();
+	const answers = makeSharedMemory("holdfast answers", 0);
+	// there is no room for them, and so nobody can be asked
+	if (answers < 0) return new Set();
 	const threads = Math.min(asked.length, THREADS_MAX);
 	const child = spawn(process.execPath, ["-e", LOOK, "--", ...asked], {
 		stdio: ["ignore", "ignore", "ignore", answers],
@@ -51,20 +47,8 @@ export function silentTrees(paths: readonly string[]): ReadonlySet<string> {
 		answered = answersIn(answers);
 	}
 	if (answered.size < asked.length) child.kill("SIGKILL");
-	closeSync(answers);
+	close(answers);
 	return new Set(asked.filter((_, i) => !answered.has(i)));
-}
-
-/** Null: there is no room for it, and so nobody can be asked. */
-function openUnnamed(): number | null {
-	const path = join(tmpdir(), `holdfast-answers-${process.pid}-${Date.now()}`);
-	try {
-		const fd = openSync(path, "wx+", 0o600);
-		rmSync(path);
-		return fd;
-	} catch {
-		return null;
-	}
 }
 
 function answersIn(fd: number): ReadonlySet<number> {
