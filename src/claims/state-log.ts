@@ -197,7 +197,10 @@ export class StateLog implements ClaimLog {
 	}
 
 	settle(): void {
-		if (this.#gatheredLength > 0) this.#writeGathered();
+		if (this.#gatheredLength === 0) return;
+		const records = this.#gathered.subarray(0, this.#gatheredLength);
+		this.#gatheredLength = 0;
+		this.#append(records);
 	}
 
 	flush(): Promise<void> | null {
@@ -266,12 +269,6 @@ export class StateLog implements ClaimLog {
 		if (record.length > GATHERED_BYTES - this.#gatheredLength) this.settle();
 		record.copy(this.#gathered, this.#gatheredLength);
 		this.#gatheredLength += record.length;
-	}
-
-	#writeGathered(): void {
-		const records = this.#gathered.subarray(0, this.#gatheredLength);
-		this.#gatheredLength = 0;
-		this.#append(records);
 	}
 
 	/** Behind all that was gathered. */
