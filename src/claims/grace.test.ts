@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { interceptChanges } from "../linux/libc.ts";
 import { Pending } from "../vfs/errors.ts";
 import { checkTables } from "./check-tables.test-support.ts";
@@ -33,7 +34,8 @@ function listed(folder: string): readonly string[] {
 
 /** Lets what is written beside this thread come to its end. */
 async function settle(): Promise<void> {
-	for (let i = 0; i < 5; i++) await new Promise((resolve) => setTimeout(resolve, 4));
+	do await turn();
+	while (process.getActiveResourcesInfo().includes("FSReqCallback"));
 }
 
 /** A start, with clients that have one file of their name open each. */
