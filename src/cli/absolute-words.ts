@@ -31,18 +31,18 @@ export function absoluteWords(command: Command, words: readonly string[], named:
 	}
 	for (const [i, at] of places.entries()) {
 		const isPath = i >= places.length - named || !isSetName(made[at]) || existsSync(made[at]);
-		if (isPath) made[at] = absolute(made[at]);
+		if (isPath) made[at] = absolutePath(made[at]);
 	}
 	return made;
 }
 
-/** An empty path is refused by who opens it. */
-function absolute(path: string): string {
+/** A server leaves the folder that it was started in. An empty path is refused by who opens it. */
+export function absolutePath(path: string): string {
 	return path === "" ? path : resolve(path);
 }
 
 function absoluteValue({ flags }: Option, value: string): string {
-	if (/<(dir|mountpoint)>$/.test(flags)) return absolute(value);
+	if (/<(dir|mountpoint)>$/.test(flags)) return absolutePath(value);
 	if (/<NAME=DIR>$/.test(flags)) return value.replace(/=(.+)$/s, (_, path) => `=${resolve(path)}`);
 	return value.startsWith("unix:") && value.length > 5 ? `unix:${resolve(value.slice(5))}` : value;
 }

@@ -1,6 +1,5 @@
 // The options by which every command names an export's layers, and how they become an opened overlay.
 
-import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import type { HandleKind } from "../layer/layer.ts";
 import { LayerError } from "../layer/layer-error.ts";
@@ -11,6 +10,7 @@ import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { RegistryError } from "../overlay/work/registry.ts";
 import { takeOverState } from "../sets/former-state.ts";
 import { stateRoots } from "../sets/state-roots.ts";
+import { absolutePath } from "./absolute-words.ts";
 import { type ClaimedSet, claimSet, findSet } from "./change-sets.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
@@ -69,11 +69,6 @@ export function addLayerOptions(command: Command, use: "first" | "later"): Comma
 	return command.optionsGroup("Options:");
 }
 
-/** A server leaves the folder that it was started in. An empty name is refused by who opens it. */
-function absolute(path: string): string {
-	return path === "" ? path : resolve(path);
-}
-
 /** Whether the command line names any layers at all. */
 export function namesLayers(directory: string | undefined, given: LayerArguments): boolean {
 	return directory !== undefined || given.lower.length > 0 || given.upper !== undefined || given.name !== undefined;
@@ -130,14 +125,14 @@ function pathsFrom(
 	lowers: readonly string[],
 	place: { readonly upper?: string; readonly work?: string; readonly root?: string },
 ): LayerPaths {
-	const [upper, work] = [place.upper, place.work].map((path) => (path === undefined ? path : absolute(path)));
+	const [upper, work] = [place.upper, place.work].map((path) => (path === undefined ? path : absolutePath(path)));
 	const { userxattr: userXattrs = false, handles = "auto", fakeRoot = false, whiteoutFiles = "auto" } = given;
 	const linkNames = given.linkNames === undefined ? {} : { linkNames: given.linkNames };
 	const settings = { userXattrs, handles, whiteoutFiles, ...linkNames, fakeRoot };
 	const roots = stateRoots(given.stateDir);
 	takeOverState(roots, lowers);
 	const stateFolder = place.root ?? roots.own;
-	return { lowers: lowers.map(absolute), dataLowers: given.dataLower.map(absolute), ...settings, upper, work, stateFolder };
+	return { lowers: lowers.map(absolutePath), dataLowers: given.dataLower.map(absolutePath), ...settings, upper, work, stateFolder };
 }
 
 /** An opened overlay, and how the command line named its layers. */
