@@ -1,7 +1,8 @@
 // READDIR and READDIRPLUS: the entries of a directory behind a cookie, as many as fit.
 
 import { OverlayError, Pending } from "../vfs/errors.ts";
-import { FileType, type ListCursor, type OverlayObject } from "../vfs/operations.ts";
+import { objectAt } from "../vfs/listing.ts";
+import { FileType, type ListCursor } from "../vfs/operations.ts";
 import { writeEntry, writeNoEntry } from "./attributes.ts";
 import type { FuseMount } from "./mount.ts";
 import type { FuseOperation } from "./operation.ts";
@@ -64,16 +65,6 @@ function writePlus(reply: FuseReply, mount: FuseMount, cursor: ListCursor): void
 	}
 	const { fileidHi, fileidLo } = writeEntry(reply, mount, object);
 	writeDirent(reply, cursor, { hi: fileidHi, lo: fileidLo }, object.type);
-}
-
-/** An entry that cannot be looked up is listed by its name alone. */
-function objectAt(cursor: ListCursor): OverlayObject | null {
-	try {
-		return cursor.object();
-	} catch (error) {
-		if (error instanceof OverlayError) return null;
-		throw error;
-	}
 }
 
 /** struct fuse_dirent. */

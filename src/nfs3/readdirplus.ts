@@ -1,7 +1,7 @@
 // READDIRPLUS: the names in a directory with attributes and handles.
 
-import { OverlayError } from "../vfs/errors.ts";
-import type { Attributes, ListCursor, OverlayObject } from "../vfs/operations.ts";
+import { objectAt } from "../vfs/listing.ts";
+import type { Attributes, OverlayObject } from "../vfs/operations.ts";
 import { ATTRIBUTES_BYTES, writeFirstAttributes, writePostAttributes } from "./attributes.ts";
 import { entryBytes, LISTING_END_BYTES, writeEntry, writeList } from "./listing.ts";
 import type { Nfs3Procedure } from "./procedure.ts";
@@ -62,16 +62,6 @@ export const readdirplus: Nfs3Procedure = {
 	},
 	fail: writeFirstAttributes,
 };
-
-/** An entry that cannot be looked up is listed by its name alone. */
-function objectAt(cursor: ListCursor): OverlayObject | null {
-	try {
-		return cursor.object();
-	} catch (error) {
-		if (error instanceof OverlayError) return null;
-		throw error;
-	}
-}
 
 /** post_op_attr and post_op_fh3. */
 function objectBytes(object: OverlayObject | null, attributes: Attributes | null): number {
