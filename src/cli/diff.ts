@@ -1,6 +1,7 @@
 // `holdfast diff`: what an upper makes of its lowers.
 
 import type { Command } from "commander";
+import { isSameOrBelow } from "../layer/path-search.ts";
 import type { Change } from "../overlay/changes/change.ts";
 import { changeList } from "../overlay/changes/change-list.ts";
 import { pathInExport } from "../overlay/changes/path-in-export.ts";
@@ -187,7 +188,7 @@ class LinePrinter implements Printer {
 		const letter = letterOf(change);
 		this.#counts.set(letter, (this.#counts.get(letter) ?? 0) + 1);
 		this.#bytes += change.size - (change.kind === "removed" || change.kind === "changed" ? change.baseSize : 0);
-		if (this.#group !== null && isBelow(change.path, this.#group.path)) {
+		if (this.#group !== null && isSameOrBelow(change.path, this.#group.path)) {
 			this.#group.objects++;
 			this.#group.bytes += change.size;
 			return;
@@ -240,9 +241,3 @@ function letterOf({ kind, type, baseType }: Change): keyof typeof LETTERS {
 function signed(bytes: number): string {
 	return bytes < 0 ? `${bytes}` : `+${bytes}`;
 }
-
-function isBelow(path: Buffer, directory: Buffer): boolean {
-	return path.length > directory.length && path[directory.length] === SLASH && path.subarray(0, directory.length).equals(directory);
-}
-
-const SLASH = 0x2f;

@@ -28,8 +28,12 @@ function writeOut(text: string): void {
 		if (!logs.stdout.write(text)) complain("What is to be printed cannot be written to standard output.");
 		return;
 	}
+	writeStdout(text);
+}
+
+function writeStdout(data: string | Buffer): void {
 	try {
-		writeAll(STDOUT, text);
+		writeAll(STDOUT, data);
 	} catch (error) {
 		throw new UserError(`Cannot write the output: ${whyNot((error as NodeJS.ErrnoException).errno ?? 0)}.`);
 	}
@@ -76,11 +80,7 @@ export function printJson(value: unknown): void {
 /** Bytes that another program reads, as they are: refused at a terminal. UserError. */
 export function printBytes(bytes: Buffer): void {
 	if (isatty(STDOUT)) throw new UserError("What is to be printed is for another program: send it to a file or a pipe.");
-	try {
-		writeAll(STDOUT, bytes);
-	} catch (error) {
-		throw new UserError(`Cannot write the output: ${whyNot((error as NodeJS.ErrnoException).errno ?? 0)}.`);
-	}
+	writeStdout(bytes);
 }
 
 /** Help: a text of several lines, whose newlines are its own. */

@@ -50,6 +50,12 @@ export function pathBelow(directory: Buffer, name: Buffer): Buffer {
 	return directory.length === 0 ? name : Buffer.concat([directory, SEPARATOR, name]);
 }
 
+/** Whether a path below some root is a directory's, or of what is in it. */
+export function isSameOrBelow(path: Buffer, directory: Buffer): boolean {
+	if (directory.length === 0) return true;
+	return path.subarray(0, directory.length).equals(directory) && (path.length === directory.length || path[directory.length] === SLASH);
+}
+
 /** Opens a directory below a root to list it, by a path of any length. A descriptor, or the negated error number. */
 export function openDirectoryIn(root: number, path: Buffer): number {
 	const flags = O.rdonly | O.directory | O.nofollow | O.noatime;

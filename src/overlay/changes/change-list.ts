@@ -1,14 +1,12 @@
 // The change list: how the overlay differs from its lowers, path by path, found by what its upper holds.
 
 import { hiddenByFile, isWhiteoutFile } from "../../layer/hiding.ts";
-import { pathBelow } from "../../layer/path-search.ts";
+import { isSameOrBelow, pathBelow } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";
-import { namesOf } from "../../linux/directory.ts";
-import { close, O, openAt } from "../../linux/open.ts";
+import { close } from "../../linux/open.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
-import { must } from "../../vfs/system-errors.ts";
 import { type Engine, rootNode } from "../engine/engine.ts";
 import { isAbsolute, redirectNames } from "../format/redirect.ts";
 import { lookupChild } from "../lookup/objects.ts";
@@ -21,7 +19,7 @@ import { inPasses } from "../operations/until-ready.ts";
 import { PartialRecords, runOf } from "../work/partial-record.ts";
 import type { Change, ChangeKind } from "./change.ts";
 import { type CompareOptions, compareObjects, statOfBase } from "./compare.ts";
-import { findIndexOnly, type IndexOnlyNames } from "./index-only.ts";
+import { findIndexOnly, type IndexOnlyNames, listNames } from "./index-only.ts";
 
 export interface ChangeListOptions {
 	/** Reads files of one size whose times differ, and leaves out what is equal. */
@@ -71,7 +69,7 @@ export async function* changeList(opened: OpenedOverlay, options: ChangeListOpti
 	const root = await inPasses(overlay, () => {
 		const node = rootNode(engine);
 		const base = node.reals.filter(({ layer }) => !layer.isUpper);
-		frames.push(newFrame(search, { path: EMPTY, node, base, origin: EMPTY, listsBase: false }));
+		frames.push(newFrame(search, { path: EMPTY, node, base, origin: EMPTY }));
 		if (!node.isUpper) return [];
 		const baseStat = statOfBase(engine, base[0]);
 		const difference = compareObjects(engine, node, base[0], baseStat, search.compare);
@@ -159,7 +157,8 @@ function compareDirectory(search: Search, frame: Frame, node: Node, { name, path
 	const { engine } = search.opened.overlay;
 	if (!node.isUpper) {
 		// an untouched directory, but for names that lead to a copy elsewhere
-		return search.indexOnly.directories.has(path.toString("latin1")) ? untouched(search, frame, node, name, path) : null;
+		if (!search.indexOnly.directories.has(path.toString("latin1"))) return null;
+		return newFrame(search, { path, node, base: node.reals, origin: originBelow(frame, name) });
 	}
 	const lowers = node.reals.filter(({ layer }) => !layer.isUpper);
 	const baseReals = base?.stat.type === FileType.dir ? base.reals : [];
@@ -167,7 +166,7 @@ function compareDirectory(search: Search, frame: Frame, node: Node, { name, path
 		const baseStat = (base as Base).stat;
 		const difference = compareObjects(engine, node, lowers[0], baseStat, search.compare);
 		if (difference !== "none") changes.push(changeOf(engine, "metadata", path, node, base));
-		return newFrame(search, { path, node, base: lowers, origin: originBelow(frame, name), listsBase: false });
+		return newFrame(search, { path, node, base: lowers, origin: originBelow(frame, name) });
 	}
 	if (lowers.length > 0) {
 		// what stood here before is gone, unless it has moved too
@@ -175,22 +174,18 @@ function compareDirectory(search: Search, frame: Frame, node: Node, { name, path
 		const from = movedFrom(engine, frame, node);
 		const was = { reals: lowers, stat: statOfBase(engine, lowers[0]) };
 		changes.push({ ...changeOf(engine, "renamed", path, node, was), baseType: (base?.stat.type ?? null) as FileType | null, from });
-		return newFrame(search, { path, node, base: lowers, origin: from, listsBase: false });
+		return newFrame(search, { path, node, base: lowers, origin: from });
 	}
 	if (base === null || baseReals.length === 0) {
 		changes.push(changeOf(engine, base === null ? "added" : "changed", path, node, base));
-		return newFrame(search, { path, node, base: [], origin: null, listsBase: false });
+		return newFrame(search, { path, node, base: [], origin: null });
 	}
 	if (hasMoved(engine, base)) {
 		changes.push(changeOf(engine, "added", path, node, null));
-		return newFrame(search, { path, node, base: [], origin: null, listsBase: false });
+		return newFrame(search, { path, node, base: [], origin: null });
 	}
 	changes.push({ ...changeOf(engine, "changed", path, node, base), isReplaced: true });
 	return newFrame(search, { path, node, base: baseReals, origin: originBelow(frame, name), listsBase: true });
-}
-
-function untouched(search: Search, frame: Frame, node: Node, name: Buffer, path: Buffer): Frame {
-	return newFrame(search, { path, node, base: node.reals, origin: originBelow(frame, name), listsBase: false });
 }
 
 function originBelow({ origin }: Frame, name: Buffer): Buffer | null {
@@ -212,7 +207,7 @@ function movedFrom(engine: Engine, frame: Frame, node: Node): Buffer | null {
 	if (redirect === null) return null;
 	const names = redirectNames(redirect);
 	if (!isAbsolute(redirect)) return originBelow(frame, names[0]);
-	return names.reduce((path, name) => pathBelow(path, name), EMPTY);
+	return names.reduce(pathBelow, EMPTY);
 }
 
 function removed(path: Buffer, { reals, stat }: Base): Change {
@@ -257,10 +252,10 @@ interface FrameOptions {
 	readonly base: readonly Real[];
 	readonly origin: Buffer | null;
 	/** Names that only the base has count too: the directory stands in the place of that one. */
-	readonly listsBase: boolean;
+	readonly listsBase?: boolean;
 }
 
-function newFrame(search: Search, { path, node, base, origin, listsBase }: FrameOptions): Frame {
+function newFrame(search: Search, { path, node, base, origin, listsBase = false }: FrameOptions): Frame {
 	const { engine } = search.opened.overlay;
 	const reals = [...(node.isUpper ? [node.top] : []), ...(listsBase ? base : [])];
 	const names = new Map<string, Buffer>();
@@ -272,16 +267,9 @@ function newFrame(search: Search, { path, node, base, origin, listsBase }: Frame
 /** The names that a real directory says something of: what it holds, and what it hides. */
 function namesIn(engine: Engine, real: Real): Buffer[] {
 	if (real.foreign) return [];
-	const fd = must(openAt(engine.descriptors.path(real), ".", O.rdonly | O.directory | O.noatime), "Cannot open a directory for reading");
-	try {
-		const names = must(namesOf(fd), "Cannot read a directory");
-		if (!real.layer.hiding.hasFiles) return names;
-		return names
-			.flatMap((name) => (isWhiteoutFile(name, FileType.reg) ? [hiddenByFile(name)] : [name]))
-			.filter((name) => name !== null) as Buffer[];
-	} finally {
-		close(fd);
-	}
+	const names = listNames(engine.descriptors.path(real));
+	if (!real.layer.hiding.hasFiles) return names;
+	return names.map((name) => (isWhiteoutFile(name, FileType.reg) ? hiddenByFile(name) : name)).filter((name) => name !== null) as Buffer[];
 }
 
 /** Names of the records of partial files, where nobody has them in memory: beside a server, or after one. */
@@ -295,17 +283,10 @@ function partialNames({ overlay, folder, upper }: OpenedOverlay): ReadonlySet<st
 	}
 }
 
-function isBelowOrSame(path: Buffer, ancestor: Buffer): boolean {
-	if (ancestor.length === 0) return true;
-	return path.subarray(0, ancestor.length).equals(ancestor) && (path.length === ancestor.length || path[ancestor.length] === SLASH);
-}
-
-const SLASH = 0x2f;
-
 function isWanted({ paths }: Search, path: Buffer): boolean {
-	return paths.length === 0 || paths.some((wanted) => isBelowOrSame(path, wanted));
+	return paths.length === 0 || paths.some((wanted) => isSameOrBelow(path, wanted));
 }
 
 function leadsToWanted(search: Search, path: Buffer): boolean {
-	return isWanted(search, path) || search.paths.some((wanted) => isBelowOrSame(wanted, path));
+	return isWanted(search, path) || search.paths.some((wanted) => isSameOrBelow(wanted, path));
 }

@@ -1,7 +1,8 @@
 // Names of lowers whose object was changed under another name, or through a handle: only the index leads from them to the copy.
 
+import { openDirectoryIn } from "../../layer/path-search.ts";
 import { namesOf } from "../../linux/directory.ts";
-import { close, O, openAt } from "../../linux/open.ts";
+import { close } from "../../linux/open.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
@@ -54,7 +55,7 @@ async function objectsWithSuchNames(opened: OpenedOverlay): Promise<Map<string, 
 	const { engine } = overlay;
 	const wanted = new Map<string, number>();
 	if (engine.writable === null) return wanted;
-	const entries = listEntries(engine.writable.index.fd);
+	const entries = listNames(engine.writable.index.fd);
 	for (let at = 0; at < entries.length; at += ENTRIES_PER_PASS) {
 		tellProgress("looking at what was copied up", at, "objects");
 		await inPasses(overlay, () => {
@@ -68,10 +69,11 @@ async function objectsWithSuchNames(opened: OpenedOverlay): Promise<Map<string, 
 	return wanted;
 }
 
-function listEntries(index: number): Buffer[] {
-	const fd = must(openAt(index, ".", O.rdonly | O.directory | O.noatime), "Cannot open the index");
+/** All names in an open directory, which may be O_PATH. */
+export function listNames(directory: number): Buffer[] {
+	const fd = must(openDirectoryIn(directory, Buffer.alloc(0)), "Cannot open a directory for reading");
 	try {
-		return must(namesOf(fd), "Cannot read the index");
+		return must(namesOf(fd), "Cannot read a directory");
 	} finally {
 		close(fd);
 	}
@@ -90,7 +92,8 @@ function namesBeside({ overlay }: OpenedOverlay, entry: Buffer): { readonly key:
 		const stat = statOf(engine, node);
 		// the index has one link of the upper inode
 		const inUpper = stat.nlink - 1;
-		return linkCount(engine, node, stat) > inUpper ? { key: node.key, count: linkCount(engine, node, stat) } : null;
+		const count = linkCount(engine, node, stat);
+		return count > inUpper ? { key: node.key, count } : null;
 	} catch (error) {
 		if (error instanceof OverlayError && error.code === "stale") return null;
 		throw error;

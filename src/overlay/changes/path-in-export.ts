@@ -1,5 +1,6 @@
 // Which path of an export a word of the command line is.
 
+import { namesInPath, pathBelow } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";
 import { isDot, isDotDot } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
@@ -13,26 +14,13 @@ import { inPasses } from "../operations/until-ready.ts";
 /** The path without needless "/" and "."; "outside": ".." leads out; "nothing": neither the overlay nor its lowers have it. */
 export function pathInExport(opened: OpenedOverlay, word: Buffer): Promise<Buffer | "outside" | "nothing"> {
 	const names: Buffer[] = [];
-	for (const part of splitPath(word)) {
-		if (part.length === 0 || isDot(part)) continue;
+	for (const part of namesInPath(word)) {
+		if (isDot(part)) continue;
 		if (!isDotDot(part)) names.push(part);
 		else if (names.pop() === undefined) return Promise.resolve("outside");
 	}
-	const path = Buffer.concat(names.flatMap((name, i) => (i === 0 ? [name] : [SEPARATOR, name])));
+	const path = names.reduce(pathBelow, Buffer.alloc(0));
 	return inPasses(opened.overlay, () => (isThere(opened, names) ? path : "nothing"));
-}
-
-const SEPARATOR = Buffer.from("/");
-
-function splitPath(path: Buffer): Buffer[] {
-	const parts: Buffer[] = [];
-	for (let from = 0; from <= path.length; ) {
-		const end = path.indexOf(SEPARATOR, from);
-		parts.push(path.subarray(from, end < 0 ? path.length : end));
-		if (end < 0) break;
-		from = end + 1;
-	}
-	return parts;
 }
 
 function isThere({ overlay: { engine } }: OpenedOverlay, names: readonly Buffer[]): boolean {
