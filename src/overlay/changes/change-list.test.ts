@@ -106,7 +106,8 @@ const NAMES = ["a", "b", "c", "d e", "ä"];
 
 async function perform(opened: OpenedOverlay, [operation, one, other, name]: Step): Promise<void> {
 	const { overlay } = opened;
-	const paths = [...(await treeOfOverlay(opened)).keys()];
+	// in an order that does not depend on the keys of the export
+	const paths = [...(await treeOfOverlay(opened)).keys()].sort();
 	const find = (path: string) =>
 		path
 			.split("/")

@@ -127,10 +127,12 @@ interface Base {
 /** Adds what is to say of one name; a directory that has to be gone through comes back. */
 function compareName(search: Search, frame: Frame, directory: Node, name: Buffer, path: Buffer, changes: Change[]): Frame | null {
 	const { engine } = search.opened.overlay;
-	const base = frame.base.length === 0 ? null : findInStack(engine, frame.base, name);
+	const found = frame.base.length === 0 ? null : findInStack(engine, frame.base, name);
 	const node = lookupChild(engine, directory, name);
+	// a directory of the base that is to be seen elsewhere is told there, and what stands here now is new
+	const base = found === null || (!isAt(node, found) && hasMoved(engine, found)) ? null : found;
 	if (node === null) {
-		if (base !== null && !hasMoved(engine, base)) changes.push(removed(path, base));
+		if (base !== null) changes.push(removed(path, base));
 		return null;
 	}
 	if (node.type === FileType.dir) return compareDirectory(search, frame, node, { name, path, base }, changes);
@@ -161,31 +163,29 @@ function compareDirectory(search: Search, frame: Frame, node: Node, { name, path
 		return newFrame(search, { path, node, base: node.reals, origin: originBelow(frame, name) });
 	}
 	const lowers = node.reals.filter(({ layer }) => !layer.isUpper);
-	const baseReals = base?.stat.type === FileType.dir ? base.reals : [];
-	if (lowers.length > 0 && baseReals[0]?.key === lowers[0].key) {
-		const baseStat = (base as Base).stat;
-		const difference = compareObjects(engine, node, lowers[0], baseStat, search.compare);
+	if (base !== null && isAt(node, base)) {
+		const difference = compareObjects(engine, node, lowers[0], base.stat, search.compare);
 		if (difference !== "none") changes.push(changeOf(engine, "metadata", path, node, base));
 		return newFrame(search, { path, node, base: lowers, origin: originBelow(frame, name) });
 	}
 	if (lowers.length > 0) {
-		// what stood here before is gone, unless it has moved too
-		if (base !== null && !hasMoved(engine, base)) changes.push(removed(path, base));
+		if (base !== null) changes.push(removed(path, base));
 		const from = movedFrom(engine, frame, node);
 		const was = { reals: lowers, stat: statOfBase(engine, lowers[0]) };
 		changes.push({ ...changeOf(engine, "renamed", path, node, was), baseType: (base?.stat.type ?? null) as FileType | null, from });
 		return newFrame(search, { path, node, base: lowers, origin: from });
 	}
-	if (base === null || baseReals.length === 0) {
+	if (base === null || base.stat.type !== FileType.dir) {
 		changes.push(changeOf(engine, base === null ? "added" : "changed", path, node, base));
 		return newFrame(search, { path, node, base: [], origin: null });
 	}
-	if (hasMoved(engine, base)) {
-		changes.push(changeOf(engine, "added", path, node, null));
-		return newFrame(search, { path, node, base: [], origin: null });
-	}
 	changes.push({ ...changeOf(engine, "changed", path, node, base), isReplaced: true });
-	return newFrame(search, { path, node, base: baseReals, origin: originBelow(frame, name), listsBase: true });
+	return newFrame(search, { path, node, base: base.reals, origin: originBelow(frame, name), listsBase: true });
+}
+
+/** Whether a directory of the overlay is the directory that the base has in its place. */
+function isAt(node: Node | null, base: Base): boolean {
+	return node?.type === FileType.dir && node.reals.find(({ layer }) => !layer.isUpper)?.key === base.reals[0].key;
 }
 
 function originBelow({ origin }: Frame, name: Buffer): Buffer | null {

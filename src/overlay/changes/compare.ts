@@ -11,7 +11,7 @@ import { must, valueOrNone } from "../../vfs/system-errors.ts";
 import { dataOfReal } from "../data/data-files.ts";
 import type { Engine } from "../engine/engine.ts";
 import { statOf } from "../lookup/stat.ts";
-import type { Node } from "../nodes/node.ts";
+import { identityKey, type Node } from "../nodes/node.ts";
 import { recordOf } from "../nodes/reals.ts";
 import { shownAttributes } from "../operations/extended-attributes.ts";
 
@@ -55,8 +55,10 @@ function isOtherContent(engine: Engine, node: Node, stat: Stat, base: Real, base
 	const data = dataOfReal(engine, node.top);
 	const baseData = dataOfReal(engine, base);
 	if (data.key === baseData.key) return false;
-	if (stat.mtimeSec === baseStat.mtimeSec && stat.mtimeNsec === baseStat.mtimeNsec) return false;
-	return !isExact || !isSameData(engine, data, baseData);
+	const hasSameTime = stat.mtimeSec === baseStat.mtimeSec && stat.mtimeNsec === baseStat.mtimeNsec;
+	if (hasSameTime && node.key === identityKey(base.layer.home, base.handle)) return false;
+	// another file may have that time too, of a clock that is coarse or set back
+	return !(isExact || hasSameTime) || !isSameData(engine, data, baseData);
 }
 
 const CHUNK_BYTES = 1024 * 1024;
