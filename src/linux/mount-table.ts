@@ -55,18 +55,19 @@ export function isMountPoint(path: string): boolean {
 
 /** What is mounted at a path without links in it, on top of all else that is mounted there; null: nothing is. */
 export function mountAtPoint(path: string): Mount | null {
-	return (
-		mountLines()
-			.map(parseMount)
-			.findLast((mount) => mount?.point === path) ?? null
-	);
+	return mountTable().findLast(({ point }) => point === path) ?? null;
 }
 
-/** What a path without links in it lies on, by the table alone: no file system is asked, so that this never waits. Null: nothing tells. */
-export function mountAround(path: string): Mount | null {
+/** The mounts that this process sees, or another one by the lines of its table: what is mounted later comes later. */
+export function mountTable(lines: readonly string[] = mountLines()): Mount[] {
+	return lines.map(parseMount).filter((mount) => mount !== null);
+}
+
+/** What a path without links in it lies on, by a table alone: no file system is asked, so that this never waits. Null: nothing tells. */
+export function mountAround(path: string, table: readonly Mount[]): Mount | null {
 	let found: Mount | null = null;
-	for (const mount of mountLines().map(parseMount)) {
-		if (mount === null || !(mount.point === "/" || path === mount.point || path.startsWith(`${mount.point}/`))) continue;
+	for (const mount of table) {
+		if (!(mount.point === "/" || path === mount.point || path.startsWith(`${mount.point}/`))) continue;
 		// what is mounted later at the same place lies above
 		if (found === null || mount.point.length >= found.point.length) found = mount;
 	}

@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { readSync } from "node:fs";
-import { mountAround } from "../linux/mount-table.ts";
+import { mountAround, mountTable } from "../linux/mount-table.ts";
 import { close } from "../linux/open.ts";
 import { makeSharedMemory } from "../linux/shared-memory.ts";
 
@@ -26,7 +26,8 @@ const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 /** The paths, of some without links in them, whose file systems do not answer in time. What is not there answers. */
 export function silentTrees(paths: readonly string[]): ReadonlySet<string> {
-	const asked = [...new Set(paths)].filter((path) => !LOCAL.has(mountAround(path)?.type ?? ""));
+	const table = mountTable();
+	const asked = [...new Set(paths)].filter((path) => !LOCAL.has(mountAround(path, table)?.type ?? ""));
 	if (asked.length === 0) return new Set();
 	const answers = makeSharedMemory("holdfast answers", 0);
 	// there is no room for them, and so nobody can be asked

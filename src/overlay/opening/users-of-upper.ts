@@ -3,7 +3,7 @@
 import { lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { basename, isAbsolute, join } from "node:path";
 import { LayerError } from "../../layer/layer-error.ts";
-import { parseMount } from "../../linux/mount-table.ts";
+import { mountAround, mountTable } from "../../linux/mount-table.ts";
 import { isMountedUpper } from "../../linux/overlay-mount.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 
@@ -135,12 +135,6 @@ const REMOTE = /^(nfs4?|cifs|smb3|9p|ceph|afs|autofs|fuse(\..*)?)$/;
  * for ever. Of any other the device tells nothing, as of subvolumes.
  */
 export function mayLieOn(table: string, path: string, device: string): boolean {
-	let found = { length: -1, mayBe: true };
-	for (const line of table.split("\n")) {
-		const mount = parseMount(line);
-		if (mount === null || mount.point.length < found.length) continue;
-		const isAbove = mount.point === "/" || path === mount.point || path.startsWith(`${mount.point}/`);
-		if (isAbove) found = { length: mount.point.length, mayBe: !REMOTE.test(mount.type) || line.split(" ", 3)[2] === device };
-	}
-	return found.mayBe;
+	const mount = mountAround(path, mountTable(table.split("\n")));
+	return mount === null || !REMOTE.test(mount.type) || mount.device === device;
 }
