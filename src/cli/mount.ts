@@ -16,6 +16,8 @@ Examples:
 
   holdfast mount ~/golden ~/view
       A writable view of a tree; changes are kept as a set in the state folder, the tree itself is never written. No root is needed.
+  holdfast mount --background ~/golden ~/view
+      The same, and the command returns when the view can be used. holdfast unmount ~/view ends it.
   holdfast mount ~/golden ~/golden
       Over the tree itself, for whoever comes to it by its own path.
   holdfast mount --lower /srv/patches --lower /srv/golden --upper /srv/mine/upper --create /mnt
@@ -30,6 +32,7 @@ export function addMount(program: Command): void {
 		.usage("[options] [dir] <mountpoint>");
 	addChangeOptions(addLayerOptions(command, "first"));
 	addKeeperOptions(command);
+	command.option("--background", "return when the mount can be used; what is to be told later reaches nobody");
 	addBoundOptions(command)
 		.addHelpText("after", EXAMPLES)
 		.action((first: string, second: string | undefined, given: MountArguments) => {

@@ -40,9 +40,9 @@ function writeStdout(data: string | Buffer): void {
 }
 
 /** A text on stderr. Where that cannot be, nobody is told: the exit status says it too. */
-function writeError(text: string): void {
+function writeError(text: string | Buffer): void {
 	if (logs !== null) {
-		logs.stderr.write(text);
+		logs.stderr.write(text.toString());
 		return;
 	}
 	try {
@@ -81,6 +81,12 @@ export function printJson(value: unknown): void {
 export function printBytes(bytes: Buffer): void {
 	if (isatty(STDOUT)) throw new UserError("What is to be printed is for another program: send it to a file or a pipe.");
 	writeStdout(bytes);
+}
+
+/** What another process of this program has printed, as it is. */
+export function passOn(to: "stdout" | "stderr", bytes: Buffer): void {
+	if (to === "stdout") writeStdout(bytes);
+	else writeError(bytes);
 }
 
 /** Help: a text of several lines, whose newlines are its own. */

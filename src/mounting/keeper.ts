@@ -27,6 +27,8 @@ export interface KeeperOptions {
 	/** The server: a program and its first words, such as `node main.js serve`, and what else it is told, where paths are absolute. */
 	readonly program: readonly string[];
 	readonly words: readonly string[];
+	/** Called when the mount can be used, and whenever another server has begun to serve it. */
+	readonly onReady?: (() => void) | undefined;
 	/** Is given sentences for the user. */
 	readonly tell: (sentence: string) => void;
 }
@@ -132,6 +134,7 @@ class Keeper {
 				return;
 			case "ready":
 				this.#readySince = performance.now();
+				this.#options.onReady?.();
 				return;
 			case "stop":
 				void this.#stop(false);

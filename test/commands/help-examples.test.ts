@@ -46,6 +46,7 @@ mount -t tmpfs holdfast-test /mnt
 mount --bind "$MADE/hosts" /etc/hosts && ip link set lo up && cd "$HOME"
 eval "$SET_UP" >/dev/null 2>&1
 case $EXAMPLE in
+"holdfast mount --background "*) eval "$EXAMPLE" && mountpoint -q ~/view && holdfast unmount ~/view ;;
 "holdfast serve "* | "holdfast mount "*)
 	eval "exec $EXAMPLE" >out 2>&1 &
 	until grep -q ^ready out || ! kill -0 $! 2>/dev/null; do sleep 0.1; done

@@ -99,6 +99,40 @@ test("an ordinary user does the same by fusermount3", { skip: skip || needs("fus
 	assert.doesNotMatch(log, /namespace/);
 });
 
+test("mount --background returns when the mount can be used, which lives over a kill of its server until it is unmounted", {
+	skip,
+}, async (t) => {
+	const made = scratch(t);
+	const { tree, view, words } = stand(made);
+	made.beforeRemoval(async () => {
+		if (mountedAt(view) !== null) runHoldfast(["unmount", view]);
+	});
+	const mounted = runHoldfast([...words, "--background"]);
+	assert.match(mounted.stdout, /^ready /m, mounted.stderr);
+	assert.equal(mountedAt(view), "fuse.holdfast");
+	await runBeside(`echo changed >"${view}/file"`);
+	const server = readdirSync("/proc").find(
+		(pid) => /^\d+$/.test(pid) && commandOf(pid).includes("--keeper=3") && commandOf(pid).includes(view),
+	);
+	process.kill(Number(server), "SIGKILL");
+	assert.equal(await runBeside(`cat "${view}/file"`), "changed\n");
+	assert.equal(runHoldfast(["unmount", view]).stderr, "");
+	assert.equal(mountedAt(view), null);
+	assert.equal(readFileSync(join(tree, "file"), "utf8"), "of the tree\n");
+	const refused = runHoldfast(["mount", tree, join(view, "missing"), "--background"]);
+	assert.deepEqual([refused.code, refused.stdout], [1, ""]);
+	assert.match(refused.stderr, /^holdfast: [^\n]*missing[^\n]*\n$/);
+});
+
+/** The words of a process, with NUL between; "": it has ended. */
+function commandOf(pid: string): string {
+	try {
+		return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+	} catch {
+		return "";
+	}
+}
+
 test("an ordinary user without fusermount3 does the same in a user namespace, by the command that mount prints", { skip: rest }, (t) => {
 	const { stdout } = runSession(stand(scratch(t)), "namespace");
 	assert.equal(stdout, SESSION_OUTPUT);
