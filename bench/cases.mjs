@@ -2,6 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { decodeCases } from "./decode.mjs";
 import { growthCases } from "./growth.mjs";
+import { mountCases } from "./mounts.mjs";
 import { newFileCases } from "./new-files.mjs";
 import { schemeCases } from "./schemes.mjs";
 import { bytesWrittenBy } from "./servers.mjs";
@@ -17,7 +18,7 @@ import { vmCases } from "./vm-cases.mjs";
  * of which `unit` says what counts, or a `measure` of its own. `also` are further cases that are made of the same measurements. `of` takes
  * what counts out of a measurement that is not as nfsload prints it. A `target` is against nfs-ganesha: `ratio` is the least ratio of the
  * medians where more is better, the most where less is; `cpu` the most of server CPU for each call; `most` the most of the median itself;
- * `own` is as `ratio`, against holdfast's version 3.
+ * `own` is as `ratio`, against holdfast's version 3, `mount` against fuse-overlayfs.
  */
 
 /** What counts, taken from what nfsload printed; "less" where less is better. */
@@ -60,6 +61,7 @@ export function allCases(settings) {
 		...schemeCases(),
 		...decodeCases(settings),
 		...newFileCases(),
+		...mountCases(settings),
 		...vmCases(),
 	];
 }

@@ -12,8 +12,15 @@ const LIMIT_MS = 120_000;
  */
 export function nfsload(server, load) {
 	const where = ["--port", server.port, "--mountport", server.mountPort, "--export", server.exportPath];
-	const args = [...where, "--server-pid", server.pid, ...load];
-	const program = server.version === "4.1" ? "nfs41load" : "nfsload";
+	return run(server.version === "4.1" ? "nfs41load" : "nfsload", [...where, "--server-pid", server.pid, ...load]);
+}
+
+/** Runs one load on a mount. What the kernel does for a mount of its own it does in the process that asks. */
+export function mountload(server, load) {
+	return run("mountload", server.pid === process.pid ? load : ["--server-pid", server.pid, ...load]);
+}
+
+function run(program, args) {
 	return new Promise((resolve) => {
 		const child = spawn(join(runFolder(), program), args.map(String), { timeout: LIMIT_MS, killSignal: "SIGKILL" });
 		let stdout = "";
@@ -32,7 +39,7 @@ export function nfsload(server, load) {
 						.trim()
 						.split("\n")
 						.at(-1)
-						.replace(/^nfs(41)?load: /, ""),
+						.replace(/^[a-z0-9]+load: /, ""),
 				});
 			const result = JSON.parse(stdout);
 			if (code === 2) result.failure = `${result.errors} of ${result.ops} calls failed, the first with status ${result.first_error}`;

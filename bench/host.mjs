@@ -86,7 +86,7 @@ export async function runInNamespaces() {
 	removeLeftovers();
 	const folder = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
 	copyProgram(join(folder, "program"));
-	for (const client of ["nfsload", "nfs41load"]) cpSync(join(repository, "bench/nfsload", client), join(folder, client));
+	for (const client of ["nfsload", "nfs41load", "mountload"]) cpSync(join(repository, "bench/nfsload", client), join(folder, client));
 	const unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
 	const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...unshare, process.execPath, ...process.argv.slice(1)], {
 		stdio: "inherit",

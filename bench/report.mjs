@@ -4,6 +4,7 @@ import { units } from "./cases.mjs";
 import { decodeNames } from "./decode.mjs";
 import { curves, operations } from "./growth.mjs";
 import { repository } from "./host.mjs";
+import { mountNames } from "./mounts.mjs";
 import { firstNames, newFileNames } from "./new-files.mjs";
 import { schemeNames } from "./schemes.mjs";
 import { ratioOf, verdictOf } from "./targets.mjs";
@@ -76,7 +77,28 @@ function tablesOf(run) {
 			title: "Against mounts",
 			notes: ["Holdfast through its client, and system calls on the mounts of others: those have no network between.", ""],
 			head: ["case", "unit", "holdfast", ...Object.values(mounts).flatMap((name) => [name, "ratio"])],
-			rows: run.cases.filter(({ servers }) => servers.kernel).map(againstMounts),
+			rows: run.cases.filter(({ servers }) => servers.kernel && servers.holdfast).map(againstMounts),
+		},
+		{
+			title: "Mounts on this machine",
+			notes: [
+				"`holdfast mount` beside other overlays, by system calls of one program, one after the other; CPU is of the server for each call. Copies",
+				"up of holdfast and of the kernel's overlayfs are on disk before they have a name, those of fuse-overlayfs are not.",
+				"",
+			],
+			head: [
+				"case",
+				"unit",
+				...Object.values(mountNames),
+				"ratio to the kernel",
+				"to fuse-overlayfs",
+				"CPU",
+				"fuse-overlayfs'",
+				"ratio",
+				"target",
+				"met",
+			],
+			rows: run.cases.filter(({ servers }) => servers["holdfast-mount"]).map(ofMounts),
 		},
 		{
 			title: "Real work by the Linux client",
@@ -172,6 +194,20 @@ function againstMounts({ name, unit, servers }) {
 	return [name, unit, valueCell(servers.holdfast), ...compared];
 }
 
+function ofMounts(result) {
+	const { "holdfast-mount": holdfast, kernel, "fuse-overlayfs": fuse } = result.servers;
+	return [
+		...beside(result, mountNames),
+		factor(ratioOf(holdfast.value, kernel.value)),
+		factor(ratioOf(holdfast.value, fuse.value)),
+		cpuCell(holdfast),
+		cpuCell(fuse),
+		factor(ratioOf(holdfast.cpu, fuse.cpu)),
+		targetCell(result),
+		verdictOf(result),
+	];
+}
+
 function beside({ name, unit, servers }, kinds) {
 	return [
 		name,
@@ -220,6 +256,7 @@ function targetCell({ target, unit }) {
 		target.ratio === undefined ? null : `${bound} ${against(target.ratio)}`,
 		target.cpu === undefined ? null : `CPU at most ${target.cpu}`,
 		target.own === undefined ? null : `${bound} ${target.own} of v3`,
+		target.mount === undefined ? null : `${bound} ${target.mount}`,
 	];
 	return parts.filter((part) => part !== null).join(", ");
 }

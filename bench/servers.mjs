@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdirSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, readFileSync, stat, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { join } from "node:path";
 import { must, runFolder } from "./host.mjs";
@@ -25,6 +25,7 @@ export const start = {
 	"ganesha-4.1": async (layers) => ({ ...(await ganesha(layers)), version: "4.1", exportPath: PSEUDO }),
 	kernel,
 	"fuse-overlayfs": fuseOverlayfs,
+	"holdfast-mount": holdfastMount,
 	"kernel-handles": (layers) => holdfast(layers, ["--handles", "kernel"]),
 	"portable-handles": (layers) => holdfast(layers, ["--handles", "portable"]),
 };
@@ -41,19 +42,31 @@ export function newLayers(disk, name, lowers) {
 	return layers;
 }
 
-async function holdfast({ lowers, upper, work }, more = []) {
+async function holdfast(layers, more = []) {
 	const port = ++ports;
-	const args = lowers.flatMap((lower) => ["--lower", lower]);
 	return server("holdfast", port, { mountPort: port, exportPath: "/" }, process.execPath, [
-		// as the launcher does
-		"--min-semi-space-size=16",
-		join(runFolder(), "program/dist/holdfast.js"),
-		"serve",
-		...args,
-		...["--create", "--upper", upper, "--work", join(work, "holdfast"), "--state-dir", join(runFolder(), "state")],
+		...commandOf("serve", layers),
 		...["--listen", `127.0.0.1:${port}`, "--async", "--insecure"],
 		...more,
 	]);
+}
+
+function commandOf(name, { lowers, upper, work }) {
+	return [
+		// as the launcher does
+		"--min-semi-space-size=16",
+		join(runFolder(), "program/dist/holdfast.js"),
+		name,
+		...lowers.flatMap((lower) => ["--lower", lower]),
+		...["--create", "--upper", upper, "--work", join(work, "holdfast"), "--state-dir", join(runFolder(), "state")],
+	];
+}
+
+async function holdfastMount(layers) {
+	const keeper = spawnLogged("holdfast", process.execPath, [...commandOf("mount", layers), layers.merged]);
+	await untilMounted(keeper, layers.merged);
+	const pid = Number(readFileSync(`/proc/${keeper.pid}/task/${keeper.pid}/children`, "utf8").trim().split(" ")[0]);
+	return { ...mounted("holdfast-mount", keeper, layers.merged), pid, memory: () => memoryOf(pid) };
 }
 
 async function ganesha(layers) {
@@ -101,12 +114,22 @@ function mountOverlay({ lowers, upper, work, merged }) {
 
 async function fuseOverlayfs({ lowers, upper, work, merged }) {
 	mkdirSync(join(work, "fuse"), { recursive: true });
-	const device = statSync(merged).dev;
 	const layers = `lowerdir=${lowers.join(":")},upperdir=${upper},workdir=${join(work, "fuse")}`;
 	const child = spawnLogged("fuse-overlayfs", "fuse-overlayfs", ["-f", "-o", layers, merged]);
-	await until(child, async () => statSync(merged).dev !== device);
+	await untilMounted(child, merged);
+	return mounted("fuse-overlayfs", child, merged);
+}
+
+/** Something that is asked of a mount that is not served yet would wait for it. */
+async function untilMounted(child, merged) {
+	const isMounted = () => readFileSync("/proc/self/mountinfo", "utf8").includes(` ${merged} `);
+	await until(child, async () => isMounted());
+	await new Promise((resolve, reject) => stat(merged, (error) => (error === null ? resolve() : reject(error))));
+}
+
+function mounted(kind, child, merged) {
 	return {
-		kind: "fuse-overlayfs",
+		kind,
 		root: merged,
 		pid: child.pid,
 		async stop() {

@@ -4,6 +4,7 @@ import { nfsload } from "./client.mjs";
 import { decodeStage } from "./decode.mjs";
 import { dropCaches, makeDisk } from "./disks.mjs";
 import { must } from "./host.mjs";
+import { mountsStage } from "./mounts.mjs";
 import { newFilesStage } from "./new-files.mjs";
 import { schemesStage } from "./schemes.mjs";
 import { newLayers, start } from "./servers.mjs";
@@ -26,6 +27,7 @@ export const stages = {
 	schemes: schemesStage,
 	decode: decodeStage,
 	"new-files": newFilesStage,
+	mounts: mountsStage,
 	vm: inMachine,
 };
 

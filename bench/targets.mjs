@@ -9,7 +9,7 @@ export function ratioOf(ours, theirs) {
 
 export function verdictOf({ target, unit, servers }) {
 	if (target === null) return "";
-	const holdfast = servers["holdfast-4.1"] ?? servers.holdfast;
+	const holdfast = servers["holdfast-4.1"] ?? servers["holdfast-mount"] ?? servers.holdfast;
 	const ganesha = servers["ganesha-4.1"] ?? servers.ganesha;
 	if (holdfast.value === null) return "no figure";
 	if (holdfast.failure !== null) return "no: failures";
@@ -17,11 +17,12 @@ export function verdictOf({ target, unit, servers }) {
 	for (const [peer, aim] of [
 		[ganesha, target.ratio],
 		[servers.holdfast, target.own],
+		[servers["fuse-overlayfs"], target.mount],
 	]) {
 		if (aim === undefined) continue;
 		const ratio = ratioOf(holdfast.value, peer.value);
 		if (ratio === null) return "no figure";
-		if (units[unit].better === "more" ? ratio < aim : ratio > aim) return peer === ganesha ? "no" : "no: version 3";
+		if (units[unit].better === "more" ? ratio < aim : ratio > aim) return peer === servers.holdfast ? "no: version 3" : "no";
 	}
 	if (target.cpu !== undefined && !(ratioOf(holdfast.cpu, ganesha.cpu) <= target.cpu)) return "no: CPU";
 	return "yes";
