@@ -3,11 +3,13 @@
 import type { Command } from "commander";
 import { isSameOrBelow } from "../layer/path-search.ts";
 import type { Change } from "../overlay/changes/change.ts";
+import { changeFromJson, type ToldChange } from "../overlay/changes/change-in-json.ts";
 import { changeList } from "../overlay/changes/change-list.ts";
-import { pathInExport } from "../overlay/changes/path-in-export.ts";
-import { nameInJson, showName, shownBytes } from "../vfs/names.ts";
+import { PathError, pathsInExport } from "../overlay/changes/path-in-export.ts";
+import { nameInJson, showName } from "../vfs/names.ts";
 import { FileType } from "../vfs/operations.ts";
-import { addLayerOptions, type LayerArguments, type OpenedLayers, openLayers } from "./layer-options.ts";
+import { askServer } from "./ask-server.ts";
+import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, openPaths } from "./layer-options.ts";
 import { printBytes, printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
@@ -76,39 +78,51 @@ async function show(first: string | undefined, rest: readonly string[], given: D
 	if ([given.stat, given.json, given.nameOnly].filter((one) => one).length > 1) {
 		throw new UserError("Give one of --stat, --json and --name-only.", 2);
 	}
-	const opened = openLayers(directory, given, "inspect", false);
+	const printer = printerFor(given);
 	const line = new ProgressLine();
+	let count = 0;
+	const add = (change: ToldChange) => {
+		count++;
+		line.show(() => `${count} changes so far`);
+		printer.add(change);
+	};
 	try {
-		if (opened.upper === null) throw new UserError("This export has no upper, so that nothing can have been changed in it.");
-		const paths = await wantedPaths(opened, words);
-		const printer = printerFor(given);
-		let count = 0;
-		for await (const change of changeList(opened, { isExact: given.exact === true, paths })) {
-			count++;
-			printer.add(change);
-		}
+		const layers = layerPaths(directory, given);
+		if (layers.upper === undefined) throw new UserError("This export has no upper, so that nothing can have been changed in it.");
+		const answer = await askServer(layers, {
+			request: "diff",
+			argument: { paths: words, isExact: given.exact === true },
+			onItem: (item) => add(changeFromJson(item)),
+		});
+		if ("why" in answer) await readBeside(layers, given, words, add);
 		line.end();
 		printer.end();
 		return count;
 	} finally {
 		line.end();
+	}
+}
+
+/** Where no server can be asked: what is on the disk, which a server that there is may be changing. */
+async function readBeside(
+	layers: LayerPaths,
+	given: DiffArguments,
+	words: readonly string[],
+	add: (change: Change) => void,
+): Promise<void> {
+	const opened = openPaths(layers, "inspect", false);
+	try {
+		const paths = await pathsInExport(opened, words);
+		for await (const change of changeList(opened, { isExact: given.exact === true, paths })) add(change);
+	} catch (error) {
+		throw error instanceof PathError ? new UserError(error.message) : error;
+	} finally {
 		await opened.overlay.close();
 	}
 }
 
-async function wantedPaths(opened: OpenedLayers, words: readonly string[]): Promise<Buffer[]> {
-	const paths: Buffer[] = [];
-	for (const word of words) {
-		const path = await pathInExport(opened, shownBytes(word));
-		if (path === "outside") throw new UserError(`The path ${word} leads out of the export.`);
-		if (path === "nothing") throw new UserError(`Neither the export nor its lowers have ${word}.`);
-		paths.push(path);
-	}
-	return paths;
-}
-
 interface Printer {
-	add(change: Change): void;
+	add(change: ToldChange): void;
 	end(): void;
 }
 
@@ -125,7 +139,7 @@ class NamePrinter implements Printer {
 		this.#isRaw = isRaw;
 	}
 
-	add({ path }: Change): void {
+	add({ path }: ToldChange): void {
 		if (this.#isRaw) printBytes(Buffer.concat([path.length === 0 ? ROOT_NAME : path, NUL]));
 		else printLines([shownPath(path)]);
 	}
@@ -146,7 +160,7 @@ const TYPE_NAMES: Readonly<Record<FileType, string>> = {
 	[FileType.sock]: "socket",
 };
 
-function inJson({ path, kind, type, baseType, from, isReplaced, size, baseSize, group }: Change): object {
+function inJson({ path, kind, type, baseType, from, isReplaced, size, baseSize, group }: ToldChange): object {
 	return {
 		path: nameInJson(shownPath(path)),
 		kind,
@@ -184,7 +198,7 @@ class LinePrinter implements Printer {
 		this.#hasSizes = hasSizes;
 	}
 
-	add(change: Change): void {
+	add(change: ToldChange): void {
 		const letter = letterOf(change);
 		this.#counts.set(letter, (this.#counts.get(letter) ?? 0) + 1);
 		this.#bytes += change.size - (change.kind === "removed" || change.kind === "changed" ? change.baseSize : 0);
@@ -217,7 +231,7 @@ class LinePrinter implements Printer {
 		this.#group = null;
 	}
 
-	#line(letter: string, { path, kind, type, from, isReplaced, size, baseSize, baseType }: Change): string {
+	#line(letter: string, { path, kind, type, from, isReplaced, size, baseSize, baseType }: ToldChange): string {
 		const slash = type === FileType.dir && path.length > 0 ? "/" : "";
 		const moved = kind === "renamed" ? `${from === null ? "?" : showName(from)}/ -> ` : "";
 		const note = isReplaced ? "  (in place of the one before, which is gone)" : "";
@@ -230,7 +244,7 @@ class LinePrinter implements Printer {
 
 const LETTERS = { A: "added", D: "removed", M: "changed", T: "of another type", R: "renamed", P: "with other attributes" } as const;
 
-function letterOf({ kind, type, baseType }: Change): keyof typeof LETTERS {
+function letterOf({ kind, type, baseType }: ToldChange): keyof typeof LETTERS {
 	if (kind === "added") return "A";
 	if (kind === "removed") return "D";
 	if (kind === "renamed") return "R";

@@ -147,17 +147,24 @@ export function openLayers(
 	purpose: Exclude<OpenOptions["purpose"], "serve">,
 	isSync: boolean,
 ): OpenedLayers {
-	const line = new ProgressLine();
-	let claimed: ClaimedSet | null = null;
+	// an adoption may make an export of a tree that was never one
+	if (purpose !== "adopt") return openPaths(layerPaths(directory, given), purpose, isSync);
+	const { paths, claimed } = claimPaths(directory, given);
 	try {
-		// an adoption may make an export of a tree that was never one
-		const claim = purpose === "adopt" ? claimPaths(directory, given) : { paths: layerPaths(directory, given), claimed: null };
-		claimed = claim.claimed;
-		return { ...openOverlay({ ...claim.paths, isSync, purpose }), paths: claim.paths };
+		return openPaths(paths, purpose, isSync);
 	} catch (error) {
 		claimed?.undo();
-		if (error instanceof LayerError || error instanceof RegistryError) throw new UserError(error.message);
 		throw error;
+	}
+}
+
+/** Opens layers that were found by the command line. UserError. */
+export function openPaths(paths: LayerPaths, purpose: Exclude<OpenOptions["purpose"], "serve">, isSync: boolean): OpenedLayers {
+	const line = new ProgressLine();
+	try {
+		return { ...openOverlay({ ...paths, isSync, purpose }), paths };
+	} catch (error) {
+		throw error instanceof LayerError || error instanceof RegistryError ? new UserError(error.message) : error;
 	} finally {
 		line.end();
 	}

@@ -10,7 +10,7 @@ import { describeThrown } from "../vfs/system-errors.ts";
 export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
 /** What sun_path holds on Linux (unix(7)), and libuv would cut a longer path to. */
-const SOCKET_PATH_BYTES_MAX = 107;
+export const SOCKET_PATH_BYTES_MAX = 107;
 
 /** As people write it: 127.0.0.1:2049, [::1]:2049, or the path. */
 export function formatListenAddress(address: ListenAddress): string {
@@ -71,11 +71,12 @@ function whyNoSocket(path: string): string {
 /** A server that was killed leaves its socket's file behind, which refuses connections. Anything else is left alone. */
 async function removeStaleSocket(path: string): Promise<void> {
 	if (!lstatSync(path).isSocket()) throw new Error(`Cannot listen at ${path}: a file that is no socket is there.`);
-	if (await answers(path)) throw new Error(`Cannot listen at ${path}: another process does so already. Stop it, or choose another path.`);
+	if (await isSocketInUse(path))
+		throw new Error(`Cannot listen at ${path}: another process does so already. Stop it, or choose another path.`);
 	unlinkSync(path);
 }
 
-function answers(path: string): Promise<boolean> {
+export function isSocketInUse(path: string): Promise<boolean> {
 	return new Promise((resolve) => {
 		const probe = connect({ path });
 		probe.once("connect", () => {

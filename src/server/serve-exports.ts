@@ -21,6 +21,8 @@ import { DEFAULT_RPC_LIMITS } from "../rpc/limits.ts";
 import { describeThrown } from "../vfs/system-errors.ts";
 import { claimFolder } from "./claim-folder.ts";
 import { resolveClients, resolveListen } from "./client-names.ts";
+import { CONTROL_REQUESTS } from "./control-requests.ts";
+import { ControlSocket } from "./control-socket.ts";
 import { HostNames } from "./host-names.ts";
 import { formatListenAddress, type ListenAddress } from "./listen-address.ts";
 import { NfsServer } from "./nfs-server.ts";
@@ -119,19 +121,30 @@ export async function openExports(given: ServeOptions): Promise<OpenServer> {
 			options.onOpened?.(name, opened);
 		}
 		const server = makeServer(options, exports, budget);
+		const control = new ControlSocket({
+			exports: exports.map(({ opened }) => opened),
+			requests: CONTROL_REQUESTS,
+			stateFolder: options.stateFolder,
+			...(options.warn === undefined ? {} : { warn: options.warn }),
+		});
 		const sessions: FuseSession[] = [];
 		let closing: Promise<void> | undefined;
 		return {
 			exports,
 			server,
-			listen: () => listen(options, exports, server),
+			listen: async () => {
+				await control.listen();
+				await listen(options, exports, server, control);
+			},
 			startFuse: (device, number = 0) => {
 				const session = startFuse(options, exports[number].opened, device);
 				sessions.push(session);
 				return session;
 			},
 			close: () => {
-				closing ??= Promise.all(sessions.map((session) => session.close())).then(() => closeServer(options, exports, server));
+				closing ??= Promise.all([control.close(), ...sessions.map((session) => session.close())]).then(() =>
+					closeServer(options, exports, server),
+				);
 				return closing;
 			},
 		};
@@ -194,7 +207,7 @@ function tellUnreachable(listen: readonly ListenAddress[], rules: readonly Clien
 	}
 }
 
-async function listen(options: ServeOptions, exports: readonly ServedExport[], server: NfsServer): Promise<void> {
+async function listen(options: ServeOptions, exports: readonly ServedExport[], server: NfsServer, control: ControlSocket): Promise<void> {
 	const { stateFolder, listen, warn } = options;
 	// else the claims of version 4 say when all is restored
 	if (options.isMounted === true && !servesVersion4(options)) for (const { opened } of exports) opened.overlay.endOfRestore();
@@ -208,6 +221,7 @@ async function listen(options: ServeOptions, exports: readonly ServedExport[], s
 	try {
 		await server.listen();
 	} catch (error) {
+		await control.close();
 		await closeAll(exports).catch(() => {});
 		throw new ServeError((error as Error).message);
 	}

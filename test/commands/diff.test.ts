@@ -1,8 +1,8 @@
 /** `holdfast diff` beside a running server: lines, JSON, names with any bytes, parts of the tree, exit statuses. */
 
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
 import { needs } from "../support/requirements.ts";
@@ -55,6 +55,40 @@ test("diff: what clients have changed is told beside the server, and names never
 	assert.equal(run("nowhere", "--exit-code").code, 2);
 	assert.equal(run("--stat", "--json").code, 2);
 	assert.equal(run("-z").code, 2);
+});
+
+test("diff: the server of an upper is asked, and where it cannot be the disk is read", { skip }, async (t) => {
+	const made = scratch(t);
+	const lower = plant(join(made.path, "lower"), { file: "1", other: "2" });
+	const layers = { lowers: [lower], upper: join(made.path, "upper"), work: join(made.path, "work") };
+	mkdirSync(layers.upper);
+	const server = await startServer(made, { ...layers, env: { XDG_RUNTIME_DIR: made.folder("session") } });
+	const nfs = await server.client();
+	const root = await nfs.root();
+	const names = Array.from({ length: 300 }, (_, i) => `new-${String(i).padStart(3, "0")}`);
+	for (const name of names) assert.equal((await nfs.create(root, name)).status, 0);
+	assert.equal((await nfs.remove(root, "file")).status, 0);
+	const run = (...more: string[]) => runHoldfast(["diff", ...layerArguments(layers), ...more]);
+	const expected = { code: 0, stdout: `${["file", ...names].join("\n")}\n`, stderr: "" };
+
+	// without it nobody but the server can tell what the layers are
+	const registry = join(layers.work, "holdfast/registry");
+	renameSync(registry, `${registry}.away`);
+	assert.deepEqual(run("--name-only"), expected);
+	assert.deepEqual(run("nowhere"), { code: 1, stdout: "", stderr: "holdfast: Neither the export nor its lowers have nowhere.\n" });
+	renameSync(`${registry}.away`, registry);
+
+	const { control } = JSON.parse(readFileSync(join(layers.work, "holdfast/server"), "utf8"));
+	assert.equal(dirname(control), join(made.path, "session/holdfast"));
+	renameSync(control, `${control}.away`);
+	assert.deepEqual(run("--name-only"), expected, "no socket");
+	renameSync(`${control}.away`, control);
+	await server.kill();
+	assert.deepEqual(run("--name-only"), expected, "a socket that a killed server has left");
+	await server.start();
+	await server.terminate();
+	assert.deepEqual(readdirSync(dirname(control)), [basename(control)], "a server takes its own socket away");
+	assert.deepEqual(run("--name-only"), expected, "nobody serves it");
 });
 
 test("diff: an export without an upper is told so", { skip }, (t) => {

@@ -8,6 +8,7 @@ import type { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
 import { type Engine, rootNode } from "../engine/engine.ts";
+import { Walk } from "../engine/turns.ts";
 import { isAbsolute, redirectNames } from "../format/redirect.ts";
 import { lookupChild } from "../lookup/objects.ts";
 import { findInStack, redirectOf } from "../lookup/stack-search.ts";
@@ -61,7 +62,7 @@ export async function* changeList(opened: OpenedOverlay, options: ChangeListOpti
 	const { engine } = overlay;
 	const search: Search = {
 		opened,
-		compare: { isExact: options.isExact === true, partial: partialNames(opened) },
+		compare: { isExact: options.isExact === true, partial: partialNames(opened), reading: { key: "", offset: 0 } },
 		indexOnly: await findIndexOnly(opened),
 		paths: options.paths ?? [],
 	};
@@ -77,7 +78,9 @@ export async function* changeList(opened: OpenedOverlay, options: ChangeListOpti
 	});
 	if (isWanted(search, EMPTY)) yield* root;
 	let looked = 0;
+	const walk = new Walk();
 	for (let frame = frames.at(-1); frame !== undefined; frame = frames.at(-1)) {
+		await walk.pause();
 		if (frame.at === frame.names.length) {
 			frames.pop();
 			continue;

@@ -6,10 +6,12 @@ import { type AddressedBytes, allocate } from "../../linux/memory.ts";
 import { readLinkAt } from "../../linux/names.ts";
 import { Stat } from "../../linux/stat.ts";
 import { getXattr } from "../../linux/xattr.ts";
+import { Pending } from "../../vfs/errors.ts";
 import { type Credentials, FileType } from "../../vfs/operations.ts";
 import { must, valueOrNone } from "../../vfs/system-errors.ts";
 import { dataOfReal } from "../data/data-files.ts";
 import type { Engine } from "../engine/engine.ts";
+import { nextTurn } from "../engine/turns.ts";
 import { statOf } from "../lookup/stat.ts";
 import { identityKey, type Node } from "../nodes/node.ts";
 import { recordOf } from "../nodes/reals.ts";
@@ -23,6 +25,8 @@ export interface CompareOptions {
 	readonly isExact: boolean;
 	/** Names of the records of files that are copied up in part, where no server of ours has them in memory. */
 	readonly partial: ReadonlySet<string>;
+	/** How far two files were found equal whose reading goes on in a later turn. */
+	readonly reading: { key: string; offset: number };
 }
 
 const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
@@ -48,7 +52,14 @@ export function compareObjects(engine: Engine, node: Node, base: Real, baseStat:
 	return attributesKey(engine, node.top) === attributesKey(engine, base) ? "none" : "metadata";
 }
 
-function isOtherContent(engine: Engine, node: Node, stat: Stat, base: Real, baseStat: Stat, { isExact, partial }: CompareOptions): boolean {
+function isOtherContent(
+	engine: Engine,
+	node: Node,
+	stat: Stat,
+	base: Real,
+	baseStat: Stat,
+	{ isExact, partial, reading }: CompareOptions,
+): boolean {
 	if (stat.size !== baseStat.size) return true;
 	const isPartial = engine.partials === null ? partial.has(recordOf(node.top).toString("hex")) : engine.partials.of(node) !== null;
 	if (isPartial) return true;
@@ -58,20 +69,30 @@ function isOtherContent(engine: Engine, node: Node, stat: Stat, base: Real, base
 	const hasSameTime = stat.mtimeSec === baseStat.mtimeSec && stat.mtimeNsec === baseStat.mtimeNsec;
 	if (hasSameTime && node.key === identityKey(base.layer.home, base.handle)) return false;
 	// another file may have that time too, of a clock that is coarse or set back
-	return !(isExact || hasSameTime) || !isSameData(engine, data, baseData);
+	return !(isExact || hasSameTime) || !isSameData(engine, data, baseData, reading);
 }
 
-const CHUNK_BYTES = 1024 * 1024;
+const CHUNK_BYTES = 256 * 1024;
+/** Of each of two files that are compared: a few ms where they are in memory. */
+const BYTES_PER_TURN = 16 * CHUNK_BYTES;
 let chunks: readonly [AddressedBytes, AddressedBytes] | null = null;
 
-function isSameData(engine: Engine, one: Real, other: Real): boolean {
+/** Throws Pending where it is more than a turn's work: `reading` tells the next pass where to go on. */
+function isSameData(engine: Engine, one: Real, other: Real, reading: CompareOptions["reading"]): boolean {
 	chunks ??= [allocate(CHUNK_BYTES), allocate(CHUNK_BYTES)];
 	const [a, b] = chunks;
-	for (let offset = 0; ; offset += CHUNK_BYTES) {
+	const key = `${one.key} ${other.key}`;
+	const start = reading.key === key ? reading.offset : 0;
+	for (let offset = start; ; offset += CHUNK_BYTES) {
+		if (offset >= start + BYTES_PER_TURN) {
+			Object.assign(reading, { key, offset });
+			throw new Pending(nextTurn());
+		}
 		const count = must(readInto(engine.descriptors.data(one, false), a.address, CHUNK_BYTES, offset), "Cannot read a file");
 		const otherCount = must(readInto(engine.descriptors.data(other, false), b.address, CHUNK_BYTES, offset), "Cannot read a file");
-		if (count !== otherCount || !a.bytes.subarray(0, count).equals(b.bytes.subarray(0, count))) return false;
-		if (count < CHUNK_BYTES) return true;
+		if (count === otherCount && count === CHUNK_BYTES && a.bytes.equals(b.bytes)) continue;
+		reading.key = "";
+		return count === otherCount && a.bytes.subarray(0, count).equals(b.bytes.subarray(0, count));
 	}
 }
 

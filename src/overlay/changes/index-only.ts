@@ -8,6 +8,7 @@ import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { handleFor, identityOfRecord } from "../engine/engine.ts";
+import { Walk } from "../engine/turns.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
@@ -56,7 +57,9 @@ async function objectsWithSuchNames(opened: OpenedOverlay): Promise<Map<string, 
 	const wanted = new Map<string, number>();
 	if (engine.writable === null) return wanted;
 	const entries = listNames(engine.writable.index.fd);
+	const walk = new Walk();
 	for (let at = 0; at < entries.length; at += ENTRIES_PER_PASS) {
+		await walk.pause();
 		tellProgress("looking at what was copied up", at, "objects");
 		await inPasses(overlay, () => {
 			for (const entry of entries.slice(at, at + ENTRIES_PER_PASS)) {

@@ -4,6 +4,7 @@ import { pathBelow } from "../../layer/path-search.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
 import { rootNode } from "../engine/engine.ts";
+import { Walk } from "../engine/turns.ts";
 import { DirectoryCursor } from "../listing/listing.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
@@ -25,7 +26,9 @@ export async function namesOfObjects(opened: OpenedOverlay, wanted: ReadonlyMap<
 	const found: NameFound[] = [];
 	const directories: { readonly handle: Buffer; readonly path: Buffer }[] = [{ handle: rootNode(engine).handle, path: Buffer.alloc(0) }];
 	let looked = 0;
+	const walk = new Walk();
 	for (let at = directories.pop(); at !== undefined && left > 0; at = directories.pop()) {
+		await walk.pause();
 		const { handle, path } = at;
 		tellProgress("looking for names", ++looked, "directories");
 		const listed = await inPasses(overlay, () => {

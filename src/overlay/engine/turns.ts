@@ -61,3 +61,18 @@ function turn(): void {
 	waiting.shift()?.();
 	if (waiting.length > 0) setImmediate(turn);
 }
+
+/** What a long walk may hold the main thread, with a step of it still to come: a part of the 20 ms. */
+const WALK_MS = 5;
+
+/** A walk through a whole export, in a server or outside of one: others are let in between its steps. */
+export class Walk {
+	#began = performance.now();
+
+	/** To be called between steps of at most a few ms. */
+	async pause(): Promise<void> {
+		if (performance.now() - this.#began < WALK_MS) return;
+		await nextTurn();
+		this.#began = performance.now();
+	}
+}

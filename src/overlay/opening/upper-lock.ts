@@ -138,13 +138,45 @@ function isAt(fd: number, path: string): boolean {
 	return BigInt.asUintN(64, found.ino) === (BigInt(stat.inoHi) << 32n) + BigInt(stat.inoLo);
 }
 
+/** Who has locked an upper, as the file says. */
+interface Holder {
+	readonly host: string;
+	readonly pid: number;
+	readonly since: string;
+	/** As `holdfast serve`. */
+	readonly command: string;
+	/** The Unix socket at which it takes requests about the export. */
+	readonly control?: string;
+}
+
 /** Says in the locked file who holds it. Where there is no room, others only learn that somebody does. */
 function sign(file: number, command: string): void {
-	const holder = { host: hostname(), pid: process.pid, since: new Date().toISOString(), command };
+	writeHolder(file, { host: hostname(), pid: process.pid, since: new Date().toISOString(), command });
+}
+
+function writeHolder(file: number, holder: Holder): void {
 	try {
 		ftruncateSync(file, 0);
 		writeSync(file, `${JSON.stringify(holder)}\n`, 0);
 	} catch {}
+}
+
+/** Adds to what the lock file of this process says where it takes requests. Where that cannot be, nobody is told. */
+export function signControl(folder: string, control: string): void {
+	const file = openPath(join(folder, LOCK_FILE), O.rdwr | O.nofollow | O.nonblock);
+	if (file < 0) return;
+	const holder = readHolder(file);
+	if (holder !== null && holder.host === hostname() && holder.pid === process.pid) writeHolder(file, { ...holder, control });
+	close(file);
+}
+
+/** Who holds the lock at this moment, on this host; null: nobody, or it does not say. */
+export function signedBy(folder: string): Holder | null {
+	const file = openPath(join(folder, LOCK_FILE), O.rdonly | O.nofollow | O.nonblock | O.noatime);
+	if (file < 0) return null;
+	const holder = tryLock(file, true) === -ERRNO.EWOULDBLOCK ? readHolder(file) : null;
+	close(file);
+	return holder?.host === hostname() ? holder : null;
 }
 
 /** LayerError: the lock was not given. */
@@ -168,22 +200,26 @@ function holderOf(folder: string): string {
 		const isHeld = tryLock(file, true) === -ERRNO.EWOULDBLOCK;
 		const told = isHeld ? readHolder(file) : null;
 		close(file);
-		if (told !== null) return told;
+		if (told !== null) return shownHolder(told);
 		if (isHeld) return "another process";
 	}
 	const pid = readPid(folder);
 	return pid === null ? "another process" : `the process ${pid}`;
 }
 
+function shownHolder({ host, pid, since, command }: Holder): string {
+	return `the process ${pid} of ${host === hostname() ? "this host" : `the host ${host}`} (${command}, since ${since})`;
+}
+
 /** Null: it does not say. */
-function readHolder(file: number): string | null {
+function readHolder(file: number): Holder | null {
 	try {
 		const bytes = Buffer.alloc(HOLDER_BYTES_MAX);
-		const { host, pid, since, command } = JSON.parse(bytes.toString("utf8", 0, readSync(file, bytes, 0, HOLDER_BYTES_MAX, 0)));
+		const { host, pid, since, command, control } = JSON.parse(bytes.toString("utf8", 0, readSync(file, bytes, 0, HOLDER_BYTES_MAX, 0)));
 		if (!Number.isInteger(pid) || [host, since, command].some((field) => typeof field !== "string")) return null;
 		// left by a server that was killed, while a repair has the lock
 		if (host === hostname() && !existsSync(`/proc/${pid}`)) return null;
-		return `the process ${pid} of ${host === hostname() ? "this host" : `the host ${host}`} (${command}, since ${since})`;
+		return { host, pid, since, command, ...(typeof control === "string" ? { control } : {}) };
 	} catch {
 		return null;
 	}
