@@ -30,6 +30,7 @@ import type {
 	Slot,
 	Stateid,
 } from "./operations.ts";
+import { OF_HOST } from "./operations.ts";
 import { locksOf, openOf } from "./owners.ts";
 import type {
 	AnyState,
@@ -188,6 +189,11 @@ export class Claims implements ClaimOperations {
 		if (found !== null) this.grace.complete(found);
 	}
 
+	/** The client has ended, and will not come back: all it has goes. */
+	endClient(client: ClientRecord): void {
+		if (!client.isGone) this.#remove(client);
+	}
+
 	session(id: Uint8Array): SessionRecord {
 		return this.sessions.find(id);
 	}
@@ -257,7 +263,7 @@ export class Claims implements ClaimOperations {
 		if (this.tables.opens >= this.#limits.opens) this.#revokeLongestExpired(client, "nospc", (each) => each.opens > 0);
 		this.#log.makeRoom(RECORD_BYTES);
 		waitFor(this.#list.struck());
-		if (!isReclaim) waitFor(this.#list.demand(client.listKey, deny !== 0));
+		if (!isReclaim && client.principal !== OF_HOST) waitFor(this.#list.demand(client.listKey, deny !== 0));
 	}
 
 	checkShare(handle: Uint8Array, mode: ShareMode): void {
@@ -435,6 +441,7 @@ export class Claims implements ClaimOperations {
 	}
 
 	#age(client: ClientRecord, now: number): void {
+		if (client.principal === OF_HOST) return;
 		const silent = now - client.renewed;
 		const courtesy = this.#limits.courtesySeconds * 1000;
 		const lease = this.leaseSeconds * 1000;
@@ -490,7 +497,7 @@ export class Claims implements ClaimOperations {
 	#listed(): ReadonlyMap<string, boolean> {
 		const listed = new Map<string, boolean>();
 		for (const client of this.tables.confirmed.values()) {
-			if (client.opens > 0) listed.set(client.listKey, deniesAnything(client));
+			if (client.opens > 0 && client.principal !== OF_HOST) listed.set(client.listKey, deniesAnything(client));
 		}
 		return listed;
 	}
@@ -549,7 +556,8 @@ export class Claims implements ClaimOperations {
 
 	/** Not for ever: a client that never says so is told nothing else in its way. */
 	#demandReclaimed(client: ClientRecord): void {
-		if (client.hasReclaimed || this.#hooks.now() - client.since >= this.#limits.reclaimFirstSeconds * 1000) return;
+		if (client.hasReclaimed || client.principal === OF_HOST || this.#hooks.now() - client.since >= this.#limits.reclaimFirstSeconds * 1000)
+			return;
 		throw new ClaimError("grace", "The client has not said that it reclaims nothing");
 	}
 

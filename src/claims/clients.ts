@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import type { ClaimLog } from "./claim-log.ts";
 import { ClaimError } from "./errors.ts";
 import type { ClaimLimits } from "./limits.ts";
-import type { ClientId, ClientOwner, ExchangedId, SessionRequest } from "./operations.ts";
+import { type ClientId, type ClientOwner, type ExchangedId, OF_HOST, type SessionRequest } from "./operations.ts";
 import type { ClientRecord, SessionRecord } from "./records.ts";
 import { isEqual, type Sessions } from "./sessions.ts";
 import type { ClaimTables } from "./tables.ts";
@@ -50,7 +50,7 @@ export class Clients {
 	}
 
 	isExpired(client: ClientRecord): boolean {
-		return this.#hooks.now() - client.renewed > this.#leaseMs;
+		return client.principal !== OF_HOST && this.#hooks.now() - client.renewed > this.#leaseMs;
 	}
 
 	renew(client: ClientRecord): void {

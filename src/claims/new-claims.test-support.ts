@@ -86,7 +86,24 @@ export class Told implements ClaimHooks {
 	}
 }
 
+/** The same as a front end passes it on. */
+export function hooksOf(told: Told): ClaimHooks {
+	return {
+		now: told.now,
+		defer: (work) => told.defer(work),
+		hold: (handle) => told.hold(handle),
+		letGo: (handle) => told.letGo(handle),
+		endOfRestore: () => told.endOfRestore(),
+		mayBeGranted: (client, owner, handle) => told.mayBeGranted(client, owner, handle),
+		sessionRemoved: (session) => told.sessionRemoved(session),
+		clientReplaced: (ownerId, from, to) => told.clientReplaced(ownerId, from, to),
+		warn: (sentence) => told.warn(sentence),
+	};
+}
+
 export interface NewClaimsOptions {
+	/** What is told instead of `told`. */
+	readonly hooks?: ClaimHooks;
 	readonly limits?: Partial<ClaimLimits>;
 	readonly told?: Told;
 	readonly listed?: ReadonlyMap<string, boolean>;
@@ -102,7 +119,7 @@ export function newClaims(options: NewClaimsOptions = {}): { readonly claims: Cl
 		boot: options.boot ?? 1,
 		leaseSeconds: LEASE_SECONDS,
 		limits: { ...DEFAULT_CLAIM_LIMITS, ...AT_ONCE, ...options.limits },
-		hooks: told,
+		hooks: options.hooks ?? told,
 		log: options.log ?? NO_LOG,
 		list: options.list ?? NO_LIST,
 		isPersistent: false,

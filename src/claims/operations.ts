@@ -169,6 +169,38 @@ export interface LockConflict extends ByteRange {
 
 export type LockResult = { readonly granted: Stateid } | { readonly denied: LockConflict };
 
+/** The principal of clients that are the mounts of this host: they end with the host, keep no lease, and have nothing to reclaim. No front end has it for others. */
+export const OF_HOST = "of this host";
+
+/** Who asks for a lock on this host. */
+export interface HostLocker {
+	readonly handle: Uint8Array;
+	/** The open file that is locked by it: its number. */
+	readonly openFile: Uint8Array;
+	/** Whose the lock is to be: a process, or an open file. */
+	readonly owner: Uint8Array;
+	readonly pid: number;
+}
+
+export interface HostLockConflict extends LockConflict {
+	/** The process that has the lock; 0 where it is not one of this host, or not known. */
+	readonly pid: number;
+}
+
+/** Locks as a mount on this host asks for them. Clients and mounts exclude each other. All calls throw `ClaimError`, or `Pending`: wait, then call again. */
+export interface HostLockOperations {
+	/** Whether it is granted. With `waits` it is in the end. */
+	lock(by: HostLocker, type: LockType, range: ByteRange, waits: boolean): boolean;
+	/** What is in the way; null: nothing. */
+	test(by: HostLocker, type: LockType, range: ByteRange): HostLockConflict | null;
+	/** Of an owner, a range or all. */
+	unlock(handle: Uint8Array, owner: Uint8Array, range?: ByteRange): void;
+	/** The open file is closed: all that was locked by it goes. */
+	close(handle: Uint8Array, openFile: Uint8Array): void;
+	/** The mount has ended, and all its locks go. */
+	end(): void;
+}
+
 /** What a change of claims was answered before a restart. */
 export interface ClaimAnswer {
 	readonly kind: "open" | "downgrade" | "close" | "lock" | "unlock" | "free" | "reclaim_complete";

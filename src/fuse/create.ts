@@ -30,6 +30,6 @@ export const create: FuseOperation = {
 			}
 		});
 		writeEntry(reply, mount, object);
-		writeOpened(reply);
+		writeOpened(request, reply, mount);
 	},
 };

@@ -23,6 +23,9 @@ const WANTED =
 	InitFlag.setxattrExt |
 	InitFlag.initExt;
 
+/** With others who lock the same files; their locks by flock(2) go with RELEASE alone, so OPEN cannot be left out. */
+const WANTED_FOR_LOCKS = (WANTED & ~InitFlag.noOpenSupport) | InitFlag.posixLocks | InitFlag.flockLocks;
+
 const WANTED2 = InitFlag2.noExportSupport | InitFlag2.hasResend;
 
 /** Requests that nobody waits for, such as reading ahead, which the kernel has under way at a time, and from how many on it holds others back. */
@@ -51,7 +54,8 @@ export function agree(request: FuseRequest, reply: FuseReply, mount: FuseMount, 
 	}
 	const offered = request.word(FLAGS);
 	const offered2 = (offered & InitFlag.initExt) !== 0 && request.argumentBytes >= LONG_BYTES ? request.word(FLAGS2) : 0;
-	mount.flags = offered & (isShared ? WANTED | InitFlag.autoInvalData : WANTED);
+	const wanted = mount.locks === null ? WANTED : WANTED_FOR_LOCKS;
+	mount.flags = offered & (isShared ? wanted | InitFlag.autoInvalData : wanted);
 	reply.u32(request.word(READAHEAD));
 	reply.u32(mount.flags);
 	reply.u16(BACKGROUND_MAX);

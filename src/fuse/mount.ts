@@ -1,5 +1,6 @@
 // A mount as its operations see it: the overlay, the node ids, and on whose behalf requests are run.
 
+import type { HostLockOperations } from "../claims/operations.ts";
 import type { Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
 import type { NodeTable } from "./node-table.ts";
 import type { Notifications } from "./notifications.ts";
@@ -14,6 +15,8 @@ export interface MountOptions {
 	readonly overlay: OverlayOperations;
 	readonly table: NodeTable;
 	readonly notifications: Notifications;
+	/** Of all who lock the same files; null: the kernel alone does. */
+	readonly locks: HostLockOperations | null;
 	/** As whom everything is done that comes through this mount, where the export can do it as nobody else; null: as the superuser. */
 	readonly actsAs: Credentials | null;
 	/** How long the kernel may believe names and attributes without asking. */
@@ -24,6 +27,7 @@ export class FuseMount {
 	readonly overlay: OverlayOperations;
 	readonly table: NodeTable;
 	readonly notifications: Notifications;
+	readonly locks: HostLockOperations | null;
 	readonly actsAs: Credentials | null;
 	readonly validSeconds: number;
 	/** INIT flags that both sides have taken. */
@@ -31,10 +35,11 @@ export class FuseMount {
 	/** Node ids counted by the reply that is being written, the same one as often as it was counted. */
 	readonly counted: number[] = [];
 
-	constructor({ overlay, table, notifications, actsAs, validSeconds }: MountOptions) {
+	constructor({ overlay, table, notifications, locks, actsAs, validSeconds }: MountOptions) {
 		this.overlay = overlay;
 		this.table = table;
 		this.notifications = notifications;
+		this.locks = locks;
 		this.actsAs = actsAs;
 		this.validSeconds = validSeconds;
 	}

@@ -7,6 +7,7 @@ import { fsync, fsyncdir, syncfs } from "./fsync.ts";
 import { getattr } from "./getattr.ts";
 import { link } from "./link.ts";
 import { readdir, readdirplus } from "./listing.ts";
+import { getlk, setlk, setlkw } from "./locks.ts";
 import { lookup } from "./lookup.ts";
 import { mkdir } from "./mkdir.ts";
 import { mknod } from "./mknod.ts";
@@ -56,6 +57,9 @@ const BY_NAME: Record<Exclude<keyof typeof Opcode, OfSession>, FuseOperation> = 
 	readdir,
 	releasedir,
 	fsyncdir,
+	getlk,
+	setlk,
+	setlkw,
 	create,
 	batchForget,
 	fallocate,

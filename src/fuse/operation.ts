@@ -11,6 +11,8 @@ export interface FuseOperation {
 	readonly argumentBytes: number;
 	/** It changes names or attributes, and must not be done twice: it gets a ChangeKey. */
 	readonly changes?: boolean;
+	/** It waits for what other users do, for as long as that takes, and is given up at any signal. */
+	readonly waitsForOthers?: boolean;
 	/** The kernel waits for no reply. */
 	readonly isSilent?: boolean;
 	/**
@@ -22,6 +24,9 @@ export interface FuseOperation {
 
 /** What this server has no way to do. The kernel does it by itself, or does without, and does not ask again. */
 export class NotImplemented extends Error {}
+
+/** Somebody else has a lock that is in the way (EAGAIN). */
+export class LockedByOthers extends Error {}
 
 /** A value does not fit the room that the caller has for it (ERANGE). */
 export class TooSmall extends Error {}

@@ -38,6 +38,9 @@ export const Opcode = {
 	readdir: 28,
 	releasedir: 29,
 	fsyncdir: 30,
+	getlk: 31,
+	setlk: 32,
+	setlkw: 33,
 	access: 34,
 	create: 35,
 	interrupt: 36,
@@ -54,7 +57,9 @@ export const Opcode = {
 /** INIT flags below bit 32. */
 export const InitFlag = {
 	asyncRead: 1 << 0,
+	posixLocks: 1 << 1,
 	bigWrites: 1 << 5,
+	flockLocks: 1 << 10,
 	dontMask: 1 << 6,
 	autoInvalData: 1 << 12,
 	doReaddirplus: 1 << 13,

@@ -1,6 +1,8 @@
 // A FUSE session: receives the requests of a mount, runs them, and sees to it that each gets its one reply.
 
 import { randomFillSync } from "node:crypto";
+import { ClaimError } from "../claims/errors.ts";
+import type { HostLockOperations } from "../claims/operations.ts";
 import { ERRNO, errnoName, must } from "../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
 import { readMessage, writeMessage } from "../linux/messages.ts";
@@ -15,13 +17,13 @@ import { OverlayError, Pending } from "../vfs/errors.ts";
 import type { Credentials, OverlayOperations } from "../vfs/operations.ts";
 import { ofSystem } from "../vfs/system-errors.ts";
 import type { FuseDevice } from "./device.ts";
-import { ERROR_NUMBER } from "./errors.ts";
+import { CLAIM_ERROR_NUMBER, ERROR_NUMBER } from "./errors.ts";
 import { agree } from "./init.ts";
 import { HEADER, KEPT_BYTES, KEPT_MAGIC, KEPT_VERSION, LARGE_SLOT_BYTES, REPLY_BYTES_MAX } from "./kept-layout.ts";
 import { FuseMount } from "./mount.ts";
 import { NodeTable } from "./node-table.ts";
 import { Notifications } from "./notifications.ts";
-import { type FuseOperation, NotImplemented, TooSmall } from "./operation.ts";
+import { type FuseOperation, LockedByOthers, NotImplemented, TooSmall } from "./operation.ts";
 import { OPERATIONS } from "./operation-table.ts";
 import { IN_HEADER_BYTES, NOTIFY_INC_EPOCH_MINOR, Opcode } from "./protocol.ts";
 import { FuseReply } from "./reply.ts";
@@ -42,6 +44,8 @@ export interface FuseSessionOptions {
 	readonly actsAs: Credentials | null;
 	/** Others than this mount change the same objects: the kernel believes nothing for longer than a second. */
 	readonly isShared: boolean;
+	/** For what others lock too, by the bytes that name this mount and no other; null: the kernel alone knows who locks what. */
+	readonly locks?: ((mountId: Uint8Array) => HostLockOperations) | null;
 	/** How long requests that were taken may wait for their disk once the session closes. */
 	readonly drainSeconds?: number;
 }
@@ -81,7 +85,7 @@ export class FuseSession {
 	#onAllAnswered: (() => void) | null = null;
 
 	/** RangeError: what is kept of the mount is another version's. */
-	constructor({ device, overlay, actsAs, isShared, drainSeconds = DEFAULT_DRAIN_SECONDS }: FuseSessionOptions) {
+	constructor({ device, overlay, actsAs, isShared, locks = null, drainSeconds = DEFAULT_DRAIN_SECONDS }: FuseSessionOptions) {
 		this.#drainSeconds = drainSeconds;
 		this.#descriptor = device.descriptor;
 		this.#isShared = isShared;
@@ -89,11 +93,19 @@ export class FuseSession {
 		const { bytes } = this.#memory;
 		this.#header = new Uint32Array(bytes.buffer, bytes.byteOffset, 1024);
 		this.#isResumed = this.#claim();
-		this.#owner = `fuse:${bytes.toString("hex", HEADER.mountId * 4, HEADER.mountId * 4 + 8)}`;
+		const mountId = bytes.subarray(HEADER.mountId * 4, HEADER.mountId * 4 + 8);
+		this.#owner = `fuse:${mountId.toString("hex")}`;
 		const table = new NodeTable(this.#memory, overlay.root.handle);
 		const validSeconds = isShared ? VALID_SECONDS_SHARED : VALID_SECONDS_ALONE;
 		this.#notifications = new Notifications(device.descriptor);
-		this.#mount = new FuseMount({ overlay, table, notifications: this.#notifications, actsAs, validSeconds });
+		this.#mount = new FuseMount({
+			overlay,
+			table,
+			notifications: this.#notifications,
+			locks: locks?.(mountId) ?? null,
+			actsAs,
+			validSeconds,
+		});
 		this.#slots = new RequestSlots(this.#memory);
 		this.#request = new FuseRequest(this.#memory);
 		this.ended = new Promise((resolve) => {
@@ -176,6 +188,7 @@ export class FuseSession {
 		if (!isUnmounted) publishFailure(new Error(`Cannot read from /dev/fuse (${errnoName(error)})`), PROGRAM, "");
 		this.#isClosing = true;
 		this.#stop();
+		this.#mount.locks?.end();
 		this.#end();
 	}
 
@@ -282,7 +295,7 @@ export class FuseSession {
 		} catch (error) {
 			this.#isRunning = false;
 			mount.uncount();
-			if (error instanceof Pending && passes < REQUEST_PASSES_MAX) return error;
+			if (error instanceof Pending && (passes < REQUEST_PASSES_MAX || operation.waitsForOthers === true)) return error;
 			if (error instanceof OverlayError && error.code === "tryagain" && passes < TRIES_MAX) {
 				return new Pending(new Promise((resolve) => setTimeout(resolve, TRY_MILLISECONDS)));
 			}
@@ -298,6 +311,8 @@ export class FuseSession {
 	#errorNumber(thrown: unknown, opcode: number): number {
 		if (thrown instanceof NotImplemented) return ERRNO.ENOSYS;
 		if (thrown instanceof TooSmall) return ERRNO.ERANGE;
+		if (thrown instanceof LockedByOthers) return ERRNO.EAGAIN;
+		if (thrown instanceof ClaimError) return CLAIM_ERROR_NUMBER[thrown.code];
 		const error = ofSystem(thrown);
 		if (error instanceof OverlayError) return ERROR_NUMBER[error.code];
 		const cause = error instanceof Pending ? new Error(`A request was not done after ${REQUEST_PASSES_MAX} passes`) : error;
@@ -324,13 +339,14 @@ export class FuseSession {
 
 	/**
 	 * Who waits for a request was sent a signal. Programs do not expect of files that calls are cut short by a signal that they handle, so a request is
-	 * given up only for who is to die of it. Nothing is lost: it has changed nothing yet, or nobody will ask for what it has changed.
+	 * given up only for who is to die of it. Nothing is lost: it has changed nothing yet, or nobody will ask for what it has changed. Who waits for
+	 * a lock does expect it.
 	 */
 	#interrupt(lo: number, hi: number): void {
 		for (const waiting of this.#waiting) {
 			const request = this.#request.put(waiting.at, waiting.state);
 			if (request.uniqueLo !== lo || request.uniqueHi !== hi) continue;
-			if (!isDying(request.pid)) return;
+			if (OPERATIONS[request.opcode]?.waitsForOthers !== true && !isDying(request.pid)) return;
 			this.#reply.reset();
 			this.#send(ERRNO.EINTR);
 			this.#done(waiting);

@@ -1,6 +1,7 @@
 // One server with all that belongs to it: opens exports, listens, and closes everything in order.
 
 import { ClaimFilesError } from "../claims/errors.ts";
+import { HostLocks } from "../claims/host-locks.ts";
 import { openClaims } from "../claims/open-claims.ts";
 import { AllowedClients, type ClientRule, LOCAL_CLIENTS } from "../exports/allowed-clients.ts";
 import type { ExportOptions } from "../exports/export.ts";
@@ -120,7 +121,9 @@ export async function openExports(given: ServeOptions): Promise<OpenServer> {
 			if (opened.upper === null) served.releaseKeys = holdKeys(opened);
 			options.onOpened?.(name, opened);
 		}
-		const server = makeServer(options, exports, budget);
+		// also without a mount: one that has ended may have left locks
+		const locks = servesVersion4(options) ? new HostLocks() : null;
+		const server = makeServer(options, exports, budget, locks);
 		const control = new ControlSocket({
 			exports: exports.map(({ opened }) => opened),
 			requests: CONTROL_REQUESTS,
@@ -134,17 +137,18 @@ export async function openExports(given: ServeOptions): Promise<OpenServer> {
 			server,
 			listen: async () => {
 				await control.listen();
-				await listen(options, exports, server, control);
+				await listen(options, exports, { server, control, locks });
 			},
 			startFuse: (device, number = 0) => {
-				const session = startFuse(options, exports[number].opened, device);
+				const session = startFuse(options, exports[number].opened, device, locks);
 				sessions.push(session);
 				return session;
 			},
 			close: () => {
-				closing ??= Promise.all([control.close(), ...sessions.map((session) => session.close())]).then(() =>
-					closeServer(options, exports, server),
-				);
+				closing ??= Promise.all([control.close(), ...sessions.map((session) => session.close())]).then(() => {
+					locks?.stop();
+					return closeServer(options, exports, server);
+				});
 				return closing;
 			},
 		};
@@ -158,10 +162,16 @@ function servesVersion4({ listen, versions }: ServeOptions): boolean {
 	return listen.length > 0 && (versions?.includes(4) ?? false);
 }
 
-function startFuse(options: ServeOptions, { overlay, actsAs }: OpenedOverlay, device: FuseDevice): FuseSession {
+function startFuse(
+	options: ServeOptions,
+	{ overlay, actsAs }: OpenedOverlay,
+	device: FuseDevice,
+	hostLocks: HostLocks | null,
+): FuseSession {
 	let session: FuseSession;
 	try {
-		session = new FuseSession({ device, overlay, actsAs, isShared: options.listen.length > 0 });
+		const locks = hostLocks === null ? null : (mountId: Uint8Array) => hostLocks.mount(mountId);
+		session = new FuseSession({ device, overlay, actsAs, isShared: options.listen.length > 0, locks });
 	} catch (error) {
 		throw error instanceof RangeError ? new ServeError(error.message) : error;
 	}
@@ -207,7 +217,14 @@ function tellUnreachable(listen: readonly ListenAddress[], rules: readonly Clien
 	}
 }
 
-async function listen(options: ServeOptions, exports: readonly ServedExport[], server: NfsServer, control: ControlSocket): Promise<void> {
+/** What listens, and what is to be ready before it does. */
+interface Listeners {
+	readonly server: NfsServer;
+	readonly control: ControlSocket;
+	readonly locks: HostLocks | null;
+}
+
+async function listen(options: ServeOptions, exports: readonly ServedExport[], { server, control, locks }: Listeners): Promise<void> {
 	const { stateFolder, listen, warn } = options;
 	// else the claims of version 4 say when all is restored
 	if (options.isMounted === true && !servesVersion4(options)) for (const { opened } of exports) opened.overlay.endOfRestore();
@@ -220,6 +237,7 @@ async function listen(options: ServeOptions, exports: readonly ServedExport[], s
 	);
 	try {
 		await server.listen();
+		locks?.start();
 	} catch (error) {
 		await control.close();
 		await closeAll(exports).catch(() => {});
@@ -230,7 +248,7 @@ async function listen(options: ServeOptions, exports: readonly ServedExport[], s
 /** However few descriptors there are. */
 const CONNECTIONS_FEWEST = 16;
 
-function makeServer(options: ServeOptions, exports: readonly ServedExport[], budget: Budget): NfsServer {
+function makeServer(options: ServeOptions, exports: readonly ServedExport[], budget: Budget, locks: HostLocks | null): NfsServer {
 	const user = processUser();
 	const withoutSquash = new Map<readonly ClientRule[], ClientRule[]>();
 	const toServe = exports.map(({ name, opened }, i): ExportOptions => {
@@ -257,7 +275,7 @@ function makeServer(options: ServeOptions, exports: readonly ServedExport[], bud
 			allocate,
 			rpcbind: options.rpcbind ?? false,
 			nfs3: options.versions?.includes(3) ?? true,
-			...(servesVersion4(options) ? { nfs4: nfs4Options(options, exports) } : {}),
+			...(locks === null ? {} : { nfs4: nfs4Options(options, exports, locks) }),
 			limits: {
 				connections: Math.max(CONNECTIONS_FEWEST, Math.min(DEFAULT_RPC_LIMITS.connections, budget.descriptorsForConnections)),
 			},
@@ -268,18 +286,21 @@ function makeServer(options: ServeOptions, exports: readonly ServedExport[], bud
 	}
 }
 
-function nfs4Options(options: ServeOptions, exports: readonly ServedExport[]): Nfs4Options {
+function nfs4Options(options: ServeOptions, exports: readonly ServedExport[], locks: HostLocks): Nfs4Options {
 	const { listen, stateFolder, leaseSeconds, ownerDomain, warn } = options;
 	const opened = exports.map((one) => one.opened);
 	const changed = opened.find(({ upper }) => upper !== null)?.adopted ?? null;
 	return {
-		claims: (hooks) =>
-			openClaims({
+		claims: (hooks) => {
+			const claims = openClaims({
 				folder: claimFolder(stateFolder, listen, opened, warn ?? (() => {})),
-				hooks,
+				hooks: locks.hooks(hooks),
 				isChanged: changed !== null,
 				...(leaseSeconds === undefined ? {} : { leaseSeconds }),
-			}),
+			});
+			locks.attach(claims);
+			return claims;
+		},
 		owners: ownerDomain === undefined ? new Owners() : new Owners(ownerDomain, new HostNames()),
 	};
 }

@@ -7,6 +7,9 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
+import { Op } from "../../src/nfs4/protocol.ts";
+import { RpcClient } from "../../src/rpc/rpc-client.test-support.ts";
+import { Nfs4Client, OK, pass, ROOT_STEP, type Step, stateidOf } from "../../src/server/nfs4-client.test-support.ts";
 import { FuseMountOfTest, type FuseServerOptions } from "../in-process/fuse-mount.ts";
 import { Nfs3Client } from "../support/nfs3-client.ts";
 import { needs } from "../support/requirements.ts";
@@ -130,6 +133,105 @@ test("what an NFS client changes is seen in the mount: names that come, go and m
 	assert.equal(await ask("pwd -P"), join(at, "folder"));
 	await ask("echo here >own; echo");
 	assert.equal((await client.readFile(await client.walk(folder, "own"))).toString(), "here\n");
+});
+
+/** fcntl(2) as a program of its own: how it went. */
+const LOCK_RANGE = `
+	use strict; use Fcntl qw(:seek F_SETLK F_SETLKW F_GETLK F_WRLCK); $| = 1;
+	my ($how, $start, $length) = @ARGV;
+	open my $f, "+<", "file" or die "open: $!";
+	my $lock = pack "s s x4 q q i x4", F_WRLCK, SEEK_SET, $start, $length, 0;
+	local $SIG{ALRM} = sub {};
+	alarm 1 if $how eq "interrupted";
+	my $done = fcntl $f, $how eq "test" ? F_GETLK : $how eq "try" ? F_SETLK : F_SETLKW, $lock;
+	my ($type, undef, $at, $size) = unpack "s s x4 q q i x4", $lock;
+	print $how eq "test" ? "$type $at $size\n" : $done ? "locked\n" : "$!\n";`;
+
+/** An NFS client that has a file open, on a connection of its own to each server. */
+class LockingClient {
+	#client: Nfs4Client | null = null;
+	readonly #put: Step[] = [ROOT_STEP, [Op.lookup, "folder"], [Op.lookup, "file"]];
+	#open: { raw: Buffer } = { raw: Buffer.alloc(16) };
+
+	async connect(port: number): Promise<void> {
+		const client = new Nfs4Client(await RpcClient.connect({ host: "127.0.0.1", port }));
+		const before = this.#client;
+		this.#client = client;
+		if (before !== null) {
+			Object.assign(client, { session: before.session, sequence: before.sequence });
+			return;
+		}
+		await client.exchangeId();
+		await client.createSession();
+		assert.equal(await client.status([Op.reclaimComplete, 0]), OK);
+		const { reader, status } = await client.run(...this.#put.slice(0, 2), [Op.open, 0, 3, 0, 0, 0, "owner", 0, 0, "file"]);
+		assert.equal(status, OK);
+		pass(reader, Op.putrootfh, Op.lookup, Op.open);
+		this.#open = stateidOf(reader);
+	}
+
+	/** The stateid of the lock; null: denied. */
+	async lock(from: number, length: number, owner: string): Promise<{ raw: Buffer } | null> {
+		const client = this.#client as Nfs4Client;
+		const { reader, status } = await client.run(...this.#put, [Op.lock, 2, 0, 0, from, 0, length, 1, 0, this.#open, 0, 9, 9, owner]);
+		if (status !== OK) return null;
+		pass(reader, Op.putrootfh, Op.lookup, Op.lookup, Op.lock);
+		return stateidOf(reader);
+	}
+
+	async unlock(lock: { raw: Buffer }, from: number, length: number): Promise<void> {
+		assert.equal(await (this.#client as Nfs4Client).status(...this.#put, [Op.locku, 2, 0, lock, 0, from, 0, length]), OK);
+	}
+
+	close(): void {
+		this.#client?.rpc.socket.destroy();
+	}
+}
+
+test("locks of both kinds hold between the mount and NFS clients, over a server that is killed, and who waits can be interrupted", {
+	skip,
+}, async (t) => {
+	const { made, at, options } = stand(t);
+	const mount = await FuseMountOfTest.start(made, at, { ...options, nfsPort: 0, versions: [3, 4] });
+	const client = new LockingClient();
+	t.after(() => client.close());
+	await client.connect(mount.port);
+	const cwd = join(at, "folder");
+	const perl = async (...args: string[]) => (await run("perl", ["-e", LOCK_RANGE, ...args], { cwd })).stdout.trim();
+	const held = await client.lock(0, 10, "one");
+	assert.ok(held !== null);
+	assert.equal(await perl("try", "5", "1"), "Resource temporarily unavailable");
+	assert.equal(await perl("test", "5", "100"), "1 0 10");
+	assert.equal(await perl("interrupted", "5", "1"), "Interrupted system call");
+	assert.equal(await perl("try", "10", "1"), "locked");
+	const ask = shell(t, cwd);
+	assert.equal(await ask("flock -n file true; echo $?"), "1");
+	await mount.kill();
+	await mount.startServer();
+	await client.connect(mount.port);
+	assert.equal(await perl("try", "5", "1"), "Resource temporarily unavailable");
+	const waiting = perl("wait", "5", "1");
+	await mount.kill();
+	await mount.startServer();
+	await client.connect(mount.port);
+	await client.unlock(held, 0, 10);
+	assert.equal(await waiting, "locked");
+	assert.equal(await ask("exec 8<>file; flock 8; (flock -n file true; echo $?)"), "1");
+	assert.equal(await client.lock(0, 10, "two"), null);
+	await mount.kill();
+	await mount.startServer();
+	await client.connect(mount.port);
+	assert.equal(await client.lock(0, 10, "two"), null);
+	assert.equal(await ask("exec 8>&-; flock -n file true; echo $?"), "0");
+	const last = await client.lock(0, 10, "two");
+	assert.ok(last !== null);
+	assert.equal(await ask("flock -n file true; echo $?"), "1");
+	const killed = spawn("flock", ["file", "true"], { cwd });
+	killed.kill("SIGKILL");
+	await client.unlock(last, 0, 10);
+	assert.equal(await ask("exec 8<&-; flock file true; echo $?"), "0");
+	await ask("exit");
+	assert.equal(await mount.unmount(), 0);
 });
 
 test("git works in a mount, and what it made is whole", { skip: skip || needs("git") }, async (t) => {

@@ -9,6 +9,7 @@ import { KEPT_BYTES } from "../../src/fuse/kept-layout.ts";
 import { MS, mountAt, UMOUNT, unmountAt } from "../../src/linux/mount.ts";
 import { close, O, openDevice } from "../../src/linux/open.ts";
 import { makeSharedMemory } from "../../src/linux/shared-memory.ts";
+import type { NfsVersion } from "../../src/server/serve-exports.ts";
 import type { Scratch } from "../support/scratch.ts";
 
 export interface FuseServerOptions {
@@ -19,6 +20,8 @@ export interface FuseServerOptions {
 	readonly isSync?: boolean;
 	/** Serve it over NFS too; 0: at any port. */
 	readonly nfsPort?: number;
+	/** Default: 3. */
+	readonly versions?: readonly NfsVersion[];
 }
 
 const SERVER = fileURLToPath(new URL("fuse-server.js", import.meta.url));
