@@ -22,6 +22,10 @@ export interface ClaimLog {
 	sessionGone(session: SessionRecord): void;
 	/** The request in this slot is going to change something. */
 	slot(slot: SlotRecord): void;
+	/** So far it has come. */
+	progress(slot: SlotRecord, bytes: Uint8Array): void;
+	/** What its retry gets: the reply, or word that there is none. */
+	reply(slot: SlotRecord): void;
 	/** An open is new, or has other modes. */
 	open(change: AnsweredChange, open: OpenState): void;
 	close(change: AnsweredChange, open: OpenState): void;
@@ -36,7 +40,7 @@ export interface ClaimLog {
 	revokedForgotten(client: ClientRecord): void;
 	/** A request is about to be answered: what was changed so far is in the log when this returns. */
 	settle(): void;
-	/** Resolves when clients and sessions that were told so far are on disk; null: they are, or there is no disk. */
+	/** Resolves when clients, sessions and progress that were told so far are on disk; null: they are, or there is no disk. */
 	flush(): Promise<void> | null;
 	/** Grace is over, or there was none. */
 	graceEnded(): void;
@@ -58,6 +62,8 @@ export const NO_LOG: ClaimLog = {
 	session() {},
 	sessionGone() {},
 	slot() {},
+	progress() {},
+	reply() {},
 	open() {},
 	close() {},
 	lock() {},

@@ -214,8 +214,8 @@ export class Claims implements ClaimOperations {
 	}
 
 	finish(slot: Slot, reply: Uint8Array): void {
-		this.#log.settle();
 		this.sessions.finish(slot as SlotRecord, reply);
+		this.#log.settle();
 	}
 
 	keptBytes(slot: Slot): number {
@@ -231,9 +231,29 @@ export class Claims implements ClaimOperations {
 
 	willChange(slot: Slot): void {
 		const record = slot as SlotRecord;
-		if (record.isLogged || record.session.isDead) return;
+		if (record.session.isDead) return;
+		if (!record.isLogged) {
+			record.isLogged = true;
+			this.#log.slot(record);
+		}
+		// a kill may come between the change and the end of the request
+		if (record.progress !== null || record.isReplyLogged) this.#log.settle();
+	}
+
+	keepProgress(slot: Slot, bytes: Uint8Array | null): void {
+		const record = slot as SlotRecord;
+		if (record.session.isDead) return;
+		record.progress = bytes;
 		record.isLogged = true;
-		this.#log.slot(record);
+		if (bytes !== null) this.#log.progress(record, bytes);
+		else {
+			record.isReplyLogged = true;
+			this.#log.reply(record);
+		}
+	}
+
+	flush(): Promise<void> | null {
+		return this.#log.flush();
 	}
 
 	answerOf({ slot, operation }: ClaimChange): ClaimAnswer | null {
@@ -472,6 +492,8 @@ export class Claims implements ClaimOperations {
 	/** Letting an object go may take the disk a while: where a client leaves with many, they go a few at a time. */
 	#letGo(file: FileRecord): void {
 		if (!this.#isLeaving) {
+			// an object that is gone must not stand in the log as open
+			this.#log.settle();
 			this.#hooks.letGo(handleOf(file));
 			return;
 		}

@@ -29,6 +29,7 @@ export const Type = {
 	deadSession: 10,
 	slot: 11,
 	answer: 12,
+	/** Without bytes: it was not kept. */
 	reply: 13,
 	/** An open as it is from now on. */
 	open: 14,
@@ -46,8 +47,11 @@ export const Type = {
 	stub: 22,
 	/** All of a client. */
 	revokedForgotten: 23,
+	/** How far a request had come before a change. */
+	progress: 24,
 } as const;
 
+const NOTHING = new Uint8Array(0);
 /** So many of one owner in a record. */
 export const RANGES_MAX = 1000;
 
@@ -133,6 +137,14 @@ function readChannel(from: RecordReader): ChannelAttributes {
 
 export function writeSlot(to: RecordWriter, slot: SlotRecord): RecordWriter {
 	return writeRequest(to.begin(Type.slot), slot);
+}
+
+export function writeProgress(to: RecordWriter, slot: SlotRecord, bytes: Uint8Array): RecordWriter {
+	return writeRequest(to.begin(Type.progress), slot).bytes(bytes);
+}
+
+export function writeReply(to: RecordWriter, slot: SlotRecord): RecordWriter {
+	return writeRequest(to.begin(Type.reply), slot).bytes(slot.reply ?? NOTHING);
 }
 
 export function writeOpen(to: RecordWriter, change: AnsweredChange | null, open: OpenState): RecordWriter {

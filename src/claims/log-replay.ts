@@ -86,6 +86,9 @@ export function replay(found: FoundLog, claims: Claims): void {
 	});
 }
 
+/** Of a request that is the last of its slot. */
+const NOTHING_KNOWN = { isSequenceKnown: true, answers: null, reply: null, progress: null, isReplyLogged: false };
+
 class Replay {
 	readonly #claims: Claims;
 	readonly #from: RecordReader;
@@ -101,6 +104,7 @@ class Replay {
 		[Type.slot]: () => this.#slot(readRequest(this.#from)),
 		[Type.answer]: () => this.#answer(),
 		[Type.reply]: () => this.#reply(),
+		[Type.progress]: () => this.#progress(),
 		[Type.open]: () => this.#open(),
 		[Type.close]: () => this.#close(),
 		[Type.locker]: () => this.#locker(),
@@ -202,7 +206,7 @@ class Replay {
 		const slot = of.slots[number] ?? newSlot(of, number);
 		of.slots[number] = slot;
 		if (slot.isSequenceKnown && slot.sequence === sequence) return slot;
-		return Object.assign(slot, { sequence, digestHi, digestLo, isSequenceKnown: true, answers: null, reply: null });
+		return Object.assign(slot, { sequence, digestHi, digestLo, ...NOTHING_KNOWN });
 	}
 
 	/** Notes what the request was answered, and gives that. */
@@ -223,7 +227,16 @@ class Replay {
 
 	#reply(): void {
 		const slot = this.#slot(readRequest(this.#from));
-		if (slot !== null) slot.reply = this.#from.bytes();
+		if (slot === null) return;
+		const reply = this.#from.bytes();
+		slot.reply = reply.length === 0 ? null : reply;
+		slot.progress = null;
+		slot.isReplyLogged = true;
+	}
+
+	#progress(): void {
+		const slot = this.#slot(readRequest(this.#from));
+		if (slot !== null) slot.progress = this.#from.bytes();
 	}
 
 	#placed<Kind extends AnyState["kind"]>(kind: Kind): Extract<AnyState, { kind: Kind }> | undefined {

@@ -110,6 +110,8 @@ export interface Slot {
 	readonly outcome: SlotOutcome;
 	/** The kept reply, for "replay". */
 	readonly reply: Uint8Array | null;
+	/** For "rerun" and "dead": where it goes on, see `keepProgress`. */
+	readonly progress: Uint8Array | null;
 }
 
 export interface SequenceArguments {
@@ -279,6 +281,13 @@ export interface ClaimOperations {
 	statusFlags(session: Session): number;
 	/** To be called before the first change that a request makes to anything but claims. After a restart its retry is a "rerun". */
 	willChange(slot: Slot): void;
+	/**
+	 * To be called before a change that comes after the request has looked at anything: after a restart its retry gets these bytes, and then need not look
+	 * again at what the change may have made otherwise. Null: they are too many, and its retry is told "retry_uncached_rep".
+	 */
+	keepProgress(slot: Slot, bytes: Uint8Array | null): void;
+	/** Resolves when all that was told so far of clients, sessions and progress is on disk; null: it is. */
+	flush(): Promise<void> | null;
 	/** What this change was answered before a restart; null: it was not made, or the outcome is "new". */
 	answerOf(change: ClaimChange): ClaimAnswer | null;
 	/**

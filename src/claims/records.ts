@@ -100,6 +100,9 @@ export interface SlotRecord extends Slot {
 	/** Whether the log has the sequence. */
 	isLogged: boolean;
 	answers: SlotAnswer[] | null;
+	progress: Uint8Array | null;
+	/** What its retry gets after a restart is its reply, or that this was not kept. */
+	isReplyLogged: boolean;
 }
 
 /** An owner of opens, or of locks, of one client. */

@@ -145,7 +145,7 @@ test("what no request was answered for may be lost in a kill, and then all of it
 	const taken = client.take();
 	await done(() => claims.prepareOpen(taken, false, 0));
 	const first = claims.open({ slot: taken, operation: 2 }, OPEN);
-	claims.close({ slot: taken, operation: 3 }, first, X);
+	claims.downgrade({ slot: taken, operation: 3 }, first, X, OPEN);
 	claims.destroy();
 	({ claims } = startClaims(folder));
 	const slot = take(claims, client, 1);
@@ -154,6 +154,72 @@ test("what no request was answered for may be lost in a kill, and then all of it
 	const open = claims.open({ slot, operation: 2 }, OPEN);
 	claims.close({ slot, operation: 3 }, open, X);
 	claims.finish(slot, Buffer.from("reply"));
+	checkTables(claims);
+});
+
+test("an object is not let go before the log says that it is closed", async (t) => {
+	const folder = claimFolder(t);
+	let { claims, told } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	const taken = client.take();
+	await done(() => claims.prepareOpen(taken, false, 0));
+	const open = claims.open({ slot: taken, operation: 2 }, OPEN);
+	told.letGo = () => claims.destroy();
+	claims.close({ slot: taken, operation: 3 }, open, X);
+	({ claims, told } = startClaims(folder));
+	const slot = take(claims, client, 1);
+	assert.equal(slot.outcome, "rerun");
+	assert.equal(claims.tables.opens, 0);
+	assert.deepEqual(
+		[2, 3].map((operation) => claims.answerOf({ slot, operation })?.kind),
+		["open", "close"],
+	);
+});
+
+test("a retry finds how far its request had come, its reply, or that this was not kept, also out of a log that was written anew", async (t) => {
+	const folder = claimFolder(t);
+	let { claims, told } = startClaims(folder, { smallLogBytes: 4000 });
+	const [progress, reply] = ["progress", "reply"].map((text) => Buffer.from(text));
+	const client = await new TestClient(claims, "a").come();
+	const open = await done(() => client.open("x"));
+	const other = await new TestClient(claims, "b").come();
+	const killed = client.take();
+	claims.keepProgress(killed, progress);
+	claims.willChange(killed);
+	const again = async (outcome: string, check: (slot: Slot) => void) => {
+		claims.destroy();
+		({ claims, told } = startClaims(folder, { smallLogBytes: 4000 }));
+		client.goOn(claims);
+		const slot = take(claims, client, client.sequence);
+		assert.equal(slot.outcome, outcome);
+		check(slot);
+		return slot;
+	};
+	const rewritten = async () => {
+		other.goOn(claims);
+		fillLog(folder, other, await done(() => other.open("x")));
+		await writtenAnew(folder, told);
+	};
+	await again("rerun", (slot) => assert.deepEqual(slot.progress, progress));
+	await rewritten();
+	const rerun = await again("rerun", (slot) => assert.deepEqual(slot.progress, progress));
+	claims.finish(rerun, reply);
+	await again("replay", (slot) => assert.deepEqual(slot.reply, reply));
+	await rewritten();
+	await again("replay", (slot) => assert.deepEqual(slot.reply, reply));
+	const much = client.take();
+	claims.keepProgress(much, null);
+	claims.willChange(much);
+	const refused = async () => {
+		claims.destroy();
+		({ claims, told } = startClaims(folder, { smallLogBytes: 4000 }));
+		client.goOn(claims);
+		refuses("retry_uncached_rep", () => take(claims, client, client.sequence));
+	};
+	await refused();
+	await rewritten();
+	await refused();
+	client.run((change) => claims.close(change, open, X));
 	checkTables(claims);
 });
 

@@ -125,7 +125,9 @@ export class Sessions {
 		const isAnother = !slot.isSequenceKnown || slot.sequence !== request.sequence;
 		if (outcome === "new" || isAnother) {
 			slot.answers = null;
+			slot.progress = null;
 			slot.isLogged = false;
+			slot.isReplyLogged = false;
 		}
 		slot.reply = null;
 		slot.sequence = request.sequence;
@@ -143,6 +145,10 @@ export class Sessions {
 		if (!slot.isRunning) return;
 		slot.isRunning = false;
 		if (slot.keepsReply && reply.length <= slot.session.fore.keptResponseBytes) slot.reply = Buffer.from(reply);
+		if (slot.progress === null || slot.session.isDead) return;
+		slot.progress = null;
+		slot.isReplyLogged = true;
+		this.#log.reply(slot);
 	}
 }
 
@@ -186,6 +192,8 @@ export function newSlot(session: SessionRecord, number: number): SlotRecord {
 		isSequenceKnown: false,
 		isLogged: false,
 		answers: null,
+		progress: null,
+		isReplyLogged: false,
 	};
 }
 
@@ -196,8 +204,17 @@ function outcomeOf(slot: SlotRecord, request: SequenceArguments): "new" | "repla
 	}
 	checkDigest(slot, request);
 	if (slot.isRunning) throw new ClaimError("delay", "The request is under way");
-	if (slot.reply === null) throw new ClaimError("retry_uncached_rep", "The reply was not kept");
+	if (slot.reply === null) throw notKept();
 	return "replay";
+}
+
+/** A request that has looked at much before it changed something is not run again: it would find the change. */
+function checkKept({ isReplyLogged }: SlotRecord): void {
+	if (isReplyLogged) throw notKept();
+}
+
+function notKept(): ClaimError {
+	return new ClaimError("retry_uncached_rep", "The reply was not kept");
 }
 
 function checkDigest(slot: SlotRecord, { digestHi, digestLo }: SequenceArguments): void {
@@ -213,7 +230,9 @@ function outcomeOfRestored(slot: SlotRecord, request: SequenceArguments): "new" 
 	if (ahead >= 0x80000000) throw new ClaimError("seq_misordered", "The sequence is before the last of its slot");
 	if (ahead > 0) return "new";
 	checkDigest(slot, request);
-	return slot.reply === null ? "rerun" : "replay";
+	if (slot.reply !== null) return "replay";
+	checkKept(slot);
+	return "rerun";
 }
 
 /** Only what was answered before is answered again. */
@@ -222,7 +241,10 @@ function outcomeOfDead(slot: SlotRecord, request: SequenceArguments): "dead" | "
 	const isSame =
 		slot.isSequenceKnown && slot.sequence === request.sequence && slot.digestHi === request.digestHi && slot.digestLo === request.digestLo;
 	if (!isSame && !request.isAnswered) throw new ClaimError("dead_session", "The session is of before the server failed");
-	return isSame && slot.reply !== null ? "replay" : "dead";
+	if (!isSame) return "dead";
+	if (slot.reply !== null) return "replay";
+	checkKept(slot);
+	return "dead";
 }
 
 export function isEqual(a: Uint8Array, b: Uint8Array): boolean {

@@ -11,6 +11,8 @@ import {
 	writeLocker,
 	writeOpen,
 	writePlace,
+	writeProgress,
+	writeReply,
 	writeSession,
 	writeSlot,
 	writeSpan,
@@ -62,6 +64,8 @@ function* slotsOf(session: SessionRecord, to: RecordWriter): Generator<Buffer> {
 	for (const slot of session.slots) {
 		if (!slot?.isSequenceKnown) continue;
 		yield writeSlot(to, slot).end();
+		if (slot.progress !== null) yield writeProgress(to, slot, slot.progress).end();
+		if (slot.isReplyLogged) yield writeReply(to, slot).end();
 		for (const answer of slot.answers ?? []) yield writeChange(to.begin(Type.answer), { slot, answer }).key(answer.file).end();
 	}
 }

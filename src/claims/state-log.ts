@@ -20,7 +20,8 @@ import {
 	writeLock,
 	writeLocker,
 	writeOpen,
-	writeRequest,
+	writeProgress,
+	writeReply,
 	writeSession,
 	writeSlot,
 } from "./log-format.ts";
@@ -163,6 +164,16 @@ export class StateLog implements ClaimLog {
 		this.#gather(writeSlot(this.#writer, slot).end());
 	}
 
+	progress(slot: SlotRecord, bytes: Uint8Array): void {
+		this.#gather(writeProgress(this.#writer, slot, bytes).end());
+		this.#demanded++;
+	}
+
+	reply(slot: SlotRecord): void {
+		this.#gather(writeReply(this.#writer, slot).end());
+		this.#demanded++;
+	}
+
 	open(change: AnsweredChange, open: OpenState): void {
 		this.#gather(writeOpen(this.#writer, change, open).end());
 	}
@@ -253,7 +264,7 @@ export class StateLog implements ClaimLog {
 		for (const session of this.#claims?.tables.sessions.values() ?? []) {
 			for (const slot of session.slots) {
 				if (slot?.reply == null) continue;
-				this.#put(writeRequest(this.#writer.begin(Type.reply), slot).bytes(slot.reply).end());
+				this.#put(writeReply(this.#writer, slot).end());
 			}
 		}
 	}

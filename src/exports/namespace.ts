@@ -70,7 +70,7 @@ export class Namespace {
 	/** Whether any export knows what a change of the request was answered before a restart, of those from one number up to, and without, another. */
 	isAnswered(request: ClientRequest, from: number, end: number): boolean {
 		for (const { overlay } of this.#exports.all) {
-			for (let change = from; change < end; change++) if (overlay.isAnswered({ request, change })) return true;
+			for (let change = from; change < end; change++) if (overlay.answerTo({ request, change }) !== null) return true;
 		}
 		return false;
 	}
@@ -292,8 +292,8 @@ class PseudoOverlay implements OverlayOperations {
 
 	endOfRestore(): void {}
 
-	isAnswered(): boolean {
-		return false;
+	answerTo(): null {
+		return null;
 	}
 
 	commit = (): Promise<void> => Promise.resolve();

@@ -24,6 +24,7 @@ export const access: Operation = {
 	number: Op.access,
 	name: "ACCESS",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args, reply) {
 		const asked = args.u32();
 		const place = compound.here();

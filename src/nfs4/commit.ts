@@ -10,6 +10,7 @@ export const commit: Operation = {
 	number: Op.commit,
 	name: "COMMIT",
 	resultBytesMax: 8,
+	looks: true,
 	run(compound, args) {
 		args.fixed(8 + 4); // offset and count
 		const place = compound.here();

@@ -18,6 +18,7 @@ import type { Compound, Place } from "./compound.ts";
 import type { Nfs4Context } from "./context.ts";
 import type { Finish, Operation, Outcome } from "./operation.ts";
 import { operationOf } from "./operation-table.ts";
+import { type KeptPlace, PROGRESS_BYTES_MAX, readProgress, writeProgress } from "./progress.ts";
 import { MINOR_VERSION, OPAQUE_BYTES_MAX, Op } from "./protocol.ts";
 import type { RequestDigest } from "./request-digest.ts";
 import type { WireStateid } from "./stateid.ts";
@@ -73,6 +74,11 @@ export class CompoundRun implements Compound {
 	#request: ClientRequest | null = null;
 	#willChangeTold = false;
 	replay: Uint8Array | null = null;
+	/** Where the results behind that of SEQUENCE begin, counted from `#head`. */
+	#behindSequence = 0;
+	/** Something was done since the last change that a retry might find otherwise. */
+	#hasLooked = false;
+	#hasKeptProgress = false;
 
 	/** Reads the header (RFC 8881 section 16.2.1). Throws XdrError. */
 	constructor(context: Nfs4Context, caller: Caller, channel: CallChannel, args: XdrReader) {
@@ -120,6 +126,7 @@ export class CompoundRun implements Compound {
 			if (this.#operation === null && !this.#begin(reply)) break;
 			const suspended = this.#step(reply, this.#operation as unknown as Operation);
 			if (suspended !== undefined) return suspended;
+			if (this.index === 1 && this.slot !== null) this.#beginBehindSequence(reply, this.slot);
 			if (this.replay !== null) {
 				reply.rewind(this.#head);
 				reply.raw(this.replay);
@@ -158,6 +165,7 @@ export class CompoundRun implements Compound {
 			let outcome: Outcome;
 			if (this.#finish === null) {
 				const refusal = this.#refusal(operation, reply);
+				if (this.#hasLooked && operation.resultBytesMax > 0 && operation.looks !== true) this.#keepProgress(operation, reply);
 				outcome = refusal === Status.ok ? operation.run(this, this.#args, reply) : refusal;
 				if (refusal !== Status.ok) operation.fail?.(reply);
 			} else {
@@ -171,12 +179,65 @@ export class CompoundRun implements Compound {
 			status = outcome;
 		} catch (error) {
 			if (error instanceof Pending) return this.#suspend(reply, error.ready, this.#finish === null);
-			status = this.#statusOf(error, operation);
 			reply.rewind(this.#resultStart + 8);
-			operation.fail?.(reply);
+			status = this.#tellAgain(operation, reply) ? Status.ok : this.#statusOf(error, operation);
+			if (status !== Status.ok) operation.fail?.(reply);
 		}
 		this.#done(reply, operation, status);
 		return undefined;
+	}
+
+	/** A retry after a restart goes on where a change came last, with the results of then. */
+	#beginBehindSequence(reply: XdrWriter, { outcome, progress }: Slot): void {
+		this.#behindSequence = reply.length - this.#head;
+		if ((outcome !== "rerun" && outcome !== "dead") || progress === null) return;
+		const { index, bytesLeft, current, saved, results } = readProgress(progress);
+		reply.raw(results);
+		this.index = index;
+		this.#args.position = this.#args.end - bytesLeft;
+		this.current = this.#placeAgain(current);
+		this.stateid = current?.stateid ?? null;
+		this.saved = this.#placeAgain(saved);
+		this.savedStateid = saved?.stateid ?? null;
+	}
+
+	#placeAgain(kept: KeptPlace | null): Place | null {
+		const served = kept === null ? null : this.context.namespace.byHandle(kept.handle);
+		return kept === null || served === null ? null : this.placeOfHandle(served, kept.handle);
+	}
+
+	/** Before this operation changes something. */
+	#keepProgress(operation: Operation, reply: XdrWriter): void {
+		const { claims } = this.context;
+		this.#hasLooked = false;
+		if (!claims.isPersistent) return;
+		const from = this.#head + this.#behindSequence;
+		const results = reply.viewFrom(from).subarray(0, this.#resultStart - from);
+		const { index, current, saved } = this;
+		const kept = {
+			index,
+			// with the number of the operation
+			bytesLeft: this.#args.end - this.#operationStart + 4,
+			current: current === null ? null : { handle: current.handle, stateid: this.stateid },
+			saved: saved === null ? null : { handle: saved.handle, stateid: this.savedStateid },
+			results,
+		};
+		const isLong = results.length > PROGRESS_BYTES_MAX;
+		// what opens and locks change is found as it was
+		if (isLong && operation.again === undefined) return;
+		claims.keepProgress(this.slot as Slot, isLong ? null : writeProgress(kept));
+		this.#hasKeptProgress = true;
+		this.#willChangeTold = false;
+	}
+
+	/** An operation that fails, but was done before a restart: its result of then. */
+	#tellAgain(operation: Operation, reply: XdrWriter): boolean {
+		if (operation.again === undefined || this.slot === null || this.current === null || this.#operationStart < 0) return false;
+		const answer = this.current.served.overlay.answerTo(this.#key(this.slot));
+		if (answer === null || answer.error !== null) return false;
+		this.#args.position = this.#operationStart;
+		operation.again(this, this.#args, reply, answer.handle);
+		return true;
 	}
 
 	#done(reply: XdrWriter, operation: Operation, status: Status): void {
@@ -188,6 +249,7 @@ export class CompoundRun implements Compound {
 		reply.patchU32(this.#resultStart + 4, told);
 		this.#status = told;
 		this.index++;
+		if (operation.looks === true) this.#hasLooked = true;
 		this.#operation = null;
 		this.#finish = null;
 	}
@@ -273,6 +335,8 @@ export class CompoundRun implements Compound {
 		if (!this.#hasWaitedForDisk && this.#changed.length > 0) {
 			this.#hasWaitedForDisk = true;
 			const waits = this.#changed.map((overlay) => overlay.stable()).filter((wait) => wait !== null);
+			const kept = this.#hasKeptProgress && waits.length > 0 ? this.context.claims.flush() : null;
+			if (kept !== null) waits.push(kept);
 			if (waits.length > 0) {
 				const ready = Promise.all(waits).catch(() => {
 					this.#diskFailed = true;
@@ -352,14 +416,18 @@ export class CompoundRun implements Compound {
 		this.who(served);
 		this.#refuseReadOnly(served);
 		const slot = this.slot as Slot;
-		this.#request ??= this.request(slot.session, slot.sequence, slot.number);
-		const key = { request: this.#request, change: this.index };
-		if (slot.outcome === "dead" && !served.overlay.isAnswered(key)) throw deadSession();
+		const key = this.#key(slot);
+		if (slot.outcome === "dead" && served.overlay.answerTo(key) === null) throw deadSession();
 		if (!this.#willChangeTold) {
 			this.context.claims.willChange(slot);
 			this.#willChangeTold = true;
 		}
 		return key;
+	}
+
+	#key({ session, sequence, number }: Slot): ChangeKey {
+		this.#request ??= this.request(session, sequence, number);
+		return { request: this.#request, change: this.index };
 	}
 
 	mayWrite(served: Export): void {

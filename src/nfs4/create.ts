@@ -6,7 +6,7 @@ import { FileType, type OverlayObject, type SetAttributes } from "../vfs/operati
 import type { XdrReader } from "../xdr/xdr-reader.ts";
 import { readWanted, settled, typeOfKind } from "./attributes.ts";
 import { writeBitmap } from "./bitmap.ts";
-import { CHANGE_INFO_BYTES, changeOf, writeChangeInfo } from "./change-info.ts";
+import { CHANGE_INFO_BYTES, changeOf, writeChangeAgain, writeChangeInfo } from "./change-info.ts";
 import type { Compound, Place } from "./compound.ts";
 import { directory } from "./kinds.ts";
 import { checkComponent, readComponent } from "./names.ts";
@@ -60,6 +60,15 @@ export const create: Operation = {
 			compound.moveTo(made);
 			return Status.ok;
 		};
+	},
+	again(compound, args, reply, handle) {
+		readType(args);
+		readComponent(args);
+		const place = compound.here();
+		const { bitmap } = readWanted(args, compound.context);
+		writeChangeAgain(compound, reply, place);
+		writeBitmap(reply, bitmap.words);
+		if (handle !== null) compound.moveTo(compound.placeOfHandle(place.served, handle));
 	},
 };
 

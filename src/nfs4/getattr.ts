@@ -12,6 +12,7 @@ export const getattr: Operation = {
 	number: Op.getattr,
 	name: "GETATTR",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args, reply) {
 		const asked = readBitmap(args);
 		const place = compound.here();

@@ -2,7 +2,7 @@
 
 import { OverlayError } from "../vfs/errors.ts";
 import { FileType } from "../vfs/operations.ts";
-import { CHANGE_INFO_BYTES, changeOf, writeChangeInfo } from "./change-info.ts";
+import { CHANGE_INFO_BYTES, changeOf, writeChangeAgain, writeChangeInfo } from "./change-info.ts";
 import { directory } from "./kinds.ts";
 import { checkComponent, readComponent } from "./names.ts";
 import type { Operation } from "./operation.ts";
@@ -31,5 +31,9 @@ export const link: Operation = {
 			writeChangeInfo(compound, reply, before, changeOf(compound, target));
 			return Status.ok;
 		};
+	},
+	again(compound, args, reply) {
+		readComponent(args);
+		writeChangeAgain(compound, reply, compound.here());
 	},
 };

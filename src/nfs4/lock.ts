@@ -62,9 +62,11 @@ export const lock: Operation = {
 		const range = readRange(args);
 		const by = readLocker(compound, args);
 		const place = compound.here();
-		regularFile(compound.object(place));
 		const { claims } = compound.context;
-		const result = claims.lock(compound.claimChange(), { ...range, type, waits, isReclaim, by, handle: place.handle });
+		const change = compound.claimChange();
+		// a file that was closed behind it before a restart may have gone since
+		if (claims.answerOf(change) === null) regularFile(compound.object(place));
+		const result = claims.lock(change, { ...range, type, waits, isReclaim, by, handle: place.handle });
 		if ("denied" in result) {
 			writeConflict(reply, result.denied);
 			return Status.denied;

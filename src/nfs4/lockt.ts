@@ -12,6 +12,7 @@ export const lockt: Operation = {
 	number: Op.lockt,
 	name: "LOCKT",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args, reply) {
 		const { type } = readLockType(args);
 		const range = readRange(args);

@@ -12,6 +12,7 @@ export const lookup: Operation = {
 	number: Op.lookup,
 	name: "LOOKUP",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args) {
 		const name = readComponent(args);
 		const place = compound.here();

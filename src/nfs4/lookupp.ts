@@ -36,6 +36,7 @@ export const lookupp: Operation = {
 	number: Op.lookupp,
 	name: "LOOKUPP",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound) {
 		const place = compound.here();
 		directoryToSearch(compound.object(place));

@@ -6,7 +6,7 @@ import { Access, type CreateHow, type OverlayObject, type SetAttributes } from "
 import type { XdrWriter } from "../xdr/xdr-writer.ts";
 import { AttributeNumber, settled } from "./attributes.ts";
 import { type Bitmap, bitmapOf, NO_BITS, numbersOf, writeBitmap } from "./bitmap.ts";
-import { CHANGE_INFO_BYTES, type ChangeValue, changeOf, writeChangeInfo } from "./change-info.ts";
+import { CHANGE_INFO_BYTES, type ChangeValue, changeOf, UNKNOWN_CHANGE, writeChangeAgain, writeChangeInfo } from "./change-info.ts";
 import type { Compound, Place } from "./compound.ts";
 import { findName } from "./find-name.ts";
 import { directoryToSearch, regularFile } from "./kinds.ts";
@@ -20,7 +20,7 @@ import { Nfs4Error, Status } from "./status.ts";
 /** A file that is there, ready to be opened. */
 interface Ready {
 	readonly file: Place;
-	/** The directory and what its change attribute was before, where a name was given. */
+	/** The directory and what its change attribute was before, where a name was given; null of what was opened before a restart. */
 	readonly directory: Place | null;
 	readonly before: ChangeValue | null;
 	/** Of what was made or cut. */
@@ -28,7 +28,6 @@ interface Ready {
 }
 
 const RESULT_FLAGS = OpenResult.locktypePosix | OpenResult.preserveUnlinked | OpenResult.mayNotifyLock;
-const NO_CHANGE: ChangeValue = { changeHi: 0, changeLo: 0 };
 
 /** RFC 8881 section 18.16. */
 export const open: Operation = {
@@ -46,6 +45,8 @@ export const open: Operation = {
 function openBy(compound: Compound, request: OpenArguments): Outcome {
 	const { claim, how } = request;
 	const place = compound.here();
+	const answer = compound.context.claims.answerOf(compound.claimChange());
+	if (answer !== null && answer.handle !== null) return openedBefore(compound, request, place, answer.handle);
 	if (claim === OpenClaim.null) return openByName(compound, request, place, request.name as Uint8Array);
 	if (claim !== OpenClaim.handle && claim !== OpenClaim.previous) {
 		throw new Nfs4Error(Status.reclaimBad, "There are no delegations");
@@ -64,8 +65,6 @@ function openByName(compound: Compound, request: OpenArguments, place: Place, na
 	const directory = directoryToSearch(compound.object(place));
 	checkComponent(name);
 	const { slot } = compound.claimChange();
-	const answer = claims.answerOf(compound.claimChange());
-	if (answer !== null && answer.handle !== null) return openedBefore(compound, request, place, answer.handle);
 	claims.prepareOpen(slot, false, request.deny);
 	const before = changeOf(compound, place);
 	if (request.how !== null) return create(compound, request, request.how, place, directory, name, before);
@@ -78,9 +77,9 @@ function openByName(compound: Compound, request: OpenArguments, place: Place, na
 
 /** The same request was answered before a restart: the object is known by its handle, whatever has its name now. */
 function openedBefore(compound: Compound, request: OpenArguments, place: Place, handle: Uint8Array): Outcome {
-	const { overlay } = place.served;
-	const file = compound.placeOf(place.served, overlay.decode(handle));
-	return opened(compound, request, { file, directory: place, before: changeOf(compound, place), set: setBy(request.how, true) });
+	const file = compound.placeOfHandle(place.served, handle);
+	const directory = request.claim === OpenClaim.null ? place : null;
+	return opened(compound, request, { file, directory, before: null, set: setBy(request.how, true) });
 }
 
 function create(
@@ -165,11 +164,12 @@ function opened(compound: Compound, request: OpenArguments, ready: Ready): Finis
 	const { file, directory, before, set } = ready;
 	const change = compound.claimChange();
 	return (reply) => {
-		const after = directory === null ? NO_CHANGE : changeOf(compound, directory);
+		const after = directory === null || before === null ? UNKNOWN_CHANGE : changeOf(compound, directory);
 		const isReclaim = claim === OpenClaim.previous;
 		const stateid = compound.context.claims.open(change, { access, deny, owner, handle: file.handle, isReclaim });
 		writeStateid(reply, stateid);
-		writeChangeInfo(compound, reply, before ?? NO_CHANGE, after);
+		if (directory !== null && before === null) writeChangeAgain(compound, reply, directory);
+		else writeChangeInfo(compound, reply, before ?? UNKNOWN_CHANGE, after);
 		reply.u32(RESULT_FLAGS);
 		writeBitmap(reply, set.words);
 		writeNoDelegation(reply, want);

@@ -23,6 +23,11 @@ export interface Operation {
 	 * 0: it changes nothing, and is refused afterwards if its result is too long.
 	 */
 	readonly resultBytesMax: number;
+	/**
+	 * Its result tells what it finds, or nobody remembers that it was done: if a change comes behind it, that is kept for a retry after a restart, which
+	 * might find the change.
+	 */
+	readonly looks?: boolean;
 	/** May come without SEQUENCE before it, and then alone. */
 	readonly isAlone?: boolean;
 	/**
@@ -30,6 +35,11 @@ export interface Operation {
 	 * nothing was changed; or Pending: it is run again, from its own first byte.
 	 */
 	run(compound: Compound, args: XdrReader, reply: XdrWriter): Outcome;
+	/**
+	 * The overlay has made its change before a restart, and now it fails, as on a directory that has gone since: reads all arguments, and writes what follows
+	 * the status NFS4_OK. `handle`: of what it made.
+	 */
+	again?(compound: Compound, args: XdrReader, reply: XdrWriter, handle: Uint8Array | null): void;
 	/** Writes what follows the status of a failure; nothing for most. */
 	fail?(reply: XdrWriter): void;
 }

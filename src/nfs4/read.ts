@@ -17,6 +17,7 @@ export const read: Operation = {
 	number: Op.read,
 	name: "READ",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args, reply) {
 		const stateid = readStateid(args, compound.stateid);
 		const offsetHi = args.u32();

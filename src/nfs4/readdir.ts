@@ -37,6 +37,7 @@ export const readdir: Operation = {
 	number: Op.readdir,
 	name: "READDIR",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args, reply) {
 		const cookieHi = args.u32();
 		const cookieLo = args.u32();

@@ -10,6 +10,7 @@ export const readlink: Operation = {
 	number: Op.readlink,
 	name: "READLINK",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, _args, reply) {
 		const place = compound.here();
 		const object = compound.object(place);

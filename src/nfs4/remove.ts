@@ -1,7 +1,7 @@
 // REMOVE: removes a name, of a directory too.
 
 import { FileType } from "../vfs/operations.ts";
-import { CHANGE_INFO_BYTES, changeOf, writeChangeInfo } from "./change-info.ts";
+import { CHANGE_INFO_BYTES, changeOf, writeChangeAgain, writeChangeInfo } from "./change-info.ts";
 import { directory } from "./kinds.ts";
 import { checkComponent, readComponent } from "./names.ts";
 import type { Operation } from "./operation.ts";
@@ -31,5 +31,9 @@ export const remove: Operation = {
 			writeChangeInfo(compound, reply, before, changeOf(compound, place));
 			return Status.ok;
 		};
+	},
+	again(compound, args, reply) {
+		readComponent(args);
+		writeChangeAgain(compound, reply, compound.here());
 	},
 };

@@ -1,7 +1,7 @@
 // RENAME: moves a name from the saved directory to the current one.
 
 import { OverlayError } from "../vfs/errors.ts";
-import { CHANGE_INFO_BYTES, changeOf, writeChangeInfo } from "./change-info.ts";
+import { CHANGE_INFO_BYTES, changeOf, writeChangeAgain, writeChangeInfo } from "./change-info.ts";
 import { directory } from "./kinds.ts";
 import { checkComponent, readComponent } from "./names.ts";
 import type { Operation } from "./operation.ts";
@@ -36,6 +36,12 @@ export const rename: Operation = {
 			writeChangeInfo(compound, reply, toBefore, changeOf(compound, target));
 			return Status.ok;
 		};
+	},
+	again(compound, args, reply) {
+		readComponent(args);
+		readComponent(args);
+		writeChangeAgain(compound, reply, compound.savedPlace());
+		writeChangeAgain(compound, reply, compound.here());
 	},
 };
 

@@ -27,6 +27,7 @@ export const secinfo: Operation = {
 	number: Op.secinfo,
 	name: "SECINFO",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args, reply) {
 		const name = readComponent(args);
 		const place = compound.here();
@@ -42,6 +43,7 @@ export const secinfoNoName: Operation = {
 	number: Op.secinfoNoName,
 	name: "SECINFO_NO_NAME",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args, reply) {
 		const style = args.enumeration(Style.parent);
 		const place = compound.here();

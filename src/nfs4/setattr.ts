@@ -6,7 +6,7 @@ import { writeBitmap } from "./bitmap.ts";
 import { contentRight } from "./content-right.ts";
 import type { Operation } from "./operation.ts";
 import { Op } from "./protocol.ts";
-import { readStateid } from "./stateid.ts";
+import { readAnyStateid, readStateid } from "./stateid.ts";
 import { Nfs4Error, Status } from "./status.ts";
 
 /** RFC 8881 section 18.30. The stateid counts where the size is set. */
@@ -30,6 +30,10 @@ export const setattr: Operation = {
 		compound.changed(served);
 		writeBitmap(reply, wanted.bitmap.words);
 		return Status.ok;
+	},
+	again(compound, args, reply) {
+		readAnyStateid(args);
+		writeBitmap(reply, readWanted(args, compound.context).bitmap.words);
 	},
 	/** It sets all or nothing. */
 	fail: (reply) => reply.u32(0),

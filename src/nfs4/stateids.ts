@@ -14,6 +14,7 @@ export const testStateid: Operation = {
 	number: Op.testStateid,
 	name: "TEST_STATEID",
 	resultBytesMax: 0,
+	looks: true,
 	run(compound, args, reply) {
 		const count = args.u32();
 		if (count > TESTED_MAX) throw new XdrError(`${count} stateids`);

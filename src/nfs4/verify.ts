@@ -17,6 +17,7 @@ export const verify: Operation = {
 	number: Op.verify,
 	name: "VERIFY",
 	resultBytesMax: 0,
+	looks: true,
 	run: (compound, args) => (isSame(compound, args) ? Status.ok : Status.notSame),
 };
 
@@ -25,5 +26,6 @@ export const nverify: Operation = {
 	number: Op.nverify,
 	name: "NVERIFY",
 	resultBytesMax: 0,
+	looks: true,
 	run: (compound, args) => (isSame(compound, args) ? Status.same : Status.ok),
 };

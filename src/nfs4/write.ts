@@ -14,6 +14,7 @@ export const write: Operation = {
 	number: Op.write,
 	name: "WRITE",
 	resultBytesMax: 16,
+	looks: true,
 	run(compound, args) {
 		const stateid = readStateid(args, compound.stateid);
 		const offsetHi = args.u32();

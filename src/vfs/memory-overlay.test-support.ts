@@ -444,8 +444,8 @@ export class MemoryOverlay implements OverlayOperations {
 
 	endOfRestore(): void {}
 
-	isAnswered(): boolean {
-		return false;
+	answerTo(): null {
+		return null;
 	}
 
 	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials): void {

@@ -1,6 +1,7 @@
 // The contract between the overlay and its front ends.
 
 import type { AddressedBytes } from "../linux/memory.ts";
+import type { OverlayErrorCode } from "./errors.ts";
 
 export type { AddressedBytes } from "../linux/memory.ts";
 
@@ -158,6 +159,12 @@ export interface CreatedObject {
 	readonly made: boolean;
 }
 
+/** What a change was answered before a restart: an error, or success with the handle of what it made. */
+export interface ChangeAnswer {
+	readonly error: OverlayErrorCode | null;
+	readonly handle: Uint8Array | null;
+}
+
 /** As the flags of setxattr(2): "create" refuses a name that is there ("exist"), "replace" one that is not ("noattr"). */
 export type SetXattrMode = "any" | "create" | "replace";
 
@@ -280,8 +287,8 @@ export interface OverlayOperations {
 		who: Credentials,
 		rights: CopyRights,
 	): Promise<void>;
-	/** Whether the change of this key was answered before a restart: then it is not made again. */
-	isAnswered(key: ChangeKey): boolean;
+	/** What the change of this key was answered before a restart, after which it is not made again; null: nothing is known of it. */
+	answerTo(key: ChangeKey): ChangeAnswer | null;
 	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null): CreatedObject;
 	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null): OverlayObject;
 	symlink(

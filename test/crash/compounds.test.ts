@@ -1,41 +1,29 @@
 /** Promise: a compound of NFSv4.1 that is stopped before any call that changes the disk is done once, and sent again it gets its first outcome. */
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { openClaims } from "../../src/claims/open-claims.ts";
-import type { ClaimOperations } from "../../src/claims/operations.ts";
-import { Exports } from "../../src/exports/exports.ts";
 import { interceptChanges } from "../../src/linux/libc.ts";
-import { Nfs4Service } from "../../src/nfs4/nfs4-service.ts";
 import { Op } from "../../src/nfs4/protocol.ts";
 import { Status } from "../../src/nfs4/status.ts";
-import type { CallChannel, SuspendedCall } from "../../src/rpc/program.ts";
 import { xdr } from "../../src/rpc/rpc-client.test-support.ts";
-import { AuthFlavor } from "../../src/rpc/rpc-message.ts";
 import {
 	ANONYMOUS,
-	BACK_CHANNEL,
+	bitmap,
 	bytesOf,
-	CHANNEL,
 	type CompoundReply,
 	CURRENT,
-	compoundArgs,
 	fattr,
 	NO_ATTRIBUTES,
 	OK,
 	pass,
-	passSequence,
 	ROOT_STEP,
-	readCompound,
 	type Step,
 	stateidOf,
 } from "../../src/server/nfs4-client.test-support.ts";
-import { XdrReader } from "../../src/xdr/xdr-reader.ts";
-import { XdrWriter } from "../../src/xdr/xdr-writer.ts";
 import { full, needs } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
-import { CrashError, Lowers, ROOT, Stage } from "./stage.ts";
+import { Served } from "./compound-server.ts";
+import { CrashError, Lowers } from "./stage.ts";
 
 const skip = needs("root");
 const [UNCHECKED, GUARDED, EXCLUSIVE] = [0, 1, 3];
@@ -43,115 +31,6 @@ const [SIZE, MODE] = [4, 33];
 const FILE_SYNC = 2;
 /** Of the calls of a compound one of so many is tried, but in `npm run test:all`. */
 const STRIDE = full ? 1 : 3;
-
-const PEER = { address: "127.0.0.1", isPrivileged: true, isOtherUser: false };
-const CALLER = { peer: PEER, flavor: AuthFlavor.sys, user: ROOT };
-const CHANNEL_OF_TEST: CallChannel = {
-	closed: false,
-	isSpared: false,
-	number: 1,
-	call: () => Promise.reject(new Error("nobody is there")),
-	whenClosed() {},
-};
-
-/** The server of a stage, without its network. */
-class Served {
-	readonly stage: Stage;
-	#service!: Nfs4Service;
-	claims!: ClaimOperations & { readonly tables: { readonly opens: number; readonly locks: number } };
-	clientId: Buffer = Buffer.alloc(8);
-	session: Buffer = Buffer.alloc(16);
-	sequence = 0;
-
-	constructor(lowers: Lowers, name: string) {
-		this.stage = new Stage(lowers, name);
-		this.stage.restoresHolds = true;
-	}
-
-	start(bootId = "boot 1"): this {
-		const exports = new Exports([{ name: "/", overlay: this.stage.open() }]);
-		const options = { folder: join(this.stage.work, "holdfast/nfs4"), bootId, limits: { reclaimFirstSeconds: 0 } };
-		this.#service = new Nfs4Service(
-			exports,
-			{
-				claims: (hooks) => {
-					const claims = openClaims({ ...options, hooks });
-					this.claims = claims;
-					return claims;
-				},
-			},
-			Date.now,
-			() => {},
-		);
-		this.#service.start();
-		return this;
-	}
-
-	/** As a kill leaves it. */
-	kill(): void {
-		this.#service.stop();
-		this.claims.destroy();
-		this.stage.abandon();
-	}
-
-	/** Null: the world was stopped before it was answered. */
-	async send(steps: readonly Step[], isStopped: () => boolean = () => false): Promise<CompoundReply | null> {
-		const [, compound] = this.#service.program.versions.get(4) ?? [];
-		let reply = XdrWriter.growing();
-		try {
-			let left = compound.run(CALLER, XdrReader.over(compoundArgs(steps)), reply, null, CHANNEL_OF_TEST) as SuspendedCall | undefined;
-			while (left !== undefined) {
-				await left.ready.catch(() => {});
-				if (isStopped()) return null;
-				reply = XdrWriter.growing();
-				left = left.resume(reply);
-			}
-		} catch (error) {
-			if (!(error instanceof CrashError)) throw error;
-		}
-		if (isStopped()) return null;
-		return readCompound(XdrReader.over(new Uint8Array(reply.copyFrom(0))));
-	}
-
-	async connect(): Promise<this> {
-		const exchanged = await this.sendOk([Op.exchangeId, { raw: Buffer.from("verifier") }, "client", 0, 0, 0]);
-		pass(exchanged.reader, Op.exchangeId);
-		this.clientId = bytesOf(exchanged.reader, 8);
-		const sequence = exchanged.reader.u32();
-		const made = await this.sendOk([Op.createSession, { raw: this.clientId }, sequence, 1, ...CHANNEL, ...BACK_CHANNEL, 0, 1, 0]);
-		pass(made.reader, Op.createSession);
-		this.session = bytesOf(made.reader, 16);
-		return this;
-	}
-
-	async sendOk(...steps: readonly Step[]): Promise<CompoundReply> {
-		const reply = await this.send(steps);
-		assert.equal(reply?.status, OK);
-		return reply as CompoundReply;
-	}
-
-	/** The next compound in the session. */
-	next(steps: readonly Step[]): readonly Step[] {
-		this.sequence++;
-		return [[Op.sequence, { raw: this.session }, this.sequence, 0, 0, true], ...steps];
-	}
-
-	async run(...steps: readonly Step[]): Promise<CompoundReply> {
-		const reply = await this.sendOk(...this.next(steps));
-		passSequence(reply.reader);
-		return reply;
-	}
-
-	/** All that clients see: names, kinds, modes, links and contents; and what is open and locked. */
-	async seen(): Promise<unknown> {
-		const tree = await this.stage.observe(true);
-		const objects = [...tree].map(
-			([path, { type, mode, owner, nlink, content }]) => `${path} ${type} ${mode} ${owner} ${nlink} ${content}`,
-		);
-		const { opens, locks } = this.claims.tables;
-		return { objects, opens, locks, held: [...this.claims.heldHandles()].length };
-	}
-}
 
 type Prepare = (served: Served) => Promise<readonly Step[]>;
 
@@ -164,6 +43,8 @@ function opening(name: string, mode: number | null, ...more: readonly (readonly 
 		: [...head, 1, mode, attributes, 0, name];
 }
 
+const SIZES = bitmap(SIZE, MODE);
+const READING: Step = [Op.read, ANONYMOUS, 0, 0, 100];
 const close: Step = [Op.close, 0, CURRENT];
 const lookup = (name: string): Step => [Op.lookup, name];
 const write = (text: string, stable = FILE_SYNC): Step => [Op.write, ANONYMOUS, 0, 0, stable, text];
@@ -234,6 +115,42 @@ const COMPOUNDS: readonly (readonly [string, Prepare])[] = [
 			return [ROOT_STEP, lookup("file"), [Op.openDowngrade, { raw: Buffer.concat([Buffer.alloc(4), open.raw.subarray(4)]) }, 0, 1, 0]];
 		}),
 	],
+	[
+		"LOOKUP, GETATTR, READ and REMOVE of one name",
+		plain(ROOT_STEP, lookup("file"), [Op.getattr, SIZES], READING, ROOT_STEP, [Op.remove, "file"]),
+	],
+	[
+		"VERIFY and SETATTR of a size",
+		plain(
+			ROOT_STEP,
+			lookup("file"),
+			[Op.verify, fattr([SIZE, { raw: xdr(0, 8) }])],
+			[Op.setattr, ANONYMOUS, fattr([SIZE, { raw: xdr(0, 3) }])],
+		),
+	],
+	[
+		"changes of what was looked at, one after the other",
+		plain(
+			ROOT_STEP,
+			lookup("d"),
+			[Op.savefh],
+			lookup("in"),
+			[Op.getattr, SIZES],
+			ROOT_STEP,
+			[Op.rename, "in", "out"],
+			lookup("out"),
+			[Op.getattr, SIZES],
+			ROOT_STEP,
+			[Op.remove, "out"],
+			[Op.create, 2, "out", NO_ATTRIBUTES],
+			[Op.lookupp],
+			lookup("out"),
+			[Op.access, 63],
+			ROOT_STEP,
+			[Op.remove, "out"],
+		),
+	],
+	["WRITE, COMMIT and REMOVE", plain(ROOT_STEP, lookup("file"), write("WRITTEN", 0), [Op.commit, 0, 0, 0], ROOT_STEP, [Op.remove, "file"])],
 	["CLOSE", withOpen("file", (open) => [ROOT_STEP, lookup("file"), [Op.close, 0, open]])],
 	[
 		"CLOSE of a file that has no name any more",

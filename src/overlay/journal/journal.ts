@@ -238,10 +238,10 @@ export class Journal {
 		return known.answer;
 	}
 
-	/** Whether `answered` gives an answer. */
-	isAnswered(key: ChangeKey): boolean {
+	/** What `answered` gives, for who only looks; null for what the same request has just been answered. */
+	answerBefore(key: ChangeKey): Answer | null {
 		const known = this.#known(key);
-		return known !== undefined && this.#isRecent(known.time);
+		return known === undefined || known.request === key.request || !this.#isRecent(known.time) ? null : known.answer;
 	}
 
 	#known(key: ChangeKey): Known | undefined {

@@ -13,6 +13,7 @@ import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { checkName, isDot, isDotDot } from "../../vfs/names.ts";
 import {
 	type Attributes,
+	type ChangeAnswer,
 	type ChangeKey,
 	type ContentRight,
 	type CopyRights,
@@ -242,8 +243,9 @@ export class Overlay implements OverlayOperations {
 		return this.#run(() => cloneRange(this.engine, regularFile(source), sourceOffset, regularFile(target), offset, length, who, rights));
 	}
 
-	isAnswered(key: ChangeKey): boolean {
-		return this.engine.writable?.journal.isAnswered(key) ?? false;
+	answerTo(key: ChangeKey): ChangeAnswer | null {
+		const answer = this.engine.writable?.journal.answerBefore(key) ?? null;
+		return answer?.handle == null ? answer : { error: answer.error, handle: this.#signed(answer.handle) };
 	}
 
 	create(
