@@ -29,5 +29,6 @@ export const UNSUPPORTED: readonly Operation[] = [
 	refused(Op.layoutCommit, "LAYOUTCOMMIT", Status.notsupp),
 	refused(Op.layoutGet, "LAYOUTGET", Status.notsupp),
 	refused(Op.layoutReturn, "LAYOUTRETURN", Status.notsupp),
-	refused(Op.setSsv, "SET_SSV", Status.notsupp),
+	// no client has been given that protection (section 18.47.3)
+	refused(Op.setSsv, "SET_SSV", Status.inval),
 ];

@@ -72,11 +72,12 @@ test("what is no operation is OP_ILLEGAL, and what 4.1 has dropped or this serve
 	assert.deepEqual([alone.status, ...next(alone.reader)], [Status.opIllegal, Op.illegal, Status.opIllegal]);
 	const dropped = [Op.openConfirm, Op.renew, Op.setclientid, Op.setclientidConfirm, Op.releaseLockowner];
 	const unserved = [Op.openattr, Op.getDirDelegation, Op.wantDelegation, Op.delegpurge, Op.getDeviceInfo, Op.layoutGet, Op.layoutReturn];
-	for (const number of [...dropped, ...unserved, Op.setSsv]) {
+	for (const number of [...dropped, ...unserved]) {
 		const { reader, status } = await client.run([number]);
 		assert.deepEqual([status, ...next(reader)], [Status.notsupp, number, Status.notsupp]);
 	}
 	assert.equal(await client.status([Op.delegreturn, ANONYMOUS]), Status.badStateid);
+	assert.equal(await client.status([Op.setSsv]), Status.inval, "no client is protected by an SSV");
 });
 
 test("only SEQUENCE begins a compound, but for operations that come alone", async (t) => {
