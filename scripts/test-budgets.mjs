@@ -43,6 +43,7 @@ const BUDGETS = {
 	"test/contract/reads-write-nothing.test.ts": { sample: 10, all: 40 },
 	"test/crash/compounds.test.ts": { sample: 0, all: 40 },
 	"test/crash/conversion.test.ts": { sample: 0, all: 30 },
+	"test/crash/discard.test.ts": { sample: 10, all: 90 },
 	"test/crash/each-call.test.ts": { sample: 70, all: 400 },
 	"test/crash/faults.test.ts": { sample: 10, all: 300 },
 	"test/crash/fuse-kill.test.ts": { sample: 0, all: 60 },

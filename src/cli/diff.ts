@@ -69,11 +69,20 @@ async function diff(directory: string | undefined, rest: readonly string[], give
 	}
 }
 
+/** The first word is DIR unless options say where the layers are. */
+export function directoryAndPaths(
+	first: string | undefined,
+	rest: readonly string[],
+	given: LayerArguments,
+): { readonly directory: string | undefined; readonly words: readonly string[] } {
+	const namesElsewhere = given.lower.length > 0 || given.upper !== undefined || given.name !== undefined;
+	if (!namesElsewhere) return { directory: first, words: rest };
+	return { directory: undefined, words: first === undefined ? rest : [first, ...rest] };
+}
+
 /** How many changes there are. */
 async function show(first: string | undefined, rest: readonly string[], given: DiffArguments): Promise<number> {
-	const namesElsewhere = given.lower.length > 0 || given.upper !== undefined || given.name !== undefined;
-	const directory = namesElsewhere ? undefined : first;
-	const words = namesElsewhere && first !== undefined ? [first, ...rest] : rest;
+	const { directory, words } = directoryAndPaths(first, rest, given);
 	if (given.z && !given.nameOnly) throw new UserError("-z is of use with --name-only only.", 2);
 	if ([given.stat, given.json, given.nameOnly].filter((one) => one).length > 1) {
 		throw new UserError("Give one of --stat, --json and --name-only.", 2);
@@ -89,12 +98,7 @@ async function show(first: string | undefined, rest: readonly string[], given: D
 	try {
 		const layers = layerPaths(directory, given);
 		if (layers.upper === undefined) throw new UserError("This export has no upper, so that nothing can have been changed in it.");
-		const answer = await askServer(layers, {
-			request: "diff",
-			argument: { paths: words, isExact: given.exact === true },
-			onItem: (item) => add(changeFromJson(item)),
-		});
-		if ("why" in answer) await readBeside(layers, given, words, add);
+		await tellChanges(layers, words, given.exact === true, add);
 		line.end();
 		printer.end();
 		return count;
@@ -103,17 +107,27 @@ async function show(first: string | undefined, rest: readonly string[], given: D
 	}
 }
 
-/** Where no server can be asked: what is on the disk, which a server that there is may be changing. */
-async function readBeside(
+/** Gives each change at these paths, or any: of the server of these layers, or where it cannot be asked of the disk. UserError. */
+export async function tellChanges(
 	layers: LayerPaths,
-	given: DiffArguments,
 	words: readonly string[],
-	add: (change: Change) => void,
+	isExact: boolean,
+	add: (change: ToldChange) => void,
 ): Promise<void> {
+	const answer = await askServer(layers, {
+		request: "diff",
+		argument: { paths: words, isExact },
+		onItem: (item) => add(changeFromJson(item)),
+	});
+	if ("why" in answer) await readBeside(layers, words, isExact, add);
+}
+
+/** Where no server can be asked: what is on the disk, which a server that there is may be changing. */
+async function readBeside(layers: LayerPaths, words: readonly string[], isExact: boolean, add: (change: Change) => void): Promise<void> {
 	const opened = openPaths(layers, "inspect", false);
 	try {
 		const paths = await pathsInExport(opened, words);
-		for await (const change of changeList(opened, { isExact: given.exact === true, paths })) add(change);
+		for await (const change of changeList(opened, { isExact, paths })) add(change);
 	} catch (error) {
 		throw error instanceof PathError ? new UserError(error.message) : error;
 	} finally {
@@ -186,7 +200,7 @@ interface Group {
 	bytes: number;
 }
 
-class LinePrinter implements Printer {
+export class LinePrinter implements Printer {
 	readonly #listsAll: boolean;
 	readonly #hasSizes: boolean;
 	readonly #counts = new Map<string, number>();

@@ -158,11 +158,16 @@ export function openLayers(
 	}
 }
 
-/** Opens layers that were found by the command line. UserError. */
-export function openPaths(paths: LayerPaths, purpose: Exclude<OpenOptions["purpose"], "serve">, isSync: boolean): OpenedLayers {
+/** Opens layers that were found by the command line. `restoresHolds`: what the next server may still hold stays. UserError. */
+export function openPaths(
+	paths: LayerPaths,
+	purpose: Exclude<OpenOptions["purpose"], "serve">,
+	isSync: boolean,
+	restoresHolds = false,
+): OpenedLayers {
 	const line = new ProgressLine();
 	try {
-		return { ...openOverlay({ ...paths, isSync, purpose }), paths };
+		return { ...openOverlay({ ...paths, isSync, purpose, restoresHolds }), paths };
 	} catch (error) {
 		throw error instanceof LayerError || error instanceof RegistryError ? new UserError(error.message) : error;
 	} finally {

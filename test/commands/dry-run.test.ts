@@ -37,6 +37,7 @@ test("each command that takes --dry-run works beside a server, says what would b
 		said(/would copy up: 1 files, 2097152 bytes/, "settle", ...layers);
 		said(/Nothing was changed.*\n.*Key 2 verifies/, "key", "rotate", ...layers);
 		said(/^no errors$/m, "check", "--repair", ...layers);
+		said(/^M {2}dir\/file\nP {2}dir\/large\nD {2}gone\nnothing was changed\n$/, "discard", ...layers);
 		said(/nothing to adopt/, "adopt", ...layers);
 		if (handles === "kernel") {
 			said(/would complete: 1 large files.*\n.*\n.*\nnothing was changed\n$/, "release", ...layers);

@@ -268,7 +268,7 @@ function newFrame(search: Search, { path, node, base, origin, listsBase = false 
 }
 
 /** The names that a real directory says something of: what it holds, and what it hides. */
-function namesIn(engine: Engine, real: Real): Buffer[] {
+export function namesIn(engine: Engine, real: Real): Buffer[] {
 	if (real.foreign) return [];
 	const names = listNames(engine.descriptors.path(real));
 	if (!real.layer.hiding.hasFiles) return names;

@@ -82,11 +82,16 @@ export function listNames(directory: number): Buffer[] {
 	}
 }
 
+/** Whether an entry of the index is named by a record; what else lies there is nobody's. */
+export function isRecordName(text: string): boolean {
+	return /^([0-9a-f]{2})+$/.test(text);
+}
+
 /** Null: all names of the object lie in upper, or there is none. */
 function namesBeside({ overlay }: OpenedOverlay, entry: Buffer): { readonly key: string; readonly count: number } | null {
 	const { engine } = overlay;
 	const text = entry.toString("latin1");
-	if (!/^([0-9a-f]{2})+$/.test(text)) return null;
+	if (!isRecordName(text)) return null;
 	const identity = identityOfRecord(engine, Buffer.from(text, "hex"));
 	if (identity === null) return null;
 	try {

@@ -105,13 +105,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 	let failure: unknown = null;
 	let made: FileHandle | null = null;
 	try {
-		const stat = new Stat();
-		must(source.layer.stat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
-		mark(engine, fd, source, stat);
-		if (writable.ids !== null) giveId(writable, writable.ids.newId(true), fd, parent.top.handle, name);
-		copyMetadata(writable.layer, engine.descriptors.path(source), fd, stat, source.layer.rights.isKept);
-		must(layer.stat(fd, stat), "Cannot read a directory in work");
-		const real = realOf(layer, fd, stat);
+		const real = dressDirectory(engine, writable, source, fd, parent.top.handle, name);
 		const entryName = index.buildDirectoryEntry(real.handle);
 		const entryHandle = layer.handles.at(work.temporaries, entryName);
 		if (typeof entryHandle === "number") throw failed("Cannot take a file handle", entryHandle);
@@ -136,6 +130,17 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 		close(fd);
 	}
 	if (failure !== null) throw failure;
+}
+
+/** Makes a directory in work the copy of a lower one, which is to stand under a name in an upper directory. */
+export function dressDirectory(engine: Engine, writable: Writable, source: Real, fd: number, above: FileHandle, name: Uint8Array): Real {
+	const stat = new Stat();
+	must(source.layer.stat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
+	mark(engine, fd, source, stat);
+	if (writable.ids !== null) giveId(writable, writable.ids.newId(true), fd, above, name);
+	copyMetadata(writable.layer, engine.descriptors.path(source), fd, stat, source.layer.rights.isKept);
+	must(writable.layer.stat(fd, stat), "Cannot read a directory in work");
+	return realOf(writable.layer, fd, stat);
 }
 
 function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetAttributes | null): void {

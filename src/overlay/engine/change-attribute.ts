@@ -64,6 +64,8 @@ export class ChangeAttribute {
 	/** A value was given out by this process. */
 	#isShown = false;
 	#raises = 0;
+	/** Of objects that have left their values are not known any more. */
+	#hasLeft = false;
 	#record: ChangeRecord | null = null;
 	#run: Buffer = Buffer.alloc(0);
 	#partials: Partials | null = null;
@@ -261,6 +263,20 @@ export class ChangeAttribute {
 			this.#touchOldest(TOUCHED_AT_ONCE);
 		}
 		if (this.ahead.size > AHEAD_LIMIT) this.raise();
+	}
+
+	/** The upper inode of an object is gone, while the object lives on in a lower. What it makes of a later one must be told from all that was given out. */
+	leave(node: Node): void {
+		this.#adopt(node);
+		this.#forget(node);
+		node.isChanged = false;
+		if (this.#isCoarse) this.#hasLeft = true;
+	}
+
+	/** To be called when objects have left: a coarse clock could give a later upper inode a value that was given out of an earlier one. */
+	endOfLeaving(): void {
+		if (this.#hasLeft) this.raise();
+		this.#hasLeft = false;
 	}
 
 	#forget(node: Node): void {

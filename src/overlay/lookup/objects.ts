@@ -260,7 +260,7 @@ export function birthFileid(engine: Engine, identity: Identity): Fileid {
 }
 
 /** Reads the lower inode that an object was born as. */
-function birthStat(engine: Engine, identity: Identity, stat: Stat): Home {
+export function birthStat(engine: Engine, identity: Identity, stat: Stat): Home {
 	const home = engine.homes.get(identity.home) as Home;
 	engine.patience?.guard(home.layers[0], identity.id, null, "inode");
 	const fd = must(home.layers[0].handles.open(identity.id, O.path | O.nofollow), "Cannot open the lower object of a copied up one");

@@ -1,7 +1,7 @@
 // The bounded cache of objects in memory.
 
 import { ROOT_HOME } from "../../handle/wire-handle.ts";
-import type { DescriptorCache } from "../../layer/real.ts";
+import type { DescriptorCache, Real } from "../../layer/real.ts";
 import { FileType } from "../../vfs/operations.ts";
 import type { Node, NodeKeeper } from "./node.ts";
 import type { NodeOrder } from "./node-order.ts";
@@ -99,6 +99,19 @@ export class NodeCache implements NodeKeeper {
 	/** To be called whenever the stack of a directory has grown, or a file got its upper inode. */
 	noteReals(node: Node): void {
 		if (node.type === FileType.dir || node.isIndexed) for (const real of node.reals) this.#byReal.set(real.key, node);
+	}
+
+	/** A directory has another stack, and its former upper directory is gone. */
+	replaceReals(node: Node, reals: Real[]): void {
+		for (const real of node.reals) {
+			if (this.#byReal.get(real.key) === node) this.#byReal.delete(real.key);
+			this.#descriptors.drop(real);
+		}
+		node.reals = reals;
+		node.stat = null;
+		node.defaultAcl = undefined;
+		node.protection = -1;
+		if (node.keeper === this) this.noteReals(node);
 	}
 
 	/** The object is gone for ever. */

@@ -505,6 +505,11 @@ export class Overlay implements OverlayOperations {
 		this.#run(() => removeUnheld(this.engine, this.engine.patience !== null));
 	}
 
+	/** Runs a step of upkeep as an operation of a client: in one pass, with its bounds and its errors. */
+	runStep<T>(step: () => T): T {
+		return this.#run(step);
+	}
+
 	/** Flushes what `stable` has to flush and closes every descriptor. No operation may follow. */
 	async close(): Promise<void> {
 		if (this.#isClosed) return;

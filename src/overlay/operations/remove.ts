@@ -114,10 +114,11 @@ export function planOrphan(engine: Engine, plan: Plan, node: Node): void {
 
 /**
  * Before an upper inode loses its last link: one that takes long to free gets another one in the trash, where a thread frees it. Null: it is freed
- * with the step that takes its last link; else to be called once the steps have been made. Pending while there is too much in the trash.
+ * with the step that takes its last link; else to be called once the steps have been made. Pending while there is too much in the trash. `livesOn`: only
+ * the inode goes, and its object is another one from then on.
  */
-export function planTrash(engine: Engine, plan: Plan, node: Node): (() => void) | null {
-	if (node.type !== FileType.reg || !node.isUpper || engine.held.isHeld(node)) return null;
+export function planTrash(engine: Engine, plan: Plan, node: Node, livesOn = false): (() => void) | null {
+	if (node.type !== FileType.reg || !node.isUpper || (!livesOn && engine.held.isHeld(node))) return null;
 	const stat = statOf(engine, node);
 	const bytes = stat.blocks * 512;
 	if (!takesLong(engine, node, stat, bytes)) return null;
@@ -125,7 +126,7 @@ export function planTrash(engine: Engine, plan: Plan, node: Node): (() => void) 
 	const name = trash.admit();
 	if (name === null) return null;
 	plan.add({ op: "trash", inode: plan.of(node), name }, () => trash.unlink(name));
-	return () => trash.bring(name, bytes, node.key);
+	return () => trash.bring(name, bytes, livesOn ? null : node.key);
 }
 
 /** To be called once the steps have been made: what they mean for the objects in memory. */
@@ -207,7 +208,7 @@ function planTombstone(engine: Engine, plan: Plan, node: Node, entry: string | n
 }
 
 /** Names left of an untouched lower file; null: the record goes. */
-function planCount(engine: Engine, plan: Plan, entry: string | null, value: number | null): void {
+export function planCount(engine: Engine, plan: Plan, entry: string | null, value: number | null): void {
 	if (entry === null) return;
 	const { linkCounts } = writableOf(engine);
 	const before = linkCounts.get(entry);

@@ -112,6 +112,11 @@ export class HeldObjects {
 		this.#orphans.set(key, true);
 	}
 
+	/** It has a name again. */
+	revive(key: string): void {
+		this.#orphans.delete(key);
+	}
+
 	/** Learns what an earlier run has left. */
 	load(): void {
 		for (const name of this.#names()) {
