@@ -2,7 +2,7 @@
 //
 //   npm run load -- hold-ups [--fs ext4|xfs|btrfs|tmpfs|root] [--extents N] [--whiteouts N] [--entries N] [--waiting N]
 //   npm run load -- mixed-work [--fs ...] [--connections N] [--seconds S] [--seed N]
-//   npm run load -- kills|full-disks [--fs ...|all] [--handles kernel|portable|all] [--connections N] [--seconds S] [--seed N]
+//   npm run load -- kills|full-disks [--fs ...|all] [--handles kernel|portable|all] [--connections N] [--seconds S] [--seed N] [--nfs 3|4] [--async]
 //   npm run load -- fuse-kills [--seconds S] [--seed N]
 //   npm run load -- faults [--fs ...] [--handles kernel|portable|all] [--only WORD] [--seconds S | --stride N] [--seed N]
 //
@@ -33,6 +33,8 @@ const { values, positionals } = parseArgs({
 		only: { ...text, default: "" },
 		seconds: text,
 		stride: text,
+		nfs: { ...text, default: "3" },
+		async: { type: "boolean", default: false },
 		seed: { ...text, default: String(randomInt(2 ** 31)) },
 	},
 });
@@ -48,6 +50,7 @@ values.fs ??= isKilled ? "all" : "ext4";
 if (![...fileSystems, isKilled ? "all" : "root"].includes(values.fs))
 	fail(`--fs takes ext4, xfs, btrfs, tmpfs or ${isKilled ? "all" : "root"}`);
 if (!["kernel", "portable", "all"].includes(values.handles)) fail("--handles takes kernel, portable or all");
+if (!["3", "4"].includes(values.nfs)) fail("--nfs takes 3 or 4");
 if (spawnSync(join(root, "scripts/build.sh"), { stdio: "inherit" }).status !== 0) process.exit(1);
 
 const campaigns = { "hold-ups": holdUps, "mixed-work": mixedWork, kills, "full-disks": kills, "fuse-kills": fuseKills, faults };
@@ -128,7 +131,16 @@ async function kills() {
 	const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
 	const totals = [];
 	for (const [at, { fileSystem, handles }] of places.entries()) {
-		const found = await runKills({ fileSystem, handles, seconds, seed: number("seed") + at, connections, isFull });
+		const found = await runKills({
+			fileSystem,
+			handles,
+			seconds,
+			seed: number("seed") + at,
+			connections,
+			isFull,
+			version: values.nfs,
+			isSync: !values.async,
+		});
 		const figures = [
 			...[found.kills, found.killsOfStarts, sum(found.startsWhenFull), found.requests, found.acknowledged, found.resent, found.checks],
 			...[sum(found.refused), sum(found.unkept), found.freed, found.failures.length],

@@ -27,10 +27,25 @@ interface State {
 	readonly gone: string[];
 }
 
-interface Answered {
+export interface Answered {
 	readonly status: number;
 	readonly handle?: Buffer | null;
 	readonly count?: number;
+}
+
+/** What changes something: an Nfs3Client, or a client of another version that answers as that does. */
+export interface Changes {
+	create(directory: Buffer, name: string, how: { guarded: { mode: number } } | { unchecked: { size: bigint } }): Promise<Answered>;
+	mkdir(directory: Buffer, name: string, initial: { mode: number }): Promise<Answered>;
+	symlink(directory: Buffer, name: string, target: string): Promise<Answered>;
+	mknod(directory: Buffer, name: string, type: number, initial: { mode: number }): Promise<Answered>;
+	link(object: Buffer, directory: Buffer, name: string): Promise<Answered>;
+	remove(directory: Buffer, name: string): Promise<Answered>;
+	rmdir(directory: Buffer, name: string): Promise<Answered>;
+	rename(from: Buffer, fromName: string, to: Buffer, toName: string): Promise<Answered>;
+	write(object: Buffer, offset: bigint, data: Uint8Array, stable: number): Promise<Answered>;
+	commit(object: Buffer): Promise<unknown>;
+	setattr(object: Buffer, change: { mode: number }): Promise<Answered>;
 }
 
 /** One request: what it is to be answered, and what it makes of the folder. */
@@ -55,6 +70,10 @@ export interface ActorOptions {
 	readonly writeBytesMax?: number;
 	/** WRITEs that are not stable, and COMMITs. */
 	readonly hasUnstable?: boolean;
+	/** By whom changes are made; default: the client. */
+	readonly changes?: Changes;
+	/** A rename onto an object of another kind is EXIST, as in version 4. */
+	readonly kindsExist?: boolean;
 }
 
 const NAMES = 12;
@@ -69,6 +88,7 @@ const NOTHING = Buffer.alloc(0);
  */
 export class Actor {
 	readonly #client: Nfs3Client;
+	readonly #changes: Changes;
 	readonly #random: (below: number) => number;
 	readonly #options: ActorOptions;
 	readonly #state: State = { names: new Map(), gone: [] };
@@ -87,6 +107,7 @@ export class Actor {
 
 	constructor(client: Nfs3Client, seed: number, options: ActorOptions = {}) {
 		this.#client = client;
+		this.#changes = options.changes ?? client;
 		this.#random = generator(seed);
 		this.#options = options;
 	}
@@ -220,22 +241,22 @@ export class Actor {
 
 	#create(path: string): Change {
 		const [directory, name] = this.#place(path);
-		return this.#make("CREATE", path, "reg", 0o640, () => this.#client.create(directory, name, { guarded: { mode: 0o640 } }));
+		return this.#make("CREATE", path, "reg", 0o640, () => this.#changes.create(directory, name, { guarded: { mode: 0o640 } }));
 	}
 
 	#mkdir(path: string): Change {
 		const [directory, name] = this.#place(path);
-		return this.#make("MKDIR", path, "dir", 0o750, () => this.#client.mkdir(directory, name, { mode: 0o750 }));
+		return this.#make("MKDIR", path, "dir", 0o750, () => this.#changes.mkdir(directory, name, { mode: 0o750 }));
 	}
 
 	#symlink(path: string): Change {
 		const [directory, name] = this.#place(path);
-		return this.#make("SYMLINK", path, "lnk", 0o777, () => this.#client.symlink(directory, name, "target"));
+		return this.#make("SYMLINK", path, "lnk", 0o777, () => this.#changes.symlink(directory, name, "target"));
 	}
 
 	#mknod(path: string): Change {
 		const [directory, name] = this.#place(path);
-		return this.#make("MKNOD", path, "fifo", 0o600, () => this.#client.mknod(directory, name, FileType3.fifo, { mode: 0o600 }));
+		return this.#make("MKNOD", path, "fifo", 0o600, () => this.#changes.mknod(directory, name, FileType3.fifo, { mode: 0o600 }));
 	}
 
 	#link(path: string): Change | null {
@@ -247,14 +268,14 @@ export class Actor {
 			what: `LINK ${from} ${path}`,
 			expected: "ok",
 			repeated: "exist",
-			send: () => this.#client.link(object, ...place),
+			send: () => this.#changes.link(object, ...place),
 			apply: ({ names }) => names.set(path, names.get(from) as Known),
 		};
 	}
 
 	#remove(path: string): Change {
 		const place = this.#place(path);
-		const send = () => this.#client.remove(...place);
+		const send = () => this.#changes.remove(...place);
 		return { what: `REMOVE ${path}`, expected: "ok", repeated: "noent", send, apply: (state) => lose(state, path) };
 	}
 
@@ -264,7 +285,7 @@ export class Actor {
 
 	#rmdir(path: string): Change {
 		const place = this.#place(path);
-		const send = () => this.#client.rmdir(...place);
+		const send = () => this.#changes.rmdir(...place);
 		const isEmpty = this.#isEmpty(path);
 		const apply = (state: State) => {
 			if (isEmpty) lose(state, path);
@@ -279,11 +300,12 @@ export class Actor {
 		const [from, source] = all[this.#random(all.length)] as [string, Known];
 		const target = this.#state.names.get(to);
 		const isDirectory = source.type === "dir";
+		const { kindsExist = false } = this.#options;
 		let expected: StatusName = "ok";
 		if (source !== target) {
 			if (isDirectory && `${to}/`.startsWith(`${from}/`)) expected = "inval";
-			else if (target !== undefined && isDirectory && target.type !== "dir") expected = "notdir";
-			else if (target !== undefined && !isDirectory && target.type === "dir") expected = "isdir";
+			else if (target !== undefined && isDirectory && target.type !== "dir") expected = kindsExist ? "exist" : "notdir";
+			else if (target !== undefined && !isDirectory && target.type === "dir") expected = kindsExist ? "exist" : "isdir";
 			else if (target?.type === "dir" && !this.#isEmpty(to)) expected = "notempty";
 		}
 		const isChange = expected === "ok" && source !== target;
@@ -301,7 +323,7 @@ export class Actor {
 			what: `RENAME ${from} ${to}`,
 			expected,
 			repeated: isChange ? "noent" : null,
-			send: () => this.#client.rename(...places),
+			send: () => this.#changes.rename(...places),
 			apply,
 		};
 	}
@@ -313,7 +335,7 @@ export class Actor {
 			what: `CREATE unchecked ${path}`,
 			expected: "ok",
 			repeated: null,
-			send: () => this.#client.create(...place, { unchecked: { size: 0n } }),
+			send: () => this.#changes.create(...place, { unchecked: { size: 0n } }),
 			apply: ({ names }, reply) => {
 				const object = names.get(path) as Known;
 				object.content = NOTHING;
@@ -330,8 +352,8 @@ export class Actor {
 		const object = this.#at(path);
 		const isStable = !hasUnstable || this.#random(3) > 0;
 		const send = async () => {
-			const reply = await this.#client.write(object, BigInt(offset), data, isStable ? Stable.fileSync : Stable.unstable);
-			if (!isStable && reply.status === 0 && this.#random(2) === 0) await this.#client.commit(object);
+			const reply = await this.#changes.write(object, BigInt(offset), data, isStable ? Stable.fileSync : Stable.unstable);
+			if (!isStable && reply.status === 0 && this.#random(2) === 0) await this.#changes.commit(object);
 			return reply;
 		};
 		const apply = ({ names }: State, reply: Answered | null) => {
@@ -351,7 +373,7 @@ export class Actor {
 		const apply = ({ names }: State) => {
 			(names.get(path) as Known).mode = mode;
 		};
-		return { what: `SETATTR ${path}`, expected: "ok", repeated: null, send: () => this.#client.setattr(object, { mode }), apply };
+		return { what: `SETATTR ${path}`, expected: "ok", repeated: null, send: () => this.#changes.setattr(object, { mode }), apply };
 	}
 
 	/**

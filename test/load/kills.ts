@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Actor } from "../crash/actor.ts";
 import { plantFolder } from "../crash/actors.ts";
+import { CompoundChanges } from "../crash/compound-changes.ts";
 import { ResendingConnection } from "../crash/resending-connection.ts";
 import { Nfs3Client, ok } from "../support/nfs3-client.ts";
 import { generator } from "../support/random.ts";
@@ -25,6 +26,10 @@ export interface KillsOptions {
 	readonly connections: number;
 	/** The disk is small, and full most of the time. */
 	readonly isFull: boolean;
+	/** Changes come by this version of NFS. */
+	readonly version: "3" | "4";
+	/** Whether answers wait for the disk: a kill takes nothing either way. */
+	readonly isSync: boolean;
 }
 
 export interface Kills {
@@ -109,7 +114,7 @@ class Campaign {
 		mkdirSync(upper);
 		const more = ["--state-dir", join(this.#base, "state"), "--handles", options.handles];
 		this.#layers = [...layerArguments({ lowers: this.#lowers, upper }), ...more];
-		this.#server = new ServerProcess({ lowers: this.#lowers, upper, args: ["--sync", ...more] });
+		this.#server = new ServerProcess({ lowers: this.#lowers, upper, args: [options.isSync ? "--sync" : "--async", ...more] });
 		scratch.beforeRemoval(() => this.#server.kill());
 		scratch.beforeRemoval(() => {
 			for (const connection of this.#connections) connection.close();
@@ -144,15 +149,18 @@ class Campaign {
 	}
 
 	async #settle(): Promise<void> {
-		const { connections, seed, isFull } = this.#options;
+		const { connections, seed, isFull, version } = this.#options;
 		const random = generator(seed + 1);
 		this.#connections = Array.from({ length: connections }, () => new ResendingConnection(this.#server.port, random(2 ** 32)));
 		const root = await this.#observe((client) => client.root());
 		this.#actors = await Promise.all(
 			this.#connections.map(async (connection, number) => {
 				const client = new Nfs3Client(connection as unknown as RpcConnection);
-				const options = { mayBeFull: isFull, writeBytesMax: isFull ? 128 << 10 : 32 << 10, hasUnstable: true };
-				const actor = new Actor(client, random(2 ** 32), options);
+				const actorSeed = random(2 ** 32);
+				const common = { mayBeFull: isFull, writeBytesMax: isFull ? 128 << 10 : 32 << 10, hasUnstable: true };
+				const compounds = version === "4" ? await new CompoundChanges(connection, random).connect(`actor ${number}`) : null;
+				const options = compounds === null ? common : { ...common, changes: compounds, kindsExist: true };
+				const actor = new Actor(client, actorSeed, options);
 				await actor.learn(await client.walk(root, `actor${number}`));
 				return actor;
 			}),
