@@ -9,7 +9,7 @@ import { cannotMount, type FileSystem, scratch } from "../../test/support/scratc
 import { seekData, truncateFile, writeFrom } from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { close, O, openPath } from "../linux/open.ts";
-import { copyData, copyRanges } from "./copy-data.ts";
+import { copyCached, copyData, copyRanges } from "./copy-data.ts";
 
 const GIB = 2 ** 30;
 const BLOCK = 4096;
@@ -154,6 +154,18 @@ test("a copy that finds no space says ENOSPC, within a file system and from anot
 	assert.equal(copyData(source, open(join(small, "copy")), 3 << 20), -ERRNO.ENOSPC);
 	writeFileSync(join(small, "copy"), Buffer.alloc(3 << 19, 1));
 	assert.equal(copyData(open(join(small, "copy")), open(join(small, "second")), 3 << 19), -ERRNO.ENOSPC);
+});
+
+test("what the kernel has in memory is copied at once, and a file that is shorter than it should be is left to others", (t) => {
+	const { folder, open } = fixture(t);
+	const content = Buffer.alloc(100_000, "in memory");
+	folder.file("source", content);
+	const source = open(join(folder.path, "source"), O.rdonly);
+	assert.equal(copyCached(source, open(join(folder.path, "copy")), content.length, true), content.length);
+	assert.deepEqual(readFileSync(join(folder.path, "copy")), content);
+	assert.equal(copyCached(source, open(join(folder.path, "other")), content.length + 1, true), content.length);
+	assert.equal(readFileSync(join(folder.path, "other")).length, 0);
+	assert.equal(copyCached(-1, open(join(folder.path, "other")), 7, false), -ERRNO.EBADF);
 });
 
 test("a copy from or to a descriptor that does not allow it is refused with a negated error number", (t) => {

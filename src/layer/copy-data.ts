@@ -1,6 +1,18 @@
 // Copies the content of files between layers: cloned where possible, holes kept.
 
-import { allocateRange, cloneFile, copyRange, FALLOCATE, readInto, seekData, seekHole, truncateFile, writeFrom } from "../linux/data.ts";
+import {
+	allocateRange,
+	cloneFile,
+	copyRange,
+	FALLOCATE,
+	RWF_NOWAIT,
+	readInto,
+	readVector,
+	seekData,
+	seekHole,
+	truncateFile,
+	writeFrom,
+} from "../linux/data.ts";
 import { ERRNO } from "../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../linux/memory.ts";
 import type { FileSystem } from "./layer.ts";
@@ -31,6 +43,17 @@ export function copyData(from: number, to: number, size: number): number {
 		at = end;
 	}
 	return 0;
+}
+
+/**
+ * Gives the empty file `to` the `size` bytes of `from`, if the kernel has them in memory: `size`, less where that is not so, or the negated error
+ * number. `isInMemory`: it always has.
+ */
+export function copyCached(from: number, to: number, size: number, isInMemory: boolean): number {
+	buffer ??= allocate(BUFFER_BYTES);
+	const got = isInMemory ? readInto(from, buffer.address, size, 0) : readVector(from, buffer.address, size, 0, RWF_NOWAIT);
+	if (got === -ERRNO.EAGAIN || got === -ERRNO.EOPNOTSUPP) return 0;
+	return got < size ? got : writeFrom(to, buffer.bytes.subarray(0, size), 0);
 }
 
 /** File systems that never share extents between two files. */

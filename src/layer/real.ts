@@ -35,6 +35,8 @@ export class Real {
 	whiteoutXattr: string | null = null;
 	/** The redirect of a directory of upper; undefined: not read yet. Nobody but us sets one. */
 	redirect: Buffer | null | undefined = undefined;
+	/** A directory of upper that is known to say that it holds objects that were born elsewhere. */
+	isImpure = false;
 	/** Owned by the descriptor cache. */
 	pathFd = -1;
 	dataFd = -1;

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { copyData, copyRanges } from "../../src/layer/copy-data.ts";
-import { cloneFileRange, syncFile, syncFileSystem, truncateFile } from "../../src/linux/data.ts";
+import { cloneFileRange, syncFile, syncFileSystem, truncateFile, writeOut } from "../../src/linux/data.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { emptyTrash } from "../../src/overlay/threads/empty-trash.ts";
 import { findLinks } from "../../src/overlay/threads/find-links.ts";
@@ -30,9 +30,9 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 		if (this.#isClosed) throw new Error("The server is ending");
 		switch (job.kind) {
 			case "copy":
-				return copyData(job.from, job.to, job.size) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
+				return copyData(job.from, job.to, job.size) || this.#settle(job);
 			case "fill":
-				return copyRanges(job.from, job.to, job.ranges) || (this.#flushes && job.flush ? syncFile(job.to) : 0);
+				return copyRanges(job.from, job.to, job.ranges) || this.#settle(job);
 			case "clone":
 				return cloneFileRange(job.from, job.sourceOffset, job.length, job.to, job.offset);
 			case "cut":
@@ -52,6 +52,12 @@ class InlineOffload implements Pick<Offload, "run" | "close"> {
 			case "entries":
 				return hashEntries(job.fd);
 		}
+	}
+
+	/** Makes what was copied stable, or writes it out. */
+	#settle({ to, flush }: { readonly to: number; readonly flush: boolean }): number {
+		if (!this.#flushes) return 0;
+		return flush ? syncFile(to) : writeOut(to, 0, 0);
 	}
 
 	async close(): Promise<void> {

@@ -1,11 +1,13 @@
 // Copies the data of a file to upper in another thread, and gives up copies that nobody claims.
 
+import { copyCached } from "../../layer/copy-data.ts";
 import { close } from "../../linux/open.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import { failed } from "../../vfs/system-errors.ts";
+import { failed, must } from "../../vfs/system-errors.ts";
 import { dataOf } from "../data/data-files.ts";
 import type { Engine } from "../engine/engine.ts";
+import { isFlushedByJournal } from "../journal/journal.ts";
 import type { CopyUpJob, Node } from "../nodes/node.ts";
 import type { Job } from "../threads/job.ts";
 import { threadsFor } from "../threads/patience.ts";
@@ -13,9 +15,27 @@ import { threadsFor } from "../threads/patience.ts";
 /** How long a finished copy waits for the request that began it. */
 const UNCLAIMED_MS = 10_000;
 
+/** What is copied on the main thread: a part of a millisecond. */
+const CACHED_BYTES_MAX = 256 * 1024;
+
+/**
+ * Whether data has to be flushed before it has a name: after a power loss a lower file must not have turned into zeros. Where all metadata is
+ * committed in the order in which it was changed, it is enough that the data was written out and its place noted: whatever has the name has that too.
+ */
+function mustFlush(fileSystem: string): boolean {
+	return fileSystem !== "tmpfs" && !isFlushedByJournal(fileSystem);
+}
+
+/** Copies a small file at once, where neither the lower nor upper makes anybody wait for it; else false, and nothing was done. */
+export function copyAtOnce(engine: Engine, node: Node, fd: number, source: number, { size, blocks }: Stat): boolean {
+	// a file with holes is copied by somebody who knows of them
+	if (size > CACHED_BYTES_MAX || blocks * 512 < size || engine.writable?.layer.fileSystem.name !== "tmpfs") return false;
+	const isInMemory = dataOf(engine, node).layer.fileSystem.name === "tmpfs";
+	return must(copyCached(source, fd, size, isInMemory), "Cannot copy a file up") === size;
+}
+
 export function startCopy(engine: Engine, node: Node, temporary: string | null, fd: number, source: number, stat: Stat): Promise<void> {
-	// data must be on disk before the names that lead to it: after a power loss a lower file must not have turned into zeros
-	const flush = node.top.layer.fileSystem.name !== "tmpfs" || engine.writable?.layer.fileSystem.name !== "tmpfs";
+	const flush = engine.writable !== null && mustFlush(engine.writable.layer.fileSystem.name);
 	const job: { -readonly [field in keyof CopyUpJob]: CopyUpJob[field] } = {
 		temporary,
 		fd,

@@ -9,7 +9,7 @@ import { changeTimes } from "../../linux/attributes.ts";
 import { cloneFile, truncateFile } from "../../linux/data.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { makeNode, makeSymlink, RENAME, readLink, readLinkAt } from "../../linux/names.ts";
+import { makeFile, makeNode, makeSymlink, RENAME, readLink, readLinkAt } from "../../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../../linux/xattr.ts";
@@ -29,11 +29,12 @@ import type { Writable } from "../journal/writable.ts";
 import { liveNode, parentOf, upwards } from "../lookup/by-handle.ts";
 import { lookupChild } from "../lookup/objects.ts";
 import { upperEntry } from "../lookup/stack-search.ts";
+import { statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOf, recordOf } from "../nodes/reals.ts";
 import { orphanMark, orphanName } from "../work/held-objects.ts";
 import { getMark, setMark } from "../work/marks.ts";
-import { startCopy } from "./copy-job.ts";
+import { copyAtOnce, startCopy } from "./copy-job.ts";
 
 /**
  * Makes the object lie in upper, with all directories above it, and changes nothing that a client sees. Built in work and published
@@ -147,10 +148,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	const place = node.isOrphan ? null : placeOf(engine, node);
 	if (place !== null) ensureUpper(engine, place.parent);
 	const source = node.top;
-	const stat = new Stat();
-	must(source.layer.stat(engine.descriptors.path(source), stat), "Cannot read a lower object");
-	source.layer.handles.countNames(source.handle, stat);
-	if (stat.nlink === 0) throw new OverlayError("stale", "The object has been removed from its layer");
+	const stat = statOf(engine, node);
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
 	// that of an object without a name says that it is gone, and goes on saying so
 	if (!node.isOrphan) clearEntry(writable, entry);
@@ -169,8 +167,9 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		if (!node.isOrphan && (delta !== -1 || lowerLinks > 1))
 			must(setMark(writable, built.fd, engine.xattr.nlink, nlinkValue(delta)), "Cannot set the link count");
 		copyMetadata(writable.layer, engine.descriptors.path(source), built.fd, stat, source.layer.rights.isKept);
-		must(writable.layer.stat(built.fd, stat), "Cannot read an object in work");
-		const real = realOf(writable.layer, built.fd, stat);
+		const copied = new Stat();
+		must(writable.layer.stat(built.fd, copied), "Cannot read an object in work");
+		const real = realOf(writable.layer, built.fd, copied);
 		const plan = new Plan(engine, writable);
 		const inode = plan.built(real, built.fd);
 		made = inode;
@@ -201,13 +200,14 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		node.nlinkDelta = delta;
 		node.lowerLinks = -1;
 		engine.nodes.noteReals(node);
+		if (node.type === FileType.reg) engine.descriptors.adoptData(real, built.fd);
+		else engine.descriptors.adopt(real, built.fd);
 	} catch (error) {
+		close(built.fd);
 		writable.index.withdraw(entry, made);
 		writable.work.discard(built.temporary);
 		if (made !== null && built.data !== null) engine.dataFiles.delete(encodeRecord(writable.layer.fileSystem.uuid, made, true));
 		throw error;
-	} finally {
-		close(built.fd);
 	}
 	if (failure !== null) throw failure;
 }
@@ -287,9 +287,9 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 	}
 	const { work } = writable;
 	const temporary = work.temporaryName();
-	const fd = must(openAt(work.temporaries, temporary, O.creat | O.excl | O.rdwr, 0o600), "Cannot make a file in work");
+	const fd = must(makeFile(work.temporaries, temporary, 0o600), "Cannot make a file in work");
 	if (withoutData || stat.size === 0) return { temporary, fd, data: null };
-	let source: number;
+	let source = -1;
 	try {
 		const data = dataOf(engine, node);
 		if (stat.size >= (engine.partials?.limits.bytesMin ?? Number.POSITIVE_INFINITY)) {
@@ -299,11 +299,16 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 		}
 		source = openData(data);
 		if (mayShareExtents(data.layer.fileSystem, writable.layer.fileSystem) && cloneFile(source, fd) === 0) {
-			close(source);
 			must(truncateFile(fd, stat.size), "Cannot set the size of a file in work");
+			close(source);
+			return { temporary, fd, data: null };
+		}
+		if (copyAtOnce(engine, node, fd, source, stat)) {
+			close(source);
 			return { temporary, fd, data: null };
 		}
 	} catch (error) {
+		if (source >= 0) close(source);
 		close(fd);
 		work.discard(temporary);
 		throw error;
@@ -377,10 +382,14 @@ const YES = Buffer.from("y");
 
 /** Says that an upper directory holds objects that were born elsewhere, so that listings look for their numbers. */
 export function markImpure(engine: Engine, directory: Node): void {
-	const fd = engine.descriptors.path(directory.top);
-	if (xattrOrNone(fd, engine.xattr.impure, "Cannot read the marks of a directory") !== null) return;
-	directory.stat = null;
-	must(setXattr(fd, engine.xattr.impure, YES), "Cannot mark a directory as impure");
+	const { top } = directory;
+	if (top.isImpure) return;
+	const fd = engine.descriptors.path(top);
+	if (xattrOrNone(fd, engine.xattr.impure, "Cannot read the marks of a directory") === null) {
+		directory.stat = null;
+		must(setXattr(fd, engine.xattr.impure, YES), "Cannot mark a directory as impure");
+	}
+	top.isImpure = true;
 }
 
 /** A name by which a lower file can be published: the last one seen, or what the kernel remembers, if it still leads here. */

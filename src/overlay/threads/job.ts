@@ -9,8 +9,9 @@ import type { WarmRequest } from "./warm.ts";
 
 /** Work that may wait for a disk for long, and so never runs on the main thread. Descriptors stay open until it is done. */
 export type Job =
+	/** Without `flush` what was copied is written out, and not made stable. */
 	| { readonly kind: "copy"; readonly from: number; readonly to: number; readonly size: number; readonly flush: boolean }
-	/** Part of a file: see copyRanges. Without `flush` it is only written out. */
+	/** Part of a file: see copyRanges. */
 	| { readonly kind: "fill"; readonly from: number; readonly to: number; readonly ranges: Ranges; readonly flush: boolean }
 	/** Shares a range of one file with another. */
 	| {

@@ -15,14 +15,17 @@ function run(job: Job): JobResult {
 	switch (job.kind) {
 		case "copy": {
 			const status = copyData(job.from, job.to, job.size);
-			return status < 0 || !job.flush ? status : syncFile(job.to);
+			if (status < 0) return status;
+			return job.flush ? syncFile(job.to) : writeOut(job.to, 0, job.size);
 		}
 		case "fill": {
 			const status = copyRanges(job.from, job.to, job.ranges);
 			if (status < 0) return status;
 			if (job.flush) return syncFile(job.to);
-			// what is not written out by now a client's COMMIT would have to wait for
-			for (const [start, end] of job.ranges) writeOut(job.to, start, end - start);
+			for (const [start, end] of job.ranges) {
+				const written = writeOut(job.to, start, end - start);
+				if (written < 0) return written;
+			}
 			return 0;
 		}
 		case "clone":
