@@ -130,6 +130,25 @@ test("on ext4 the files of the slots lie in one block of the inode table, have n
 	third.close();
 });
 
+test("on ext4 whoever asks first is given a file whose inode lies beside the slots, over a restart too", {
+	skip: needs("root") || cannotMount("ext4"),
+}, (t) => {
+	const folder = folderOn(t, "ext4");
+	const before = new IntentStore(folder);
+	before.open("ext4", true);
+	before.close();
+	const store = new IntentStore(folder);
+	store.open("ext4", true);
+	const [first, second] = ["first", "second"].map((name) => join(folder, name));
+	store.giveSpare(first);
+	store.giveSpare(second);
+	const blockOf = (path: string) => Math.floor((statSync(path).ino - 1) / 16);
+	assert.equal(blockOf(first), blockOf(join(folder, "intents/0")));
+	assert.equal(statSync(first).size, 0);
+	assert.deepEqual(readdirSync(folder).includes("second"), false);
+	store.close();
+});
+
 test("an intent of former versions, in the xattr or the file, is found until a newer one is written", {
 	skip: needs("root") || cannotMount("ext4"),
 }, (t) => {

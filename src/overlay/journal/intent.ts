@@ -16,7 +16,8 @@ import { join } from "node:path";
 import { allocateRange, FALLOCATE, syncFileData, writeFrom, writeInPlace } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { O, openPath } from "../../linux/open.ts";
-import { getXattrOfOpen, setXattrOfOpen } from "../../linux/xattr.ts";
+import { pathExists } from "../../linux/read-file.ts";
+import { getXattrOfOpen, removeXattr, setXattrOfOpen } from "../../linux/xattr.ts";
 import type { ChangeKey } from "../../vfs/operations.ts";
 import { attempt, failed, must, unlessFull } from "../../vfs/system-errors.ts";
 import { crc32 } from "../format/crc32.ts";
@@ -59,6 +60,8 @@ const RESERVED_BYTES = 64 * 1024;
 const SLOTS = 2;
 /** Files of a slot, each with a part of the intent as an xattr. */
 const PARTS = 4;
+/** An empty file whose inode lies beside theirs, for whoever writes after each intent: one block holds both then. */
+const SPARE_FILE = "spare";
 /** What fits into an inode of 256 bytes of ext4 beside the xattr's name. */
 const PART_BYTES = 64;
 const SLOT_BYTES_MAX = PARTS * PART_BYTES;
@@ -84,11 +87,19 @@ export class IntentStore {
 	#slotXattr = "";
 	/** SLOTS times PARTS, or none. */
 	#parts: readonly number[] = [];
+	#hasSpare = false;
 	#slot = 0;
 	#place: Place = "file";
 
 	constructor(folder: string) {
 		this.#folder = folder;
+	}
+
+	/** Gives the file that lies beside the intents this path, where there is one still. */
+	giveSpare(to: string): void {
+		if (!this.#hasSpare) return;
+		this.#hasSpare = false;
+		renameSync(join(this.#folder, SLOTS_FOLDER, SPARE_FILE), to);
 	}
 
 	/** Whether what was written outlives a power failure in the order of all other metadata. */
@@ -107,6 +118,7 @@ export class IntentStore {
 		if (IN_ORDER.has(fileSystem)) this.#xattr = isTrusted ? TRUSTED_XATTR : USER_XATTR;
 		this.#slotXattr = isTrusted ? TRUSTED_SLOT_XATTR : USER_SLOT_XATTR;
 		this.#parts = openSlots(this.#folder) ?? (fileSystem === "ext4" ? layOutSlots(this.#folder, this.#slotXattr) : []);
+		this.#hasSpare = pathExists(join(this.#folder, SLOTS_FOLDER, SPARE_FILE));
 		this.#place = found?.place ?? "file";
 		if (typeof this.#place === "number") this.#slot = this.#place;
 		return found;
@@ -221,7 +233,7 @@ function openSlots(folder: string, flags: "r" | "r+" = "r+"): number[] | null {
 }
 
 /**
- * Makes the files of the slots, such that their inodes lie in one block of the inode table. None, where their xattrs do not fit into the
+ * Makes the files of the slots, and one to spare, such that their inodes lie in one block of the inode table. None, where their xattrs do not fit into the
  * inodes, as with inodes of 128 bytes: then one xattr costs less.
  */
 function layOutSlots(folder: string, xattr: string): number[] {
@@ -230,7 +242,7 @@ function layOutSlots(folder: string, xattr: string): number[] {
 	for (const name of readdirSync(path)) unlinkSync(join(path, name));
 	const blocks = new Map<number, string[]>();
 	let chosen: string[] = [];
-	for (let candidate = 0; candidate < CANDIDATES && chosen.length < SLOTS * PARTS; candidate++) {
+	for (let candidate = 0; candidate < CANDIDATES && chosen.length <= SLOTS * PARTS; candidate++) {
 		const at = join(path, `new-${candidate}`);
 		const fd = openSync(at, "wx", 0o600);
 		const fits = setXattrOfOpen(fd, xattr, Buffer.alloc(PART_BYTES)) === 0 && fstatSync(fd).blocks === 0;
@@ -242,10 +254,20 @@ function layOutSlots(folder: string, xattr: string): number[] {
 		blocks.set(block, together);
 		if (together.length > chosen.length) chosen = together;
 	}
-	const isWhole = chosen.length === SLOTS * PARTS;
-	if (isWhole) for (const [part, at] of chosen.entries()) renameSync(at, slotPath(folder, part));
+	const isWhole = chosen.length >= SLOTS * PARTS;
+	for (const [part, at] of isWhole ? chosen.entries() : []) {
+		if (part < SLOTS * PARTS) renameSync(at, slotPath(folder, part));
+		else layOutSpare(at, join(path, SPARE_FILE), xattr);
+	}
 	for (const name of readdirSync(path)) if (name.startsWith("new-")) unlinkSync(join(path, name));
 	return isWhole ? (openSlots(folder) ?? []) : [];
+}
+
+function layOutSpare(from: string, to: string, xattr: string): void {
+	const fd = openSync(from, "r+");
+	removeXattr(fd, xattr);
+	closeSync(fd);
+	renameSync(from, to);
 }
 
 function writeAt(file: number, bytes: Uint8Array, position: number): void {

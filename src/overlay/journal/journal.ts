@@ -408,11 +408,22 @@ export class Journal {
 		if (ring === undefined) {
 			if (!isMade) return null;
 			if (this.#rings.size + this.#loaded.size >= CLIENTS_MAX) this.#dropOne();
-			ring = newRing(name, openRing(this.#pathOf(name)), this.#clock());
+			ring = newRing(name, this.#newRingFile(name), this.#clock());
 		}
 		this.#loaded.delete(name);
 		this.#rings.set(client, ring);
 		return ring;
+	}
+
+	/** On ext4 that of the first client has an inode beside the intents: each change writes to both. */
+	#newRingFile(name: string): number {
+		const path = this.#pathOf(name);
+		try {
+			this.#intents.giveSpare(path);
+		} catch {
+			// then it gets another inode
+		}
+		return openRing(path);
 	}
 
 	/** Makes room for a new client: of who has not come since the start, then of who has no connection, then of all, who was silent for the longest. */
