@@ -236,6 +236,10 @@ class PseudoOverlay implements OverlayOperations {
 		return found;
 	}
 
+	birthTime(): null {
+		return null;
+	}
+
 	getattr(object: OverlayObject): Attributes {
 		const directory = object as PseudoDirectory;
 		const [changeHi, changeLo] = hashOf([...directory.entries.keys()].sort().map((name) => Buffer.from(name, "latin1")));

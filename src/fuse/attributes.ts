@@ -6,7 +6,7 @@ import { ATTRIBUTES_BYTES } from "./protocol.ts";
 import type { FuseReply } from "./reply.ts";
 
 /** What programs should read and write at a time (st_blksize). */
-const PREFERRED_BYTES = 4096;
+export const PREFERRED_BYTES = 4096;
 
 /** struct fuse_attr. */
 function writeAttributes(reply: FuseReply, attributes: Attributes): void {

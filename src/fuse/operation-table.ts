@@ -21,6 +21,7 @@ import { rename, rename2 } from "./rename.ts";
 import { rmdir } from "./rmdir.ts";
 import { setattr } from "./setattr.ts";
 import { statfs } from "./statfs.ts";
+import { statx } from "./statx.ts";
 import { symlink } from "./symlink.ts";
 import { unlink } from "./unlink.ts";
 import { write } from "./write.ts";
@@ -68,6 +69,7 @@ const BY_NAME: Record<Exclude<keyof typeof Opcode, OfSession>, FuseOperation> = 
 	lseek,
 	copyFileRange,
 	syncfs,
+	statx,
 };
 
 /** By opcode. What is missing is answered ENOSYS, and the kernel does without from then on. */

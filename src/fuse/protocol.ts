@@ -52,6 +52,7 @@ export const Opcode = {
 	lseek: 46,
 	copyFileRange: 47,
 	syncfs: 50,
+	statx: 52,
 } as const;
 
 /** INIT flags below bit 32. */

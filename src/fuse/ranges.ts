@@ -5,7 +5,8 @@ import type { FuseOperation } from "./operation.ts";
 import { changeContent } from "./privilege.ts";
 
 /** fallocate(2) modes. */
-const [KEEP_SIZE, PUNCH_HOLE] = [1, 2];
+const [KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE] = [1, 2, 0x10];
+const MODES: readonly number[] = [0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEEP_SIZE | ZERO_RANGE];
 /** lseek(2). */
 const [SEEK_DATA, SEEK_HOLE] = [3, 4];
 /** The most that one reply can say. */
@@ -20,12 +21,19 @@ export const fallocate: FuseOperation = {
 		const { state } = request;
 		const [offset, length, mode] = [request.size(2, "fbig"), request.size(4, "fbig"), request.word(6)];
 		if (offset + length > Number.MAX_SAFE_INTEGER) throw new OverlayError("fbig", "A range that ends beyond 2^53 - 1 bytes");
-		if (mode !== 0 && mode !== (KEEP_SIZE | PUNCH_HOLE)) throw new OverlayError("notsupp", `fallocate(2) with mode ${mode}`);
-		const [from, rest] = [offset + state.progress, length - state.progress];
+		if (!MODES.includes(mode)) throw new OverlayError("notsupp", `fallocate(2) with mode ${mode}`);
+		// zeros with room behind them are a hole first
+		const [frees, takes] = [(mode & (PUNCH_HOLE | ZERO_RANGE)) !== 0, (mode & PUNCH_HOLE) === 0];
+		const whole = frees && takes ? 2 * length : length;
+		const isFreeing = frees && state.progress < length;
+		const done = frees && !isFreeing ? state.progress - length : state.progress;
+		const [from, rest] = [offset + done, length - done];
 		state.progress += changeContent(mount, request.nodeId, request.uid === 0, (object, who) =>
-			mode === 0 ? overlay.allocate(object, who, from, rest, "open") : overlay.deallocate(object, who, from, rest, "open"),
+			isFreeing
+				? overlay.deallocate(object, who, from, rest, "open")
+				: overlay.allocate(object, who, from, rest, "open", (mode & KEEP_SIZE) !== 0),
 		);
-		if (state.progress < length) throw new Pending(Promise.resolve());
+		if (state.progress < whole) throw new Pending(Promise.resolve());
 	},
 };
 

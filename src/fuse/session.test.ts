@@ -185,12 +185,50 @@ test("content is written, read, cut and measured", async (t) => {
 	assert.deepEqual([atime, mtime, mode, uid], [{ sec: -1, nsec: 7 }, { sec: 5, nsec: 8 }, 0o600, 42]);
 	assert.equal((await kernel.take(Opcode.getattr, 2, words(0, 0, 0, 0))).readBigInt64LE(16 + 24), -1n, "before 1970");
 	assert.deepEqual(await kernel.take(Opcode.fallocate, 2, words(0, 0, 0, 0, 10, 0, 0, 0)), Buffer.alloc(0));
+	for (const mode of [1, 0x11]) {
+		assert.deepEqual(await kernel.take(Opcode.fallocate, 2, words(0, 0, 8, 0, 100, 0, mode, 0)), Buffer.alloc(0));
+		assert.equal(only(overlay, "f").size, 10);
+	}
+	for (const mode of [8, 0x20, 2, 0x13])
+		assert.equal((await kernel.ask(Opcode.fallocate, 2, words(0, 0, 0, 0, 1, 0, mode, 0))).error, ERRNO.EOPNOTSUPP);
 	assert.deepEqual(await kernel.take(Opcode.lseek, 2, words(0, 0, 3, 0, 4, 0)), words(10, 0));
 	assert.equal((await kernel.ask(Opcode.lseek, 2, words(0, 0, 10, 0, 3, 0))).error, ERRNO.ENXIO);
 	assert.deepEqual(await kernel.take(Opcode.copyFileRange, 2, words(0, 0, 2, 0, 2, 0, 0, 0, 6, 0, 2, 0, 0, 0)), words(2, 0));
 	assert.equal(only(overlay, "f").data.toString("latin1", 0, 10), "\0\0he\0\0he\0\0");
-	assert.deepEqual(await kernel.ask(Opcode.fsync, 2, words(0, 0, 0, 0)), { error: 0, body: Buffer.alloc(0) });
+	for (const [mode, size] of [
+		[3, 10],
+		[0x10, 12],
+	] as const) {
+		overlay.calls.length = 0;
+		assert.deepEqual(await kernel.take(Opcode.fallocate, 2, words(0, 0, 2, 0, 10, 0, mode, 0)), Buffer.alloc(0));
+		assert.deepEqual(
+			overlay.calls.filter((call) => call.endsWith("allocate")),
+			mode === 3 ? ["deallocate"] : ["deallocate", "allocate"],
+		);
+		assert.equal(only(overlay, "f").data.toString("latin1", 0, only(overlay, "f").size), "\0".repeat(size));
+	}
+	for (const opcode of [Opcode.fsync, Opcode.syncfs])
+		assert.deepEqual(await kernel.ask(opcode, 2, words(0, 0, 0, 0)), { error: 0, body: Buffer.alloc(0) });
 	assert.equal((await kernel.take(Opcode.statfs, ROOT)).length, 80);
+});
+
+test("STATX tells when an object was made, and says where that is not known", async (t) => {
+	const { kernel, overlay } = await begin(t);
+	const { object } = overlay.create(overlay.root, Buffer.from("file"), { uid: 0, gid: 8, gids: [] }, { mode: "guarded", attributes: {} });
+	await kernel.take(Opcode.lookup, ROOT, name("file"));
+	const { atime, mtime, ctime } = object;
+	const time = ({ sec, nsec }: { sec: number; nsec: number }) => [sec, 0, nsec, 0];
+	const whole = (mask: number, birth: number[]) =>
+		words(
+			...[DAY, 0, 0, 0, 0, 0, 0, 0, mask, 4096, 0, 0, 1, object.uid, object.gid, (8 << 12) | object.mode],
+			...[object.id, 0, 0, 0, 0, 0, 0, 0, ...time(atime), ...birth, ...time(ctime), ...time(mtime)],
+			...new Array(4 + 28).fill(0),
+		);
+	const asked = words(0, 0, 0, 0, 0, 0xfff);
+	assert.deepEqual(await kernel.take(Opcode.statx, 2, asked), whole(0xfff, time({ sec: 12, nsec: 34 })));
+	overlay.birth = null;
+	assert.deepEqual(await kernel.take(Opcode.statx, 2, asked), whole(0x7ff, time({ sec: 0, nsec: 0 })));
+	assert.equal((await kernel.ask(Opcode.statx, 3, asked)).error, ERRNO.ESTALE);
 });
 
 test("the kernel is told where a write takes the privileges of a file", async (t) => {
@@ -270,7 +308,7 @@ test("listings give all entries once, by cookies, and READDIRPLUS counts a look-
 test("OPEN and OPENDIR are left to a kernel that can do without, and answered to another", async (t) => {
 	const { kernel } = await begin(t);
 	for (const opcode of [Opcode.open, Opcode.opendir]) assert.equal((await kernel.ask(opcode, ROOT, words(0, 0))).error, ERRNO.ENOSYS);
-	for (const opcode of [Opcode.flush, Opcode.access, 37, 4095, 52])
+	for (const opcode of [Opcode.flush, Opcode.access, 37, 4095, 53])
 		assert.equal((await kernel.ask(opcode, ROOT, words(0, 0, 0, 0, 0, 0))).error, ERRNO.ENOSYS);
 	const other = await begin(t, { isInitialised: false });
 	await other.kernel.init(45, ALL_FLAGS[0] & ~(InitFlag.noOpenSupport | InitFlag.noOpendirSupport));

@@ -8,7 +8,7 @@ import { needs } from "../../test/support/requirements.ts";
 import { scratch } from "../../test/support/scratch.ts";
 import { ERRNO } from "./errno.ts";
 import { close, O, openAt, openPath } from "./open.ts";
-import { fstat, mountId, Stat, statAt } from "./stat.ts";
+import { birthTime, fstat, mountId, Stat, statAt } from "./stat.ts";
 
 function fixture(context: TestContext) {
 	const folder = scratch(context);
@@ -145,4 +145,16 @@ test("mountId is equal within a mount, and another behind a mount point", { skip
 	assert.equal(mountId(inside), mountId(directory));
 	assert.notEqual(mountId(mounted), mountId(directory));
 	assert.equal(mountId(-1), -ERRNO.EBADF);
+});
+
+test("birthTime() tells when a file was made, whatever becomes of it, and nothing of what is no descriptor", (context) => {
+	const { folder, keep } = fixture(context);
+	const path = join(folder.path, "file");
+	writeFileSync(path, "");
+	utimesSync(path, 1, 2);
+	const fd = keep(openPath(path, O.path));
+	const { birthtimeNs } = lstatSync(path, { bigint: true });
+	const told = birthTime(fd);
+	assert.equal(told === null ? null : BigInt(told.sec) * 1_000_000_000n + BigInt(told.nsec), birthtimeNs);
+	assert.equal(birthTime(-1), null);
 });

@@ -6,6 +6,7 @@ const statxCall = declare("statx", "int", ["int", "pointer", "int", "uint", "poi
 const AT_EMPTY_PATH = 0x1000;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const STATX_BASIC_STATS = 0x7ff;
+const STATX_BTIME = 0x800;
 const STATX_MNT_ID = 0x1000;
 const STATX_MNT_ID_UNIQUE = 0x4000;
 const STATX_ADDRESS = arenaAddress + PLACE.statx;
@@ -118,6 +119,14 @@ export function statAt(directory: number, name: PathBytes, out: Stat): number {
 	if (status < 0) return result(status);
 	take(out);
 	return 0;
+}
+
+/** When the inode behind a descriptor was made; null: its file system does not say. */
+export function birthTime(fd: number): { readonly sec: number; readonly nsec: number } | null {
+	arenaView.setUint8(PLACE.path, 0);
+	const status = statxCall(fd, arenaAddress + PLACE.path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BTIME, STATX_ADDRESS);
+	if (status < 0 || (arenaWords[WORD] & STATX_BTIME) === 0) return null;
+	return { sec: seconds(20), nsec: arenaWords[WORD + 22] };
 }
 
 /** The low half of the id of the mount that a descriptor was opened through (Linux 5.8), or the negated error number. */

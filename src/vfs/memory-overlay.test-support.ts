@@ -210,6 +210,14 @@ export class MemoryOverlay implements OverlayOperations {
 		return this.#objects.get(handle.readUInt32BE(12)) ?? fail("stale");
 	}
 
+	/** All are of the same moment. */
+	birth: Timespec | null = { sec: 12, nsec: 34 };
+
+	birthTime(): Timespec | null {
+		this.#enter("birthTime");
+		return this.birth;
+	}
+
 	getattr(object: OverlayObject): Attributes {
 		this.#enter("getattr");
 		const from = object as MemoryObject;
@@ -308,10 +316,10 @@ export class MemoryOverlay implements OverlayOperations {
 		return what === "data" ? { offset, isEnd: false } : { offset: size, isEnd: true };
 	}
 
-	allocate(object: OverlayObject, _who: Credentials, offset: number, length: number): number {
+	allocate(object: OverlayObject, _who: Credentials, offset: number, length: number, _right: ContentRight, keepsSize = false): number {
 		this.#enter("allocate");
 		const to = object as MemoryObject;
-		if (offset + length > to.size) this.#resize(to, offset + length);
+		if (!keepsSize && offset + length > to.size) this.#resize(to, offset + length);
 		return length;
 	}
 

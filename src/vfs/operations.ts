@@ -233,6 +233,8 @@ export interface OverlayOperations {
 	decode(bytes: Uint8Array): OverlayObject;
 	/** `withChange` false: for front ends that do not show the change attribute, which is 0 then; on coarse clocks it costs to give one out. */
 	getattr(object: OverlayObject, withChange?: boolean): Attributes;
+	/** When the object was made: of one that was copied up, when that in the lower was. Null where nobody says. */
+	birthTime(object: OverlayObject): Timespec | null;
 	/** With `guard`: "notsync" unless the object's ctime is exactly that. */
 	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard: Timespec | undefined, key: ChangeKey | null): void;
 	/** Null when there is no such name. */
@@ -259,9 +261,9 @@ export interface OverlayOperations {
 	seek(object: OverlayObject, who: Credentials, offset: number, what: SeekTarget, right: ContentRight): SeekResult;
 	/**
 	 * Reserves room for a range, and makes the file as long; what it holds stays. Does a part, at least one byte, and says how many bytes of
-	 * the range that were: the caller goes on behind them, as for the next two.
+	 * the range that were: the caller goes on behind them, as for the next two. `keepsSize`: the file stays as long as it is, and room behind its end is kept too.
 	 */
-	allocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight): number;
+	allocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight, keepsSize?: boolean): number;
 	/** Makes a range read as zeros and gives its room back; the file stays as long as it is. "notsupp" where upper has no holes. */
 	deallocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight): number;
 	/** Copies a range, up to the end of the source, where it says 0. "inval" for ranges of one file that overlap. */

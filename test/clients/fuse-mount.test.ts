@@ -135,6 +135,37 @@ test("what an NFS client changes is seen in the mount: names that come, go and m
 	assert.equal((await client.readFile(await client.walk(folder, "own"))).toString(), "here\n");
 });
 
+test("files tell when they were made, before and after they are copied up, and ranges are zeroed, reserved, freed and copied", {
+	skip,
+}, async (t) => {
+	const { made, lower, at, options } = stand(t);
+	const ask = shell(t, lower);
+	const [file, folder] = [await ask("stat -c %w folder/file"), await ask("stat -c %w folder")];
+	const mount = await FuseMountOfTest.start(made, at, options);
+	const inMount = shell(t, at);
+	for (const change of ["true", "echo more >>folder/file; touch folder/new"]) {
+		await inMount(`${change}; echo`);
+		assert.deepEqual([await inMount("stat -c %w folder/file"), await inMount("stat -c %w folder")], [file, folder]);
+		await mount.kill();
+		await mount.startServer();
+	}
+	const size = () => inMount("stat -c %s folder/range");
+	await inMount("yes | head -c 20000 >folder/range; sync folder/range; echo");
+	assert.equal(await inMount("fallocate -n -o 10000 -l 50000 folder/range && echo $?"), "0");
+	assert.equal(await size(), "20000");
+	assert.equal(await inMount("fallocate -z -o 15000 -l 10000 folder/range && echo $?"), "0");
+	assert.equal(await size(), "25000");
+	assert.equal(await inMount("fallocate -p -o 0 -l 8192 folder/range && tr -d '\\0' <folder/range | wc -c"), `${15_000 - 8192}`);
+	const seek = `perl -e 'open my $f, "<", "folder/range"; print sysseek($f, 0, 3), "\\n"'`;
+	assert.equal(await inMount(seek), "8192");
+	assert.equal(
+		await inMount("cp --reflink=never folder/range folder/copy && cmp folder/range folder/copy && sync -f folder; echo $?"),
+		"0",
+	);
+	await inMount("exec 0<&-");
+	assert.equal(await mount.unmount(), 0);
+});
+
 /** fcntl(2) as a program of its own: how it went. */
 const LOCK_RANGE = `
 	use strict; use Fcntl qw(:seek F_SETLK F_SETLKW F_GETLK F_WRLCK); $| = 1;

@@ -175,10 +175,13 @@ async function step(rig: Rig, random: (below: number) => number): Promise<string
 			await rig.whole(length, (done) => rig.overlay.deallocate(rig.find(name), ROOT, offset + done, length - done));
 			model.fill(0, Math.min(offset, model.length), Math.min(offset + length, model.length));
 			return `deallocate ${name} ${offset} ${length}`;
-		case 2:
-			await rig.whole(length, (done) => rig.overlay.allocate(rig.find(name), ROOT, offset + done, length - done));
+		case 2: {
+			const keeps = random(3) === 0;
+			await rig.whole(length, (done) => rig.overlay.allocate(rig.find(name), ROOT, offset + done, length - done, "mode", keeps));
+			if (keeps) return `allocate ${name} ${offset} ${length}, as long as it is`;
 			rig.model.set(name, grown(model, offset + length));
 			return `allocate ${name} ${offset} ${length}`;
+		}
 		case 3:
 		case 4: {
 			const from = random(SIZE);

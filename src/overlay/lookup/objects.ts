@@ -6,9 +6,9 @@ import type { Layer } from "../../layer/layer.ts";
 import type { Real } from "../../layer/real.ts";
 import { copyBytes } from "../../linux/memory.ts";
 import { close, O } from "../../linux/open.ts";
-import { fstat, Stat } from "../../linux/stat.ts";
+import { birthTime, fstat, Stat } from "../../linux/stat.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
-import { FileType } from "../../vfs/operations.ts";
+import { FileType, type Timespec } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { type Engine, handleFor, identityOfRecord, NAMES_TICKS } from "../engine/engine.ts";
 import type { Home } from "../engine/home.ts";
@@ -259,15 +259,41 @@ export function birthFileid(engine: Engine, identity: Identity): Fileid {
 	return { real: null, space: layerOf(home, stat)?.space ?? 0, inoHi: stat.inoHi, inoLo: stat.inoLo };
 }
 
+/** See OverlayOperations.birthTime. */
+export function birthTimeOf(engine: Engine, node: Node): Timespec | null {
+	// what is not there any more has no times
+	statOf(engine, node);
+	if (node.top.layer.home === node.home) return birthTime(engine.descriptors.path(node.top));
+	const { handles } = (engine.homes.get(node.home) as Home).layers[0];
+	// where a path would have to be searched for it
+	if (handles.isPortable) return null;
+	try {
+		return atBirth(engine, { home: node.home, id: node.id }, birthTime);
+	} catch (error) {
+		if (error instanceof OverlayError && error.code === "stale") return null;
+		throw error;
+	}
+}
+
 /** Reads the lower inode that an object was born as. */
 export function birthStat(engine: Engine, identity: Identity, stat: Stat): Home {
-	const home = engine.homes.get(identity.home) as Home;
-	engine.patience?.guard(home.layers[0], identity.id, null, "inode");
-	const fd = must(home.layers[0].handles.open(identity.id, O.path | O.nofollow), "Cannot open the lower object of a copied up one");
-	const status = fstat(fd, stat);
-	close(fd);
-	must(status, "Cannot read a lower object");
-	return home;
+	must(
+		atBirth(engine, identity, (fd) => fstat(fd, stat)),
+		"Cannot read a lower object",
+	);
+	return engine.homes.get(identity.home) as Home;
+}
+
+/** Opens that inode for a look at it. */
+function atBirth<T>(engine: Engine, identity: Identity, look: (fd: number) => T): T {
+	const [layer] = (engine.homes.get(identity.home) as Home).layers;
+	engine.patience?.guard(layer, identity.id, null, "inode");
+	const fd = must(layer.handles.open(identity.id, O.path | O.nofollow), "Cannot open the lower object of a copied up one");
+	try {
+		return look(fd);
+	} finally {
+		close(fd);
+	}
 }
 
 /** The layer of a home that shares its device with an inode: on btrfs each subvolume has its own. */

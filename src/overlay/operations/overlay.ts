@@ -42,7 +42,7 @@ import type { Answer } from "../journal/journal.ts";
 import { UNSIGNED } from "../journal/steps.ts";
 import { DirectoryCursor, LISTING_LIMITS, type ListingLimits, type ListingMemory, Listings } from "../listing/listing.ts";
 import { loadNode, parentOf } from "../lookup/by-handle.ts";
-import { lookupChild, lookupPlace } from "../lookup/objects.ts";
+import { birthTimeOf, lookupChild, lookupPlace } from "../lookup/objects.ts";
 import { refusePostponed } from "../lookup/postponed.ts";
 import { statOf } from "../lookup/stat.ts";
 import { awaitCut, isHandleOf, keyOfHandle, Node } from "../nodes/node.ts";
@@ -109,6 +109,10 @@ export class Overlay implements OverlayOperations {
 
 	getattr(object: OverlayObject, withChange = true): Attributes {
 		return this.#run(() => attributesOf(this.engine, object as Node, withChange));
+	}
+
+	birthTime(object: OverlayObject): Timespec | null {
+		return this.#run(() => birthTimeOf(this.engine, object as Node));
 	}
 
 	setattr(object: OverlayObject, who: Credentials, change: SetAttributes, guard?: Timespec, key: ChangeKey | null = null): void {
@@ -205,8 +209,15 @@ export class Overlay implements OverlayOperations {
 		return this.#run(() => seekRange(this.engine, regularFile(object), who, offset, what, right));
 	}
 
-	allocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight = "mode"): number {
-		return this.#run(() => allocateRoom(this.engine, regularFile(object), who, offset, length, right));
+	allocate(
+		object: OverlayObject,
+		who: Credentials,
+		offset: number,
+		length: number,
+		right: ContentRight = "mode",
+		keepsSize = false,
+	): number {
+		return this.#run(() => allocateRoom(this.engine, regularFile(object), who, offset, length, right, keepsSize));
 	}
 
 	deallocate(object: OverlayObject, who: Credentials, offset: number, length: number, right: ContentRight = "mode"): number {

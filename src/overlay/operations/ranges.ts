@@ -101,22 +101,31 @@ function nextHole(fd: number, offset: number, end: number): number {
 }
 
 /** See OverlayOperations.allocate. */
-export function allocate(engine: Engine, node: Node, who: Credentials, offset: number, length: number, right: ContentRight): number {
+export function allocate(
+	engine: Engine,
+	node: Node,
+	who: Credentials,
+	offset: number,
+	length: number,
+	right: ContentRight,
+	keepsSize: boolean,
+): number {
 	const stat = demandWrite(engine, node, who, offset, right);
 	const piece = Math.min(length, SPACE_BYTES_MAX);
 	const end = offset + piece;
 	if (end > Number.MAX_SAFE_INTEGER) throw new OverlayError("fbig", "The file would be too large");
 	if (piece === 0) return 0;
 	ensureUpper(engine, node);
-	if (end > stat.size) preparePartial(engine, node, stat.size, { size: end });
+	const grows = !keepsSize && end > stat.size;
+	if (grows) preparePartial(engine, node, stat.size, { size: end });
 	beginContent(engine, node, stat, who);
 	const fd = engine.descriptors.data(node.top, true);
 	// which parts of a partial file are still in a lower its record says, whatever is allocated in upper
-	const status = allocateRange(fd, 0, offset, piece);
+	const status = allocateRange(fd, keepsSize ? FALLOCATE.keepSize : 0, offset, piece);
 	// a full disk may have room for a part, and the file be as long by now
-	if (status < 0 && end > stat.size) truncateFile(fd, stat.size);
+	if (status < 0 && grows) truncateFile(fd, stat.size);
 	must(status, "Cannot reserve room for a file");
-	notePartial(engine, node, end > stat.size ? { size: end } : {});
+	notePartial(engine, node, grows ? { size: end } : {});
 	return piece;
 }
 
