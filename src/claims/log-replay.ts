@@ -231,6 +231,7 @@ class Replay {
 		const reply = this.#from.bytes();
 		slot.reply = reply.length === 0 ? null : reply;
 		slot.progress = null;
+		slot.answers = null;
 		slot.isReplyLogged = true;
 	}
 

@@ -69,6 +69,8 @@ export interface SessionRequest {
 
 export interface Client extends ClientId {
 	readonly ownerId: Uint8Array;
+	/** Who has made it. */
+	readonly principal: string;
 	readonly address: string;
 	readonly isConfirmed: boolean;
 	/** RECLAIM_COMPLETE was answered. */

@@ -22,6 +22,7 @@ import {
 	takeSlot,
 } from "./new-claims.test-support.ts";
 import type { ClaimChange, Slot, Stateid } from "./operations.ts";
+import type { SlotRecord } from "./records.ts";
 
 const X = Buffer.from("x");
 const OPEN = { access: 3, deny: 0, owner: Buffer.from("owner"), handle: X, isReclaim: false };
@@ -221,6 +222,37 @@ test("a retry finds how far its request had come, its reply, or that this was no
 	await refused();
 	client.run((change) => claims.close(change, open, X));
 	checkTables(claims);
+});
+
+test("of a request with many changes its reply is kept in the log, and not each answer in memory", async (t) => {
+	const folder = claimFolder(t);
+	let { claims } = startClaims(folder);
+	const client = await new TestClient(claims, "a").come();
+	const open = await done(() => client.open("x"));
+	const change = (keepsReply: boolean, changes: number) => {
+		client.sequence++;
+		const request = { slot: 0, sequence: client.sequence, highestSlot: 0, keepsReply, digestHi: 0, digestLo: client.sequence };
+		const slot = claims.sequence(claims.session(client.session.id), request);
+		for (let operation = 1; operation <= changes; operation++) claims.downgrade({ slot, operation }, { ...open, seqid: 0 }, X, OPEN);
+		claims.finish(slot, Buffer.from("reply"));
+		const kept = (slot as SlotRecord).answers?.length ?? 0;
+		claims.destroy();
+		({ claims } = startClaims(folder));
+		client.goOn(claims);
+		return [kept, () => claims.sequence(claims.session(client.session.id), request)] as const;
+	};
+	for (const keepsReply of [true, false]) {
+		const [few, again] = change(keepsReply, 8);
+		const slot = again();
+		assert.deepEqual([few, slot.outcome], [8, "rerun"]);
+		claims.finish(slot, Buffer.from("reply"));
+	}
+	const [many, retry] = change(true, 9);
+	const slot = retry();
+	assert.deepEqual([many, slot.outcome, slot.reply?.toString()], [0, "replay", "reply"]);
+	const [unkept, refused] = change(false, 9);
+	assert.equal(unkept, 0);
+	refuses("retry_uncached_rep", refused);
 });
 
 test("a request that changed nothing does not get the answer of the one before, also out of a log that was written anew", async (t) => {

@@ -11,6 +11,8 @@ import type { ClaimTables } from "./tables.ts";
 const SESSION_ID_BYTES = 16;
 /** Of the room for replies that nobody has, so much is given to one session at most: whoever comes later finds some too. */
 const SHARE = 1 / 8;
+/** Of what the changes of a request were answered, so much is kept with its slot: of a request with more of them the log is given the reply. */
+const ANSWERS_MAX = 8;
 /** What a slot takes besides its reply. */
 const SLOT_BYTES = 512;
 
@@ -40,8 +42,7 @@ export class Sessions {
 		const id = Buffer.allocUnsafeSlow(SESSION_ID_BYTES);
 		id.writeUInt32BE(this.#tables.states.boot, 0);
 		id.writeUInt32BE(index, 4);
-		id.writeUInt32BE(client.lo, 8);
-		randomBytes(4).copy(id, 12);
+		randomBytes(8).copy(id, 8);
 		const { slots, replyBytes } = this.#room(request.fore.requests, request.fore.keptResponseBytes);
 		const session = newSession(id, index, client, {
 			...request,
@@ -145,8 +146,9 @@ export class Sessions {
 		if (!slot.isRunning) return;
 		slot.isRunning = false;
 		if (slot.keepsReply && reply.length <= slot.session.fore.keptResponseBytes) slot.reply = Buffer.from(reply);
-		if (slot.progress === null || slot.session.isDead) return;
+		if (slot.session.isDead || (slot.progress === null && (slot.answers?.length ?? 0) <= ANSWERS_MAX)) return;
 		slot.progress = null;
+		slot.answers = null;
 		slot.isReplyLogged = true;
 		this.#log.reply(slot);
 	}

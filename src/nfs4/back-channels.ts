@@ -23,6 +23,8 @@ const TIMEOUT_MILLISECONDS = 10_000;
 const CHANNELS_MAX = 16;
 /** Callbacks of one session that wait for their turn; a further one is dropped: all of them are hints. */
 const WAITING_MAX = 1024;
+/** Of all sessions together. */
+const WAITING_TOTAL_MAX = 8192;
 
 const PATH_FLAGS = ChannelFlag.pathDown | ChannelFlag.sessionPathDown | ChannelFlag.fault;
 
@@ -37,6 +39,9 @@ interface BackChannel {
 
 export class BackChannels {
 	readonly #bySession = new Map<Session, BackChannel>();
+	/** What each connection carries callbacks of, or has once carried. It is forgotten when it closes. */
+	readonly #byChannel = new Map<CallChannel, Set<BackChannel>>();
+	#waiting = 0;
 	#claims: ClaimOperations | null = null;
 
 	/** Claims and back channels need each other. */
@@ -49,9 +54,9 @@ export class BackChannels {
 		const back = this.#of(session);
 		if (!back.channels.includes(channel)) {
 			back.channels.push(channel);
-			if (back.channels.length > CHANNELS_MAX) back.channels.shift();
 			channel.isSpared = true;
-			channel.whenClosed(() => this.#lost(back, channel));
+			this.#carry(back, channel);
+			if (back.channels.length > CHANNELS_MAX) this.#release(back, back.channels.shift() as CallChannel);
 		}
 		this.#probe(back, channel);
 	}
@@ -68,8 +73,9 @@ export class BackChannels {
 		const back = this.#bySession.get(session);
 		if (back === undefined) return;
 		this.#bySession.delete(session);
-		for (const channel of back.channels) this.#release(channel);
+		for (const channel of back.channels) this.#release(back, channel);
 		back.channels = [];
+		this.#dropWaiting(back);
 	}
 
 	/** CB_NOTIFY_LOCK (RFC 8881 section 20.11), by any session of the client that has a way to it. */
@@ -96,15 +102,34 @@ export class BackChannels {
 		return back;
 	}
 
+	/** A connection is listened to once, however many sessions come and go by it. */
+	#carry(back: BackChannel, channel: CallChannel): void {
+		const carried = this.#byChannel.get(channel);
+		if (carried !== undefined) {
+			carried.add(back);
+			return;
+		}
+		this.#byChannel.set(channel, new Set([back]));
+		channel.whenClosed(() => this.#closed(channel));
+	}
+
+	#closed(channel: CallChannel): void {
+		const carried = this.#byChannel.get(channel) ?? [];
+		this.#byChannel.delete(channel);
+		for (const back of carried) this.#lost(back, channel);
+	}
+
 	#lost(back: BackChannel, channel: CallChannel): void {
 		back.channels = back.channels.filter((one) => one !== channel);
+		this.#release(back, channel);
 		if (back.channels.length === 0 && this.#bySession.get(back.session) === back) this.#noteDown(back.session);
 	}
 
 	/** Nothing else makes the connection one that is kept. */
-	#release(channel: CallChannel): void {
-		for (const { channels } of this.#bySession.values()) if (channels.includes(channel)) return;
-		channel.isSpared = false;
+	#release(back: BackChannel, channel: CallChannel): void {
+		const carried = this.#byChannel.get(channel);
+		carried?.delete(back);
+		if (carried === undefined || carried.size === 0) channel.isSpared = false;
 	}
 
 	#noteDown(session: Session): void {
@@ -143,16 +168,20 @@ export class BackChannels {
 	}
 
 	#call(back: BackChannel, operation: (call: XdrWriter) => void): void {
-		if (back.waiting.length < WAITING_MAX) back.waiting.push(operation);
+		if (back.waiting.length < WAITING_MAX && this.#waiting < WAITING_TOTAL_MAX) {
+			back.waiting.push(operation);
+			this.#waiting++;
+		}
 		if (!back.isBusy) this.#next(back);
 	}
 
 	#next(back: BackChannel): void {
 		const operation = back.waiting.shift();
+		if (operation !== undefined) this.#waiting--;
 		const channel = back.channels.at(-1);
 		if (operation === undefined || channel === undefined) {
 			back.isBusy = false;
-			back.waiting.length = 0;
+			this.#dropWaiting(back);
 			return;
 		}
 		back.isBusy = true;
@@ -172,9 +201,16 @@ export class BackChannels {
 				if (!(error instanceof CallError)) throw error;
 				// whether it was taken is not known: the client tells by its answer to the next one
 				if (error.reason !== "too-many") back.session.channelFlags |= ChannelFlag.fault;
+				// who does not answer is not asked again for each of them
+				if (error.reason === "late") this.#dropWaiting(back);
 				this.#next(back);
 			},
 		);
+	}
+
+	#dropWaiting({ waiting }: BackChannel): void {
+		this.#waiting -= waiting.length;
+		waiting.length = 0;
 	}
 
 	/** The number of the slot moves only with a CB_SEQUENCE that the client has taken. */

@@ -28,6 +28,10 @@ import { ILLEGAL } from "./unsupported.ts";
 /** Memory that a suspended compound keeps beside its bytes. */
 const SUSPENDED_BYTES = 512;
 
+/** A compound that has run for so long lets others in; it is looked at behind each so many operations. */
+const TURN_MILLISECONDS = 5;
+const OPERATIONS_OF_TURN = 8;
+
 /** Of a place whose object was never looked for. */
 const NO_PASS = -1;
 
@@ -122,6 +126,7 @@ export class CompoundRun implements Compound {
 	#goOn(reply: XdrWriter): undefined | SuspendedCall {
 		this.#pass++;
 		this.#begun = [];
+		const began = this.count > OPERATIONS_OF_TURN ? this.context.now() : 0;
 		while (this.#operation !== null || (this.#status === Status.ok && this.index < this.count)) {
 			if (this.#operation === null && !this.#begin(reply)) break;
 			const suspended = this.#step(reply, this.#operation as unknown as Operation);
@@ -132,6 +137,8 @@ export class CompoundRun implements Compound {
 				reply.raw(this.replay);
 				return undefined;
 			}
+			const isTurn = this.index % OPERATIONS_OF_TURN === 0 && this.index < this.count && this.#status === Status.ok;
+			if (isTurn && this.context.now() - began > TURN_MILLISECONDS) return this.#suspend(reply, nextTurn(), false);
 		}
 		return this.#end(reply);
 	}
@@ -447,6 +454,10 @@ export class CompoundRun implements Compound {
 	claimChange(): ClaimChange {
 		return { slot: this.slot as Slot, operation: this.index };
 	}
+}
+
+function nextTurn(): Promise<void> {
+	return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** A session of before a failure of the host changes nothing any more: its client begins another one, and asks again there. */

@@ -13,4 +13,6 @@ export interface Nfs4Context {
 	readonly channels: BackChannels;
 	/** Of all exports: a page is found by a handle, which names its export. */
 	readonly pages: PageCache;
+	/** Milliseconds that only grow. */
+	readonly now: () => number;
 }

@@ -52,6 +52,7 @@ export class Nfs4Service {
 			owners: options.owners ?? new Owners(),
 			channels,
 			pages: new PageCache(),
+			now,
 		};
 		this.program = nfs4Program(context);
 	}

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { Op } from "../nfs4/protocol.ts";
 import { Status } from "../nfs4/status.ts";
 import { encodeCall, inFragments, results, xdr } from "../rpc/rpc-client.test-support.ts";
+import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import {
 	ANONYMOUS,
 	bytesOf,
@@ -25,6 +26,7 @@ import {
 } from "./nfs4-client.test-support.ts";
 import { gate, Nfs, nfsCall } from "./test-server.test-support.ts";
 
+const ROOT = { uid: 0, gid: 0, gids: [] };
 const MKDIR = (name: string): Step => [Op.create, 2, name, NO_ATTRIBUTES];
 
 test("an empty compound is answered by its status, its tag and no results", async (t) => {
@@ -253,6 +255,35 @@ test("one wait for stable storage stands at the end of a compound, and the reply
 	assert.equal((await reply).status, OK);
 	assert.equal(await client.status(ROOT_STEP, [Op.getfh]), OK);
 	assert.equal(asked, 1, "nothing was changed");
+});
+
+test("a compound of many operations lets others in while it runs, and is answered as any other", async (t) => {
+	let now = 0;
+	let passes = 0;
+	class SlowOverlay extends MemoryOverlay {
+		override beginPass(): void {
+			passes++;
+		}
+
+		override lookup(...args: Parameters<MemoryOverlay["lookup"]>): ReturnType<MemoryOverlay["lookup"]> {
+			now++;
+			return super.lookup(...args);
+		}
+	}
+	const overlay = new SlowOverlay();
+	overlay.create(overlay.root, Buffer.from("file"), ROOT, { mode: "unchecked", attributes: {} });
+	const client = await Nfs4Client.connect(await startNfs4(t, { now: () => now }, overlay));
+	const steps = Array.from({ length: 30 }, (_, index): Step => (index % 2 === 0 ? ROOT_STEP : [Op.lookup, "file"]));
+	const run = async () => {
+		passes = 0;
+		const { reader, status, count } = await client.run(...steps);
+		assert.deepEqual([status, count], [OK, 31]);
+		pass(reader, ...steps.map(([number]) => number));
+		return passes;
+	};
+	assert.equal(await run(), 2, "15 milliseconds: one turn behind 16 operations, and the rest");
+	overlay.lookup = (...args) => MemoryOverlay.prototype.lookup.call(overlay, ...args);
+	assert.equal(await run(), 1, "no time at all");
 });
 
 test("where the change does not reach the disk, it is IO, and nothing behind it is told", async (t) => {

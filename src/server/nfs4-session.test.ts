@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Op } from "../nfs4/protocol.ts";
 import { Status } from "../nfs4/status.ts";
+import { Connection } from "../rpc/connection.ts";
 import { authSys, results, xdr } from "../rpc/rpc-client.test-support.ts";
 import {
 	BACK_CHANNEL,
@@ -230,6 +231,48 @@ test("BIND_CONN_TO_SESSION answers these bytes, in each direction", async (t) =>
 	assert.equal(unknown.status, Status.badsession);
 	const odd = readCompound(results(await client.rpc.call(compoundCall([[Op.bindConnToSession, { raw: client.session }, 4, 0]]))));
 	assert.equal(odd.status, Status.badxdr);
+});
+
+test("who has not made a client takes none of its callbacks away", async (t) => {
+	const server = await startNfs4(t);
+	const client = await Nfs4Client.connect(server);
+	const other = new Nfs4Client(await server.connect());
+	other.options = { credential: authSys(1000, 1000) };
+	const bind = async (direction: number) => other.send([[Op.bindConnToSession, { raw: client.session }, direction, 0]]);
+	for (const [asked, granted] of [
+		[1, 1],
+		[3, 1],
+		[7, 1],
+	]) {
+		const { reader, status } = await bind(asked);
+		assert.equal(status, OK);
+		pass(reader, Op.bindConnToSession);
+		assert.deepEqual([bytesOf(reader, 16), reader.u32()], [client.session, granted]);
+	}
+	assert.equal((await bind(2)).status, Status.badsession);
+});
+
+test("sessions that come and go by one connection leave nothing behind", async (t) => {
+	const server = await startNfs4(t);
+	const client = new Nfs4Client(await server.connect());
+	await client.exchangeId();
+	let sequence = client.sequence;
+	let listeners = 0;
+	const { whenClosed } = Connection.prototype;
+	t.after(() => {
+		Connection.prototype.whenClosed = whenClosed;
+	});
+	Connection.prototype.whenClosed = function (listener) {
+		listeners++;
+		whenClosed.call(this, listener);
+	};
+	for (let round = 0; round < 20; round++) {
+		client.sequence = sequence++;
+		await client.createSession({ flags: 2 });
+		assert.equal((await client.rpc.takeCall())?.length !== undefined, true);
+		assert.equal((await client.send([[Op.destroySession, { raw: client.session }]])).status, OK);
+	}
+	assert.equal(listeners, 1);
 });
 
 test("many sessions serve one connection, and many connections one session", async (t) => {
