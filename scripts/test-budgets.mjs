@@ -9,6 +9,7 @@ export const DEFAULT_SECONDS = 10;
  */
 const BUDGETS = {
 	"src/fuse/bad-requests.test.ts": { sample: 10, all: 60 },
+	"src/overlay/changes/discard.test.ts": { sample: 15, all: 150 },
 	"src/server/nfs4-fuzz.test.ts": { sample: 10, all: 60 },
 	"test/clients/copy-up-everything.test.ts": { sample: 0, all: 90 },
 	"test/clients/fake-root.test.ts": { sample: 10, all: 40 },
