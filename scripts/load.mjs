@@ -9,7 +9,7 @@
 // hold-ups: how long a cached GETATTR waits at worst beside cuts and removals of large files, directories full of whiteouts, waiting changes, and pages
 // of a huge directory. mixed-work: latencies of all procedures, with memory and descriptors before, during and after. kills: SIGKILL under load
 // again and again, and every acknowledged change looked for after each start; full-disks: the same on a small disk that is full most of the time.
-// fuse-kills: the server of a FUSE mount is killed under git, sqlite and find, which see no error. faults: calls of the server fail at random places. All print a table in Markdown, and exit 1 where something has failed.
+// fuse-kills: the server of a FUSE mount is killed under git, gcc, sqlite and find, which see no error. faults: calls of the server fail at random places. All print a table in Markdown, and exit 1 where something has failed.
 
 import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";

@@ -48,6 +48,7 @@ const BUDGETS = {
 	"test/crash/each-call.test.ts": { sample: 70, all: 400 },
 	"test/crash/faults.test.ts": { sample: 10, all: 300 },
 	"test/crash/fuse-kill.test.ts": { sample: 0, all: 60 },
+	"test/crash/fuse-requests.test.ts": { sample: 0, all: 60 },
 	"test/crash/held-objects.test.ts": { sample: 20, all: 90 },
 	"test/crash/kill.test.ts": { sample: 20, all: 60 },
 	"test/crash/partial.test.ts": { sample: 20, all: 60 },

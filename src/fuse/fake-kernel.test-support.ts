@@ -55,11 +55,25 @@ export class FakeKernel {
 	}
 
 	/** Sends a request and does not wait for its reply. The low half of its number. */
-	send(opcode: number, nodeId: number, args: Uint8Array = Buffer.alloc(0), { uid = 0, gid = 0, pid = 1 }: Asker = {}): number {
+	send(opcode: number, nodeId: number, args?: Uint8Array, asker?: Asker): number {
+		return this.sendRequest(this.request(opcode, nodeId, args, asker));
+	}
+
+	/** A request with the next number. */
+	request(opcode: number, nodeId: number, args: Uint8Array = Buffer.alloc(0), { uid = 0, gid = 0, pid = 1 }: Asker = {}): Buffer {
 		this.#unique += 2;
-		const header = words(40 + args.length, opcode, this.#unique, 0, nodeId, 0, uid, gid, pid, 0);
-		this.sendRaw(Buffer.concat([header, args]));
-		return this.#unique;
+		return Buffer.concat([words(40 + args.length, opcode, this.#unique, 0, nodeId, 0, uid, gid, pid, 0), args]);
+	}
+
+	sendRequest(request: Buffer): number {
+		this.sendRaw(request);
+		return request.readUInt32LE(8);
+	}
+
+	/** As if no reply to this request had come. */
+	discard(unique: number): void {
+		this.receive();
+		this.#answers.delete(unique);
 	}
 
 	/** Sends a message as it is. */

@@ -1,4 +1,4 @@
-// A FUSE mount whose server is killed at random moments, under git, sqlite and find: no program sees an error, and nothing is lost.
+// A FUSE mount whose server is killed at random moments, under git, a compiler, sqlite and find: no program sees an error, and nothing is lost.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -25,6 +25,15 @@ const PROGRAMS: Readonly<Record<string, { readonly before: string; readonly roun
 			'echo "$1" >"file$(($1 % 7))" && mkdir -p "d$1" && echo "$1" >"d$1/in" && git add -A && git commit -qm "$1" && ' +
 			'git mv "d$1" "e$1" && git commit -qm "moved $1" && git rm -rq "e$1" && git commit -qm "gone $1" && git status --porcelain | (! grep .)',
 		after: 'git fsck --full 2>&1 | (! grep -E "error|missing|corrupt") && test "$(git rev-list --count HEAD)" -eq "$((3 * $1))"',
+	},
+	gcc: {
+		before: "true",
+		round:
+			'mkdir "b$1" && printf "int of%s(void) { return %s; }\\n" "$1" "$(($1 % 100))" >"b$1/part.c" && ' +
+			'printf "int of%s(void);\\nint main(void) { return of%s(); }\\n" "$1" "$1" >"b$1/main.c" && ' +
+			'(cd "b$1" && gcc -c part.c && gcc -c main.c && gcc -o program part.o main.o) && ' +
+			'{ r=0; "b$1/program" || r=$?; test $r -eq "$(($1 % 100))"; } && mv "b$1/program" last && rm -r "b$1"',
+		after: '{ r=0; ./last || r=$?; test $r -eq "$(($1 % 100))"; } && test "$(ls)" = last',
 	},
 	sqlite: {
 		before: "sqlite3 db 'create table t (n integer primary key, text)'",
