@@ -280,7 +280,10 @@ export class Claims implements ClaimOperations {
 		if (!isReclaim) this.#demandReclaimed(client);
 		if (client.opens >= this.#limits.opensPerClient) throw new ClaimError("nospc", "The client has too many opens");
 		this.#dropGoneWhile(() => this.tables.opens >= this.#limits.opens);
-		if (this.tables.opens >= this.#limits.opens) this.#revokeLongestExpired(client, "nospc", (each) => each.opens > 0);
+		if (this.tables.opens >= this.#limits.opens) {
+			this.#revokeLongestExpired(client, "nospc", (each) => each.opens > 0);
+			this.#dropGoneWhile(() => this.tables.opens >= this.#limits.opens);
+		}
 		this.#log.makeRoom(RECORD_BYTES);
 		waitFor(this.#list.struck());
 		if (!isReclaim && client.principal !== OF_HOST) waitFor(this.#list.demand(client.listKey, deny !== 0));
@@ -418,6 +421,7 @@ export class Claims implements ClaimOperations {
 		if (this.answerOf(change) !== null) return;
 		const client = clientOf(change.slot);
 		const state = this.tables.states.find(stateid);
+		if (isLost(state, client)) throw new ClaimError("delay", "What was lost is still being taken away");
 		if (ownerClient(state) !== client) throw new ClaimError("bad_stateid", "The stateid is another client's");
 		if (state.kind === "open" || (state.kind === "lock" && state.ranges.length > 0)) {
 			throw new ClaimError("locks_held", "The stateid stands for what is open or locked");
@@ -460,12 +464,13 @@ export class Claims implements ClaimOperations {
 		this.#log.destroy();
 	}
 
-	#age(client: ClientRecord, now: number): void {
-		if (client.principal === OF_HOST) return;
+	#age(aged: ClientRecord, now: number): void {
+		if (aged.principal === OF_HOST) return;
+		let client = aged;
 		const silent = now - client.renewed;
 		const courtesy = this.#limits.courtesySeconds * 1000;
 		const lease = this.leaseSeconds * 1000;
-		if (silent > lease + courtesy && client.opens > 0) this.#revoke(client);
+		if (silent > lease + courtesy && client.opens > 0) client = this.#revoke(client);
 		if (silent > lease + 2 * courtesy) this.#remove(client);
 		else if (client.opens === 0 && now - client.idleSince > lease && this.grace.isOver) this.#list.drop(client.listKey);
 		// a client that does not free what it has lost is not told for ever
@@ -476,9 +481,19 @@ export class Claims implements ClaimOperations {
 	}
 
 	#forgetRevoked(client: ClientRecord): void {
-		if (client.revoked.size === 0) return;
-		this.#log.revokedForgotten(client);
+		this.#noteForgotten(client);
 		this.tables.forgetRevoked(client);
+	}
+
+	/** From now on stateids of what the client has lost so far stand for nothing, also of what is not taken away yet. */
+	#noteForgotten(client: ClientRecord): void {
+		let hasAny = client.revoked.size > 0;
+		for (const gone of this.#gone) {
+			if (gone.successor !== client) continue;
+			gone.successor = null;
+			hasAny = true;
+		}
+		if (hasAny) this.#log.revokedForgotten(client);
 	}
 
 	/** In grace all that was held before stays. */
@@ -525,6 +540,7 @@ export class Claims implements ClaimOperations {
 	}
 
 	#remove(client: ClientRecord): void {
+		this.#noteForgotten(client);
 		this.#log.clientGone(client);
 		this.tables.retire(client);
 		if (client.isConfirmed && this.grace.isOver) this.#list.drop(client.listKey);
@@ -543,6 +559,10 @@ export class Claims implements ClaimOperations {
 			this.#leave(() => {
 				if (this.tables.dropSome(client, DROPPED_MAX)) this.#gone.delete(client);
 			});
+			// where there are too many of such stateids they are bad ones from now on
+			if (client.successor === null || this.tables.revoked <= this.#limits.opens) return;
+			this.#forgetRevoked(client.successor);
+			client.successor.hasLost = true;
 			return;
 		}
 	}
@@ -552,16 +572,20 @@ export class Claims implements ClaimOperations {
 		while (this.#gone.size > 0 && isFull()) this.#dropSomeGone();
 	}
 
-	/** The client loses its opens and locks, and its place in the list before anybody is given them: see `RecoveryList.struck`. */
-	#revoke(client: ClientRecord): void {
-		this.#forgetRevoked(client);
+	/**
+	 * The client loses its opens and locks, and its place in the list before anybody is given them: see `RecoveryList.struck`. From now on what it had is in nobody's
+	 * way, and is taken away as what a client had that has gone. The client as it is now.
+	 */
+	#revoke(client: ClientRecord): ClientRecord {
+		this.#noteForgotten(client);
 		this.#log.revoked(client);
-		this.#leave(() => this.tables.revoke(client));
-		// where there are too many of such stateids they are bad ones from now on
-		if (this.tables.revoked > this.#limits.opens) this.#forgetRevoked(client);
-		client.hasLost = true;
-		client.toldLostAt = 0;
+		const successor = this.tables.succeed(client);
+		successor.hasLost = true;
+		successor.toldLostAt = 0;
 		this.#list.strike(client.listKey);
+		this.#gone.add(client);
+		if (this.#gone.size === 1) this.#dropSome();
+		return successor;
 	}
 
 	/** At a limit: somebody whose lease is over makes room, or the request is refused. */
@@ -591,19 +615,18 @@ export class Claims implements ClaimOperations {
 	#makeWay(file: FileRecord, mode: ShareMode, code: ClaimErrorCode): void {
 		if (!hasConflict(file, mode)) return;
 		const expired = new Set<ClientRecord>();
-		const left: OpenState[] = [];
 		for (let open = file.firstOpen; open !== null; open = open.nextInFile) {
-			if (!conflictsWith(open, mode)) continue;
 			const { client } = open.owner;
-			if (client.isGone) {
-				left.push(open);
-				continue;
-			}
+			if (client.isGone || !conflictsWith(open, mode)) continue;
 			if (!this.clients.isExpired(client)) throw new ClaimError(code, "Somebody has it open in a mode that is in the way");
 			expired.add(client);
 		}
 		for (const client of expired) this.#revoke(client);
-		for (const open of left) this.tables.removeOpen(open);
+		const left: OpenState[] = [];
+		for (let open = file.firstOpen; open !== null; open = open.nextInFile) {
+			if (open.owner.client.isGone && conflictsWith(open, mode)) left.push(open);
+		}
+		for (const open of left) this.tables.takeAway(open);
 	}
 
 	#conflict(client: ClientRecord, file: FileRecord, span: Span, isWrite: boolean, owner: LockState["owner"] | null): LockedRange | null {
@@ -612,7 +635,7 @@ export class Claims implements ClaimOperations {
 			if (conflict === null) return null;
 			const holder = conflict.state.owner.client;
 			if (holder.isGone) {
-				this.tables.removeLockState(conflict.state);
+				this.tables.takeLocksAway(conflict.state);
 				continue;
 			}
 			if (holder === client || !this.clients.isExpired(holder)) return conflict;
@@ -652,6 +675,7 @@ export class Claims implements ClaimOperations {
 		this.#dropGoneWhile(isFull);
 		if (isFull()) {
 			this.#revokeLongestExpired(client, "delay", (each) => each.lockStates > 0);
+			this.#dropGoneWhile(isFull);
 		}
 	}
 
@@ -665,8 +689,9 @@ export class Claims implements ClaimOperations {
 	/** What the client's stateid stands for: "bad_stateid", "old_stateid", "expired". */
 	#find(client: ClientRecord, stateid: Stateid): OpenState | LockState {
 		const state = this.tables.states.find(stateid);
-		if (ownerClient(state) !== client) throw new ClaimError("bad_stateid", "The stateid is another client's");
-		if (state.kind === "revoked") throw new ClaimError("expired", "It was lost when the lease had expired");
+		const lost = isLost(state, client);
+		if (!lost && ownerClient(state) !== client) throw new ClaimError("bad_stateid", "The stateid is another client's");
+		if (lost || state.kind === "revoked") throw new ClaimError("expired", "It was lost when the lease had expired");
 		return state;
 	}
 
@@ -706,6 +731,11 @@ const NO_ANSWERS: readonly SlotAnswer[] = [];
 
 function ownerClient(state: AnyState): ClientRecord {
 	return state.kind === "revoked" ? state.client : state.owner.client;
+}
+
+/** Whether the client has lost it, though it is not taken away yet. */
+function isLost(state: AnyState, client: ClientRecord): boolean {
+	return state.kind !== "revoked" && state.owner.client.successor === client;
 }
 
 /** Notes with the slot what the change is answered. */

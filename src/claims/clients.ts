@@ -226,6 +226,7 @@ export function newClient(
 		address,
 		isConfirmed: false,
 		isGone: false,
+		successor: null,
 		hasReclaimed: false,
 		since: now,
 		renewed: now,

@@ -209,6 +209,67 @@ test("an expired client keeps its opens until another is in their way, and then 
 	checkTables(claims);
 });
 
+test("an expired client loses very many opens at once, though they are taken away some at a time, and opens anew meanwhile", () => {
+	const { claims, told } = newClaims();
+	const away = new TestClient(claims, "a").connect();
+	const stateids = Array.from({ length: 3500 }, (_, i) => away.open(`file ${i}`, 3, i === 3499 ? 3 : 0));
+	const locks = [0, 3499].map((i) => away.lock(stateids[i] as Stateid, `file ${i}`, "write", ALL_BYTES));
+	const came = new TestClient(claims, "b").connect();
+	refuses("share_denied", () => came.open("file 3499"));
+	told.time += SILENT_MS;
+	came.run(() => {});
+	const theirs = came.open("file 3499", 3, 3);
+	came.lock(theirs, "file 3499", "write", ALL_BYTES);
+	assert.ok(claims.tables.opens > 2000, "most of it is left to later turns");
+	checkTables(claims);
+
+	const lost = [...stateids, ...locks.map((lock) => ("granted" in lock ? lock.granted : theirs))];
+	for (const stateid of lost) assert.equal(claims.testStateid(away.session.client, stateid), "expired");
+	assert.equal(claims.statusFlags(away.session), 8);
+	refuses("expired", () => away.close(stateids[100] as Stateid, "file 100"));
+	refuses("delay", () => away.run((change) => claims.freeStateid(change, stateids[100] as Stateid)));
+	refuses("share_denied", () => away.open("file 3499"));
+	// its own that is lost is not in its way
+	const again = away.open("file 3000", 3, 3);
+	const lockedAgain = away.lock(again, "file 3000", "write", ALL_BYTES);
+	assert.ok("granted" in lockedAgain);
+	checkTables(claims);
+
+	told.runDeferred();
+	assert.equal(claims.tables.opens, 2);
+	assert.equal(claims.tables.revoked, lost.length);
+	assert.deepEqual([...told.held.keys()].sort(), ["file 3000", "file 3499"]);
+	for (const stateid of lost) away.run((change) => claims.freeStateid(change, stateid));
+	assert.equal(claims.statusFlags(away.session), 0);
+	assert.equal(claims.testStateid(away.session.client, again), null);
+	away.close(again, "file 3000");
+	checkTables(claims);
+});
+
+test("what is lost and not taken away goes with a client that starts anew, or that loses more", () => {
+	const { claims, told } = newClaims();
+	const came = new TestClient(claims, "b").connect();
+	const expire = () => {
+		told.time += SILENT_MS;
+		came.run(() => {});
+		claims.checkShare(Buffer.from("file 0"), { access: 1, deny: 0 });
+	};
+	const away = new TestClient(claims, "a").connect();
+	const first = Array.from({ length: 2500 }, (_, i) => away.open(`file ${i}`, 3, 3));
+	expire();
+	away.run(() => {});
+	const second = Array.from({ length: 1500 }, (_, i) => away.open(`file ${i}`, 3, 3));
+	expire();
+	for (const stateid of first) assert.equal(claims.testStateid(away.session.client, stateid), "bad_stateid");
+	for (const stateid of second) assert.equal(claims.testStateid(away.session.client, stateid), "expired");
+	checkTables(claims);
+	new TestClient(claims, "a", 2).connect();
+	checkTables(claims);
+	told.runDeferred();
+	assert.deepEqual([claims.tables.opens, claims.tables.revoked, told.held.size], [0, 0, 0]);
+	checkTables(claims);
+});
+
 test("a client that was told and frees nothing is not told for ever", () => {
 	const { claims, told } = newClaims();
 	const away = new TestClient(claims, "a").connect();

@@ -24,6 +24,11 @@ export interface ClientRecord extends Client {
 	isConfirmed: boolean;
 	/** What it has is in nobody's way any more, and is taken away some at a time. */
 	isGone: boolean;
+	/**
+	 * Of one that has lost all when its lease had expired: what the client is from then on, for whom the stateids of what was lost still stand. Null: for
+	 * nobody.
+	 */
+	successor: ClientRecord | null;
 	hasReclaimed: boolean;
 	/** When it came, or the server started. */
 	readonly since: number;
@@ -60,7 +65,7 @@ export type CreatedSession =
 export interface SessionRecord extends Session {
 	readonly id: Buffer;
 	readonly index: number;
-	readonly client: ClientRecord;
+	client: ClientRecord;
 	callbackProgram: number;
 	callbackSecurity: Buffer;
 	isDead: boolean;

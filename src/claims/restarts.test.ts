@@ -1,9 +1,10 @@
 // Restarts within one boot of the host: nothing is lost, and a request that is sent again gets what it got.
 
 import assert from "node:assert/strict";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { interceptChanges } from "../linux/libc.ts";
 import { Pending } from "../vfs/errors.ts";
@@ -413,6 +414,40 @@ test("what was revoked is still told after a kill, and a lease begins anew", asy
 	({ claims } = startClaims(folder));
 	assert.equal(claims.statusFlags(claims.session(away.session.id)), 0);
 	checkTables(claims);
+});
+
+test("what was revoked and is not taken away yet is told after a kill too, also by a log that was written anew meanwhile", async (t) => {
+	for (const smallLogBytes of [0, undefined]) {
+		const folder = claimFolder(t);
+		let { claims, told } = startClaims(folder, smallLogBytes === undefined ? {} : { smallLogBytes });
+		const away = await new TestClient(claims, "a").come();
+		const came = await new TestClient(claims, "b").come();
+		const stateids: Stateid[] = [];
+		for (let i = 0; i < 1500; i++) stateids.push(await done(() => away.open(`file ${i}`, 3, 3)));
+		told.time += 91_000;
+		came.run(() => {});
+		const late = told.deferred.splice(0);
+		await done(() => came.open("file 0"));
+		const taking = told.deferred.splice(0);
+		// only what writes the log goes on
+		for (let i = 0; i < 3000; i++) {
+			came.close(await done(() => came.open("other")), "other");
+			(late.shift() ?? told.deferred.shift())?.();
+			if (i % 100 === 0) await turn();
+		}
+		const again = await done(() => away.open("file 1499", 3, 3));
+		assert.ok(taking.length > 0 && claims.tables.opens > 400);
+		const written = statSync(join(folder, "log")).size;
+		claims.destroy();
+		({ claims, told } = startClaims(folder));
+		assert.ok(smallLogBytes === undefined || written < 300_000, `the log has ${written} bytes`);
+		const { client } = claims.session(away.session.id);
+		for (const stateid of stateids) assert.equal(claims.testStateid(client, stateid), "expired");
+		assert.equal(claims.testStateid(client, again), null);
+		assert.deepEqual([claims.tables.opens, claims.tables.revoked], [2, stateids.length]);
+		checkTables(claims);
+		claims.destroy();
+	}
 });
 
 test("a clean stop keeps replies, and all stands after a boot of the host too", async (t) => {

@@ -19,7 +19,7 @@ import {
 	writeStub,
 } from "./log-format.ts";
 import type { RecordWriter } from "./record-codec.ts";
-import type { LockState, SessionRecord } from "./records.ts";
+import type { LockState, SessionRecord, StateRecord } from "./records.ts";
 
 /**
  * Records one by one, and null where the walk may rest while claims change, if these changes are written behind what it gave: each record says how something
@@ -56,8 +56,17 @@ export function* snapshot(claims: Claims, to: RecordWriter): Generator<Buffer | 
 		const state = states.at(index);
 		if (state?.kind === "lock" && !state.owner.client.isGone) yield* locksOf(state, to);
 		else if (state?.kind === "revoked" && !state.client.isGone) yield writeStub(to, state).end();
+		else if (state !== null && state.kind !== "revoked") {
+			// lost, and not taken away yet
+			const { successor } = state.owner.client;
+			if (successor !== null) yield writeStub(to, { ...placeOf(state), kind: "revoked", client: successor }).end();
+		}
 		yield null;
 	}
+}
+
+function placeOf({ index, generation, seqid }: StateRecord): StateRecord {
+	return { index, generation, seqid };
 }
 
 function* slotsOf(session: SessionRecord, to: RecordWriter): Generator<Buffer> {

@@ -72,6 +72,27 @@ export class ClaimTables {
 		this.#forgetClient(client);
 	}
 
+	/** All that a client has open and locked is lost, and taken away by `dropSome`: what the client is from now on. */
+	succeed(client: ClientRecord): ClientRecord {
+		const nothing = {
+			openOwners: new Map(),
+			lockOwners: new Map(),
+			opens: 0,
+			locks: 0,
+			lockStates: 0,
+			waiters: 0,
+			revoked: new Set<RevokedState>(),
+		};
+		const successor: ClientRecord = { ...client, ...nothing, sessions: new Set(client.sessions), idleSince: this.hooks.now() };
+		for (const session of client.sessions) session.client = successor;
+		client.sessions.clear();
+		client.isGone = true;
+		client.successor = successor;
+		this.clients.set(client.lo, successor);
+		this.confirmed.set(client.ownerKey, successor);
+		return successor;
+	}
+
 	#forgetClient(client: ClientRecord): void {
 		this.clients.delete(client.lo);
 		const others = client.isConfirmed ? this.confirmed : this.unconfirmed;
@@ -98,12 +119,12 @@ export class ClaimTables {
 	#dropPart(open: OpenState, most: number): number {
 		const state = open.firstLock;
 		if (state === null) {
-			this.removeOpen(open);
+			this.takeAway(open);
 			return 1;
 		}
 		const ranges = state.ranges.length;
 		if (ranges <= most) {
-			this.removeLockState(state);
+			this.takeLocksAway(state);
 			return ranges + 1;
 		}
 		dropLocks(state, most);
@@ -216,21 +237,38 @@ export class ClaimTables {
 
 	/** As `dropState`, but their stateids stand for what was lost, until they are freed. */
 	revoke(client: ClientRecord): void {
-		const leave = (state: OpenState | LockState) => {
-			const stub: RevokedState = { kind: "revoked", index: 0, generation: 0, seqid: 0, client };
-			this.states.replace(state, stub);
-			this.#noteRevoked(stub);
-		};
-		this.#eachOpen(client, (open) => {
-			removeWaitersOf(open);
-			while (open.firstLock !== null) {
-				const state = open.firstLock;
-				this.#forgetLocks(state);
-				leave(state);
-			}
-			this.#forgetOpen(open);
-			leave(open);
-		});
+		this.#eachOpen(client, (open) => this.#loseOpen(open, client));
+	}
+
+	/** An open of a client that has gone, with its locks. */
+	takeAway(open: OpenState): void {
+		const { successor } = open.owner.client;
+		if (successor === null) this.removeOpen(open);
+		else this.#loseOpen(open, successor);
+	}
+
+	takeLocksAway(state: LockState): void {
+		const { successor } = state.owner.client;
+		if (successor === null) this.removeLockState(state);
+		else this.#loseLocks(state, successor);
+	}
+
+	#loseOpen(open: OpenState, client: ClientRecord): void {
+		removeWaitersOf(open);
+		while (open.firstLock !== null) this.#loseLocks(open.firstLock, client);
+		this.#forgetOpen(open);
+		this.#leaveStub(open, client);
+	}
+
+	#loseLocks(state: LockState, client: ClientRecord): void {
+		this.#forgetLocks(state);
+		this.#leaveStub(state, client);
+	}
+
+	#leaveStub(state: OpenState | LockState, client: ClientRecord): void {
+		const stub: RevokedState = { kind: "revoked", index: 0, generation: 0, seqid: 0, client };
+		this.states.replace(state, stub);
+		this.#noteRevoked(stub);
 	}
 
 	addRevoked(client: ClientRecord, at: StatePlace): void {
