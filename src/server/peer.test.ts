@@ -7,6 +7,7 @@ import { connect, createServer, type NetConnectOpts, type Socket } from "node:ne
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { OWN_ADDRESS } from "../../test/support/peers.ts";
 import type { Peer } from "../rpc/caller.ts";
 import { type ProcessUser, peerOf, processUser } from "./peer.ts";
 
@@ -120,7 +121,7 @@ test("a connection that was reset is not taken for another one, of ours, that ha
 	await once(server, "listening");
 	t.after(() => server.close());
 	const { port } = server.address() as { port: number };
-	const to = { host: "127.0.0.1", port };
+	const to = { host: "127.0.0.1", port, localAddress: OWN_ADDRESS };
 	const connected = async (by: number, localPort?: number): Promise<Ends> => {
 		const accepted = once(server, "connection");
 		process.seteuid?.(by);

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { OWN_ADDRESS } from "../../test/support/peers.ts";
 import { authSys, encodeCall, inFragments, RpcClient, xdr } from "../rpc/rpc-client.test-support.ts";
 import { MemoryOverlay } from "../vfs/memory-overlay.test-support.ts";
 import { gate, Nfs, NO_CHANGE, nfsCall, nfsRecord, ROOT, startServer, until } from "./test-server.test-support.ts";
@@ -178,7 +179,12 @@ test("a client that comes back from the same port, or another, is answered, and 
 	const overlay = new MemoryOverlay();
 	let current = await startServer(t, {}, overlay);
 	const from = async (localPort?: number) => {
-		const client = await RpcClient.connect({ host: "127.0.0.1", port: current.port, ...(localPort === undefined ? {} : { localPort }) });
+		const client = await RpcClient.connect({
+			host: "127.0.0.1",
+			port: current.port,
+			localAddress: OWN_ADDRESS,
+			...(localPort === undefined ? {} : { localPort }),
+		});
 		t.after(() => client.close());
 		return client;
 	};

@@ -34,6 +34,9 @@ async function connectAs(address: Parameters<typeof RpcConnection.connect>[0], u
 	}
 }
 
+/** An address of this host that no other process connects from: a port of it is free again as soon as its connection is closed. */
+export const OWN_ADDRESS = `127.1.${(process.pid >> 8) & 0xff}.${process.pid & 0xff}`;
+
 let nextReserved = 1023;
 
 async function fromReserved(address: { host: string; port: number }): Promise<RpcConnection> {
