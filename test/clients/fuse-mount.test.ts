@@ -146,6 +146,7 @@ test("files tell when they were made, before and after they are copied up, and r
 	for (const change of ["true", "echo more >>folder/file; touch folder/new"]) {
 		await inMount(`${change}; echo`);
 		assert.deepEqual([await inMount("stat -c %w folder/file"), await inMount("stat -c %w folder")], [file, folder]);
+		assert.match(await inMount("stat -c %w ."), /^\d{4}-/);
 		await mount.kill();
 		await mount.startServer();
 	}

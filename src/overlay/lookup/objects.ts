@@ -263,8 +263,10 @@ export function birthFileid(engine: Engine, identity: Identity): Fileid {
 export function birthTimeOf(engine: Engine, node: Node): Timespec | null {
 	// what is not there any more has no times
 	statOf(engine, node);
-	if (node.top.layer.home === node.home) return birthTime(engine.descriptors.path(node.top));
-	const { handles } = (engine.homes.get(node.home) as Home).layers[0];
+	const home = engine.homes.get(node.home);
+	// the root was born in none of them
+	if (home === undefined || node.top.layer.home === node.home) return birthTime(engine.descriptors.path(node.top));
+	const { handles } = home.layers[0];
 	// where a path would have to be searched for it
 	if (handles.isPortable) return null;
 	try {
