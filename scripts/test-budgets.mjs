@@ -15,6 +15,7 @@ const BUDGETS = {
 	"test/clients/fake-root.test.ts": { sample: 10, all: 40 },
 	"test/clients/fuse-mount.test.ts": { sample: 0, all: 40 },
 	"test/clients/libnfs.test.ts": { sample: 15 },
+	"test/clients/linux-client-discard.test.ts": { sample: 0, all: 40 },
 	"test/clients/linux-client-kill.test.ts": { sample: 0, all: 240 },
 	"test/clients/linux-client-locks.test.ts": { sample: 0, all: 40 },
 	"test/clients/linux-client.test.ts": { sample: 30, all: 300 },
