@@ -7,6 +7,7 @@ import { Difference } from "./compare.ts";
 import { alternatingScenarios, parallelScenarios } from "./generate.ts";
 import type { Rig, RigName } from "./rig.ts";
 import { runAlternating } from "./run-alternating.ts";
+import { runMounted } from "./run-mounted.ts";
 import { runScenario, type Tally } from "./run-scenario.ts";
 import { type Scenario, showScenario } from "./scenario.ts";
 
@@ -28,13 +29,14 @@ export function cannotCompare(): string | false {
 const DIRECTIONS = {
 	parallel: { run: runScenario, scenarios: parallelScenarios },
 	alternating: { run: runAlternating, scenarios: alternatingScenarios },
+	mounted: { run: runMounted, scenarios: parallelScenarios },
 } as const;
 export type Direction = keyof typeof DIRECTIONS;
 export const DIRECTION_NAMES = Object.keys(DIRECTIONS) as Direction[];
 
 /** The kernel does not take the upper of an ordinary user over. */
 export function directionsOf(rig: RigName): readonly Direction[] {
-	return rig === "ordinary" ? ["parallel"] : DIRECTION_NAMES;
+	return rig === "ordinary" ? ["parallel", "mounted"] : DIRECTION_NAMES;
 }
 
 export interface Replay {
