@@ -8,6 +8,9 @@ import type { FuseReply } from "./reply.ts";
 /** What programs should read and write at a time (st_blksize). */
 export const PREFERRED_BYTES = 4096;
 
+/** In a millisecond. */
+const NANOSECONDS = 1_000_000;
+
 /** struct fuse_attr. */
 function writeAttributes(reply: FuseReply, attributes: Attributes): void {
 	const { atime, mtime, ctime } = attributes;
@@ -39,11 +42,17 @@ export function devicePair(device: number): readonly [major: number, minor: numb
 	return [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
 }
 
+/** attr_valid and attr_valid_nsec, of the structures that begin with them. */
+export function writeAttributesValid(reply: FuseReply, { validity: { attributeMilliseconds } }: FuseMount): void {
+	reply.number(Math.floor(attributeMilliseconds / 1000));
+	reply.u32((attributeMilliseconds % 1000) * NANOSECONDS);
+}
+
 /** struct fuse_attr_out. */
 export function writeAttributesOut(reply: FuseReply, mount: FuseMount, object: OverlayObject): void {
 	const attributes = mount.overlay.getattr(object, false);
-	reply.number(mount.validSeconds);
-	reply.u64(0, 0);
+	writeAttributesValid(reply, mount);
+	reply.u32(0);
 	writeAttributes(reply, attributes);
 }
 
@@ -67,7 +76,9 @@ function writeEntryHead(reply: FuseReply, mount: FuseMount, id: number): void {
 	reply.u64(0, id);
 	// generation: no id comes back to another object while the kernel knows it
 	reply.u64(0, 0);
-	reply.number(mount.validSeconds);
-	reply.number(mount.validSeconds);
-	reply.u64(0, 0);
+	const { nameMilliseconds, attributeMilliseconds } = mount.validity;
+	reply.number(Math.floor(nameMilliseconds / 1000));
+	reply.number(Math.floor(attributeMilliseconds / 1000));
+	reply.u32((nameMilliseconds % 1000) * NANOSECONDS);
+	reply.u32((attributeMilliseconds % 1000) * NANOSECONDS);
 }

@@ -5,6 +5,7 @@ import type { Credentials, OverlayObject, OverlayOperations } from "../vfs/opera
 import type { NodeTable } from "./node-table.ts";
 import type { Notifications } from "./notifications.ts";
 import type { FuseRequest } from "./request.ts";
+import type { Validity } from "./validity.ts";
 
 /** Root: who a request comes from has been asked by the kernel already, which knows all of their groups (default_permissions). */
 const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
@@ -19,8 +20,7 @@ export interface MountOptions {
 	readonly locks: HostLockOperations | null;
 	/** As whom everything is done that comes through this mount, where the export can do it as nobody else; null: as the superuser. */
 	readonly actsAs: Credentials | null;
-	/** How long the kernel may believe names and attributes without asking. */
-	readonly validSeconds: number;
+	readonly validity: Validity;
 }
 
 export class FuseMount {
@@ -29,19 +29,20 @@ export class FuseMount {
 	readonly notifications: Notifications;
 	readonly locks: HostLockOperations | null;
 	readonly actsAs: Credentials | null;
-	readonly validSeconds: number;
+	/** INIT decides it. */
+	validity: Validity;
 	/** INIT flags that both sides have taken. */
 	flags = 0;
 	/** Node ids counted by the reply that is being written, the same one as often as it was counted. */
 	readonly counted: number[] = [];
 
-	constructor({ overlay, table, notifications, locks, actsAs, validSeconds }: MountOptions) {
+	constructor({ overlay, table, notifications, locks, actsAs, validity }: MountOptions) {
 		this.overlay = overlay;
 		this.table = table;
 		this.notifications = notifications;
 		this.locks = locks;
 		this.actsAs = actsAs;
-		this.validSeconds = validSeconds;
+		this.validity = validity;
 	}
 
 	/** Who acts on what exists. */

@@ -43,13 +43,13 @@ function attributes(object: MemoryObject): Buffer {
 }
 
 /** struct fuse_entry_out. */
-function entry(id: number, object: MemoryObject, seconds = DAY): Buffer {
-	return Buffer.concat([words(id, 0, 0, 0, seconds, 0, seconds, 0, 0, 0), attributes(object)]);
+function entry(id: number, object: MemoryObject, valid: readonly number[] = [DAY, 0, DAY, 0, 0, 0]): Buffer {
+	return Buffer.concat([words(id, 0, 0, 0, ...valid), attributes(object)]);
 }
 
 /** struct fuse_attr_out. */
-function attributesOut(object: MemoryObject, seconds = DAY): Buffer {
-	return Buffer.concat([words(seconds, 0, 0, 0), attributes(object)]);
+function attributesOut(object: MemoryObject, valid: readonly number[] = [DAY, 0, 0]): Buffer {
+	return Buffer.concat([words(...valid, 0), attributes(object)]);
 }
 
 const only = (overlay: MemoryOverlay, key: string): MemoryObject => {
@@ -101,9 +101,17 @@ test("LOOKUP of a name gives one node id for as long as the kernel knows it, and
 	assert.equal((await kernel.ask(Opcode.getattr, 77, words(0, 0, 0, 0))).error, ERRNO.ESTALE);
 });
 
-test("what others change too is believed for a second", async (t) => {
-	const { kernel, overlay } = await begin(t, { isShared: true });
-	assert.deepEqual(await kernel.take(Opcode.getattr, ROOT, words(0, 0, 0, 0)), attributesOut(overlay.root, 1));
+test("what others change too is believed for 50 ms, and names for a second by a kernel that can be told of changes", async (t) => {
+	const brief = 50_000_000;
+	for (const [minor, valid] of [
+		[44, [1, 0, 0, 0, 0, brief]],
+		[43, [0, 0, 0, 0, brief, brief]],
+	] as const) {
+		const { kernel, overlay } = await begin(t, { isShared: true, minor });
+		assert.deepEqual(await kernel.take(Opcode.getattr, ROOT, words(0, 0, 0, 0)), attributesOut(overlay.root, [0, 0, brief]));
+		await kernel.take(Opcode.mkdir, ROOT, Buffer.concat([words(0o755, 0), name("d")]));
+		assert.deepEqual(await kernel.take(Opcode.lookup, ROOT, name("d")), entry(2, only(overlay, "d"), valid));
+	}
 });
 
 test("what others have changed is told once for many changes, to a kernel that knows what it means", async (t) => {

@@ -29,9 +29,8 @@ import { IN_HEADER_BYTES, NOTIFY_INC_EPOCH_MINOR, Opcode } from "./protocol.ts";
 import { FuseReply } from "./reply.ts";
 import { FuseRequest, NO_STATE, type RequestState } from "./request.ts";
 import { RequestSlots } from "./request-slots.ts";
+import { validityOf } from "./validity.ts";
 
-/** How long the kernel believes names and attributes that nobody else changes, and such that others may change. */
-const [VALID_SECONDS_ALONE, VALID_SECONDS_SHARED] = [24 * 60 * 60, 1];
 /** What passes by itself ("tryagain") is waited for so often and so long. */
 const [TRIES_MAX, TRY_MILLISECONDS] = [100, 100];
 const DEFAULT_DRAIN_SECONDS = 30;
@@ -42,7 +41,7 @@ export interface FuseSessionOptions {
 	readonly overlay: OverlayOperations;
 	/** As whom everything is done that comes through this mount, where the export can do it as nobody else; null: as the superuser. */
 	readonly actsAs: Credentials | null;
-	/** Others than this mount change the same objects: the kernel believes nothing for longer than a second. */
+	/** Others than this mount change the same objects: the kernel believes nothing for long. */
 	readonly isShared: boolean;
 	/** For what others lock too, by the bytes that name this mount and no other; null: the kernel alone knows who locks what. */
 	readonly locks?: ((mountId: Uint8Array) => HostLockOperations) | null;
@@ -96,7 +95,6 @@ export class FuseSession {
 		const mountId = bytes.subarray(HEADER.mountId * 4, HEADER.mountId * 4 + 8);
 		this.#owner = `fuse:${mountId.toString("hex")}`;
 		const table = new NodeTable(this.#memory, overlay.root.handle);
-		const validSeconds = isShared ? VALID_SECONDS_SHARED : VALID_SECONDS_ALONE;
 		this.#notifications = new Notifications(device.descriptor);
 		this.#mount = new FuseMount({
 			overlay,
@@ -104,7 +102,7 @@ export class FuseSession {
 			notifications: this.#notifications,
 			locks: locks?.(mountId) ?? null,
 			actsAs,
-			validSeconds,
+			validity: validityOf(isShared, this.#header[HEADER.minor]),
 		});
 		this.#slots = new RequestSlots(this.#memory);
 		this.#request = new FuseRequest(this.#memory);
@@ -364,6 +362,7 @@ export class FuseSession {
 			const header = this.#header;
 			header[HEADER.flags] = this.#mount.flags;
 			header[HEADER.minor] = this.#request.word(1);
+			this.#mount.validity = validityOf(this.#isShared, header[HEADER.minor]);
 		}
 		this.#send(0);
 	}

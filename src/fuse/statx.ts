@@ -1,7 +1,7 @@
 // STATX: attributes with the time at which an object was made, for whoever asks for that (FUSE 7.39).
 
 import type { Timespec } from "../vfs/operations.ts";
-import { PREFERRED_BYTES } from "./attributes.ts";
+import { PREFERRED_BYTES, writeAttributesValid } from "./attributes.ts";
 import type { FuseOperation } from "./operation.ts";
 import type { FuseReply } from "./reply.ts";
 
@@ -17,8 +17,8 @@ export const statx: FuseOperation = {
 		const object = mount.object(request.nodeId);
 		const birth = mount.overlay.birthTime(object);
 		const attributes = mount.overlay.getattr(object, false);
-		reply.number(mount.validSeconds);
-		reply.zeros(24);
+		writeAttributesValid(reply, mount);
+		reply.zeros(20);
 		reply.u32(birth === null ? STATX_BASIC_STATS : STATX_BASIC_STATS | STATX_BTIME);
 		reply.u32(PREFERRED_BYTES);
 		reply.u64(0, 0);

@@ -89,10 +89,14 @@ class ByMount implements FrontEnd {
 	async shown(): Promise<Tree> {
 		const tree: Tree = new Map();
 		const visit = (folder: string) => {
-			for (const name of readdirSync(this.#at(folder)).sort()) {
+			const names = readdirSync(this.#at(folder));
+			// also by name: a listing says nothing of what the kernel still believes
+			for (const name of new Set([...names, ...NAMES])) {
 				const path = folder === "" ? name : `${folder}/${name}`;
-				const stat = statSync(this.#at(path));
-				if (!stat.isDirectory()) tree.set(path, shownFile(stat.mode, readFileSync(this.#at(path))));
+				const stat = statSync(this.#at(path), { throwIfNoEntry: false });
+				if (stat === undefined) {
+					if (names.includes(name)) tree.set(path, "listed alone");
+				} else if (!stat.isDirectory()) tree.set(path, shownFile(stat.mode, readFileSync(this.#at(path))));
 				else {
 					tree.set(path, shownFolder(stat.mode));
 					visit(path);
