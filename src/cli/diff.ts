@@ -10,7 +10,7 @@ import { nameInJson, showName } from "../vfs/names.ts";
 import { FileType } from "../vfs/operations.ts";
 import { askServer } from "./ask-server.ts";
 import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, openPaths } from "./layer-options.ts";
-import { printBytes, printJson, printLines } from "./print.ts";
+import { complain, printBytes, printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -90,44 +90,65 @@ async function show(first: string | undefined, rest: readonly string[], given: D
 	const printer = printerFor(given);
 	const line = new ProgressLine();
 	let count = 0;
+	const bases = { changed: 0, unknown: 0 };
 	const add = (change: ToldChange) => {
 		count++;
+		if (change.baseState === "changed" || change.baseState === "unknown") bases[change.baseState]++;
 		line.show(() => `${count} changes so far`);
 		printer.add(change);
 	};
 	try {
 		const layers = layerPaths(directory, given);
 		if (layers.upper === undefined) throw new UserError("This export has no upper, so that nothing can have been changed in it.");
-		await tellChanges(layers, words, given.exact === true, add);
+		await tellChanges(layers, words, howOf(given), add);
 		line.end();
 		printer.end();
+		warnOfBases(bases);
 		return count;
 	} finally {
 		line.end();
 	}
 }
 
+interface DiffHow {
+	readonly isExact: boolean;
+	readonly tellsBase: boolean;
+}
+
+function howOf({ exact, nameOnly }: DiffArguments): DiffHow {
+	return { isExact: exact === true, tellsBase: nameOnly !== true };
+}
+
+/** A path whose base is another than the change was made over is one that two have changed. */
+function warnOfBases({ changed, unknown }: { readonly changed: number; readonly unknown: number }): void {
+	if (changed > 0) {
+		const whose = changed === 1 ? "One of these paths has" : `${changed} of these paths have`;
+		complain(`${whose} changed in the lowers since, and the change here is of what was there before.`);
+	}
+	if (unknown > 0) complain(`Unknown base: of ${unknown} of these paths nothing tells whether they have changed in the lowers since.`);
+}
+
 /** Gives each change at these paths, or any: of the server of these layers, or where it cannot be asked of the disk. UserError. */
 export async function tellChanges(
 	layers: LayerPaths,
 	words: readonly string[],
-	isExact: boolean,
+	how: DiffHow,
 	add: (change: ToldChange) => void,
 ): Promise<void> {
 	const answer = await askServer(layers, {
 		request: "diff",
-		argument: { paths: words, isExact },
+		argument: { paths: words, ...how },
 		onItem: (item) => add(changeFromJson(item)),
 	});
-	if ("why" in answer) await readBeside(layers, words, isExact, add);
+	if ("why" in answer) await readBeside(layers, words, how, add);
 }
 
 /** Where no server can be asked: what is on the disk, which a server that there is may be changing. */
-async function readBeside(layers: LayerPaths, words: readonly string[], isExact: boolean, add: (change: Change) => void): Promise<void> {
+async function readBeside(layers: LayerPaths, words: readonly string[], how: DiffHow, add: (change: Change) => void): Promise<void> {
 	const opened = openPaths(layers, "inspect", false);
 	try {
 		const paths = await pathsInExport(opened, words);
-		for await (const change of changeList(opened, { isExact, paths })) add(change);
+		for await (const change of changeList(opened, { ...how, paths })) add(change);
 	} catch (error) {
 		throw error instanceof PathError ? new UserError(error.message) : error;
 	} finally {
@@ -174,7 +195,7 @@ const TYPE_NAMES: Readonly<Record<FileType, string>> = {
 	[FileType.sock]: "socket",
 };
 
-function inJson({ path, kind, type, baseType, from, isReplaced, size, baseSize, group }: ToldChange): object {
+function inJson({ path, kind, type, baseType, from, isReplaced, size, baseSize, group, baseState }: ToldChange): object {
 	return {
 		path: nameInJson(shownPath(path)),
 		kind,
@@ -185,6 +206,7 @@ function inJson({ path, kind, type, baseType, from, isReplaced, size, baseSize, 
 		...(type === FileType.reg && kind !== "removed" ? { size } : {}),
 		...(baseType === FileType.reg ? { baseSize } : {}),
 		...(group === null ? {} : { linked: group }),
+		...(baseState === null ? {} : { base: baseState }),
 	};
 }
 
@@ -245,16 +267,19 @@ export class LinePrinter implements Printer {
 		this.#group = null;
 	}
 
-	#line(letter: string, { path, kind, type, from, isReplaced, size, baseSize, baseType }: ToldChange): string {
+	#line(letter: string, { path, kind, type, from, isReplaced, size, baseSize, baseType, baseState }: ToldChange): string {
 		const slash = type === FileType.dir && path.length > 0 ? "/" : "";
 		const moved = kind === "renamed" ? `${from === null ? "?" : showName(from)}/ -> ` : "";
-		const note = isReplaced ? "  (in place of the one before, which is gone)" : "";
+		const note = (isReplaced ? REPLACED : "") + (baseState === "changed" ? BASE_CHANGED : "");
 		const had = baseType === FileType.reg ? `${baseSize}` : "-";
 		const has = type === FileType.reg && kind !== "removed" ? `${size}` : "-";
 		const sizes = this.#hasSizes && type !== FileType.dir ? `  ${had} -> ${has}` : "";
 		return `${letter}  ${moved}${shownPath(path)}${slash}${sizes}${note}`;
 	}
 }
+
+const REPLACED = "  (in place of the one before, which is gone)";
+const BASE_CHANGED = "  (base changed since)";
 
 const LETTERS = { A: "added", D: "removed", M: "changed", T: "of another type", R: "renamed", P: "with other attributes" } as const;
 

@@ -53,7 +53,7 @@ async function run(first: string | undefined, rest: readonly string[], given: Di
 	if (given.dryRun) return await sayWhat(layers, words, given.json === true);
 	if (!given.yes) {
 		let count = 0;
-		await tellChanges(layers, words, false, () => count++);
+		await tellChanges(layers, words, { isExact: false, tellsBase: false }, () => count++);
 		const where = words.length === 0 ? layers.upper : words.join(", ");
 		confirm(`This discards ${count === 1 ? "1 change" : `${count} changes`} at ${where}.`, "Discard for good?", "To do so give --yes.");
 	}
@@ -76,7 +76,7 @@ async function run(first: string | undefined, rest: readonly string[], given: Di
 async function sayWhat(layers: LayerPaths, words: readonly string[], isJson: boolean): Promise<void> {
 	const printer = new LinePrinter(false, false);
 	let changes = 0;
-	await tellChanges(layers, words, false, (change) => {
+	await tellChanges(layers, words, { isExact: false, tellsBase: false }, (change) => {
 		changes++;
 		if (!isJson) printer.add(change);
 	});

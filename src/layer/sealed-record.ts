@@ -77,10 +77,12 @@ export function recordOrNone(folder: number, name: string, isWhole: (text: strin
 	return text;
 }
 
-/** Writes a record aside, and puts it in its place by one call. 0, or the negated error number. */
+/** Writes a record by one call: in the place of another by a rename of what was written aside. 0, or the negated error number. */
 export function writeRecord(folder: number, name: string, value: Uint8Array): number {
-	const aside = asideName(name);
 	const kept = seal(name, value);
+	const made = makeSymlink(kept, folder, name);
+	if (made !== -ERRNO.EEXIST) return made;
+	const aside = asideName(name);
 	let status = makeSymlink(kept, folder, aside);
 	if (status === -ERRNO.EEXIST) {
 		unlinkName(folder, aside);

@@ -11,16 +11,23 @@ export interface DiffArgument {
 	/** Paths of the export as people type them; none: all. */
 	readonly paths: readonly string[];
 	readonly isExact: boolean;
+	/** Whether each change says if its base has changed since. */
+	readonly tellsBase: boolean;
 }
 
 export const diffRequest: ControlRequest = {
 	name: "diff",
-	async run({ opened, send }, { paths, isExact }) {
-		if (!Array.isArray(paths) || !paths.every((path) => typeof path === "string") || typeof isExact !== "boolean")
-			throw new ControlError('A request "diff" has paths, which are texts, and isExact.', "bad");
+	async run({ opened, send }, { paths, isExact, tellsBase }) {
+		if (
+			!Array.isArray(paths) ||
+			!paths.every((path) => typeof path === "string") ||
+			typeof isExact !== "boolean" ||
+			typeof tellsBase !== "boolean"
+		)
+			throw new ControlError('A request "diff" has paths, which are texts, isExact and tellsBase.', "bad");
 		try {
 			const wanted = await pathsInExport(opened, paths);
-			for await (const change of changeList(opened, { isExact, paths: wanted })) await send(changeInJson(change));
+			for await (const change of changeList(opened, { isExact, tellsBase, paths: wanted })) await send(changeInJson(change));
 			return null;
 		} catch (error) {
 			throw error instanceof PathError ? new ControlError(error.message) : error;

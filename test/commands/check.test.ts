@@ -479,6 +479,16 @@ const DAMAGES: readonly Damage[] = [
 		finds: ["origin-malformed"],
 	},
 	{
+		name: "a flipped bit in the version that a file was copied up in",
+		make: ({ upper }) => {
+			const origin = Buffer.from(mark(join(upper, "dir/a"), "origin") ?? "", "hex");
+			origin[origin.length - 1] ^= 1;
+			setMark(join(upper, "dir/a"), "origin", origin);
+		},
+		finds: ["base-damaged"],
+		after: (layers) => assert.equal(mark(join(layers.upper, "dir/a"), "origin"), entryOf(layers, "dir/a")),
+	},
+	{
 		name: "an empty origin",
 		make: ({ upper }) => {
 			setMark(join(upper, "born/file"), "origin", "");

@@ -1,7 +1,7 @@
 /** `holdfast diff` beside a running server: lines, JSON, names with any bytes, parts of the tree, exit statuses. */
 
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
@@ -43,11 +43,19 @@ test("diff: what clients have changed is told beside the server, and names never
 		.split("\n")
 		.map((line) => JSON.parse(line));
 	assert.deepEqual(objects, [
-		{ path: "moved", kind: "renamed", type: "directory", from: "dir" },
-		{ path: "moved/one", kind: "changed", type: "file", baseType: "file", size: 16, baseSize: 1 },
+		{ path: "moved", kind: "renamed", type: "directory", from: "dir", base: "unchanged" },
+		{ path: "moved/one", kind: "changed", type: "file", baseType: "file", size: 16, baseSize: 1, base: "unchanged" },
 		{ path: "new", kind: "added", type: "directory" },
 		{ path: { base64: "bmV3L2L/" }, kind: "added", type: "file", size: 0 },
 	]);
+	chmodSync(join(lower, "kept"), 0o640);
+	assert.deepEqual(run("kept"), {
+		code: 0,
+		stdout: "P  kept  (base changed since)\n",
+		stderr: "holdfast: One of these paths has changed in the lowers since, and the change here is of what was there before.\n",
+	});
+	assert.equal(JSON.parse(run("--json", "kept").stdout).base, "changed");
+	assert.equal(run("--name-only", "kept").stderr, "");
 	assert.deepEqual([run("--exit-code", "moved").code, run("--exit-code", "moved/two").code], [1, 0]);
 
 	assert.deepEqual(run("nowhere"), { code: 1, stdout: "", stderr: "holdfast: Neither the export nor its lowers have nowhere.\n" });

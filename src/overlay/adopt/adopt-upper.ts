@@ -25,7 +25,7 @@ import { findInStack } from "../lookup/stack-search.ts";
 import { realOf, recordOf } from "../nodes/reals.ts";
 import type { IndexAnswer } from "../work/index-directory.ts";
 import { LOST_AND_FOUND, moveToLostAndFound } from "../work/lost-and-found.ts";
-import { getMark, setMark } from "../work/marks.ts";
+import { getMark, getOrigin, setMark } from "../work/marks.ts";
 import { type AdoptionProblem, entriesOf } from "./adopt-lower.ts";
 import { findData } from "./find-data.ts";
 
@@ -193,7 +193,7 @@ class UpperAdopter {
 
 	#isCopyOf(fd: number, stat: Stat, entry: string, identity: Identity): boolean {
 		const { origin } = this.#engine.xattr;
-		const value = getMark(this.#writable, fd, stat.type, origin);
+		const value = getOrigin(this.#writable, fd, stat.type);
 		if (typeof value !== "number") return value.toString("hex") === entry;
 		const canCarryOrigin = stat.type === FileType.reg || !origin.startsWith("user.");
 		if (canCarryOrigin || !this.#looksLike(fd, stat, identity)) return false;
@@ -277,7 +277,10 @@ class UpperAdopter {
 			this.#problem(path, "another directory of upper is merged with the same lower one (two redirects to one directory)");
 			return;
 		}
-		this.#setXattr(fd, this.#engine.xattr.origin, recordOf(lower));
+		const record = recordOf(lower);
+		const origin = getOrigin(this.#writable, fd, FileType.dir);
+		// one that says so already may say more
+		if (typeof origin === "number" || !origin.equals(record)) this.#setXattr(fd, this.#engine.xattr.origin, record);
 		this.report.identities++;
 		if (answer.kind === "upper") return;
 		const temporary = index.buildDirectoryEntry(own.handle);
@@ -302,7 +305,7 @@ class UpperAdopter {
 			this.report.metacopies++;
 			if (data === null) this.#problem(path, "its data is in another layer (metacopy), and it is not there");
 		}
-		const origin = getMark(this.#writable, fd, stat.type, engine.xattr.origin);
+		const origin = getOrigin(this.#writable, fd, stat.type);
 		if (typeof origin === "number" || origin.length === 0) return;
 		const birth = identityOfRecord(this.#engine, origin);
 		if (birth === null) {
@@ -603,7 +606,8 @@ class UpperAdopter {
 		for (const [entry, hidden] of this.#hiddenNames) {
 			const identity = identityOfRecord(this.#engine, Buffer.from(entry, "hex")) as Identity;
 			if (!this.#readLower(identity, lower)) continue;
-			if (lower.nlink > hidden) this.#writable.linkCounts.set(entry, lower.nlink - hidden);
+			const { linkCounts } = this.#writable;
+			if (lower.nlink > hidden) linkCounts.set(entry, lower.nlink - hidden, linkCounts.read(entry)?.base ?? null);
 			else {
 				this.#bury(entry);
 				this.#writable.linkCounts.delete(entry);

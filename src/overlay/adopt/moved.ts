@@ -14,7 +14,7 @@ import { FileType } from "../../vfs/operations.ts";
 import { isFound, must, unlessFull } from "../../vfs/system-errors.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import type { Writable } from "../journal/writable.ts";
-import { getMark } from "../work/marks.ts";
+import { getOrigin } from "../work/marks.ts";
 import { writeDurably } from "../work/registry.ts";
 
 /** Where the layers of portable ids were when they were served last: their inodes. */
@@ -141,8 +141,8 @@ function findLost(
 
 /** What was copied up is found by an entry of the index, which is a link to it. */
 export function linkEntry(writable: Writable, fd: number, stat: Stat): void {
-	const { layer, index, work } = writable;
-	const origin = getMark(writable, fd, stat.type, layer.xattr.origin);
+	const { index, work } = writable;
+	const origin = getOrigin(writable, fd, stat.type);
 	if (typeof origin === "number") return;
 	const entry = new Stat();
 	const name = origin.toString("hex");

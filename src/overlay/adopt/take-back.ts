@@ -15,6 +15,7 @@ import { FileType } from "../../vfs/operations.ts";
 import { must, unlessOfMachine } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { type Engine, identityOfRecord } from "../engine/engine.ts";
+import { originMovedTo, recordIn } from "../format/base-version.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import type { Writable } from "../journal/writable.ts";
@@ -42,7 +43,8 @@ export function takeBackRecords(
 	takeIds(layer, ids, hasMoved);
 	visitFiles((fd) => {
 		const origin = getXattr(fd, layer.xattr.origin);
-		if (typeof origin !== "number" && identityOfRecord(engine, origin) === null) records.set(origin.toString("hex"), null);
+		const record = typeof origin === "number" ? null : recordIn(origin);
+		if (record !== null && identityOfRecord(engine, record) === null) records.set(record.toString("hex"), null);
 	});
 	const theirs = openKernelIndex(writable, false);
 	try {
@@ -141,8 +143,9 @@ function findObjects(
 
 function translateOrigin({ layer }: Writable, fd: number, records: Records): void {
 	const origin = xattrOrNone(fd, layer.xattr.origin, "Cannot read what a file was copied up from");
-	const record = origin === null ? null : (records.get(origin.toString("hex")) ?? null);
-	if (record !== null) must(setXattr(fd, layer.xattr.origin, record), "Cannot say what a file was copied up from");
+	const record = origin === null ? null : (records.get(recordIn(origin).toString("hex")) ?? null);
+	if (origin === null || record === null) return;
+	must(setXattr(fd, layer.xattr.origin, originMovedTo(record, origin)), "Cannot say what a file was copied up from");
 }
 
 /** An entry of the kernel's index becomes one of ours. Entries of directories are made anew by the adoption. */

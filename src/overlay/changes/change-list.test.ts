@@ -143,7 +143,7 @@ async function perform(opened: OpenedOverlay, [operation, one, other, name]: Ste
 
 async function listed(opened: OpenedOverlay): Promise<Change[]> {
 	const changes: Change[] = [];
-	for await (const change of changeList(opened)) changes.push(change);
+	for await (const change of changeList(opened, { tellsBase: true })) changes.push(change);
 	return changes;
 }
 
@@ -172,6 +172,8 @@ for (const handles of ["kernel", "portable"] as const) {
 					const result = applied(base, changes, now);
 					const told = changes.map(({ kind, path, from }) => `${kind} ${path}${from === null ? "" : ` from ${from}`}`);
 					assert.deepEqual([...result].sort(), [...now].sort(), told.join("\n"));
+					const bases = changes.filter(({ base, path }) => base !== null && path.length > 0).map(({ baseState }) => baseState);
+					assert.deepEqual([...new Set(bases)].join(), bases.length === 0 ? "" : "unchanged", told.join("\n"));
 					const order = changes.map(({ path }) => path.toString("latin1").replaceAll("/", "\0"));
 					assert.deepEqual(
 						order,

@@ -18,6 +18,7 @@ import { recordOf } from "../nodes/reals.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
 import { PartialRecords, runOf } from "../work/partial-record.ts";
+import { baseStateOf } from "./base-state.ts";
 import type { Change, ChangeKind } from "./change.ts";
 import { type CompareOptions, compareObjects, statOfBase } from "./compare.ts";
 import { findIndexOnly, type IndexOnlyNames, listNames } from "./index-only.ts";
@@ -25,6 +26,8 @@ import { findIndexOnly, type IndexOnlyNames, listNames } from "./index-only.ts";
 export interface ChangeListOptions {
 	/** Reads files of one size whose times differ, and leaves out what is equal. */
 	readonly isExact?: boolean;
+	/** Whether each change says if its base has changed since. */
+	readonly tellsBase?: boolean;
 	/** Paths and what is below them; all where there are none. */
 	readonly paths?: readonly Buffer[];
 }
@@ -51,6 +54,7 @@ interface Search {
 	readonly compare: CompareOptions;
 	readonly indexOnly: IndexOnlyNames;
 	readonly paths: readonly Buffer[];
+	readonly tellsBase: boolean;
 }
 
 /**
@@ -65,6 +69,7 @@ export async function* changeList(opened: OpenedOverlay, options: ChangeListOpti
 		compare: { isExact: options.isExact === true, partial: partialNames(opened), reading: { key: "", offset: 0 } },
 		indexOnly: await findIndexOnly(opened),
 		paths: options.paths ?? [],
+		tellsBase: options.tellsBase === true,
 	};
 	const frames: Frame[] = [];
 	const root = await inPasses(overlay, () => {
@@ -74,7 +79,7 @@ export async function* changeList(opened: OpenedOverlay, options: ChangeListOpti
 		if (!node.isUpper) return [];
 		const baseStat = statOfBase(engine, base[0]);
 		const difference = compareObjects(engine, node, base[0], baseStat, search.compare);
-		return difference === "none" ? [] : [changeOf(engine, "metadata", EMPTY, node, { reals: base, stat: baseStat })];
+		return difference === "none" ? [] : [changeOf(search, "metadata", EMPTY, node, { reals: base, stat: baseStat })];
 	});
 	if (isWanted(search, EMPTY)) yield* root;
 	let looked = 0;
@@ -135,20 +140,20 @@ function compareName(search: Search, frame: Frame, directory: Node, name: Buffer
 	// a directory of the base that is to be seen elsewhere is told there, and what stands here now is new
 	const base = found === null || (!isAt(node, found) && hasMoved(engine, found)) ? null : found;
 	if (node === null) {
-		if (base !== null) changes.push(removed(path, base));
+		if (base !== null) changes.push(removed(search, path, base));
 		return null;
 	}
 	if (node.type === FileType.dir) return compareDirectory(search, frame, node, { name, path, base }, changes);
 	if (base === null) {
-		changes.push(changeOf(engine, "added", path, node, null));
+		changes.push(changeOf(search, "added", path, node, null));
 		return null;
 	}
 	if (base.stat.type !== node.type) {
-		changes.push(changeOf(engine, "changed", path, node, base));
+		changes.push(changeOf(search, "changed", path, node, base));
 		return null;
 	}
 	const difference = compareObjects(engine, node, base.reals[0], base.stat, search.compare);
-	if (difference !== "none") changes.push(changeOf(engine, difference === "content" ? "changed" : "metadata", path, node, base));
+	if (difference !== "none") changes.push(changeOf(search, difference === "content" ? "changed" : "metadata", path, node, base));
 	return null;
 }
 
@@ -168,21 +173,21 @@ function compareDirectory(search: Search, frame: Frame, node: Node, { name, path
 	const lowers = node.reals.filter(({ layer }) => !layer.isUpper);
 	if (base !== null && isAt(node, base)) {
 		const difference = compareObjects(engine, node, lowers[0], base.stat, search.compare);
-		if (difference !== "none") changes.push(changeOf(engine, "metadata", path, node, base));
+		if (difference !== "none") changes.push(changeOf(search, "metadata", path, node, base));
 		return newFrame(search, { path, node, base: lowers, origin: originBelow(frame, name) });
 	}
 	if (lowers.length > 0) {
-		if (base !== null) changes.push(removed(path, base));
+		if (base !== null) changes.push(removed(search, path, base));
 		const from = movedFrom(engine, frame, node);
 		const was = { reals: lowers, stat: statOfBase(engine, lowers[0]) };
-		changes.push({ ...changeOf(engine, "renamed", path, node, was), baseType: (base?.stat.type ?? null) as FileType | null, from });
+		changes.push({ ...changeOf(search, "renamed", path, node, was), baseType: (base?.stat.type ?? null) as FileType | null, from });
 		return newFrame(search, { path, node, base: lowers, origin: from });
 	}
 	if (base === null || base.stat.type !== FileType.dir) {
-		changes.push(changeOf(engine, base === null ? "added" : "changed", path, node, base));
+		changes.push(changeOf(search, base === null ? "added" : "changed", path, node, base));
 		return newFrame(search, { path, node, base: [], origin: null });
 	}
-	changes.push({ ...changeOf(engine, "changed", path, node, base), isReplaced: true });
+	changes.push({ ...changeOf(search, "changed", path, node, base), isReplaced: true });
 	return newFrame(search, { path, node, base: base.reals, origin: originBelow(frame, name), listsBase: true });
 }
 
@@ -213,7 +218,7 @@ function movedFrom(engine: Engine, frame: Frame, node: Node): Buffer | null {
 	return names.reduce(pathBelow, EMPTY);
 }
 
-function removed(path: Buffer, { reals, stat }: Base): Change {
+function removed(search: Search, path: Buffer, { reals, stat }: Base): Change {
 	const type = stat.type as FileType;
 	const baseSize = type === FileType.reg ? stat.size : 0;
 	return {
@@ -228,10 +233,12 @@ function removed(path: Buffer, { reals, stat }: Base): Change {
 		group: null,
 		handle: null,
 		base: reals[0],
+		baseState: search.tellsBase ? baseStateOf(search.opened.overlay.engine, reals[0], stat, null) : null,
 	};
 }
 
-function changeOf(engine: Engine, kind: ChangeKind, path: Buffer, node: Node, base: Base | null): Change {
+function changeOf(search: Search, kind: ChangeKind, path: Buffer, node: Node, base: Base | null): Change {
+	const { engine } = search.opened.overlay;
 	const stat = statOf(engine, node);
 	const isLinked = node.type !== FileType.dir && linkCount(engine, node, stat) > 1;
 	return {
@@ -246,6 +253,7 @@ function changeOf(engine: Engine, kind: ChangeKind, path: Buffer, node: Node, ba
 		group: isLinked ? ((BigInt(node.fileidHi) << 32n) | BigInt(node.fileidLo)).toString() : null,
 		handle: node.handle,
 		base: base?.reals[0] ?? null,
+		baseState: base === null || !search.tellsBase || path.length === 0 ? null : baseStateOf(engine, base.reals[0], base.stat, node),
 	};
 }
 

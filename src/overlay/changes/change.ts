@@ -2,6 +2,7 @@
 
 import type { Real } from "../../layer/real.ts";
 import type { FileType } from "../../vfs/operations.ts";
+import type { BaseState } from "../format/base-version.ts";
 
 /**
  * - "added": there is nothing of the path in the base;
@@ -34,4 +35,6 @@ export interface Change {
 	readonly handle: Buffer | null;
 	/** What the base has there, of a renamed directory what it was; null where it has nothing. */
 	readonly base: Real | null;
+	/** Whether that is what it was when the change was made; null where there is no base, or nobody has asked. */
+	readonly baseState: BaseState | null;
 }

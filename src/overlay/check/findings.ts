@@ -28,6 +28,7 @@ export const FINDING_KINDS = [
 	"origin-foreign",
 	"origin-malformed",
 	"origin-unknown",
+	"base-damaged",
 	"identity-not-believed",
 	"impure-missing",
 	"redirect-malformed",

@@ -12,7 +12,7 @@ import { ifThere, must, unlessOfMachine } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
-import { getMark } from "../work/marks.ts";
+import { getOrigin } from "../work/marks.ts";
 import type { Check } from "./context.ts";
 import type { Remedy } from "./findings.ts";
 import { handle, inodeKey } from "./union.ts";
@@ -187,7 +187,7 @@ function readFileEntry(
 /** Whether the upper inode of an entry says itself that it was born as the entry's lower object; the kernel mounts no other index. */
 function isItsOrigin(check: Check, fd: number, type: number, name: string, path: string, aside: Remedy): boolean {
 	const { origin } = check.layers.xattr;
-	const value = getMark({ layer: check.layers.upper, marks: check.layers.marks }, fd, type, origin);
+	const value = getOrigin({ layer: check.layers.upper, marks: check.layers.marks }, fd, type);
 	const claim = typeof value === "number" ? "" : value.toString("hex");
 	if (claim === name) return true;
 	if (claim !== "") {

@@ -11,10 +11,12 @@ import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
 import { pathExists } from "../../linux/read-file.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
+import { setXattr } from "../../linux/xattr.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { ifThere, isFound, must } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
+import { recordIn, versionIn } from "../format/base-version.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import { indexPath, workOf } from "../opening/export-paths.ts";
@@ -24,7 +26,7 @@ import { type Registry, RegistryError, readRegistry } from "../work/registry.ts"
 import type { CheckCounts } from "./context.ts";
 import type { Finding, FindingKind } from "./findings.ts";
 import { type CheckOptions, lockForCheck } from "./layers.ts";
-import { type DamagedRecord, damaged, damagedRecords } from "./records.ts";
+import { BASE_DAMAGED, type DamagedRecord, damaged, damagedRecords } from "./records.ts";
 import type { CheckReport } from "./report.ts";
 
 /** Looks for what is wrong with the ids and the index of an export with portable handles. Null: it has kernel handles, or was never ours. */
@@ -158,8 +160,13 @@ class PortableCheck {
 					}
 					const isDirectory = stat.type === FileType.dir;
 					if (!isDirectory) this.counts.files++;
-					if (xattrOrNone(fd, origin, `Cannot read ${above}/${showName(name)}`) !== null) this.counts.copiedUp++;
 					const path = `${above}/${showName(name)}`;
+					const value = xattrOrNone(fd, origin, `Cannot read ${path}`);
+					if (value !== null) this.counts.copiedUp++;
+					if (value !== null && versionIn(value) === "damaged") {
+						const fix = () => setXattr(fd, origin, recordIn(value));
+						this.#add("error", "base-damaged", path, BASE_DAMAGED, "removes what is recorded", fix);
+					}
 					const id = this.#examine(fd, path);
 					if (isDirectory && id !== null) this.#examinePlace(fd, id, directory.state, name, path);
 					return isDirectory ? (id ?? UPPER_ROOT) : null;
@@ -261,7 +268,7 @@ class PortableCheck {
 			if (isWhiteoutInode(fd, stat, whiteout)) this.counts.tombstones++;
 			else if (stat.type === FileType.reg || stat.type === FileType.dir) {
 				const value = xattrOrNone(fd, stat.type === FileType.dir ? this.#upper.xattr.upper : origin, `Cannot read ${shown}`);
-				const isRight = value !== null && (stat.type === FileType.dir || value.toString("hex") === text);
+				const isRight = value !== null && (stat.type === FileType.dir || recordIn(value).toString("hex") === text);
 				if (!isRight)
 					this.#add(
 						"error",

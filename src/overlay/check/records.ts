@@ -14,6 +14,7 @@ const FOLDERS: Readonly<Record<string, string>> = {
 	data: "Restore it from a backup, or move it away and run holdfast adopt.",
 	directories: "Restore it from a backup.",
 	inodes: "Restore it from a backup.",
+	bases: "Restore it from a backup, or move it away: then it is unknown whether the base of what was removed has changed.",
 	marks: "Restore it from a backup, or move it away and run holdfast adopt.",
 	redirects: "Restore it from a backup, or move it away and run holdfast adopt.",
 	cuts: "Restore it from a backup. Without it the file that was being cut has its old size, or is cut.",
@@ -65,6 +66,10 @@ export function examineRecords(check: Check): void {
 		check.error("record-damaged", path, damaged(advice), remedy);
 	}
 }
+
+/** Of the xattr `origin`. */
+export const BASE_DAMAGED =
+	"What is recorded of the lower object that was copied up here is damaged: nobody can tell whether that has changed since.";
 
 export function damaged(advice: string): string {
 	return `The record is damaged, and what it says is not answered. ${advice}`;

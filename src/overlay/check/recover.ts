@@ -24,6 +24,7 @@ export function completeInterruptedChange({ work, workPath, index, upper }: Chec
 	const workFolder = new WorkFolder(folder("work"), folder("holdfast"), ownPath);
 	const linkCounts = new LinkCounts(workFolder.own);
 	const indexFd = must(openAt(index, ".", O.rdonly | O.directory), "Cannot open the index");
+	const bases = new RecordMap(ownPath, "bases");
 	const marks = new RecordMap(ownPath, "marks");
 	const journal = new Journal(ownPath, () => writable);
 	const writable: Writable = {
@@ -33,6 +34,8 @@ export function completeInterruptedChange({ work, workPath, index, upper }: Chec
 		linkCounts,
 		journal,
 		longRedirects: new LongRedirects(workFolder.own, ownPath, upper),
+		bases,
+		recordsAllBases: false,
 		marks,
 		ids: null,
 	};
@@ -41,6 +44,7 @@ export function completeInterruptedChange({ work, workPath, index, upper }: Chec
 	} finally {
 		journal.close();
 		marks.close();
+		bases.close();
 		linkCounts.close();
 		workFolder.close();
 		close(indexFd);

@@ -2,6 +2,7 @@
 
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
+import { recordIn } from "../format/base-version.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { rootName } from "../opening/layer-names.ts";
 import type { LayerRecord, Registry } from "../work/registry.ts";
@@ -15,7 +16,7 @@ export function hasProvenLowers({ registry, registryFailure, upper, lowers, xatt
 	if (registryFailure !== null) return false;
 	if (registry !== null) return areLowersOf(registry, lowers) && isLayerOf(registry, upper, registry.upper ?? undefined);
 	const origin = xattrOrNone(upper.root, xattr.origin, UNREAD);
-	return origin?.equals(rootRecord(lowers[0], false)) ?? false;
+	return origin !== null && recordIn(origin).equals(rootRecord(lowers[0], false));
 }
 
 function rootRecord(layer: Layer, isUpper: boolean): Buffer {
@@ -45,7 +46,7 @@ export function examineStack(check: Check): void {
 		check.error("index-of-another-upper", "index", message);
 	}
 	const origin = xattrOrNone(upper.root, xattr.origin, UNREAD);
-	if (origin !== null && origin.length > 0 && !isRecordOf(origin, lowers[0])) {
+	if (origin !== null && origin.length > 0 && !isRecordOf(recordIn(origin), lowers[0])) {
 		const message =
 			`Upper was made over another first lower (the xattr ${xattr.origin} of its root), or that one is a copy. ` +
 			"Name the lower that it was made over; if this is the one, remove the xattr.";

@@ -9,6 +9,7 @@ import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { failed, ifThere, isFound, must } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
+import { recordIn, versionIn } from "../format/base-version.ts";
 import { encodeIdentity } from "../format/identity.ts";
 import { parseLinkCount } from "../format/link-delta.ts";
 import { isAbsolute, parseRedirect } from "../format/redirect.ts";
@@ -18,6 +19,7 @@ import type { Check } from "./context.ts";
 import type { Remedy } from "./findings.ts";
 import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
 import { notedData, noteOrigin } from "./partial.ts";
+import { BASE_DAMAGED } from "./records.ts";
 import { handle, inodeKey, type LowerDirectory, type LowerFound, type MergedDirectory, OpenStack } from "./union.ts";
 import { longRedirectOf } from "./work.ts";
 
@@ -271,9 +273,7 @@ class UpperWalk {
 		const isFound = noted === null && this.#mayHaveData(here, child);
 		if (isFound && !isOurs) return;
 		const remedy =
-			isOurs && noted === null
-				? noteOrigin(this.#check, handle(this.#check.layers.upper, fd), xattrOrNone(fd, xattr.origin, UNREAD))
-				: null;
+			isOurs && noted === null ? noteOrigin(this.#check, handle(this.#check.layers.upper, fd), recordOrNone(fd, xattr.origin)) : null;
 		if (isFound || remedy !== null) {
 			const message = `The data of the file lies in a lower (xattr ${xattr.metacopy}), and it is not noted where: the file cannot be read.`;
 			this.#check.error("metacopy-not-noted", shown(path), message, remedy);
@@ -338,7 +338,7 @@ class UpperWalk {
 	}
 
 	#bornAs({ fd, marks }: Child): LowerObject | null {
-		const value = marks.has("origin") ? xattrOrNone(fd, this.#check.layers.xattr.origin, UNREAD) : null;
+		const value = marks.has("origin") ? recordOrNone(fd, this.#check.layers.xattr.origin) : null;
 		const lower = value === null ? "gone" : lowerOfRecord(this.#check.layers.lowers, value);
 		return typeof lower === "string" || lower.type !== FileType.dir ? null : lower;
 	}
@@ -350,19 +350,29 @@ class UpperWalk {
 		const entry = this.#byInode.get(inodeKey(child.stat)) ?? null;
 		const identity = marks.has("holdfast") ? markOf(this.#check, fd, child.stat.type, xattr.identity) : 0;
 		const ownIdentity = typeof identity === "number" ? null : identity;
+		const origin = marks.has("origin") ? markOf(this.#check, fd, child.stat.type, xattr.origin) : 0;
+		if (typeof origin !== "number") this.#version(child, origin);
 		if (entry !== null) {
 			entry.isSeen = true;
 			here.holdsOrigins = true;
 			this.#check.counts.copiedUp++;
 		} else {
-			const origin = marks.has("origin") ? markOf(this.#check, fd, child.stat.type, xattr.origin) : 0;
-			if (typeof origin !== "number" && this.#origin(here, child, origin, ownIdentity)) return null;
+			if (typeof origin !== "number" && this.#origin(here, child, recordIn(origin), ownIdentity)) return null;
 		}
 		const believed = entry === null ? null : encodeIdentity(lowers[entry.lower.layer].fileSystem.uuid, entry.lower.handle);
 		if (ownIdentity === null || believed?.equals(ownIdentity)) return entry;
 		const message = `The object claims an identity (xattr ${xattr.identity}) that the index does not lead back from: it was planted, or copied along.`;
 		this.#check.error("identity-not-believed", shown(child.path), message, this.#removal(child, xattr.identity));
 		return entry;
+	}
+
+	/** Judges what is recorded of the version that was copied up. */
+	#version({ fd, path }: Child, origin: Buffer): void {
+		if (versionIn(origin) !== "damaged") return;
+		const { upper, xattr } = this.#check.layers;
+		const id = handle(upper, fd);
+		const make = () => this.#check.repairs.setXattr(id, xattr.origin, recordIn(origin));
+		this.#check.error("base-damaged", shown(path), BASE_DAMAGED, { does: "removes what is recorded", make });
 	}
 
 	/** Judges the origin of what no index entry leads to. True: it is judged, with its identity, when the walk is over. */
@@ -436,6 +446,11 @@ class UpperWalk {
 /** Where a path of upper is told of. */
 export function shown(path: string): string {
 	return path === "" ? "upper" : `upper${path}`;
+}
+
+function recordOrNone(fd: number, origin: string): Buffer | null {
+	const value = xattrOrNone(fd, origin, UNREAD);
+	return value === null ? null : recordIn(value);
 }
 
 /** An xattr as text; empty where there is none. */

@@ -14,6 +14,7 @@ import { FileType } from "../../vfs/operations.ts";
 import { attempt, ifThere, isFound, must, valueOrNone } from "../../vfs/system-errors.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import { orphanName, parseOrphanName } from "../work/held-objects.ts";
+import { parseNamesLeft } from "../work/link-counts.ts";
 import { redirectIn } from "../work/long-redirects.ts";
 import { type Check, namesOfFolder } from "./context.ts";
 import { type IndexEntry, type LowerObject, lowerOfRecord } from "./index.ts";
@@ -164,7 +165,8 @@ function readLinkRecords(check: Check, index: ReadonlyMap<string, IndexEntry>): 
 		const kept = readRecord(folder, entry);
 		if (typeof kept === "number" && kept !== -EUCLEAN && kept !== -ERRNO.ENOENT) must(kept, `Cannot read ${path}`);
 		const text = typeof kept === "number" ? "" : kept.toString("latin1");
-		const count = /^[1-9]\d{0,8}$/.test(text) ? Number.parseInt(text, 10) : null;
+		const left = parseNamesLeft(text);
+		const count = left === null || left.count === 0 ? null : left.count;
 		if (typeof lower === "string") {
 			const message = "The number of names that are left is recorded of a lower file that is no longer there.";
 			check.error("link-record-stale", path, message, lower === "malformed" ? aside : check.ifProven(aside));

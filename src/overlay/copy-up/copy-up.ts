@@ -21,6 +21,7 @@ import { dataOf } from "../data/data-files.ts";
 import { type Engine, entryOf, rootNode, writableOf } from "../engine/engine.ts";
 import { keepProtection } from "../engine/protection.ts";
 import { COPY_UP_STEPS } from "../engine/turns.ts";
+import { encodeBase, originWith } from "../format/base-version.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { nlinkValue } from "../format/link-delta.ts";
 import { Plan } from "../journal/plan.ts";
@@ -33,7 +34,7 @@ import { statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { realOf, recordOf } from "../nodes/reals.ts";
 import { orphanMark, orphanName } from "../work/held-objects.ts";
-import { getMark, setMark } from "../work/marks.ts";
+import { getOrigin, setMark } from "../work/marks.ts";
 import { copyAtOnce, startCopy } from "./copy-job.ts";
 
 /**
@@ -137,7 +138,7 @@ function copyUpDirectory(engine: Engine, writable: Writable, node: Node, change:
 export function dressDirectory(engine: Engine, writable: Writable, source: Real, fd: number, above: FileHandle, name: Uint8Array): Real {
 	const stat = new Stat();
 	must(source.layer.stat(engine.descriptors.path(source), stat), "Cannot read a lower directory");
-	mark(engine, fd, source, stat);
+	mark(engine, fd, source, stat, encodeBase(stat));
 	if (writable.ids !== null) giveId(writable, writable.ids.newId(true), fd, above, name);
 	copyMetadata(writable.layer, engine.descriptors.path(source), fd, stat, source.layer.rights.isKept);
 	must(writable.layer.stat(fd, stat), "Cannot read a directory in work");
@@ -152,6 +153,8 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 	const entry = writable.index.entryName(source.layer.fileSystem.uuid, source.handle);
 	// that of an object without a name says that it is gone, and goes on saying so
 	if (!node.isOrphan) clearEntry(writable, entry);
+	// what is copied is not newer than this
+	const version = encodeBase(node.copyUp?.before ?? stat);
 	const built = build(engine, writable, node, stat, change?.size === 0);
 	const lowerLinks = stat.nlink;
 	let failure: unknown = null;
@@ -162,7 +165,7 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		const delta = names - (place === null ? 1 : 2);
 		// first: marks of what can carry none are kept by its id
 		if (writable.ids !== null) must(writable.ids.assign(built.fd, writable.ids.newId(false)), "Cannot give an object its id");
-		mark(engine, built.fd, source, stat);
+		mark(engine, built.fd, source, stat, version);
 		// one name here and one in the index is what is taken for granted; each xattr less lets more of them fit into the inode
 		if (!node.isOrphan && (delta !== -1 || lowerLinks > 1))
 			must(setMark(writable, built.fd, engine.xattr.nlink, nlinkValue(delta)), "Cannot set the link count");
@@ -226,7 +229,7 @@ function clearEntry(writable: Writable, entry: string): void {
 	let handle: FileHandle | number = -ENODATA;
 	if (answer.kind === "upper") {
 		try {
-			origin = getMark(writable, answer.fd, answer.stat.type, writable.layer.xattr.origin);
+			origin = getOrigin(writable, answer.fd, answer.stat.type);
 			handle = writable.layer.handles.of(answer.fd);
 		} finally {
 			close(answer.fd);
@@ -320,10 +323,11 @@ function openData(data: Real): number {
 	return must(data.layer.handles.open(data.handle, O.rdonly | O.noatime), "Cannot open a lower file");
 }
 
-/** Says on the new inode what it was copied up from, which with the index is its identity too. */
-function mark(engine: Engine, fd: number, source: Real, stat: Stat): void {
+/** Says on the new inode what it was copied up from, which with the index is its identity too, and in what version. */
+function mark(engine: Engine, fd: number, source: Real, stat: Stat, version: Buffer): void {
 	keepProtection(engine, stat, fd);
-	must(setMark(writableOf(engine), fd, engine.xattr.origin, recordOf(source)), "Cannot mark the origin of a copied up object");
+	const origin = originWith(recordOf(source), version);
+	must(setMark(writableOf(engine), fd, engine.xattr.origin, origin), "Cannot mark the origin of a copied up object");
 }
 
 /**

@@ -13,7 +13,7 @@ export interface Identity {
 const RECORD_VERSION = 0;
 const RECORD_MAGIC = 0xfb;
 const RECORD_FLAG_PATH_UPPER = 4;
-const RECORD_HEADER_BYTES = 21;
+export const RECORD_HEADER_BYTES = 21;
 
 /** The overlay format's record of a real object: value of `origin` and `upper`, and in hex the name of an index entry. */
 export function encodeRecord(uuid: Uint8Array, handle: FileHandle, isUpper: boolean): Buffer {

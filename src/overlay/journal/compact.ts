@@ -84,6 +84,7 @@ const WORDS = [
 	"unmark",
 	"record",
 	"trash",
+	"base",
 ] as const;
 const NUMBERS: ReadonlyMap<string, number> = new Map(WORDS.map((word, i) => [word, i]));
 

@@ -452,7 +452,7 @@ test("a change whose answer was noted is not made again", ROOT, (t) => {
 	journal.perform([set(5)], descriptors, request(7), null);
 	journal.answer(request(7), ANSWERS[1]);
 	// as if done by something that leaves no intent
-	counts.set("entry", 6);
+	counts.set("entry", 6, null);
 	journal = start();
 	assert.equal(counts.get("entry"), 6);
 	assert.deepEqual(journal.answered(request(7)), ANSWERS[1]);

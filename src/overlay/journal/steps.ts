@@ -57,16 +57,19 @@ export type Step =
 	  }
 	/** Gives an inode a further name. */
 	| { readonly op: "link"; readonly inode: FileHandle; readonly to: StepDirectory; readonly toName: PathName }
-	/** Puts a whiteout in the place of nothing, a file, or a directory that the overlay shows as empty. */
-	| { readonly op: "whiteout"; readonly in: StepDirectory; readonly name: PathName }
+	/**
+	 * Puts a whiteout in the place of nothing, a file, or a directory that the overlay shows as empty. `base`: in what version the lower object was
+	 * that an entry of the index says is gone by it.
+	 */
+	| { readonly op: "whiteout"; readonly in: StepDirectory; readonly name: PathName; readonly base?: Uint8Array }
 	/** Removes a name of this inode; a directory with all whiteouts in it. */
 	| { readonly op: "unlink"; readonly in: StepDirectory; readonly name: PathName; readonly inode: FileHandle }
 	| { readonly op: "unlinkWhiteout"; readonly in: StepDirectory; readonly name: PathName }
 	| { readonly op: "xattr"; readonly inode: FileHandle; readonly name: string; readonly value: Uint8Array }
 	| { readonly op: "attributes"; readonly inode: FileHandle; readonly type: FileType; readonly change: ObjectChange }
 	| { readonly op: "times"; readonly inode: FileHandle; readonly atime: Timespec; readonly mtime: Timespec }
-	/** Names left of a lower file; null: no record. */
-	| { readonly op: "count"; readonly entry: string; readonly value: number | null }
+	/** Names left of a lower file; null: no record. `base`: in what version it was when it lost the first one. */
+	| { readonly op: "count"; readonly entry: string; readonly value: number | null; readonly base?: Uint8Array }
 	| { readonly op: "unnamed"; readonly entry: string; readonly value: boolean }
 	/** Marks a lower object that is held open and loses its last name, by the name of its mark. */
 	| { readonly op: "mark"; readonly name: string; readonly record: Uint8Array }
@@ -118,6 +121,7 @@ export function runStep(writable: UpperState, step: Step, descriptors: Descripto
 			must(linkDescriptor(descriptors.inode(step.inode, false), descriptors.directory(step.to), step.toName), "Cannot make a further name");
 			return;
 		case "whiteout":
+			if (step.base !== undefined) writable.bases.set(Buffer.from(String(step.name), "hex"), Buffer.from(step.base));
 			placeWhiteout(writable, descriptors.directory(step.in), step.name);
 			return;
 		case "unlink":
@@ -138,7 +142,7 @@ export function runStep(writable: UpperState, step: Step, descriptors: Descripto
 			return;
 		case "count":
 			if (step.value === null) writable.linkCounts.delete(step.entry);
-			else writable.linkCounts.set(step.entry, step.value);
+			else writable.linkCounts.set(step.entry, step.value, step.base ?? null);
 			return;
 		case "unnamed":
 			if (step.value) writable.linkCounts.noteUnnamed(step.entry);

@@ -18,7 +18,7 @@ import type { Writable } from "../journal/writable.ts";
 import { identityKey, Node } from "../nodes/node.ts";
 import { childKey } from "../nodes/node-cache.ts";
 import { fitsFileid, plainFileid, realOf } from "../nodes/reals.ts";
-import { getMark } from "../work/marks.ts";
+import { getMark, getOrigin } from "../work/marks.ts";
 import { refusePostponedName } from "./postponed.ts";
 import { closeAll, type Found, searchStack, type Vacancy } from "./stack-search.ts";
 import { noteStat, statOf } from "./stat.ts";
@@ -149,7 +149,7 @@ function lowerFileNode(engine: Engine, real: Real, stat: Stat): Node | null {
 export function refuseOther(engine: Engine, writable: Writable, identity: Identity, fd: number, stat: Stat): void {
 	const { uuid } = engine.homes.get(identity.home) as Home;
 	try {
-		const origin = getMark(writable, fd, stat.type, engine.xattr.origin);
+		const origin = getOrigin(writable, fd, stat.type);
 		if (typeof origin !== "number" && origin.equals(encodeRecord(uuid, identity.id, false))) return;
 		throw new OverlayError("io", "The index names another object than the copy of this one: run holdfast check");
 	} catch (error) {
@@ -217,7 +217,7 @@ function upperNode(engine: Engine, found: Found): Node {
  */
 function believedIdentity(engine: Engine, real: Real, fd: number, stat: Stat): Identity | null {
 	if (engine.writable === null) return null;
-	const origin = getMark(engine.writable, fd, stat.type, engine.xattr.origin);
+	const origin = getOrigin(engine.writable, fd, stat.type);
 	if (typeof origin === "number") return null;
 	const identity = identityOfRecord(engine, origin);
 	if (identity === null) return null;

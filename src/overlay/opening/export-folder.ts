@@ -34,6 +34,9 @@ export function noteLowers(folder: string, lowers: readonly Layer[]): void {
 }
 
 /** In the export's folder while a rebind is under way. */
+/** It is there where nothing was ever copied up or removed without being recorded: all of upper was made by servers that do. */
+export const ALL_BASES_FILE = "all-bases";
+
 export const REBINDING_FILE = "rebinding";
 
 export function reboundFolder(folder: string, home: number): string {

@@ -6,6 +6,7 @@ import { PortableUpper } from "../../layer/portable-upper.ts";
 import { KeptRights } from "../../layer/rights.ts";
 import { moveChangeTime } from "../../linux/attributes.ts";
 import { close } from "../../linux/open.ts";
+import { pathExists } from "../../linux/read-file.ts";
 import { Journal } from "../journal/journal.ts";
 import type { Writable } from "../journal/writable.ts";
 import { IndexDirectory } from "../work/index-directory.ts";
@@ -14,6 +15,7 @@ import { LongRedirects } from "../work/long-redirects.ts";
 import { RecordMap } from "../work/record-map.ts";
 import { WorkFolder } from "../work/work-folder.ts";
 import type { Attempt } from "./attempt.ts";
+import { ALL_BASES_FILE } from "./export-folder.ts";
 import { type ExportPaths, indexPath } from "./export-paths.ts";
 import type { SharedTree } from "./shared-tree.ts";
 
@@ -69,6 +71,8 @@ export function openWritable(upper: Layer, paths: ExportPaths, tree: SharedTree,
 		linkCounts: keep(new LinkCounts(workFolder.own)),
 		journal: keep(new Journal(paths.folder, () => writable)),
 		longRedirects: new LongRedirects(workFolder.own, workFolder.ownPath, upper),
+		bases: keep(new RecordMap(paths.folder, "bases")),
+		recordsAllBases: pathExists(join(paths.folder, ALL_BASES_FILE)),
 		marks: keep(new RecordMap(paths.folder, "marks")),
 		ids: openIds(upper, workFolder, keep),
 	};

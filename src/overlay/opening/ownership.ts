@@ -1,18 +1,20 @@
 // Whose an upper is: the marker that keeps the kernel away, and whether it must be adopted.
 
-import { closeSync, openSync, readdirSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, openSync, readdirSync, rmSync, unlinkSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Layer } from "../../layer/layer.ts";
 import { LayerError } from "../../layer/layer-error.ts";
+import { hasEntries } from "../../linux/directory.ts";
 import { ERRNO, errnoName, whyNot } from "../../linux/errno.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { setXattr } from "../../linux/xattr.ts";
-import { unlessFull } from "../../vfs/system-errors.ts";
+import { must, unlessFull } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { copyMetadata } from "../copy-up/copy-up.ts";
 import { flushFolder, type Registry, registryPath, writeDurably } from "../work/registry.ts";
+import { ALL_BASES_FILE } from "./export-folder.ts";
 import { type ExportPaths, indexPath, makeFolder } from "./export-paths.ts";
 import { refuseForeignUpper } from "./foreign-upper.ts";
 import type { LayerForms } from "./layer-forms.ts";
@@ -150,6 +152,13 @@ function refuseIncompatible(work: string, entries: readonly string[]): void {
 	);
 }
 
+/** Whether all is recorded of what upper stands for is known of one that was empty when it was taken. */
+function noteBases(folder: string, isEmpty: boolean): void {
+	const path = join(folder, ALL_BASES_FILE);
+	if (isEmpty) writeDurably(path, Buffer.alloc(0));
+	else rmSync(path, { force: true });
+}
+
 const FULL: ReadonlySet<number> = new Set([ERRNO.ENOSPC, ERRNO.EDQUOT]);
 
 /** The marker and what belongs to it, made durable; behind them nobody but us changes the upper. */
@@ -160,6 +169,7 @@ export function takeUpper(paths: ExportPaths, upper: Layer, lowers: readonly Lay
 	makeFolder(indexPath(work, upper.handles.isPortable), "the index");
 	// before the marker: with that in place a start believes that all is as we left it
 	if (adoption !== "none") beginAdoption(paths.folder, adoption);
+	noteBases(paths.folder, adoption === "first" && must(hasEntries(upper.root), "Cannot read upper") === 0);
 	makeFolder(join(markerFolder(work), MARKER), "the marker");
 	for (const folder of [markerFolder(work), join(work, "work"), paths.folder, work, dirname(work)]) flushFolder(folder);
 	if (paths.isNewUpper) {

@@ -15,6 +15,7 @@ import { demand, isSuperuser, MAY } from "../engine/access.ts";
 import { type Engine, entryOf, writableOf } from "../engine/engine.ts";
 import { takesLong } from "../engine/freed-space.ts";
 import { PROTECTION, refuseProtected } from "../engine/protection.ts";
+import { encodeBase } from "../format/base-version.ts";
 import { nlinkValue } from "../format/link-delta.ts";
 import { isWhiteoutEntry, isWhiteoutFileEntry } from "../format/whiteout.ts";
 import { Plan } from "../journal/plan.ts";
@@ -25,7 +26,7 @@ import { linkCount, statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { recordOf } from "../nodes/reals.ts";
 import { orphanMark, orphanName } from "../work/held-objects.ts";
-import { setMark } from "../work/marks.ts";
+import { getVersion, setMark } from "../work/marks.ts";
 
 const S_ISVTX = 0o1000;
 
@@ -161,14 +162,14 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	};
 	if (!node.isUpper) {
 		if (left > 0) {
-			planCount(engine, plan, entry, left);
+			planCount(engine, plan, entry, left, encodeBase(stat));
 			return (directory, name) => {
 				node.lowerLinks = left;
 				forgetName(directory, name);
 			};
 		}
 		planTombstone(engine, plan, node, entry);
-		if (stat.nlink > 1) planCount(engine, plan, entry, null);
+		if (stat.nlink > 1) planCount(engine, plan, entry, null, null);
 		return bury;
 	}
 	if (!node.isIndexed) return left > 0 ? forgetName : bury;
@@ -198,21 +199,37 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 /** The index says that the object is gone. */
 function planTombstone(engine: Engine, plan: Plan, node: Node, entry: string | null): void {
 	if (entry === null) return;
-	plan.add({ op: "whiteout", in: "index", name: entry }, () => {
-		const { index, work } = writableOf(engine);
+	const base = versionOf(engine, node, entry);
+	plan.add({ op: "whiteout", in: "index", name: entry, ...(base === null ? {} : { base }) }, () => {
+		const { index, work, bases } = writableOf(engine);
 		unlinkName(index.fd, entry);
+		bases.delete(Buffer.from(entry, "hex"));
 		if (!node.isUpper) return;
 		if (node.type !== FileType.dir) linkDescriptor(engine.descriptors.path(node.top), index.placeFor(entry), entry);
 		else renameName(work.temporaries, index.buildDirectoryEntry(node.top.handle), index.placeFor(entry), entry);
 	});
 }
 
-/** Names left of an untouched lower file; null: the record goes. */
-export function planCount(engine: Engine, plan: Plan, entry: string | null, value: number | null): void {
+/** In what version the lower object was that is about to go: as it was copied up, as it lost its first name, or as it is now. Null: nobody knows. */
+function versionOf(engine: Engine, node: Node, entry: string): Buffer | null {
+	const writable = writableOf(engine);
+	if (!node.isUpper) {
+		const stat = statOf(engine, node);
+		const left = stat.nlink > 1 && node.type !== FileType.dir ? writable.linkCounts.read(entry) : null;
+		return left === null ? encodeBase(stat) : left.base;
+	}
+	return getVersion(writable, engine.descriptors.path(node.top), node.type);
+}
+
+/** Names left of an untouched lower file; null: the record goes. `version`: in what it was, where nothing says it yet. */
+export function planCount(engine: Engine, plan: Plan, entry: string | null, value: number | null, version: Buffer | null): void {
 	if (entry === null) return;
 	const { linkCounts } = writableOf(engine);
-	const before = linkCounts.get(entry);
-	plan.add({ op: "count", entry, value }, () => (before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before)));
+	const before = linkCounts.read(entry);
+	const base = value === null ? null : before === null ? version : before.base;
+	plan.add({ op: "count", entry, value, ...(base === null ? {} : { base }) }, () =>
+		before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before.count, before.base),
+	);
 }
 
 /** Entries that are looked at at once: more are as a listing, which others need not wait for. */

@@ -21,6 +21,7 @@ import { findInStack } from "../lookup/stack-search.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
 import { identityKey, type Node } from "../nodes/node.ts";
 import { orphanMark, orphanName } from "../work/held-objects.ts";
+import { getVersion, getVersionOfGone } from "../work/marks.ts";
 import { shownAttributes } from "./extended-attributes.ts";
 import type { Entry } from "./move-redirect.ts";
 import { planCount, planTrash } from "./remove.ts";
@@ -76,7 +77,7 @@ export function revertFile(engine: Engine, listings: Listings, node: Node, names
 	const plan = new Plan(engine, writable);
 	const inode = plan.of(node);
 	const fd = engine.descriptors.path(real);
-	if (lower.nlink > 1) planCount(engine, plan, entry, left < lower.nlink ? left : null);
+	if (lower.nlink > 1) planCount(engine, plan, entry, left < lower.nlink ? left : null, getVersion(writable, fd, node.type));
 	const brought = planTrash(engine, plan, node, true);
 	for (const { directory, name } of names) {
 		plan.add({ op: "unlink", in: plan.in(directory), name, inode }, () => linkDescriptor(fd, engine.descriptors.path(directory.top), name));
@@ -166,7 +167,8 @@ function planRevival(engine: Engine, plan: Plan, { key, entry, stat }: Below): (
 	if (stat.nlink > 1) {
 		const isGone = fateOf(engine, entry) === "gone";
 		const left = isGone ? 0 : writable.linkCounts.get(entry);
-		if (left !== null) planCount(engine, plan, entry, left + 1 < stat.nlink ? left + 1 : null);
+		const version = isGone ? getVersionOfGone(writable, Buffer.from(entry, "hex")) : null;
+		if (left !== null) planCount(engine, plan, entry, left + 1 < stat.nlink ? left + 1 : null, version);
 	}
 	const node = nodes.get(key);
 	if (node !== undefined) plan.touch(node);

@@ -18,6 +18,7 @@ import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { kernelUuids, openKernelIndex, visitUpper } from "../adopt/kernel-records.ts";
 import { type Engine, identityOfRecord, writableOf } from "../engine/engine.ts";
 import type { Home } from "../engine/home.ts";
+import { originMovedTo } from "../format/base-version.ts";
 import { encodeRecord, type Identity } from "../format/identity.ts";
 import { nlinkValue } from "../format/link-delta.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
@@ -41,6 +42,8 @@ export function kernelFormOf(engine: Engine): KernelForm {
 		throw new OverlayError("inval", `Cannot give the upper back to the kernel, whose index needs file handles: ${error.problem}`);
 	}
 }
+
+const EMPTY = Buffer.alloc(0);
 
 /** A lower object that has an entry in the index. */
 interface Lower {
@@ -148,7 +151,7 @@ export class KernelForm {
 					const temporary = work.makeTemporaryDirectory(0);
 					const upper = encodeRecord(this.#uuids.get(layer) as Buffer, handle, true);
 					work.setTemporaryXattr(temporary, xattr.upper, upper);
-					must(setXattr(answer.fd, xattr.origin, lower.record), "Cannot say what a directory was copied up from");
+					this.#setOrigin(answer.fd, lower.record);
 					const status = renameName(work.temporaries, temporary, theirs, lower.record.toString("hex"));
 					must(status, "Cannot make an entry of the kernel's index");
 				}
@@ -157,6 +160,13 @@ export class KernelForm {
 			}
 		}
 		must(removeDirectory(index.fd, entry), "Cannot remove an index entry");
+	}
+
+	/** The version of what was copied up stays behind it. */
+	#setOrigin(fd: number, record: Buffer): void {
+		const { origin } = this.#writable.layer.xattr;
+		const value = xattrOrNone(fd, origin, "Cannot read what an object was copied up from") ?? EMPTY;
+		must(setXattr(fd, origin, originMovedTo(record, value)), "Cannot say what an object was copied up from");
 	}
 
 	#writeFile(entry: string, lower: Lower | null, theirs: number): void {
@@ -173,7 +183,7 @@ export class KernelForm {
 				this.#move(entry, null, theirs);
 				return;
 			}
-			must(setXattr(fd, origin, lower.record), "Cannot say what a file was copied up from");
+			this.#setOrigin(fd, lower.record);
 			// without it the kernel counts the entry for a name
 			if (lower.stat.nlink > 1 && xattrOrNone(fd, nlink, "Cannot read a link count") === null)
 				must(setXattr(fd, nlink, nlinkValue(-1)), "Cannot set a link count");

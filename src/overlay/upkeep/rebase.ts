@@ -23,6 +23,7 @@ import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
 import { must } from "../../vfs/system-errors.ts";
+import { recordIn } from "../format/base-version.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { LOWERS_FILE, linkNamesFolder, rowsPath } from "../opening/export-folder.ts";
 import { workOf } from "../opening/export-paths.ts";
@@ -317,7 +318,7 @@ class Comparison {
 				const origin = getXattr(child, xattr.origin);
 				for (const uuid of this.#homeUuids) {
 					if (uuid === undefined || typeof origin === "number") continue;
-					const id = decodeRecord(origin, Buffer.from(uuid, "hex"));
+					const id = decodeRecord(recordIn(origin), Buffer.from(uuid, "hex"));
 					if (id !== null) hiders.copies.set(`${uuid}:${id.bytes.toString("latin1", 0, HASH_BYTES)}`, shown);
 				}
 				return null;

@@ -28,10 +28,10 @@ test("a count is what was set last, over a restart too, and null before and afte
 	const counts = open();
 	assert.equal(counts.get(A), null);
 	for (const value of [2, 1, 65000, 1]) {
-		counts.set(A, value);
+		counts.set(A, value, null);
 		assert.equal(counts.get(A), value);
 	}
-	counts.set(B, 7);
+	counts.set(B, 7, null);
 	const again = open();
 	assert.equal(again.get(A), 1);
 	assert.deepEqual(again.list("counts").sort(), [A, B]);
@@ -48,8 +48,10 @@ test("what a kill left of a count half written is neither listed nor in the way"
 	folder.beforeRemoval(() => close(links));
 	assert.equal(makeSymlink("99", links, `${A}.new`), 0);
 	assert.deepEqual(counts.list("counts"), []);
-	counts.set(A, 3);
-	assert.equal(counts.get(A), 3);
+	counts.set(A, 4, null);
+	assert.deepEqual([counts.get(A), counts.list("counts")], [4, [A]]);
+	counts.set(A, 3, Buffer.from("version"));
+	assert.deepEqual(counts.read(A), { count: 3, base: Buffer.from("version") });
 	assert.deepEqual(readdirSync(join(folder.path, "links")), [A]);
 });
 

@@ -13,12 +13,26 @@ const UNNAMED = "unnamed";
 
 const stat = new Stat();
 
-const COUNT = /^\d{1,9}$/;
+const RECORD = /^(\d{1,9})(?: ([A-Za-z0-9_-]+))?$/;
+
+/** What is recorded of a lower file that has lost names. */
+export interface NamesLeft {
+	readonly count: number;
+	/** As `encodeBase` has it, of when it lost the first one; null: it was not recorded. */
+	readonly base: Buffer | null;
+}
+
+/** What the value of a record says; null: nobody has written it. */
+export function parseNamesLeft(text: string): NamesLeft | null {
+	const match = RECORD.exec(text);
+	if (match === null) return null;
+	return { count: Number.parseInt(match[1], 10), base: match[2] === undefined ? null : Buffer.from(match[2], "base64url") };
+}
 
 /**
  * Two small kinds of record in `work/holdfast`, each named by the index entry of its lower object and written by one
  * atomic call, a symlink whose target is the value:
- * - `links/`: names left of a lower file of several names that was never copied up. An index whiteout cannot say it while
+ * - `links/`: names left of a lower file of several names that was never copied up, and behind a space in what version it was. An index whiteout cannot say it while
  *   another name lives, and copying the file only to count its names would fill the disk when a tree of hard links is deleted.
  * - `unnamed/`: a file that was copied up through a handle whose names nobody knew, so that only the index holds it.
  */
@@ -36,12 +50,17 @@ export class LinkCounts {
 
 	/** The number of names left, or null when none was removed yet. */
 	get(entry: string): number | null {
-		const text = recordOrNone(this.#counts, entry, (text) => COUNT.test(text));
-		return text === null ? null : Number.parseInt(text, 10);
+		return this.read(entry)?.count ?? null;
 	}
 
-	set(entry: string, count: number): void {
-		must(writeRecord(this.#counts, entry, Buffer.from(String(count))), "Cannot write a link count");
+	read(entry: string): NamesLeft | null {
+		const text = recordOrNone(this.#counts, entry, (text) => RECORD.test(text));
+		return text === null ? null : parseNamesLeft(text);
+	}
+
+	set(entry: string, count: number, base: Uint8Array | null): void {
+		const text = base === null ? `${count}` : `${count} ${Buffer.from(base).toString("base64url")}`;
+		must(writeRecord(this.#counts, entry, Buffer.from(text)), "Cannot write a link count");
 	}
 
 	delete(entry: string): void {

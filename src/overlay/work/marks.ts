@@ -3,9 +3,11 @@
 import { moveChangeTime } from "../../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import { setXattr } from "../../linux/xattr.ts";
+import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { failed } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
+import { recordIn, versionIn } from "../format/base-version.ts";
 import type { UpperState } from "./upper-state.ts";
 
 type Marked = Pick<UpperState, "layer" | "marks">;
@@ -25,6 +27,29 @@ export function getMark(writable: Marked, fd: number, type: number, name: string
 	const value = xattrOrNone(fd, name, `Cannot read ${name}`);
 	if (value === null && (type === FileType.reg || type === FileType.dir || writable.marks.isEmpty)) return -ENODATA;
 	return value === null ? (writable.marks.get(keyOf(writable, fd, shortOf(writable, name))) ?? -ENODATA) : value;
+}
+
+/** The record that an upper object says it was copied up from, without the version of that object behind it, or -ENODATA. */
+export function getOrigin(writable: Marked, fd: number, type: number): Buffer | number {
+	const value = getMark(writable, fd, type, writable.layer.xattr.origin);
+	return typeof value === "number" ? value : recordIn(value);
+}
+
+/** In what version it was copied up, as `encodeBase` has it; null: that is not recorded, or damaged. */
+export function getVersion(writable: Marked, fd: number, type: number): Buffer | null {
+	const value = getMark(writable, fd, type, writable.layer.xattr.origin);
+	const version = typeof value === "number" ? null : versionIn(value);
+	return version === "damaged" ? null : version;
+}
+
+/** In what version a lower object was that the index says is gone; null: that is not recorded, or damaged. */
+export function getVersionOfGone({ bases }: Pick<UpperState, "bases">, record: Buffer): Buffer | null {
+	try {
+		return bases.get(record);
+	} catch (error) {
+		if (error instanceof OverlayError) return null;
+		throw error;
+	}
 }
 
 /** Sets it; 0, or the negated error number. */

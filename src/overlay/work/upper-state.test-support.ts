@@ -57,6 +57,8 @@ export function makeUpper(context: TestContext): TestUpper {
 		index: new IndexDirectory(open("work/index", directory), layer, workFolder),
 		linkCounts: keep(new LinkCounts(workFolder.own)),
 		longRedirects: new LongRedirects(workFolder.own, own, layer),
+		bases: keep(new RecordMap(own, "bases")),
+		recordsAllBases: true,
 		marks: keep(new RecordMap(own, "marks")),
 		ids: null,
 	};

@@ -15,6 +15,10 @@ export interface UpperState {
 	readonly index: IndexDirectory;
 	readonly linkCounts: LinkCounts;
 	readonly longRedirects: LongRedirects;
+	/** Of lower objects that the index says are gone: in what version they were removed, as `encodeBase` has it. */
+	readonly bases: RecordMap;
+	/** Nothing was ever copied up or removed here without being recorded. */
+	readonly recordsAllBases: boolean;
 	/** See getMark. */
 	readonly marks: RecordMap;
 	/** Portable ids of upper; null: kernel handles. */

@@ -14,6 +14,7 @@ const FOLDERS = new Set([
 	"cuts",
 	"probe",
 	"links",
+	"bases",
 	"unnamed",
 	"redirects",
 	"data",
