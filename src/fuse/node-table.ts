@@ -13,6 +13,8 @@ const [LOOKUPS, KIND, HANDLE, NEXT] = [0, 1, 2, 18];
 const LENGTH_MASK = 0xff;
 /** The overlay holds the object for it: it has lost a name while the kernel knew it. */
 const HELD = 1 << 8;
+/** The object gets another id when it is looked up next: see `retire`. */
+const RETIRED = 1 << 9;
 
 /** Chains are short: there are at least as many heads as records. */
 const HEADS_FEWEST = 1024;
@@ -74,12 +76,26 @@ export class NodeTable {
 			this.#words[word + LOOKUPS] = left - count;
 			return null;
 		}
-		this.#unchain(id);
+		if ((this.#words[word + KIND] & RETIRED) === 0) {
+			this.#unchain(id);
+			this.size--;
+		}
 		const held = (this.#words[word + KIND] & HELD) === 0 ? null : copyBytes(this.handle(id));
 		this.#words[word + LOOKUPS] = 0;
 		this.#free.push(id);
-		this.size--;
 		return held;
+	}
+
+	/**
+	 * What the kernel has cached of an object stays with its id, which whoever has it open goes on with; the object gets another one when it is looked up
+	 * next. So nothing has to be taken from the kernel, which might have to wait for this server.
+	 */
+	retire(id: number): void {
+		const word = wordOf(id);
+		if (id <= ROOT_ID || (this.#words[word + KIND] & RETIRED) !== 0) return;
+		this.#unchain(id);
+		this.size--;
+		this.#words[word + KIND] |= RETIRED;
 	}
 
 	/** Whether the kernel knows an object that the overlay does not hold for it yet. It does from now on. */
@@ -104,8 +120,8 @@ export class NodeTable {
 
 	#restore(): void {
 		for (let id = this.#high; id >= ROOT_ID; id--) {
-			if (this.#words[wordOf(id) + LOOKUPS] > 0) this.#chain(id);
-			else this.#free.push(id);
+			if (this.#words[wordOf(id) + LOOKUPS] === 0) this.#free.push(id);
+			else if ((this.#words[wordOf(id) + KIND] & RETIRED) === 0) this.#chain(id);
 		}
 	}
 

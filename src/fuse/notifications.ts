@@ -17,28 +17,41 @@ const MESSAGE_BYTES = OUT_HEADER_BYTES + 24;
 export class Notifications {
 	readonly #descriptor: number;
 	readonly #message = new FuseReply(allocate(MESSAGE_BYTES));
+	/** Node ids, whose listings are to be read anew. */
+	readonly #directories = new Set<number>();
 	#timer: NodeJS.Timeout | null = null;
 
 	constructor(descriptor: number) {
 		this.#descriptor = descriptor;
 	}
 
-	/** Another front end has changed something: all names are looked up anew, which brings new attributes too. */
-	noteForeignChange(): void {
+	/**
+	 * Something was changed that the kernel does not know: all names are looked up anew, which brings new attributes too. `directory`: the id of one whose
+	 * listing is not what the kernel believes; 0: none.
+	 */
+	noteForeignChange(directory = 0): void {
+		if (directory !== 0) this.#directories.add(directory);
 		this.#timer ??= setTimeout(() => {
 			this.#timer = null;
 			this.#message.reset();
 			this.#send(NOTIFY_INC_EPOCH);
+			for (const id of this.#directories) this.#invalidate(id, 0);
+			this.#directories.clear();
 		}, DELAY_MILLISECONDS);
 	}
 
 	/** The attributes of an object are not what the kernel believes. Only for one that the request under way has open, or the kernel might wait for its end. */
 	attributesChanged(id: number): void {
+		// not its content: that would wait for pages that are being read
+		this.#invalidate(id, -1);
+	}
+
+	/** From this offset on; negative: attributes alone. The pages of a directory are filled without waiting. */
+	#invalidate(id: number, offset: number): void {
 		const message = this.#message;
 		message.reset();
 		message.u64(0, id);
-		// not its content: that would wait for pages that are being read
-		message.number(-1);
+		message.number(offset);
 		message.number(0);
 		this.#send(NOTIFY_INVAL_INODE);
 	}

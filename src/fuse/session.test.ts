@@ -118,7 +118,8 @@ test("what others have changed is told once for many changes, to a kernel that k
 	const { kernel, overlay } = await begin(t, { isShared: true });
 	const older = await begin(t, { isShared: true, minor: 43 });
 	const alone = await begin(t);
-	for (let i = 0; i < 3; i++) for (const { told } of [overlay, older.overlay, alone.overlay]) for (const tell of told) tell(overlay.root);
+	for (let i = 0; i < 3; i++)
+		for (const { told } of [overlay, older.overlay, alone.overlay]) for (const tell of told) tell(overlay.root, false);
 	while (kernel.strays.length === 0) {
 		await new Promise((resolve) => setImmediate(resolve));
 		kernel.receive();
@@ -126,6 +127,25 @@ test("what others have changed is told once for many changes, to a kernel that k
 	for (const one of [kernel, older.kernel, alone.kernel]) await one.take(Opcode.getattr, ROOT, words(0, 0, 0, 0));
 	assert.deepEqual(kernel.strays, [words(16, 8, 0, 0)]);
 	assert.deepEqual([...older.kernel.strays, ...alone.kernel.strays], []);
+});
+
+test("what a command has changed gets another node id when it is looked up next, and who has it open goes on with the one before", async (t) => {
+	const { kernel, overlay } = await begin(t);
+	const { object } = overlay.create(overlay.root, Buffer.from("file"), { uid: 0, gid: 8, gids: [] }, { mode: "guarded", attributes: {} });
+	assert.deepEqual(await kernel.take(Opcode.lookup, ROOT, name("file")), entry(2, object));
+	for (const told of [object, overlay.root, object]) for (const tell of overlay.told) tell(told, true);
+	while (kernel.strays.length < 2) {
+		await new Promise((resolve) => setImmediate(resolve));
+		kernel.receive();
+	}
+	assert.deepEqual(await kernel.take(Opcode.lookup, ROOT, name("file")), entry(3, object));
+	assert.deepEqual(await kernel.take(Opcode.lookup, ROOT, name("file")), entry(3, object));
+	assert.deepEqual(await kernel.take(Opcode.getattr, 2, words(0, 0, 0, 0)), attributesOut(object));
+	kernel.send(Opcode.forget, 2, words(1, 0));
+	assert.equal((await kernel.ask(Opcode.getattr, 2, words(0, 0, 0, 0))).error, ERRNO.ESTALE);
+	assert.deepEqual(await kernel.take(Opcode.getattr, 3, words(0, 0, 0, 0)), attributesOut(object));
+	// all names anew, and the listing of the directory
+	assert.deepEqual(kernel.strays, [words(16, 8, 0, 0), words(40, 2, 0, 0, ROOT, 0, 0, 0, 0, 0)]);
 });
 
 test("each operation that makes something answers with its entry, which belongs to who asked", async (t) => {

@@ -14,7 +14,7 @@ import { REQUEST_PASSES_MAX } from "../rpc/limits.ts";
 import { publishFailure } from "../rpc/rpc-failure.ts";
 import { Line, Slices } from "../rpc/slices.ts";
 import { OverlayError, Pending } from "../vfs/errors.ts";
-import type { Credentials, OverlayOperations } from "../vfs/operations.ts";
+import { type Credentials, FileType, type OverlayObject, type OverlayOperations } from "../vfs/operations.ts";
 import { ofSystem } from "../vfs/system-errors.ts";
 import type { FuseDevice } from "./device.ts";
 import { CLAIM_ERROR_NUMBER, ERROR_NUMBER } from "./errors.ts";
@@ -109,7 +109,7 @@ export class FuseSession {
 		this.ended = new Promise((resolve) => {
 			this.#end = resolve;
 		});
-		if (isShared) overlay.onChange(() => this.#noteChange());
+		overlay.onChange((object, isByCommand) => this.#noteChange(object, isByCommand));
 		overlay.holdOnLoss((handle) => table.holds(handle));
 		if (this.#isResumed) overlay.restoreHolds(table.held());
 	}
@@ -155,9 +155,14 @@ export class FuseSession {
 		return header[HEADER.minor] !== 0;
 	}
 
-	#noteChange(): void {
-		if (!this.#isRunning && !this.#isClosing && this.#header[HEADER.minor] >= NOTIFY_INC_EPOCH_MINOR)
-			this.#notifications.noteForeignChange();
+	#noteChange({ handle, type }: OverlayObject, isByCommand: boolean): void {
+		if (this.#isRunning || this.#isClosing || !(isByCommand || this.#isShared)) return;
+		if (this.#header[HEADER.minor] < NOTIFY_INC_EPOCH_MINOR) return;
+		const { table } = this.#mount;
+		const id = isByCommand ? table.find(handle) : 0;
+		// content of the same size and time would be believed to be the same
+		if (id !== 0 && type !== FileType.dir) table.retire(id);
+		this.#notifications.noteForeignChange(type === FileType.dir ? id : 0);
 	}
 
 	#drain(): void {

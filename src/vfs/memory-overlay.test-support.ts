@@ -438,9 +438,9 @@ export class MemoryOverlay implements OverlayOperations {
 	letGo(_handle: Uint8Array): void {}
 
 	/** Nobody is told by itself. */
-	readonly told: ((object: OverlayObject) => void)[] = [];
+	readonly told: ((object: OverlayObject, isByCommand: boolean) => void)[] = [];
 
-	onChange(told: (object: OverlayObject) => void): void {
+	onChange(told: (object: OverlayObject, isByCommand: boolean) => void): void {
 		this.told.push(told);
 	}
 

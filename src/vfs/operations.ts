@@ -341,9 +341,9 @@ export interface OverlayOperations {
 
 	/**
 	 * `told` is called, by whatever request, before an object is changed: a directory too when a name in it changes. It must call nothing here. Where
-	 * the change fails it was told in vain.
+	 * the change fails it was told in vain. `isByCommand`: no front end has asked for it, and content may become what it was before.
 	 */
-	onChange(told: (object: OverlayObject) => void): void;
+	onChange(told: (object: OverlayObject, isByCommand: boolean) => void): void;
 
 	/**
 	 * The object of this handle stays there by its handle when its last name has gone, with a link count of 0, until `letGo` was called as

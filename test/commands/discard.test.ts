@@ -1,9 +1,21 @@
 /** `holdfast discard` on stopped and on running exports: what comes back, what stays and is told, and what is refused. */
 
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
+import {
+	closeSync,
+	existsSync,
+	mkdirSync,
+	openSync,
+	readdirSync,
+	readFileSync,
+	readSync,
+	rmSync,
+	utimesSync,
+	writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { startMount } from "../support/fuse-mount.ts";
 import { plant } from "../support/lower-tree.ts";
 import { needs } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
@@ -91,6 +103,46 @@ test("discard: on a stopped export it takes the lock itself, and says what canno
 	assert.equal(run().stdout, summary({ reverted: 2, returned: 1, removed: 1 }));
 	assert.equal(runHoldfast(["diff", ...layerArguments(layers)]).stdout, "");
 	assert.equal(runHoldfast(["check", ...layerArguments(layers)]).code, 0);
+});
+
+test("discard: a mount of its own server shows the lowers' content, also of the same size and time, and files in it stay open", {
+	skip: skip || needs("fuse"),
+}, async (t) => {
+	const made = scratch(t);
+	const [tree, view, state] = ["tree", "view", "state"].map((name) => made.folder(name));
+	plant(tree, { same: "lower", other: "lower", "dir/removed": "lower" });
+	for (const name of ["same", "other"]) utimesSync(join(tree, name), 1000, 1000);
+	const mount = await startMount(made, ["mount", tree, view, "--state-dir", state]);
+	const read = (name: string) => readFileSync(join(view, name), "latin1");
+	for (const name of ["same", "other"]) {
+		assert.equal(read(name), "lower");
+		writeFileSync(join(view, name), "UPPER", { flag: "r+" });
+		utimesSync(join(view, name), 1000, 1000);
+		assert.equal(read(name), "UPPER");
+	}
+	rmSync(join(view, "dir/removed"));
+	writeFileSync(join(view, "born"), "born");
+	const listed = () => [readdirSync(view).sort(), readdirSync(join(view, "dir"))];
+	assert.deepEqual(listed(), [["born", "dir", "other", "same"], []]);
+	const [same, born] = ["same", "born"].map((name) => openSync(join(view, name), "r"));
+	const { code, stderr } = runHoldfast(["discard", tree, "--state-dir", state, "--yes"]);
+	assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+	// it is told a few milliseconds later
+	await mount.until(() => !existsSync(join(view, "born")));
+	assert.deepEqual(listed(), [["dir", "other", "same"], ["removed"]]);
+	for (const name of ["same", "other", "dir/removed"]) assert.equal(read(name), "lower", name);
+	const buffer = Buffer.alloc(5);
+	for (const [fd, text] of [
+		[same, /^(UPPER|lower)$/],
+		[born, /^born/],
+	] as const) {
+		assert.match(buffer.toString("latin1", 0, readSync(fd, buffer, 0, 5, 0)), text);
+		closeSync(fd);
+	}
+	writeFileSync(join(view, "same"), "again");
+	assert.equal(read("same"), "again");
+	assert.equal(runHoldfast(["unmount", view]).code, 0);
+	assert.equal(await mount.ended(), 0, mount.stderr);
 });
 
 function summary({ reverted = 0, restored = 0, returned = 0, removed = 0 }): string {

@@ -57,7 +57,9 @@ export class ChangeAttribute {
 	/** What is ahead, the oldest first. */
 	readonly ahead = new Map<string, Ahead>();
 	/** See OverlayOperations.onChange. */
-	readonly told: ((node: Node) => void)[] = [];
+	readonly told: ((node: Node, isByCommand: boolean) => void)[] = [];
+	/** A step of a command is under way. */
+	isByCommand = false;
 	readonly #descriptors: DescriptorCache;
 	/** Two changes of an inode can have the same ctime, although it was looked at in between. */
 	#isCoarse = true;
@@ -114,7 +116,7 @@ export class ChangeAttribute {
 
 	/** To be called before an object is changed. */
 	expect(node: Node): void {
-		for (const tell of this.told) tell(node);
+		for (const tell of this.told) tell(node, this.isByCommand);
 		// a value of a lower says all that can change of it there
 		if (!node.isUpper) return;
 		node.isChanged = true;

@@ -489,7 +489,7 @@ export class Overlay implements OverlayOperations {
 		this.#run(() => letGo(this.engine, this.#verifiedKey(handle)));
 	}
 
-	onChange(told: (object: OverlayObject) => void): void {
+	onChange(told: (object: OverlayObject, isByCommand: boolean) => void): void {
 		this.engine.changeAttribute.told.push(told);
 	}
 
@@ -516,9 +516,15 @@ export class Overlay implements OverlayOperations {
 		this.#run(() => removeUnheld(this.engine, this.engine.patience !== null));
 	}
 
-	/** Runs a step of upkeep as an operation of a client: in one pass, with its bounds and its errors. */
+	/** Runs a step of a command as an operation of a client: in one pass, with its bounds and its errors. */
 	runStep<T>(step: () => T): T {
-		return this.#run(step);
+		const { changeAttribute } = this.engine;
+		changeAttribute.isByCommand = true;
+		try {
+			return this.#run(step);
+		} finally {
+			changeAttribute.isByCommand = false;
+		}
 	}
 
 	/** Flushes what `stable` has to flush and closes every descriptor. No operation may follow. */
