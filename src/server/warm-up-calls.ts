@@ -13,6 +13,8 @@ const BATCH = 16;
 const LOWER_FILES = 48;
 const LOWER_CHANGED = 4;
 const DATA_BYTES = 1000;
+/** To each new file. What a WRITE alone runs is compiled late by fewer. */
+const WRITES = 8;
 /** More of them than the server remembers (`nodesMax`), so that each round looks all of them up. */
 const LISTED = "listed";
 const LISTED_FILES = 320;
@@ -148,8 +150,7 @@ function useFiles(directory: Buffer, names: readonly Buffer[], files: readonly B
 	const each = (arguments_: (file: Buffer) => Buffer[]) => files.map(arguments_);
 	return [
 		[PROCEDURE.setattr, each((file) => [file, attributes({ mode: 0o640 }), words(0)])],
-		[PROCEDURE.write, each((file) => [file, ...data(0, DATA_BYTES)])],
-		[PROCEDURE.write, each((file) => [file, ...data(DATA_BYTES, DATA_BYTES)])],
+		...Array.from({ length: WRITES }, (_, i): Batch => [PROCEDURE.write, each((file) => [file, ...data(i * DATA_BYTES, DATA_BYTES)])]),
 		[PROCEDURE.setattr, each((file) => [file, attributes({ seconds: 1_700_000_000 + round }), words(0)])],
 		[PROCEDURE.access, each((file) => [file, words(0x1f)])],
 		[PROCEDURE.getattr, each((file) => [file])],
