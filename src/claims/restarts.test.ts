@@ -181,7 +181,7 @@ test("an object is not let go before the log says that it is closed", async (t) 
 test("a retry finds how far its request had come, its reply, or that this was not kept, also out of a log that was written anew", async (t) => {
 	const folder = claimFolder(t);
 	let { claims, told } = startClaims(folder, { smallLogBytes: 4000 });
-	const [progress, reply] = ["progress", "reply"].map((text) => Buffer.from(text));
+	const [progress, reply] = [Buffer.alloc(600, "progress"), Buffer.from("reply")];
 	const client = await new TestClient(claims, "a").come();
 	const open = await done(() => client.open("x"));
 	const other = await new TestClient(claims, "b").come();
@@ -209,6 +209,10 @@ test("a retry finds how far its request had come, its reply, or that this was no
 	await again("replay", (slot) => assert.deepEqual(slot.reply, reply));
 	await rewritten();
 	await again("replay", (slot) => assert.deepEqual(slot.reply, reply));
+	const little = client.take();
+	claims.keepProgress(little, Buffer.from("little"));
+	claims.finish(little, reply);
+	claims.finish(await again("rerun", (slot) => assert.equal(Buffer.from(slot.progress ?? []).toString(), "little")), reply);
 	const much = client.take();
 	claims.keepProgress(much, null);
 	claims.willChange(much);

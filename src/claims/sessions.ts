@@ -13,8 +13,10 @@ const SESSION_ID_BYTES = 16;
 const SHARE = 1 / 8;
 /** Of what the changes of a request were answered, so much is kept with its slot: of a request with more of them the log is given the reply. */
 const ANSWERS_MAX = 8;
+/** Progress up to this stays with its slot; of a request with more of it the log is given the reply too. */
+const PROGRESS_KEPT_BYTES = 512;
 /** What a slot takes besides its reply. */
-const SLOT_BYTES = 512;
+const SLOT_BYTES = 1024;
 
 /** Makes, finds and removes sessions, and keeps within the room for their replies. */
 export class Sessions {
@@ -146,7 +148,8 @@ export class Sessions {
 		if (!slot.isRunning) return;
 		slot.isRunning = false;
 		if (slot.keepsReply && reply.length <= slot.session.fore.keptResponseBytes) slot.reply = Buffer.from(reply);
-		if (slot.session.isDead || (slot.progress === null && (slot.answers?.length ?? 0) <= ANSWERS_MAX)) return;
+		const isShort = (slot.progress?.length ?? 0) <= PROGRESS_KEPT_BYTES && (slot.answers?.length ?? 0) <= ANSWERS_MAX;
+		if (slot.session.isDead || isShort) return;
 		slot.progress = null;
 		slot.answers = null;
 		slot.isReplyLogged = true;

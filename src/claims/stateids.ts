@@ -97,6 +97,9 @@ export class Stateids<State extends StateRecord> {
 	}
 }
 
+/** The first stateid of all has the largest boot counter: see the first client (clients.ts). */
+new Stateids(0xffffffff).of({ seqid: 1, index: 0, generation: 1 });
+
 /** The seqid after this one; 0 is none (RFC 8881 section 8.2.2). */
 export function nextSeqid(seqid: number): number {
 	return seqid === 0xffffffff ? 1 : seqid + 1;

@@ -25,16 +25,19 @@ export interface Progress {
 
 const Kept = { none: 0, anonymous: 1, bypass: 2, ordinary: 3 } as const;
 
+/** Used again for each. */
+const to = XdrWriter.growing();
+
 export function writeProgress({ index, bytesLeft, current, saved, results }: Progress): Uint8Array {
-	const to = XdrWriter.growing();
+	to.rewind(0);
 	to.u64(index, bytesLeft);
-	writePlace(to, current);
-	writePlace(to, saved);
+	writePlace(current);
+	writePlace(saved);
 	to.opaque(results);
 	return to.copyFrom(0);
 }
 
-function writePlace(to: XdrWriter, place: KeptPlace | null): void {
+function writePlace(place: KeptPlace | null): void {
 	to.bool(place !== null);
 	if (place === null) return;
 	to.opaque(place.handle);
