@@ -53,6 +53,7 @@ const BUDGETS = {
 	"test/crash/fuse-requests.test.ts": { sample: 0, all: 60 },
 	"test/crash/held-objects.test.ts": { sample: 20, all: 90 },
 	"test/crash/kill.test.ts": { sample: 20, all: 60 },
+	"test/crash/no-room.test.ts": { sample: 10, all: 200 },
 	"test/crash/partial.test.ts": { sample: 20, all: 60 },
 	"test/crash/power.test.ts": { sample: 0, all: 120 },
 	"test/crash/unreadable-adoption.test.ts": { sample: 10, all: 25 },

@@ -176,7 +176,7 @@ function findUnindexed(mount: Mount, upper: number, lower: number, index: number
 				const unread = `Cannot read the marks of ${at}`;
 				const origin = xattrOrNone(child, `${prefix}origin`, unread);
 				const opaque = xattrOrNone(child, `${prefix}opaque`, unread);
-				if (opaque !== null && opaque[0] === OPAQUE_YES) {
+				if (opaque?.length === 1 && opaque[0] === OPAQUE_YES) {
 					// hides what is below, and so is merged with nothing
 				} else if (origin !== null && origin.length > 0) {
 					if (!isIndexed(origin)) return at;

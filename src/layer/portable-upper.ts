@@ -6,7 +6,7 @@ import { namesOf } from "../linux/directory.ts";
 import { ENODATA, ERRNO, whyNot } from "../linux/errno.ts";
 import { type FileHandle, handleOf } from "../linux/file-handle.ts";
 import type { PathBytes } from "../linux/libc.ts";
-import { linkDescriptor, makeDirectory, readLinkAt, renameName, unlinkName } from "../linux/names.ts";
+import { linkDescriptor, makeDirectory, RENAME, readLinkAt, renameName, unlinkName } from "../linux/names.ts";
 import { close, O, openAt } from "../linux/open.ts";
 import { fstat, Stat, statAt } from "../linux/stat.ts";
 import { getXattr, removeXattr, setXattr } from "../linux/xattr.ts";
@@ -16,7 +16,7 @@ import { type Birth, type HandleProvider, idOfName } from "./handle-provider.ts"
 import { LayerError } from "./layer-error.ts";
 import { openNames, PATH_GONE } from "./path-search.ts";
 import { HASH_BYTES, PORTABLE } from "./portable-id.ts";
-import { asideName, damagedRecord, readRecord, recordOrNone, writeRecord } from "./sealed-record.ts";
+import { asideName, damagedRecord, readRecord, recordOrNone, writeAside, writeRecord } from "./sealed-record.ts";
 import { hasLastingHandles } from "./unfit-file-system.ts";
 
 /** Folders of `work/holdfast`. */
@@ -222,6 +222,30 @@ export class PortableUpper implements HandleProvider {
 		const status = writeRecord(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
 		if (status === 0) this.#places.set(key, place);
 		return status;
+	}
+
+	/** The same, with what was noted before kept aside: `placeBack` then needs no room. `settlePlace` ends that. */
+	placeAnew(id: FileHandle, above: FileHandle, name: Uint8Array | string): number {
+		const key = keyOf(id);
+		const aside = asideName(key);
+		const value = Buffer.concat([Buffer.from(`${keyOf(above)}/`), Buffer.from(name as string)]);
+		const written = writeAside(this.#directories, key, value);
+		if (written < 0) return written;
+		const status = renameName(this.#directories, aside, this.#directories, key, RENAME.exchange);
+		if (status === -ERRNO.ENOENT) return renameName(this.#directories, aside, this.#directories, key);
+		this.#places.delete(key);
+		if (status < 0) unlinkName(this.#directories, aside);
+		return status;
+	}
+
+	placeBack(id: FileHandle): number {
+		const key = keyOf(id);
+		this.#places.delete(key);
+		return renameName(this.#directories, asideName(key), this.#directories, key, RENAME.exchange);
+	}
+
+	settlePlace(id: FileHandle): void {
+		unlinkName(this.#directories, asideName(keyOf(id)));
 	}
 
 	/** Notes by their inodes as they are now the ids of what can carry none: numbers are others where an upper was copied to. */

@@ -238,6 +238,11 @@ export function showOverride(stat: Stat, value: Buffer): void {
 	if (type === REGULAR && stat.size === 0) showType(stat, kept[4] ?? "");
 }
 
+/** Whether a value is one that such an xattr has. */
+export function isOverride(value: Buffer): boolean {
+	return KEPT.test(value.toString("latin1"));
+}
+
 const KEPT = /^(\d{1,10}):(\d{1,10}):0?([0-7]{1,7})(?::(.*))?$/;
 const DEVICE = /^(char|block)-(\d{1,10})-(\d{1,10})$/;
 

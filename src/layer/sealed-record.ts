@@ -79,16 +79,25 @@ export function recordOrNone(folder: number, name: string, isWhole: (text: strin
 
 /** Writes a record by one call: in the place of another by a rename of what was written aside. 0, or the negated error number. */
 export function writeRecord(folder: number, name: string, value: Uint8Array): number {
-	const kept = seal(name, value);
-	const made = makeSymlink(kept, folder, name);
+	const made = makeSymlink(seal(name, value), folder, name);
 	if (made !== -ERRNO.EEXIST) return made;
 	const aside = asideName(name);
-	let status = makeSymlink(kept, folder, aside);
-	if (status === -ERRNO.EEXIST) {
-		unlinkName(folder, aside);
-		status = makeSymlink(kept, folder, aside);
-	}
-	return status < 0 ? status : renameName(folder, aside, folder, name);
+	let status = writeAside(folder, name, value);
+	if (status < 0) return status;
+	status = renameName(folder, aside, folder, name);
+	// where there is no room for that
+	if (status < 0) unlinkName(folder, aside);
+	return status;
+}
+
+/** Writes a record where it lies before it is in its place. 0, or the negated error number. */
+export function writeAside(folder: number, name: string, value: Uint8Array): number {
+	const aside = asideName(name);
+	const kept = seal(name, value);
+	const status = makeSymlink(kept, folder, aside);
+	if (status !== -ERRNO.EEXIST) return status;
+	unlinkName(folder, aside);
+	return makeSymlink(kept, folder, aside);
 }
 
 /** So that the end still fits into a name. */

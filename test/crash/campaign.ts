@@ -49,10 +49,12 @@ export interface Counts {
 	/** Starts on a full disk that left a change to be completed later, and changes that were made meanwhile. */
 	postponed: number;
 	madeMeanwhile: number;
+	/** Requests answered with an error because a call was refused. */
+	refused: number;
 }
 
 export function noCounts(): Counts {
-	return { calls: 0, points: 0, recoveryPoints: 0, postponed: 0, madeMeanwhile: 0 };
+	return { calls: 0, points: 0, recoveryPoints: 0, postponed: 0, madeMeanwhile: 0, refused: 0 };
 }
 
 export interface Options {
@@ -72,9 +74,25 @@ export interface Options {
 /** Calls for which a full disk may have no room. The journal has some of its own, and folders that a start makes are there. */
 const NEED_ROOM: ReadonlySet<string> = new Set(["linkat", "renameat2", "symlinkat", "mknodat", "openat", "setxattr", "fallocate"]);
 
+/** How the calls of an operation are refused: one, or it and all behind it that take room. */
+interface Refusal {
+	readonly error: "ENOSPC" | "EDQUOT";
+	readonly isFrom: boolean;
+}
+
+const REFUSALS: readonly Refusal[] = [
+	{ error: "ENOSPC", isFrom: true },
+	{ error: "EDQUOT", isFrom: false },
+];
+
+/** Calls for which there is always room. */
+const NEVER_FULL: ReadonlySet<string> = new Set(["unlinkat", "utimensat"]);
+
 const CLIENT = "client";
 const LAST = keyOf(CLIENT, 1);
 const REQUEST = keyOf(CLIENT, 2);
+/** The same by another program, or later. */
+const REPEATED = keyOf(CLIENT, 3);
 
 let serial = 0;
 
@@ -125,6 +143,78 @@ export class Campaign {
 			}
 		}
 		if (this.#lowers.inodes() !== this.#lowersBefore) this.#fail("a lower has changed");
+	}
+
+	/** Refuses calls of the operation in an open overlay, as a full disk does: the answer agrees with what is there, also after a restart. */
+	async runRefused({ stride, first }: Pick<Options, "stride" | "first">): Promise<void> {
+		const outcome = await this.#undisturbed(0);
+		this.counts.calls = outcome.calls.length;
+		const ways = REFUSALS.flatMap((refusal) => outcome.calls.map((_, k) => ({ refusal, k })));
+		for (let at = first % stride; at < ways.length; at += stride) {
+			const { refusal, k } = ways[at];
+			if (refusal.isFrom ? !NEED_ROOM.has(outcome.calls[k]) : NEVER_FULL.has(outcome.calls[k])) continue;
+			await this.#refuse(outcome, refusal, k, at % 2 === 0);
+			this.counts.points++;
+		}
+		if (this.#lowers.inodes() !== this.#lowersBefore) this.#fail("a lower has changed");
+	}
+
+	async #refuse(undisturbed: Outcome, { error, isFrom }: Refusal, k: number, isKilled: boolean): Promise<void> {
+		const outcome = withoutTimes(undisturbed);
+		const { stage, before, names } = await this.#start();
+		const where = `${isFrom ? "no room from" : `${error} of`} ${outcome.calls[k]} (${k} of ${outcome.calls.length})`;
+		const code = error === "EDQUOT" ? "dquot" : "nospc";
+		try {
+			const answer = await refusing(ERRNO[error], k, isFrom, () => this.#send(stage, REQUEST, before));
+			if (answer.error !== null) this.counts.refused++;
+			if (answer.error === "tryagain") this.counts.postponed++;
+			else if (answer.error !== null && answer.error !== code) this.#fail(`${where}: answered ${answer.error}`);
+			await this.#checkRefused(outcome, stage, before, names, answer.error, where);
+			if (isKilled) stage.abandon();
+			else await stage.close();
+			stage.open();
+			await this.#checkRefused(
+				outcome,
+				stage,
+				before,
+				names,
+				answer.error,
+				`${where}, ${isKilled ? "killed" : "stopped"} and started again`,
+			);
+			// a guard is of the ctime before
+			if (answer.error !== null && !this.#operation.name.startsWith("guarded")) {
+				const again = await this.#send(stage, answer.error === "tryagain" ? REQUEST : REPEATED, before);
+				const told = this.#describe(again, names, await stage.observe());
+				if (told !== outcome.answer) this.#fail(`${where}: sent again it is answered ${told} and not ${outcome.answer}`);
+				const wrong = difference(outcome.after, names.describe(await stage.observe()).map(withoutTime));
+				if (wrong !== "") this.#fail(`${where}: sent again it leaves\n${wrong}`);
+			}
+			this.#checkRest(stage, `${where}, started again`);
+			const rest = this.#operation.name.startsWith("guarded") ? "" : difference(outcome.disk, disk(stage));
+			if (rest !== "") this.#fail(`${where}: sent again it leaves on disk\n${rest}`);
+		} catch (error) {
+			this.#fail(`${where}: ${(error as Error).stack}`);
+		} finally {
+			await stage.close();
+			stage.remove();
+		}
+	}
+
+	/** With room again. */
+	async #checkRefused(outcome: Outcome, stage: Stage, before: Tree, names: Names, error: string | null, where: string): Promise<void> {
+		const { engine } = stage.overlay;
+		engine.memory.changes++;
+		stage.overlay.beginPass();
+		const left = engine.writable?.journal.postponed.length;
+		if (left !== 0) this.#fail(`${where}: with room, ${left} changes are still not completed`);
+		const isMade = error === null || error === "tryagain";
+		const now = names.describe(await stage.observe(true)).map(withoutTime);
+		const wrong = difference(isMade ? outcome.after : outcome.before, now);
+		if (wrong !== "") this.#fail(`${where}: answered ${error ?? "ok"}, and then there is\n${wrong}`);
+		for (const [path, fate] of fates(stage, before)) {
+			const expected = isMade ? outcome.fates.get(path) : "itself";
+			if (fate !== expected) this.#fail(`${where}: answered ${error ?? "ok"}, the handle of ${path} finds ${fate} and not ${expected}`);
+		}
 	}
 
 	async #start(): Promise<Start> {
@@ -436,6 +526,20 @@ async function stopped(operation: () => Promise<unknown>): Promise<void> {
 		await operation();
 	} catch (error) {
 		if (!(error instanceof CrashError)) throw error;
+	}
+}
+
+/** Has call `k` of `operation` refused with this error number; with `isFrom` all behind it that may need room too. */
+async function refusing<T>(errno: number, k: number, isFrom: boolean, operation: () => Promise<T>): Promise<T> {
+	let calls = 0;
+	interceptChanges((name) => {
+		const at = calls++;
+		return at === k || (isFrom && at > k && NEED_ROOM.has(name)) ? errno : undefined;
+	});
+	try {
+		return await operation();
+	} finally {
+		interceptChanges(null);
 	}
 }
 

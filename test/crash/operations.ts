@@ -276,6 +276,7 @@ export const OPERATIONS: readonly Operation[] = [
 	{ name: "rename a file of upper", run: rename("pure", "d/n") },
 	{ name: "rename a file of upper over a whiteout", run: rename("pure", "white") },
 	{ name: "rename a file of upper that covers a lower one", run: rename("over", "pdir/n") },
+	{ name: "rename a file of upper that covers a lower one over another", run: rename("over", "pure") },
 	{ name: "rename a file of upper over a lower file", run: rename("pure", "file") },
 	{ name: "rename a file of upper over a file of upper", run: rename("pure", "pure2") },
 	{ name: "rename a file of upper over one of two names", run: rename("pure", "u1") },

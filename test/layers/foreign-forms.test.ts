@@ -454,6 +454,37 @@ for (const xattr of sampled(
 	});
 }
 
+test("attributes of an overlay with values that none writes are a client's own, and stay when the upper is adopted", { skip }, (t) => {
+	const layers = layersOf(scratch(t), { "dir/below": "", "hides/below": "" });
+	plant(layers.upper, { "dir/new": "new", "hides/new": "", "empty/": "", file: "text", owned: "text" });
+	const own: readonly (readonly [path: string, name: string, value: string])[] = [
+		["dir", "user.overlay.opaque", "yes"],
+		["empty", "user.overlay.opaque", "no mark"],
+		["empty", "user.fuseoverlayfs.opaque", "Y"],
+		["file", "user.overlay.whiteout", "mine"],
+		["file", "user.fuseoverlayfs.override_stat", "mine"],
+		["file", "user.fuseoverlayfs.origin", "/mine"],
+	];
+	for (const [path, name, value] of own) mark(join(layers.upper, path), name, value);
+	mark(layers.upper, "user.fuseoverlayfs.override_stat", "0:0:0755");
+	mark(join(layers.upper, "owned"), "user.fuseoverlayfs.override_stat", "1:2:0640");
+	mark(join(layers.upper, "owned"), "user.fuseoverlayfs.origin", "owned");
+	mark(join(layers.upper, "hides"), "user.overlay.opaque", "y");
+	const adopted = adopt(layers);
+	assert.equal(adopted.code, 0, adopted.stderr);
+	const keptBy = (path: string, name: string) =>
+		spawnSync("getfattr", ["-h", "--only-values", "-n", name, join(layers.upper, path)], { encoding: "utf8" }).stdout;
+	for (const [path, name, value] of own) assert.equal(keptBy(path, name), value, `${name} of ${path}`);
+	for (const name of ["override_stat", "origin"]) assert.equal(keptBy("owned", `user.fuseoverlayfs.${name}`), "", name);
+	assert.equal(keptBy("hides", "user.overlay.opaque"), "");
+	assert.deepEqual(
+		["dir", "hides"].map((path) => keptBy(path, "trusted.overlay.opaque")),
+		["", "y"],
+	);
+	const { mode, uid, gid } = lstatSync(join(layers.upper, "owned"));
+	assert.deepEqual([mode & 0o777, uid, gid], [0o640, 1, 2]);
+});
+
 test("layers in all of these forms, one upon the other, show what each of them hides", { skip }, async (t) => {
 	const made = scratch(t);
 	const named = (names: string) => Object.fromEntries(names.split(" ").map((name) => [name, name])) as TreeDescription;

@@ -1,7 +1,7 @@
 // Converts what fuse-overlayfs, AUFS and overlays with attributes of the other kind leave in an upper into marks of this export's own.
 
 import { hiddenByFile, isWhiteoutFile, OPAQUE_FILE, OPAQUE_NAMES } from "../../layer/hiding.ts";
-import { OVERRIDE_XATTR, OVERRIDE_XATTRS, REAL_RIGHTS, showOverride } from "../../layer/rights.ts";
+import { isOverride, OVERRIDE_XATTR, OVERRIDE_XATTRS, REAL_RIGHTS, showOverride } from "../../layer/rights.ts";
 import { walkTree } from "../../layer/walk-tree.ts";
 import { changeTimes } from "../../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
@@ -18,6 +18,7 @@ import { giveOwnerAccess } from "./give-ids.ts";
 
 const Y = Buffer.from("y");
 const ORIGIN_OF_FUSE = "user.fuseoverlayfs.origin";
+const SLASH = 0x2f;
 
 const UNREAD = "Cannot read the marks of an object of upper";
 
@@ -75,7 +76,7 @@ class Converter {
 				this.#convertDirectory(fd);
 			} else if (type === FileType.reg) this.#convertXattrWhiteout(directory, fd);
 			if (this.#override !== null && (type === FileType.dir || type === FileType.reg)) this.#takeRights(fd, { directory, name });
-			this.#drop(fd, ORIGIN_OF_FUSE);
+			this.#dropOrigin(fd);
 			return type === FileType.dir ? true : null;
 		} finally {
 			close(fd);
@@ -118,12 +119,12 @@ class Converter {
 			const value = opaque === xattr.opaque ? null : xattrOrNone(fd, opaque, UNREAD);
 			if (value === null) continue;
 			const letter = value.toString("latin1");
+			// no overlay says so: it is a client's own
+			if (letter !== "y" && letter !== "x") continue;
 			if (letter === "y") this.#makeOpaque(fd);
-			else if (letter === "x" && !this.#isOpaque(fd)) {
-				must(setXattr(fd, xattr.opaque, value), "Cannot say that a directory has whiteouts");
-			}
+			else if (!this.#isOpaque(fd)) must(setXattr(fd, xattr.opaque, value), "Cannot say that a directory has whiteouts");
 			// of "x" the whiteouts follow, which are known by it
-			if (letter !== "x") this.#drop(fd, opaque);
+			if (letter === "y") this.#drop(fd, opaque);
 			this.count++;
 		}
 	}
@@ -151,7 +152,7 @@ class Converter {
 	#takeRights(fd: number, place: { readonly directory: number; readonly name: Buffer } | null = null): void {
 		const xattr = this.#override as string;
 		const value = xattrOrNone(fd, xattr, UNREAD);
-		if (value === null) return;
+		if (value === null || !isOverride(value)) return;
 		const { rights } = this.#writable.layer;
 		if (rights.isKept) {
 			must(setXattr(fd, OVERRIDE_XATTR, value), "Cannot keep owner and mode of an object of upper");
@@ -186,6 +187,12 @@ class Converter {
 			close(fd);
 		}
 		keepingTimes(directory, () => must(renameName(temporaries, temporary, directory, name), "Cannot put a device in its place"));
+	}
+
+	/** That of fuse-overlayfs is a path in its lowers. */
+	#dropOrigin(fd: number): void {
+		const value = xattrOrNone(fd, ORIGIN_OF_FUSE, UNREAD);
+		if (value !== null && value.length > 0 && value[0] !== SLASH && !value.includes(0)) this.#drop(fd, ORIGIN_OF_FUSE);
 	}
 
 	#drop(fd: number, xattr: string): void {

@@ -9,7 +9,7 @@ import { changeTimes } from "../../linux/attributes.ts";
 import { cloneFile, truncateFile } from "../../linux/data.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
-import { makeFile, makeNode, makeSymlink, RENAME, readLink, readLinkAt } from "../../linux/names.ts";
+import { makeFile, makeNode, makeSymlink, RENAME, readLink, readLinkAt, unlinkName } from "../../linux/names.ts";
 import { close, descriptorPath, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, listXattrs, setXattr } from "../../linux/xattr.ts";
@@ -72,6 +72,8 @@ function copyUp(engine: Engine, node: Node, change: SetAttributes | null): void 
 function carryOut(plan: Plan, node: Node, inode: FileHandle, change: SetAttributes | null, temporary: string): unknown {
 	try {
 		if (change === null) plan.prepare();
+		// made without what it loses, so that it must not be seen unless all of the change is made
+		else if (plan.steps[0].op === "attributes") plan.perform(node.handle);
 		else plan.add({ op: "attributes", inode, type: node.type, change }).perform(node.handle);
 		return null;
 	} catch (error) {
@@ -177,13 +179,14 @@ function copyUpFile(engine: Engine, writable: Writable, node: Node, change: SetA
 		const inode = plan.built(real, built.fd);
 		made = inode;
 		if (built.data !== null) noteData(engine, real, built.data);
+		if (change?.size === 0) plan.add({ op: "attributes", inode, type: node.type, change });
 		if (node.isOrphan) {
 			const flags = RENAME.noReplace;
 			const [toName, mark] = [orphanName(node.key), orphanMark(node.key)];
 			plan.add({ op: "move", inode, from: "work", fromName: built.temporary, to: "orphans", toName, flags });
 			plan.add({ op: "unmark", name: mark });
 		} else if (place === null) {
-			plan.add({ op: "unnamed", entry, value: true });
+			plan.add({ op: "unnamed", entry, value: true }, () => writable.linkCounts.noteNamed(entry));
 			const flags = RENAME.noReplace;
 			plan.add({ op: "move", inode, from: "work", fromName: built.temporary, to: "index", toName: entry, flags });
 		} else {
@@ -449,7 +452,7 @@ export function ensureNamed(engine: Engine, node: Node, directory: Node, name: U
 	markImpure(engine, directory);
 	const plan = new Plan(engine, writable);
 	const inode = plan.of(node);
-	plan.add({ op: "link", inode, to: plan.in(directory), toName: name });
+	plan.add({ op: "link", inode, to: plan.in(directory), toName: name }, () => unlinkName(engine.descriptors.path(directory.top), name));
 	plan.add(linkDelta(engine, inode, node.nlinkDelta - 1));
 	plan.add(timesOf(engine, directory));
 	const entry = entryOf(engine, node);

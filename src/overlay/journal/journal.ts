@@ -26,6 +26,9 @@ export interface Answer {
 	readonly isFound: boolean;
 }
 
+/** Takes a step back. It could not be where this throws OverlayError, or gives a negated error number. */
+export type Undo = () => unknown;
+
 const REQUESTS_FOLDER = "requests";
 /** Long changes, each named by its inode. */
 const CUTS_FOLDER = "cuts";
@@ -141,8 +144,8 @@ export class Journal {
 	}
 
 	#answerCompleted(intent: Intent, key: ChangeKey, made: Buffer | null): void {
-		// what was found has its attributes changed, and what is made gets its name, as the last of all steps
-		const isFound = intent.steps.at(-1)?.op === "attributes";
+		// what was found has its attributes changed, and what is made is made with them
+		const isFound = intent.steps.some(({ op }) => op === "attributes");
 		let file = -1;
 		try {
 			file = this.#remember(key, intent.sequence, { error: null, handle: intent.handle ?? made, isFound });
@@ -296,14 +299,14 @@ export class Journal {
 	/**
 	 * Makes a change of one or more steps. `key` is that of the change, null for what only prepares one;
 	 * `handle` is that of the object it makes. When a step fails, the ones before it are taken back by `undos`, which has an entry for each, and
-	 * the ones behind it are not made, now or later.
+	 * the ones behind it are not made, now or later. Where one of those cannot be taken back, the change counts as made, and the rest is postponed.
 	 */
 	perform(
 		steps: readonly Step[],
 		descriptors: Descriptors,
 		key: ChangeKey | null,
 		handle: Buffer | null,
-		undos: readonly ((() => unknown) | null)[] = [],
+		undos: readonly (Undo | null)[] = [],
 	): void {
 		if (this.#postponed.length > 0) {
 			this.#setAside();
@@ -314,7 +317,8 @@ export class Journal {
 		this.#isOpen = true;
 		this.#steps = steps;
 		this.#intentSequence = this.#sequence;
-		this.#intents.write({ sequence: this.#sequence, key, handle, steps });
+		const intent = { sequence: this.#sequence, key, handle, steps };
+		this.#intents.write(intent);
 		let made = 0;
 		try {
 			const writable = this.#writable();
@@ -326,7 +330,7 @@ export class Journal {
 			descriptors.noteMade?.(made);
 			// what a step works on could not be opened again
 			const error = asOverlayError(thrown);
-			if (error instanceof OverlayError) for (const undo of undos.slice(0, made).reverse()) undo?.();
+			if (error instanceof OverlayError && !isTakenBack(undos.slice(0, made)) && this.#postpone(intent)) return;
 			try {
 				this.#tryToEnd();
 			} finally {
@@ -336,6 +340,21 @@ export class Journal {
 			throw error;
 		} finally {
 			if (key === null) this.#sequence++;
+		}
+	}
+
+	/** Has a change that is made in part, and cannot be taken back, completed later. False: that cannot be noted. */
+	#postpone(intent: Intent): boolean {
+		const change = new PostponedChange(intent, false);
+		this.#postponed.push(change);
+		try {
+			// at once: its answer says to a start that it was made
+			this.#setAside();
+			return true;
+		} catch (error) {
+			this.#postponed = this.#postponed.filter((other) => other !== change);
+			if (!(error instanceof OverlayError)) throw error;
+			return false;
 		}
 	}
 
@@ -560,6 +579,19 @@ export class Journal {
 		}
 		return { last, silent };
 	}
+}
+
+/** Takes the steps of a change back, the last one first, up to one that cannot be. */
+function isTakenBack(undos: readonly (Undo | null)[]): boolean {
+	return [...undos].reverse().every((undo) => {
+		try {
+			const status = undo?.();
+			return !(typeof status === "number" && status < 0);
+		} catch (error) {
+			if (!(asOverlayError(error) instanceof OverlayError)) throw error;
+			return false;
+		}
+	});
 }
 
 /** Whether an fsync of one file commits everything that was changed before. */

@@ -2,12 +2,14 @@
 
 import type { DescriptorCache, Real } from "../../layer/real.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
+import { RENAME, renameName, unlinkName } from "../../linux/names.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { type ChangeKey, FileType } from "../../vfs/operations.ts";
 import { awaitCut, type Node } from "../nodes/node.ts";
 import type { HeldObjects } from "../work/held-objects.ts";
-import type { Descriptors, Step, StepDirectory } from "./steps.ts";
+import type { Undo } from "./journal.ts";
+import type { Descriptors, PathName, Step, StepDirectory } from "./steps.ts";
 import type { Writable } from "./writable.ts";
 
 /** The part of an engine that a change works with. */
@@ -24,7 +26,8 @@ export interface PlanContext {
 export class Plan implements Descriptors {
 	readonly steps: Step[] = [];
 	readonly isRecovery = false;
-	readonly #undos: ((() => unknown) | null)[] = [];
+	readonly #undos: (Undo | null)[] = [];
+	readonly #last: Step[] = [];
 	readonly #engine: PlanContext;
 	readonly #writable: Writable;
 	/** The inodes that steps work on; few, and a Map for each change costs more than to look through them. */
@@ -39,10 +42,16 @@ export class Plan implements Descriptors {
 		this.#writable = writable;
 	}
 
-	/** `undo` takes the step back when a later one fails, as for lack of space. */
-	add(step: Step, undo: (() => unknown) | null = null): this {
+	/** `undo` takes the step back when a later one fails, as for lack of space. It should need none itself. */
+	add(step: Step, undo: Undo | null = null): this {
 		this.steps.push(step);
 		this.#undos.push(undo);
+		return this;
+	}
+
+	/** Behind all other steps: what could not be taken back on a full disk. */
+	addLast(step: Step): this {
+		this.#last.push(step);
 		return this;
 	}
 
@@ -75,9 +84,7 @@ export class Plan implements Descriptors {
 		const { ids } = this.#writable;
 		if (ids === null || node.type !== FileType.dir) return this;
 		const inode = node.top.handle;
-		return this.add({ op: "where", inode, above: this.in(to.directory), name: to.name }, () =>
-			ids.place(inode, from.directory.top.handle, from.name),
-		);
+		return this.add({ op: "where", inode, above: this.in(to.directory), name: to.name }, () => ids.placeBack(inode));
 	}
 
 	/** Behind the step that takes the last name of an object: nothing leads to it by its portable id any more. */
@@ -102,6 +109,30 @@ export class Plan implements Descriptors {
 
 	noteMade(count: number): void {
 		this.stepsMade = count;
+	}
+
+	/** Where work has what a whiteout of the index has taken the place of, until the change is made. */
+	readonly #replaced = new Map<string, string>();
+
+	keepReplaced(entry: PathName, temporary: string): void {
+		this.#replaced.set(String(entry), temporary);
+	}
+
+	readonly #placed: FileHandle[] = [];
+
+	keepPlace(inode: FileHandle): void {
+		this.#placed.push(inode);
+	}
+
+	/** Puts back what a whiteout of the index has taken the place of. 0, or the negated error number. */
+	putBack(entry: string): number {
+		const { index, work } = this.#writable;
+		const temporary = this.#replaced.get(entry);
+		if (temporary === undefined) return unlinkName(index.fd, entry);
+		const status = renameName(work.temporaries, temporary, index.placeFor(entry), entry, RENAME.exchange);
+		if (status < 0) return status;
+		this.#replaced.delete(entry);
+		return unlinkName(work.temporaries, temporary);
 	}
 
 	/** An inode in work that is open here. */
@@ -141,6 +172,7 @@ export class Plan implements Descriptors {
 
 	#run(key: ChangeKey | null, handle: Buffer | null): void {
 		for (const node of this.#touched) awaitCut(node);
+		for (const step of this.#last.splice(0)) this.add(step);
 		try {
 			this.#writable.journal.perform(this.steps, this, key, handle, this.#undos);
 		} catch (error) {
@@ -149,6 +181,8 @@ export class Plan implements Descriptors {
 		} finally {
 			this.#engine.memory.changes++;
 			for (const node of this.#touched) node.stat = null;
+			for (const temporary of this.#replaced.values()) this.#writable.work.discard(temporary);
+			for (const inode of this.#placed) this.#writable.ids?.settlePlace(inode);
 		}
 	}
 }

@@ -98,6 +98,10 @@ export interface Descriptors {
 	readonly isRecovery: boolean;
 	/** Takes over the descriptor of an object that was made, with its attributes. */
 	keep(fd: number, stat: Stat): void;
+	/** Takes over what a whiteout of the index has taken the place of, which is in work now, so that it can be put back. */
+	keepReplaced?(entry: PathName, temporary: string): void;
+	/** Told that where a directory was is kept, until the change is made. */
+	keepPlace?(inode: FileHandle): void;
 	/** Told how many steps were made before one failed. */
 	noteMade?(count: number): void;
 }
@@ -121,8 +125,7 @@ export function runStep(writable: UpperState, step: Step, descriptors: Descripto
 			must(linkDescriptor(descriptors.inode(step.inode, false), descriptors.directory(step.to), step.toName), "Cannot make a further name");
 			return;
 		case "whiteout":
-			if (step.base !== undefined) writable.bases.set(Buffer.from(String(step.name), "hex"), Buffer.from(step.base));
-			placeWhiteout(writable, descriptors.directory(step.in), step.name);
+			hide(writable, step, descriptors);
 			return;
 		case "unlink":
 			unlink(writable, descriptors.directory(step.in), step.name);
@@ -155,8 +158,7 @@ export function runStep(writable: UpperState, step: Step, descriptors: Descripto
 			unmarkOrphan(writable.work.orphans, step.name);
 			return;
 		case "where":
-			if (typeof step.above !== "string")
-				must(writable.ids?.place(step.inode, step.above, step.name) ?? 0, "Cannot note where a directory is");
+			placeDirectory(writable, step, descriptors);
 			return;
 		case "trash":
 			writable.work.trash.link(descriptors.inode(step.inode, false), step.name);
@@ -271,7 +273,7 @@ function takeBackChange(
 	changeTimes(fd, { sec: before.atimeSec, nsec: before.atimeNsec }, { sec: before.mtimeSec, nsec: before.mtimeNsec });
 }
 
-/** Size, owner, mode (which a change of owner clears bits of), times, and last an extended attribute: an ACL changes the mode. */
+/** Owner, mode (which a change of owner clears bits of), size (what is cut off cannot be had back), times, and last an extended attribute: an ACL changes the mode. */
 function applyParts(
 	{ layer: { rights } }: UpperState,
 	type: FileType,
@@ -279,12 +281,14 @@ function applyParts(
 	inode: FileHandle,
 	descriptors: Descriptors,
 ): void {
-	if (change.size !== undefined) must(truncateFile(descriptors.inode(inode, true), change.size), "Cannot set the size of a file");
+	// open before the mode says otherwise
+	const data = change.size === undefined ? -1 : descriptors.inode(inode, true);
 	const fd = descriptors.inode(inode, false);
 	if (change.uid !== undefined || change.gid !== undefined) {
 		must(rights.change(fd, type, { uid: change.uid, gid: change.gid }), "Cannot change the owner");
 	}
 	if (change.mode !== undefined && type !== FileType.lnk) must(rights.change(fd, type, { mode: change.mode }), "Cannot change the mode");
+	if (change.size !== undefined) must(truncateFile(data, change.size), "Cannot set the size of a file");
 	if (change.atime !== undefined || change.mtime !== undefined) {
 		must(changeTimes(fd, change.atime, change.mtime), "Cannot change the times");
 	}
@@ -322,6 +326,37 @@ function placeWhiteout(writable: UpperState, directory: number, name: PathName):
 	// what is in work now is the directory that was there; on failure it is the whiteout. The step is made: where work cannot be looked at, the next start cleans it
 	if (status < 0 || statAt(work.temporaries, temporary, scratch) === 0) work.discard(temporary);
 	if (status < 0) throw failed("Cannot make a whiteout", status);
+}
+
+function placeDirectory({ ids }: UpperState, { inode, above, name }: Extract<Step, { op: "where" }>, descriptors: Descriptors): void {
+	if (typeof above === "string" || ids === null) return;
+	const isKept = descriptors.keepPlace !== undefined;
+	must(isKept ? ids.placeAnew(inode, above, name) : ids.place(inode, above, name), "Cannot note where a directory is");
+	descriptors.keepPlace?.(inode);
+}
+
+function hide(writable: UpperState, { in: place, name, base }: Extract<Step, { op: "whiteout" }>, descriptors: Descriptors): void {
+	const record = Buffer.from(String(name), "hex");
+	if (base !== undefined) writable.bases.set(record, Buffer.from(base));
+	try {
+		if (place === "index" && descriptors.keepReplaced !== undefined) replaceEntry(writable, name, descriptors);
+		else placeWhiteout(writable, descriptors.directory(place), name);
+	} catch (error) {
+		if (base !== undefined && !descriptors.isRecovery) writable.bases.delete(record);
+		throw error;
+	}
+}
+
+/** A whiteout for an entry of the index, and what was there kept in work. */
+function replaceEntry({ index, work }: UpperState, name: PathName, descriptors: Descriptors): void {
+	if (work.placeWhiteout(index.fd, name)) return;
+	const temporary = work.makeWhiteout();
+	const status = renameName(work.temporaries, temporary, index.fd, name, RENAME.exchange);
+	if (status < 0) {
+		work.discard(temporary);
+		throw failed("Cannot make a whiteout", status);
+	}
+	descriptors.keepReplaced?.(name, temporary);
 }
 
 function unlink(writable: UpperState, directory: number, name: PathName): void {
@@ -472,6 +507,7 @@ export function completeSteps(writable: UpperState, steps: readonly Step[]): Com
 		for (; next < steps.length; next++) {
 			if (!isNeedless(writable, steps[next], descriptors)) runStep(writable, steps[next], descriptors);
 		}
+		for (const step of steps) if (step.op === "where") writable.ids?.settlePlace(step.inode);
 		return { made: descriptors.made, failure: null, isTakenBack: false };
 	} catch (error) {
 		if (!isNoRoom(error)) throw error;
@@ -503,8 +539,9 @@ function takeBack(writable: UpperState, steps: readonly Step[], failed: number, 
 /** Steps that have failed as a whole when they fail, and that the disk shows not to have been made before. */
 const IS_ONE_CALL: ReadonlySet<Step["op"]> = new Set(["make", "move", "link", "whiteout"]);
 
-/** A step by which the index gets what has no name yet. */
+/** A step by which the index gets what has no name yet, or that changes attributes of that. */
 function isIndexing(step: Step): boolean {
+	if (step.op === "attributes") return true;
 	if (step.op === "unnamed") return step.value;
 	return (step.op === "link" || (step.op === "move" && step.from === "work" && step.flags === 0)) && step.to === "index";
 }

@@ -2,7 +2,7 @@
 
 import { concealedKey, hiddenByFile } from "../../layer/hiding.ts";
 import { type EntryVisitor, visitEntries } from "../../linux/directory.ts";
-import { linkDescriptor, renameName, unlinkName } from "../../linux/names.ts";
+import { unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { Stat, statAt } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
@@ -16,9 +16,9 @@ import { type Engine, entryOf, writableOf } from "../engine/engine.ts";
 import { takesLong } from "../engine/freed-space.ts";
 import { PROTECTION, refuseProtected } from "../engine/protection.ts";
 import { encodeBase } from "../format/base-version.ts";
-import { nlinkValue } from "../format/link-delta.ts";
 import { isWhiteoutEntry, isWhiteoutFileEntry } from "../format/whiteout.ts";
 import { Plan } from "../journal/plan.ts";
+import type { Step } from "../journal/steps.ts";
 import { DirectoryCursor, type Listings } from "../listing/listing.ts";
 import { lookupChild } from "../lookup/objects.ts";
 import { expectWhiteouts, isInLowers, upperEntry } from "../lookup/stack-search.ts";
@@ -26,7 +26,7 @@ import { linkCount, statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { recordOf } from "../nodes/reals.ts";
 import { orphanMark, orphanName } from "../work/held-objects.ts";
-import { getVersion, setMark } from "../work/marks.ts";
+import { getVersion } from "../work/marks.ts";
 
 const S_ISVTX = 0o1000;
 
@@ -76,7 +76,7 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 	const hadUpper = node.isUpper && (isBornThere || upperEntry(engine, directory, name) === "object");
 	const plan = new Plan(engine, writableOf(engine));
 	planOrphan(engine, plan, node);
-	// what can be taken back comes first, should there be no space for the rest
+	// what needs no room to be taken back comes first, should there be none for the rest
 	const isLast = isLastName(engine, node);
 	const loss = planLoss(engine, plan, node, hadUpper);
 	const brought = isLast ? planTrash(engine, plan, node) : null;
@@ -84,7 +84,9 @@ function removeChild(engine: Engine, listings: Listings, directory: Node, name: 
 		plan.add({ op: "unlink", in: plan.in(directory), name, inode: plan.of(node) });
 	} else {
 		expectWhiteouts(engine, directory);
-		plan.add({ op: "whiteout", in: plan.in(directory), name });
+		// over what upper has it is not taken back, and nothing that takes room is behind it
+		const undo = hadUpper ? null : () => unlinkName(engine.descriptors.path(directory.top), name);
+		plan.add({ op: "whiteout", in: plan.in(directory), name }, undo);
 	}
 	if (isLast) plan.lost(node);
 	plan.perform();
@@ -162,37 +164,28 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 	};
 	if (!node.isUpper) {
 		if (left > 0) {
-			planCount(engine, plan, entry, left, encodeBase(stat));
+			if (entry !== null) plan.addLast(countStep(engine, entry, left, encodeBase(stat)).step);
 			return (directory, name) => {
 				node.lowerLinks = left;
 				forgetName(directory, name);
 			};
 		}
 		planTombstone(engine, plan, node, entry);
-		if (stat.nlink > 1) planCount(engine, plan, entry, null, null);
+		if (stat.nlink > 1 && entry !== null) plan.addLast(countStep(engine, entry, null, null).step);
 		return bury;
 	}
 	if (!node.isIndexed) return left > 0 ? forgetName : bury;
 	// a name that only a lower shows is one of the union's, not of the inode's
 	const delta = hadUpper ? node.nlinkDelta : node.nlinkDelta - 1;
 	if (left > 0) {
-		if (!hadUpper) {
-			const before = nlinkValue(node.nlinkDelta);
-			plan.add(linkDelta(engine, plan.of(node), delta), () =>
-				setMark(writableOf(engine), engine.descriptors.path(node.top), engine.xattr.nlink, before),
-			);
-		}
+		if (!hadUpper) plan.addLast(linkDelta(engine, plan.of(node), delta));
 		return (directory, name) => {
 			node.nlinkDelta = delta;
 			forgetName(directory, name);
 		};
 	}
 	planTombstone(engine, plan, node, entry);
-	if (entry !== null) {
-		const { linkCounts } = writableOf(engine);
-		const wasUnnamed = linkCounts.isUnnamed(entry);
-		plan.add({ op: "unnamed", entry, value: false }, () => wasUnnamed && linkCounts.noteUnnamed(entry));
-	}
+	if (entry !== null) plan.addLast({ op: "unnamed", entry, value: false });
 	return bury;
 }
 
@@ -201,12 +194,8 @@ function planTombstone(engine: Engine, plan: Plan, node: Node, entry: string | n
 	if (entry === null) return;
 	const base = versionOf(engine, node, entry);
 	plan.add({ op: "whiteout", in: "index", name: entry, ...(base === null ? {} : { base }) }, () => {
-		const { index, work, bases } = writableOf(engine);
-		unlinkName(index.fd, entry);
-		bases.delete(Buffer.from(entry, "hex"));
-		if (!node.isUpper) return;
-		if (node.type !== FileType.dir) linkDescriptor(engine.descriptors.path(node.top), index.placeFor(entry), entry);
-		else renameName(work.temporaries, index.buildDirectoryEntry(node.top.handle), index.placeFor(entry), entry);
+		writableOf(engine).bases.delete(Buffer.from(entry, "hex"));
+		return plan.putBack(entry);
 	});
 }
 
@@ -225,11 +214,15 @@ function versionOf(engine: Engine, node: Node, entry: string): Buffer | null {
 export function planCount(engine: Engine, plan: Plan, entry: string | null, value: number | null, version: Buffer | null): void {
 	if (entry === null) return;
 	const { linkCounts } = writableOf(engine);
-	const before = linkCounts.read(entry);
+	const { step, before } = countStep(engine, entry, value, version);
+	plan.add(step, () => (before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before.count, before.base)));
+}
+
+function countStep(engine: Engine, entry: string, value: number | null, version: Buffer | null) {
+	const before = writableOf(engine).linkCounts.read(entry);
 	const base = value === null ? null : before === null ? version : before.base;
-	plan.add({ op: "count", entry, value, ...(base === null ? {} : { base }) }, () =>
-		before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before.count, before.base),
-	);
+	const step: Step = { op: "count", entry, value, ...(base === null ? {} : { base }) };
+	return { step, before };
 }
 
 /** Entries that are looked at at once: more are as a listing, which others need not wait for. */

@@ -151,21 +151,22 @@ function move(engine: Engine, from: Entry, to: Entry, source: Node, target: Node
 	const swaps = isDirectory && targetEntry === "whiteout";
 	// the kernel leaves a device
 	const isFile = writableOf(engine).work.whiteoutXattr !== null;
-	const flags = swaps ? RENAME.exchange : leavesWhiteout && !isFile ? RENAME.whiteout : 0;
+	// what is replaced goes to the old name first, where the whiteout takes its place: so far the move can be taken back
+	const isTurned = leavesWhiteout && isFile && targetEntry === "object";
+	const flags = swaps || isTurned ? RENAME.exchange : leavesWhiteout && !isFile ? RENAME.whiteout : 0;
 	if (leavesWhiteout) expectWhiteouts(engine, from.directory);
 	// as in removeChild
 	const isLast = target !== null && isLastName(engine, target);
 	const loss = target === null ? null : planLoss(engine, plan, target, targetEntry === "object");
 	const brought = target !== null && isLast ? planTrash(engine, plan, target) : null;
 	plan.moves(source, from, to);
-	const undo = target === null ? () => moveBack(engine, from, to, swaps) : null;
+	const undo = targetEntry !== "object" || isTurned ? () => moveBack(engine, from, to, swaps || isTurned) : null;
 	if (swaps) plan.exchanged(source);
 	plan.add({ op: "move", inode: plan.of(source), from: fromDirectory, fromName: from.name, to: toDirectory, toName: to.name, flags }, undo);
 	if (swaps && !leavesWhiteout) plan.add({ op: "unlinkWhiteout", in: fromDirectory, name: from.name });
 	if (leavesWhiteout && isFile && !swaps) {
-		plan.add({ op: "whiteout", in: fromDirectory, name: from.name }, () =>
-			unlinkName(engine.descriptors.path(from.directory.top), from.name),
-		);
+		const undo = isTurned ? null : () => unlinkName(engine.descriptors.path(from.directory.top), from.name);
+		plan.add({ op: "whiteout", in: fromDirectory, name: from.name }, undo);
 	}
 	if (target !== null && isLast) plan.lost(target);
 	try {
@@ -177,14 +178,14 @@ function move(engine: Engine, from: Entry, to: Entry, source: Node, target: Node
 	brought?.();
 }
 
-/** Takes a move to a free name back, should there be no space for what belongs to it. */
-function moveBack(engine: Engine, from: Entry, to: Entry, swapped: boolean): void {
+/** Takes a move back that has replaced nothing, should there be no space for what belongs to it. 0, or the negated error number. */
+function moveBack(engine: Engine, from: Entry, to: Entry, swapped: boolean): number {
 	const [fromFd, toFd] = [engine.descriptors.path(from.directory.top), engine.descriptors.path(to.directory.top)];
 	const status = swapped ? -ERRNO.EEXIST : renameName(toFd, to.name, fromFd, from.name, RENAME.noReplace);
-	if (status !== -ERRNO.EEXIST) return;
-	// the whiteout that the kernel has left there, or that it has changed places with
-	renameName(toFd, to.name, fromFd, from.name, RENAME.exchange);
-	if (!swapped) unlinkName(toFd, to.name);
+	if (status !== -ERRNO.EEXIST) return status;
+	// the whiteout that the kernel has left there, or what it has changed places with
+	const exchanged = renameName(toFd, to.name, fromFd, from.name, RENAME.exchange);
+	return exchanged < 0 || swapped ? exchanged : unlinkName(toFd, to.name);
 }
 
 /** A directory that takes the place of one that a lower has must hide it. */
@@ -209,7 +210,10 @@ function planClearing(engine: Engine, plan: Plan, to: Entry, target: Node): stri
 		must(fstat(fd, stat), "Cannot read a directory in work");
 		if (ids !== null) must(ids.assign(fd, ids.newId(true)), "Cannot give an object its id");
 		const inode = realOf(layer, fd, stat).handle;
-		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: plan.in(to.directory), toName: to.name, flags: RENAME.exchange });
+		const [place, flags] = [plan.in(to.directory), RENAME.exchange];
+		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: place, toName: to.name, flags }, () =>
+			renameName(work.temporaries, temporary, engine.descriptors.path(to.directory.top), to.name, flags),
+		);
 		return temporary;
 	} finally {
 		close(fd);
