@@ -3,10 +3,10 @@
 import type { Command } from "commander";
 import { addKeeperOptions, type KeeperArguments, keepOrServe } from "./keep.ts";
 import { addLayerOptions, type LayerArguments } from "./layer-options.ts";
-import { addBoundOptions, addChangeOptions, type ServeArguments, serve } from "./serve.ts";
+import { addBoundOptions, addChangeOptions, NO_WARM_UP, type ServeArguments, serve } from "./serve.ts";
 import { UserError } from "./user-error.ts";
 
-type MountArguments = Omit<ServeArguments, "listen" | "export" | "allow" | "warmUp"> & LayerArguments & KeeperArguments;
+type MountArguments = Omit<ServeArguments, "listen" | "export" | "allow"> & LayerArguments & KeeperArguments;
 
 const EXAMPLES = `
 
@@ -32,6 +32,7 @@ export function addMount(program: Command): void {
 		.usage("[options] [dir] <mountpoint>");
 	addChangeOptions(addLayerOptions(command, "first"));
 	addKeeperOptions(command);
+	command.option(...NO_WARM_UP);
 	command.option("--background", "return when the mount can be used; what is to be told later reaches nobody");
 	addBoundOptions(command)
 		.addHelpText("after", EXAMPLES)
@@ -40,7 +41,7 @@ export function addMount(program: Command): void {
 			if (second === undefined && given.lower.length === 0 && given.name === undefined) {
 				throw new UserError("Name what to mount and where: holdfast mount DIR MOUNTPOINT.", 2);
 			}
-			const whole: ServeArguments = { ...given, mount, listen: [], export: [], allow: [], warmUp: false, isMountOnly: true };
+			const whole: ServeArguments = { ...given, mount, listen: [], export: [], allow: [], isMountOnly: true };
 			return keepOrServe(command, whole, 1, () => serve(directory, whole));
 		});
 }

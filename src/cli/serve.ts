@@ -108,7 +108,7 @@ export function addServe(program: Command): void {
 			parseDomain,
 		)
 		.option("--rpcbind", "register with the rpcbind of this host")
-		.option("--no-warm-up", "do not run the server's own code in idle time after the start, on an overlay in memory");
+		.option(...NO_WARM_UP);
 	addKeeperOptions(command);
 	command
 		.optionsGroup("Who may come, and as whom:")
@@ -133,6 +133,12 @@ export function addServe(program: Command): void {
 			return serve(directory, given);
 		});
 }
+
+/** Of serve and mount. */
+export const NO_WARM_UP = [
+	"--no-warm-up",
+	"do not run the server's own code in idle time after the start, on an overlay in memory",
+] as const;
 
 /** How changes are kept: of serve and mount. */
 export function addChangeOptions(command: Command): Command {

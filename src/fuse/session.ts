@@ -59,6 +59,8 @@ interface WaitingRequest {
 export class FuseSession {
 	/** The file system is unmounted, or its connection was aborted. */
 	readonly ended: Promise<void>;
+	/** Requests that were taken so far. */
+	requests = 0;
 	readonly #descriptor: number;
 	readonly #isShared: boolean;
 	readonly #drainSeconds: number;
@@ -181,6 +183,7 @@ export class FuseSession {
 				this.#ends(length);
 				return;
 			}
+			this.requests++;
 			this.#take(at, length);
 			if (this.#slices.isSpent) return;
 		}

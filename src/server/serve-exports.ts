@@ -81,6 +81,7 @@ export interface ServedExport {
 export interface OpenServer {
 	readonly exports: readonly ServedExport[];
 	readonly server: NfsServer;
+	readonly mounts: readonly FuseSession[];
 	/** Resolves when clients may come. ServeError: they cannot, and everything is closed. */
 	listen(): Promise<void>;
 	/**
@@ -135,6 +136,7 @@ export async function openExports(given: ServeOptions): Promise<OpenServer> {
 		return {
 			exports,
 			server,
+			mounts: sessions,
 			listen: async () => {
 				await control.listen();
 				await listen(options, exports, { server, control, locks });

@@ -70,8 +70,8 @@ export function emptyLower(lower: string, round: number): void {
 	rmSync(join(lower, directoryName(round)), { recursive: true });
 }
 
-const directoryName = (round: number): string => `directory-${round}`;
-const lowerNames = (count: number): string[] => Array.from({ length: count }, (_, i) => `lower-${i}`);
+export const directoryName = (round: number): string => `directory-${round}`;
+export const lowerNames = (count: number): string[] => Array.from({ length: count }, (_, i) => `lower-${i}`);
 
 /** One connection, with the root of what it has mounted. */
 export class WarmUpClient {

@@ -9,13 +9,14 @@ import { type TestContext, test } from "node:test";
 import { needs } from "../../test/support/requirements.ts";
 import { scratch } from "../../test/support/scratch.ts";
 import { snapshotTree } from "../../test/support/tree-snapshot.ts";
+import { FakeKernel } from "../fuse/fake-kernel.test-support.ts";
 import { openExports } from "./serve-exports.ts";
 import { warmUp } from "./warm-up.ts";
 
 const MEMORY = "/dev/shm";
 const OPTIONS = { skip: needs("root") || (statfsSync(MEMORY, { bigint: false }).type === 0x01021994 ? false : `${MEMORY} is no tmpfs`) };
 
-async function served(context: TestContext, handles: "kernel" | "portable" = "kernel") {
+async function served(context: TestContext, handles: "kernel" | "portable" = "kernel", isListening = true) {
 	const path = scratch(context).mount("tmpfs");
 	for (const name of ["lower", "upper", "work"]) mkdirSync(join(path, name));
 	writeFileSync(join(path, "lower/file"), "content");
@@ -29,7 +30,8 @@ async function served(context: TestContext, handles: "kernel" | "portable" = "ke
 	};
 	const open = await openExports({
 		exports: [{ name: "/", layers }],
-		listen: [{ host: "127.0.0.1", port: 0 }],
+		listen: isListening ? [{ host: "127.0.0.1", port: 0 }] : [],
+		isMounted: !isListening,
 		stateFolder: layers.stateFolder,
 	});
 	context.after(() => open.close());
@@ -45,6 +47,23 @@ for (const handles of ["kernel", "portable"] as const) {
 		warmsUp(t, handles),
 	);
 }
+
+test(
+	"a server that has a mount and no addresses warms up by requests of a mount, and takes none of its own for that",
+	OPTIONS,
+	async (t) => {
+		const { open, path } = await served(t, "kernel", false);
+		const kernel = new FakeKernel();
+		t.after(() => kernel.close());
+		const session = open.startFuse({ descriptor: kernel.device, kept: null });
+		assert.equal((await kernel.init()).error, 0);
+		const [before, { requests }] = [snapshot(path), session];
+		assert.ok(await warmUp(open, { rounds: 3, idleMs: 0 }).done, "it has come to its end");
+		assert.deepEqual(ownFolders(), []);
+		assert.deepEqual(snapshot(path), before);
+		assert.equal(session.requests, requests);
+	},
+);
 
 async function warmsUp(t: TestContext, handles: "kernel" | "portable"): Promise<void> {
 	const { open, path } = await served(t, handles);

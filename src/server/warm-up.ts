@@ -7,8 +7,9 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { isRunning } from "../linux/processes.ts";
 import { type OpenServer, openExports } from "./serve-exports.ts";
-import { emptyLower, fillLower, fillUpper, type User, WarmUpClient } from "./warm-up-calls.ts";
+import { directoryName, emptyLower, fillLower, fillUpper, lowerNames, type User, WarmUpClient } from "./warm-up-calls.ts";
 import { WarmUpSession } from "./warm-up-compounds.ts";
+import { WarmUpMemory, WarmUpMount } from "./warm-up-mount.ts";
 
 /** Memory as a file system; the first that is one is used. */
 const PLACES = [process.env.XDG_RUNTIME_DIR, "/dev/shm", "/run", "/tmp"];
@@ -35,6 +36,8 @@ const HASTE = process.versions.v8.startsWith("11.")
 			ordinary: ["--interrupt-budget=67584", "--minimum-invocations-after-ic-update=500"],
 		}
 	: { sooner: [], ordinary: [] };
+/** Of each directory of a lower that a mount uses. */
+const MOUNT_FILES = 32;
 /** Each by a connection of its own: the user of this process, and one with several groups. */
 const USERS: readonly User[] = [
 	{ uid: process.getuid?.() ?? 0, gids: [process.getgid?.() ?? 0] },
@@ -55,7 +58,7 @@ export interface WarmUpOptions {
 
 /** Where there is no memory as a file system, or no overlay can be made in it, nothing happens. */
 export function warmUp(served: OpenServer, { rounds = ROUNDS, idleMs = IDLE_MS }: WarmUpOptions = {}): WarmUp {
-	const state: State = { isOver: false, remove: () => {}, collect: null };
+	const state: State = { isOver: false, remove: () => {}, collect: null, memory: null };
 	const stop = () => {
 		state.isOver = true;
 		state.remove();
@@ -71,6 +74,8 @@ interface State {
 	isOver: boolean;
 	remove: () => void;
 	collect: Collect | null;
+	/** Of mounts, where the server has some. */
+	memory: WarmUpMemory | null;
 }
 
 type Collect = (options: { readonly type: "minor" }) => void;
@@ -94,6 +99,7 @@ async function run(served: OpenServer, state: State, rounds: number, idleMs: num
 	const folder = scratchFolder();
 	if (folder === null) return false;
 	state.remove = () => rmSync(folder, { recursive: true, force: true });
+	if (served.mounts.length > 0) state.memory = new WarmUpMemory();
 	try {
 		// what V8 takes for constant on the first it finds changed on the second, and it is never surprised by the server that clients use
 		for (let number = 0; number < SERVERS; number++) {
@@ -105,6 +111,7 @@ async function run(served: OpenServer, state: State, rounds: number, idleMs: num
 		return true;
 	} finally {
 		for (const flag of HASTE.ordinary) setFlagsFromString(flag);
+		state.memory?.close();
 	}
 }
 
@@ -117,6 +124,7 @@ async function useScratch(served: OpenServer, state: State, place: string, round
 	chmodSync(upper, 0o777);
 	fillUpper(upper);
 	const address = { path: join(place, "socket") };
+	const isListening = served.server.addresses.length > 0;
 	const { handles } = served.exports[0].opened;
 	const scratch = await openExports({
 		// its socket is in a folder that nobody else can search
@@ -128,26 +136,31 @@ async function useScratch(served: OpenServer, state: State, place: string, round
 				allowOther: true,
 			},
 		],
-		listen: [address],
+		listen: isListening ? [address] : [],
+		isMounted: state.memory !== null,
 		versions: [3, 4],
 		stateFolder,
 		limits: { nodesMax: 256, descriptorsMax: 256 },
 	});
 	const clients: WarmUpClient[] = [];
 	const sessions: WarmUpSession[] = [];
+	const mount = state.memory === null ? null : new WarmUpMount();
 	try {
+		if (mount !== null && state.memory !== null) scratch.startFuse({ descriptor: mount.device, kept: state.memory.bytes });
 		await scratch.listen();
-		for (const user of USERS) {
+		for (const user of isListening ? USERS : []) {
 			const client = await WarmUpClient.mount(address.path, user);
 			clients.push(client);
 			sessions.push(await WarmUpSession.open(client.connection, `warm-up-${user.uid}`));
 		}
+		await mount?.init();
 		for (let round = 0; round < rounds; round++) {
 			// a lower must not be changed otherwise, and nobody has asked for this name yet
 			fillLower(lower, round);
-			if (!(await clients[round % clients.length].round(round, isQuiet))) return false;
-			if (!(await sessions[round % clients.length].round(round, isQuiet))) return false;
+			if (isListening && !(await clients[round % clients.length].round(round, isQuiet))) return false;
+			if (isListening && !(await sessions[round % clients.length].round(round, isQuiet))) return false;
 			emptyLower(lower, round);
+			if (mount !== null && !(await useMount(mount, lower, rounds + round, isQuiet))) return false;
 			state.collect?.({ type: "minor" });
 		}
 		return true;
@@ -155,28 +168,42 @@ async function useScratch(served: OpenServer, state: State, place: string, round
 		for (const client of clients) client.close();
 		scratch.server.destroy();
 		await scratch.close();
+		mount?.close();
+		state.memory?.clear();
 	}
+}
+
+async function useMount(mount: WarmUpMount, lower: string, round: number, isQuiet: () => Promise<boolean>): Promise<boolean> {
+	fillLower(lower, round);
+	const isDone = await mount.round(directoryName(round), lowerNames(MOUNT_FILES), isQuiet);
+	emptyLower(lower, round);
+	return isDone;
 }
 
 /**
  * Resolves to whether to begin: when for a while no client has called and none is connected, because to open the scratch holds the thread for
  * longer than a call may.
  */
-async function untilIdle({ server }: OpenServer, state: State, idleMs: number): Promise<boolean> {
+async function untilIdle(served: OpenServer, state: State, idleMs: number): Promise<boolean> {
 	for (let pause = 0; pause < PAUSES_MAX && !state.isOver; pause++) {
-		const { calls } = server;
+		const calls = callsOf(served);
 		await delay(idleMs, undefined, { ref: false });
-		if (server.calls === calls && server.connectionCount === 0 && !state.isOver) return true;
+		if (callsOf(served) === calls && served.server.connectionCount === 0 && !state.isOver) return true;
 	}
 	return false;
 }
 
+/** Calls of clients, and requests of mounts. */
+function callsOf({ server, mounts }: OpenServer): number {
+	return mounts.reduce((sum, { requests }) => sum + requests, server.calls);
+}
+
 /** Resolves to whether to go on: when no client has called for a while, or at once where none has since the last time. */
-async function untilQuiet({ server }: OpenServer, state: State): Promise<boolean> {
+async function untilQuiet(served: OpenServer, state: State): Promise<boolean> {
 	for (let pause = 0; pause < PAUSES_MAX && !state.isOver; pause++) {
-		const { calls } = server;
+		const calls = callsOf(served);
 		await (pause === 0 ? new Promise((resolve) => setImmediate(resolve)) : delay(QUIET_MS, undefined, { ref: false }));
-		if (server.calls === calls && !state.isOver) return true;
+		if (callsOf(served) === calls && !state.isOver) return true;
 	}
 	return false;
 }
