@@ -86,9 +86,6 @@ export function replay(found: FoundLog, claims: Claims): void {
 	});
 }
 
-/** Of a request that is the last of its slot. */
-const NOTHING_KNOWN = { isSequenceKnown: true, answers: null, reply: null, progress: null, isReplyLogged: false };
-
 class Replay {
 	readonly #claims: Claims;
 	readonly #from: RecordReader;
@@ -206,7 +203,15 @@ class Replay {
 		const slot = of.slots[number] ?? newSlot(of, number);
 		of.slots[number] = slot;
 		if (slot.isSequenceKnown && slot.sequence === sequence) return slot;
-		return Object.assign(slot, { sequence, digestHi, digestLo, ...NOTHING_KNOWN });
+		slot.sequence = sequence;
+		slot.digestHi = digestHi;
+		slot.digestLo = digestLo;
+		slot.isSequenceKnown = true;
+		slot.answers = null;
+		slot.reply = null;
+		slot.progress = null;
+		slot.isReplyLogged = false;
+		return slot;
 	}
 
 	/** Notes what the request was answered, and gives that. */

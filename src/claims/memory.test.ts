@@ -7,8 +7,8 @@ import { runInNewContext } from "node:vm";
 import { newClaims, TestClient } from "./new-claims.test-support.ts";
 
 const OPENS = 50_000;
-/** 60 MB for 100,000 of them. */
-const BYTES_MAX = 600;
+/** 50 MB for 100,000 of them. */
+const BYTES_MAX = 500;
 
 setFlagsFromString("--expose-gc");
 const collect: () => void = runInNewContext("gc");
@@ -19,7 +19,7 @@ function usedBytes(): number {
 	return heapUsed + external;
 }
 
-test("100,000 opens take at most 60 MB, of one owner or of many", () => {
+test("100,000 opens take at most 50 MB, of one owner or of many", () => {
 	for (const ownOwners of [false, true]) {
 		const { claims, told } = newClaims();
 		told.hold = () => {};

@@ -1,8 +1,9 @@
 // Share reservations: which modes of opens go together on one object, and what an owner has opened.
 
 import { ClaimError } from "./errors.ts";
+import { packShare } from "./open-record.ts";
 import type { ShareMode } from "./operations.ts";
-import type { FileRecord, OpenState } from "./records.ts";
+import type { Crowd, FileRecord, OpenState } from "./records.ts";
 
 export const ACCESS = { read: 1, write: 2, both: 3 } as const;
 const DENY_MAX = 3;
@@ -52,12 +53,17 @@ export function downgraded(modes: number, mode: ShareMode): number {
  * Whether opens of the object are in the way of a mode. All of them are asked, also opens of the same owner, as the rule of RFC 8881 section 9.7 is, and as
  * other servers have it.
  */
-export function hasConflict(file: FileRecord, { access, deny }: ShareMode): boolean {
+export function hasConflict({ crowd, firstOpen }: FileRecord, mode: ShareMode): boolean {
+	if (crowd === null) {
+		for (let open = firstOpen; open !== null; open = open.nextInFile) if (conflictsWith(open, mode)) return true;
+		return false;
+	}
+	const { access, deny } = mode;
 	return (
-		((access & ACCESS.read) !== 0 && file.denyReaders > 0) ||
-		((access & ACCESS.write) !== 0 && file.denyWriters > 0) ||
-		((deny & ACCESS.read) !== 0 && file.readers > 0) ||
-		((deny & ACCESS.write) !== 0 && file.writers > 0)
+		((access & ACCESS.read) !== 0 && crowd.denyReaders > 0) ||
+		((access & ACCESS.write) !== 0 && crowd.denyWriters > 0) ||
+		((deny & ACCESS.read) !== 0 && crowd.readers > 0) ||
+		((deny & ACCESS.write) !== 0 && crowd.writers > 0)
 	);
 }
 
@@ -68,20 +74,22 @@ export function conflictsWith(open: OpenState, { access, deny }: ShareMode): boo
 
 /** The open has these modes from now on, and the counts of its file say so. */
 export function setModes(open: OpenState, modes: number): void {
-	count(open.file, open, -1);
-	open.modes = modes;
-	({ access: open.access, deny: open.deny } = unionOf(modes));
-	count(open.file, open, 1);
+	const { crowd } = open.file;
+	if (crowd !== null) count(crowd, open, -1);
+	const { access, deny } = unionOf(modes);
+	open.share = packShare(modes, access, deny);
+	if (crowd !== null) count(crowd, open, 1);
 }
 
 /** The open goes. */
 export function dropModes(open: OpenState): void {
-	count(open.file, open, -1);
+	if (open.file.crowd !== null) count(open.file.crowd, open, -1);
 }
 
-function count(file: FileRecord, { access, deny }: ShareMode, by: number): void {
-	if ((access & ACCESS.read) !== 0) file.readers += by;
-	if ((access & ACCESS.write) !== 0) file.writers += by;
-	if ((deny & ACCESS.read) !== 0) file.denyReaders += by;
-	if ((deny & ACCESS.write) !== 0) file.denyWriters += by;
+/** An open comes to a crowd, or leaves it. */
+export function count(crowd: Crowd, { access, deny }: ShareMode, by: number): void {
+	if ((access & ACCESS.read) !== 0) crowd.readers += by;
+	if ((access & ACCESS.write) !== 0) crowd.writers += by;
+	if ((deny & ACCESS.read) !== 0) crowd.denyReaders += by;
+	if ((deny & ACCESS.write) !== 0) crowd.denyWriters += by;
 }

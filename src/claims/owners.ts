@@ -1,6 +1,7 @@
 // Owners of opens and of locks: what each has, and how the state of an owner on a file is found.
 
-import type { ClientRecord, FileRecord, LockState, OpenState, Owner } from "./records.ts";
+import { count } from "./opens.ts";
+import type { ClientRecord, Crowd, FileRecord, LockState, OpenState, Owner } from "./records.ts";
 
 interface OfOwner<S> {
 	readonly owner: Owner<S>;
@@ -45,10 +46,14 @@ export function addToFile(open: OpenState): void {
 	if (file.firstOpen !== null) file.firstOpen.previousInFile = open;
 	file.firstOpen = open;
 	file.opens++;
-	if (file.byOwner !== null) file.byOwner.set(open.owner, open);
+	if (file.crowd !== null) file.crowd.byOwner.set(open.owner, open);
 	else if (file.opens > LISTED_MAX) {
-		file.byOwner = new Map();
-		for (let each: OpenState | null = open; each !== null; each = each.nextInFile) file.byOwner.set(each.owner, each);
+		const crowd: Crowd = { byOwner: new Map(), readers: 0, writers: 0, denyReaders: 0, denyWriters: 0 };
+		for (let each: OpenState | null = open; each !== null; each = each.nextInFile) {
+			crowd.byOwner.set(each.owner, each);
+			count(crowd, each, 1);
+		}
+		file.crowd = crowd;
 	}
 }
 
@@ -58,12 +63,12 @@ export function removeFromFile(open: OpenState): void {
 	else open.previousInFile.nextInFile = open.nextInFile;
 	if (open.nextInFile !== null) open.nextInFile.previousInFile = open.previousInFile;
 	file.opens--;
-	file.byOwner?.delete(open.owner);
+	file.crowd?.byOwner.delete(open.owner);
 }
 
 export function openOf(owner: Owner<OpenState> | undefined, file: FileRecord): OpenState | null {
 	if (owner === undefined) return null;
-	if (file.byOwner !== null) return file.byOwner.get(owner) ?? null;
+	if (file.crowd !== null) return file.crowd.byOwner.get(owner) ?? null;
 	for (let open = file.firstOpen; open !== null; open = open.nextInFile) if (open.owner === owner) return open;
 	return null;
 }

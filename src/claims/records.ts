@@ -122,6 +122,16 @@ export interface Owner<S> {
 	byFile: Map<FileRecord, S> | null;
 }
 
+/** The opens of an object that are too many to be looked through. */
+export interface Crowd {
+	readonly byOwner: Map<Owner<OpenState>, OpenState>;
+	/** How many opens have each. */
+	readers: number;
+	writers: number;
+	denyReaders: number;
+	denyWriters: number;
+}
+
 /** An object that is open. */
 export interface FileRecord {
 	/** Bytes of its handle (latin1). */
@@ -129,12 +139,7 @@ export interface FileRecord {
 	firstOpen: OpenState | null;
 	opens: number;
 	/** Where there are many. */
-	byOwner: Map<Owner<OpenState>, OpenState> | null;
-	/** How many opens have each. */
-	readers: number;
-	writers: number;
-	denyReaders: number;
-	denyWriters: number;
+	crowd: Crowd | null;
 	/** Null until it is locked. */
 	locks: FileLocks | null;
 }
@@ -143,10 +148,12 @@ export interface OpenState extends StateRecord {
 	readonly kind: "open";
 	readonly owner: Owner<OpenState>;
 	readonly file: FileRecord;
-	/** Modes that were opened, a bit for each: see `modeBit`. */
-	modes: number;
-	access: number;
-	deny: number;
+	/** Modes that were opened, a bit for each (see `modeBit`), and what they add up to; `setModes` changes all three. */
+	readonly modes: number;
+	readonly access: number;
+	readonly deny: number;
+	/** The same in one number. */
+	share: number;
 	firstLock: LockState | null;
 	nextInFile: OpenState | null;
 	previousInFile: OpenState | null;

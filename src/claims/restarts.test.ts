@@ -477,7 +477,12 @@ test("a clean stop keeps replies, and all stands after a boot of the host too", 
 
 /** What is open and locked, as far as a client can see it. */
 function seen({ tables }: Claims): unknown {
-	return [tables.opens, tables.locks, [...tables.files.values()].map(({ readers, writers }) => [readers, writers])];
+	const shares = [...tables.files.values()].map(({ firstOpen }) => {
+		const found: number[] = [];
+		for (let open = firstOpen; open !== null; open = open.nextInFile) found.push(open.share);
+		return found.sort();
+	});
+	return [tables.opens, tables.locks, shares];
 }
 
 test("stopped before any write to the log, each change is there after the start or is not, and a retry makes it once", async (t) => {

@@ -1,6 +1,7 @@
 // All that is kept of clients in memory, and the one way in and out of it: every change keeps its counts and lists true.
 
 import { applyLock, dropLocks, planLock, removeWaitersOf } from "./locks.ts";
+import { OpenRecord } from "./open-record.ts";
 import { dropModes, setModes } from "./opens.ts";
 import { addToFile, addToOwner, indexLocks, ownerOf, removeFromFile, removeFromOwner } from "./owners.ts";
 import type { AnyState, ClientRecord, FileRecord, LockState, OpenState, RevokedState, SessionRecord, Span } from "./records.ts";
@@ -156,22 +157,7 @@ export class ClaimTables {
 	/** `at`: its stateid before a restart. */
 	addOpen(client: ClientRecord, ownerKey: string, file: FileRecord, modes: number, at: StatePlace | null = null): OpenState {
 		const owner = ownerOf(client.openOwners, client, ownerKey);
-		const open: OpenState = {
-			kind: "open",
-			index: at?.index ?? 0,
-			generation: at?.generation ?? 0,
-			seqid: at?.seqid ?? 1,
-			owner,
-			file,
-			modes: 0,
-			access: 0,
-			deny: 0,
-			firstLock: null,
-			nextInFile: null,
-			previousInFile: null,
-			nextOfOwner: null,
-			previousOfOwner: null,
-		};
+		const open = new OpenRecord(owner, file, at?.index ?? 0, at?.generation ?? 0, at?.seqid ?? 1);
 		this.#place(open, at);
 		addToFile(open);
 		addToOwner(client.openOwners, open);
@@ -341,7 +327,7 @@ export class ClaimTables {
 }
 
 export function newFile(key: string): FileRecord {
-	return { key, firstOpen: null, opens: 0, byOwner: null, readers: 0, writers: 0, denyReaders: 0, denyWriters: 0, locks: null };
+	return { key, firstOpen: null, opens: 0, crowd: null, locks: null };
 }
 
 /** A stateid without the boot counter. */
