@@ -25,17 +25,22 @@ let fault: ((fd: number) => number) | null = null;
  * end early and must make no system call of its own through this function. 0, or the negated error number.
  */
 export function visitEntries(fd: number, visit: EntryVisitor): number {
-	buffer ??= allocate(BUFFER_BYTES);
-	view ??= new DataView(buffer.bytes.buffer, buffer.bytes.byteOffset, BUFFER_BYTES);
 	const start = result(lseekCall(fd, 0, 0));
 	if (start < 0) return start;
 	for (;;) {
-		const failure = fault === null ? 0 : fault(fd);
-		if (failure < 0) return failure;
-		const length = result(getdentsCall(fd, buffer.address, BUFFER_BYTES));
+		const length = visitMore(fd, visit);
 		if (length <= 0) return length;
-		if (!visitBuffer(buffer.bytes, view, length, visit)) return 0;
 	}
+}
+
+/** Goes on where the last call has ended, by at most some thousand entries: 0 at the end, and where `visit` has ended it; negative: an error; else there may be more. */
+export function visitMore(fd: number, visit: EntryVisitor): number {
+	buffer ??= allocate(BUFFER_BYTES);
+	view ??= new DataView(buffer.bytes.buffer, buffer.bytes.byteOffset, BUFFER_BYTES);
+	const failure = fault === null ? 0 : fault(fd);
+	if (failure < 0) return failure;
+	const length = result(getdentsCall(fd, buffer.address, BUFFER_BYTES));
+	return length <= 0 || visitBuffer(buffer.bytes, view, length, visit) ? length : 0;
 }
 
 /** struct linux_dirent64: u64 ino, s64 offset, u16 record length, u8 type, name, NUL (getdents64(2)). */

@@ -1,6 +1,7 @@
 // The change list: how the overlay differs from its lowers, path by path, found by what its upper holds.
 
 import { hiddenByFile, isWhiteoutFile } from "../../layer/hiding.ts";
+import type { Layer } from "../../layer/layer.ts";
 import { isSameOrBelow, pathBelow } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";
 import { close } from "../../linux/open.ts";
@@ -276,10 +277,13 @@ function newFrame(search: Search, { path, node, base, origin, listsBase = false 
 }
 
 /** The names that a real directory says something of: what it holds, and what it hides. */
-export function namesIn(engine: Engine, real: Real): Buffer[] {
-	if (real.foreign) return [];
-	const names = listNames(engine.descriptors.path(real));
-	if (!real.layer.hiding.hasFiles) return names;
+function namesIn(engine: Engine, real: Real): Buffer[] {
+	return real.foreign ? [] : shownNames(real.layer, listNames(engine.descriptors.path(real)));
+}
+
+/** Of the names in a directory of a layer those that it shows or hides. */
+export function shownNames({ hiding }: Layer, names: Buffer[]): Buffer[] {
+	if (!hiding.hasFiles) return names;
 	return names.map((name) => (isWhiteoutFile(name, FileType.reg) ? hiddenByFile(name) : name)).filter((name) => name !== null) as Buffer[];
 }
 

@@ -1,9 +1,10 @@
 // Takes changes back: what lies below some paths of the overlay becomes what the lowers show, object by object.
 
-import { isSameOrBelow, pathBelow } from "../../layer/path-search.ts";
+import { isSameOrBelow, openDirectoryIn, pathBelow } from "../../layer/path-search.ts";
+import { visitMore } from "../../linux/directory.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { setXattr } from "../../linux/xattr.ts";
-import { OverlayError } from "../../vfs/errors.ts";
+import { OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
 import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
@@ -32,8 +33,8 @@ import {
 	SUPERUSER,
 } from "../operations/revert.ts";
 import { inPasses } from "../operations/until-ready.ts";
-import { namesIn } from "./change-list.ts";
-import { findIndexOnly, isRecordName, listNames } from "./index-only.ts";
+import { shownNames } from "./change-list.ts";
+import { findIndexOnly, isRecordName } from "./index-only.ts";
 
 export interface DiscardOptions {
 	/** Paths and what is below them, as they are now; all where there are none. */
@@ -74,6 +75,10 @@ const EMPTY = Buffer.alloc(0);
 /** Names that are looked at, or whiteouts that are made, in one pass. */
 const NAMES_PER_PASS = 64;
 const CHANGES_TOLD = 64;
+/** To sort more would take too long at once. */
+const SORTED_MAX = 4096;
+/** As long as clients make new changes there is something to do. */
+const ROUNDS_MAX = 64;
 
 export async function discard(opened: OpenedOverlay, options: DiscardOptions = {}): Promise<DiscardReport> {
 	const discarding = new Discarding(opened, options);
@@ -116,7 +121,8 @@ class Discarding {
 
 	async run(): Promise<void> {
 		const root = this.#overlay.root.handle;
-		for (let before = -1; before !== this.#changes; ) {
+		let rounds = 0;
+		for (let before = -1; before !== this.#changes && rounds < ROUNDS_MAX; rounds++) {
 			before = this.#changes;
 			this.#left = new Map();
 			for (const astray of this.#astray.values()) Object.assign(astray, { reason: null, occupant: null });
@@ -126,6 +132,7 @@ class Discarding {
 			await this.#endLinked();
 			if (before === this.#changes) await this.#moveAside();
 		}
+		if (rounds === ROUNDS_MAX) this.#leave(EMPTY, "changes go on there");
 		for (const { path, reason } of this.#astray.values()) {
 			if (reason !== null || !this.#left.has(path.toString("latin1"))) this.#leave(path, reason ?? NOWHERE);
 		}
@@ -145,13 +152,13 @@ class Discarding {
 		return inPasses(this.#overlay, () => this.#overlay.runStep(step));
 	}
 
-	/** The same with what changes something of a path. False: it has failed, and stays as it is. */
-	async #change(path: Buffer, step: () => void): Promise<boolean> {
+	/** The same with what changes something of a path. False: it has failed, and stays as it is; of an `expected` error nothing is said. */
+	async #change(path: Buffer, step: () => void, expected?: OverlayErrorCode): Promise<boolean> {
 		try {
 			await this.#pass(step);
 		} catch (error) {
 			if (!(error instanceof OverlayError)) throw error;
-			this.#leave(path, error.message);
+			if (error.code !== expected) this.#leave(path, error.message);
 			return false;
 		}
 		this.#changes++;
@@ -178,11 +185,30 @@ class Discarding {
 
 	/** What the upper directory of an object holds, whiteouts too; nothing where it lies in a lower or is gone. */
 	#names(handle: Buffer): Promise<Buffer[]> {
-		return this.#pass(() => {
+		return this.#list(() => {
 			const node = this.#ifThere(handle);
-			if (node === null || !node.isUpper) return [];
-			return listNames(this.#engine.descriptors.path(node.top)).sort(Buffer.compare);
+			return node === null || !node.isUpper ? null : this.#engine.descriptors.path(node.top);
 		});
+	}
+
+	/** All names in a directory, in steps, and in order where they are not too many for that; none where there is no descriptor. */
+	async #list(directory: () => number | null): Promise<Buffer[]> {
+		const fd = await this.#pass(() => {
+			const found = directory();
+			return found === null ? -1 : must(openDirectoryIn(found, EMPTY), "Cannot open a directory for reading");
+		});
+		const names: Buffer[] = [];
+		if (fd < 0) return names;
+		const visit = (name: Uint8Array) => {
+			names.push(Buffer.from(name));
+			return undefined;
+		};
+		try {
+			while ((await this.#pass(() => must(visitMore(fd, visit), "Cannot read a directory"))) > 0);
+		} finally {
+			close(fd);
+		}
+		return names.length > SORTED_MAX ? names : names.sort(Buffer.compare);
 	}
 
 	#ifThere(handle: Buffer): Node | null {
@@ -248,17 +274,13 @@ class Discarding {
 		const isBorn = await this.#pass(() => {
 			const [directory, node] = [this.#ifThere(above), this.#ifThere(handle)];
 			if (directory === null || node === null) return false;
-			if (entryOf(this.#engine, node) === null) return !this.#holdsObjects(node);
+			if (entryOf(this.#engine, node) === null) return true;
 			if (belowName(this.#engine, directory, name)?.key !== node.key) this.#noteAstray(node, path, { above, name });
 			return false;
 		});
-		if (isBorn && (await this.#change(path, () => this.#overlay.rmdir(this.#node(above), name, SUPERUSER)))) this.report.removed++;
-	}
-
-	/** Whether upper has more in a directory than whiteouts. */
-	#holdsObjects(node: Node): boolean {
-		const names = listNames(this.#engine.descriptors.path(node.top));
-		return names.some((name) => upperEntry(this.#engine, node, name) === "object");
+		if (!isBorn) return;
+		const isGone = await this.#change(path, () => this.#overlay.rmdir(this.#node(above), name, SUPERUSER), "notempty");
+		if (isGone) this.report.removed++;
 	}
 
 	/** Copies that have no name in upper: only the index leads to them. */
@@ -279,7 +301,7 @@ class Discarding {
 	/** Objects that only the index has. */
 	async #inIndex(): Promise<Buffer[]> {
 		const { index } = writableOf(this.#engine);
-		const entries = await this.#pass(() => listNames(index.fd));
+		const entries = await this.#list(() => index.fd);
 		const found: Buffer[] = [];
 		for (let at = 0; at < entries.length; at += NAMES_PER_PASS) {
 			await this.#pass(() => {
@@ -399,12 +421,20 @@ class Discarding {
 		if (isWanted) await this.#endDirectory(place, handle, true);
 	}
 
-	#allNames({ reals }: Below): Promise<Buffer[]> {
-		return this.#pass(() => {
-			const names = new Map<string, Buffer>();
-			for (const real of reals) for (const name of namesIn(this.#engine, real)) names.set(name.toString("latin1"), name);
-			return [...names.values()].sort(Buffer.compare);
-		});
+	async #allNames({ reals }: Below): Promise<Buffer[]> {
+		const listings: Buffer[][] = [];
+		for (const real of reals) {
+			if (!real.foreign) listings.push(shownNames(real.layer, await this.#list(() => this.#engine.descriptors.path(real))));
+		}
+		if (listings.length === 1) return listings[0];
+		const names = new Map<string, Buffer>();
+		for (const listing of listings) {
+			for (const [i, name] of listing.entries()) {
+				if (i % SORTED_MAX === 0) await this.#walk.pause();
+				names.set(name.toString("latin1"), name);
+			}
+		}
+		return [...names.values()];
 	}
 
 	/** What is not to show as soon as a lower directory comes back: each comes back by a change of its own, or stands elsewhere. */
@@ -566,15 +596,14 @@ class Discarding {
 		}
 	}
 
-	/** Of objects that stand in each other's places one goes out of the way. */
+	/** Objects that stand in each other's places go out of the way. */
 	async #moveAside(): Promise<void> {
 		for (const { occupant } of this.#astray.values()) {
 			if (occupant === null || this.#movedAside.has(occupant.key)) continue;
 			this.#movedAside.add(occupant.key);
 			const { directory, name } = occupant;
 			const aside = Buffer.from(`.holdfast-discard-${this.#movedAside.size}`);
-			if (await this.#change(EMPTY, () => this.#overlay.rename(this.#node(directory), name, this.#node(directory), aside, SUPERUSER)))
-				return;
+			await this.#change(EMPTY, () => this.#overlay.rename(this.#node(directory), name, this.#node(directory), aside, SUPERUSER));
 		}
 	}
 }
