@@ -281,7 +281,7 @@ function namesIn(engine: Engine, real: Real): Buffer[] {
 	return real.foreign ? [] : shownNames(real.layer, listNames(engine.descriptors.path(real)));
 }
 
-/** Of the names in a directory of a layer those that it shows or hides. */
+/** Without names of a listing that its layer neither shows nor hides by them. */
 export function shownNames({ hiding }: Layer, names: Buffer[]): Buffer[] {
 	if (!hiding.hasFiles) return names;
 	return names.map((name) => (isWhiteoutFile(name, FileType.reg) ? hiddenByFile(name) : name)).filter((name) => name !== null) as Buffer[];
