@@ -57,7 +57,7 @@ export class ClaimFolder {
 
 	/** A system call on a file of the folder has failed. */
 	failure(verb: string, name: string, error: number): ClaimFilesError {
-		return new ClaimFilesError(`Cannot ${verb} ${this.shown(name)}: ${whyNot(error, join(this.path, name))}.`);
+		return new ClaimFilesError(`Cannot ${verb} ${this.shown(name)}: ${whyNot(error, join(this.path, name))}.`, error);
 	}
 
 	/** Its descriptor; null where there is no such file. */

@@ -9,7 +9,7 @@ export interface AnsweredChange {
 }
 
 export interface ClaimLog {
-	/** "nospc" (ClaimError) unless what is opened or locked next can be written, and be taken back later on a full disk. */
+	/** "nospc", "dquot" (ClaimError) unless what is opened or locked next can be written, and be taken back later on a full disk. */
 	makeRoom(bytes: number): void;
 	/** A client was confirmed. */
 	client(client: ClientRecord): void;

@@ -368,7 +368,7 @@ export class Claims implements ClaimOperations {
 		if (conflict !== null) return this.#denied(request, open, ownerKey, span, conflict);
 		const old = locksOf(owner, file);
 		this.#demandLockRoom(client, old, span, isWrite);
-		this.#log.makeRoom(RECORD_BYTES);
+		this.#makeLockRoom();
 		waitFor(this.#list.struck());
 		const state = old ?? this.tables.addLockState(open, ownerKey);
 		this.tables.setLock(state, span, isWrite);
@@ -676,6 +676,16 @@ export class Claims implements ClaimOperations {
 		if (isFull()) {
 			this.#revokeLongestExpired(client, "delay", (each) => each.lockStates > 0);
 			this.#dropGoneWhile(isFull);
+		}
+	}
+
+	/** Neither may a LOCK be told that there is no room on the disk. */
+	#makeLockRoom(): void {
+		try {
+			this.#log.makeRoom(RECORD_BYTES);
+		} catch (error) {
+			if (!(error instanceof ClaimError)) throw error;
+			throw new ClaimError("delay", error.message);
 		}
 	}
 

@@ -1,6 +1,8 @@
 // What a request for claims can be answered besides success: a closed set.
 
-/** By the names of RFC 8881 section 15.1. A front end has one table from these codes to its own, total by the type checker. */
+import { ERRNO } from "../linux/errno.ts";
+
+/** By the names of RFC 8881 section 15.1. Only added to, since the log has their places. A front end has one table from these codes to its own, total by the type checker. */
 export const CLAIM_ERROR_CODES = [
 	"bad_high_slot",
 	"bad_range",
@@ -31,6 +33,7 @@ export const CLAIM_ERROR_CODES = [
 	"seq_misordered",
 	"share_denied",
 	"stale_clientid",
+	"dquot",
 ] as const;
 
 export type ClaimErrorCode = (typeof CLAIM_ERROR_CODES)[number];
@@ -46,10 +49,19 @@ export class ClaimError extends Error {
 	}
 }
 
+/** What it is answered that something cannot be written. */
+export function unwritten(errno: number): "nospc" | "dquot" {
+	return Math.abs(errno) === ERRNO.EDQUOT ? "dquot" : "nospc";
+}
+
 /** The files that remember claims cannot be used; the message is a sentence for who runs the server. */
 export class ClaimFilesError extends Error {
-	constructor(message: string) {
+	/** Negated, of the system call that failed; 0: there is none. */
+	readonly errno: number;
+
+	constructor(message: string, errno = 0) {
 		super(message);
 		this.name = "ClaimFilesError";
+		this.errno = errno;
 	}
 }

@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { crc32 } from "node:zlib";
 import { cannotMount } from "../../test/support/scratch.ts";
+import { ERRNO } from "../linux/errno.ts";
+import { interceptChanges } from "../linux/libc.ts";
 import { currentBootId } from "./boot-id.ts";
 import { checkTables } from "./check-tables.test-support.ts";
 import { ClaimFolder } from "./claim-folder.ts";
@@ -184,7 +186,8 @@ test("on a full disk nothing new is opened or locked; what is open is closed and
 		}
 	}
 	assert.equal(refused, 1);
-	refuses("nospc", () => client.lock(opens[0], "file 0", "write", bytes(200, 300)));
+	// no LOCK may be told that there is no room
+	refuses("delay", () => client.lock(opens[0], "file 0", "write", bytes(200, 300)));
 	client.unlock(locked.granted, "file 0", bytes(50, 60));
 	for (let i = 1; i < opens.length; i++) client.close(opens[i], i < 3000 ? `file ${i}` : `another ${i - 3000}`);
 	assert.deepEqual(told.warnings, []);
@@ -196,6 +199,45 @@ test("on a full disk nothing new is opened or locked; what is open is closed and
 	client.goOn(claims);
 	await done(() => client.open("again"));
 });
+
+for (const [error, code] of [
+	["ENOSPC", "nospc"],
+	["EDQUOT", "dquot"],
+] as const) {
+	test(`where the log gets ${error}, an OPEN is answered ${code} and a LOCK waits; what is open is closed and unlocked`, async (t) => {
+		const folder = join(memoryFolder(t), "nfs4");
+		let { claims, told } = startClaims(folder);
+		const client = await new TestClient(claims, "a").come();
+		const stateids = [await done(() => client.open("x")), await done(() => client.open("y"))];
+		const locked = client.lock(stateids[0], "x", "write", bytes(0, 100));
+		assert.ok("granted" in locked);
+		interceptChanges(() => ERRNO[error]);
+		try {
+			const unlocked = client.unlock(locked.granted, "x", bytes(50, 60));
+			assert.equal(told.warnings.length, 1);
+			refuses(code, () => client.open("z"));
+			refuses("delay", () => client.lock(stateids[0], "x", "write", bytes(200, 300)));
+			client.unlock(unlocked, "x", bytes(10, 20));
+			client.close(stateids[1], "y");
+			checkTables(claims);
+			claims.tick();
+			told.runDeferred();
+			refuses(code, () => client.open("z"));
+		} finally {
+			interceptChanges(null);
+		}
+		claims.tick();
+		while (told.deferred.length > 0 || existsSync(join(folder, "log.new"))) {
+			told.runDeferred();
+			await new Promise((resolve) => setTimeout(resolve, 2));
+		}
+		await done(() => client.open("z"));
+		claims.destroy();
+		({ claims, told } = startClaims(folder));
+		assert.deepEqual([claims.tables.opens, claims.tables.locks], [2, 3]);
+		checkTables(claims);
+	});
+}
 
 test("a log that could not be written is written anew when there is room, and a start finds all of it", async (t) => {
 	if (cannotMount("tmpfs")) {

@@ -298,7 +298,7 @@ export interface ClaimOperations {
 	isAnsweredBehind(change: ClaimChange, stateid?: Stateid): boolean;
 
 	/**
-	 * Before an OPEN changes anything: "grace", "no_grace", "reclaim_bad", "nospc", `Pending` until the client stands in the list on disk of who
+	 * Before an OPEN changes anything: "grace", "no_grace", "reclaim_bad", "nospc", "dquot", `Pending` until the client stands in the list on disk of who
 	 * may reclaim. An `open` after it in the same pass is not refused for these.
 	 */
 	prepareOpen(slot: Slot, isReclaim: boolean, deny: number): void;

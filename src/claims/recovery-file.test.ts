@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { ERRNO } from "../linux/errno.ts";
 import { interceptChanges } from "../linux/libc.ts";
 import { ClaimFolder } from "./claim-folder.ts";
 import { claimFolder, refuses } from "./new-claims.test-support.ts";
@@ -73,6 +74,17 @@ test("where the list cannot be written, who needs it is refused until it can, on
 	file.strike("a");
 	await new Promise((resolve) => setTimeout(resolve, 5));
 	refuses("delay", () => file.struck());
+	folder.make = (name) => {
+		throw folder.failure("open", name, -ERRNO.EDQUOT);
+	};
+	for (const code of ["nospc", "dquot"] as const) {
+		await new Promise((resolve) => setTimeout(resolve, 5));
+		refuses(code, () => file.demand("b", false));
+	}
+	folder.make = () => {
+		throw new Error("no room.");
+	};
+	await new Promise((resolve) => setTimeout(resolve, 5));
 	assert.deepEqual(warnings, ["Clients that open files are refused: no room."]);
 	await assert.rejects(file.replace(new Map([["z", false]])), /no room/);
 	folder.make = make;

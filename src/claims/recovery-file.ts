@@ -1,7 +1,7 @@
 // The file `clients`: who may reclaim after the host has failed.
 
 import type { ClaimFolder, FileForm } from "./claim-folder.ts";
-import { ClaimError } from "./errors.ts";
+import { ClaimError, unwritten } from "./errors.ts";
 import type { RecoveryList } from "./recovery-list.ts";
 
 export const CLIENTS_FILE: FileForm = {
@@ -51,7 +51,7 @@ export class RecoveryFile implements RecoveryList {
 	/** Until which somebody was struck off. */
 	#struckVersion = 0;
 	#running: Promise<void> | null = null;
-	#failure: Error | null = null;
+	#failure: NodeJS.ErrnoException | null = null;
 	#hasWarned = false;
 
 	constructor(folder: ClaimFolder, clients: Clients, warn: (sentence: string) => void) {
@@ -72,7 +72,7 @@ export class RecoveryFile implements RecoveryList {
 			return found !== undefined && (found || !denies);
 		};
 		if (isIn(this.#onDisk) && (this.#writing === null || isIn(this.#writing))) return null;
-		return this.#written("nospc");
+		return this.#written(null);
 	}
 
 	drop(client: string): void {
@@ -102,11 +102,12 @@ export class RecoveryFile implements RecoveryList {
 		}
 	}
 
-	/** Resolves after the next writing. If the last one failed it is tried again, and who asks is refused for now. */
-	#written(code: "nospc" | "delay"): Promise<void> {
-		const hasFailed = this.#failure !== null && this.#running === null;
+	/** Resolves after the next writing. If the last one failed it is tried again, and who asks is refused for now: with the code, or what became of it. */
+	#written(code: "delay" | null): Promise<void> {
+		const failure = this.#running === null ? this.#failure : null;
 		const ready = this.#begin();
-		if (hasFailed) throw new ClaimError(code, "The list of clients that may reclaim cannot be written");
+		if (failure !== null)
+			throw new ClaimError(code ?? unwritten(failure.errno ?? 0), "The list of clients that may reclaim cannot be written");
 		return ready;
 	}
 
@@ -128,7 +129,7 @@ export class RecoveryFile implements RecoveryList {
 			this.#versionOnDisk = version;
 			this.#hasWarned = false;
 		} catch (error) {
-			this.#failure = error as Error;
+			this.#failure = error as NodeJS.ErrnoException;
 			// either of the two may stand there now
 			this.#onDisk = new Map();
 			if (!this.#hasWarned) this.#warn(`Clients that open files are refused: ${this.#failure.message}`);

@@ -6,7 +6,7 @@ import { whyNot } from "../linux/errno.ts";
 import { type ClaimFolder, flushed } from "./claim-folder.ts";
 import type { AnsweredChange, ClaimLog } from "./claim-log.ts";
 import type { Claims } from "./claims.ts";
-import { ClaimError } from "./errors.ts";
+import { ClaimError, unwritten } from "./errors.ts";
 import { LogFile } from "./log-file.ts";
 import {
 	LOG_HEAD_BYTES,
@@ -87,6 +87,8 @@ export class StateLog implements ClaimLog {
 	#gatheredLength = 0;
 	/** Something could not be written: the log says what was before it, until it is written anew. */
 	#isBehind = false;
+	/** What it is answered then. */
+	#unwritten: "nospc" | "dquot" = "nospc";
 	/** Size from which a new log is tried, where the last try failed. */
 	#tryFrom = 0;
 	/** Counts what must be flushed; and up to where it was. */
@@ -127,11 +129,11 @@ export class StateLog implements ClaimLog {
 	}
 
 	makeRoom(bytes: number): void {
-		if (this.#isBehind) throw new ClaimError("nospc", "The log cannot be written");
+		if (this.#isBehind) throw new ClaimError(this.#unwritten, "The log cannot be written");
 		const { opens = 0, lockStates = 0 } = this.#claims?.tables ?? {};
 		const wanted = this.#gatheredLength + bytes + (opens + lockStates + 1) * TAKE_BACK_BYTES;
 		const status = this.#file.reserve(wanted);
-		if (status < 0) throw new ClaimError("nospc", "There is no room for the log");
+		if (status < 0) throw new ClaimError(unwritten(status), "There is no room for the log");
 		// while it is written anew the old log goes on, if that has no room
 		if (this.#rewriting !== null && this.#rewriting.file.reserve(wanted + TURN_BYTES) < 0) this.#abandon();
 	}
@@ -290,8 +292,10 @@ export class StateLog implements ClaimLog {
 	}
 
 	#append(records: Buffer): void {
-		if (!this.#isBehind && this.#file.append(records) < 0) {
+		const status = this.#isBehind ? 0 : this.#file.append(records);
+		if (status < 0) {
 			this.#isBehind = true;
+			this.#unwritten = unwritten(status);
 			this.#hooks.warn(
 				`The log of what clients have open cannot be written, so nothing new is opened: see ${this.#folder.shown(LOG_NAME)}.`,
 			);

@@ -5,6 +5,7 @@ export { outlivesTerminal } from "./signals.ts";
 
 import { existsSync, readFileSync } from "node:fs";
 import { Command, CommanderError, Help, type Option } from "commander";
+import { LayerError } from "../layer/layer-error.ts";
 import { UnfitMachineError } from "../linux/unfit-machine.ts";
 import { quoteForShell } from "../vfs/names.ts";
 import { describeFailure } from "../vfs/system-errors.ts";
@@ -103,7 +104,7 @@ function report(error: unknown): number {
 		return error.exitCode;
 	}
 	const failure = describeFailure(error);
-	if (error instanceof UnfitMachineError) complain(error.message);
+	if (error instanceof UnfitMachineError || error instanceof LayerError) complain(error.message);
 	else if (failure !== null) complain(`${failure}.`);
 	else complainOfFault("This should not have happened", error);
 	return EXIT_FAILURE;

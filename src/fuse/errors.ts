@@ -75,4 +75,5 @@ export const CLAIM_ERROR_NUMBER = {
 	seq_misordered: ERRNO.EIO,
 	share_denied: ERRNO.EAGAIN,
 	stale_clientid: ERRNO.EIO,
+	dquot: ENOLCK,
 } as const satisfies Record<ClaimErrorCode, number>;

@@ -150,6 +150,7 @@ export const CLAIM_STATUS = {
 	seq_misordered: Status.seqMisordered,
 	share_denied: Status.shareDenied,
 	stale_clientid: Status.staleClientid,
+	dquot: Status.dquot,
 } as const satisfies Record<ClaimErrorCode, Status>;
 
 /** An operation fails with a status of the protocol's own. */

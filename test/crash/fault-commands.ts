@@ -2,7 +2,8 @@
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { runHoldfast } from "../support/server-process.ts";
+import type { Scratch } from "../support/scratch.ts";
+import { runHoldfast, startServer } from "../support/server-process.ts";
 import { END, raw } from "../support/tar-archive.ts";
 import { PRELOAD } from "./fault-campaign.ts";
 import { ERRORS, type FaultReport, formatOrder } from "./fault-order.ts";
@@ -14,6 +15,8 @@ export interface FaultyCommand {
 	readonly args: (stage: Stage) => readonly string[];
 	/** Before the command, without a fault. */
 	readonly before?: (stage: Stage) => readonly string[];
+	/** Before the first run, without a fault. */
+	readonly prepare?: (stage: Stage, scratch: Scratch) => Promise<void>;
 	/** The same upper may be used again. */
 	readonly isRepeatable: boolean;
 }
@@ -25,7 +28,25 @@ const layers = ({ lowers, upper, work, path }: Stage): string[] => [
 
 const withoutState = (stage: Stage): string[] => layers(stage).slice(0, -2);
 
+/** A set of changes to the topmost lower, which was served once. */
+async function makeSet({ lowers, path }: Stage, scratch: Scratch): Promise<void> {
+	const directory = lowers.paths[0] as string;
+	const server = await startServer(scratch, { directory, args: ["--state-dir", join(path, "state")] });
+	const client = await server.client();
+	await client.createFile(await client.root(), "made", Buffer.from("made"));
+	client.close();
+	await server.terminate();
+}
+
 export const COMMANDS: readonly FaultyCommand[] = [
+	{ name: "list", prepare: makeSet, args: ({ path }) => ["list", "--state-dir", join(path, "state")], isRepeatable: true },
+	{
+		name: "diff",
+		prepare: makeSet,
+		args: ({ lowers, path }) => ["diff", lowers.paths[0] as string, "--state-dir", join(path, "state")],
+		isRepeatable: true,
+	},
+	{ name: "diff of layers", args: (stage) => ["diff", ...withoutState(stage)], isRepeatable: true },
 	{ name: "check", args: (stage) => ["check", ...withoutState(stage)], isRepeatable: true },
 	{ name: "check --repair", args: (stage) => ["check", "--repair", ...withoutState(stage)], isRepeatable: true },
 	{ name: "settle", args: (stage) => ["settle", ...layers(stage)], isRepeatable: true },
@@ -65,6 +86,7 @@ let serial = 0;
 
 /** The number of places tried. */
 export async function failCommand(
+	scratch: Scratch,
 	lowers: Lowers,
 	command: FaultyCommand,
 	{ error, stride, first }: { readonly error: string; readonly stride: number; readonly first: number },
@@ -79,6 +101,7 @@ export async function failCommand(
 			await stage.build();
 			await stage.close();
 			mkdirSync(join(stage.path, "state"), { recursive: true });
+			await command.prepare?.(stage, scratch);
 		}
 		const where = `${command.name}, ${error}, call ${at}`;
 		if (command.before !== undefined) {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
@@ -13,6 +14,7 @@ import { FaultCampaign, PRELOAD } from "./fault-campaign.ts";
 import { COMMANDS, failCommand } from "./fault-commands.ts";
 import { ERRORS } from "./fault-order.ts";
 import { REQUESTS } from "./fault-requests.ts";
+import { failStops } from "./fault-stops.ts";
 import { Lowers } from "./stage.ts";
 
 const skip = needs("root") || cannotMount("tmpfs");
@@ -97,10 +99,32 @@ for (const keeping of ["kernel", "portable", "ordinary"] as const) {
 	});
 }
 
+test("a server that is stopped while a call fails ends with a sentence or none, and the next start finds all as it was", {
+	skip,
+}, async (t) => {
+	const made = scratch(t);
+	const base = made.mount("tmpfs");
+	const { paths } = new Lowers(base);
+	const failures: string[] = [];
+	const random = generator(seed);
+	let places = 0;
+	for (const handles of sampled(["kernel", "portable"] as const, 1)) {
+		const folder = join(base, `stops-${handles}`);
+		mkdirSync(folder);
+		const [stride, errors] = [volume(200, 20, 1), volume(["EIO"], ALL_ERRORS)];
+		const given = { lowers: paths, folder, handles, errors, stride, first: 1 + random(volume(5, stride)) };
+		places += await failStops(made, given, (what) => failures.push(what));
+	}
+	t.diagnostic(`${places} places; seed ${seed}`);
+	assertNone(failures);
+	assert.ok(places > 0);
+});
+
 test("a command during which a call fails succeeds or says one sentence, and run again it succeeds", {
 	skip: skip || onlyInAll,
 }, async (t) => {
-	const lowers = new Lowers(scratch(t).mount("tmpfs"));
+	const made = scratch(t);
+	const lowers = new Lowers(made.mount("tmpfs"));
 	const failures: string[] = [];
 	const random = generator(seed);
 	let places = 0;
@@ -108,7 +132,7 @@ test("a command during which a call fails succeeds or says one sentence, and run
 		for (const error of ALL_ERRORS) {
 			const stride = volume(0, 150, 10);
 			const given = { error, stride, first: 1 + random(20) };
-			places += await failCommand(lowers, command, given, (what) => failures.push(what));
+			places += await failCommand(made, lowers, command, given, (what) => failures.push(what));
 		}
 	}
 	t.diagnostic(`${places} places; seed ${seed}`);
