@@ -21,6 +21,8 @@ const BUDGETS = {
 	"test/clients/linux-client.test.ts": { sample: 30, all: 300 },
 	"test/clients/mount-beside-nfs.test.ts": { sample: 0, all: 60 },
 	"test/clients/own-mount.test.ts": { sample: 0, all: 40 },
+	"src/overlay/changes/apply.test.ts": { sample: 20, all: 240 },
+	"test/commands/apply.test.ts": { sample: 15 },
 	"test/commands/check.test.ts": { sample: 30, all: 60 },
 	"test/commands/command-line.test.ts": { sample: 25 },
 	"test/commands/completion.test.ts": { sample: 0, all: 25 },

@@ -88,7 +88,7 @@ async function sayWhat(layers: LayerPaths, words: readonly string[], isJson: boo
 }
 
 /** Where no server runs. */
-async function discardHere(layers: LayerPaths, words: readonly string[], show: (changes: number) => void): Promise<DiscardReport> {
+export async function discardHere(layers: LayerPaths, words: readonly string[], show: (changes: number) => void): Promise<DiscardReport> {
 	const opened = openPaths(layers, "release", true, true);
 	try {
 		const paths = await pathsInExport(opened, words);

@@ -26,6 +26,7 @@ const commands = {
 	list: async () => (await import("./list.ts")).addList,
 	remove: async () => (await import("./remove.ts")).addRemove,
 	diff: async () => (await import("./diff.ts")).addDiff,
+	apply: async () => (await import("./apply.ts")).addApply,
 	discard: async () => (await import("./discard.ts")).addDiscard,
 	handle: async () => (await import("./handle.ts")).addHandle,
 	release: async () => (await import("./release.ts")).addRelease,

@@ -38,6 +38,7 @@ test("each command that takes --dry-run works beside a server, says what would b
 		said(/Nothing was changed.*\n.*Key 2 verifies/, "key", "rotate", ...layers);
 		said(/^no errors$/m, "check", "--repair", ...layers);
 		said(/^M {2}dir\/file\nP {2}dir\/large\nD {2}gone\nnothing was changed\n$/, "discard", ...layers);
+		said(/^M {2}dir\/file\nP {2}dir\/large\nD {2}gone\nwould apply 3 changes to \S+; nothing was changed\n$/, "apply", ...layers);
 		said(/nothing to adopt/, "adopt", ...layers);
 		if (handles === "kernel") {
 			said(/would complete: 1 large files.*\n.*\n.*\nnothing was changed\n$/, "release", ...layers);

@@ -19,6 +19,7 @@ const SET_UPS: Readonly<Record<string, string>> = {
 	settle: "holdfast adopt --lower /srv/golden --upper /srv/mine --create",
 	adopt: "mkdir /srv/former-upper /srv/mine && setfattr -n trusted.overlay.origin /srv/former-upper",
 	diff: "mkdir -p ~/project/src && holdfast adopt ~/project && holdfast adopt --lower /srv/golden --upper /srv/mine --create",
+	apply: "mkdir -p ~/project/src /srv/copy && holdfast adopt ~/project && holdfast adopt --lower /srv/golden --upper /srv/mine --create",
 	discard:
 		"mkdir -p ~/project/src && touch ~/project/src/main.c && holdfast adopt ~/project && holdfast adopt --lower /srv/golden --upper /srv/mine --create",
 	unpack: "tar -C /srv/golden -czf base.tar.gz . && cp base.tar.gz app.tar.gz",

@@ -288,7 +288,7 @@ export function shownNames({ hiding }: Layer, names: Buffer[]): Buffer[] {
 }
 
 /** Names of the records of partial files, where nobody has them in memory: beside a server, or after one. */
-function partialNames({ overlay, folder, upper }: OpenedOverlay): ReadonlySet<string> {
+export function partialNames({ overlay, folder, upper }: OpenedOverlay): ReadonlySet<string> {
 	if (overlay.engine.partials !== null || upper === null) return new Set();
 	const records = new PartialRecords(folder, runOf(upper));
 	try {

@@ -79,8 +79,6 @@ let chunks: readonly [AddressedBytes, AddressedBytes] | null = null;
 
 /** Throws Pending where it is more than a turn's work: `reading` tells the next pass where to go on. */
 function isSameData(engine: Engine, one: Real, other: Real, reading: CompareOptions["reading"]): boolean {
-	chunks ??= [allocate(CHUNK_BYTES), allocate(CHUNK_BYTES)];
-	const [a, b] = chunks;
 	const key = `${one.key} ${other.key}`;
 	const start = reading.key === key ? reading.offset : 0;
 	for (let offset = start; ; offset += CHUNK_BYTES) {
@@ -88,11 +86,10 @@ function isSameData(engine: Engine, one: Real, other: Real, reading: CompareOpti
 			Object.assign(reading, { key, offset });
 			throw new Pending(nextTurn());
 		}
-		const count = must(readInto(engine.descriptors.data(one, false), a.address, CHUNK_BYTES, offset), "Cannot read a file");
-		const otherCount = must(readInto(engine.descriptors.data(other, false), b.address, CHUNK_BYTES, offset), "Cannot read a file");
-		if (count === otherCount && count === CHUNK_BYTES && a.bytes.equals(b.bytes)) continue;
+		const count = compareChunk(engine.descriptors.data(one, false), engine.descriptors.data(other, false), offset);
+		if (count === CHUNK_BYTES) continue;
 		reading.key = "";
-		return count === otherCount && a.bytes.subarray(0, count).equals(b.bytes.subarray(0, count));
+		return count >= 0;
 	}
 }
 
@@ -108,4 +105,21 @@ function attributesKey(engine: Engine, real: Real): string {
 		return `${name.toString("hex")}=${value?.toString("hex") ?? ""}`;
 	});
 	return pairs.sort().join(" ");
+}
+
+/** Whether two files hold the same bytes; read to their end, or to where they differ. OverlayError. */
+export function isSameContent(one: number, other: number): boolean {
+	for (let offset = 0; ; offset += CHUNK_BYTES) {
+		const count = compareChunk(one, other, offset);
+		if (count < CHUNK_BYTES) return count >= 0;
+	}
+}
+
+/** How many bytes at an offset are the same in both, at most a chunk and less at their end; -1: they differ. */
+function compareChunk(one: number, other: number, offset: number): number {
+	chunks ??= [allocate(CHUNK_BYTES), allocate(CHUNK_BYTES)];
+	const [a, b] = chunks;
+	const count = must(readInto(one, a.address, CHUNK_BYTES, offset), "Cannot read a file");
+	const otherCount = must(readInto(other, b.address, CHUNK_BYTES, offset), "Cannot read a file");
+	return count === otherCount && a.bytes.subarray(0, count).equals(b.bytes.subarray(0, count)) ? count : -1;
 }

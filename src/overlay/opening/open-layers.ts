@@ -10,7 +10,7 @@ import { conceal, type ExportPaths, readOnlyPaths, refuseNameless, upperPaths } 
 import { applyOverrides } from "./layer-forms.ts";
 import { probeUpper } from "./probe-upper.ts";
 import { openSharedTree, type SharedTree } from "./shared-tree.ts";
-import { lockUpper, type UpperLock } from "./upper-lock.ts";
+import { lockLower, lockUpper, type UpperLock } from "./upper-lock.ts";
 
 /** The layers of an export, with upper locked unless it is only inspected. */
 export interface OpenedLayers {
@@ -56,6 +56,7 @@ export function openLayers({ options, handles: { kind }, budget, keepsRights, ke
 		upper === null || options.purpose === "inspect"
 			? null
 			: keep(lockUpper({ path: upper.path, root: upper.root, folder: paths.folder }, `holdfast ${options.purpose}`));
+	if (options.purpose === "serve") for (const layer of [...lowers, ...dataLowers]) keep(lockLower(layer));
 	if (upper !== null && lock !== null) probeUpper(upper, paths.folder, upper.rights.isKept);
 	return { paths, upper, tree, lock, lowers, dataLowers, stack };
 }

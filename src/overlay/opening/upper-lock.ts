@@ -34,6 +34,10 @@ const LOCK_FILE = "server";
 const HOLDER_BYTES_MAX = 4096;
 /** A first start that is refused takes the file away, perhaps between the open and the lock of another one. */
 const ATTEMPTS_MAX = 100;
+/** For the lock of a lower, which may be asked about at the moment. */
+const LOWER_ATTEMPTS_MAX = 20;
+const LOWER_RETRY_MS = 10;
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
 /** A full disk keeps nobody from starting, and from making room. */
 const NO_ROOM: ReadonlySet<number> = new Set([ERRNO.ENOSPC, ERRNO.EDQUOT]);
 
@@ -62,6 +66,25 @@ export function isUpperLocked(upper: LockedUpper): boolean {
 	} finally {
 		for (const fd of [directory, file]) if (fd >= 0) close(fd);
 	}
+}
+
+/**
+ * Holds a lower for as long as it is served, so that nothing is applied to it meanwhile: a shared lock, which leaves nothing on any disk. A file
+ * system without such locks, and a folder that may not be listed, is held by nobody.
+ */
+export function lockLower({ root, path }: { readonly root: number; readonly path: string }): { close(): void } {
+	const fd = openAt(root, ".", O.rdonly | O.directory | O.noatime);
+	let status = fd < 0 ? 0 : tryLock(fd, true);
+	// who looks whether it is served has it for a moment
+	for (let attempt = 0; status === -ERRNO.EWOULDBLOCK && attempt < LOWER_ATTEMPTS_MAX; attempt++) {
+		Atomics.wait(sleeper, 0, 0, LOWER_RETRY_MS);
+		status = tryLock(fd, true);
+	}
+	if (status === -ERRNO.EWOULDBLOCK) {
+		close(fd);
+		throw new LayerError(`Cannot serve ${path}: changes are being applied to it by holdfast apply. Try again when that is done.`);
+	}
+	return { close: () => (fd < 0 ? undefined : close(fd)) };
 }
 
 function lockFile(upper: LockedUpper, command: string, act: "serve" | "repair"): UpperLock {
@@ -191,6 +214,11 @@ function demandLock(status: number, upper: LockedUpper, act: "serve" | "repair")
 		`Cannot lock the upper ${upper.path}: flock(2) failed (${errnoName(status)}), so two servers could write to it. Keep upper and work on a file ` +
 			"system with locks.",
 	);
+}
+
+/** Whether another process of this host has an upper locked, by its work folder. */
+export function isSignedByOther(work: string): boolean {
+	return signedBy(join(work, "holdfast")) !== null;
 }
 
 /** Who holds the lock, for people: by what the file says, or, of an earlier version, by the file of its pid. */
