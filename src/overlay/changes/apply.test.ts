@@ -15,6 +15,7 @@ import {
 	readlinkSync,
 	renameSync,
 	rmdirSync,
+	rmSync,
 	symlinkSync,
 	truncateSync,
 	unlinkSync,
@@ -29,6 +30,7 @@ import { plant } from "../../../test/support/lower-tree.ts";
 import { needs, volume } from "../../../test/support/requirements.ts";
 import { scratch } from "../../../test/support/scratch.ts";
 import { must } from "../../linux/errno.ts";
+import { interceptChanges } from "../../linux/libc.ts";
 import { RENAME, renameName } from "../../linux/names.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { getXattr, listXattrs, setXattr } from "../../linux/xattr.ts";
@@ -94,6 +96,12 @@ function shownTree(top: string): string[] {
 		close(fd);
 		return words.join(" ");
 	});
+}
+
+/** By their paths, what is shown of regular files but for their names. */
+function shownFiles(top: string): ReadonlyMap<string, string> {
+	const files = pathsOf(top).filter((path) => lstatSync(join(top, path)).isFile());
+	return new Map(files.map((path) => [path, `${lstatSync(join(top, path)).mode} ${readFileSync(join(top, path), "latin1")}`]));
 }
 
 /** Does a step to an overlay, and, where it is allowed there, to a plain tree as well. */
@@ -204,33 +212,72 @@ async function perform(opened: OpenedOverlay, plain: string, [operation, one, ot
 	utimesSync(join(plain, changed), time, time);
 }
 
-async function applyTo(
-	opened: OpenedOverlay,
-	path: string,
-	given: Partial<ApplyOptions> & { readonly isInPlace?: boolean } = {},
-): Promise<readonly Conflict[]> {
+/** A lower, a plain copy of it, and an export over it. */
+interface Stand {
+	readonly lower: string;
+	readonly plain: string;
+	readonly upper: string;
+	readonly work: string;
+	readonly stateFolder: string;
+	readonly handles: "kernel" | "portable";
+}
+
+function standIn(top: string, handles: "kernel" | "portable"): Stand {
+	const lower = plant(join(top, "lower"), { "a/a/a": "1", "a/a/b": "2", "a/b": "3", "b/a": "4", "b/c/d e": "5", c: "6", "d e/": "" });
+	linkSync(join(lower, "a/b"), join(lower, "b/b"));
+	symlinkSync("a/a", join(lower, "ä"));
+	const plain = join(top, "plain");
+	execFileSync("cp", ["-a", lower, plain]);
+	return { lower, plain, upper: join(top, "upper"), work: join(top, "work"), stateFolder: join(top, "state"), handles };
+}
+
+function opened({ lower, upper, work, stateFolder, handles }: Stand, purpose: "serve" | "release"): OpenedOverlay {
+	const kind = purpose === "serve" ? { handles } : {};
+	return openOverlay({ lowers: [lower], upper, work, stateFolder, isSync: false, purpose, ...kind });
+}
+
+/** The same on the overlay and on the plain copy. */
+async function change(stand: Stand, sequence: readonly Step[]): Promise<void> {
+	const served = opened(stand, "serve");
+	try {
+		for (const [number, step] of sequence.entries()) await perform(served, stand.plain, step, number);
+	} finally {
+		await served.overlay.close();
+	}
+}
+
+async function inStand<T>(stand: Stand, act: (overlay: OpenedOverlay) => Promise<T>): Promise<T> {
+	const overlay = opened(stand, "release");
+	try {
+		return await act(overlay);
+	} finally {
+		await overlay.overlay.close();
+	}
+}
+
+function applyOptions({ upper, work }: Stand, target: string, isInPlace: boolean): ApplyOptions {
+	return {
+		folder: join(work, "holdfast"),
+		upper: isInPlace ? upper : null,
+		undo: null,
+		isForced: false,
+		onApplied: () => {
+			if (isInPlace) trustLowers({ lowers: [target], upper, work });
+		},
+		goOn: () => {},
+		onBegun: () => {},
+		lose: ({ path, what }) => assert.fail(`${path} loses ${what}`),
+		note: (sentence) => assert.fail(sentence),
+	};
+}
+
+async function applyTo(overlay: OpenedOverlay, stand: Stand, path: string, isInPlace: boolean): Promise<readonly Conflict[]> {
 	const target = Target.open(path, true);
 	try {
 		const changes: Change[] = [];
-		for await (const change of changeList(opened)) changes.push(change);
-		const { isInPlace = false, isForced = false } = given;
-		const look = await lookAtTarget(opened, target, changes, { isInPlace, isForced });
-		if (look.conflicts.length > 0 && !isForced) return look.conflicts;
-		const application = new Application(target, {
-			folder: opened.folder,
-			upper: isInPlace ? opened.upper : null,
-			undo: null,
-			isForced,
-			onApplied: () => {
-				if (isInPlace) trustLowers({ lowers: [path], upper: opened.upper as string, work: opened.work as string });
-			},
-			goOn: () => {},
-			onBegun: () => {},
-			lose: ({ path, what }) => assert.fail(`${path} loses ${what}`),
-			note: (sentence) => assert.fail(sentence),
-			...given,
-		});
-		await application.run(opened, look);
+		for await (const one of changeList(overlay)) changes.push(one);
+		const look = await lookAtTarget(overlay, target, changes, { isInPlace, isForced: false });
+		if (look.conflicts.length === 0) await new Application(target, applyOptions(stand, path, isInPlace)).run(overlay, look);
 		return look.conflicts;
 	} finally {
 		target.close();
@@ -248,51 +295,175 @@ for (const handles of ["kernel", "portable"] as const) {
 			await fc.assert(
 				fc.asyncProperty(steps, async (sequence) => {
 					const top = made.folder(`run-${runs++}`);
-					const lower = plant(join(top, "lower"), {
-						"a/a/a": "1",
-						"a/a/b": "2",
-						"a/b": "3",
-						"b/a": "4",
-						"b/c/d e": "5",
-						c: "6",
-						"d e/": "",
-					});
-					linkSync(join(lower, "a/b"), join(lower, "b/b"));
-					symlinkSync("a/a", join(lower, "ä"));
-					const [plain, copy] = ["plain", "copy"].map((name) => join(top, name));
-					for (const other of [plain, copy]) execFileSync("cp", ["-a", lower, other]);
-					const layers = { lowers: [lower], upper: join(top, "upper"), work: join(top, "work"), stateFolder: join(top, "state") };
-					const served = openOverlay({ ...layers, isSync: false, handles, purpose: "serve" });
-					try {
-						for (const [number, step] of sequence.entries()) await perform(served, plain, step, number);
-					} finally {
-						await served.overlay.close();
-					}
-					const opened = openOverlay({ ...layers, isSync: false, purpose: "release" });
-					const target = isInPlace ? lower : copy;
-					try {
-						assert.deepEqual(await applyTo(opened, target, { isInPlace }), []);
-					} finally {
-						await opened.overlay.close();
-					}
-					assert.deepEqual(shownTree(target), shownTree(plain));
-					const again = openOverlay({ ...layers, isSync: false, purpose: "release" });
-					try {
-						const changes: string[] = [];
-						for await (const { kind, path, isReplaced } of changeList(again)) if (!isReplaced) changes.push(`${kind} ${path}`);
-						if (isInPlace) assert.deepEqual(changes, [], "what was applied is no change any more");
+					const stand = standIn(top, handles);
+					const target = isInPlace ? stand.lower : join(top, "copy");
+					if (!isInPlace) execFileSync("cp", ["-a", stand.lower, target]);
+					await change(stand, sequence);
+					await inStand(stand, async (overlay) => assert.deepEqual(await applyTo(overlay, stand, target, isInPlace), []));
+					assert.deepEqual(shownTree(target), shownTree(stand.plain));
+					await inStand(stand, async (overlay) => {
+						const left: string[] = [];
+						for await (const { kind, path, isReplaced } of changeList(overlay)) if (!isReplaced) left.push(`${kind} ${path}`);
+						if (isInPlace) assert.deepEqual(left, [], "what was applied is no change any more");
 						else {
-							const conflicts = await applyTo(again, target);
-							if (!changes.some((change) => change.startsWith("renamed")))
-								assert.deepEqual(conflicts, [], "what is there already is no conflict");
+							const conflicts = await applyTo(overlay, stand, target, false);
+							const hasRenamed = left.some((one) => one.startsWith("renamed"));
+							if (!hasRenamed) assert.deepEqual(conflicts, [], "what is there already is no conflict");
 						}
-					} finally {
-						await again.overlay.close();
-					}
-					assert.deepEqual(shownTree(target), shownTree(plain), "applied once more");
+					});
+					assert.deepEqual(shownTree(target), shownTree(stand.plain), "applied once more");
 				}),
-				{ numRuns: volume(6, 300) },
+				{ numRuns: volume(5, 300) },
 			);
 		});
 	}
 }
+
+/** Renames to and fro, links, removals, new files and other attributes, as the list of changes says below. */
+const SEQUENCE: readonly Step[] = [
+	[48, 63, 38, 71],
+	[91, 98, 1, 20],
+	[93, 10, 18, 58],
+	[30, 24, 20, 81],
+	[40, 18, 7, 87],
+	[75, 89, 48, 98],
+	[22, 30, 7, 87],
+	[60, 47, 58, 25],
+	[79, 79, 5, 48],
+	[11, 61, 34, 45],
+	[40, 52, 34, 17],
+	[77, 0, 32, 85],
+	[32, 75, 31, 52],
+	[94, 18, 11, 0],
+	[71, 71, 94, 8],
+	[58, 27, 96, 75],
+	[88, 35, 65, 94],
+	[0, 0, 0, 0],
+	[0, 0, 1, 1],
+	[0, 0, 2, 2],
+	[4, 0, 1, 2],
+	[6, 5, 0, 3],
+	[8, 1, 3, 4],
+	[12, 0, 2, 1],
+];
+
+/** The world ends here. */
+class End extends Error {}
+
+/** Runs until so many calls that change the disk were made, and whether it was ended there. */
+async function endedBefore(calls: number, run: () => Promise<unknown>): Promise<boolean> {
+	let left = calls;
+	interceptChanges(() => {
+		if (left-- <= 0) throw new End();
+		return undefined;
+	});
+	try {
+		await run();
+		return false;
+	} catch (error) {
+		if (error instanceof End) return true;
+		throw error;
+	} finally {
+		interceptChanges(null);
+	}
+}
+
+/** What the same command does when it is run again. */
+async function again(stand: Stand, target: string, isInPlace: boolean): Promise<"gone on with" | "begun anew"> {
+	const locked = Target.open(target, true);
+	try {
+		const application = new Application(locked, applyOptions(stand, target, isInPlace));
+		const record = application.interrupted();
+		if (record !== null) {
+			await application.goOn(record);
+			return "gone on with";
+		}
+	} finally {
+		locked.close();
+	}
+	await inStand(stand, (opened) => applyTo(opened, stand, target, isInPlace));
+	return "begun anew";
+}
+
+for (const isInPlace of [false, true]) {
+	const where = isInPlace ? "the lower" : "a copy of the lower";
+	test(`an apply to ${where} that is stopped before any call goes on when it is run again, and files are old or new in between`, {
+		skip,
+	}, async (t) => {
+		const made = scratch(t);
+		const top = made.mount("tmpfs");
+		const outcomes = { "gone on with": 0, "begun anew": 0 };
+		let calls = 0;
+		let stand: Stand | null = null;
+		const stride = isInPlace ? volume(15, 2) : volume(5, 1);
+		for (let before = volume(3, 0); ; before += stride) {
+			if (stand === null || isInPlace) {
+				stand = standIn(join(top, `stand-${before}`), "kernel");
+				await change(stand, SEQUENCE);
+				const kinds = new Set<string>();
+				await inStand(stand, async (opened) => {
+					for await (const { kind } of changeList(opened)) kinds.add(kind);
+				});
+				assert.deepEqual([...kinds].sort(), ["added", "changed", "metadata", "removed", "renamed"]);
+			}
+			const current: Stand = stand;
+			const { lower, plain } = current;
+			const target = isInPlace ? lower : join(top, `copy-${before}`);
+			if (!isInPlace) execFileSync("cp", ["-a", lower, target]);
+			const [old, now] = [shownFiles(target), shownFiles(plain)];
+			const isEnded = await inStand(current, (overlay) => endedBefore(before, () => applyTo(overlay, current, target, isInPlace)));
+			for (const [path, shown] of shownFiles(target)) {
+				if (path.startsWith(".holdfast-apply-") || !old.has(path) || !now.has(path)) continue;
+				assert.ok(shown === old.get(path) || shown === now.get(path), `${path} is neither old nor new before call ${before}: ${shown}`);
+			}
+			calls = before;
+			if (!isEnded) break;
+			outcomes[await again(current, target, isInPlace)]++;
+			assert.deepEqual(shownTree(target), shownTree(plain), `stopped before call ${before}`);
+			assert.deepEqual(
+				readdirSync(join(current.work, "holdfast")).filter((name) => name.startsWith("apply")),
+				[],
+			);
+		}
+		t.diagnostic(`at most ${calls} calls; ${outcomes["gone on with"]} times gone on with, ${outcomes["begun anew"]} times begun anew`);
+		assert.ok(outcomes["gone on with"] > 0 && outcomes["begun anew"] > 0);
+	});
+}
+
+test("a note of an apply that is damaged is told, and so is a plan, and nothing more is done", { skip }, async (t) => {
+	const stand = standIn(scratch(t).mount("tmpfs"), "kernel");
+	await change(stand, SEQUENCE);
+	const copy = join(stand.lower, "../copy");
+	let before = 0;
+	for (; ; before += 10) {
+		execFileSync("cp", ["-a", stand.lower, copy]);
+		await inStand(stand, (opened) => endedBefore(before, () => applyTo(opened, stand, copy, false)));
+		const target = Target.open(copy, true);
+		const record = new Application(target, applyOptions(stand, copy, false)).interrupted();
+		target.close();
+		if (record === null) {
+			rmSync(copy, { recursive: true });
+			continue;
+		}
+		const plan = join(copy, record.staging, "plan");
+		const whole = readFileSync(plan);
+		writeFileSync(plan, whole.subarray(0, whole.length / 2));
+		const halfDone = () => shownTree(copy).filter((line) => !line.includes("/plan "));
+		const half = halfDone();
+		await assert.rejects(again(stand, copy, false), /Cannot go on: the plan in the staging folder is damaged/);
+		assert.deepEqual(halfDone(), half);
+		writeFileSync(plan, whole);
+		const folder = join(stand.work, "holdfast");
+		const note = join(folder, readdirSync(folder).find((name) => name.startsWith("apply-")) as string);
+		const kept = readFileSync(note);
+		for (const bytes of ["", "{}", kept.toString().replace(/"staging":"[^"]*/, '"staging":"../elsewhere')]) {
+			writeFileSync(note, bytes);
+			await assert.rejects(again(stand, copy, false), /the file is damaged/);
+			assert.deepEqual(halfDone(), half);
+		}
+		writeFileSync(note, kept);
+		assert.equal(await again(stand, copy, false), "gone on with");
+		assert.deepEqual(shownTree(copy), shownTree(stand.plain));
+		return;
+	}
+});
