@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { truncateSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { allocate } from "../../src/linux/memory.ts";
@@ -31,7 +32,8 @@ import { scratch } from "../support/scratch.ts";
 
 const skip = needs("root");
 const GUARDED: CreateHow = { mode: "guarded", attributes: { mode: 0o600 } };
-const buffer = allocate(4096);
+/** For what is in a file whose lower one is followed by a hole, and for one byte more. */
+const [buffer, longer] = [allocate("UPPER content".length), allocate("UPPER content!".length)];
 const first = () => 1;
 
 /** A server that can be killed, with a log that outlives it. */
@@ -44,6 +46,8 @@ class Server {
 	constructor(t: TestContext) {
 		this.#base = scratch(t).mount("tmpfs");
 		plant(join(this.#base, "lower"), { file: "lower content", other: "other content", "dir/deep": "deep" });
+		// a small file would be copied at once: nothing would wait for it
+		truncateSync(join(this.#base, "lower/file"), 2 ** 20);
 		this.#overlay = this.#open();
 		this.front = new StatefulFrontEnd(this.#overlay, this.#log, ROOT);
 		t.after(() => this.#overlay.close());
@@ -99,7 +103,7 @@ test("others come in while a compound waits, and what they take away from it is 
 			putHandle(handle),
 			nlink,
 			write(first, 13, "!"),
-			read(first, buffer),
+			read(first, longer),
 		]);
 		assert.deepEqual(again.results.slice(1), [0, 1, "UPPER content!"]);
 	}
