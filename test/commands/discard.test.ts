@@ -16,10 +16,11 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import { startMount } from "../support/fuse-mount.ts";
+import { giveTo } from "../support/held-tree.ts";
 import { plant } from "../support/lower-tree.ts";
 import { needs } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
-import { layerArguments, runHoldfast, startServer } from "../support/server-process.ts";
+import { layerArguments, ordinaryUser, runHoldfast, startServer } from "../support/server-process.ts";
 
 const skip = needs("root");
 
@@ -84,26 +85,36 @@ test("discard: a running server takes changes back itself, and handles of before
 	await server.terminate();
 });
 
-test("discard: on a stopped export it takes the lock itself, and says what cannot return", { skip }, async (t) => {
-	const made = scratch(t);
-	const layers = layersIn(made, { "dir/one": "1", file: "2" });
-	const server = await startServer(made, layers);
-	const nfs = await server.client();
-	const root = await nfs.root();
-	assert.equal((await nfs.rename(root, "file", await nfs.walk(root, "dir"), "file")).status, 0);
-	assert.equal((await nfs.create(root, "file")).status, 0);
-	nfs.close();
-	await server.terminate();
-	const run = (...more: string[]) => runHoldfast(["discard", ...layerArguments(layers), "--yes", ...more]);
-	const blocked = run("dir");
-	assert.deepEqual(
-		[blocked.code, blocked.stderr],
-		[1, "holdfast: dir/file stays as it is: its place file is taken by another object, which is not discarded.\n"],
-	);
-	assert.equal(run().stdout, summary({ reverted: 2, returned: 1, removed: 1 }));
-	assert.equal(runHoldfast(["diff", ...layerArguments(layers)]).stdout, "");
-	assert.equal(runHoldfast(["check", ...layerArguments(layers)]).code, 0);
-});
+for (const who of ["root", "an ordinary user"]) {
+	test(`discard: on a stopped export it takes the lock itself, and says what cannot return: ${who}`, { skip }, async (t) => {
+		const made = scratch(t);
+		const layers = layersIn(made, { "dir/one": "1", "dir/removed": "3", file: "2" });
+		const user = who === "root" ? undefined : ordinaryUser(made);
+		const state = made.folder("state");
+		mkdirSync(layers.work);
+		if (user !== undefined) for (const path of [...layers.lowers, layers.upper, layers.work, state]) giveTo(user, path);
+		const as = user === undefined ? {} : { user };
+		const server = await startServer(made, { ...layers, args: ["--state-dir", state], ...as });
+		const nfs = await server.client();
+		const root = await nfs.root();
+		assert.equal((await nfs.rename(root, "file", await nfs.walk(root, "dir"), "file")).status, 0);
+		assert.equal((await nfs.create(root, "file")).status, 0);
+		assert.equal((await nfs.remove(await nfs.walk(root, "dir"), "removed")).status, 0);
+		nfs.close();
+		await server.terminate();
+		const words = [...layerArguments(layers), "--state-dir", state];
+		const run = (...more: string[]) => runHoldfast(["discard", ...words, "--yes", ...more], as);
+		const blocked = run("dir/file");
+		assert.deepEqual(
+			[blocked.code, blocked.stderr],
+			[1, "holdfast: dir/file stays as it is: its place file is taken by another object, which is not discarded.\n"],
+		);
+		assert.equal(run().stdout, summary({ reverted: 2, restored: 1, returned: 1, removed: 1 }));
+		assert.equal(runHoldfast(["diff", ...words], as).stdout, "");
+		assert.equal(runHoldfast(["check", ...words], as).code, 0);
+		assert.deepEqual(readdirSync(layers.upper), []);
+	});
+}
 
 test("discard: a mount of its own server shows the lowers' content, also of the same size and time, and files in it stay open", {
 	skip: skip || needs("fuse"),

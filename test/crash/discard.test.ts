@@ -59,12 +59,12 @@ function found(stage: Stage, handle: string): string {
 	}
 }
 
-async function stopEach(t: TestContext, keeping: Keeping, stride: number): Promise<void> {
+async function stopEach(t: TestContext, keeping: Keeping, stride: number, isPartial = false): Promise<void> {
 	const lowers = new Lowers(scratch(t).mount("tmpfs"));
 	const before = lowers.snapshot();
 	let points = 0;
 	for (let stop = stride === 1 ? 0 : 3; ; stop += stride) {
-		const stage = new Stage(lowers, `stop-${stop}`, null, false, keeping);
+		const stage = new Stage(lowers, `stop-${stop}`, null, isPartial, keeping);
 		const { lower, changed } = await prepared(stage);
 		const isStopped = await counting(stop, () => run(stage)).then(
 			({ value }) => {
@@ -116,3 +116,7 @@ for (const keeping of ["kernel", "portable", "ordinary"] as const) {
 		await stopEach(t, keeping, full ? 1 : volume(keeping === "kernel" ? 41 : 97, 5));
 	});
 }
+
+test("the same where all lower files count as large, and are copied up in parts", { skip }, async (t) => {
+	await stopEach(t, "kernel", full ? 1 : volume(97, 5), true);
+});
