@@ -313,6 +313,7 @@ class PseudoOverlay implements OverlayOperations {
 	letGo = isDirectory;
 	setattr = readOnly;
 	create = readOnly;
+	createUnnamed = readOnly;
 	mkdir = readOnly;
 	symlink = readOnly;
 	mknod = readOnly;

@@ -88,6 +88,7 @@ function wholeArguments(): Map<number, Buffer> {
 		[Opcode.lseek, words(0, 0, 0, 0, 3, 0)],
 		[Opcode.copyFileRange, words(0, 0, 0, 0, 2, 0, 0, 0, 4, 0, 2, 0, 0, 0)],
 		[Opcode.syncfs, words(0, 0)],
+		[Opcode.tmpfile, Buffer.concat([words(0o20200002, 0o100600, 0, 0), name("/")])],
 		[Opcode.statx, words(0, 0, 0, 0, 0, 0xfff)],
 	]);
 }

@@ -5,7 +5,8 @@ import { writeEntry } from "./attributes.ts";
 import { writeOpened } from "./open.ts";
 import type { FuseOperation } from "./operation.ts";
 
-const IN_BYTES = 16;
+/** struct fuse_create_in. */
+export const CREATE_IN_BYTES = 16;
 const O_EXCL = 0o200;
 
 /**
@@ -14,11 +15,11 @@ const O_EXCL = 0o200;
  */
 export const create: FuseOperation = {
 	name: "CREATE",
-	argumentBytes: IN_BYTES + 1,
+	argumentBytes: CREATE_IN_BYTES + 1,
 	changes: true,
 	run(request, reply, mount) {
 		const { overlay } = mount;
-		const name = request.name(IN_BYTES);
+		const name = request.name(CREATE_IN_BYTES);
 		const attributes = mount.birth(request, request.word(1), request.word(2));
 		const object = request.once(overlay, () => {
 			try {

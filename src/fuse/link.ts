@@ -14,7 +14,7 @@ export const link: FuseOperation = {
 		const name = request.name(IN_BYTES);
 		const object = request.once(mount.overlay, () => {
 			const linked = mount.object(request.id(0));
-			mount.overlay.link(linked, mount.object(request.nodeId), name, mount.who, request.state.key);
+			mount.overlay.link(linked, mount.object(request.nodeId), name, mount.who, request.state.key, true);
 			return linked;
 		});
 		writeEntry(reply, mount, object);

@@ -23,6 +23,7 @@ import { setattr } from "./setattr.ts";
 import { statfs } from "./statfs.ts";
 import { statx } from "./statx.ts";
 import { symlink } from "./symlink.ts";
+import { tmpfile } from "./tmpfile.ts";
 import { unlink } from "./unlink.ts";
 import { write } from "./write.ts";
 import { getxattr, listxattr, removexattr, setxattr } from "./xattrs.ts";
@@ -69,6 +70,7 @@ const BY_NAME: Record<Exclude<keyof typeof Opcode, OfSession>, FuseOperation> = 
 	lseek,
 	copyFileRange,
 	syncfs,
+	tmpfile,
 	statx,
 };
 

@@ -52,6 +52,7 @@ export const Opcode = {
 	lseek: 46,
 	copyFileRange: 47,
 	syncfs: 50,
+	tmpfile: 51,
 	statx: 52,
 } as const;
 

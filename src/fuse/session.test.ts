@@ -240,6 +240,26 @@ test("content is written, read, cut and measured", async (t) => {
 	assert.equal((await kernel.take(Opcode.statfs, ROOT)).length, 80);
 });
 
+test("TMPFILE makes a file without a name, which the mount holds until it is forgotten, and LINK gives it one", async (t) => {
+	const { kernel, overlay } = await begin(t);
+	const asked = Buffer.concat([words(0o20200002, (FileType.reg << 12) | 0o640, 0o22, 0), name("/")]);
+	for (const id of [2, 3]) {
+		const body = await kernel.take(Opcode.tmpfile, ROOT, asked, HERE);
+		assert.deepEqual(body.subarray(128), words(0, 0, 2, 0));
+		assert.equal(body.readUInt32LE(0), id);
+		assert.deepEqual([body.readUInt32LE(40 + 60), body.readUInt32LE(40 + 64)], [(FileType.reg << 12) | 0o640, 0], "mode and links");
+		assert.deepEqual([body.readUInt32LE(40 + 68), body.readUInt32LE(40 + 72)], [1000, 1001]);
+	}
+	assert.equal(overlay.held.size, 2);
+	assert.equal(overlay.root.names.size, 0);
+	const linked = await kernel.take(Opcode.link, ROOT, Buffer.concat([words(2, 0), name("named")]));
+	assert.deepEqual(linked, entry(2, only(overlay, "named")));
+	kernel.send(Opcode.forget, 2, words(2, 0));
+	kernel.send(Opcode.forget, 3, words(1, 0));
+	assert.equal((await kernel.ask(Opcode.getattr, 3, words(0, 0, 0, 0))).error, ERRNO.ESTALE);
+	assert.equal(overlay.held.size, 0);
+});
+
 test("STATX tells when an object was made, and says where that is not known", async (t) => {
 	const { kernel, overlay } = await begin(t);
 	const { object } = overlay.create(overlay.root, Buffer.from("file"), { uid: 0, gid: 8, gids: [] }, { mode: "guarded", attributes: {} });

@@ -433,9 +433,20 @@ export class MemoryOverlay implements OverlayOperations {
 		this.#add(target.from, target.key, object);
 	}
 
-	hold(_handle: Uint8Array): void {}
+	/** Handles in hex, and how often each is held. */
+	readonly held = new Map<string, number>();
 
-	letGo(_handle: Uint8Array): void {}
+	hold(handle: Uint8Array): void {
+		const key = Buffer.from(handle).toString("hex");
+		this.held.set(key, (this.held.get(key) ?? 0) + 1);
+	}
+
+	letGo(handle: Uint8Array): void {
+		const key = Buffer.from(handle).toString("hex");
+		const count = this.held.get(key) ?? 0;
+		if (count > 1) this.held.set(key, count - 1);
+		else this.held.delete(key);
+	}
 
 	/** Nobody is told by itself. */
 	readonly told: ((object: OverlayObject, isByCommand: boolean) => void)[] = [];
@@ -487,10 +498,25 @@ export class MemoryOverlay implements OverlayOperations {
 		if (!(object as MemoryObject).xattrs.delete(keyOf(name))) fail("noattr");
 	}
 
-	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials): void {
+	createUnnamed(_directory: OverlayObject, who: Credentials, attributes: SetAttributes): MemoryObject {
+		this.#enter("createUnnamed");
+		const object = this.#make(FileType.reg, who, attributes);
+		object.nlink = 0;
+		return object;
+	}
+
+	link(
+		object: OverlayObject,
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		_key: unknown = null,
+		mayBeUnnamed = false,
+	): void {
 		this.#enter("link");
 		const { from, key } = this.#forChange(directory, name, who, "exist");
 		const target = object as MemoryObject;
+		if (target.nlink === 0 && !mayBeUnnamed) fail("noent");
 		if (target.type === FileType.dir) fail("isdir");
 		if (from.names.has(key)) fail("exist");
 		target.nlink++;

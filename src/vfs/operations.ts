@@ -292,6 +292,8 @@ export interface OverlayOperations {
 	/** What the change of this key was answered before a restart, after which it is not made again; null: nothing is known of it. */
 	answerTo(key: ChangeKey): ChangeAnswer | null;
 	create(directory: OverlayObject, name: Uint8Array, who: Credentials, how: CreateHow, key: ChangeKey | null): CreatedObject;
+	/** Makes a regular file without a name, as open(2) with O_TMPFILE. It is there for as long as somebody holds it, or until `link` gives it a name. */
+	createUnnamed(directory: OverlayObject, who: Credentials, attributes: SetAttributes, key: ChangeKey | null): OverlayObject;
 	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null): OverlayObject;
 	symlink(
 		directory: OverlayObject,
@@ -326,7 +328,15 @@ export interface OverlayOperations {
 	): void;
 	/** Lets two names change places, as renameat2(2) with RENAME_EXCHANGE. Both must exist; they may be of any kinds. */
 	exchange(from: OverlayObject, fromName: Uint8Array, to: OverlayObject, toName: Uint8Array, who: Credentials, key: ChangeKey | null): void;
-	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null): void;
+	/** `mayBeUnnamed`: the object may have no name, and gets its first one; else that is "noent". */
+	link(
+		object: OverlayObject,
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		key: ChangeKey | null,
+		mayBeUnnamed?: boolean,
+	): void;
 	/** The value of an extended attribute; "noattr" when there is none that the caller may see. */
 	getxattr(object: OverlayObject, who: Credentials, name: Uint8Array): Buffer;
 	/** Names of all extended attributes that the caller may see. */

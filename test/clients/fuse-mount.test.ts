@@ -167,6 +167,40 @@ test("files tell when they were made, before and after they are copied up, and r
 	assert.equal(await mount.unmount(), 0);
 });
 
+/** O_TMPFILE by a program of its own: says its descriptor, then how many links the file has, each time that it is asked. */
+const UNNAMED_FILE = `
+	use strict; use Fcntl; $| = 1;
+	sysopen my $f, "folder", 020200002, 0640 or die "open: $!";
+	syswrite $f, "of no name";
+	print fileno $f, "\\n";
+	while (<STDIN>) { print((stat $f)[3], "\\n"); }`;
+
+test("a file without a name is there while it is open, over a server that is killed, and may be given a name", { skip }, async (t) => {
+	const { made, at, options } = stand(t);
+	const mount = await FuseMountOfTest.start(made, at, options);
+	const child = spawn("perl", ["-e", UNNAMED_FILE], { cwd: at, stdio: ["pipe", "pipe", "inherit"] });
+	t.after(() => child.kill("SIGKILL"));
+	const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+	const next = async (): Promise<string> => (await lines.next()).value as string;
+	const links = (): Promise<string> => {
+		child.stdin.write("\n");
+		return next();
+	};
+	const file = `/proc/${child.pid}/fd/${await next()}`;
+	assert.equal(await links(), "0");
+	await mount.kill();
+	await mount.startServer();
+	assert.equal(await links(), "0");
+	assert.deepEqual((await run("ls", ["-A", "folder"], { cwd: at })).stdout, "below\nfile\n");
+	await run("ln", ["-L", file, "folder/named"], { cwd: at });
+	await mount.kill();
+	await mount.startServer();
+	assert.equal(await links(), "1");
+	child.stdin.end();
+	assert.equal((await run("cat", ["folder/named"], { cwd: at })).stdout, "of no name");
+	assert.equal(readFileSync(join(options.upper as string, "folder/named"), "utf8"), "of no name");
+});
+
 /** fcntl(2) as a program of its own: how it went. */
 const LOCK_RANGE = `
 	use strict; use Fcntl qw(:seek F_SETLK F_SETLKW F_GETLK F_WRLCK); $| = 1;

@@ -19,7 +19,7 @@ import { close } from "../../src/linux/open.ts";
 import { makeSharedMemory, mapShared } from "../../src/linux/shared-memory.ts";
 import { full, needs } from "../support/requirements.ts";
 import { scratch } from "../support/scratch.ts";
-import { CrashError, Lowers, Stage } from "./stage.ts";
+import { CrashError, type Keeping, Lowers, Stage } from "./stage.ts";
 
 const skip = needs("root");
 const ROOT = 1;
@@ -33,6 +33,8 @@ type Asked = readonly [opcode: number, path: string, args: (id: (path: string) =
 
 const io = (bytes: number) => words(0, 0, 0, 0, bytes, 0, 0, 0, 0, 0);
 const setting = (valid: number, { size = 0, mode = 0 }) => words(valid, 0, 0, 0, size, 0, ...new Array(11).fill(0), mode, 0, 0, 0, 0);
+/** The path of what has none: it is made by TMPFILE. */
+const UNNAMED = "without a name";
 const named = (...parts: readonly (Buffer | string)[]) =>
 	Buffer.concat(parts.map((part) => (typeof part === "string" ? name(part) : part)));
 
@@ -52,6 +54,8 @@ const REQUESTS: readonly (readonly [string, ...Asked])[] = [
 	["RENAME of a directory", Opcode.rename, "", (id) => named(words(id("d2"), 0), "merged", "moved")],
 	["RENAME2 to a name that is new", Opcode.rename2, "d", (id) => named(words(id(""), 0, 1, 0), "in", "new")],
 	["RENAME2 that exchanges", Opcode.rename2, "d", (id) => named(words(id(""), 0, 2, 0), "in", "file")],
+	["TMPFILE", Opcode.tmpfile, "d", () => named(words(0o20200002, S_IFREG | 0o640, 0, 0), "/")],
+	["LINK of a file without a name", Opcode.link, "d", (id) => named(words(id(UNNAMED), 0), "named")],
 	["SETATTR of a mode", Opcode.setattr, "file", () => setting(1, { mode: 0o604 })],
 	["SETATTR of a size", Opcode.setattr, "file", () => setting(8, { size: 3 })],
 	["SETXATTR", Opcode.setxattr, "file", () => named(words(5, 1, 0, 0), "user.new", Buffer.from("value"))],
@@ -79,8 +83,8 @@ class Mounted {
 	readonly #kept;
 	#session: FuseSession | null = null;
 
-	constructor(lowers: Lowers) {
-		this.stage = new Stage(lowers, `stage ${serial++}`);
+	constructor(lowers: Lowers, keeping: Keeping) {
+		this.stage = new Stage(lowers, `stage ${serial++}`, null, false, keeping);
 		this.stage.restoresHolds = true;
 		const fd = makeSharedMemory("test", KEPT_BYTES);
 		const memory = mapShared(fd, KEPT_BYTES);
@@ -126,6 +130,11 @@ class Mounted {
 	async ids(paths: ReadonlySet<string>): Promise<Map<string, number>> {
 		const ids = new Map([["", ROOT]]);
 		for (const path of paths) {
+			if (path === UNNAMED) {
+				const args = named(words(0o20200002, S_IFREG | 0o600, 0, 0), "/");
+				ids.set(path, (await this.kernel.take(Opcode.tmpfile, ROOT, args)).readUInt32LE(0));
+				continue;
+			}
 			let at = "";
 			for (const part of path.split("/").filter((part) => part !== "")) {
 				const below = at === "" ? part : `${at}/${part}`;
@@ -147,7 +156,7 @@ class Mounted {
 
 /** Of a reply what is the same in every stage: no numbers of inodes and no times. */
 function told(opcode: number, { error, body }: FuseAnswer): unknown {
-	const makes = [Opcode.create, Opcode.mknod, Opcode.mkdir, Opcode.symlink, Opcode.link] as readonly number[];
+	const makes = [Opcode.create, Opcode.mknod, Opcode.mkdir, Opcode.symlink, Opcode.link, Opcode.tmpfile] as readonly number[];
 	if (opcode === Opcode.setattr) return { error, length: body.length, attributes: body.subarray(16 + 60, 16 + 80) };
 	if (!makes.includes(opcode)) return { error, body };
 	return { error, length: body.length, id: body.readUInt32LE(0) > ROOT, attributes: body.subarray(40 + 60, 40 + 80) };
@@ -160,8 +169,14 @@ interface Outcome {
 }
 
 /** Runs a request up to the call of this number, and has the next server go on with it, and another one once more. */
-async function stopAt(lowers: Lowers, [opcode, path, args]: Asked, limit: number, expected: Outcome | null): Promise<Outcome> {
-	const mounted = new Mounted(lowers);
+async function stopAt(
+	lowers: Lowers,
+	[opcode, path, args]: Asked,
+	limit: number,
+	expected: Outcome | null,
+	keeping: Keeping = "kernel",
+): Promise<Outcome> {
+	const mounted = new Mounted(lowers, keeping);
 	mounted.start();
 	const { kernel } = mounted;
 	assert.equal((await kernel.init()).error, 0);
@@ -224,3 +239,25 @@ test("a request that is stopped before any call is done once, and answered by th
 	}
 	assert.equal(lowers.inodes(), before);
 });
+
+test("so are files without a name, with portable handles and as an ordinary user keeps an upper", { skip }, async (t: TestContext) => {
+	const lowers = new Lowers(scratch(t).mount("tmpfs"));
+	for (const keeping of ["portable", "ordinary"] as const) {
+		for (const [what, ...asked] of REQUESTS.filter(([, opcode, , args]) => opcode === Opcode.tmpfile || isOfUnnamed(args))) {
+			await t.test(`${what}, ${keeping}`, async () => {
+				const expected = await stopAt(lowers, asked, Number.POSITIVE_INFINITY, null, keeping);
+				assert.equal((expected.told as FuseAnswer).error, 0);
+				for (let limit = 0; limit < expected.calls; limit += STRIDE) await stopAt(lowers, asked, limit, expected, keeping);
+			});
+		}
+	}
+});
+
+function isOfUnnamed(args: Asked[2]): boolean {
+	let isSo = false;
+	args((path) => {
+		isSo ||= path === UNNAMED;
+		return 0;
+	});
+	return isSo;
+}

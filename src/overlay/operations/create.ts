@@ -2,6 +2,7 @@
 
 import { changeTimes } from "../../linux/attributes.ts";
 import { truncateFile } from "../../linux/data.ts";
+import type { FileHandle } from "../../linux/file-handle.ts";
 import { linkDescriptor, makeSymlink, RENAME, unlinkName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { Stat } from "../../linux/stat.ts";
@@ -24,8 +25,9 @@ import type { Listings } from "../listing/listing.ts";
 import { lookupChild, lookupPlace, nodeFor } from "../lookup/objects.ts";
 import { upperEntry, type Vacancy } from "../lookup/stack-search.ts";
 import { noteStat, statOf } from "../lookup/stat.ts";
-import type { Node } from "../nodes/node.ts";
+import { identityKey, type Node } from "../nodes/node.ts";
 import { realOf } from "../nodes/reals.ts";
+import { orphanName } from "../work/held-objects.ts";
 
 const S_ISGID = 0o2000;
 
@@ -78,6 +80,50 @@ export function createObject(
 	if (isPlain && (maker.type === FileType.reg || maker.type === FileType.dir) && isUntaken) {
 		return makeInPlace(engine, listings, directory, name, maker.type, birth, wanted);
 	}
+	const isOverWhiteout = upperEntry(engine, directory, name) !== "none";
+	const flags = isOverWhiteout ? (maker.type === FileType.dir ? RENAME.exchange : 0) : RENAME.noReplace;
+	const node = build(engine, directory, name, maker, birth, wanted, (plan, inode, temporary) => {
+		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: plan.in(directory), toName: name, flags });
+		return () => {
+			// the whiteout that a directory has changed places with
+			if (flags === RENAME.exchange) unlinkName(writable.work.temporaries, temporary);
+		};
+	});
+	engine.nodes.place(node, directory, Buffer.from(name));
+	listings.noteAdded(directory, name, node);
+	return node;
+}
+
+/** See OverlayOperations.createUnnamed: an orphan from the beginning. */
+export function createUnnamed(engine: Engine, directory: Node, who: Credentials, wanted: SetAttributes): Node {
+	writableOf(engine);
+	const parentStat = statOf(engine, directory);
+	demand(engine, directory, parentStat, who, MAY.write | MAY.execute);
+	const birth = inherit(engine, directory, parentStat, who, FileType.reg, wanted);
+	const node = build(engine, directory, NO_NAME, { type: FileType.reg }, birth, wanted, (plan, inode, temporary, key) => {
+		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: "orphans", toName: orphanName(key), flags: RENAME.noReplace });
+	});
+	node.isOrphan = true;
+	engine.held.noteOrphan(node.key);
+	return node;
+}
+
+const NO_NAME = Buffer.alloc(0);
+
+/** Adds to a plan what publishes the inode that is built under this name in work, as the object of this key; what it gives is done when the steps are made. */
+type Publish = (plan: Plan, inode: FileHandle, temporary: string, key: string) => (() => void) | undefined;
+
+/** Builds a new object in work with all its attributes, and publishes it. */
+function build(
+	engine: Engine,
+	directory: Node,
+	name: Uint8Array,
+	maker: Maker,
+	birth: Birth,
+	wanted: SetAttributes,
+	publish: Publish,
+): Node {
+	const writable = writableOf(engine);
 	const temporary = make(writable, maker);
 	const isFile = maker.type === FileType.reg || maker.type === FileType.dir;
 	const flags = isFile ? (maker.type === FileType.dir ? O.rdonly | O.directory : O.rdwr) : O.path;
@@ -93,19 +139,12 @@ export function createObject(
 		must(writable.layer.stat(fd, stat), "Cannot read a new object");
 		const real = realOf(writable.layer, fd, stat);
 		const identity = { home: writable.layer.home, id: real.handle };
-		const isOverWhiteout = upperEntry(engine, directory, name) !== "none";
 		const plan = new Plan(engine, writable);
-		const flags = isOverWhiteout ? (maker.type === FileType.dir ? RENAME.exchange : 0) : RENAME.noReplace;
-		const inode = plan.built(real, fd);
-		plan.add({ op: "move", inode, from: "work", fromName: temporary, to: plan.in(directory), toName: name, flags });
+		const done = publish(plan, plan.built(real, fd), temporary, identityKey(identity.home, identity.id));
 		plan.perform(handleFor(engine, identity));
-		// the whiteout that a directory has changed places with
-		if (flags === RENAME.exchange) unlinkName(writable.work.temporaries, temporary);
+		done?.();
 		const fileid = { real, space: writable.layer.space, inoHi: stat.inoHi, inoLo: stat.inoLo };
-		const node = nodeFor(engine, identity, maker.type, [real], fileid);
-		engine.nodes.place(node, directory, Buffer.from(name));
-		listings.noteAdded(directory, name, node);
-		return node;
+		return nodeFor(engine, identity, maker.type, [real], fileid);
 	} catch (error) {
 		writable.work.discard(temporary);
 		throw error;
@@ -216,12 +255,24 @@ function dress({ layer: { rights } }: Writable, fd: number, type: FileType, birt
 }
 
 /** Adds a name to an object; a lower one is copied up for it. */
-export function linkObject(engine: Engine, listings: Listings, node: Node, directory: Node, name: Uint8Array, who: Credentials): void {
+export function linkObject(
+	engine: Engine,
+	listings: Listings,
+	node: Node,
+	directory: Node,
+	name: Uint8Array,
+	who: Credentials,
+	mayBeUnnamed = false,
+): void {
 	checkCreate(engine, directory, name, who);
 	if (node.type === FileType.dir) throw new OverlayError("isdir", "A directory cannot have a second name");
 	if (lookupChild(engine, directory, name) !== null) throw new OverlayError("exist", "The name exists");
-	// as link(2) of an open file without a name
-	if (node.isOrphan) throw new OverlayError("noent", "The object has no name any more");
+	if (node.isOrphan) {
+		// as link(2) of an open file without a name; what was copied up has names that are counted
+		if (!mayBeUnnamed || !node.isUpper || node.isIndexed) throw new OverlayError("noent", "The object has no name any more");
+		nameUnnamed(engine, listings, node, directory, name);
+		return;
+	}
 	refuseProtected(engine, node, statOf(engine, node));
 	const writable = writableOf(engine);
 	ensureUpper(engine, directory);
@@ -247,5 +298,19 @@ export function linkObject(engine: Engine, listings: Listings, node: Node, direc
 		}
 	}
 	notePartial(engine, node, {});
+	listings.noteAdded(directory, name, node);
+}
+
+/** The object leaves the orphans for its first name. */
+function nameUnnamed(engine: Engine, listings: Listings, node: Node, directory: Node, name: Uint8Array): void {
+	const writable = writableOf(engine);
+	ensureUpper(engine, directory);
+	const flags = upperEntry(engine, directory, name) === "none" ? RENAME.noReplace : 0;
+	const plan = new Plan(engine, writable);
+	const step = { op: "move", inode: plan.of(node), from: "orphans", fromName: orphanName(node.key), to: plan.in(directory) } as const;
+	plan.add({ ...step, toName: name, flags }).perform();
+	node.isOrphan = false;
+	engine.held.revive(node.key);
+	engine.nodes.place(node, directory, Buffer.from(name));
 	listings.noteAdded(directory, name, node);
 }

@@ -49,7 +49,7 @@ import { awaitCut, isHandleOf, keyOfHandle, Node } from "../nodes/node.ts";
 import { asOverlayError } from "../nodes/reals.ts";
 import { readData } from "../threads/read-data.ts";
 import { attributesOf, setAttributes } from "./attributes.ts";
-import { checkCreate, createObject, linkObject, type Maker } from "./create.ts";
+import { checkCreate, createObject, createUnnamed, linkObject, type Maker } from "./create.ts";
 import type { Durability } from "./durability.ts";
 import { getExtendedAttribute, listExtendedAttributes, removeExtendedAttribute, setExtendedAttribute } from "./extended-attributes.ts";
 import { finishPostponed } from "./finish-postponed.ts";
@@ -284,6 +284,10 @@ export class Overlay implements OverlayOperations {
 		return { object, made: !outcome.isFound };
 	}
 
+	createUnnamed(directory: OverlayObject, who: Credentials, attributes: SetAttributes, key: ChangeKey | null = null): Node {
+		return this.#change(key, FileType.reg, () => createUnnamed(this.engine, directoryOf(directory), who, attributes)) as Node;
+	}
+
 	mkdir(directory: OverlayObject, name: Uint8Array, who: Credentials, attributes: SetAttributes, key: ChangeKey | null = null): Node {
 		return this.#make(directory, name, who, { type: FileType.dir }, attributes, key);
 	}
@@ -375,9 +379,16 @@ export class Overlay implements OverlayOperations {
 		});
 	}
 
-	link(object: OverlayObject, directory: OverlayObject, name: Uint8Array, who: Credentials, key: ChangeKey | null = null): void {
+	link(
+		object: OverlayObject,
+		directory: OverlayObject,
+		name: Uint8Array,
+		who: Credentials,
+		key: ChangeKey | null = null,
+		mayBeUnnamed = false,
+	): void {
 		this.#change(key, FileType.reg, () => {
-			linkObject(this.engine, this.listings, object as Node, directoryOf(directory), name, who);
+			linkObject(this.engine, this.listings, object as Node, directoryOf(directory), name, who, mayBeUnnamed);
 			return null;
 		});
 	}
