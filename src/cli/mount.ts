@@ -33,6 +33,7 @@ export function addMount(program: Command): void {
 	addChangeOptions(addLayerOptions(command, "first"));
 	addKeeperOptions(command);
 	command.option(...NO_WARM_UP);
+	command.option("--writeback", "programs need not wait for their writes, which reach the changes at close, fsync or some seconds later");
 	command.option("--background", "return when the mount can be used; what is to be told later reaches nobody");
 	addBoundOptions(command)
 		.addHelpText("after", EXAMPLES)

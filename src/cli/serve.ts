@@ -62,6 +62,8 @@ export interface ServeArguments extends LayerArguments, KeeperArguments {
 	readonly objectsMax?: number;
 	readonly descriptorsMax?: number;
 	readonly listingBytesMax?: number;
+	/** Of a mount alone. */
+	readonly writeback?: boolean;
 	/** Nobody comes over NFS. */
 	readonly isMountOnly?: boolean;
 }
@@ -297,6 +299,7 @@ function toServe(given: ServeArguments, named: readonly NamedPaths[], versions: 
 		})),
 		listen: given.listen.length > 0 || given.isMountOnly ? given.listen : parseListen(DEFAULT_ADDRESS, []),
 		isMounted: given.mount !== undefined,
+		writesBack: given.writeback ?? false,
 		stateFolder: named[0].paths.stateFolder,
 		limits: cacheBounds(given),
 		rpcbind: given.rpcbind ?? false,

@@ -55,7 +55,8 @@ export function agree(request: FuseRequest, reply: FuseReply, mount: FuseMount, 
 	const offered = request.word(FLAGS);
 	const offered2 = (offered & InitFlag.initExt) !== 0 && request.argumentBytes >= LONG_BYTES ? request.word(FLAGS2) : 0;
 	const wanted = mount.locks === null ? WANTED : WANTED_FOR_LOCKS;
-	mount.flags = offered & (isShared ? wanted | InitFlag.autoInvalData : wanted);
+	const more = (isShared ? InitFlag.autoInvalData : 0) | (mount.writesBack ? InitFlag.writebackCache : 0);
+	mount.flags = offered & (wanted | more);
 	reply.u32(request.word(READAHEAD));
 	reply.u32(mount.flags);
 	reply.u16(BACKGROUND_MAX);

@@ -21,6 +21,8 @@ export interface MountOptions {
 	/** As whom everything is done that comes through this mount, where the export can do it as nobody else; null: as the superuser. */
 	readonly actsAs: Credentials | null;
 	readonly validity: Validity;
+	/** Programs write to the kernel's page cache, which keeps sizes and times of change of files, and writes back later. */
+	readonly writesBack: boolean;
 }
 
 export class FuseMount {
@@ -29,6 +31,7 @@ export class FuseMount {
 	readonly notifications: Notifications;
 	readonly locks: HostLockOperations | null;
 	readonly actsAs: Credentials | null;
+	readonly writesBack: boolean;
 	/** INIT decides it. */
 	validity: Validity;
 	/** INIT flags that both sides have taken. */
@@ -36,13 +39,14 @@ export class FuseMount {
 	/** Node ids counted by the reply that is being written, the same one as often as it was counted. */
 	readonly counted: number[] = [];
 
-	constructor({ overlay, table, notifications, locks, actsAs, validity }: MountOptions) {
+	constructor({ overlay, table, notifications, locks, actsAs, validity, writesBack }: MountOptions) {
 		this.overlay = overlay;
 		this.table = table;
 		this.notifications = notifications;
 		this.locks = locks;
 		this.actsAs = actsAs;
 		this.validity = validity;
+		this.writesBack = writesBack;
 	}
 
 	/** Who acts on what exists. */

@@ -67,6 +67,7 @@ export const InitFlag = {
 	doReaddirplus: 1 << 13,
 	readdirplusAuto: 1 << 14,
 	asyncDio: 1 << 15,
+	writebackCache: 1 << 16,
 	noOpenSupport: 1 << 17,
 	parallelDirops: 1 << 18,
 	posixAcl: 1 << 20,
@@ -107,6 +108,8 @@ export const NOTIFY_INVAL_INODE = 2;
 export const NOTIFY_INC_EPOCH = 8;
 export const NOTIFY_INC_EPOCH_MINOR = 44;
 
+/** Written back from the page cache, by nobody in particular. */
+export const WRITE_CACHE = 1 << 0;
 export const WRITE_KILL_SUIDGID = 1 << 2;
 export const SETXATTR_ACL_KILL_SGID = 1 << 0;
 

@@ -279,6 +279,32 @@ test("STATX tells when an object was made, and says where that is not known", as
 	assert.equal((await kernel.ask(Opcode.statx, 3, asked)).error, ERRNO.ESTALE);
 });
 
+test("what the kernel writes back is written whole or not at all, since nobody looks how much it was", async (t) => {
+	const { kernel, overlay } = await begin(t);
+	await kernel.take(Opcode.mknod, ROOT, Buffer.concat([words((FileType.reg << 12) | 0o644, 0, 0, 0), name("f")]));
+	overlay.write = () => 3;
+	const write = (flags: number) => Buffer.concat([words(0, 0, 0, 0, 5, flags, 0, 0, 0, 0), Buffer.from("hello")]);
+	assert.deepEqual(await kernel.take(Opcode.write, 2, write(0)), words(3, 0));
+	assert.equal((await kernel.ask(Opcode.write, 2, write(1))).error, ERRNO.ENOSPC);
+});
+
+test("writes are left to the page cache where that was asked for and nobody else changes the same files", async () => {
+	for (const [isShared, taken] of [
+		[false, InitFlag.writebackCache],
+		[true, 0],
+	] as const) {
+		const kernel = new FakeKernel();
+		const device = { descriptor: kernel.device, kept: null };
+		const session = new FuseSession({ device, overlay: new MemoryOverlay(), actsAs: null, isShared, writesBack: true });
+		session.start();
+		const { body } = await kernel.init(45, ALL_FLAGS[0] | InitFlag.writebackCache);
+		assert.equal(body.readUInt32LE(12) & InitFlag.writebackCache, taken);
+		await session.close();
+		kernel.close();
+		close(kernel.device);
+	}
+});
+
 test("the kernel is told where a write takes the privileges of a file", async (t) => {
 	const { kernel } = await begin(t);
 	await kernel.take(Opcode.mknod, ROOT, Buffer.concat([words((FileType.reg << 12) | 0o4755, 0, 0, 0), name("f")]));

@@ -43,6 +43,8 @@ export interface FuseSessionOptions {
 	readonly actsAs: Credentials | null;
 	/** Others than this mount change the same objects: the kernel believes nothing for long. */
 	readonly isShared: boolean;
+	/** Programs need not wait for their writes; only where nobody else changes the same objects. */
+	readonly writesBack?: boolean;
 	/** For what others lock too, by the bytes that name this mount and no other; null: the kernel alone knows who locks what. */
 	readonly locks?: ((mountId: Uint8Array) => HostLockOperations) | null;
 	/** How long requests that were taken may wait for their disk once the session closes. */
@@ -86,7 +88,15 @@ export class FuseSession {
 	#onAllAnswered: (() => void) | null = null;
 
 	/** RangeError: what is kept of the mount is another version's. */
-	constructor({ device, overlay, actsAs, isShared, locks = null, drainSeconds = DEFAULT_DRAIN_SECONDS }: FuseSessionOptions) {
+	constructor({
+		device,
+		overlay,
+		actsAs,
+		isShared,
+		writesBack = false,
+		locks = null,
+		drainSeconds = DEFAULT_DRAIN_SECONDS,
+	}: FuseSessionOptions) {
 		this.#drainSeconds = drainSeconds;
 		this.#descriptor = device.descriptor;
 		this.#isShared = isShared;
@@ -105,6 +115,7 @@ export class FuseSession {
 			locks: locks?.(mountId) ?? null,
 			actsAs,
 			validity: validityOf(isShared, this.#header[HEADER.minor]),
+			writesBack: writesBack && !isShared,
 		});
 		this.#slots = new RequestSlots(this.#memory);
 		this.#request = new FuseRequest(this.#memory);

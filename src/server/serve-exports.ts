@@ -53,6 +53,8 @@ export interface ServeOptions {
 	readonly listen: readonly ListenAddress[];
 	/** FUSE mounts are served too, or will be. */
 	readonly isMounted?: boolean;
+	/** Programs in a mount need not wait for their writes: of use without addresses only. */
+	readonly writesBack?: boolean;
 	/** Where the server keeps what is its own. */
 	readonly stateFolder: string;
 	/** Versions of NFS that are served; default: 3. */
@@ -173,7 +175,14 @@ function startFuse(
 	let session: FuseSession;
 	try {
 		const locks = hostLocks === null ? null : (mountId: Uint8Array) => hostLocks.mount(mountId);
-		session = new FuseSession({ device, overlay, actsAs, isShared: options.listen.length > 0, locks });
+		session = new FuseSession({
+			device,
+			overlay,
+			actsAs,
+			isShared: options.listen.length > 0,
+			writesBack: options.writesBack ?? false,
+			locks,
+		});
 	} catch (error) {
 		throw error instanceof RangeError ? new ServeError(error.message) : error;
 	}

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile, execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
@@ -199,6 +199,45 @@ test("a file without a name is there while it is open, over a server that is kil
 	child.stdin.end();
 	assert.equal((await run("cat", ["folder/named"], { cwd: at })).stdout, "of no name");
 	assert.equal(readFileSync(join(options.upper as string, "folder/named"), "utf8"), "of no name");
+});
+
+test("with writes left to the page cache content, sizes and times are those of the programs, over a server that is killed", {
+	skip,
+}, async (t) => {
+	const { made, at, options } = stand(t);
+	const mount = await FuseMountOfTest.start(made, at, { ...options, writesBack: true });
+	const ask = shell(t, join(at, "folder"));
+	// a descriptor that is closed has its writes written back
+	const write = `open my $f, ">>", "new" or die; for (1..5) { syswrite $f, "$_\\n"; print -s "new", "\\n"; <STDIN>; }`;
+	const writer = spawn("perl", ["-e", `$| = 1; ${write}`], { cwd: join(at, "folder"), stdio: ["pipe", "pipe", "inherit"] });
+	t.after(() => writer.kill("SIGKILL"));
+	const sizes = createInterface(writer.stdout)[Symbol.asyncIterator]();
+	for (let written = 1; written <= 4; written++) {
+		assert.equal((await sizes.next()).value, `${2 * written}`);
+		if (written === 3) {
+			await mount.kill();
+			await mount.startServer();
+		}
+		writer.stdin.write("\n");
+	}
+	assert.equal((await sizes.next()).value, "10");
+	assert.equal(await ask("cat new | tr '\\n' ' '; echo"), "1 2 3 4 5 ");
+	writer.stdin.end();
+	assert.equal(await ask("echo more >>file; touch -d @1000000000 file; stat -c '%Y %s' file"), "1000000000 17");
+	assert.equal(await ask("echo x >big; dd if=/dev/zero of=big bs=1000 count=5000 conv=notrunc 2>/dev/null; stat -c %s big"), "5000000");
+	assert.equal(
+		await ask("chmod 4755 new; setpriv --reuid 1000 --clear-groups sh -c 'echo 6 >>new' 2>/dev/null; echo $?"),
+		"2",
+		"no right to write",
+	);
+	assert.equal(await ask("chmod 4777 new; setpriv --reuid 1000 --clear-groups sh -c 'echo 6 >>new'; stat -c %a new"), "777");
+	assert.equal(await ask("sync; cd /; echo"), "");
+	assert.equal(await mount.unmount(), 0);
+	const upper = (path: string) => join(options.upper as string, "folder", path);
+	assert.equal(readFileSync(upper("new"), "utf8"), "1\n2\n3\n4\n5\n6\n");
+	assert.equal(readFileSync(upper("file"), "utf8"), "of the lowermore\n");
+	assert.equal(statSync(upper("file")).mtimeMs, 1e12);
+	assert.equal(statSync(upper("big")).size, 5_000_000);
 });
 
 /** fcntl(2) as a program of its own: how it went. */

@@ -20,6 +20,7 @@ export interface FuseServerOptions {
 	readonly isSync?: boolean;
 	/** Serve it over NFS too; 0: at any port. */
 	readonly nfsPort?: number;
+	readonly writesBack?: boolean;
 	/** Default: 3. */
 	readonly versions?: readonly NfsVersion[];
 }

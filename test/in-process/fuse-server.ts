@@ -10,13 +10,23 @@ import type { FuseServerOptions } from "./fuse-mount.ts";
 /** Where the descriptors of /dev/fuse and of the kept memory are. */
 const [FUSE, KEPT] = [3, 4];
 
-const { lowers, upper, work, stateFolder, isSync = false, nfsPort, versions = [3] } = JSON.parse(process.argv[2]) as FuseServerOptions;
+const {
+	lowers,
+	upper,
+	work,
+	stateFolder,
+	isSync = false,
+	nfsPort,
+	writesBack = false,
+	versions = [3],
+} = JSON.parse(process.argv[2]) as FuseServerOptions;
 subscribe("holdfast:rpc:failure", (failure) => console.error("failure", failure));
 const listen = nfsPort === undefined ? [] : [{ host: "127.0.0.1", port: nfsPort }];
 const served = await openExports({
 	exports: [{ name: "/", layers: { lowers, upper, work, stateFolder, isSync }, insecure: true }],
 	listen,
 	isMounted: true,
+	writesBack,
 	versions,
 	stateFolder,
 	warn: (sentence) => console.error(sentence),
