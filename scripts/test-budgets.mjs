@@ -26,6 +26,7 @@ const BUDGETS = {
 	"test/commands/check.test.ts": { sample: 30, all: 60 },
 	"test/commands/command-line.test.ts": { sample: 25 },
 	"test/commands/completion.test.ts": { sample: 0, all: 25 },
+	"test/commands/discard.test.ts": { sample: 10, all: 15 },
 	"test/commands/dry-run.test.ts": { sample: 0, all: 20 },
 	"test/commands/fresh-clone.test.ts": { sample: 0, all: 30 },
 	"test/commands/help-examples.test.ts": { sample: 0, all: 40 },
