@@ -11,6 +11,7 @@ import { allocate } from "../../linux/memory.ts";
 import { makeFile } from "../../linux/names.ts";
 import { close, O } from "../../linux/open.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
+import { APPLY_TO_LOWER } from "../opening/export-folder.ts";
 import { flushFolder, writeDurably } from "../work/registry.ts";
 import type { ApplyPlan } from "./apply-steps.ts";
 import type { Target } from "./target.ts";
@@ -44,12 +45,12 @@ export class ApplyJournal {
 	readonly #folder: string;
 
 	/** `folder`: `work/holdfast`. */
-	constructor(folder: string, target: Target) {
+	constructor(folder: string, target: Target, isInPlace: boolean) {
 		const stat = new Stat();
 		fstat(target.root, stat);
 		const name = createHash("sha256").update(`${stat.devMajor}:${stat.devMinor}:${stat.inoHi}:${stat.inoLo}`).digest("hex").slice(0, 16);
 		this.#folder = folder;
-		this.#path = join(folder, `apply-${name}`);
+		this.#path = join(folder, isInPlace ? APPLY_TO_LOWER : `apply-${name}`);
 	}
 
 	/** Null: none is under way. LayerError: it cannot be read. */

@@ -271,13 +271,20 @@ function applyOptions({ upper, work }: Stand, target: string, isInPlace: boolean
 	};
 }
 
-async function applyTo(overlay: OpenedOverlay, stand: Stand, path: string, isInPlace: boolean): Promise<readonly Conflict[]> {
+async function applyTo(
+	overlay: OpenedOverlay,
+	stand: Stand,
+	path: string,
+	isInPlace: boolean,
+	given: Partial<ApplyOptions> = {},
+): Promise<readonly Conflict[]> {
 	const target = Target.open(path, true);
 	try {
 		const changes: Change[] = [];
 		for await (const one of changeList(overlay)) changes.push(one);
 		const look = await lookAtTarget(overlay, target, changes, { isInPlace, isForced: false });
-		if (look.conflicts.length === 0) await new Application(target, applyOptions(stand, path, isInPlace)).run(overlay, look);
+		if (look.conflicts.length === 0)
+			await new Application(target, { ...applyOptions(stand, path, isInPlace), ...given }).run(overlay, look);
 		return look.conflicts;
 	} finally {
 		target.close();
@@ -398,7 +405,7 @@ for (const isInPlace of [false, true]) {
 		const stride = isInPlace ? volume(15, 2) : volume(5, 1);
 		for (let before = volume(3, 0); ; before += stride) {
 			if (stand === null || isInPlace) {
-				stand = standIn(join(top, `stand-${before}`), "kernel");
+				stand = standIn(join(top, `stand-${before}`), isInPlace && before % 2 === 0 ? "portable" : "kernel");
 				await change(stand, SEQUENCE);
 				const kinds = new Set<string>();
 				await inStand(stand, async (opened) => {
@@ -427,6 +434,46 @@ for (const isInPlace of [false, true]) {
 		}
 		t.diagnostic(`at most ${calls} calls; ${outcomes["gone on with"]} times gone on with, ${outcomes["begun anew"]} times begun anew`);
 		assert.ok(outcomes["gone on with"] > 0 && outcomes["begun anew"] > 0);
+	});
+}
+
+for (const isInPlace of [false, true]) {
+	test(`an apply to ${isInPlace ? "the lower" : "a copy"} that is told to end leaves nothing, or goes on when it is run again`, {
+		skip,
+	}, async (t) => {
+		const made = scratch(t);
+		const top = made.mount("tmpfs");
+		for (let parts = 0; ; parts += volume(9, 2)) {
+			const stand = standIn(join(top, `stand-${parts}`), "kernel");
+			const target = isInPlace ? stand.lower : join(top, `copy-${parts}`);
+			if (!isInPlace) execFileSync("cp", ["-a", stand.lower, target]);
+			await change(stand, SEQUENCE);
+			const before = shownTree(target);
+			let left = parts;
+			let hasBegun = false;
+			const ends: Partial<ApplyOptions> = {
+				goOn() {
+					if (left-- <= 0) throw new End();
+				},
+				onBegun() {
+					hasBegun = true;
+				},
+			};
+			const isEnded = await inStand(stand, (overlay) => applyTo(overlay, stand, target, isInPlace, ends).then(() => false)).catch(
+				(error) => {
+					if (error instanceof End) return true;
+					throw error;
+				},
+			);
+			if (!isEnded) {
+				assert.ok(parts > 0);
+				return;
+			}
+			if (!hasBegun) assert.deepEqual(shownTree(target), before);
+			else if (isInPlace) assert.throws(() => opened(stand, "serve"), /holdfast apply was stopped/);
+			assert.equal(await again(stand, target, isInPlace), hasBegun ? "gone on with" : "begun anew");
+			assert.deepEqual(shownTree(target), shownTree(stand.plain));
+		}
 	});
 }
 

@@ -70,7 +70,7 @@ export class Application {
 	readonly #options: ApplyOptions;
 
 	constructor(target: Target, options: ApplyOptions) {
-		this.#journal = new ApplyJournal(options.folder, target);
+		this.#journal = new ApplyJournal(options.folder, target, options.upper !== null);
 		this.#target = target;
 		this.#options = options;
 	}

@@ -4,7 +4,7 @@ import { LayerError } from "../../layer/layer-error.ts";
 import { tellDirectories } from "../../vfs/progress.ts";
 import { createRegistry, type Registry, readRegistry, renewRegistry } from "../work/registry.ts";
 import type { Attempt } from "./attempt.ts";
-import { refuseRebinding, undoRebinding } from "./export-folder.ts";
+import { refuseHalfApplied, refuseRebinding, undoRebinding } from "./export-folder.ts";
 import { refuseFormerUppers } from "./former-uppers.ts";
 import { applyForm, type LayerForms, learnForms, readForms, writeForms } from "./layer-forms.ts";
 import type { OpenedLayers } from "./open-layers.ts";
@@ -31,6 +31,7 @@ export function claimExport(attempt: Attempt, layers: OpenedLayers): Claim {
 	const existing = readRegistry(paths.folder);
 	if (options.purpose !== "rebind") refuseRebinding(paths.folder);
 	else if (paths.work !== null) undoRebinding(paths.work, paths.folder);
+	refuseHalfApplied(options, paths.folder);
 	refuseFormerUppers(options, lowers, existing);
 	const known = readForms(paths.folder, lowers.length);
 	const files = options.whiteoutFiles ?? "auto";

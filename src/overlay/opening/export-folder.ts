@@ -8,6 +8,7 @@ import { pathExists, readFileNamed } from "../../linux/read-file.ts";
 import { unlessFull } from "../../vfs/system-errors.ts";
 import { type Registry, writeDurably } from "../work/registry.ts";
 import { indexPath } from "./export-paths.ts";
+import type { OpenOptions } from "./open-options.ts";
 
 /** Where the rows of a lower are; null as long as its image was never exchanged. */
 export function rowsFolder(folder: string, registry: Registry, lower: Layer): string | null {
@@ -33,10 +34,10 @@ export function noteLowers(folder: string, lowers: readonly Layer[]): void {
 	if (!pathExists(path) || readFileNamed(path).toString() !== text) unlessFull(() => writeDurably(path, Buffer.from(text)));
 }
 
-/** In the export's folder while a rebind is under way. */
 /** It is there where nothing was ever copied up or removed without being recorded: all of upper was made by servers that do. */
 export const ALL_BASES_FILE = "all-bases";
 
+/** In the export's folder while a rebind is under way. */
 export const REBINDING_FILE = "rebinding";
 
 export function reboundFolder(folder: string, home: number): string {
@@ -53,4 +54,16 @@ export function refuseRebinding(folder: string): void {
 export function undoRebinding(work: string, folder: string): void {
 	const [theirs, ours] = [indexPath(work, false), indexPath(work, true)];
 	if (pathExists(join(folder, REBINDING_FILE)) && !pathExists(theirs) && pathExists(ours)) renameSync(ours, theirs);
+}
+
+/** In `work/holdfast`: an apply to the lower itself that has not come to its end. */
+export const APPLY_TO_LOWER = "apply-lower";
+
+/** LayerError: an apply to the lower was stopped, so that it is neither what it was nor what it is to be. */
+export function refuseHalfApplied({ purpose }: OpenOptions, folder: string): void {
+	if (purpose === "inspect" || !pathExists(join(folder, APPLY_TO_LOWER))) return;
+	throw new LayerError(
+		`Cannot use this export: holdfast apply was stopped while it brought its changes into the lower (${join(folder, APPLY_TO_LOWER)}). ` +
+			"Run that command again first: it goes on.",
+	);
 }
