@@ -20,7 +20,12 @@ const written = new Map();
 let entry;
 
 bundle("cli/main.js", join(root, "dist/holdfast.js"));
-for (const apart of ["overlay/threads/offload-worker.js", "mounting/mount-inside.js", "mounting/unmount-thread.js"])
+for (const apart of [
+	"overlay/threads/offload-worker.js",
+	"mounting/mount-inside.js",
+	"mounting/sandbox-inside.js",
+	"mounting/unmount-thread.js",
+])
 	bundle(apart, join(beside, apart));
 
 function bundle(start, target) {

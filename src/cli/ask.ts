@@ -26,8 +26,27 @@ export function isAnybodyThere(): boolean {
  */
 export function confirm(doubt: string, question: string, otherwise: string): void {
 	if (!isAnybodyThere()) throw new UserError(`${doubt} ${otherwise}`);
-	prompt(`holdfast: ${doubt} ${question} [y/N] `);
+	if (!/^\s*y(es)?\s*$/i.test(answerTo(`holdfast: ${doubt} ${question} [y/N] `) ?? "")) throw new UserError("Nothing was done.");
+}
+
+/** Asks which of some words, by the first letters of one; an empty answer is the first word, and what is none of them is asked again. */
+export function choose<Word extends string>(question: string, words: readonly [Word, ...Word[]]): Word {
+	for (;;) {
+		const answer = answerTo(`holdfast: ${question} [${words.join(", ")}] `);
+		const chosen = answer === null ? words[0] : words.find((word) => word.startsWith(answer.trim().toLowerCase()));
+		if (chosen !== undefined) return chosen;
+	}
+}
+
+/** Null: the terminal has gone, or says that there is no answer. */
+function answerTo(question: string): string | null {
+	prompt(question);
 	const answer = Buffer.alloc(ANSWER_BYTES_MAX);
-	const length = readSync(STDIN, answer, 0, ANSWER_BYTES_MAX, null);
-	if (!/^\s*y(es)?\s*$/i.test(answer.toString("utf8", 0, length))) throw new UserError("Nothing was done.");
+	try {
+		const length = readSync(STDIN, answer, 0, ANSWER_BYTES_MAX, null);
+		return length === 0 ? null : answer.toString("utf8", 0, length);
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code === "EIO") return null;
+		throw error;
+	}
 }

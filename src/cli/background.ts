@@ -8,6 +8,7 @@ import { passOn } from "./print.ts";
 
 /** Where the process in the background finds the pipe to the command that was typed. */
 const READY = 3;
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 /**
  * Starts a command with `words` in a session of its own. Resolves with 0 when it can be used, or with its exit status when it has ended before.
@@ -22,8 +23,9 @@ export function startInBackground([command, ...first]: readonly string[], words:
 	child.stdout?.on("data", (bytes: Buffer) => passOn("stdout", bytes));
 	child.stderr?.on("data", (bytes: Buffer) => passOn("stderr", bytes));
 	// a session of its own gets no signals from this terminal
-	for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
-	return new Promise((resolve, reject) => {
+	const pass = (signal: NodeJS.Signals) => child.kill(signal);
+	for (const signal of SIGNALS) process.on(signal, pass);
+	const ended = new Promise<number>((resolve, reject) => {
 		child.on("error", reject);
 		child.on("close", (code) => resolve(code ?? 1));
 		child.stdio[READY]?.once("data", () => {
@@ -34,6 +36,9 @@ export function startInBackground([command, ...first]: readonly string[], words:
 				resolve(0);
 			});
 		});
+	});
+	return ended.finally(() => {
+		for (const signal of SIGNALS) process.off(signal, pass);
 	});
 }
 

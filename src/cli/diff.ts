@@ -225,13 +225,16 @@ interface Group {
 export class LinePrinter implements Printer {
 	readonly #listsAll: boolean;
 	readonly #hasSizes: boolean;
+	readonly #print: (lines: readonly string[]) => void;
 	readonly #counts = new Map<string, number>();
 	#bytes = 0;
 	#group: Group | null = null;
 
-	constructor(listsAll: boolean, hasSizes: boolean) {
+	/** `print`: where the lines go. */
+	constructor(listsAll: boolean, hasSizes: boolean, print: (lines: readonly string[]) => void = printLines) {
 		this.#listsAll = listsAll;
 		this.#hasSizes = hasSizes;
+		this.#print = print;
 	}
 
 	add(change: ToldChange): void {
@@ -247,7 +250,7 @@ export class LinePrinter implements Printer {
 		const text = this.#line(letter, change);
 		if (!this.#listsAll && letter === "A" && change.type === FileType.dir) {
 			this.#group = { path: change.path, line: text, objects: 0, bytes: 0 };
-		} else printLines([text]);
+		} else this.#print([text]);
 	}
 
 	end(): void {
@@ -257,13 +260,13 @@ export class LinePrinter implements Printer {
 			const count = this.#counts.get(letter) ?? 0;
 			return count === 0 ? [] : [`${count} ${word}`];
 		});
-		printLines([words.length === 0 ? "nothing was changed" : `${words.join(", ")}; ${signed(this.#bytes)} bytes`]);
+		this.#print([words.length === 0 ? "nothing was changed" : `${words.join(", ")}; ${signed(this.#bytes)} bytes`]);
 	}
 
 	#endGroup(): void {
 		if (this.#group === null) return;
 		const { line, objects, bytes } = this.#group;
-		printLines([objects === 0 ? line : `${line}  (${objects} within, ${bytes} bytes)`]);
+		this.#print([objects === 0 ? line : `${line}  (${objects} within, ${bytes} bytes)`]);
 		this.#group = null;
 	}
 

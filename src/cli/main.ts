@@ -21,6 +21,7 @@ type AddCommand = (program: Command) => void;
 /** In the order of the help. The modules of a command are loaded when it is called: to load all of them takes a good part of a start. */
 const commands = {
 	serve: async () => (await import("./serve.ts")).addServe,
+	run: async () => (await import("./run.ts")).addRun,
 	mount: async () => (await import("./mount.ts")).addMount,
 	unmount: async () => (await import("./unmount.ts")).addUnmount,
 	list: async () => (await import("./list.ts")).addList,
@@ -77,7 +78,9 @@ async function main(): Promise<void> {
 
 /** As a variable of a script is that was never set: taken for a path it would be the folder that this was started in. CommanderError. */
 function refuseEmpty(command: Command): void {
-	const values = [...command.args, ...Object.values(command.opts()).flat()];
+	// the words of another program are its own
+	const words = command.name() === "run" ? [] : command.args;
+	const values = [...words, ...Object.values(command.opts()).flat()];
 	if (values.includes("")) {
 		command.error("One of the arguments, or of the values of options, is empty: perhaps a variable that is not set.");
 	}

@@ -104,6 +104,11 @@ export function complain(sentence: string): void {
 	writeError(joined([`holdfast: ${sentence}`]));
 }
 
+/** Lines on stderr, where stdout is another program's. */
+export function noteLines(lines: readonly string[]): void {
+	writeError(joined(lines));
+}
+
 /** A fault of the program's own on stderr: a sentence, what was thrown, and where. */
 export function complainOfFault(sentence: string, thrown: unknown): void {
 	const { name, message, stack = "" } = thrown instanceof Error ? thrown : new Error(String(thrown));

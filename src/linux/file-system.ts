@@ -2,6 +2,7 @@
 
 import { ERRNO } from "./errno.ts";
 import { arena, arenaAddress, arenaView, declare, PLACE, putPath, result } from "./libc.ts";
+import { AT, MOUNT_ATTR, setMountAttributes } from "./mount.ts";
 import { close, O, openAt } from "./open.ts";
 
 const fstatfsCall = declare("fstatfs", "int", ["int", "pointer"]);
@@ -9,7 +10,6 @@ const ioctlCall = declare("ioctl", "int", ["int", "ulong", "pointer"]);
 const flockCall = declare("flock", "int", ["int", "int"]);
 const umaskCall = declare("umask", "uint", ["uint"]);
 const openTreeCall = declare("syscall", "long", ["long", "int", "pointer", "uint"]);
-const mountSetattrCall = declare("syscall", "long", ["long", "int", "pointer", "uint", "pointer", "size_t"]);
 
 /** f_type of statfs(2) for file systems that a user may name as a layer (linux/magic.h). */
 export const FILE_SYSTEM_NAMES: ReadonlyMap<number, string> = new Map([
@@ -133,13 +133,7 @@ export function inodeFlags(fd: number): number {
 }
 
 const SYS_OPEN_TREE = 428;
-const SYS_MOUNT_SETATTR = 442;
 const OPEN_TREE_CLONE = 1;
-const AT_EMPTY_PATH = 0x1000;
-const MOUNT_ATTR_RDONLY = 0x1;
-const MOUNT_ATTR_NOATIME = 0x10;
-const MOUNT_ATTR__ATIME = 0x70;
-const MOUNT_ATTR_BYTES = 32;
 
 /**
  * A private view of a directory tree without what is mounted inside it, where reading leaves no access times and, if it is read-only, the
@@ -147,15 +141,10 @@ const MOUNT_ATTR_BYTES = 32;
  * A readable descriptor of the tree's root, or the negated error number.
  */
 export function openPrivateTree(directory: number, readOnly: boolean): number {
-	const tree = result(openTreeCall(SYS_OPEN_TREE, directory, putPath(PLACE.path, ""), OPEN_TREE_CLONE | O.cloexec | AT_EMPTY_PATH));
+	const tree = result(openTreeCall(SYS_OPEN_TREE, directory, putPath(PLACE.path, ""), OPEN_TREE_CLONE | O.cloexec | AT.emptyPath));
 	if (tree < 0) return tree;
-	const at = PLACE.ioctl;
-	arena.fill(0, at, at + MOUNT_ATTR_BYTES);
-	arenaView.setUint32(at, MOUNT_ATTR_NOATIME | (readOnly ? MOUNT_ATTR_RDONLY : 0), true);
-	arenaView.setUint32(at + 8, MOUNT_ATTR__ATIME, true);
-	const status = result(
-		mountSetattrCall(SYS_MOUNT_SETATTR, tree, putPath(PLACE.path, ""), AT_EMPTY_PATH, arenaAddress + at, MOUNT_ATTR_BYTES),
-	);
+	const set = MOUNT_ATTR.noatime | (readOnly ? MOUNT_ATTR.rdonly : 0);
+	const status = setMountAttributes(tree, "", AT.emptyPath, set, MOUNT_ATTR.anyAtime);
 	const root = status < 0 ? status : openAt(tree, ".", O.rdonly | O.directory);
 	close(tree);
 	return root;

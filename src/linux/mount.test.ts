@@ -1,13 +1,13 @@
 // Mounting and unmounting, with the errors of both.
 
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { needs } from "../../test/support/requirements.ts";
 import { scratch } from "../../test/support/scratch.ts";
 import { ERRNO } from "./errno.ts";
-import { MS, mountAt, UMOUNT, unmountAt } from "./mount.ts";
+import { MS, mountAt, setReadOnly, UMOUNT, unmountAt } from "./mount.ts";
 import { isMountPoint } from "./mount-table.ts";
 import { close, O, openDevice, openPath } from "./open.ts";
 
@@ -55,4 +55,29 @@ test("openDevice opens /dev/fuse, on which a FUSE file system is mounted", { ski
 	assert.equal(unmountAt(at, UMOUNT.detach), 0);
 	close(fd);
 	assert.equal(openDevice("/dev/no-such-device", O.rdwr), -ERRNO.ENOENT);
+});
+
+test("setReadOnly makes a mount read-only, with what is mounted in it if the whole is meant, and writable again", {
+	skip: needs("root"),
+}, (t) => {
+	const made = scratch(t);
+	const at = made.folder("at");
+	assert.equal(mountAt("none", at, "tmpfs", 0, ""), 0);
+	mkdirSync(join(at, "in"));
+	assert.equal(mountAt("none", join(at, "in"), "tmpfs", 0, ""), 0);
+	const write = (...path: string[]) => writeFileSync(join(at, ...path, "file"), "");
+	assert.equal(setReadOnly(at, true, false), 0);
+	assert.throws(() => write(), { code: "EROFS" });
+	write("in");
+	assert.equal(setReadOnly(at, true, true), 0);
+	assert.throws(() => write("in"), { code: "EROFS" });
+	assert.equal(setReadOnly(at, false, true), 0);
+	write();
+	write("in");
+	const shown = made.folder("shown");
+	assert.equal(mountAt(at, shown, "none", MS.bind | MS.rec, ""), 0);
+	assert.ok(existsSync(join(shown, "in/file")));
+	assert.equal(setReadOnly(join(at, "none"), true, false), -ERRNO.ENOENT);
+	assert.equal(setReadOnly(join(at, "in/file"), true, false), -ERRNO.EINVAL);
+	for (const one of [shown, at]) assert.equal(unmountAt(one, UMOUNT.detach), 0);
 });

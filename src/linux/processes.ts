@@ -24,3 +24,15 @@ export function isDying(thread: number): boolean {
 		return false;
 	}
 }
+
+/** The living children of a process: first what it has started, then the orphans that it took in. Empty where it has ended, and where the kernel does not tell. */
+export function childrenOf(pid: number): number[] {
+	try {
+		return readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1")
+			.split(" ")
+			.map(Number)
+			.filter((child) => child > 0);
+	} catch {
+		return [];
+	}
+}

@@ -24,6 +24,11 @@ export interface KeeperOptions {
 	readonly mount: MountOptions;
 	/** By these only; default: all. */
 	readonly ways?: readonly Way[] | undefined;
+	/**
+	 * A mount that is there already, where this process does not see it, and that ends with whoever has made it. `stop` ends the server though the mount is
+	 * still there, and signals are not this keeper's.
+	 */
+	readonly made?: { readonly mounted: Mounted; readonly stop: AbortSignal } | undefined;
 	/** The server: a program and its first words, such as `node main.js serve`, and what else it is told, where paths are absolute. */
 	readonly program: readonly string[];
 	readonly words: readonly string[];
@@ -74,9 +79,12 @@ class Keeper {
 	}
 
 	async run(): Promise<number> {
-		// before anything is made
-		await preparePoint(this.#options.point, { tell: this.#options.tell, own: [], isLayer: true });
-		for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => this.#onSignal());
+		const { point, tell, made } = this.#options;
+		if (made === undefined) {
+			// before anything is made
+			await preparePoint(point, { tell, own: [], isLayer: true });
+			for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => this.#onSignal());
+		} else made.stop.addEventListener("abort", () => void this.#stop(true));
 		const finished = new Promise<number>((resolve) => {
 			this.#finish = resolve;
 		});
@@ -105,7 +113,7 @@ class Keeper {
 		}
 		this.#link = { socket: this.#listen(near), fd: near };
 		this.#server = spawn(command, [...first, ...told, ...this.#options.words], {
-			stdio: ["inherit", "inherit", "inherit", far, ...held.map(([, fd]) => fd)],
+			stdio: ["inherit", this.#options.made === undefined ? "inherit" : "ignore", "inherit", far, ...held.map(([, fd]) => fd)],
 			// whatever lies below the working directory may be covered by the mount by now
 			cwd: "/",
 		});
@@ -157,19 +165,28 @@ class Keeper {
 	}
 
 	async #mount(opened: ServerOpened): Promise<void> {
-		const { point, mount, ways, tell } = this.#options;
+		const { point, mount, ways, tell, made } = this.#options;
+		if (made !== undefined) {
+			this.#keep(opened, made.mounted);
+			return;
+		}
 		const covered = opened.layers.filter(({ real }) => real === point);
 		await preparePoint(point, { tell, own: opened.own, isLayer: covered.length > 0 });
 		for (const { path } of covered) this.#held.set(path, must(openPath(path, O.path | O.directory), `Cannot open ${path}`));
-		this.#memory = must(makeSharedMemory("holdfast mount", KEPT_BYTES), "Cannot make memory for the mount");
-		this.#mounted = await mountAnyhow({ ...mount, point, source: opened.source }, ways);
-		this.#device = this.#mounted.namespace === null ? this.#deviceNow() : null;
-		this.#opened = opened;
+		this.#keep(opened, await mountAnyhow({ ...mount, point, source: opened.source }, ways));
+		this.#device = this.#mounted?.namespace === null ? this.#deviceNow() : null;
 		if (this.#device !== null) listenAsKeeper(this.#device, () => this.#look());
-		const { namespace } = this.#mounted;
+		const namespace = this.#mounted?.namespace ?? null;
 		if (namespace !== null) {
 			tell(`${point} is mounted in a user namespace, and seen by nobody else. To enter it: ${namespaceCommand(namespace, point)}`);
 		}
+	}
+
+	/** From here on there is a mount, which a later server gets too. */
+	#keep(opened: ServerOpened, mounted: Mounted): void {
+		this.#memory = must(makeSharedMemory("holdfast mount", KEPT_BYTES), "Cannot make memory for the mount");
+		this.#mounted = mounted;
+		this.#opened = opened;
 		if (opened.set === null) return;
 		this.#setHold = openPath(opened.set.folder, O.rdonly | O.directory | O.noatime);
 		if (this.#setHold >= 0) tryLock(this.#setHold, true);

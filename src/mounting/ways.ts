@@ -83,7 +83,7 @@ async function mountByFusermount(request: MountRequest): Promise<Mounted | strin
 }
 
 /** Null: the program ended well. Else the last line that it said, or that it is not there. */
-async function endOf(child: ChildProcess): Promise<string | null> {
+export async function endOf(child: ChildProcess): Promise<string | null> {
 	let said = "";
 	child.stderr?.setEncoding("utf8").on("data", (text: string) => {
 		said = (said + text).slice(-SAID_MAX);
@@ -117,12 +117,7 @@ async function mountInNamespace(request: MountRequest): Promise<Mounted | string
 	});
 	close(far);
 	const ended = endOf(child);
-	// what it says of a failure comes before its end; a descriptor comes while it lives
-	let fd = -ERRNO.EAGAIN;
-	for (let isOver = false; fd === -ERRNO.EAGAIN && !isOver; ) {
-		isOver = (await Promise.race([ended, laterOn()])) !== undefined;
-		fd = receiveDescriptor(near);
-	}
+	const fd = await descriptorFrom(near, ended);
 	if (fd < 0) {
 		close(near);
 		return (await ended) ?? `it sent no descriptor (${whyNot(fd)})`;
@@ -131,6 +126,20 @@ async function mountInNamespace(request: MountRequest): Promise<Mounted | string
 	child.unref();
 	child.stderr?.destroy();
 	return { way: "namespace", descriptor: fd, namespace: child.pid as number, release: () => close(near) };
+}
+
+/**
+ * Waits for what a program sends: a descriptor, or -EBADMSG where it is a byte alone. Another negated error number where the program has ended.
+ * `ended`: as endOf gives it.
+ */
+export async function descriptorFrom(socket: number, ended: Promise<string | null>): Promise<number> {
+	// what it says of a failure comes before its end; a descriptor comes while it lives
+	let fd = -ERRNO.EAGAIN;
+	for (let isOver = false; fd === -ERRNO.EAGAIN && !isOver; ) {
+		isOver = (await Promise.race([ended, laterOn()])) !== undefined;
+		fd = receiveDescriptor(socket);
+	}
+	return fd;
 }
 
 const LOOK_AGAIN_MS = 5;

@@ -30,6 +30,7 @@ const SET_UPS: Readonly<Record<string, string>> = {
 	fork: "holdfast adopt --lower /srv/golden --upper /srv/mine --create --handles portable && mkdir /srv/copy",
 	rebase: "holdfast adopt --lower /srv/image-a --upper /srv/mine --create --handles portable",
 	rebind: "holdfast adopt --lower /srv/golden --upper /srv/mine --create",
+	run: "mkdir -p ~/project/src && printf 'clean all:\\n' >~/project/Makefile && { holdfast run --dir ~/project --session trial -- true || true; }",
 	mount: "mkdir -p ~/golden ~/view /srv/mine",
 	unmount: "mkdir -p ~/golden ~/view && { holdfast mount ~/golden ~/view & } && until mountpoint -q ~/view; do sleep 0.1; done",
 	completion: "mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions",

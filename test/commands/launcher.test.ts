@@ -29,7 +29,7 @@ mkdirSync("dist/src/cli", { recursive: true });
 mkdirSync("dist/src/overlay/threads", { recursive: true });
 mkdirSync("dist/src/mounting", { recursive: true });
 writeFileSync("dist/src/cli/main.js", ${JSON.stringify(PROGRAM)});
-for (const apart of ["overlay/threads/offload-worker.js", "mounting/mount-inside.js", "mounting/unmount-thread.js"]) writeFileSync("dist/src/" + apart, "");
+for (const apart of ["overlay/threads/offload-worker.js", "mounting/mount-inside.js", "mounting/sandbox-inside.js", "mounting/unmount-thread.js"]) writeFileSync("dist/src/" + apart, "");
 `;
 /** "npm ci" makes node_modules; with --offline, and with "ping", it does as NPM_OFFLINE and NPM_PING say. */
 const NPM = `#!/bin/sh

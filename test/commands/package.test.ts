@@ -52,6 +52,7 @@ test("the package has what it needs and no more, below 2 MB", { skip }, (t) => {
 		"holdfast",
 		"dist/holdfast.js",
 		"dist/bundled/mounting/mount-inside.js",
+		"dist/bundled/mounting/sandbox-inside.js",
 		"dist/bundled/overlay/threads/offload-worker.js",
 		"README.md",
 		"LICENSE",
