@@ -6,11 +6,14 @@ import { test } from "node:test";
 import { TRUSTED_XATTRS } from "../../src/layer/layer.ts";
 import { allocate } from "../../src/linux/memory.ts";
 import { checkUpper } from "../../src/overlay/check/check.ts";
+import type { Writable } from "../../src/overlay/journal/writable.ts";
 import { openOverlay } from "../../src/overlay/opening/open-overlay.ts";
 import type { Overlay } from "../../src/overlay/operations/overlay.ts";
 import { untilReady } from "../../src/overlay/operations/until-ready.ts";
 import { OverlayError } from "../../src/vfs/errors.ts";
-import { FileType, type OverlayObject } from "../../src/vfs/operations.ts";
+import { type ChangeKey, FileType, type OverlayObject } from "../../src/vfs/operations.ts";
+import { abandon } from "../crash/stage.ts";
+import { keyed, keyOf } from "../in-process/keyed.ts";
 import { ROOT, walk } from "../in-process/walk.ts";
 import { needs } from "../support/requirements.ts";
 import { cannotMount, scratch } from "../support/scratch.ts";
@@ -209,6 +212,69 @@ for (const kind of ["tmpfs", "ext4", "xfs", "btrfs"] as const) {
 			t.diagnostic(`${refused.length} of ${Object.keys(changes).length} were refused before there was room`);
 		});
 	}
+}
+
+/** Bytes, and inodes, until there is none left. */
+function fillUp(disk: string): void {
+	for (const size of [1 << 20, 1 << 16, 4096, 512, 0]) {
+		for (let i = 0; i < 9000; i++) {
+			try {
+				writeFileSync(join(disk, `filler ${size} ${i}`), Buffer.alloc(size, 1), { flag: "wx" });
+			} catch (error) {
+				if ((error as NodeJS.ErrnoException).code === "EEXIST") continue;
+				break;
+			}
+		}
+	}
+}
+
+for (const kind of ["ext4", "xfs", "btrfs", "tmpfs"] as const) {
+	test(`what was changed on a full disk has its answer after a kill: ${kind}`, { skip: needs("root") || cannotMount(kind) }, async (t) => {
+		const made = scratch(t);
+		for (const handles of ["kernel", "portable"] as const) {
+			const lower = join(made.mount("tmpfs", `lowers-${handles}`), "lower");
+			mkdirSync(lower);
+			const disk = made.mount(kind, `disk-${handles}`, { ext4: 64, xfs: 320, btrfs: 160, tmpfs: 48 }[kind], 3000);
+			const [upper, work] = [join(disk, "upper"), join(disk, "work")];
+			for (const path of [upper, work]) mkdirSync(path);
+			const open = () =>
+				openOverlay({ lowers: [lower], upper, work, stateFolder: join(disk, "state"), isSync: true, purpose: "serve", handles }).overlay;
+			let overlay = open();
+			t.after(() => overlay.close());
+			let number = 0;
+			const answered: ChangeKey[] = [];
+			const change = async (run: (overlay: Overlay) => unknown) => {
+				const key = keyOf("client", ++number);
+				try {
+					await untilReady(() => {
+						overlay.beginPass();
+						run(keyed(overlay, key));
+					});
+					answered.push(key);
+				} catch (error) {
+					assert.ok(error instanceof OverlayError && ["nospc", "noent"].includes(error.code), `${error}`);
+				}
+			};
+			for (let i = 0; i < 90; i++) {
+				await change((overlay) => overlay.create(overlay.root, bytes(`old ${i}`), ROOT, { mode: "guarded", attributes: { mode: 0o600 } }));
+			}
+			for (let round = 0; round < 3; round++) {
+				fillUp(disk);
+				answered.length = 0;
+				for (let i = round * 30; i < round * 30 + 30; i++) {
+					await change((overlay) => overlay.setattr(walk(overlay, `old ${i}`), ROOT, { mode: 0o640 }));
+					await change((overlay) => overlay.rename(overlay.root, bytes(`old ${i}`), overlay.root, bytes(`new ${i}`), ROOT));
+					if (i % 2 === 0) await change((overlay) => overlay.remove(overlay.root, bytes(`new ${i}`), ROOT));
+				}
+				abandon(overlay);
+				overlay = open();
+				const { journal } = overlay.engine.writable as Writable;
+				const lost = answered.filter(({ request, change }) => journal.answered({ request: { ...request }, change }) === null);
+				assert.ok(answered.length > 0);
+				assert.deepEqual(lost, [], `of ${answered.length} answers, ${handles} handles`);
+			}
+		}
+	});
 }
 
 test("a write for which there is room in part says how much was written, and nothing else of the file changes", {
