@@ -18,7 +18,11 @@ export function hold(engine: Engine, node: Node): void {
 
 /** Ends one hold; with the last one an orphan is gone. */
 export function letGo(engine: Engine, key: string): void {
-	if (engine.held.letGo(key) && engine.held.isOrphan(key)) removeOrphan(engine, key);
+	const { held } = engine;
+	if (!held.letGo(key) || !held.isOrphan(key)) return;
+	// a mark goes when its object is copied up: who finds one needs to look for no inode
+	if (held.removeMark(key)) bury(engine, key);
+	else removeOrphan(engine, key);
 }
 
 /** Orphans removed in one turn. */

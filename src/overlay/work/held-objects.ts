@@ -130,6 +130,13 @@ export class HeldObjects {
 		return openAt(this.#folder, orphanName(key), O.path | O.nofollow);
 	}
 
+	/** Forgets an orphan that is a mark alone, and takes that away; false for an upper inode, where nothing is done. */
+	removeMark(key: string): boolean {
+		if (unlinkName(this.#folder, orphanMark(key)) !== 0) return false;
+		this.#orphans.delete(key);
+		return true;
+	}
+
 	/** Forgets an orphan, and takes its link and its mark away. */
 	remove(key: string): void {
 		unlinkName(this.#folder, orphanName(key));
