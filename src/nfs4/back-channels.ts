@@ -168,7 +168,8 @@ export class BackChannels {
 	}
 
 	#call(back: BackChannel, operation: (call: XdrWriter) => void): void {
-		if (back.waiting.length < WAITING_MAX && this.#waiting < WAITING_TOTAL_MAX) {
+		// others that do not answer take nobody's first one away
+		if (!back.isBusy || (back.waiting.length < WAITING_MAX && this.#waiting < WAITING_TOTAL_MAX)) {
 			back.waiting.push(operation);
 			this.#waiting++;
 		}
