@@ -477,6 +477,62 @@ for (const isInPlace of [false, true]) {
 	});
 }
 
+test("what a target without xattrs cannot keep is told by name, and all else is there", { skip }, async (t) => {
+	const made = scratch(t);
+	const stand = standIn(made.folder("stand"), "kernel");
+	const target = made.folder("ramfs");
+	execFileSync("mount", ["-t", "ramfs", "holdfast-test", target]);
+	made.beforeRemoval(() => void execFileSync("umount", [target]));
+	execFileSync("cp", ["-a", `${stand.lower}/.`, target]);
+	const served = opened(stand, "serve");
+	const { overlay } = served;
+	const file = () => overlay.lookup(overlay.root, Buffer.from("c"), ROOT) as OverlayObject;
+	await inPasses(overlay, () => overlay.setxattr(file(), ROOT, XATTR, Buffer.from("value"), "any"));
+	await inPasses(overlay, () => overlay.write(file(), ROOT, 0, Buffer.from("other content"), "open"));
+	await overlay.close();
+	const lost: string[] = [];
+	const lose: ApplyOptions["lose"] = ({ path, what }) => lost.push(`${path}: ${what}`);
+	await inStand(stand, async (one) => assert.deepEqual(await applyTo(one, stand, target, false, { lose }), []));
+	assert.equal(readFileSync(join(target, "c"), "utf8"), "other content");
+	assert.equal(lost.length, 1);
+	assert.match(lost[0], /^c: xattr user\.kind \(/);
+});
+
+test("a symlink that takes the place of a directory while it runs ends it, and nothing is written where that leads", {
+	skip,
+}, async (t) => {
+	const made = scratch(t);
+	const stand = standIn(made.folder("stand"), "kernel");
+	const copy = join(made.path, "copy");
+	execFileSync("cp", ["-a", stand.lower, copy]);
+	const outside = plant(made.folder("outside"), { a: "somebody's", "d e": "somebody's" });
+	const served = opened(stand, "serve");
+	const { overlay } = served;
+	const at = (path: string) =>
+		path.split("/").reduce<OverlayObject>((above, name) => overlay.lookup(above, Buffer.from(name), ROOT) as OverlayObject, overlay.root);
+	for (const path of ["b/a", "b/c/d e"]) await inPasses(overlay, () => overlay.write(at(path), ROOT, 0, Buffer.from("changed"), "open"));
+	await overlay.close();
+	const before = shownTree(outside);
+	let hasBegun = false;
+	const swap: Partial<ApplyOptions> = {
+		onBegun: () => {
+			hasBegun = true;
+			renameSync(join(copy, "b"), join(copy, "elsewhere"));
+			symlinkSync(outside, join(copy, "b"));
+		},
+	};
+	await assert.rejects(
+		inStand(stand, (one) => applyTo(one, stand, copy, false, swap)),
+		/b\/a is not what it was when it was looked at/,
+	);
+	assert.ok(hasBegun);
+	assert.deepEqual(shownTree(outside), before);
+	rmSync(join(copy, "b"));
+	renameSync(join(copy, "elsewhere"), join(copy, "b"));
+	assert.equal(await again(stand, copy, false), "gone on with");
+	assert.equal(readFileSync(join(copy, "b/a"), "utf8"), "changed");
+});
+
 test("a note of an apply that is damaged is told, and so is a plan, and nothing more is done", { skip }, async (t) => {
 	const stand = standIn(scratch(t).mount("tmpfs"), "kernel");
 	await change(stand, SEQUENCE);

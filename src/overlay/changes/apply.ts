@@ -155,6 +155,8 @@ export class Application {
 			for (const [at, step] of plan.steps.entries()) {
 				tellProgress("applying", at, `of ${plan.steps.length} steps`);
 				this.#options.goOn();
+				// what stood there when the last path was opened may have been moved
+				this.#target.leave();
 				this.#do(step, staging, isAgain);
 				await walk.pause();
 			}
@@ -187,13 +189,11 @@ export class Application {
 		if (!isSeen && !this.#options.isForced) throw this.#changed(path);
 		if (found < 0) return;
 		this.#rename(path, (at) => renameName(at.directory, at.name, staging, name), "Cannot put aside");
-		if (seen.type === FileType.dir) this.#target.leave();
 	}
 
 	#place(path: Buffer, { name, seen }: { readonly name: string; readonly seen: Seen | null }, staging: number): void {
 		const stat = new Stat();
 		if (statAt(staging, name, stat) < 0) return;
-		const isDirectory = stat.type === FileType.dir;
 		const found = this.#target.stat(path, stat);
 		const isFree = seen === null ? found < 0 : found === 0 && isAsSeen(stat, seen);
 		if (!isFree && !this.#options.isForced) throw this.#changed(path);
@@ -207,7 +207,6 @@ export class Application {
 			},
 			"Cannot put in place",
 		);
-		if (isDirectory) this.#target.leave();
 	}
 
 	/** Where the owner is not let in, who may let himself in: the mode is set in the end. */

@@ -19,7 +19,7 @@ export class Target {
 	readonly path: string;
 	/** Of its root, readable. */
 	readonly root: number;
-	/** The directory that was opened last, which the next path often lies in too. */
+	/** The directory that was opened last, which the next path that is looked at often lies in too. */
 	#parent: { readonly path: Buffer; readonly fd: number } | null = null;
 
 	private constructor(path: string, root: number) {
