@@ -36,7 +36,7 @@ const rows = [
 	["overlay/nodes"],
 	["overlay/work"],
 	["overlay/format"],
-	["unpack"],
+	["unpack", "patch"],
 	["layer"],
 	["handle"],
 	["vfs"],
@@ -57,6 +57,7 @@ const closed = new Map([
 const only = new Map([
 	["koffi", ["linux"]],
 	["commander", ["cli"]],
+	["ignore", ["cli"]],
 	["pino", ["cli", "inspector", "server"]],
 	["fast-check", []],
 	["node:net", ["cli", "inspector", "server", "mounting", "rpc"]],

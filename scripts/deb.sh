@@ -21,7 +21,7 @@ mkdir -p "$program/dist" "$program/node_modules/@koromix" "$documents" "$tree/us
 mkdir -m 700 -p "$tree/etc/holdfast"
 cp "$here/holdfast" "$here/package.json" "$program"
 cp -R "$here/dist/holdfast.js" "$here/dist/bundled" "$program/dist"
-cp -R "$here/node_modules/commander" "$program/node_modules"
+cp -R "$here/node_modules/commander" "$here/node_modules/ignore" "$program/node_modules"
 # koffi without its sources; what it calls is in @koromix
 mkdir -p "$program/node_modules/koffi"
 (cd "$here/node_modules/koffi" && cp package.json LICENSE.txt "$program/node_modules/koffi" &&

@@ -9,12 +9,14 @@ import { PathError, pathsInExport } from "../overlay/changes/path-in-export.ts";
 import { nameInJson, showName } from "../vfs/names.ts";
 import { FileType } from "../vfs/operations.ts";
 import { askServer } from "./ask-server.ts";
+import { type PatchWishes, showPatch } from "./diff-patch.ts";
+import { addExclusion, Exclusion, type ExclusionArguments } from "./exclusion.ts";
 import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, openPaths } from "./layer-options.ts";
 import { complain, printBytes, printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
-interface DiffArguments extends LayerArguments {
+interface DiffArguments extends LayerArguments, ExclusionArguments {
 	readonly all?: boolean;
 	readonly stat?: boolean;
 	readonly json?: boolean;
@@ -22,6 +24,8 @@ interface DiffArguments extends LayerArguments {
 	readonly z?: boolean;
 	readonly exact?: boolean;
 	readonly exitCode?: boolean;
+	readonly patch?: boolean;
+	readonly binary?: boolean;
 }
 
 const EXAMPLES = `
@@ -36,7 +40,9 @@ Examples:
 
   holdfast diff ~/project
       All that differs from ~/project in its set of changes, also while it is served.
-  holdfast diff ~/project src --stat
+  holdfast diff ~/project src --stat --exclude node_modules/
+  holdfast diff ~/project --patch --binary >project.patch
+      For git apply, in the tree or in a copy of it.
   holdfast diff --lower /srv/golden --upper /srv/mine --name-only -z | xargs -0 ls -ld`;
 
 export function addDiff(program: Command): void {
@@ -47,12 +53,14 @@ export function addDiff(program: Command): void {
 		)
 		.argument("[dir]", "the tree, as given to serve, or the name of its set")
 		.argument("[path...]", "only these, and what is below them");
-	addLayerOptions(command, "later")
+	addExclusion(addLayerOptions(command, "later"))
 		.option("--all", "a line for each path of a directory that is new as a whole")
 		.option("--stat", "with sizes, and a line that sums up")
 		.option("--name-only", "paths alone, every one")
 		.option("-z", "with --name-only: bytes as they are, each path ended by NUL")
 		.option("--json", "a JSON object on a line of its own for each path")
+		.option("--patch", "a patch for git apply: of texts what differs, of other files that they differ")
+		.option("--binary", "with --patch: also what differs in files that are no text")
 		.option("--exact", "read files of one size whose times differ, and leave out what is equal")
 		.option("--exit-code", "exit with 1 if there is any change, and with 2 if it cannot be found out")
 		.addHelpText("after", EXAMPLES)
@@ -84,14 +92,17 @@ export function directoryAndPaths(
 async function show(first: string | undefined, rest: readonly string[], given: DiffArguments): Promise<number> {
 	const { directory, words } = directoryAndPaths(first, rest, given);
 	if (given.z && !given.nameOnly) throw new UserError("-z is of use with --name-only only.", 2);
-	if ([given.stat, given.json, given.nameOnly].filter((one) => one).length > 1) {
-		throw new UserError("Give one of --stat, --json and --name-only.", 2);
+	if (given.binary && !given.patch) throw new UserError("--binary is of use with --patch only.", 2);
+	if ([given.stat, given.json, given.nameOnly, given.patch].filter((one) => one).length > 1) {
+		throw new UserError("Give one of --stat, --json, --name-only and --patch.", 2);
 	}
+	const exclusion = await Exclusion.of(given);
 	const printer = printerFor(given);
 	const line = new ProgressLine();
 	let count = 0;
 	const bases = { changed: 0, unknown: 0 };
 	const add = (change: ToldChange) => {
+		if (exclusion.isExcluded(change.path, change.type === FileType.dir)) return;
 		count++;
 		if (change.baseState === "changed" || change.baseState === "unknown") bases[change.baseState]++;
 		line.show(() => `${count} changes so far`);
@@ -100,6 +111,7 @@ async function show(first: string | undefined, rest: readonly string[], given: D
 	try {
 		const layers = layerPaths(directory, given);
 		if (layers.upper === undefined) throw new UserError("This export has no upper, so that nothing can have been changed in it.");
+		if (given.patch) return await readPatch(layers, { words, hasBinary: given.binary === true, exclusion });
 		await tellChanges(layers, words, howOf(given), add);
 		line.end();
 		printer.end();
@@ -149,6 +161,18 @@ async function readBeside(layers: LayerPaths, words: readonly string[], how: Dif
 	try {
 		const paths = await pathsInExport(opened, words);
 		for await (const change of changeList(opened, { ...how, paths })) add(change);
+	} catch (error) {
+		throw error instanceof PathError ? new UserError(error.message) : error;
+	} finally {
+		await opened.overlay.close();
+	}
+}
+
+/** Content is read from the disk, also beside a server. */
+async function readPatch(layers: LayerPaths, wishes: PatchWishes): Promise<number> {
+	const opened = openPaths(layers, "inspect", false);
+	try {
+		return await showPatch(opened, wishes);
 	} catch (error) {
 		throw error instanceof PathError ? new UserError(error.message) : error;
 	} finally {

@@ -89,6 +89,11 @@ export function passOn(to: "stdout" | "stderr", bytes: Buffer): void {
 	else writeError(bytes);
 }
 
+/** Lines that another program reads, and people too: at a terminal what is odd in them is escaped, but for tabs. */
+export function printPatch(bytes: Buffer): void {
+	writeStdout(isatty(STDOUT) ? bytes.toString().replace(/[^\n\t]+/g, showText) : bytes);
+}
+
 /** Help: a text of several lines, whose newlines are its own. */
 export function printHelp(text: string): void {
 	writeOut(shownLines(text));

@@ -1,7 +1,8 @@
 /** `holdfast diff` beside a running server: lines, JSON, names with any bytes, parts of the tree, exit statuses. */
 
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { test } from "node:test";
 import { plant } from "../support/lower-tree.ts";
@@ -105,4 +106,48 @@ test("diff: an export without an upper is told so", { skip }, (t) => {
 	const { code, stdout, stderr } = runHoldfast(["diff", "--lower", lower, "--state-dir", made.folder("state")]);
 	assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
 	assert.match(stderr, /^holdfast: .*\n$/);
+});
+
+test("diff: --exclude leaves paths out as .gitignore does, and --patch is taken by git apply", {
+	skip: skip || needs("git"),
+}, async (t) => {
+	const made = scratch(t);
+	const tree = { "src/main.c": "int main;\n", "src/old.o": "o", "node_modules/x/index.js": "x\n", "moved/a": "a\n", ".git/index": "i" };
+	const lower = plant(join(made.path, "lower"), tree);
+	const layers = { lowers: [lower], upper: join(made.path, "upper"), work: join(made.path, "work") };
+	mkdirSync(layers.upper);
+	const server = await startServer(made, layers);
+	const nfs = await server.client();
+	const root = await nfs.root();
+	for (const path of ["src/main.c", "src/old.o", "node_modules/x/index.js", ".git/index"]) {
+		assert.equal((await nfs.write(await nfs.walk(root, path), 0n, Buffer.from("CHANGED\n"))).status, 0);
+	}
+	assert.equal((await nfs.rename(root, "moved", root, "mov\u00e9")).status, 0);
+	const run = (...more: string[]) => runHoldfast(["diff", ...layerArguments(layers), ...more]);
+	assert.equal(
+		run("--exclude", "node_modules/", "--exclude", "*.o", "--exclude", "/.git").stdout,
+		"R  moved/ -> mov\u00e9/\nM  src/main.c\n",
+	);
+	const patterns = join(made.path, "patterns");
+	writeFileSync(patterns, "# of no use\n*\n!src\n!src/*.c\n");
+	assert.equal(run("--exclude-from", patterns, "--name-only").stdout, "src/main.c\n");
+	assert.equal(run("--exclude", "*", "--exit-code").code, 0);
+	assert.equal(run("--exclude-from", join(made.path, "none")).code, 1);
+	assert.equal(run("--binary").code, 2);
+	assert.equal(run("--patch", "--json").code, 2);
+
+	const { code, stdout, stderr } = run("--patch", "--binary", "--exclude", "node_modules");
+	assert.deepEqual([code, stderr], [0, "holdfast: Not in the patch: 1 changes of .git, which git keeps for itself.\n"]);
+	assert.match(stdout, /^rename to "mov\\303\\251\/a"$/m);
+	const copy = plant(join(made.path, "copy"), tree);
+	writeFileSync(join(made.path, "changes.patch"), stdout);
+	execFileSync("git", ["apply", join(made.path, "changes.patch")], {
+		cwd: copy,
+		stdio: "pipe",
+		env: { ...process.env, GIT_CEILING_DIRECTORIES: made.path },
+	});
+	assert.equal(readFileSync(join(copy, "src/main.c"), "utf8"), "CHANGED\n;\n");
+	assert.equal(readFileSync(join(copy, "mov\u00e9/a"), "utf8"), "a\n");
+	assert.equal(readFileSync(join(copy, "node_modules/x/index.js"), "utf8"), "x\n");
+	assert.equal(run("--patch", "src/old.o", "--exit-code").code, 1);
 });

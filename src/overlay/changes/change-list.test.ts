@@ -1,73 +1,22 @@
 // The change list, applied to a copy of the lowers, gives what the overlay shows.
 
 import assert from "node:assert/strict";
-import { linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fc } from "../../../test/support/fast-check.ts";
 import { plant } from "../../../test/support/lower-tree.ts";
 import { needs, volume } from "../../../test/support/requirements.ts";
 import { scratch } from "../../../test/support/scratch.ts";
-import { allocate } from "../../linux/memory.ts";
-import { OverlayError } from "../../vfs/errors.ts";
-import { FileType, type OverlayObject } from "../../vfs/operations.ts";
+import { FileType } from "../../vfs/operations.ts";
 import { openOverlay } from "../opening/open-overlay.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
 import type { Change } from "./change.ts";
 import { changeList } from "./change-list.ts";
+import { perform, plantLower, ROOT, SEQUENCES, type Tree, treeOfOverlay, treeOnDisk } from "./random-changes.test-support.ts";
 
-const ROOT = { uid: 0, gid: 0, gids: [] };
 const skip = needs("root");
-
-/** What stands at each path: type, mode, and content or target. */
-type Tree = Map<string, string>;
-
-function treeOnDisk(top: string): Tree {
-	const tree: Tree = new Map();
-	const visit = (path: string) => {
-		const at = join(top, path);
-		const stat = lstatSync(at);
-		const content = stat.isFile() ? readFileSync(at, "latin1") : stat.isSymbolicLink() ? readlinkSync(at) : "";
-		tree.set(path, entry((stat.mode >> 12) as FileType, stat.mode & 0o7777, content));
-		if (stat.isDirectory()) for (const name of readdirSync(at)) visit(path === "" ? name : `${path}/${name}`);
-	};
-	visit("");
-	return tree;
-}
-
-function entry(type: FileType, mode: number, content: string): string {
-	return `${type} ${type === FileType.lnk ? "" : mode.toString(8)} ${content}`;
-}
-
-const reading = allocate(4096);
-
-async function treeOfOverlay({ overlay }: OpenedOverlay): Promise<Tree> {
-	const tree: Tree = new Map();
-	const visit = async (path: string, object: OverlayObject): Promise<void> => {
-		const below = await inPasses(overlay, () => {
-			const { handle, type } = object;
-			const now = overlay.decode(handle);
-			let content = "";
-			if (type === FileType.reg) {
-				const { count } = overlay.read(now, ROOT, 0, 4096, reading, 0, "open");
-				content = reading.bytes.subarray(0, count).toString("latin1");
-			} else if (type === FileType.lnk) content = overlay.readlink(now).toString();
-			tree.set(path, entry(type, overlay.getattr(now).mode, content));
-			const found: [string, OverlayObject][] = [];
-			const cursor = type === FileType.dir ? overlay.list(now, ROOT, 0, 2) : null;
-			while (cursor?.next()) {
-				const child = overlay.lookup(now, cursor.name, ROOT);
-				assert.ok(child !== null);
-				found.push([Buffer.from(cursor.name).toString(), child]);
-			}
-			return found;
-		});
-		for (const [name, child] of below) await visit(path === "" ? name : `${path}/${name}`, child);
-	};
-	await visit("", overlay.root);
-	return tree;
-}
 
 function below(path: string, directory: string): boolean {
 	return path === directory || path.startsWith(`${directory}/`);
@@ -101,46 +50,6 @@ function applied(base: Tree, changes: readonly Change[], now: Tree): Tree {
 	return tree;
 }
 
-type Step = readonly [operation: number, one: number, other: number, name: number];
-const NAMES = ["a", "b", "c", "d e", "ä"];
-
-async function perform(opened: OpenedOverlay, [operation, one, other, name]: Step): Promise<void> {
-	const { overlay } = opened;
-	// in an order that does not depend on the keys of the export
-	const paths = [...(await treeOfOverlay(opened)).keys()].sort();
-	const find = (path: string) =>
-		path
-			.split("/")
-			.filter(Boolean)
-			.reduce<OverlayObject>((at, part) => {
-				const found = overlay.lookup(at, Buffer.from(part), ROOT);
-				assert.ok(found !== null);
-				return found;
-			}, overlay.root);
-	const source = paths[one % paths.length];
-	const parent = source.includes("/") ? source.slice(0, source.lastIndexOf("/")) : "";
-	const last = Buffer.from(source.slice(parent === "" ? 0 : parent.length + 1));
-	const target = paths[other % paths.length];
-	const newName = Buffer.from(NAMES[name % NAMES.length]);
-	const operations = [
-		() => overlay.create(find(target), newName, ROOT, { mode: "guarded", attributes: { mode: 0o644 } }, null),
-		() => overlay.write(find(source), ROOT, 0, Buffer.from(`content ${one} ${other}`), "open"),
-		() => overlay.remove(find(parent), last, ROOT, null),
-		() => overlay.rmdir(find(parent), last, ROOT, null),
-		() => overlay.mkdir(find(target), newName, ROOT, { mode: 0o755 }, null),
-		() => overlay.rename(find(parent), last, find(target), newName, ROOT, null),
-		() => overlay.link(find(source), find(target), newName, ROOT, null),
-		() => overlay.setattr(find(source), ROOT, { mode: name % 2 === 0 ? 0o700 : 0o755 }, undefined, null),
-		() => overlay.symlink(find(target), newName, ROOT, Buffer.from(`to ${one}`), {}, null),
-		() => overlay.exchange(find(parent), last, find(target), newName, ROOT, null),
-	];
-	try {
-		await inPasses(overlay, operations[operation % operations.length]);
-	} catch (error) {
-		if (!(error instanceof OverlayError)) throw error;
-	}
-}
-
 async function listed(opened: OpenedOverlay): Promise<Change[]> {
 	const changes: Change[] = [];
 	for await (const change of changeList(opened, { tellsBase: true })) changes.push(change);
@@ -152,13 +61,10 @@ let runs = 0;
 for (const handles of ["kernel", "portable"] as const) {
 	test(`random changes: the change list leads from the lowers to what the overlay shows, ${handles} handles`, { skip }, async (t) => {
 		const made = scratch(t);
-		const steps = fc.array(fc.tuple(fc.nat(99), fc.nat(99), fc.nat(99), fc.nat(99)), { minLength: 1, maxLength: 24 });
 		await fc.assert(
-			fc.asyncProperty(steps, async (sequence) => {
+			fc.asyncProperty(SEQUENCES, async (sequence) => {
 				const top = made.folder(`run-${runs++}`);
-				const lower = plant(join(top, "lower"), { "a/a/a": "1", "a/a/b": "2", "a/b": "3", "b/a": "4", "b/c/d e": "5", c: "6", "d e/": "" });
-				linkSync(join(lower, "a/b"), join(lower, "b/b"));
-				symlinkSync("a/a", join(lower, "ä"));
+				const lower = plantLower(join(top, "lower"));
 				const second = plant(join(top, "second"), { "a/c": "under", "b/a": "hidden by the upper one" });
 				const layers = { lowers: [lower, second], upper: join(top, "upper"), work: join(top, "work"), stateFolder: join(top, "state") };
 				const empty = openOverlay({ lowers: layers.lowers, stateFolder: join(top, "base"), isSync: false, handles, purpose: "serve" });

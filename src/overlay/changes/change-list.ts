@@ -202,7 +202,7 @@ function originBelow({ origin }: Frame, name: Buffer): Buffer | null {
 }
 
 /** Whether a directory of the base is to be seen at another place of the overlay. */
-function hasMoved(engine: Engine, { reals, stat }: Base): boolean {
+export function hasMoved(engine: Engine, { reals, stat }: Base): boolean {
 	if (stat.type !== FileType.dir || engine.writable === null) return false;
 	const answer = engine.writable.index.ask(recordOf(reals[0]).toString("hex"));
 	if (answer.kind !== "upper") return false;
@@ -277,7 +277,7 @@ function newFrame(search: Search, { path, node, base, origin, listsBase = false 
 }
 
 /** The names that a real directory says something of: what it holds, and what it hides. */
-function namesIn(engine: Engine, real: Real): Buffer[] {
+export function namesIn(engine: Engine, real: Real): Buffer[] {
 	return real.foreign ? [] : shownNames(real.layer, listNames(engine.descriptors.path(real)));
 }
 
