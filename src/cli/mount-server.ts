@@ -1,7 +1,11 @@
 // The server of a FUSE mount, as its keeper knows it.
 
 import { realpathSync } from "node:fs";
-import { realPathOf } from "../linux/covered-directories.ts";
+import { basename, dirname } from "node:path";
+import { openNamedDirectory, realPathOf } from "../linux/covered-directories.ts";
+import { coverEntry } from "../linux/covered-entry.ts";
+import { close, O, openPath } from "../linux/open.ts";
+import { fstat, Stat } from "../linux/stat.ts";
 import { KeeperLink } from "../mounting/keeper-link.ts";
 import { pointPath } from "../mounting/mount-point.ts";
 import type { OpenServer } from "../server/serve-exports.ts";
@@ -12,10 +16,12 @@ export class MountServer {
 	/** The mount has ended: the server has nothing left to do. */
 	readonly ended: Promise<void>;
 	readonly #link: KeeperLink;
+	readonly #point: string;
 
 	/** `keeper`: the descriptor of its socket. */
 	constructor(keeper: number, point: string) {
-		this.#link = new KeeperLink(keeper, pointPath(point));
+		this.#point = pointPath(point);
+		this.#link = new KeeperLink(keeper, this.#point);
 		this.ended = this.#link.ended.then(() => this.#link.endMount());
 	}
 
@@ -25,6 +31,7 @@ export class MountServer {
 		{ name, paths, claimed }: { readonly name: string; readonly paths: LayerPaths; readonly claimed: ClaimedSet | null },
 	): Promise<boolean> {
 		const [{ opened }] = served.exports;
+		coverPoint(this.#point);
 		const device = await this.#link.device({
 			source: name,
 			layers: [...paths.lowers, ...paths.dataLowers].map((path) => ({ path, real: realPathOf(path) })),
@@ -51,4 +58,18 @@ export class MountServer {
 	stop(): void {
 		this.#link.stop();
 	}
+}
+
+/**
+ * The mountpoint may lie in a layer. Root has private mounts of its layers, in which nothing is covered; who has none goes on by a descriptor that is older than
+ * the mount, the keeper's in a later server.
+ */
+function coverPoint(point: string): void {
+	if (process.geteuid?.() === 0) return;
+	const fd = openNamedDirectory(point, O.path | O.directory);
+	const above = openPath(dirname(point), O.path | O.directory);
+	const parent = new Stat();
+	// what cannot be opened, no layer leads to
+	if (fd >= 0 && above >= 0 && fstat(above, parent) === 0) coverEntry(parent, Buffer.from(basename(point)), fd);
+	if (above >= 0) close(above);
 }

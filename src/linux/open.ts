@@ -3,7 +3,7 @@
 import { constants } from "node:fs";
 import { ERRNO } from "./errno.ts";
 import { arenaAddress, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
-import { fstat, Stat } from "./stat.ts";
+import { coveredIn, fstat, Stat } from "./stat.ts";
 
 /** open(2) flags; where they differ between architectures they come from Node. */
 export const O = {
@@ -48,6 +48,8 @@ export function openPath(path: PathBytes, flags: number, mode = 0): number {
 
 /** openat(2) on a single name that this program chose itself. See `openLooked`. */
 export function openAt(directory: number, name: PathBytes, flags: number, mode = 0): number {
+	const covered = coveredIn(directory, name);
+	if (covered >= 0) return openAt(covered, ".", flags & ~O.nofollow);
 	const fd = needsLook(flags)
 		? openLooked((given) => result(openatCall(directory, putPath(PLACE.path, name), given | O.cloexec, mode)), flags)
 		: result(openatCall(directory, putPath(PLACE.path, name), flags | O.cloexec, mode));
@@ -56,6 +58,8 @@ export function openAt(directory: number, name: PathBytes, flags: number, mode =
 
 /** openat2(2): beneath a directory under the given RESOLVE bits. See `openLooked`. */
 export function openBeneath(directory: number, name: PathBytes, flags: number, resolve: number): number {
+	const covered = coveredIn(directory, name);
+	if (covered >= 0) return openAt(covered, ".", flags & ~O.nofollow);
 	const fd = needsLook(flags)
 		? openLooked((given) => openResolved(directory, name, given, resolve), flags)
 		: openResolved(directory, name, flags, resolve);

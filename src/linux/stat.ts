@@ -1,5 +1,6 @@
 // statx(2): the attributes of an inode, and the id of a mount.
 
+import { coveredEntry } from "./covered-entry.ts";
 import { arenaAddress, arenaView, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 
 const statxCall = declare("statx", "int", ["int", "pointer", "int", "uint", "pointer"]);
@@ -115,11 +116,20 @@ export function fstat(fd: number, out: Stat): number {
 
 /** The inode of a name, its link not followed. */
 export function statAt(directory: number, name: PathBytes, out: Stat): number {
+	const covered = coveredIn(directory, name);
+	if (covered >= 0) return fstat(covered, out);
 	const status = statxCall(directory, putPath(PLACE.path, name), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATX_ADDRESS);
 	if (status < 0) return result(status);
 	take(out);
 	return 0;
 }
+
+/** As `coveredEntry`, by a descriptor of the directory. */
+export function coveredIn(directory: number, name: PathBytes): number {
+	return coveredEntry(name, () => (fstat(directory, parent) === 0 ? parent : null));
+}
+
+const parent = new Stat();
 
 /** When the inode behind a descriptor was made; null: its file system does not say. */
 export function birthTime(fd: number): { readonly sec: number; readonly nsec: number } | null {

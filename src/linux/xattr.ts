@@ -2,6 +2,7 @@
 
 import { arena, arenaAddress, declare, declareChange, type PathBytes, PLACE, putPath, result, VALUE_BYTES } from "./libc.ts";
 import { descriptorPath } from "./open.ts";
+import { coveredIn } from "./stat.ts";
 
 // The forms that take a path follow /proc/self/fd/N to the very inode, which O_PATH descriptors (symlinks, devices) need.
 const getxattrCall = declare("getxattr", "long", ["pointer", "pointer", "pointer", "size_t"]);
@@ -28,6 +29,8 @@ export function getXattr(fd: number, name: PathBytes): Buffer | number {
 
 /** As getXattr, of a name in a directory, a link not followed. */
 export function getXattrAt(directory: number, entry: PathBytes, name: PathBytes): Buffer | number {
+	const covered = coveredIn(directory, entry);
+	if (covered >= 0) return getXattr(covered, name);
 	const folder = Buffer.from(`${descriptorPath(directory)}/`);
 	const path = Buffer.concat([folder, typeof entry === "string" ? Buffer.from(entry) : entry]);
 	const length = lgetxattrCall(putPath(PLACE.path, path), putPath(PLACE.otherPath, name), VALUE_ADDRESS, VALUE_BYTES);

@@ -61,7 +61,7 @@ class Keeper {
 	/** The device number of the mount, which no other one has while it is there; null where the mount cannot be seen from here. */
 	#device: string | null = null;
 	#memory = -1;
-	/** Directories of layers that the mount covers, by path: no later server comes to them by it. */
+	/** Directories that the mount covers, by path: no later server comes to them by it. */
 	readonly #held = new Map<string, number>();
 	/** Keeps the set of changes from being taken for a dead server's while there is none. */
 	#setHold = -1;
@@ -173,6 +173,8 @@ class Keeper {
 		const covered = opened.layers.filter(({ real }) => real === point);
 		await preparePoint(point, { tell, own: opened.own, isLayer: covered.length > 0 });
 		for (const { path } of covered) this.#held.set(path, must(openPath(path, O.path | O.directory), `Cannot open ${path}`));
+		// it may lie in a layer, as a directory of it
+		if (!this.#held.has(point)) this.#held.set(point, must(openPath(point, O.path | O.directory), `Cannot open ${point}`));
 		this.#keep(opened, await mountAnyhow({ ...mount, point, source: opened.source }, ways));
 		this.#device = this.#mounted?.namespace === null ? this.#deviceNow() : null;
 		if (this.#device !== null) listenAsKeeper(this.#device, () => this.#look());

@@ -70,12 +70,31 @@ of the tree
 below
 `;
 
-function runSession({ made, tree, view, state }: Stand, how: "root" | "user" | "namespace"): { stdout: string; log: string } {
-	const log = join(view, "../log");
+/** The same of a view that lies in the tree, where it is a directory of its own. */
+const INSIDE = `
+"$node" "$main" mount "$tree" "$view" --state-dir "$state" >"$log" 2>&1 &
+keeper=$!
+until grep -q ^ready "$log"; do kill -0 $keeper || { cat "$log" >&2; exit 1; }; sleep 0.05; done
+find "$view" -mindepth 1 -printf "%P\n" | sort
+mkdir "$view/inside/one"
+kill -9 $(cat /proc/$keeper/task/$keeper/children)
+ls "$view/inside"
+mkdir "$view/inside/two"
+find "$view/inside" -mindepth 1 -printf "%P\n" | sort
+"$node" "$main" unmount "$view"
+wait $keeper
+ls "$view"`;
+
+function runSession(
+	{ made, tree, view, state }: Stand,
+	how: "root" | "user" | "namespace",
+	session = SESSION,
+): { stdout: string; log: string } {
+	const log = join(state, "../log");
 	const user = how === "root" ? null : ordinaryUser(made);
 	const main = user?.main ?? join(repository, "dist/src/cli/main.js");
 	const variables = { node: process.execPath, main, tree, view, state, log };
-	const script = ["sh", "-ec", SESSION];
+	const script = ["sh", "-ec", session];
 	writeFileSync(log, "");
 	if (user !== null) giveTo(user, tree, view, state, log);
 	const [file, ...words] = how === "root" ? script : asFuseUser(made, script, { hidden: how === "namespace" ? ["fusermount3"] : [] });
@@ -92,6 +111,17 @@ test("root mounts a tree, works in it over kills of the server, and unmounts: wh
 	assert.equal(log.match(/^holdfast: The server of .* has ended \(killed\): it is started again/gm)?.length, 3, log);
 	assert.equal(log.match(/^ready /gm)?.length, 1, log);
 });
+
+for (const how of ["root", "user"] as const) {
+	test(`a view inside of its own tree shows itself as the empty directory that it covers, over a kill of the server: as ${how}`, {
+		skip: rest || (how === "user" && needs("fusermount3")),
+	}, (t) => {
+		const { tree, ...others } = stand(scratch(t));
+		mkdirSync(join(tree, "inside"));
+		const { stdout } = runSession({ ...others, tree, view: join(tree, "inside") }, how, INSIDE);
+		assert.equal(stdout, "file\ninside\nsub\nsub/other\none\none\ntwo\n");
+	});
+}
 
 test("an ordinary user does the same by fusermount3", { skip: skip || needs("fusermount3") }, (t) => {
 	const { stdout, log } = runSession(stand(scratch(t)), "user");
