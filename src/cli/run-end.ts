@@ -1,5 +1,7 @@
 // The end of a session of `holdfast run`: what was changed, and what becomes of it.
 
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import type { Session, SessionRecord } from "../sets/sessions.ts";
 import { quoteForShell } from "../vfs/names.ts";
 import { choose } from "./ask.ts";
@@ -9,7 +11,7 @@ import { complain, noteLines } from "./print.ts";
 import { removeSession } from "./run-list.ts";
 
 /** What may become of changes. */
-export const ON_EXIT = ["ask", "keep", "discard"] as const;
+export const ON_EXIT = ["ask", "keep", "apply", "discard"] as const;
 export type OnExit = (typeof ON_EXIT)[number];
 
 interface EndArguments {
@@ -25,10 +27,14 @@ export async function tellEnd(session: Session, record: SessionRecord, { onExit,
 		if (record.isUnnamed) await removeLocked(session, stateDir);
 		return;
 	}
-	const answer = onExit === "ask" ? choose(`${count === 1 ? "1 change" : `${count} changes`}:`, ["keep", "discard"]) : onExit;
+	const answer = onExit === "ask" ? choose(`${count === 1 ? "1 change" : `${count} changes`}:`, ["keep", "apply", "discard"]) : onExit;
 	if (answer === "discard") {
 		await removeLocked(session, stateDir);
 		complain(`The changes of the session ${session.name} are discarded.`);
+		return;
+	}
+	if (answer === "apply" && (await applyAll(record, stateDir))) {
+		await removeLocked(session, stateDir);
 		return;
 	}
 	complain(`The changes are kept, in session ${session.name}.`);
@@ -51,6 +57,21 @@ async function tellAll({ views }: SessionRecord, stateDir: string | undefined): 
 	return count;
 }
 
+/** By holdfast apply, which says what stands against it. Whether all was applied. */
+async function applyAll({ views }: SessionRecord, stateDir: string | undefined): Promise<boolean> {
+	for (const { set } of views) {
+		const state = stateDir === undefined ? [] : ["--state-dir", stateDir];
+		const words = [...process.execArgv, process.argv[1], "apply", "--name", set, "--yes", ...state];
+		// standard output is the command's
+		const child = spawn(process.execPath, words, { stdio: ["ignore", STDERR, STDERR] });
+		const [code] = await once(child, "close");
+		if (code !== 0) return false;
+	}
+	return true;
+}
+
+const STDERR = 2;
+
 async function removeLocked(session: Session, stateDir: string | undefined): Promise<void> {
 	const lock = await session.lock();
 	try {
@@ -66,7 +87,8 @@ async function removeLocked(session: Session, stateDir: string | undefined): Pro
 function waysOn(session: Session, { views }: SessionRecord, stateDir: string | undefined): string[] {
 	const state = stateDir === undefined ? "" : ` --state-dir ${quoteForShell(stateDir)}`;
 	return [
-		...views.map(({ set }) => `To see what was changed: holdfast diff ${set}${state}`),
+		...views.map(({ set }) => `To see what was changed: holdfast diff --name ${set}${state}`),
+		...views.map(({ set }) => `To bring it into the directory: holdfast apply --name ${set}${state}`),
 		`To go on: holdfast run --session ${session.name}${state}`,
 		`To discard it: holdfast run --drop ${session.name}${state}`,
 	];

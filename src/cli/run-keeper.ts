@@ -3,6 +3,7 @@
 import { keepMount } from "../mounting/keeper.ts";
 import type { NoSandbox, Sandbox } from "../mounting/sandbox.ts";
 import { makeSandbox } from "../mounting/sandbox.ts";
+import { MountError } from "../mounting/ways.ts";
 import { Session, type SessionRecord } from "../sets/sessions.ts";
 import { backgroundTeller } from "./background.ts";
 import { complain } from "./print.ts";
@@ -14,6 +15,8 @@ export interface KeeperTask {
 	readonly name: string;
 	/** See SandboxRequest. */
 	readonly private: readonly string[];
+	/** Where to mount the views without namespaces, in their order; empty: in namespaces. */
+	readonly points: readonly string[];
 	/** The descriptor that is closed when commands may come. */
 	readonly backgroundOf: number;
 }
@@ -29,6 +32,7 @@ export async function keepSession(task: KeeperTask): Promise<number> {
 	const session = new Session(task.root, task.name);
 	const record = session.record();
 	if (record === null || !(await session.keep())) return failed(`The session ${task.name} has a keeper already.`);
+	if (task.points.length > 0) return keepBeside(session, record, task);
 	const sandbox = await makeSandbox(requestOf(record, task), record.isNetworkOwn);
 	if ("why" in sandbox) return refused(sandbox);
 	let isEnding = false;
@@ -47,12 +51,50 @@ export async function keepSession(task: KeeperTask): Promise<number> {
 	const why = isReady ? await sandbox.complete() : null;
 	if (why !== null) complain(`Cannot make the sandbox: ${why}.`);
 	if (isReady && why === null) {
-		session.write({ ...record, keeper: { pid: process.pid, namespaces: sandbox.namespaces } });
+		session.write({ ...record, keeper: { pid: process.pid, namespaces: sandbox.namespaces, points: [] } });
 		backgroundTeller(task.backgroundOf)();
 		endWhenLeft(session, end);
 	} else end();
 	const statuses = await ended;
 	return isReady && why === null ? 0 : statuses.find((status) => status !== 0) || 1;
+}
+
+/** By mounts at other paths, as holdfast mount makes them. */
+async function keepBeside(session: Session, record: SessionRecord, task: KeeperTask): Promise<number> {
+	const end = () => process.kill(process.pid, "SIGTERM");
+	let waiting = record.views.length;
+	const statuses = await Promise.all(
+		record.views.map(async ({ path, set }, i) => {
+			const point = task.points[i];
+			try {
+				return await keepMount({
+					...{ point, mount: OPTIONS, ways: ["mount", "fusermount3"], isQuiet: true, tell: complain },
+					...serverOf(task, { path, set, point }),
+					onReady() {
+						if (--waiting > 0) return;
+						session.write({ ...record, keeper: { pid: process.pid, namespaces: null, points: task.points } });
+						backgroundTeller(task.backgroundOf)();
+						endWhenLeft(session, end);
+					},
+				});
+			} catch (error) {
+				if (!(error instanceof MountError)) throw error;
+				complain(error.message);
+				end();
+				return 1;
+			}
+		}),
+	);
+	return statuses.find((status) => status !== 0) ?? 0;
+}
+
+const OPTIONS = { isReadOnly: false, allowsOther: false, isNodev: true, isNosuid: true };
+
+function serverOf(task: KeeperTask, { path, set, point }: SessionRecord["views"][number] & { readonly point: string }) {
+	return {
+		program: [process.execPath, ...process.execArgv, process.argv[1], "mount"],
+		words: ["--name", set, "--new", "--empty", "--async", "--state-dir", task.root, path, point],
+	};
 }
 
 function requestOf(record: SessionRecord, task: KeeperTask) {
@@ -89,7 +131,7 @@ function serveView(
 	const status = keepMount({
 		// where nothing is ever mounted: the server must take no mount outside for its own
 		point,
-		mount: { isReadOnly: false, allowsOther: true, isNodev: true, isNosuid: true },
+		mount: OPTIONS,
 		made: {
 			mounted: {
 				way: "namespace",
@@ -99,8 +141,8 @@ function serveView(
 			},
 			stop,
 		},
-		program: [process.execPath, ...process.execArgv, process.argv[1], "mount"],
-		words: ["--name", set, "--new", "--empty", "--async", "--state-dir", task.root, path, point],
+		...serverOf(task, { path, set, point }),
+		isQuiet: true,
 		tell: complain,
 		onReady: () => isReady(),
 	});

@@ -1,8 +1,9 @@
 // A command in a session of `holdfast run`: begins the session or joins it, runs the command, and says what was changed.
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { realpathSync, statSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdirSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
+import { join, relative } from "node:path";
 import { whyNot } from "../linux/errno.ts";
 import { childrenOf } from "../linux/processes.ts";
 import { takeTerminal } from "../linux/terminal.ts";
@@ -11,11 +12,12 @@ import { isSameOrBelow } from "../mounting/sandbox-request.ts";
 import { allSessions, Session, type SessionKeeper, type SessionRecord, type View } from "../sets/sessions.ts";
 import { isSetName, nameFor, SET_NAME_RULE } from "../sets/set-names.ts";
 import { stateRoots } from "../sets/state-roots.ts";
-import { isAnybodyThere } from "./ask.ts";
+import { confirm, isAnybodyThere } from "./ask.ts";
 import { startInBackground } from "./background.ts";
 import { allSets } from "./change-sets.ts";
 import { complain } from "./print.ts";
 import { type OnExit, tellEnd } from "./run-end.ts";
+import { type KeeperTask, NO_NAMESPACES } from "./run-keeper.ts";
 import { endKeeper } from "./run-list.ts";
 import { UserError } from "./user-error.ts";
 
@@ -26,6 +28,7 @@ export interface RunArguments {
 	readonly hide: readonly string[];
 	readonly isNetworkOwn: boolean;
 	readonly linger?: boolean;
+	readonly anyway?: boolean;
 	readonly onExit?: OnExit;
 	readonly stateDir?: string;
 }
@@ -77,7 +80,7 @@ async function begin(given: RunArguments): Promise<Begun> {
 		const wanted = wantedOf(given, own, former?.views.map(({ path }) => path) ?? ["."]);
 		const isRunning = former !== null && session.isKept();
 		const record = former === null ? newRecord(session, wanted, given) : laterRecord(session, former, given, { wanted, isRunning });
-		if (!isRunning) await startKeeper(session, { own, record, isNew: former === null });
+		if (!isRunning) await startKeeper(session, { own, record, isNew: former === null, isAnyway: given.anyway ?? false });
 		const now = session.record();
 		if (now?.keeper == null) throw new UserError(`The session ${session.name} has no keeper.`);
 		tellBegin(session, now, isRunning);
@@ -169,28 +172,68 @@ function isSame(one: readonly string[], other: readonly string[]): boolean {
 	return JSON.stringify([...one].sort()) === JSON.stringify([...other].sort());
 }
 
+interface Start {
+	readonly own: string;
+	readonly record: SessionRecord;
+	readonly isNew: boolean;
+	readonly isAnyway: boolean;
+}
+
 /** UserError: it has said why. */
-async function startKeeper(
-	session: Session,
-	{ own, record, isNew }: { readonly own: string; readonly record: SessionRecord; readonly isNew: boolean },
-): Promise<void> {
+async function startKeeper(session: Session, { own, record, isNew, isAnyway }: Start): Promise<void> {
 	session.write({ ...record, keeper: null });
 	const isPrivate = (folder: string) =>
 		statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true &&
 		!record.allow.some((path) => isSameOrBelow(folder, path)) &&
 		!record.views.some(({ path }) => isSameOrBelow(folder, path));
 	const task = { root: own, name: session.name, private: PRIVATE.filter(isPrivate) };
-	const [node, main] = [process.execPath, process.argv[1]];
-	const status = await startInBackground([node, ...process.execArgv, main, "run"], ["--keeper-task", JSON.stringify(task)]);
-	if (status === 0) return;
-	await session.untilLeft();
-	if (isNew) session.remove();
-	throw new UserError(`Nothing was run: there is no session ${session.name}.`);
+	try {
+		let status = await keeperStarted({ ...task, points: [] });
+		if (status === NO_NAMESPACES) {
+			agreeToLess(record, isAnyway);
+			await session.untilLeft();
+			status = await keeperStarted({ ...task, points: pointsFor(session, record) });
+		}
+		if (status !== 0) throw new UserError(`Nothing was run: there is no session ${session.name}.`);
+	} catch (error) {
+		await session.untilLeft();
+		if (isNew) session.remove();
+		throw error;
+	}
 }
 
-function tellBegin({ name }: Session, { views, allow, hide, isNetworkOwn }: SessionRecord, isRunning: boolean): void {
-	const paths = views.map(({ path }) => path).join(", ");
+function keeperStarted(task: Omit<KeeperTask, "backgroundOf">): Promise<number> {
+	const [node, main] = [process.execPath, process.argv[1]];
+	return startInBackground([node, ...process.execArgv, main, "run"], ["--keeper-task", JSON.stringify(task)]);
+}
+
+/** UserError: nobody has. */
+function agreeToLess({ hide, isNetworkOwn }: SessionRecord, isAnyway: boolean): void {
+	if (hide.length > 0 || isNetworkOwn) throw new UserError("Nothing was run: --hide and --no-network take a sandbox.");
+	if (isAnyway) return;
+	confirm(
+		"Without a sandbox the copy is at another path, nothing else is read-only, and what the command leaves behind is not ended.",
+		"Run it all the same?",
+		"To run it all the same give --anyway.",
+	);
+}
+
+/** Empty directories of this user's alone, to mount at. */
+function pointsFor(session: Session, { views }: SessionRecord): string[] {
+	return views.map(({ set }) => {
+		const point = join(session.folder, "views", set);
+		mkdirSync(point, { recursive: true, mode: 0o700 });
+		return realpathSync(point);
+	});
+}
+
+function tellBegin({ name }: Session, { views, allow, hide, isNetworkOwn, keeper }: SessionRecord, isRunning: boolean): void {
+	const paths = views.map(({ path }, i) => (keeper?.points[i] === undefined ? path : `${path} at ${keeper.points[i]}`)).join(", ");
 	complain(`${isRunning ? "In" : "A copy of"} ${paths}, session ${name}: changes are kept apart.`);
+	if (keeper?.namespaces === null) {
+		complain("Nothing else is read-only: there is no sandbox.");
+		return;
+	}
 	const writable = allow.length === 0 ? "" : `, and ${allow.join(", ")}, which ${allow.length === 1 ? "is" : "are"} changed for real`;
 	const also = `${hide.length === 0 ? "" : ` Hidden: ${hide.join(", ")}.`}${isNetworkOwn ? " There is no network." : ""}`;
 	complain(
@@ -204,29 +247,32 @@ async function runIn(
 	command: readonly string[],
 	{ isAtTerminal, linger }: { readonly isAtTerminal: boolean; readonly linger: boolean },
 ): Promise<number> {
-	const here = workingDirectory(record.views);
+	const here = workingDirectory(record.views, keeper.points);
 	const [program, ...words] = enterCommand(keeper.namespaces, here, command);
 	const child = spawn(program, words, { stdio: "inherit", cwd: "/", env: { ...process.env, HOLDFAST_SESSION: session.name } });
-	const stop = passSignals(child, isAtTerminal);
+	// nsenter(1) passes none on
+	const stop = passSignals(() => (keeper.namespaces === null ? child.pid : childrenOf(child.pid as number)[0]) ?? child.pid, isAtTerminal);
 	const status = await new Promise<number>((resolve, reject) => {
 		child.on("error", ({ message }) => reject(new UserError(`Cannot enter the sandbox: ${message}.`)));
 		child.on("close", (code, signal) => resolve(code ?? 128 + constants.signals[signal as NodeJS.Signals]));
 	});
-	const [first] = childrenOf(keeper.namespaces.pid);
+	const [first] = keeper.namespaces === null ? [] : childrenOf(keeper.namespaces.pid);
 	// the first process itself has one, which waits for the end
 	while (linger && first !== undefined && childrenOf(first).length > 1) await new Promise((resolve) => setTimeout(resolve, LINGER_LOOK_MS));
 	stop();
 	return status;
 }
 
-/** Where the command begins, and where else if that is not to be seen in the sandbox. */
-function workingDirectory(views: readonly View[]): [string, string] {
-	const [{ path }] = views;
+/** Where the command begins, and where else if that is not to be seen there. `points`: where the views are, if not at their own paths. */
+function workingDirectory(views: readonly View[], points: readonly string[]): [string, string] {
+	const first = points[0] ?? views[0].path;
 	try {
-		return [process.cwd(), path];
+		const here = process.cwd();
+		const at = views.findIndex(({ path }) => isSameOrBelow(here, path));
+		return [points.length === 0 || at < 0 ? here : join(points[at], relative(views[at].path, here)), first];
 	} catch {
 		// it was removed
-		return [path, path];
+		return [first, first];
 	}
 }
 
@@ -236,14 +282,13 @@ const OF_TERMINAL = ["SIGINT", "SIGQUIT"] as const;
 /** A command that ignores so many signals that are to end it is killed. */
 const KILLED_AT = 3;
 
-function passSignals(child: ChildProcess, isAtTerminal: boolean): () => void {
+/** `target`: the process that gets them. */
+function passSignals(target: () => number | undefined, isAtTerminal: boolean): () => void {
 	let ends = 0;
 	const pass = (signal: NodeJS.Signals) => {
 		if (signal !== "SIGUSR1" && signal !== "SIGUSR2") ends++;
-		// nsenter(1) passes none on
-		const [command = child.pid as number] = childrenOf(child.pid as number);
 		try {
-			process.kill(command, ends >= KILLED_AT ? "SIGKILL" : signal);
+			process.kill(target() as number, ends >= KILLED_AT ? "SIGKILL" : signal);
 		} catch {
 			// it has ended
 		}

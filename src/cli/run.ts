@@ -21,7 +21,7 @@ const EXAMPLES = `
 
 The command sees the current directory, or each DIR of --dir, at its own path and as its own user; what it changes there is kept apart, and the directory
 itself is never written. Everything else is read-only, but /tmp and /dev/shm, which are empty and go at the end. At the end it is told what was changed,
-and the changes are kept, or discarded. The exit status is the command's, or 128 and the number of the signal that ended it.
+and the changes are kept, brought into the directory (holdfast apply), or discarded. The exit status is the command's, or 128 and the number of the signal that ended it.
 
 This protects from mistakes, not from attackers: the command reads all that you can read, and reaches the network unless --no-network is given.
 
@@ -47,6 +47,7 @@ export function addRun(program: Command): void {
 		.option("--hide <path>", "show this directory or file empty; may be repeated", collect, [])
 		.option("--no-network", "without a network")
 		.option("--linger", "wait for processes that the command leaves behind, which else are ended")
+		.option("--anyway", "where no sandbox can be made: run it with the copy at another path, and all else writable, without asking")
 		.option("--on-exit <answer>", `what becomes of the changes: ${ON_EXIT.join(", ")} (default: ask at a terminal, else keep)`, parseOnExit)
 		.option("--state-dir <dir>", "where sessions are kept (default: as for serve)")
 		.optionsGroup("Instead of a command:")

@@ -32,6 +32,8 @@ export interface KeeperOptions {
 	/** The server: a program and its first words, such as `node main.js serve`, and what else it is told, where paths are absolute. */
 	readonly program: readonly string[];
 	readonly words: readonly string[];
+	/** Its server prints nothing on standard output. */
+	readonly isQuiet?: boolean;
 	/** Called when the mount can be used, and whenever another server has begun to serve it. */
 	readonly onReady?: (() => void) | undefined;
 	/** Is given sentences for the user. */
@@ -113,7 +115,7 @@ class Keeper {
 		}
 		this.#link = { socket: this.#listen(near), fd: near };
 		this.#server = spawn(command, [...first, ...told, ...this.#options.words], {
-			stdio: ["inherit", this.#options.made === undefined ? "inherit" : "ignore", "inherit", far, ...held.map(([, fd]) => fd)],
+			stdio: ["inherit", this.#options.isQuiet ? "ignore" : "inherit", "inherit", far, ...held.map(([, fd]) => fd)],
 			// whatever lies below the working directory may be covered by the mount by now
 			cwd: "/",
 		});

@@ -72,7 +72,7 @@ async function makeBy(request: SandboxRequest, kinds: Omit<Namespaces, "pid">): 
 		if (fd < 0) {
 			close(near);
 			const why = (await ended) ?? `it sent no descriptor (${whyNot(fd)})`;
-			return { why: why.replace(/^unshare: /, ""), isClosed: /^(unshare: |there is no program)/.test(why) };
+			return { why: why.replace(/^unshare: /, ""), isClosed: /^(unshare: |spawn unshare |there is no program)/.test(why) };
 		}
 		setNonblocking(fd, true);
 		descriptors.push(fd);
@@ -109,27 +109,27 @@ exec setpriv PRIVILEGES -- "$@"
 `;
 
 /**
- * The command line that runs a command in the namespaces, as this user, in the first of `folders` that is there. It ends as the command does. Nothing
+ * The command line that runs a command in the namespaces, or in none, as this user, in the first of `folders` that is there. It ends as the command does. Nothing
  * that it becomes gets a privilege back.
  */
-export function enterCommand(
-	{ pid, isUserOwn, isNetworkOwn }: Namespaces,
-	folders: readonly [string, string],
-	command: readonly string[],
-): string[] {
-	const user = isUserOwn ? ["--preserve-credentials", "--user"] : [];
-	const network = isNetworkOwn ? ["--net"] : [];
+export function enterCommand(namespaces: Namespaces | null, folders: readonly [string, string], command: readonly string[]): string[] {
 	return [
-		...["nsenter", "--target", `${pid}`, ...user, "--mount", `--pid=/proc/${pid}/ns/pid_for_children`, ...network],
-		...["--", "sh", "-c", BEGIN.replace("PRIVILEGES", privileges()), "sh", ...folders],
+		...(namespaces === null ? [] : [...enterWords(namespaces), "--"]),
+		...["sh", "-c", BEGIN.replace("PRIVILEGES", privileges(namespaces !== null)), "sh", ...folders],
 		`holdfast: There is no command ${showText(command[0])}.`,
 		`holdfast: Cannot run ${showText(command[0])}: it is not executable.`,
 		...command,
 	];
 }
 
+function enterWords({ pid, isUserOwn, isNetworkOwn }: Namespaces): string[] {
+	const user = isUserOwn ? ["--preserve-credentials", "--user"] : [];
+	const network = isNetworkOwn ? ["--net"] : [];
+	return ["nsenter", "--target", `${pid}`, ...user, "--mount", `--pid=/proc/${pid}/ns/pid_for_children`, ...network];
+}
+
 /** Options of setpriv(1): what it runs, and whatever that becomes, has no privilege, and ends with its parent. */
-function privileges(): string {
-	const kept = process.geteuid?.() === 0 ? ` --bounding-set=-all,${ROOT_KEEPS.map((name) => `+${name}`).join(",")}` : "";
+function privileges(isSandbox: boolean): string {
+	const kept = isSandbox && process.geteuid?.() === 0 ? ` --bounding-set=-all,${ROOT_KEEPS.map((name) => `+${name}`).join(",")}` : "";
 	return `--pdeathsig KILL --no-new-privs --inh-caps=-all${kept}`;
 }

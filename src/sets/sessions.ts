@@ -43,8 +43,10 @@ export interface SessionRecord extends SessionRights {
 
 export interface SessionKeeper {
 	readonly pid: number;
-	/** By which its namespaces are entered. */
-	readonly namespaces: { readonly pid: number; readonly isUserOwn: boolean; readonly isNetworkOwn: boolean };
+	/** By which its namespaces are entered; null: it has none. */
+	readonly namespaces: { readonly pid: number; readonly isUserOwn: boolean; readonly isNetworkOwn: boolean } | null;
+	/** Without namespaces: where the views are, in their order. */
+	readonly points: readonly string[];
 }
 
 /** One session of a state folder. */

@@ -29,8 +29,10 @@ class Stand {
 	readonly #user: { readonly uid: number; readonly gid: number; readonly main: string } | null;
 	readonly #home: string;
 	readonly #hidden: readonly string[];
+	readonly #device: string | undefined;
 
-	constructor(t: TestContext, who: "root" | "user", hidden: readonly string[] = []) {
+	constructor(t: TestContext, who: "root" | "user", hidden: readonly string[] = [], device?: string) {
+		this.#device = device;
 		this.made = scratch(t);
 		this.project = this.made.folder("a project");
 		this.#home = this.made.folder("home");
@@ -44,10 +46,15 @@ class Stand {
 			chownSync(path.startsWith("/") ? path : join(this.project, path), uid, gid);
 	}
 
-	command(args: readonly string[]): string[] {
+	/** In a state folder of its own, for root too, whose sessions are else the machine's. */
+	get state(): string {
+		return join(this.#home, ".local/state/holdfast");
+	}
+
+	command([name = "", ...args]: readonly string[]): string[] {
 		const main = this.#user?.main ?? join(repository, "dist/src/cli/main.js");
-		const words = [process.execPath, main, ...args];
-		return this.#user === null ? words : asFuseUser(this.made, words, { hidden: this.#hidden });
+		const words = [process.execPath, main, name, "--state-dir", this.state, ...args];
+		return this.#user === null ? words : asFuseUser(this.made, words, { hidden: this.#hidden, device: this.#device });
 	}
 
 	get options() {
@@ -140,7 +147,7 @@ for (const who of ["root", "user"] as const) {
 		const expected = [stand.project, who === "root" ? "0" : "65534", "of the project", "Read-only file system", "/tmp/private", rights];
 		assert.equal(ran.stdout, `${[...expected, "NoNewPrivs:1"].join("\n")}\n`, ran.stderr);
 		assert.equal(ran.status, 7);
-		assert.deepEqual(changes(ran), ["R  src/ -> lib/", "D  lib/main", "M  file", "A  made"].sort(byPath));
+		assert.deepEqual(changes(ran), ["R  src/ -> lib/", "D  lib/main", "M  file", "A  made"].sort(byPath), ran.stderr);
 		stand.assertUntouched();
 		const again = stand.run("cat file made; ls", "--session", "work", "--on-exit", "discard");
 		assert.equal(again.stdout, "changed\nnew\nfile\nlib\nmade\n", again.stderr);
@@ -169,6 +176,35 @@ test("the exit status is the command's, 128 and the signal that ended it, 127 wh
 	assert.equal(stand.run('cd src && rmdir "$PWD" 2>/dev/null; rm -r ../src; cd .. && ls', "--on-exit", "discard").stdout, "file\n");
 	// nothing was changed, or all was discarded
 	assert.deepEqual(stand.sessions(), []);
+});
+
+test("a part of a session is applied, the rest discarded, and all of another one applied at its end, unless the directory has changed meanwhile", {
+	skip: rest,
+}, (t) => {
+	const stand = new Stand(t, "user");
+	const text = (path: string) => readFileSync(join(stand.project, path), "utf8");
+	stand.run("echo taken >file; echo refused >src/main; echo also >new", "--session", "proposal");
+	stand.assertUntouched();
+	const applied = stand.holdfast("apply", "proposal", "file", "--yes");
+	assert.equal(applied.status, 0, applied.stderr);
+	assert.equal(text("file"), "taken\n");
+	assert.equal(stand.holdfast("discard", "proposal", "src", "new", "--yes").status, 0);
+	assert.equal(stand.run("cat file src/main; ls", "--session", "proposal").stdout, "taken\nbelow\nfile\nsrc\n");
+	const whole = stand.run("mv src lib; rm file; echo made >made; echo out", "--on-exit", "apply");
+	assert.equal(whole.stdout, "out\n", whole.stderr);
+	assert.deepEqual(readdirSync(stand.project).sort(), ["lib", "made"], whole.stderr);
+	assert.equal(text("lib/main"), "below\n");
+	const late = stand.run("echo mine >made", "--session", "late");
+	assert.deepEqual(changes(late), ["M  made"], late.stderr);
+	writeFileSync(join(stand.project, "made"), "theirs, meanwhile\n");
+	const refused = stand.run("true", "--session", "late", "--on-exit", "apply");
+	assert.match(refused.stderr, /^holdfast: Cannot apply: 1 change meets something else/m);
+	assert.match(refused.stderr, /^holdfast: The changes are kept, in session late\.$/m);
+	assert.equal(text("made"), "theirs, meanwhile\n");
+	assert.deepEqual(
+		stand.sessions().map(({ name }) => name),
+		["late", "proposal"],
+	);
 });
 
 test("two commands in one session see each other's changes, and the last one tells them all", { skip: rest }, async (t) => {
@@ -265,7 +301,7 @@ test("at a terminal a shell has job control, and at its end a question is asked"
 		isStopped = /Stopped/.test(seen);
 	}
 	typed.stdin.write("kill %1; fg; exit 9\n");
-	await until(/1 change: \[keep, discard\] /);
+	await until(/1 change: \[keep, apply, discard\] /);
 	typed.stdin.write("d\n");
 	await until(/discarded\./);
 	assert.equal((await closed)[0], 9);
@@ -293,17 +329,8 @@ test("what is killed leaves a session that is listed, keeps its changes, and can
 	const begin = async (name: string) => {
 		const beside = stand.start(`echo ${name} >${name}; echo up; exec sleep 1000`, "--session", name);
 		await beside.said("up\n");
-		const record = join(stand.options.env.HOME, ".local/state/holdfast/sessions", name, "session.json");
-		const path = who(record) ?? join("/var/lib/holdfast/sessions", name, "session.json");
-		return { beside, keeper: JSON.parse(readFileSync(path, "utf8")).session.keeper.pid as number };
-	};
-	const who = (path: string) => {
-		try {
-			readFileSync(path);
-			return path;
-		} catch {
-			return null;
-		}
+		const record = JSON.parse(readFileSync(join(stand.state, "sessions", name, "session.json"), "utf8"));
+		return { beside, keeper: record.session.keeper.pid as number };
 	};
 	const first = await begin("by-run");
 	first.beside.child.kill("SIGKILL");
@@ -326,6 +353,33 @@ test("what is killed leaves a session that is listed, keeps its changes, and can
 	stand.assertUntouched();
 });
 
+test("where namespaces are closed the copy is at another path, for who says --anyway, and never is the directory itself changed", {
+	skip: rest || needs("fusermount3"),
+}, (t) => {
+	const stand = new Stand(t, "user", ["nsenter", "unshare"]);
+	const refused = stand.run("echo changed >file");
+	assert.deepEqual([refused.status, refused.stdout], [1, ""], refused.stderr);
+	assert.match(refused.stderr, /^holdfast: Cannot make a sandbox: /m);
+	assert.match(refused.stderr, /nothing else is read-only, .* To run it all the same give --anyway\.$/m);
+	assert.deepEqual(stand.sessions(), []);
+	const ran = stand.run("pwd; echo changed >file; cat file; exit 5", "--anyway", "--session", "beside");
+	assert.match(ran.stdout, /sessions\/beside\/views\/beside\nchanged\n$/, ran.stderr);
+	assert.match(ran.stderr, /Nothing else is read-only: there is no sandbox\./);
+	assert.deepEqual([ran.status, changes(ran)], [5, ["M  file"]]);
+	assert.match(stand.run("true", "--anyway", "--hide", "src").stderr, /--hide and --no-network take a sandbox/);
+	assert.equal(stand.holdfast("run", "--drop", "beside").status, 0);
+	stand.assertUntouched();
+});
+
+test("without /dev/fuse, or where it is closed, a sentence says what helps, and nothing is run", { skip: rest }, (t) => {
+	const stand = new Stand(t, "user", [], "/dev/full");
+	const ran = stand.run("echo changed >file", "--anyway");
+	assert.deepEqual([ran.status, ran.stdout], [1, ""], ran.stderr);
+	assert.match(ran.stderr, /^holdfast: Cannot make a sandbox: [^\n]+\nholdfast: Nothing was run: there is no session [^\n]+\n$/);
+	assert.deepEqual(stand.sessions(), []);
+	stand.assertUntouched();
+});
+
 test("what does not go is refused in one sentence, and leaves nothing", { skip: rest }, (t) => {
 	const stand = new Stand(t, "user");
 	const refused = (code: number, ...args: readonly string[]) => {
@@ -342,7 +396,7 @@ test("what does not go is refused in one sentence, and leaves nothing", { skip: 
 	assert.match(refused(2, "--allow", "src", "--", "true"), /where changes are kept apart\.\n$/);
 	assert.match(refused(2, "--hide", "..", "--", "true"), /would hide the copy/);
 	assert.match(refused(2, "--session", "../x", "--", "true"), /A set's name/);
-	assert.match(refused(2, "--on-exit", "never", "--", "true"), /ask, keep, discard/);
+	assert.match(refused(2, "--on-exit", "never", "--", "true"), /ask, keep, apply, discard/);
 	assert.match(refused(1, "--drop", "none"), /There is no session none/);
 	assert.match(refused(2, "--json"), /--list only/);
 	assert.deepEqual(stand.sessions(), []);
