@@ -320,7 +320,7 @@ for (const handles of ["kernel", "portable"] as const) {
 					});
 					assert.deepEqual(shownTree(target), shownTree(stand.plain), "applied once more");
 				}),
-				{ numRuns: volume(5, 300) },
+				{ numRuns: volume(5, 40, 500) },
 			);
 		});
 	}
