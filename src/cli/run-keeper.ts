@@ -137,6 +137,7 @@ function serveView(
 				way: "namespace",
 				descriptor: sandbox.descriptors[number],
 				namespace: sandbox.namespaces.pid,
+				isOneUser: sandbox.namespaces.isUserOwn,
 				release: () => {},
 			},
 			stop,

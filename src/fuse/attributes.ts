@@ -12,8 +12,9 @@ export const PREFERRED_BYTES = 4096;
 const NANOSECONDS = 1_000_000;
 
 /** struct fuse_attr. */
-function writeAttributes(reply: FuseReply, attributes: Attributes): void {
+function writeAttributes(reply: FuseReply, mount: FuseMount, attributes: Attributes): void {
 	const { atime, mtime, ctime } = attributes;
+	const { uid, gid, mode } = mount.shown(attributes);
 	reply.u64(attributes.fileidHi, attributes.fileidLo);
 	reply.u64(attributes.sizeHi, attributes.sizeLo);
 	reply.number(attributes.blocks);
@@ -23,10 +24,10 @@ function writeAttributes(reply: FuseReply, attributes: Attributes): void {
 	reply.u32(atime.nsec);
 	reply.u32(mtime.nsec);
 	reply.u32(ctime.nsec);
-	reply.u32((attributes.type << 12) | attributes.mode);
+	reply.u32((attributes.type << 12) | mode);
 	reply.u32(attributes.nlink);
-	reply.u32(attributes.uid);
-	reply.u32(attributes.gid);
+	reply.u32(uid);
+	reply.u32(gid);
 	reply.u32(deviceNumber(attributes.rdevMajor, attributes.rdevMinor));
 	reply.u32(PREFERRED_BYTES);
 	reply.u32(0);
@@ -53,7 +54,7 @@ export function writeAttributesOut(reply: FuseReply, mount: FuseMount, object: O
 	const attributes = mount.overlay.getattr(object, false);
 	writeAttributesValid(reply, mount);
 	reply.u32(0);
-	writeAttributes(reply, attributes);
+	writeAttributes(reply, mount, attributes);
 }
 
 /** struct fuse_entry_out of an object, which counts as a look-up of it. Its attributes. */
@@ -61,7 +62,7 @@ export function writeEntry(reply: FuseReply, mount: FuseMount, object: OverlayOb
 	// what may fail or wait comes before what is counted
 	const attributes = mount.overlay.getattr(object, false);
 	writeEntryHead(reply, mount, mount.lookUp(object));
-	writeAttributes(reply, attributes);
+	writeAttributes(reply, mount, attributes);
 	return attributes;
 }
 

@@ -22,6 +22,8 @@ export const HEADER = {
 	nodesHigh: 5,
 	/** Eight bytes drawn at the mount, by which the overlay knows its requests from all others. */
 	mountId: 6,
+	/** Of the keeper: not 0 where the mount is a user namespace's that has one user and one group, as the server has them. */
+	isOneUser: 8,
 } as const;
 
 /** A slot takes the longest request: a WRITE with its two headers. */

@@ -23,6 +23,15 @@ export interface MountOptions {
 	readonly validity: Validity;
 	/** Programs write to the kernel's page cache, which keeps sizes and times of change of files, and writes back later. */
 	readonly writesBack: boolean;
+	/** The kernel knows no ids there but the user and the group of this process: see `shown`. */
+	readonly isOneUser: boolean;
+}
+
+/** Of an object, as the kernel is told. */
+export interface Ownership {
+	readonly uid: number;
+	readonly gid: number;
+	readonly mode: number;
 }
 
 export class FuseMount {
@@ -32,6 +41,8 @@ export class FuseMount {
 	readonly locks: HostLockOperations | null;
 	readonly actsAs: Credentials | null;
 	readonly writesBack: boolean;
+	/** Ids that the kernel knows; null: all. */
+	readonly #only: { readonly uid: number; readonly gid: number; readonly groups: ReadonlySet<number> } | null;
 	/** INIT decides it. */
 	validity: Validity;
 	/** INIT flags that both sides have taken. */
@@ -39,7 +50,7 @@ export class FuseMount {
 	/** Node ids counted by the reply that is being written, the same one as often as it was counted. */
 	readonly counted: number[] = [];
 
-	constructor({ overlay, table, notifications, locks, actsAs, validity, writesBack }: MountOptions) {
+	constructor({ overlay, table, notifications, locks, actsAs, validity, writesBack, isOneUser }: MountOptions) {
 		this.overlay = overlay;
 		this.table = table;
 		this.notifications = notifications;
@@ -47,6 +58,20 @@ export class FuseMount {
 		this.actsAs = actsAs;
 		this.validity = validity;
 		this.writesBack = writesBack;
+		const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+		this.#only = isOneUser ? { uid, gid, groups: new Set([gid, ...(process.getgroups?.() ?? [])]) } : null;
+	}
+
+	/**
+	 * Owner, group and mode as the kernel is told. An id that its user namespace does not have would be nobody's there, and the kernel lets no inode of
+	 * nobody be renamed, removed or written: there all is the one user's, who as its owner may do what they may do as who they are.
+	 */
+	shown({ uid, gid, mode }: Ownership): Ownership {
+		const only = this.#only;
+		if (only === null || (uid === only.uid && gid === only.gid)) return { uid, gid, mode };
+		if (uid === only.uid) return { uid, gid: only.gid, mode };
+		const rights = only.groups.has(gid) ? (mode >> 3) & 7 : mode & 7;
+		return { uid: only.uid, gid: only.gid, mode: (mode & ~0o700) | (rights << 6) };
 	}
 
 	/** Who acts on what exists. */

@@ -116,6 +116,7 @@ export class FuseSession {
 			actsAs,
 			validity: validityOf(isShared, this.#header[HEADER.minor]),
 			writesBack: writesBack && !isShared,
+			isOneUser: this.#header[HEADER.isOneUser] !== 0,
 		});
 		this.#slots = new RequestSlots(this.#memory);
 		this.#request = new FuseRequest(this.#memory);

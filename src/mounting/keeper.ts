@@ -1,8 +1,9 @@
 // The keeper of a mount: holds what its server needs to go on, starts the server, again whenever it is killed, and ends with the mount.
 
 import { type ChildProcess, spawn } from "node:child_process";
+import { writeSync } from "node:fs";
 import { Socket } from "node:net";
-import { KEPT_BYTES } from "../fuse/kept-layout.ts";
+import { HEADER, KEPT_BYTES } from "../fuse/kept-layout.ts";
 import { sendDescriptor, socketPair } from "../linux/descriptor-passing.ts";
 import { must, whyNot } from "../linux/errno.ts";
 import { tryLock } from "../linux/file-system.ts";
@@ -189,6 +190,7 @@ class Keeper {
 	/** From here on there is a mount, which a later server gets too. */
 	#keep(opened: ServerOpened, mounted: Mounted): void {
 		this.#memory = must(makeSharedMemory("holdfast mount", KEPT_BYTES), "Cannot make memory for the mount");
+		if (mounted.isOneUser) writeSync(this.#memory, Uint32Array.of(1), 0, 4, HEADER.isOneUser * 4);
 		this.#mounted = mounted;
 		this.#opened = opened;
 		if (opened.set === null) return;

@@ -19,6 +19,8 @@ export interface Mounted {
 	readonly descriptor: number;
 	/** The process by which its user namespace is entered; null where the mount is to be seen by all. */
 	readonly namespace: number | null;
+	/** It is of a user namespace that has one user and one group: this process has both. */
+	readonly isOneUser: boolean;
 	/** Lets go of what else keeps the mount. */
 	release(): void;
 }
@@ -52,7 +54,7 @@ async function mountDirectly(request: MountRequest): Promise<Mounted | string> {
 	// whoever is not root is refused: not asked, so that the reason is a plain one
 	if (process.geteuid?.() !== 0) return "only root may";
 	const mounted = mountHere(request);
-	return typeof mounted === "string" ? mounted : { way: "mount", descriptor: mounted, namespace: null, release: nothing };
+	return typeof mounted === "string" ? mounted : { way: "mount", descriptor: mounted, namespace: null, isOneUser: false, release: nothing };
 }
 
 /** In its own environment it finds the socket on which it is to send the descriptor. */
@@ -76,7 +78,7 @@ async function mountByFusermount(request: MountRequest): Promise<Mounted | strin
 		const fd = receiveDescriptor(near);
 		if (fd < 0) return `it sent no descriptor (${whyNot(fd)})`;
 		setNonblocking(fd, true);
-		return { way: "fusermount3", descriptor: fd, namespace: null, release: nothing };
+		return { way: "fusermount3", descriptor: fd, namespace: null, isOneUser: false, release: nothing };
 	} finally {
 		for (const fd of pair) close(fd);
 	}
@@ -125,7 +127,7 @@ async function mountInNamespace(request: MountRequest): Promise<Mounted | string
 	setNonblocking(fd, true);
 	child.unref();
 	child.stderr?.destroy();
-	return { way: "namespace", descriptor: fd, namespace: child.pid as number, release: () => close(near) };
+	return { way: "namespace", descriptor: fd, namespace: child.pid as number, isOneUser: true, release: () => close(near) };
 }
 
 /**

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { childrenOf } from "../support/fuse-mount.ts";
@@ -160,6 +160,33 @@ function byPath(one: string, other: string): number {
 	const pathOf = (line: string) => line.slice(3).split(" -> ").at(-1) as string;
 	return pathOf(one) < pathOf(other) ? -1 : 1;
 }
+
+test("files of other users and groups can be read, renamed and removed as outside, and written where they could be there", {
+	skip,
+}, (t) => {
+	const stand = new Stand(t, "user");
+	const { project } = stand;
+	const owned = (name: string, mode: number, uid: number) => {
+		const path = join(project, name);
+		writeFileSync(path, `${name}\n`);
+		chownSync(path, uid, 12);
+		chmodSync(path, mode);
+	};
+	const { uid } = statSync(project);
+	owned("of a group", 0o664, uid);
+	owned("theirs", 0o644, 11);
+	owned("open", 0o666, 11);
+	owned("secret", 0o600, 11);
+	owned("gone", 0o644, 11);
+	const ran = stand.run(`
+		set -e
+		echo more >>"of a group"; mv "of a group" g; cat g theirs
+		! echo more >>theirs; ! cat secret; echo more >>open; cat open
+		mv theirs t; rm gone; mkdir d; mv src d/src; ls`);
+	assert.equal(ran.stdout, "of a group\nmore\ntheirs\nopen\nmore\nd\nfile\ng\nopen\nsecret\nt\n", ran.stderr);
+	assert.match(ran.stderr, /theirs: Permission denied/);
+	assert.match(ran.stderr, /secret: Permission denied/);
+});
 
 test("the exit status is the command's, 128 and the signal that ended it, 127 where there is none, and 126 where it cannot be run", {
 	skip: rest,
