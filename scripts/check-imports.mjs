@@ -36,7 +36,7 @@ const rows = [
 	["overlay/nodes"],
 	["overlay/work"],
 	["overlay/format"],
-	["unpack", "patch"],
+	["unpack", "pack", "patch"],
 	["layer"],
 	["handle"],
 	["vfs"],

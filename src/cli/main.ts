@@ -29,6 +29,7 @@ const commands = {
 	diff: async () => (await import("./diff.ts")).addDiff,
 	apply: async () => (await import("./apply.ts")).addApply,
 	discard: async () => (await import("./discard.ts")).addDiscard,
+	pack: async () => (await import("./pack.ts")).addPack,
 	handle: async () => (await import("./handle.ts")).addHandle,
 	release: async () => (await import("./release.ts")).addRelease,
 	settle: async () => (await import("./settle.ts")).addSettle,

@@ -22,6 +22,7 @@ const SET_UPS: Readonly<Record<string, string>> = {
 	apply: "mkdir -p ~/project/src /srv/copy && holdfast adopt ~/project && holdfast adopt --lower /srv/golden --upper /srv/mine --create",
 	discard:
 		"mkdir -p ~/project/src && touch ~/project/src/main.c && holdfast adopt ~/project && holdfast adopt --lower /srv/golden --upper /srv/mine --create",
+	pack: "mkdir -p ~/project/src && holdfast adopt ~/project",
 	unpack: "tar -C /srv/golden -czf base.tar.gz . && cp base.tar.gz app.tar.gz",
 	check: "holdfast adopt --lower /srv/golden --upper /srv/mine --create",
 	"key list": "holdfast adopt /srv/golden",
