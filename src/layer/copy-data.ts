@@ -80,7 +80,7 @@ export function copyRanges(from: number, to: number, ranges: Ranges): number {
 			}
 			data = Math.min(data, end);
 			hole = Math.min(hole, end);
-			const status = clear(to, at, data) || copyExtent(from, to, data, hole);
+			const status = clearRange(to, at, data) || copyExtent(from, to, data, hole);
 			if (status < 0) return status;
 			at = hole;
 		}
@@ -88,8 +88,8 @@ export function copyRanges(from: number, to: number, ranges: Ranges): number {
 	return 0;
 }
 
-/** Makes a range read as zeros. */
-function clear(fd: number, start: number, end: number): number {
+/** Makes a range of a file read as zeros; what is a hole already is left alone. 0, or the negated error number. */
+export function clearRange(fd: number, start: number, end: number): number {
 	if (start >= end) return 0;
 	const data = seekData(fd, start);
 	if (data === -ERRNO.ENXIO || data >= end) return 0;

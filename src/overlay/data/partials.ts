@@ -1,9 +1,9 @@
 // All partial files of an export: made, written to, filled in the background, completed, and found again at a start.
 
-import { mayShareExtents } from "../../layer/copy-data.ts";
+import { clearRange, mayShareExtents } from "../../layer/copy-data.ts";
 import { Real } from "../../layer/real.ts";
 import { changeTimes } from "../../linux/attributes.ts";
-import { cloneFile, countExtents, RWF_NOWAIT, readVector, writeFrom } from "../../linux/data.ts";
+import { cloneFile, countExtents, RWF_NOWAIT, readVector, seekData, writeFrom } from "../../linux/data.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import { type AddressedBytes, allocate } from "../../linux/memory.ts";
 import { close, O } from "../../linux/open.ts";
@@ -179,6 +179,7 @@ export class Partials {
 		const dataSize = stat.size;
 		must(fstat(descriptors.path(upper), stat), "Cannot read an upper file");
 		const lowerEnd = Math.min(stat.size, dataSize);
+		this.#clearBehind(upper, lowerEnd, stat);
 		const granuleBytes = granuleBytesFor(lowerEnd, this.limits.granuleBytes);
 		const granules = Math.ceil(lowerEnd / granuleBytes);
 		const header = { granuleBytes, granules, dataSize, lowerEnd };
@@ -194,6 +195,18 @@ export class Partials {
 		// a clone makes no file smaller, and one that was cut off larger
 		if (stat.size >= dataSize && mayShareExtents(data.layer.fileSystem, fileSystem)) this.#clone(file);
 		return file;
+	}
+
+	/**
+	 * Behind the lower's data the bytes of upper count from now on, which were zeros to who read the file so far: a power failure may have taken the
+	 * record of an earlier time, and left bytes that were written then.
+	 */
+	#clearBehind(upper: Real, lowerEnd: number, stat: Stat): void {
+		if (stat.size <= lowerEnd) return;
+		const fd = this.#engine.descriptors.data(upper, true);
+		if (seekData(fd, lowerEnd) === -ERRNO.ENXIO) return;
+		must(clearRange(fd, lowerEnd, stat.size), "Cannot clear the end of a file");
+		changeTimes(fd, undefined, timesOf(stat).mtime);
 	}
 
 	/** Where the file system can share extents all of the data is there at once. */
