@@ -276,7 +276,8 @@ class Keeper {
 	}
 }
 
-/** The command that begins a shell in the user namespace of a mount. */
+/** The command that begins a shell in the user namespace of a mount, or what is put behind it. nsenter(1) itself goes to directories outside. */
 function namespaceCommand(pid: number, point: string): string {
-	return `nsenter --preserve-credentials --user --mount --target ${pid} --wd=${quoteForShell(point)}`;
+	const enter = `nsenter --preserve-credentials --user --mount --target ${pid}`;
+	return `${enter} sh -c 'cd "$0" && exec "\${@:-\${SHELL:-sh}}"' ${quoteForShell(point)}`;
 }

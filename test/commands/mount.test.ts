@@ -40,6 +40,7 @@ keeper=$!
 until grep -q ^ready "$log"; do kill -0 $keeper || { cat "$log" >&2; exit 1; }; sleep 0.05; done
 inside() { sh -ec "$1" sh "$view"; }
 enter=$(sed -n 's/.* To enter it: //p' "$log")
+test -z "$enter" || test "$(eval "$enter" cat file)" = "of the tree"
 test -z "$enter" || inside() { eval "$enter" sh -ec "'$1'" sh "'$view'"; }
 inside 'cat "$1/file"; echo changed >"$1/file"; mkdir "$1/new"; echo kept >"$1/new/kept"; rm "$1/sub/other"'
 for i in 1 2 3; do
