@@ -56,6 +56,7 @@ export async function keepSession(task: KeeperTask): Promise<number> {
 		endWhenLeft(session, end);
 	} else end();
 	const statuses = await ended;
+	session.noteEnd();
 	return isReady && why === null ? 0 : statuses.find((status) => status !== 0) || 1;
 }
 
@@ -85,6 +86,7 @@ async function keepBeside(session: Session, record: SessionRecord, task: KeeperT
 			}
 		}),
 	);
+	session.noteEnd();
 	return statuses.find((status) => status !== 0) ?? 0;
 }
 

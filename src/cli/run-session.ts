@@ -49,8 +49,10 @@ export async function runCommand(words: readonly string[], given: RunArguments):
 	try {
 		begun.member.close();
 		isLast = session.members() === 0;
-		if (!session.isKept()) complain(`The keeper of the session ${session.name} has ended: what was being changed then may be lost.`);
-		else if (isLast) await endKeeper(session);
+		// one that is being killed may have the session for a moment still
+		if (isLast) await endKeeper(session);
+		if (!session.isKept() && session.wasCutShort())
+			complain(`The keeper of the session ${session.name} has ended: what was being changed then may be lost.`);
 	} finally {
 		lock.close();
 	}

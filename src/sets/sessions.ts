@@ -1,6 +1,6 @@
 // Sessions of `run`: which directories each has views of, in which sets its changes are, who keeps it, and who is in it.
 
-import { fstatSync, readdirSync, readFileSync, rmSync, statSync, unlinkSync } from "node:fs";
+import { fstatSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LayerError } from "../layer/layer-error.ts";
 import { ERRNO, whyNot } from "../linux/errno.ts";
@@ -109,10 +109,27 @@ export class Session {
 		const fd = openPath(join(this.folder, KEEPER), O.rdwr | O.creat | O.nofollow, 0o600);
 		// whoever looks whether it is kept has it for a moment
 		for (let attempt = 0; fd >= 0 && attempt < KEEP_ATTEMPTS_MAX; attempt++) {
-			if (tryLock(fd) >= 0) return true;
+			if (tryLock(fd) >= 0) {
+				truncateSync(join(this.folder, KEEPER));
+				return true;
+			}
 			await later();
 		}
 		return false;
+	}
+
+	/** Of its keeper: what was in it has come to its end, and nothing was cut short. */
+	noteEnd(): void {
+		try {
+			writeFileSync(join(this.folder, KEEPER), "ended\n");
+		} catch {
+			// on a full disk: it is said that something may be lost, which is not so
+		}
+	}
+
+	/** Whether its last keeper was killed. It has none. */
+	wasCutShort(): boolean {
+		return (statSync(join(this.folder, KEEPER), { throwIfNoEntry: false })?.size ?? 0) === 0;
 	}
 
 	/** Counts this process as a member, until that is closed or this process ends. */

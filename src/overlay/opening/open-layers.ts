@@ -56,7 +56,7 @@ export function openLayers({ options, handles: { kind }, budget, keepsRights, ke
 		upper === null || options.purpose === "inspect"
 			? null
 			: keep(lockUpper({ path: upper.path, root: upper.root, folder: paths.folder }, `holdfast ${options.purpose}`));
-	if (options.purpose === "serve") for (const layer of [...lowers, ...dataLowers]) keep(lockLower(layer));
+	if (options.purpose === "serve") for (const layer of [...lowers, ...dataLowers]) lockLower(layer);
 	if (upper !== null && lock !== null) probeUpper(upper, paths.folder, upper.rights.isKept);
 	return { paths, upper, tree, lock, lowers, dataLowers, stack };
 }

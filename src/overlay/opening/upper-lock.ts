@@ -69,22 +69,18 @@ export function isUpperLocked(upper: LockedUpper): boolean {
 }
 
 /**
- * Holds a lower for as long as it is served, so that nothing is applied to it meanwhile: a shared lock, which leaves nothing on any disk. A file
+ * Holds a lower for as long as its `root` is open, so that nothing is applied to it meanwhile: a shared lock, which leaves nothing on any disk. A file
  * system without such locks, and a folder that may not be listed, is held by nobody.
  */
-export function lockLower({ root, path }: { readonly root: number; readonly path: string }): { close(): void } {
-	const fd = openAt(root, ".", O.rdonly | O.directory | O.noatime);
-	let status = fd < 0 ? 0 : tryLock(fd, true);
+export function lockLower({ root, path }: { readonly root: number; readonly path: string }): void {
+	let status = tryLock(root, true);
 	// who looks whether it is served has it for a moment
 	for (let attempt = 0; status === -ERRNO.EWOULDBLOCK && attempt < LOWER_ATTEMPTS_MAX; attempt++) {
 		Atomics.wait(sleeper, 0, 0, LOWER_RETRY_MS);
-		status = tryLock(fd, true);
+		status = tryLock(root, true);
 	}
-	if (status === -ERRNO.EWOULDBLOCK) {
-		close(fd);
+	if (status === -ERRNO.EWOULDBLOCK)
 		throw new LayerError(`Cannot serve ${path}: changes are being applied to it by holdfast apply. Try again when that is done.`);
-	}
-	return { close: () => (fd < 0 ? undefined : close(fd)) };
 }
 
 function lockFile(upper: LockedUpper, command: string, act: "serve" | "repair"): UpperLock {
