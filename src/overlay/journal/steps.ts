@@ -9,7 +9,7 @@ import { linkDescriptor, makeDirectory, makeFile, RENAME, removeDirectory, renam
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { removeXattr, setXattr, setXattrOfOpen } from "../../linux/xattr.ts";
-import type { OverlayError } from "../../vfs/errors.ts";
+import { OverlayError } from "../../vfs/errors.ts";
 import { FileType, type SetAttributes, type Timespec } from "../../vfs/operations.ts";
 import { failed, ifThere, isFound, isNoRoom, must, unlessOfMachine } from "../../vfs/system-errors.ts";
 import { ACL_ACCESS } from "../format/posix-acl.ts";
@@ -337,13 +337,24 @@ function placeDirectory({ ids }: UpperState, { inode, above, name }: Extract<Ste
 
 function hide(writable: UpperState, { in: place, name, base }: Extract<Step, { op: "whiteout" }>, descriptors: Descriptors): void {
 	const record = Buffer.from(String(name), "hex");
-	if (base !== undefined) writable.bases.set(record, Buffer.from(base));
+	if (base !== undefined) noteBase(writable, record, Buffer.from(base));
 	try {
 		if (place === "index" && descriptors.keepReplaced !== undefined) replaceEntry(writable, name, descriptors);
 		else placeWhiteout(writable, descriptors.directory(place), name);
 	} catch (error) {
 		if (base !== undefined && !descriptors.isRecovery) writable.bases.delete(record);
 		throw error;
+	}
+}
+
+/** What is removed where there is no room, or no inode, for its version is removed all the same: its base is unknown then. */
+function noteBase({ bases }: UpperState, record: Buffer, base: Buffer): void {
+	try {
+		bases.set(record, base);
+	} catch (error) {
+		if (!(error instanceof OverlayError) || (error.code !== "nospc" && error.code !== "dquot")) throw error;
+		// of an earlier time that it was removed
+		bases.delete(record);
 	}
 }
 
