@@ -4,14 +4,13 @@ import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import type { Ignore } from "ignore";
 import { whyNot } from "../linux/errno.ts";
+import { collect } from "./collect.ts";
 import { UserError } from "./user-error.ts";
 
 export interface ExclusionArguments {
 	readonly exclude: readonly string[];
 	readonly excludeFrom: readonly string[];
 }
-
-const collect = (value: string, before: readonly string[]) => [...before, value];
 
 export function addExclusion(command: Command): Command {
 	return command

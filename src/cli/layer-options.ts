@@ -12,6 +12,7 @@ import { takeOverState } from "../sets/former-state.ts";
 import { stateRoots } from "../sets/state-roots.ts";
 import { absolutePath } from "./absolute-words.ts";
 import { type ClaimedSet, claimSet, findSet } from "./change-sets.ts";
+import { collect } from "./collect.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -31,8 +32,6 @@ export interface LayerArguments {
 	/** The set that another server has had, which was killed. */
 	readonly resume?: string;
 }
-
-const collect = (value: string, before: readonly string[]) => [...before, value];
 
 const LAYERS = "Layers:";
 const FIRST_SERVE = "At an export's first serve, and kept from then on:";

@@ -10,7 +10,7 @@ import { type ChangeSet, handlesOf, isInService } from "../sets/state-folder.ts"
 import { stateRoots } from "../sets/state-roots.ts";
 import { identityIfThere, isSameTree } from "../sets/tree-identity.ts";
 import { allSets } from "./change-sets.ts";
-import { printJson, printLines } from "./print.ts";
+import { printJson, printLines, printTable } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
 
@@ -89,9 +89,7 @@ function list(given: ListArguments): void {
 		printLines(["There are no sets of changes: holdfast serve DIR makes one."]);
 		return;
 	}
-	const table = [["NAME", "SIZE", "SERVED LAST", "HANDLES", "TREE"], ...rows.map(cellsOf)];
-	const widths = table[0].map((_, i) => Math.max(...table.map((row) => row[i].length)));
-	printLines(table.map((row) => row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i]))).join("  ")));
+	printTable([["NAME", "SIZE", "SERVED LAST", "HANDLES", "TREE"], ...rows.map(cellsOf)]);
 }
 
 function rowOf(set: ChangeSet, silent: ReadonlySet<string>): Row {

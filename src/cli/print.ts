@@ -72,6 +72,12 @@ export function printLines(lines: readonly string[]): void {
 	writeOut(joined(lines));
 }
 
+/** Rows on stdout, in columns but for what is last in each. */
+export function printTable(rows: readonly (readonly string[])[]): void {
+	const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
+	printLines(rows.map((row) => row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i]))).join("  ")));
+}
+
 /** One JSON document on stdout, on one line. */
 export function printJson(value: unknown): void {
 	writeOut(`${escapeForJson(JSON.stringify(value))}\n`);

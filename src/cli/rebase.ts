@@ -8,6 +8,7 @@ import { noteTree } from "../sets/state-folder.ts";
 import { identityOf } from "../sets/tree-identity.ts";
 import { nameInJson } from "../vfs/names.ts";
 import { type UpperArguments, upperNamed } from "./change-sets.ts";
+import { collect } from "./collect.ts";
 import { printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
@@ -29,8 +30,6 @@ Example:
       With --same-by mtime+size (the default) nothing is read of the files. Both images have to be there, and neither is written to.`;
 
 const SHOWN = 50;
-
-const collect = (value: string, before: readonly string[]) => [...before, value];
 
 export function addRebase(program: Command): void {
 	program

@@ -4,7 +4,7 @@ import { allSessions, type Session } from "../sets/sessions.ts";
 import { removeSet } from "../sets/state-folder.ts";
 import { stateRoots } from "../sets/state-roots.ts";
 import { allSets } from "./change-sets.ts";
-import { complain, printJson, printLines } from "./print.ts";
+import { complain, printJson, printLines, printTable } from "./print.ts";
 import { UserError } from "./user-error.ts";
 
 /** A keeper that was stopped, or waits for what never comes, ends then. */
@@ -32,9 +32,7 @@ export function listSessions(given: StateArguments): void {
 		made?.replace(/T(\d\d:\d\d).*$/, " $1") ?? "",
 		problem ?? views.map(({ path }) => path).join(", "),
 	]);
-	const table = [["NAME", "IN USE", "MADE", "DIRECTORIES"], ...cells];
-	const widths = table[0].map((_, i) => Math.max(...table.map((row) => row[i].length)));
-	printLines(table.map((row) => row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i]))).join("  ")));
+	printTable([["NAME", "IN USE", "MADE", "DIRECTORIES"], ...cells]);
 }
 
 function rowOf(session: Session) {

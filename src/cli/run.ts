@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { LayerError } from "../layer/layer-error.ts";
+import { collect } from "./collect.ts";
 import { ON_EXIT } from "./run-end.ts";
 import { type KeeperTask, keepSession } from "./run-keeper.ts";
 import { dropSession, listSessions } from "./run-list.ts";
@@ -59,8 +60,6 @@ export function addRun(program: Command): void {
 		.addHelpText("after", EXAMPLES)
 		.action((words: string[], given: Arguments) => run(words, given));
 }
-
-const collect = (value: string, before: readonly string[]) => [...before, value];
 
 function parseOnExit(value: string): (typeof ON_EXIT)[number] {
 	const found = ON_EXIT.find((answer) => answer === value);

@@ -1,0 +1,3 @@
+// Options that may be given several times.
+
+export const collect = (value: string, before: readonly string[]) => [...before, value];
