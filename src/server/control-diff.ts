@@ -2,7 +2,7 @@
 
 import { changeInJson } from "../overlay/changes/change-in-json.ts";
 import { changeList } from "../overlay/changes/change-list.ts";
-import { PathError, pathsInExport } from "../overlay/changes/path-in-export.ts";
+import { pathsInExport } from "../overlay/changes/path-in-export.ts";
 import { ControlError } from "./control-error.ts";
 import type { ControlRequest } from "./control-request.ts";
 
@@ -25,12 +25,8 @@ export const diffRequest: ControlRequest = {
 			typeof tellsBase !== "boolean"
 		)
 			throw new ControlError('A request "diff" has paths, which are texts, isExact and tellsBase.', "bad");
-		try {
-			const wanted = await pathsInExport(opened, paths);
-			for await (const change of changeList(opened, { isExact, tellsBase, paths: wanted })) await send(changeInJson(change));
-			return null;
-		} catch (error) {
-			throw error instanceof PathError ? new ControlError(error.message) : error;
-		}
+		const wanted = await pathsInExport(opened, paths);
+		for await (const change of changeList(opened, { isExact, tellsBase, paths: wanted })) await send(changeInJson(change));
+		return null;
 	},
 };

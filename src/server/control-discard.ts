@@ -1,7 +1,7 @@
 // The request "discard" of the control socket: changes of an export that is served are taken back, between the requests of its clients.
 
 import { discard } from "../overlay/changes/discard.ts";
-import { PathError, pathsInExport } from "../overlay/changes/path-in-export.ts";
+import { pathsInExport } from "../overlay/changes/path-in-export.ts";
 import type { Overlay } from "../overlay/operations/overlay.ts";
 import { ControlError } from "./control-error.ts";
 import type { ControlRequest } from "./control-request.ts";
@@ -27,8 +27,6 @@ export const discardRequest: ControlRequest = {
 		try {
 			const wanted = await pathsInExport(opened, paths);
 			return await discard(opened, { paths: wanted, onProgress: (changes) => send({ changes }) });
-		} catch (error) {
-			throw error instanceof PathError ? new ControlError(error.message) : error;
 		} finally {
 			running.delete(overlay);
 		}

@@ -16,6 +16,6 @@ export interface ControlContext {
 /** One kind of request. It runs in turns of the main thread, each far below 20 ms. */
 export interface ControlRequest {
 	readonly name: string;
-	/** What ends the answer, as JSON. ControlError: it is refused. */
+	/** What ends the answer, as JSON. ControlError, PathError, LayerError, OverlayError: it is refused. */
 	run(context: ControlContext, argument: Readonly<Record<string, unknown>>): Promise<unknown>;
 }

@@ -4,6 +4,7 @@ import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { LayerError } from "../layer/layer-error.ts";
+import { PathError } from "../overlay/changes/path-in-export.ts";
 import { nextTurn } from "../overlay/engine/turns.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import { signControl } from "../overlay/opening/upper-lock.ts";
@@ -248,9 +249,12 @@ function parsed(line: string): ControlCall {
 	return call as ControlCall;
 }
 
+/** Whose messages are for people. */
+const SENTENCES = [ControlError, PathError, LayerError, OverlayError];
+
 function errorLine(error: unknown): ControlLine {
 	const code = error instanceof ControlError ? error.code : "refused";
-	const isSentence = error instanceof ControlError || error instanceof LayerError || error instanceof OverlayError;
+	const isSentence = SENTENCES.some((kind) => error instanceof kind);
 	const sentence = isSentence ? (error as Error).message : `The server could not do it: ${describeThrown(error)}.`;
 	return { error: sentence, code, version: CONTROL_VERSION };
 }
