@@ -82,20 +82,21 @@ export class WarmUpMount {
 	 * asks whether to go on; resolves to whether it came to the end.
 	 */
 	async round(directoryName: string, lowerNames: readonly string[], goesOn: () => Promise<boolean>): Promise<boolean> {
-		const [directory] = await this.#entries([ask(Opcode.lookup, ROOT_ID, name(directoryName))]);
-		const many = async (asked: readonly Asked[]): Promise<number[] | null> => {
-			const ids: number[] = [];
+		const [directory] = (await this.#send([ask(Opcode.lookup, ROOT_ID, name(directoryName))])).map(nodeIdIn);
+		const sendAll = async (asked: readonly Asked[]): Promise<Buffer[] | null> => {
+			const replies: Buffer[] = [];
 			for (let at = 0; at < asked.length; at += BATCH) {
 				if (!(await goesOn())) return null;
-				ids.push(...(await this.#entries(asked.slice(at, at + BATCH))));
+				replies.push(...(await this.#send(asked.slice(at, at + BATCH))));
 			}
-			return ids;
+			return replies;
 		};
-		const lower = await many(lowerNames.map((one) => ask(Opcode.lookup, directory, name(one))));
-		if (lower === null) return false;
+		const lower = (await sendAll(lowerNames.map((one) => ask(Opcode.lookup, directory, name(one)))))?.map(nodeIdIn);
+		if (lower === undefined) return false;
 		const made = lowerNames.map((one) => `made-${one}`);
-		const files = await many(made.map((one) => ask(Opcode.create, directory, words(0o101, 0o100644, 0o022, 0), name(one))));
-		if (files === null) return false;
+		const created = await sendAll(made.map((one) => ask(Opcode.create, directory, words(0o101, 0o100644, 0o022, 0), name(one))));
+		const files = created?.map(nodeIdIn);
+		if (files === undefined) return false;
 		const half = lower.length / 2;
 		const [firstNames, otherNames] = [lowerNames.slice(0, half), lowerNames.slice(half)];
 		const moved = firstNames.map((one) => `moved-${one}`);
@@ -114,19 +115,9 @@ export class WarmUpMount {
 				ask(Opcode.unlink, directory, name(one)),
 			),
 		];
-		for (const batch of batches) {
-			for (let at = 0; at < batch.length; at += BATCH) {
-				if (!(await goesOn())) return false;
-				await this.#send(batch.slice(at, at + BATCH));
-			}
-		}
+		for (const batch of batches) if ((await sendAll(batch)) === null) return false;
 		this.#forget([directory, ...lower, ...files]);
 		return true;
-	}
-
-	/** The node ids in the replies. */
-	async #entries(asked: readonly Asked[]): Promise<number[]> {
-		return (await this.#send(asked)).map((body) => body.readUInt32LE(0));
 	}
 
 	/** Sends requests, and waits for their replies: no error may be among them. */
@@ -182,6 +173,11 @@ function words(...values: readonly number[]): Buffer {
 
 function zeros(count: number): number[] {
 	return new Array<number>(count).fill(0);
+}
+
+/** Of a reply with an entry. */
+function nodeIdIn(body: Buffer): number {
+	return body.readUInt32LE(0);
 }
 
 function name(text: string): Buffer {

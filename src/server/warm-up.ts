@@ -154,13 +154,20 @@ async function useScratch(served: OpenServer, state: State, place: string, round
 			sessions.push(await WarmUpSession.open(client.connection, `warm-up-${user.uid}`));
 		}
 		await mount?.init();
+		const call = async (number: number) => {
+			const at = number % clients.length;
+			return (await clients[at].round(number, isQuiet)) && (await sessions[at].round(number, isQuiet));
+		};
+		const uses: ((number: number) => Promise<boolean>)[] = isListening ? [call] : [];
+		if (mount !== null) uses.push((number) => mount.round(directoryName(number), lowerNames(MOUNT_FILES), isQuiet));
 		for (let round = 0; round < rounds; round++) {
-			// a lower must not be changed otherwise, and nobody has asked for this name yet
-			fillLower(lower, round);
-			if (isListening && !(await clients[round % clients.length].round(round, isQuiet))) return false;
-			if (isListening && !(await sessions[round % clients.length].round(round, isQuiet))) return false;
-			emptyLower(lower, round);
-			if (mount !== null && !(await useMount(mount, lower, rounds + round, isQuiet))) return false;
+			for (const [i, use] of uses.entries()) {
+				const number = i * rounds + round;
+				// a lower must not be changed otherwise, and nobody has asked for this name yet
+				fillLower(lower, number);
+				if (!(await use(number))) return false;
+				emptyLower(lower, number);
+			}
 			state.collect?.({ type: "minor" });
 		}
 		return true;
@@ -171,13 +178,6 @@ async function useScratch(served: OpenServer, state: State, place: string, round
 		mount?.close();
 		state.memory?.clear();
 	}
-}
-
-async function useMount(mount: WarmUpMount, lower: string, round: number, isQuiet: () => Promise<boolean>): Promise<boolean> {
-	fillLower(lower, round);
-	const isDone = await mount.round(directoryName(round), lowerNames(MOUNT_FILES), isQuiet);
-	emptyLower(lower, round);
-	return isDone;
 }
 
 /**
