@@ -9,7 +9,7 @@ import { linkDescriptor, makeDirectory, makeFile, RENAME, removeDirectory, renam
 import { close, O, openAt } from "../../linux/open.ts";
 import { fstat, Stat, statAt } from "../../linux/stat.ts";
 import { removeXattr, setXattr, setXattrOfOpen } from "../../linux/xattr.ts";
-import { OverlayError } from "../../vfs/errors.ts";
+import type { OverlayError } from "../../vfs/errors.ts";
 import { FileType, type SetAttributes, type Timespec } from "../../vfs/operations.ts";
 import { failed, ifThere, isFound, isNoRoom, must, unlessOfMachine } from "../../vfs/system-errors.ts";
 import { ACL_ACCESS } from "../format/posix-acl.ts";
@@ -336,26 +336,27 @@ function placeDirectory({ ids }: UpperState, { inode, above, name }: Extract<Ste
 }
 
 function hide(writable: UpperState, { in: place, name, base }: Extract<Step, { op: "whiteout" }>, descriptors: Descriptors): void {
-	const record = Buffer.from(String(name), "hex");
-	if (base !== undefined) noteBase(writable, record, Buffer.from(base));
+	const noted = base === undefined ? null : noteBase(writable, name, base);
 	try {
 		if (place === "index" && descriptors.keepReplaced !== undefined) replaceEntry(writable, name, descriptors);
 		else placeWhiteout(writable, descriptors.directory(place), name);
 	} catch (error) {
-		if (base !== undefined && !descriptors.isRecovery) writable.bases.delete(record);
+		if (noted !== null && !descriptors.isRecovery) writable.bases.delete(noted);
 		throw error;
 	}
 }
 
-/** What is removed where there is no room, or no inode, for its version is removed all the same: its base is unknown then. */
-function noteBase({ bases }: UpperState, record: Buffer, base: Buffer): void {
+/** The record that it is noted of. What is removed where there is no room, or no inode, for its version is removed all the same: its base is unknown then. */
+function noteBase({ bases }: UpperState, entry: PathName, base: Uint8Array): Buffer {
+	const record = Buffer.from(String(entry), "hex");
 	try {
-		bases.set(record, base);
+		bases.set(record, Buffer.from(base));
 	} catch (error) {
-		if (!(error instanceof OverlayError) || (error.code !== "nospc" && error.code !== "dquot")) throw error;
+		if (!isNoRoom(error)) throw error;
 		// of an earlier time that it was removed
 		bases.delete(record);
 	}
+	return record;
 }
 
 /** A whiteout for an entry of the index, and what was there kept in work. */
