@@ -171,7 +171,7 @@ export function planLoss(engine: Engine, plan: Plan, node: Node, hadUpper: boole
 			};
 		}
 		planTombstone(engine, plan, node, entry);
-		if (stat.nlink > 1 && entry !== null) plan.addLast(countStep(engine, entry, null, null).step);
+		if (stat.nlink > 1 && entry !== null) plan.addLast({ op: "count", entry, value: null });
 		return bury;
 	}
 	if (!node.isIndexed) return left > 0 ? forgetName : bury;
@@ -211,8 +211,7 @@ function versionOf(engine: Engine, node: Node, entry: string): Buffer | null {
 }
 
 /** Names left of an untouched lower file; null: the record goes. `version`: in what it was, where nothing says it yet. */
-export function planCount(engine: Engine, plan: Plan, entry: string | null, value: number | null, version: Buffer | null): void {
-	if (entry === null) return;
+export function planCount(engine: Engine, plan: Plan, entry: string, value: number | null, version: Buffer | null): void {
 	const { linkCounts } = writableOf(engine);
 	const { step, before } = countStep(engine, entry, value, version);
 	plan.add(step, () => (before === null ? linkCounts.delete(entry) : linkCounts.set(entry, before.count, before.base)));
