@@ -279,11 +279,8 @@ export class Claims implements ClaimOperations {
 		this.#demandGrace(client, isReclaim);
 		if (!isReclaim) this.#demandReclaimed(client);
 		if (client.opens >= this.#limits.opensPerClient) throw new ClaimError("nospc", "The client has too many opens");
-		this.#dropGoneWhile(() => this.tables.opens >= this.#limits.opens);
-		if (this.tables.opens >= this.#limits.opens) {
-			this.#revokeLongestExpired(client, "nospc", (each) => each.opens > 0);
-			this.#dropGoneWhile(() => this.tables.opens >= this.#limits.opens);
-		}
+		const isFull = () => this.tables.opens >= this.#limits.opens;
+		this.#makePlace(isFull, client, "nospc", (each) => each.opens > 0);
 		this.#log.makeRoom(RECORD_BYTES);
 		waitFor(this.#list.struck());
 		if (!isReclaim && client.principal !== OF_HOST) waitFor(this.#list.demand(client.listKey, deny !== 0));
@@ -544,6 +541,11 @@ export class Claims implements ClaimOperations {
 		this.#log.clientGone(client);
 		this.tables.retire(client);
 		if (client.isConfirmed && this.grace.isOver) this.#list.drop(client.listKey);
+		this.#takeAway(client);
+	}
+
+	/** What it has, some at a time. */
+	#takeAway(client: ClientRecord): void {
 		this.#gone.add(client);
 		if (this.#gone.size === 1) this.#dropSome();
 	}
@@ -567,7 +569,6 @@ export class Claims implements ClaimOperations {
 		}
 	}
 
-	/** At a limit: what nobody has any more does not count. */
 	#dropGoneWhile(isFull: () => boolean): void {
 		while (this.#gone.size > 0 && isFull()) this.#dropSomeGone();
 	}
@@ -583,16 +584,18 @@ export class Claims implements ClaimOperations {
 		successor.hasLost = true;
 		successor.toldLostAt = 0;
 		this.#list.strike(client.listKey);
-		this.#gone.add(client);
-		if (this.#gone.size === 1) this.#dropSome();
+		this.#takeAway(client);
 		return successor;
 	}
 
-	/** At a limit: somebody whose lease is over makes room, or the request is refused. */
-	#revokeLongestExpired(besides: ClientRecord, code: ClaimErrorCode, suits: (client: ClientRecord) => boolean): void {
+	/** At a limit: what nobody has any more goes, then somebody whose lease is over makes room, or the request is refused. */
+	#makePlace(isFull: () => boolean, besides: ClientRecord, code: ClaimErrorCode, suits: (client: ClientRecord) => boolean): void {
+		this.#dropGoneWhile(isFull);
+		if (!isFull()) return;
 		const expired = this.clients.longestExpired(besides, suits);
 		if (expired === null) throw new ClaimError(code, "The server has too much to remember");
 		this.#revoke(expired);
+		this.#dropGoneWhile(isFull);
 	}
 
 	#demandGrace(client: ClientRecord, isReclaim: boolean): void {
@@ -672,11 +675,7 @@ export class Claims implements ClaimOperations {
 			throw new ClaimError("delay", "The client has too many locks");
 		}
 		const isFull = () => this.tables.locks + grown > locks || this.tables.lockStates >= locks;
-		this.#dropGoneWhile(isFull);
-		if (isFull()) {
-			this.#revokeLongestExpired(client, "delay", (each) => each.lockStates > 0);
-			this.#dropGoneWhile(isFull);
-		}
+		this.#makePlace(isFull, client, "delay", (each) => each.lockStates > 0);
 	}
 
 	/** Neither may a LOCK be told that there is no room on the disk. */
