@@ -1,6 +1,7 @@
 // Claims for tests: with a clock that stands still until it is told, and shorter ways to call them.
 
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { cannotMount, scratch } from "../../test/support/scratch.ts";
@@ -83,6 +84,14 @@ export class Told implements ClaimHooks {
 	/** Lets everything run that was put off. */
 	runDeferred(): void {
 		for (let work = this.deferred.shift(); work !== undefined; work = this.deferred.shift()) work();
+	}
+}
+
+/** Until the log that is written anew is in the place of the old one. */
+export async function writtenAnew(folder: string, told: Told): Promise<void> {
+	while (told.deferred.length > 0 || existsSync(join(folder, "log.new"))) {
+		told.runDeferred();
+		await new Promise((resolve) => setTimeout(resolve, 1));
 	}
 }
 

@@ -23,6 +23,7 @@ import {
 	startClaims,
 	TestClient,
 	Told,
+	writtenAnew,
 } from "./new-claims.test-support.ts";
 import { openClaims } from "./open-claims.ts";
 import type { Stateid } from "./operations.ts";
@@ -227,10 +228,7 @@ for (const [error, code] of [
 			interceptChanges(null);
 		}
 		claims.tick();
-		while (told.deferred.length > 0 || existsSync(join(folder, "log.new"))) {
-			told.runDeferred();
-			await new Promise((resolve) => setTimeout(resolve, 2));
-		}
+		await writtenAnew(folder, told);
 		await done(() => client.open("z"));
 		claims.destroy();
 		({ claims, told } = startClaims(folder));
@@ -264,10 +262,7 @@ test("a log that could not be written is written anew when there is room, and a 
 	refuses("nospc", () => client.open("y"));
 	rmSync(join(root, "ballast"));
 	claims.tick();
-	while (told.deferred.length > 0 || existsSync(join(folder, "log.new"))) {
-		told.runDeferred();
-		await new Promise((resolve) => setTimeout(resolve, 2));
-	}
+	await writtenAnew(folder, told);
 	await done(() => client.open("y"));
 	claims.destroy();
 	({ claims, told } = startClaims(folder));

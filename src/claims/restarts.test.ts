@@ -19,8 +19,8 @@ import {
 	refuses,
 	startClaims,
 	TestClient,
-	type Told,
 	takeSlot,
+	writtenAnew,
 } from "./new-claims.test-support.ts";
 import type { ClaimChange, Slot, Stateid } from "./operations.ts";
 import type { SlotRecord } from "./records.ts";
@@ -40,13 +40,6 @@ function fillLog(folder: string, client: TestClient, open: Stateid): number {
 		client.run((change) => client.claims.downgrade(change, { ...open, seqid: 0 }, X, { access: 3, deny: 0 }));
 	}
 	return changes;
-}
-
-async function writtenAnew(folder: string, told: Told): Promise<void> {
-	while (existsSync(join(folder, "log.new"))) {
-		told.runDeferred();
-		await new Promise((resolve) => setTimeout(resolve, 1));
-	}
 }
 
 test("each change that was made before a kill is answered the same when its request comes again, and is not made again", async (t) => {
