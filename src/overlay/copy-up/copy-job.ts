@@ -1,6 +1,7 @@
 // Copies the data of a file to upper in another thread, and gives up copies that nobody claims.
 
 import { copyCached } from "../../layer/copy-data.ts";
+import type { FileSystem } from "../../layer/layer.ts";
 import { close } from "../../linux/open.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { OverlayError } from "../../vfs/errors.ts";
@@ -27,11 +28,10 @@ function mustFlush(fileSystem: string): boolean {
 }
 
 /** Copies a small file at once, where neither the lower nor upper makes anybody wait for it; else false, and nothing was done. */
-export function copyAtOnce(engine: Engine, node: Node, fd: number, source: number, { size, blocks }: Stat): boolean {
+export function copyAtOnce(from: FileSystem, to: FileSystem, source: number, fd: number, { size, blocks }: Stat): boolean {
 	// a file with holes is copied by somebody who knows of them
-	if (size > CACHED_BYTES_MAX || blocks * 512 < size || engine.writable?.layer.fileSystem.name !== "tmpfs") return false;
-	const isInMemory = dataOf(engine, node).layer.fileSystem.name === "tmpfs";
-	return must(copyCached(source, fd, size, isInMemory), "Cannot copy a file up") === size;
+	if (size > CACHED_BYTES_MAX || blocks * 512 < size || to.name !== "tmpfs") return false;
+	return must(copyCached(source, fd, size, from.name === "tmpfs"), "Cannot copy a file up") === size;
 }
 
 export function startCopy(engine: Engine, node: Node, temporary: string | null, fd: number, source: number, stat: Stat): Promise<void> {

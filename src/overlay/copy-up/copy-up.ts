@@ -304,12 +304,13 @@ function buildRegular(engine: Engine, writable: Writable, node: Node, stat: Stat
 			return { temporary, fd, data };
 		}
 		source = openData(data);
-		if (mayShareExtents(data.layer.fileSystem, writable.layer.fileSystem) && cloneFile(source, fd) === 0) {
+		const [from, to] = [data.layer.fileSystem, writable.layer.fileSystem];
+		if (mayShareExtents(from, to) && cloneFile(source, fd) === 0) {
 			must(truncateFile(fd, stat.size), "Cannot set the size of a file in work");
 			close(source);
 			return { temporary, fd, data: null };
 		}
-		if (copyAtOnce(engine, node, fd, source, stat)) {
+		if (copyAtOnce(from, to, source, fd, stat)) {
 			close(source);
 			return { temporary, fd, data: null };
 		}
