@@ -35,7 +35,7 @@ import { RENAME, renameName } from "../../linux/names.ts";
 import { close, O, openPath } from "../../linux/open.ts";
 import { getXattr, listXattrs, setXattr } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import { FileType, type OverlayObject } from "../../vfs/operations.ts";
+import { FileType } from "../../vfs/operations.ts";
 import { openOverlay } from "../opening/open-overlay.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
@@ -44,26 +44,11 @@ import { Application, type ApplyOptions } from "./apply.ts";
 import { type Conflict, lookAtTarget } from "./apply-plan.ts";
 import type { Change } from "./change.ts";
 import { changeList } from "./change-list.ts";
+import { NAMES, objectAt, placeOf, plantLower, ROOT, SEQUENCES, type Step } from "./random-changes.test-support.ts";
 import { Target } from "./target.ts";
 
-const ROOT = { uid: 0, gid: 0, gids: [] };
 const skip = needs("root");
-const NAMES = ["a", "b", "c", "d e", "ä"];
 const XATTR = Buffer.from("user.kind");
-
-type Step = readonly [operation: number, one: number, other: number, name: number];
-
-/** A path of the tree, its parent and its last name. */
-interface Place {
-	readonly path: string;
-	readonly parent: string;
-	readonly last: string;
-}
-
-function placeOf(path: string): Place {
-	const end = path.lastIndexOf("/");
-	return { path, parent: path.slice(0, Math.max(0, end)), last: path.slice(end + 1) };
-}
 
 function pathsOf(top: string): string[] {
 	const found: string[] = [];
@@ -113,15 +98,7 @@ async function perform(opened: OpenedOverlay, plain: string, [operation, one, ot
 	const newName = NAMES[name % NAMES.length];
 	const newPath = join(plain, target, newName);
 	const here = join(plain, source.path);
-	const find = (path: string) =>
-		path
-			.split("/")
-			.filter(Boolean)
-			.reduce<OverlayObject>((at, part) => {
-				const found = overlay.lookup(at, Buffer.from(part), ROOT);
-				assert.ok(found !== null, path);
-				return found;
-			}, overlay.root);
+	const find = (path: string) => objectAt(overlay, path);
 	const last = Buffer.from(source.last);
 	const fresh = Buffer.from(newName);
 	const isLink = lstatSync(here).isSymbolicLink();
@@ -223,9 +200,7 @@ interface Stand {
 }
 
 function standIn(top: string, handles: "kernel" | "portable"): Stand {
-	const lower = plant(join(top, "lower"), { "a/a/a": "1", "a/a/b": "2", "a/b": "3", "b/a": "4", "b/c/d e": "5", c: "6", "d e/": "" });
-	linkSync(join(lower, "a/b"), join(lower, "b/b"));
-	symlinkSync("a/a", join(lower, "ä"));
+	const lower = plantLower(join(top, "lower"));
 	const plain = join(top, "plain");
 	execFileSync("cp", ["-a", lower, plain]);
 	return { lower, plain, upper: join(top, "upper"), work: join(top, "work"), stateFolder: join(top, "state"), handles };
@@ -298,9 +273,8 @@ for (const handles of ["kernel", "portable"] as const) {
 		const where = isInPlace ? "the lower" : "a copy of the lower";
 		test(`random changes: applied to ${where}, they give what they give on a plain tree, ${handles} handles`, { skip }, async (t) => {
 			const made = scratch(t);
-			const steps = fc.array(fc.tuple(fc.nat(99), fc.nat(99), fc.nat(99), fc.nat(99)), { minLength: 1, maxLength: 24 });
 			await fc.assert(
-				fc.asyncProperty(steps, async (sequence) => {
+				fc.asyncProperty(SEQUENCES, async (sequence) => {
 					const top = made.folder(`run-${runs++}`);
 					const stand = standIn(top, handles);
 					const target = isInPlace ? stand.lower : join(top, "copy");
@@ -486,7 +460,7 @@ test("what a target without xattrs cannot keep is told by name, and all else is 
 	execFileSync("cp", ["-a", `${stand.lower}/.`, target]);
 	const served = opened(stand, "serve");
 	const { overlay } = served;
-	const file = () => overlay.lookup(overlay.root, Buffer.from("c"), ROOT) as OverlayObject;
+	const file = () => objectAt(overlay, "c");
 	await inPasses(overlay, () => overlay.setxattr(file(), ROOT, XATTR, Buffer.from("value"), "any"));
 	await inPasses(overlay, () => overlay.write(file(), ROOT, 0, Buffer.from("other content"), "open"));
 	await overlay.close();
@@ -508,8 +482,7 @@ test("a symlink that takes the place of a directory while it runs ends it, and n
 	const outside = plant(made.folder("outside"), { a: "somebody's", "d e": "somebody's" });
 	const served = opened(stand, "serve");
 	const { overlay } = served;
-	const at = (path: string) =>
-		path.split("/").reduce<OverlayObject>((above, name) => overlay.lookup(above, Buffer.from(name), ROOT) as OverlayObject, overlay.root);
+	const at = (path: string) => objectAt(overlay, path);
 	for (const path of ["b/a", "b/c/d e"]) await inPasses(overlay, () => overlay.write(at(path), ROOT, 0, Buffer.from("changed"), "open"));
 	await overlay.close();
 	const before = shownTree(outside);

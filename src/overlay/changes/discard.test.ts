@@ -1,14 +1,13 @@
 // What is discarded is as in the lowers again, with the handles and file ids that clients had before.
 
 import assert from "node:assert/strict";
-import { linkSync, mkdirSync, readdirSync, symlinkSync } from "node:fs";
+import { linkSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fc } from "../../../test/support/fast-check.ts";
 import { plant } from "../../../test/support/lower-tree.ts";
 import { needs, volume } from "../../../test/support/requirements.ts";
 import { type Scratch, scratch } from "../../../test/support/scratch.ts";
-import { allocate } from "../../linux/memory.ts";
 import { OverlayError } from "../../vfs/errors.ts";
 import { FileType, type OverlayObject } from "../../vfs/operations.ts";
 import type { OpenOptions } from "../opening/open-options.ts";
@@ -16,10 +15,9 @@ import { openOverlay } from "../opening/open-overlay.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
 import { discard } from "./discard.ts";
+import { contentOf, lookAtAll, MORE_OPERATIONS, objectAt, perform, plantLower, ROOT, SEQUENCES } from "./random-changes.test-support.ts";
 
-const ROOT = { uid: 0, gid: 0, gids: [] };
 const skip = needs("root");
-const reading = allocate(4096);
 
 interface Seen {
 	readonly handle: string;
@@ -31,83 +29,17 @@ type Tree = Map<string, Seen>;
 
 function seenOf({ overlay }: OpenedOverlay, object: OverlayObject): Seen {
 	const { type } = object;
-	let content = "";
-	if (type === FileType.reg) {
-		const { count } = overlay.read(object, ROOT, 0, 4096, reading, 0, "open");
-		content = reading.bytes.subarray(0, count).toString("latin1");
-	} else if (type === FileType.lnk) content = overlay.readlink(object).toString();
 	const { mode, uid, gid, mtime, nlink, fileidHi, fileidLo } = overlay.getattr(object);
 	const xattrs = overlay.listxattr(object, ROOT).map((name) => `${name}=${overlay.getxattr(object, ROOT, name)}`);
 	const links = type === FileType.dir ? "" : nlink;
 	const times = `${mtime.sec}.${mtime.nsec}`;
+	const content = contentOf(overlay, object);
 	const shown = [type, mode.toString(8), uid, gid, times, links, `${fileidHi}:${fileidLo}`, ...xattrs.sort(), content].join(" ");
 	return { handle: object.handle.toString("hex"), shown };
 }
 
-async function treeOf(opened: OpenedOverlay): Promise<Tree> {
-	const { overlay } = opened;
-	const tree: Tree = new Map();
-	const visit = async (path: string, handle: Buffer): Promise<void> => {
-		const below = await inPasses(overlay, () => {
-			const now = overlay.decode(handle);
-			tree.set(path, seenOf(opened, now));
-			const found: [string, Buffer][] = [];
-			const cursor = now.type === FileType.dir ? overlay.list(now, ROOT, 0, 2) : null;
-			while (cursor?.next()) {
-				const child = overlay.lookup(now, cursor.name, ROOT);
-				assert.ok(child !== null, `${path}/${cursor.name} is listed, and is not there`);
-				found.push([Buffer.from(cursor.name).toString(), child.handle]);
-			}
-			return found;
-		});
-		for (const [name, child] of below) await visit(path === "" ? name : `${path}/${name}`, child);
-	};
-	await visit("", overlay.root.handle);
-	return tree;
-}
-
-type Step = readonly [operation: number, one: number, other: number, name: number];
-const NAMES = ["a", "b", "c", "d e", "ä"];
-
-async function perform(opened: OpenedOverlay, [operation, one, other, name]: Step): Promise<void> {
-	const { overlay } = opened;
-	const paths = [...(await treeOf(opened)).keys()].sort();
-	const find = (path: string) =>
-		path
-			.split("/")
-			.filter(Boolean)
-			.reduce<OverlayObject>((at, part) => {
-				const found = overlay.lookup(at, Buffer.from(part), ROOT);
-				assert.ok(found !== null);
-				return found;
-			}, overlay.root);
-	const source = paths[one % paths.length];
-	const parent = source.includes("/") ? source.slice(0, source.lastIndexOf("/")) : "";
-	const last = Buffer.from(source.slice(parent === "" ? 0 : parent.length + 1));
-	const target = paths[other % paths.length];
-	const newName = Buffer.from(NAMES[name % NAMES.length]);
-	const place = target.includes("/") ? target.slice(0, target.lastIndexOf("/")) : "";
-	const there = Buffer.from(target.slice(place === "" ? 0 : place.length + 1));
-	const operations = [
-		() => overlay.create(find(target), newName, ROOT, { mode: "guarded", attributes: { mode: 0o644 } }, null),
-		() => overlay.write(find(source), ROOT, 0, Buffer.from(`content ${one} ${other}`), "open"),
-		() => overlay.remove(find(parent), last, ROOT, null),
-		() => overlay.rmdir(find(parent), last, ROOT, null),
-		() => overlay.mkdir(find(target), newName, ROOT, { mode: 0o755 }, null),
-		() => overlay.rename(find(parent), last, find(target), newName, ROOT, null),
-		() => overlay.link(find(source), find(target), newName, ROOT, null),
-		() => overlay.setattr(find(source), ROOT, { mode: name % 2 === 0 ? 0o700 : 0o755, uid: 7 }, undefined, null),
-		() => overlay.symlink(find(target), newName, ROOT, Buffer.from(`to ${one}`), {}, null),
-		() => overlay.exchange(find(parent), last, find(place), there, ROOT, null),
-		() => overlay.setxattr(find(source), ROOT, Buffer.from("user.a"), Buffer.from("value"), "any", null),
-		() => overlay.remove(find(parent), last, ROOT, null),
-		() => overlay.rename(find(parent), last, find(place), there, ROOT, null),
-	];
-	try {
-		await inPasses(overlay, operations[operation % operations.length]);
-	} catch (error) {
-		if (!(error instanceof OverlayError)) throw error;
-	}
+function treeOf(opened: OpenedOverlay): Promise<Tree> {
+	return lookAtAll(opened, (object) => seenOf(opened, object));
 }
 
 interface Layers {
@@ -118,10 +50,8 @@ interface Layers {
 }
 
 function plantLayers(top: string): Layers {
-	const lower = plant(join(top, "lower"), { "a/a/a": "1", "a/a/b": "2", "a/b": "3", "b/a": "4", "b/c/d e": "5", c: "6", "d e/": "" });
-	linkSync(join(lower, "a/b"), join(lower, "b/b"));
+	const lower = plantLower(join(top, "lower"));
 	linkSync(join(lower, "a/b"), join(lower, "b/c/a"));
-	symlinkSync("a/a", join(lower, "ä"));
 	const second = plant(join(top, "second"), { "a/c": "under", "b/a": "hidden by the upper one" });
 	mkdirSync(join(top, "upper"));
 	return { lowers: [lower, second], upper: join(top, "upper"), work: join(top, "work"), stateFolder: join(top, "state") };
@@ -177,13 +107,12 @@ async function assertAsBefore(opened: OpenedOverlay, before: Tree, born: Readonl
 }
 
 let runs = 0;
-const sequences = fc.array(fc.tuple(fc.nat(99), fc.nat(99), fc.nat(99), fc.nat(99)), { minLength: 1, maxLength: 24 });
 
 for (const kind of ["kernel", "portable", "ordinary"] as const) {
 	test(`random changes, all of them discarded: the lowers, with the handles of before: ${kind}`, { skip }, async (t) => {
 		const made = scratch(t);
 		await fc.assert(
-			fc.asyncProperty(sequences, fc.boolean(), fc.boolean(), async (sequence, isRestarted, isInParts) => {
+			fc.asyncProperty(SEQUENCES, fc.boolean(), fc.boolean(), async (sequence, isRestarted, isInParts) => {
 				const layers = plantLayers(made.folder(`run-${runs++}`));
 				const options = { ...layers, ...OPTIONS, ...KINDS[kind], ...(isInParts ? IN_PARTS : {}) };
 				let opened = openOverlay(options);
@@ -194,7 +123,7 @@ for (const kind of ["kernel", "portable", "ordinary"] as const) {
 					const known = new Set([...before.values()].map(({ handle }) => handle));
 					const born = new Set<string>();
 					for (const step of sequence) {
-						await perform(opened, step);
+						await perform(opened, step, MORE_OPERATIONS);
 						for (const { handle } of (await treeOf(opened)).values()) if (!known.has(handle)) born.add(handle);
 					}
 					if (isRestarted) {
@@ -258,13 +187,13 @@ for (const kind of ["kernel", "portable", "ordinary"] as const) {
 	test(`random changes, a random path of them discarded: all else stays as it was: ${kind}`, { skip }, async (t) => {
 		const made = scratch(t);
 		await fc.assert(
-			fc.asyncProperty(sequences, fc.nat(99), fc.boolean(), async (sequence, chosen, isOfLowers) => {
+			fc.asyncProperty(SEQUENCES, fc.nat(99), fc.boolean(), async (sequence, chosen, isOfLowers) => {
 				const layers = plantLayers(made.folder(`run-${runs++}`));
 				const opened = openOverlay({ ...layers, ...OPTIONS, ...KINDS[kind] });
 				try {
 					await discard(opened);
 					const before = await treeOf(opened);
-					for (const step of sequence) await perform(opened, step);
+					for (const step of sequence) await perform(opened, step, MORE_OPERATIONS);
 					const now = await treeOf(opened);
 					const paths = [...(isOfLowers ? before : now).keys()].filter((path) => path !== "").sort();
 					const path = paths[chosen % paths.length];
@@ -292,14 +221,9 @@ function small(made: Scratch, more: Partial<OpenOptions> = {}) {
 	const [upper, work, stateFolder] = ["upper", "work", "state"].map((name) => made.folder(name));
 	const opened = openOverlay({ lowers: [lower], upper, work, stateFolder, ...OPTIONS, ...more });
 	const { overlay } = opened;
-	const at = (path: string) =>
-		path.split("/").reduce<OverlayObject>((node, name) => overlay.lookup(node, Buffer.from(name), ROOT) as OverlayObject, overlay.root);
+	const at = (path: string) => objectAt(overlay, path);
 	const run = <T>(step: () => T) => inPasses(overlay, step);
-	const read = (handle: Uint8Array) =>
-		run(() => {
-			const { count } = overlay.read(overlay.decode(handle), ROOT, 0, 4096, reading, 0, "open");
-			return reading.bytes.toString("latin1", 0, count);
-		});
+	const read = (handle: Uint8Array) => run(() => contentOf(overlay, overlay.decode(handle)));
 	const write = (path: string, text: string) => run(() => overlay.write(at(path), ROOT, 0, Buffer.from(text), "open"));
 	return { opened, overlay, at, run, read, write };
 }
