@@ -44,6 +44,10 @@ interface DirectoryPlace {
 	readonly name: Buffer;
 }
 
+function encodePlace({ above, name }: DirectoryPlace): Buffer {
+	return Buffer.concat([Buffer.from(`${above}/`), name]);
+}
+
 /**
  * Portable ids of an upper. The id of an object is an xattr of its inode (type, 16 random bytes), and what leads to it lies in
  * `work/holdfast`: of anything but a directory a hard link, `ids/ID`; of a directory the id of the one above it and its name, as the target
@@ -219,7 +223,7 @@ export class PortableUpper implements HandleProvider {
 	place(id: FileHandle, above: FileHandle, name: Uint8Array | string): number {
 		const key = keyOf(id);
 		const place = { above: keyOf(above), name: Buffer.from(name as string) };
-		const status = writeRecord(this.#directories, key, Buffer.concat([Buffer.from(`${place.above}/`), place.name]));
+		const status = writeRecord(this.#directories, key, encodePlace(place));
 		if (status === 0) this.#places.set(key, place);
 		return status;
 	}
@@ -228,8 +232,7 @@ export class PortableUpper implements HandleProvider {
 	placeAnew(id: FileHandle, above: FileHandle, name: Uint8Array | string): number {
 		const key = keyOf(id);
 		const aside = asideName(key);
-		const value = Buffer.concat([Buffer.from(`${keyOf(above)}/`), Buffer.from(name as string)]);
-		const written = writeAside(this.#directories, key, value);
+		const written = writeAside(this.#directories, key, encodePlace({ above: keyOf(above), name: Buffer.from(name as string) }));
 		if (written < 0) return written;
 		const status = renameName(this.#directories, aside, this.#directories, key, RENAME.exchange);
 		if (status === -ERRNO.ENOENT) return renameName(this.#directories, aside, this.#directories, key);
