@@ -17,7 +17,7 @@ import { isSignedByOther, lockUpper } from "../overlay/opening/upper-lock.ts";
 import { trustLowers } from "../overlay/upkeep/rebase.ts";
 import { settleData } from "../overlay/upkeep/settle-data.ts";
 import { OverlayError } from "../vfs/errors.ts";
-import { showName } from "../vfs/names.ts";
+import { showPath } from "../vfs/names.ts";
 import { confirm } from "./ask.ts";
 import { directoryAndPaths, LinePrinter } from "./diff.ts";
 import { discardHere } from "./discard.ts";
@@ -272,7 +272,7 @@ function tellPlan(look: Look): void {
 }
 
 function shownConflict({ path, why }: Conflict): string {
-	return `${path.length === 0 ? "." : showName(path)}: ${why}`;
+	return `${showPath(path)}: ${why}`;
 }
 
 /** What is new in the lower is another object there than here. */

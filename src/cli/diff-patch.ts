@@ -1,10 +1,10 @@
 // `holdfast diff --patch`: the changes as a patch for `git apply`.
 
-import { isSameOrBelow } from "../layer/path-search.ts";
 import { Contents } from "../overlay/changes/content.ts";
 import { fileChanges } from "../overlay/changes/file-changes.ts";
 import { patchOf, type Unsaid } from "../overlay/changes/git-patch.ts";
 import { pathsInExport } from "../overlay/changes/path-in-export.ts";
+import { isWanted } from "../overlay/changes/wanted-paths.ts";
 import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import type { Exclusion } from "./exclusion.ts";
 import { complain, printPatch } from "./print.ts";
@@ -33,8 +33,7 @@ export async function showPatch(opened: OpenedOverlay, { words, hasBinary, exclu
 	};
 	try {
 		for await (const change of fileChanges(opened, contents)) {
-			const isWanted = paths.length === 0 || paths.some((path) => isSameOrBelow(change.shown, path));
-			if (!isWanted || exclusion.isExcluded(change.shown, false)) continue;
+			if (!isWanted(paths, change.shown) || exclusion.isExcluded(change.shown, false)) continue;
 			let isSaid = false;
 			for await (const piece of patchOf(change, { hasBinary, unsaid })) {
 				isSaid = true;

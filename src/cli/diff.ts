@@ -6,7 +6,7 @@ import type { Change } from "../overlay/changes/change.ts";
 import { changeFromJson, type ToldChange } from "../overlay/changes/change-in-json.ts";
 import { changeList } from "../overlay/changes/change-list.ts";
 import { PathError, pathsInExport } from "../overlay/changes/path-in-export.ts";
-import { nameInJson, showName } from "../vfs/names.ts";
+import { nameInJson, showName, showPath } from "../vfs/names.ts";
 import { FileType } from "../vfs/operations.ts";
 import { askServer } from "./ask-server.ts";
 import { type PatchWishes, showPatch } from "./diff-patch.ts";
@@ -200,7 +200,7 @@ class NamePrinter implements Printer {
 
 	add({ path }: ToldChange): void {
 		if (this.#isRaw) printBytes(Buffer.concat([path.length === 0 ? ROOT_NAME : path, NUL]));
-		else printLines([shownPath(path)]);
+		else printLines([showPath(path)]);
 	}
 
 	end(): void {}
@@ -221,7 +221,7 @@ const TYPE_NAMES: Readonly<Record<FileType, string>> = {
 
 function inJson({ path, kind, type, baseType, from, isReplaced, size, baseSize, group, baseState }: ToldChange): object {
 	return {
-		path: nameInJson(shownPath(path)),
+		path: nameInJson(showPath(path)),
 		kind,
 		type: TYPE_NAMES[type],
 		...(baseType === null ? {} : { baseType: TYPE_NAMES[baseType] }),
@@ -232,10 +232,6 @@ function inJson({ path, kind, type, baseType, from, isReplaced, size, baseSize, 
 		...(group === null ? {} : { linked: group }),
 		...(baseState === null ? {} : { base: baseState }),
 	};
-}
-
-function shownPath(path: Buffer): string {
-	return path.length === 0 ? "." : showName(path);
 }
 
 /** A new directory whose content is counted and not listed. */
@@ -301,7 +297,7 @@ export class LinePrinter implements Printer {
 		const had = baseType === FileType.reg ? `${baseSize}` : "-";
 		const has = type === FileType.reg && kind !== "removed" ? `${size}` : "-";
 		const sizes = this.#hasSizes && type !== FileType.dir ? `  ${had} -> ${has}` : "";
-		return `${letter}  ${moved}${shownPath(path)}${slash}${sizes}${note}`;
+		return `${letter}  ${moved}${showPath(path)}${slash}${sizes}${note}`;
 	}
 }
 

@@ -1,14 +1,13 @@
 // A mount as its operations see it: the overlay, the node ids, and on whose behalf requests are run.
 
 import type { HostLockOperations } from "../claims/operations.ts";
-import type { Credentials, OverlayObject, OverlayOperations } from "../vfs/operations.ts";
+import { type Credentials, type OverlayObject, type OverlayOperations, SUPERUSER } from "../vfs/operations.ts";
 import type { NodeTable } from "./node-table.ts";
 import type { Notifications } from "./notifications.ts";
 import type { FuseRequest } from "./request.ts";
 import type { Validity } from "./validity.ts";
 
 /** Root: who a request comes from has been asked by the kernel already, which knows all of their groups (default_permissions). */
-const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
 /** Whoever it is, they lose what setuid and setgid give when they write. */
 const UNPRIVILEGED: Credentials = { uid: 65534, gid: 65534, gids: [] };
 

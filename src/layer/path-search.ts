@@ -50,6 +50,12 @@ export function pathBelow(directory: Buffer, name: Buffer): Buffer {
 	return directory.length === 0 ? name : Buffer.concat([directory, SEPARATOR, name]);
 }
 
+/** The directory that a path below some root lies in, and its name there; views of it. */
+export function splitPath(path: Buffer): { readonly directory: Buffer; readonly name: Buffer } {
+	const end = path.lastIndexOf(SLASH);
+	return { directory: path.subarray(0, Math.max(0, end)), name: path.subarray(end + 1) };
+}
+
 /** Whether a path below some root is a directory's, or of what is in it. */
 export function isSameOrBelow(path: Buffer, directory: Buffer): boolean {
 	if (directory.length === 0) return true;

@@ -6,7 +6,7 @@ import type { Caller } from "../rpc/caller.ts";
 import type { Procedure } from "../rpc/program.ts";
 import { AuthFlavor } from "../rpc/rpc-message.ts";
 import { OverlayError } from "../vfs/errors.ts";
-import { type Credentials, FileType, type OverlayObject } from "../vfs/operations.ts";
+import { FileType, type OverlayObject, SUPERUSER } from "../vfs/operations.ts";
 import type { MountList } from "./mount-list.ts";
 import { MNT3_OK, MOUNT_STATUS, PATH_BYTES_MAX } from "./protocol.ts";
 
@@ -15,7 +15,6 @@ const SENT_BYTES_MAX = 64 * 1024;
 const SLASH = 0x2f;
 
 /** Clients that mount without saying who they are, as some do, may walk anywhere; what they then do is checked each time. */
-const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
 
 /** RFC 1813 section 5.2.1. A path below an export's name is walked, as by its own look-ups of the caller's. */
 export function mnt(exports: Exports, mounts: MountList): Procedure {

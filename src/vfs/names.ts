@@ -19,6 +19,11 @@ export function showName(name: Uint8Array): string {
 	return text.replace(ODD_IN_NAMES, (one) => hex(one, "utf8"));
 }
 
+/** The same of a path below some root, where the root itself is ".". */
+export function showPath(path: Uint8Array): string {
+	return path.length === 0 ? "." : showName(path);
+}
+
 /** The bytes of a name that `showName` has made. */
 export function shownBytes(shown: string): Buffer {
 	const parts = shown.split(/\\x([0-9a-f]{2})/);

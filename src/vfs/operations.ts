@@ -72,6 +72,9 @@ export interface Credentials {
 	readonly gids: readonly number[];
 }
 
+/** Who may do all that there is. */
+export const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
+
 /** What brings the requests of an owner: a connection. */
 export interface RequestSource {
 	/** Tells it from others of its owner, over a restart too if the client comes back from there: 16 bits, 0 where there is none. */

@@ -11,15 +11,15 @@ import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
 import { dataOfReal } from "../data/data-files.ts";
-import { rootNode } from "../engine/engine.ts";
 import { findInStack } from "../lookup/stack-search.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import type { Overlay } from "../operations/overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
 import type { Seen } from "./apply-steps.ts";
+import { directoriesOfBase } from "./base-tree.ts";
 import type { Change } from "./change.ts";
-import { isSameContent, linkTarget, statOfBase } from "./compare.ts";
+import { hasSameTime, isSameContent, linkTarget, statOfBase } from "./compare.ts";
 import { namesOfObjects } from "./names-of-objects.ts";
 import type { Target } from "./target.ts";
 
@@ -73,26 +73,26 @@ export class Moves {
 
 	/** The directory of the target that a directory of the overlay is before; null: none that stays. */
 	directory(path: string): string | null {
-		const moved = aboveOrSame(path).find((above) => this.#from.has(above));
+		const moved = aboveOrSame(path).find((one) => this.#from.has(one));
 		const source = moved === undefined ? null : (this.#from.get(moved) as string);
 		const current = moved === undefined ? path : `${source}${path.slice(moved.length)}`;
-		const leaves = aboveOrSame(current).some((above) => this.#sources.has(above) && (source === null || above.length > source.length));
+		const leaves = aboveOrSame(current).some((one) => this.#sources.has(one) && (source === null || one.length > source.length));
 		return leaves ? null : current;
 	}
 
 	/** Where in the target the place of a path is before; null: in no directory that stays, or what stands there is moved. */
 	before(path: string): string | null {
-		const end = path.lastIndexOf("/");
-		const directory = this.directory(path.slice(0, Math.max(0, end)));
+		const directory = this.directory(above(path));
 		if (directory === null) return null;
-		const current = directory === "" ? path.slice(end + 1) : `${directory}/${path.slice(end + 1)}`;
+		const name = path.slice(path.lastIndexOf("/") + 1);
+		const current = directory === "" ? name : `${directory}/${name}`;
 		return this.#sources.has(current) ? null : current;
 	}
 
 	/** Where a directory of the target is in the end. */
 	after(current: string): string {
-		for (const above of aboveOrSame(current)) {
-			for (const [to, from] of this.#sources.has(above) ? this.#from : []) if (from === above) return `${to}${current.slice(above.length)}`;
+		for (const one of aboveOrSame(current)) {
+			for (const [to, from] of this.#sources.has(one) ? this.#from : []) if (from === one) return `${to}${current.slice(one.length)}`;
 		}
 		return current;
 	}
@@ -110,8 +110,13 @@ export class Moves {
 /** The path itself, and the directories above it, the deepest first; without the root. */
 function aboveOrSame(path: string): string[] {
 	const found: string[] = [];
-	for (let at = path; at !== ""; at = at.slice(0, Math.max(0, at.lastIndexOf("/")))) found.push(at);
+	for (let at = path; at !== ""; at = above(at)) found.push(at);
 	return found;
+}
+
+/** The directory that a path lies in; empty: the root. */
+export function above(path: string): string {
+	return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }
 
 const CHANGES_PER_PASS = 64;
@@ -221,9 +226,9 @@ class Looking {
 
 	#hasParent({ path, kind }: Change): boolean {
 		if (kind === "removed") return true;
-		const above = path.toString("latin1", 0, Math.max(0, path.lastIndexOf("/")));
-		if (above === "" || this.#brought.has(above)) return true;
-		const before = this.#moves.directory(above);
+		const parent = above(path.toString("latin1"));
+		if (parent === "" || this.#brought.has(parent)) return true;
+		const before = this.#moves.directory(parent);
 		const stat = new Stat();
 		return before !== null && this.#target.stat(Buffer.from(before, "latin1"), stat) === 0 && stat.type === FileType.dir;
 	}
@@ -257,7 +262,7 @@ class Looking {
 		if (why === OTHER_MODE && this.#hasModeOf(handle, stat)) return null;
 		const goesWhole = kind === "removed" || kind === "renamed" || type !== FileType.dir;
 		if (why !== null || was.type !== FileType.dir || !goesWhole) return why;
-		const found = this.#baseAt(current);
+		const found = directoriesOfBase(this.#overlay.engine, namesInPath(Buffer.from(current, "latin1")));
 		return found === null ? null : this.#differsBelow(current, found);
 	}
 
@@ -281,17 +286,6 @@ class Looking {
 		} finally {
 			close(fd);
 		}
-	}
-
-	/** The real directories that the lowers have at a path; null: something else. */
-	#baseAt(path: string): readonly Real[] | null {
-		let reals: readonly Real[] = rootNode(this.#overlay.engine).reals.filter(({ layer }) => !layer.isUpper);
-		for (const name of namesInPath(Buffer.from(path, "latin1"))) {
-			const found = findInStack(this.#overlay.engine, reals, name);
-			if (found?.stat.type !== FileType.dir) return null;
-			reals = found.reals;
-		}
-		return reals;
 	}
 
 	/** A directory goes with all that it holds: only what the lowers have too may go. */
@@ -335,11 +329,7 @@ const NAMES_OF_TYPES: Readonly<Record<number, string>> = {
 	[FileType.sock]: "a socket",
 };
 
-function hasSameTime(one: Stat, other: Stat): boolean {
-	return one.mtimeSec === other.mtimeSec && one.mtimeNsec === other.mtimeNsec;
-}
-
-export function seenOf(stat: Stat): Seen {
+function seenOf(stat: Stat): Seen {
 	return {
 		type: stat.type,
 		inode: `${stat.inoHi}.${stat.inoLo}`,

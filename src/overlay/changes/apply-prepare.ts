@@ -12,15 +12,14 @@ import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { dataOfReal } from "../data/data-files.ts";
-import { rootNode } from "../engine/engine.ts";
 import { Walk } from "../engine/turns.ts";
-import { lookupChild } from "../lookup/objects.ts";
+import { nodeAt } from "../lookup/objects.ts";
 import { statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { recordOf } from "../nodes/reals.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
-import type { Look, Planned } from "./apply-plan.ts";
+import { above, type Look, type Planned } from "./apply-plan.ts";
 import type { ApplyPlan, ApplyStep, Replaced } from "./apply-steps.ts";
 import { partialNames } from "./change-list.ts";
 import { linkTarget } from "./compare.ts";
@@ -266,10 +265,7 @@ class Stage {
 		if (this.#directories.has(path)) return;
 		const { overlay } = this.#opened;
 		const step = await inPasses(overlay, (): ApplyStep | null => {
-			let node: Node | null = rootNode(this.#engine);
-			for (const name of namesInPath(Buffer.from(path, "latin1"))) {
-				node = node === null || node.type !== FileType.dir ? null : lookupChild(this.#engine, node, name);
-			}
+			const node = nodeAt(this.#engine, namesInPath(Buffer.from(path, "latin1")));
 			if (node === null || node.type !== FileType.dir) return null;
 			const stat = statOf(this.#engine, node);
 			return { do: "times", path, mode: stat.mode & 0o7777, times: timesOf(stat) };
@@ -294,8 +290,4 @@ class Stage {
 	#name(kind: string): string {
 		return `${kind}-${++this.#count}`;
 	}
-}
-
-function above(path: string): string {
-	return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }

@@ -2,7 +2,7 @@
 
 import { mkdirSync, readdirSync } from "node:fs";
 import { LayerError } from "../../layer/layer-error.ts";
-import { namesInPath, openInTree, openNames } from "../../layer/path-search.ts";
+import { namesInPath, openInTree, openNames, splitPath } from "../../layer/path-search.ts";
 import { changeMode, changeTimes } from "../../linux/attributes.ts";
 import { syncFileSystem } from "../../linux/data.ts";
 import { namesOf } from "../../linux/directory.ts";
@@ -22,7 +22,7 @@ import { ApplyJournal, type ApplyRecord, newStagingName, readPlan, writePlan } f
 import { isAsSeen, type Look } from "./apply-plan.ts";
 import { type Loss, prepare } from "./apply-prepare.ts";
 import type { ApplyPlan, ApplyStep, Replaced, Seen } from "./apply-steps.ts";
-import { giveAttributes } from "./kept-attributes.ts";
+import { giveAttributes, timesOf } from "./kept-attributes.ts";
 import type { Target } from "./target.ts";
 
 export interface ApplyOptions {
@@ -296,9 +296,8 @@ export class Application {
 				status = removeTree(this.#target.root, Buffer.from(record.staging));
 			}
 			this.#demand(status, `Cannot remove the staging folder ${record.staging}`);
-			if (kept) {
-				changeTimes(this.#target.root, { sec: root.atimeSec, nsec: root.atimeNsec }, { sec: root.mtimeSec, nsec: root.mtimeNsec });
-			}
+			const { atime, mtime } = timesOf(root);
+			if (kept) changeTimes(this.#target.root, atime, mtime);
 		}
 		if (record.state === "done") this.#options.onApplied();
 		this.#journal.remove();
@@ -308,16 +307,15 @@ export class Application {
 	#keep({ path, name }: Replaced, staging: number, undo: string): void {
 		const stat = new Stat();
 		if (statAt(staging, name, stat) < 0) return;
-		const end = path.lastIndexOf("/");
+		const { directory, name: last } = splitPath(Buffer.from(path, "latin1"));
 		let folder = openPath(undo, O.rdonly | O.directory);
-		for (const part of namesInPath(Buffer.from(path.slice(0, Math.max(0, end)), "latin1"))) {
+		for (const part of namesInPath(directory)) {
 			if (folder < 0) break;
 			makeDirectory(folder, part, 0o700);
 			const next = openInTree(folder, part, O.rdonly | O.directory | O.nofollow);
 			close(folder);
 			folder = next;
 		}
-		const last = Buffer.from(path.slice(end + 1), "latin1");
 		const status = folder < 0 ? folder : renameName(staging, name, folder, last, RENAME.noReplace);
 		if (folder >= 0) close(folder);
 		if (status < 0) throw this.#failed(`Cannot keep in ${undo}`, Buffer.from(path, "latin1"), status);
@@ -376,5 +374,3 @@ function foldsCase(directory: number): boolean {
 export function shownLoss({ path, what }: Loss): string {
 	return `${showName(path)}: ${what}`;
 }
-
-export type { Loss } from "./apply-prepare.ts";

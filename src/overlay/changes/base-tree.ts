@@ -4,11 +4,12 @@ import { namesInPath, pathBelow } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { rootNode } from "../engine/engine.ts";
-import { findInStack } from "../lookup/stack-search.ts";
+import { type Engine, rootNode } from "../engine/engine.ts";
+import { findInReals, findInStack } from "../lookup/stack-search.ts";
+import { lowersOf } from "../nodes/reals.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
-import { hasMoved, namesIn } from "./change-list.ts";
+import { hasMoved, namesInAll } from "./change-list.ts";
 
 /** An object of the base. */
 export interface BaseObject {
@@ -33,12 +34,8 @@ export async function* objectsOfBase(
 ): AsyncGenerator<BaseObject> {
 	const { overlay } = opened;
 	const { engine } = overlay;
-	const newFrame = (at: Buffer, reals: readonly Real[]): Frame => {
-		const names = new Map<string, Buffer>();
-		for (const real of reals) for (const name of namesIn(engine, real)) names.set(name.toString("latin1"), name);
-		return { path: at, reals, names: [...names.values()].sort(Buffer.compare), at: 0 };
-	};
-	const frames = [await inPasses(overlay, () => newFrame(path, stackAt(opened, path)))];
+	const newFrame = (at: Buffer, reals: readonly Real[]): Frame => ({ path: at, reals, names: namesInAll(engine, reals), at: 0 });
+	const frames = [await inPasses(overlay, () => newFrame(path, directoriesOfBase(engine, namesInPath(path)) ?? []))];
 	for (let frame = frames.at(-1); frame !== undefined; frame = frames.at(-1)) {
 		const { names, reals } = frame;
 		if (frame.at === names.length) {
@@ -61,9 +58,9 @@ export async function* objectsOfBase(
 	}
 }
 
-/** The directories that one of the base is merged from. */
-function stackAt({ overlay: { engine } }: OpenedOverlay, path: Buffer): readonly Real[] {
-	let reals: readonly Real[] = rootNode(engine).reals.filter(({ layer }) => !layer.isUpper);
-	for (const name of namesInPath(path)) reals = findInStack(engine, reals, name)?.reals ?? [];
+/** The directories that one of the base is merged from; null: it has none at this path. */
+export function directoriesOfBase(engine: Engine, names: readonly Uint8Array[]): readonly Real[] | null {
+	let reals: readonly Real[] | null = lowersOf(rootNode(engine));
+	for (const name of names) reals = reals === null ? null : findInReals(engine, reals, name);
 	return reals;
 }

@@ -2,7 +2,7 @@
 
 import { hiddenByFile, isWhiteoutFile } from "../../layer/hiding.ts";
 import type { Layer } from "../../layer/layer.ts";
-import { isSameOrBelow, pathBelow } from "../../layer/path-search.ts";
+import { pathBelow } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";
 import { close } from "../../linux/open.ts";
 import type { Stat } from "../../linux/stat.ts";
@@ -15,7 +15,7 @@ import { lookupChild } from "../lookup/objects.ts";
 import { findInStack, redirectOf } from "../lookup/stack-search.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
-import { recordOf } from "../nodes/reals.ts";
+import { lowersOf, recordOf } from "../nodes/reals.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
 import { PartialRecords, runOf } from "../work/partial-record.ts";
@@ -23,6 +23,7 @@ import { baseStateOf } from "./base-state.ts";
 import type { Change, ChangeKind } from "./change.ts";
 import { type CompareOptions, compareObjects, statOfBase } from "./compare.ts";
 import { findIndexOnly, type IndexOnlyNames, listNames } from "./index-only.ts";
+import { isWanted, leadsToWanted } from "./wanted-paths.ts";
 
 export interface ChangeListOptions {
 	/** Reads files of one size whose times differ, and leaves out what is equal. */
@@ -75,14 +76,14 @@ export async function* changeList(opened: OpenedOverlay, options: ChangeListOpti
 	const frames: Frame[] = [];
 	const root = await inPasses(overlay, () => {
 		const node = rootNode(engine);
-		const base = node.reals.filter(({ layer }) => !layer.isUpper);
+		const base = lowersOf(node);
 		frames.push(newFrame(search, { path: EMPTY, node, base, origin: EMPTY }));
 		if (!node.isUpper) return [];
 		const baseStat = statOfBase(engine, base[0]);
 		const difference = compareObjects(engine, node, base[0], baseStat, search.compare);
 		return difference === "none" ? [] : [changeOf(search, "metadata", EMPTY, node, { reals: base, stat: baseStat })];
 	});
-	if (isWanted(search, EMPTY)) yield* root;
+	if (isWanted(search.paths, EMPTY)) yield* root;
 	let looked = 0;
 	const walk = new Walk();
 	for (let frame = frames.at(-1); frame !== undefined; frame = frames.at(-1)) {
@@ -119,8 +120,8 @@ function walkNames(search: Search, frame: Frame): Step {
 	for (let at = frame.at; at < end; at++) {
 		const name = frame.names[at];
 		const path = pathBelow(frame.path, name);
-		if (!leadsToWanted(search, path)) continue;
-		const below = compareName(search, frame, directory, name, path, isWanted(search, path) ? changes : []);
+		if (!leadsToWanted(search.paths, path)) continue;
+		const below = compareName(search, frame, directory, name, path, isWanted(search.paths, path) ? changes : []);
 		overlay.engine.descriptors.trim();
 		if (below !== null) return { changes, at: at + 1, below };
 	}
@@ -171,7 +172,7 @@ function compareDirectory(search: Search, frame: Frame, node: Node, { name, path
 		if (!search.indexOnly.directories.has(path.toString("latin1"))) return null;
 		return newFrame(search, { path, node, base: node.reals, origin: originBelow(frame, name) });
 	}
-	const lowers = node.reals.filter(({ layer }) => !layer.isUpper);
+	const lowers = lowersOf(node);
 	if (base !== null && isAt(node, base)) {
 		const difference = compareObjects(engine, node, lowers[0], base.stat, search.compare);
 		if (difference !== "none") changes.push(changeOf(search, "metadata", path, node, base));
@@ -270,15 +271,18 @@ interface FrameOptions {
 function newFrame(search: Search, { path, node, base, origin, listsBase = false }: FrameOptions): Frame {
 	const { engine } = search.opened.overlay;
 	const reals = [...(node.isUpper ? [node.top] : []), ...(listsBase ? base : [])];
-	const names = new Map<string, Buffer>();
-	for (const name of search.indexOnly.names.get(path.toString("latin1")) ?? []) names.set(name.toString("latin1"), name);
-	for (const real of reals) for (const name of namesIn(engine, real)) names.set(name.toString("latin1"), name);
-	return { path, handle: node.handle, base, origin, names: [...names.values()].sort(Buffer.compare), at: 0 };
+	const names = namesInAll(engine, reals, search.indexOnly.names.get(path.toString("latin1")));
+	return { path, handle: node.handle, base, origin, names, at: 0 };
 }
 
-/** The names that a real directory says something of: what it holds, and what it hides. */
-export function namesIn(engine: Engine, real: Real): Buffer[] {
-	return real.foreign ? [] : shownNames(real.layer, listNames(engine.descriptors.path(real)));
+/** The names that real directories say something of, what they hold and what they hide, and some others: each once, in order. */
+export function namesInAll(engine: Engine, reals: readonly Real[], others: readonly Buffer[] = []): Buffer[] {
+	const names = new Map(others.map((name) => [name.toString("latin1"), name]));
+	for (const real of reals) {
+		if (real.foreign) continue;
+		for (const name of shownNames(real.layer, listNames(engine.descriptors.path(real)))) names.set(name.toString("latin1"), name);
+	}
+	return [...names.values()].sort(Buffer.compare);
 }
 
 /** Without names of a listing that its layer neither shows nor hides by them. */
@@ -296,12 +300,4 @@ export function partialNames({ overlay, folder, upper }: OpenedOverlay): Readonl
 	} finally {
 		records.close();
 	}
-}
-
-function isWanted({ paths }: Search, path: Buffer): boolean {
-	return paths.length === 0 || paths.some((wanted) => isSameOrBelow(path, wanted));
-}
-
-function leadsToWanted(search: Search, path: Buffer): boolean {
-	return isWanted(search, path) || search.paths.some((wanted) => isSameOrBelow(wanted, path));
 }

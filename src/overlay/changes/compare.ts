@@ -5,17 +5,16 @@ import { readInto } from "../../linux/data.ts";
 import { type AddressedBytes, allocate } from "../../linux/memory.ts";
 import { readLinkAt } from "../../linux/names.ts";
 import { Stat } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { Pending } from "../../vfs/errors.ts";
-import { type Credentials, FileType } from "../../vfs/operations.ts";
-import { must, valueOrNone } from "../../vfs/system-errors.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { must } from "../../vfs/system-errors.ts";
 import { dataOfReal } from "../data/data-files.ts";
 import type { Engine } from "../engine/engine.ts";
 import { nextTurn } from "../engine/turns.ts";
 import { statOf } from "../lookup/stat.ts";
 import { identityKey, type Node } from "../nodes/node.ts";
 import { recordOf } from "../nodes/reals.ts";
-import { shownAttributes } from "../operations/extended-attributes.ts";
+import { shownValues } from "../operations/extended-attributes.ts";
 
 /** What differs, the most of it. */
 export type Difference = "none" | "metadata" | "content";
@@ -28,8 +27,6 @@ export interface CompareOptions {
 	/** How far two files were found equal whose reading goes on in a later turn. */
 	readonly reading: { key: string; offset: number };
 }
-
-const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
 
 /** Attributes of what the base has, as clients would see them. */
 export function statOfBase(engine: Engine, base: Real): Stat {
@@ -66,10 +63,14 @@ function isOtherContent(
 	const data = dataOfReal(engine, node.top);
 	const baseData = dataOfReal(engine, base);
 	if (data.key === baseData.key) return false;
-	const hasSameTime = stat.mtimeSec === baseStat.mtimeSec && stat.mtimeNsec === baseStat.mtimeNsec;
-	if (hasSameTime && node.key === identityKey(base.layer.home, base.handle)) return false;
+	const isOfSameTime = hasSameTime(stat, baseStat);
+	if (isOfSameTime && node.key === identityKey(base.layer.home, base.handle)) return false;
 	// another file may have that time too, of a clock that is coarse or set back
-	return !(isExact || hasSameTime) || !isSameData(engine, data, baseData, reading);
+	return !(isExact || isOfSameTime) || !isSameData(engine, data, baseData, reading);
+}
+
+export function hasSameTime(one: Stat, other: Stat): boolean {
+	return one.mtimeSec === other.mtimeSec && one.mtimeNsec === other.mtimeNsec;
 }
 
 const CHUNK_BYTES = 256 * 1024;
@@ -99,11 +100,9 @@ export function linkTarget(engine: Engine, real: Real): Buffer {
 
 /** All extended attributes that clients can see, in one text. */
 function attributesKey(engine: Engine, real: Real): string {
-	const fd = engine.descriptors.path(real);
-	const pairs = shownAttributes(engine, fd, SUPERUSER).map(({ name, real: kept }) => {
-		const value = valueOrNone(getXattr(fd, kept), "Cannot read an extended attribute");
-		return `${name.toString("hex")}=${value?.toString("hex") ?? ""}`;
-	});
+	const pairs = shownValues(engine, engine.descriptors.path(real)).map(
+		({ name, value }) => `${name.toString("hex")}=${value.toString("hex")}`,
+	);
 	return pairs.sort().join(" ");
 }
 

@@ -3,7 +3,7 @@
 import type { Real } from "../../layer/real.ts";
 import { readInto } from "../../linux/data.ts";
 import { type AddressedBytes, allocate } from "../../linux/memory.ts";
-import { type Credentials, FileType } from "../../vfs/operations.ts";
+import { FileType, SUPERUSER } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { dataOf, dataOfReal } from "../data/data-files.ts";
 import { PartialFile } from "../data/partial-file.ts";
@@ -14,7 +14,6 @@ import { inPasses } from "../operations/until-ready.ts";
 import { PartialRecords, runOf } from "../work/partial-record.ts";
 import { linkTarget } from "./compare.ts";
 
-const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
 const CHUNK_BYTES = 1024 * 1024;
 
 /** Content of regular files, and targets of symlinks, of an overlay and of its base. */

@@ -1,20 +1,21 @@
 // Takes changes back: what lies below some paths of the overlay becomes what the lowers show, object by object.
 
-import { isSameOrBelow, openDirectoryIn, pathBelow } from "../../layer/path-search.ts";
+import { namesInPath, openDirectoryIn, pathBelow } from "../../layer/path-search.ts";
 import { visitMore } from "../../linux/directory.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { setXattr } from "../../linux/xattr.ts";
 import { OverlayError, type OverlayErrorCode } from "../../vfs/errors.ts";
-import { showName } from "../../vfs/names.ts";
-import { FileType } from "../../vfs/operations.ts";
+import { showName, showPath } from "../../vfs/names.ts";
+import { FileType, SUPERUSER } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
 import { must } from "../../vfs/system-errors.ts";
 import { type Engine, entryOf, handleFor, identityOfRecord, rootNode, writableOf } from "../engine/engine.ts";
 import { Walk } from "../engine/turns.ts";
-import { lookupChild } from "../lookup/objects.ts";
+import { lookupChild, nodeAt } from "../lookup/objects.ts";
 import { upperEntry } from "../lookup/stack-search.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
+import { lowersOf } from "../nodes/reals.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import type { Entry } from "../operations/move-redirect.ts";
 import type { Overlay } from "../operations/overlay.ts";
@@ -30,11 +31,11 @@ import {
 	restoreName,
 	revertDirectory,
 	revertFile,
-	SUPERUSER,
 } from "../operations/revert.ts";
 import { inPasses } from "../operations/until-ready.ts";
 import { shownNames } from "./change-list.ts";
 import { findIndexOnly, isRecordName } from "./index-only.ts";
+import { isWanted, leadsToWanted } from "./wanted-paths.ts";
 
 export interface DiscardOptions {
 	/** Paths and what is below them, as they are now; all where there are none. */
@@ -139,7 +140,7 @@ class Discarding {
 		if (this.#wants(EMPTY)) {
 			await this.#pass(() => {
 				const node = rootNode(this.#engine);
-				const lower = node.reals.find(({ layer }) => !layer.isUpper);
+				const [lower] = lowersOf(node);
 				if (lower !== undefined && node.isUpper && resetAttributes(this.#engine, node, lower)) this.report.reverted++;
 			});
 		}
@@ -168,15 +169,15 @@ class Discarding {
 	}
 
 	#leave(path: Buffer, reason: string): void {
-		this.#left.set(path.toString("latin1"), { path: path.length === 0 ? "." : showName(path), reason });
+		this.#left.set(path.toString("latin1"), { path: showPath(path), reason });
 	}
 
 	#wants(path: Buffer): boolean {
-		return this.#paths.length === 0 || this.#paths.some((wanted) => isSameOrBelow(path, wanted));
+		return isWanted(this.#paths, path);
 	}
 
 	#leadsToWanted(path: Buffer): boolean {
-		return this.#wants(path) || this.#paths.some((wanted) => isSameOrBelow(wanted, path));
+		return leadsToWanted(this.#paths, path);
 	}
 
 	#node(handle: Buffer): Node {
@@ -326,23 +327,13 @@ class Discarding {
 		for (const [key, names] of (await findIndexOnly(this.#opened)).names) {
 			const path = Buffer.from(key, "latin1");
 			for (const name of names) {
-				if (!this.#wants(pathBelow(path, name))) continue;
-				const handle = await this.#pass(() => this.#find(pathBelow(path, name)));
-				if (handle !== null) found.push(handle);
+				const below = pathBelow(path, name);
+				if (!this.#wants(below)) continue;
+				const node = await this.#pass(() => nodeAt(this.#engine, namesInPath(below)));
+				if (node !== null) found.push(node.handle);
 			}
 		}
 		return found;
-	}
-
-	#find(path: Buffer): Buffer | null {
-		let node: Node | null = rootNode(this.#engine);
-		for (let at = 0; node !== null && at < path.length; ) {
-			const slash = path.indexOf(0x2f, at);
-			const end = slash < 0 ? path.length : slash;
-			node = node.type === FileType.dir ? lookupChild(this.#engine, node, path.subarray(at, end)) : null;
-			at = end + 1;
-		}
-		return node?.handle ?? null;
 	}
 
 	// what was removed, and what stands elsewhere

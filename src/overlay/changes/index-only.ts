@@ -1,6 +1,6 @@
 // Names of lowers whose object was changed under another name, or through a handle: only the index leads from them to the copy.
 
-import { openDirectoryIn } from "../../layer/path-search.ts";
+import { openDirectoryIn, splitPath } from "../../layer/path-search.ts";
 import { namesOf } from "../../linux/directory.ts";
 import { close } from "../../linux/open.ts";
 import { OverlayError } from "../../vfs/errors.ts";
@@ -46,8 +46,8 @@ function addName(
 	else known.push(name);
 	if (key === "" || to.directories.has(key)) return;
 	to.directories.add(key);
-	const end = directory.lastIndexOf("/");
-	addName(to, directory.subarray(0, Math.max(0, end)), directory.subarray(end + 1));
+	const above = splitPath(directory);
+	addName(to, above.directory, above.name);
 }
 
 /** Copies that show more names than upper holds: how many these are, by the key of the object. */

@@ -5,13 +5,12 @@ import { changeMode, changeOwner, changeTimes } from "../../linux/attributes.ts"
 import { ENODATA, ERRNO, whyNot } from "../../linux/errno.ts";
 import { fstat, Stat } from "../../linux/stat.ts";
 import { getXattr, listXattrs, removeXattr, setXattr } from "../../linux/xattr.ts";
-import { type Credentials, FileType, type Timespec } from "../../vfs/operations.ts";
+import { FileType, SUPERUSER, type Timespec } from "../../vfs/operations.ts";
 import type { Engine } from "../engine/engine.ts";
 import { statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
 import { getExtendedAttribute, listExtendedAttributes } from "../operations/extended-attributes.ts";
 
-const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
 /** Set-user-ID and set-group-ID: for an owner who cannot be had they would be somebody else's. */
 const SET_IDS = 0o6000;
 

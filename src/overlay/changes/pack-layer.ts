@@ -1,24 +1,24 @@
 // The changes as a layer of a container image: a tar archive with whiteouts as OCI images have them.
 
 import { hasPrefix, OPAQUE_FILE, WHITEOUT_PREFIX } from "../../layer/hiding.ts";
-import { isSameOrBelow, namesInPath, pathBelow } from "../../layer/path-search.ts";
+import { isSameOrBelow, namesInPath, pathBelow, SEPARATOR, splitPath } from "../../layer/path-search.ts";
 import type { Real } from "../../layer/real.ts";
 import type { Stat } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { dataBytes, END_BLOCKS, type EntryHeader, headerBlocks, type Piece, padding } from "../../pack/tar-writer.ts";
 import { showName } from "../../vfs/names.ts";
-import { type Credentials, FileType } from "../../vfs/operations.ts";
+import { FileType } from "../../vfs/operations.ts";
 import { tellProgress } from "../../vfs/progress.ts";
-import { valueOrNone } from "../../vfs/system-errors.ts";
 import { rootNode } from "../engine/engine.ts";
 import { DirectoryCursor } from "../listing/listing.ts";
-import { lookupChild } from "../lookup/objects.ts";
+import { lookupChild, nodeAt } from "../lookup/objects.ts";
 import { findInStack } from "../lookup/stack-search.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
 import type { Node } from "../nodes/node.ts";
+import { lowersOf } from "../nodes/reals.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
-import { shownAttributes } from "../operations/extended-attributes.ts";
+import { shownValues } from "../operations/extended-attributes.ts";
 import { inPasses } from "../operations/until-ready.ts";
+import { directoriesOfBase } from "./base-tree.ts";
 import type { Change } from "./change.ts";
 import { changeList } from "./change-list.ts";
 import { Contents } from "./content.ts";
@@ -33,9 +33,7 @@ export interface PackOptions {
 	readonly isReproducible: boolean;
 }
 
-const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
 const EMPTY = Buffer.alloc(0);
-const LAST_SLASH = 0x2f;
 /** Behind "." and "..". */
 const FIRST_COOKIE = 2;
 
@@ -101,19 +99,12 @@ class Packer {
 	/** A new directory in the place of one of the lowers, and nothing of that shows in it. */
 	async #hidesDirectory({ path, kind, type }: Change): Promise<boolean> {
 		if (kind !== "added" || type !== FileType.dir) return false;
-		return inPasses(this.#opened.overlay, () => this.#inLowers(path)?.stat.type === FileType.dir);
+		return this.#isDirectoryOfBase(path);
 	}
 
-	#inLowers(path: Buffer): { readonly reals: readonly Real[]; readonly stat: Stat } | null {
-		const { engine } = this.#opened.overlay;
-		let found: { readonly reals: readonly Real[]; readonly stat: Stat } | null = null;
-		let reals: readonly Real[] = rootNode(engine).reals.filter(({ layer }) => !layer.isUpper);
-		for (const name of namesInPath(path)) {
-			found = reals.length === 0 ? null : findInStack(engine, reals, name);
-			if (found === null) return null;
-			reals = found.stat.type === FileType.dir ? found.reals : [];
-		}
-		return found;
+	#isDirectoryOfBase(path: Buffer): Promise<boolean> {
+		const { overlay } = this.#opened;
+		return inPasses(overlay, () => directoriesOfBase(overlay.engine, namesInPath(path)) !== null);
 	}
 
 	/** Whether a layer that says nothing of this path would show what the lowers have there, where the overlay has nothing. */
@@ -122,7 +113,7 @@ class Packer {
 		const { engine } = overlay;
 		return inPasses(overlay, () => {
 			let node: Node | null = rootNode(engine);
-			let reals: readonly Real[] = node.reals.filter(({ layer }) => !layer.isUpper);
+			let reals: readonly Real[] = lowersOf(node);
 			const names = namesInPath(path);
 			for (const [i, name] of names.entries()) {
 				const child: Node | null = lookupChild(engine, node, name);
@@ -140,8 +131,7 @@ class Packer {
 	/** A directory with all that it holds. */
 	async *#tree(path: Buffer, handle: Buffer): AsyncGenerator<Buffer> {
 		const { overlay } = this.#opened;
-		const isOpaque = await inPasses(overlay, () => this.#inLowers(path)?.stat.type === FileType.dir);
-		yield* this.#entry(path, handle, isOpaque);
+		yield* this.#entry(path, handle, await this.#isDirectoryOfBase(path));
 		const pending = [{ path, handle }];
 		for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
 			const directory = at;
@@ -177,7 +167,7 @@ class Packer {
 
 	async *#whiteout(path: Buffer): AsyncGenerator<Buffer> {
 		yield* this.#ancestors(path);
-		const { directory, name } = split(path);
+		const { directory, name } = splitPath(path);
 		refuseWhiteoutName(path);
 		yield this.#marker(pathBelow(directory, Buffer.concat([WHITEOUT_PREFIX, name])));
 	}
@@ -187,7 +177,7 @@ class Packer {
 		refuseWhiteoutName(path);
 		this.#above = this.#above.filter((directory) => isSameOrBelow(path, directory));
 		let at: Buffer = EMPTY;
-		for (const name of namesInPath(split(path).directory)) {
+		for (const name of namesInPath(splitPath(path).directory)) {
 			at = pathBelow(at, name);
 			if (this.#above.some((directory) => directory.equals(at))) continue;
 			const directory = at;
@@ -198,13 +188,8 @@ class Packer {
 	}
 
 	#handleAt(path: Buffer): Buffer {
-		const { engine } = this.#opened.overlay;
-		let node = rootNode(engine);
-		for (const name of namesInPath(path)) {
-			const child = lookupChild(engine, node, name);
-			if (child === null) throw new PackError(`The directory ${showName(path)} went away while it was packed: try again`);
-			node = child;
-		}
+		const node = nodeAt(this.#opened.overlay.engine, namesInPath(path));
+		if (node === null) throw new PackError(`The directory ${showName(path)} went away while it was packed: try again`);
 		return node.handle;
 	}
 
@@ -215,10 +200,8 @@ class Packer {
 			const node = overlay.decode(handle);
 			const stat = statOf(engine, node);
 			const isLinked = node.type !== FileType.dir && linkCount(engine, node, stat) > 1;
-			const fd = engine.descriptors.path(node.top);
-			const xattrs = shownAttributes(engine, fd, SUPERUSER)
-				.map(({ name, real }) => [name.toString("latin1"), valueOrNone(getXattr(fd, real), "Cannot read an extended attribute")] as const)
-				.filter((pair): pair is readonly [string, Buffer] => pair[1] !== null)
+			const xattrs = shownValues(engine, engine.descriptors.path(node.top))
+				.map(({ name, value }) => [name.toString("latin1"), value] as const)
 				.sort(([a], [b]) => (a < b ? -1 : 1));
 			const link = node.type === FileType.lnk ? Buffer.from(overlay.readlink(node)) : null;
 			engine.descriptors.trim();
@@ -230,7 +213,7 @@ class Packer {
 		const { stat, type, group, link, xattrs, handle } = seen;
 		const known = group === null ? undefined : this.#names.get(group);
 		const head = {
-			path: type === FileType.dir ? Buffer.concat([path, Buffer.of(LAST_SLASH)]) : path,
+			path: type === FileType.dir ? Buffer.concat([path, SEPARATOR]) : path,
 			size: 0,
 			mode: stat.mode & 0o7777,
 			uid: stat.uid,
@@ -321,11 +304,6 @@ async function* exactly(content: AsyncIterable<Buffer>, pieces: readonly Piece[]
 	}
 	if (pieces.slice(next).some(({ length }) => length > 0))
 		throw new PackError(`The file ${showName(path)} became smaller while it was packed: try again`);
-}
-
-function split(path: Buffer): { readonly directory: Buffer; readonly name: Buffer } {
-	const end = path.lastIndexOf(LAST_SLASH);
-	return { directory: path.subarray(0, Math.max(0, end)), name: path.subarray(end + 1) };
 }
 
 function refuseWhiteoutName(path: Buffer): void {

@@ -1,15 +1,12 @@
 // Which path of an export a word of the command line is.
 
 import { namesInPath, pathBelow } from "../../layer/path-search.ts";
-import type { Real } from "../../layer/real.ts";
 import { isDot, isDotDot, shownBytes } from "../../vfs/names.ts";
-import { FileType } from "../../vfs/operations.ts";
-import { rootNode } from "../engine/engine.ts";
-import { lookupChild } from "../lookup/objects.ts";
+import { nodeAt } from "../lookup/objects.ts";
 import { findInStack } from "../lookup/stack-search.ts";
-import type { Node } from "../nodes/node.ts";
 import type { OpenedOverlay } from "../opening/opened-overlay.ts";
 import { inPasses } from "../operations/until-ready.ts";
+import { directoriesOfBase } from "./base-tree.ts";
 
 /** A word is no path of an export: the message is a sentence for the user. */
 export class PathError extends Error {
@@ -41,14 +38,7 @@ function pathInExport(opened: OpenedOverlay, word: Buffer): Promise<Buffer | "ou
 }
 
 function isThere({ overlay: { engine } }: OpenedOverlay, names: readonly Buffer[]): boolean {
-	let node: Node | null = rootNode(engine);
-	let base: readonly Real[] = node.reals.filter(({ layer }) => !layer.isUpper);
-	for (const name of names) {
-		node = node === null || node.type !== FileType.dir ? null : lookupChild(engine, node, name);
-		const found = base.length === 0 ? null : findInStack(engine, base, name);
-		if (node === null && found === null) return false;
-		base = found?.stat.type === FileType.dir ? found.reals : [];
-		if (found !== null && node === null && base.length === 0 && name !== names.at(-1)) return false;
-	}
-	return true;
+	if (nodeAt(engine, names) !== null) return true;
+	const above = directoriesOfBase(engine, names.slice(0, -1));
+	return above !== null && findInStack(engine, above, names[names.length - 1]) !== null;
 }

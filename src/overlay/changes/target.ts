@@ -1,7 +1,7 @@
 // The tree that changes are applied to: every path in it is opened beneath its root, over no symlink and no mount.
 
 import { LayerError } from "../../layer/layer-error.ts";
-import { namesInPath, openInTree, openNames } from "../../layer/path-search.ts";
+import { namesInPath, openInTree, openNames, splitPath } from "../../layer/path-search.ts";
 import { ERRNO, whyNot } from "../../linux/errno.ts";
 import { tryLock } from "../../linux/file-system.ts";
 import { close, O, openAt, openPath } from "../../linux/open.ts";
@@ -85,9 +85,7 @@ export class Target {
 
 	/** The directory that a path lies in, open, and its name there; a negated error number where there is no such directory. */
 	at(path: Buffer): NameIn | number {
-		const end = path.lastIndexOf("/");
-		const above = path.subarray(0, Math.max(0, end));
-		const name = path.subarray(end + 1);
+		const { directory: above, name } = splitPath(path);
 		if (above.length === 0) return { directory: this.root, name };
 		if (this.#parent?.path.equals(above)) return { directory: this.#parent.fd, name };
 		const fd = openNames(this.root, namesInPath(above), O.path | O.directory);
@@ -116,9 +114,4 @@ export class Target {
 	shown(path: Buffer): string {
 		return path.length === 0 ? this.path : `${this.path}/${showName(path)}`;
 	}
-}
-
-/** LayerError unless a call was made. */
-export function demandDone(status: number, what: string): void {
-	if (status < 0) throw new LayerError(`${what}: ${whyNot(status)}.`);
 }

@@ -10,7 +10,7 @@ import { birthTime, fstat, Stat } from "../../linux/stat.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
 import { FileType, type Timespec } from "../../vfs/operations.ts";
 import { must } from "../../vfs/system-errors.ts";
-import { type Engine, handleFor, identityOfRecord, NAMES_TICKS } from "../engine/engine.ts";
+import { type Engine, handleFor, identityOfRecord, NAMES_TICKS, rootNode } from "../engine/engine.ts";
 import type { Home } from "../engine/home.ts";
 import { encodeRecord, type Identity } from "../format/identity.ts";
 import { parseLinkCount } from "../format/link-delta.ts";
@@ -27,6 +27,13 @@ import { noteStat, statOf } from "./stat.ts";
 export function lookupChild(engine: Engine, directory: Node, name: Uint8Array): Node | null {
 	const found = lookupPlace(engine, directory, name);
 	return typeof found === "string" ? null : found;
+}
+
+/** The object at a path below the root; null: there is none. */
+export function nodeAt(engine: Engine, names: readonly Uint8Array[]): Node | null {
+	let node: Node | null = rootNode(engine);
+	for (const name of names) node = node === null || node.type !== FileType.dir ? null : lookupChild(engine, node, name);
+	return node;
 }
 
 /** As lookupChild, but where there is no such name, what upper has in its place. */

@@ -38,6 +38,11 @@ export function recordOf(real: Real): Buffer {
 	return encodeRecord(real.layer.fileSystem.uuid, real.handle, real.layer.isUpper);
 }
 
+/** The real objects of the lowers alone. */
+export function lowersOf({ reals }: { readonly reals: readonly Real[] }): Real[] {
+	return reals.filter(({ layer }) => !layer.isUpper);
+}
+
 /** The file id of what was born as inode `ino` of a layer; for inode numbers of 2^48 and more see `hashedFileid`. */
 export function plainFileid(space: number, inoHi: number, inoLo: number): { readonly hi: number; readonly lo: number } {
 	return { hi: ((space << 16) | inoHi) >>> 0, lo: inoLo };

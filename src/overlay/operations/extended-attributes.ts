@@ -6,8 +6,8 @@ import { ERRNO } from "../../linux/errno.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { CAPABILITY_XATTR, getXattr, listXattrs, VALUE_BYTES_MAX } from "../../linux/xattr.ts";
 import { OverlayError } from "../../vfs/errors.ts";
-import { type Credentials, FileType, type SetXattrMode } from "../../vfs/operations.ts";
-import { failed } from "../../vfs/system-errors.ts";
+import { type Credentials, FileType, type SetXattrMode, SUPERUSER } from "../../vfs/operations.ts";
+import { failed, valueOrNone } from "../../vfs/system-errors.ts";
 import { changeUpper } from "../copy-up/copy-up.ts";
 import { demand, inGroup, isSuperuser, MAY } from "../engine/access.ts";
 import { type Engine, writableOf } from "../engine/engine.ts";
@@ -70,6 +70,14 @@ export function shownAttributes(engine: Engine, fd: number, who: Credentials): {
 		else if (text.startsWith(escaped)) shown.push({ name: Buffer.from(prefix + text.slice(escaped.length), "latin1"), real });
 	}
 	return shown;
+}
+
+/** All that whoever may see everything sees of them, with their values. */
+export function shownValues(engine: Engine, fd: number): { readonly name: Buffer; readonly real: Buffer; readonly value: Buffer }[] {
+	return shownAttributes(engine, fd, SUPERUSER).flatMap(({ name, real }) => {
+		const value = valueOrNone(getXattr(fd, real), "Cannot read an extended attribute");
+		return value === null ? [] : [{ name, real, value }];
+	});
 }
 
 /** Sets one as setxattr(2) would for the caller. An ACL may change the mode, and goes when it says no more than that. */

@@ -5,10 +5,9 @@ import { hasEntries } from "../../linux/directory.ts";
 import { linkDescriptor, RENAME, renameName } from "../../linux/names.ts";
 import { close, O, openAt } from "../../linux/open.ts";
 import { Stat } from "../../linux/stat.ts";
-import { getXattr } from "../../linux/xattr.ts";
 import { OverlayError, Pending } from "../../vfs/errors.ts";
-import { type Credentials, FileType } from "../../vfs/operations.ts";
-import { failed, must, valueOrNone } from "../../vfs/system-errors.ts";
+import { FileType } from "../../vfs/operations.ts";
+import { failed, must } from "../../vfs/system-errors.ts";
 import { abandonCopy } from "../copy-up/copy-job.ts";
 import { dressDirectory, markImpure } from "../copy-up/copy-up.ts";
 import { type Engine, entryOf, writableOf } from "../engine/engine.ts";
@@ -20,14 +19,12 @@ import { birthStat } from "../lookup/objects.ts";
 import { findInStack } from "../lookup/stack-search.ts";
 import { linkCount, statOf } from "../lookup/stat.ts";
 import { identityKey, type Node } from "../nodes/node.ts";
+import { lowersOf, recordOf } from "../nodes/reals.ts";
 import { orphanMark, orphanName } from "../work/held-objects.ts";
 import { getVersion, getVersionOfGone } from "../work/marks.ts";
-import { shownAttributes } from "./extended-attributes.ts";
+import { shownValues } from "./extended-attributes.ts";
 import type { Entry } from "./move-redirect.ts";
 import { planCount, planTrash } from "./remove.ts";
-
-/** Whoever takes changes back may do so with all that there is. */
-export const SUPERUSER: Credentials = { uid: 0, gid: 0, gids: [] };
 
 /** What the lowers have under a name of a directory, whatever upper has there. */
 export interface Below {
@@ -41,7 +38,7 @@ export interface Below {
 
 /** Null: nothing. */
 export function belowName(engine: Engine, directory: Node, name: Uint8Array): Below | null {
-	const lowers = directory.reals.filter(({ layer }) => !layer.isUpper);
+	const lowers = lowersOf(directory);
 	const found = lowers.length === 0 ? null : findInStack(engine, lowers, name);
 	if (found === null) return null;
 	const [{ layer, handle }] = found.reals;
@@ -97,13 +94,9 @@ export function revertFile(engine: Engine, listings: Listings, node: Node, names
 function forgetUpper(engine: Engine, node: Node): void {
 	abandonCopy(engine, node);
 	if (node.type === FileType.reg) engine.partials?.drop(node.top);
-	if (node.data !== null && node.data !== node.top) engine.dataFiles.delete(recordOfUpper(engine, node.top));
+	if (node.data !== null && node.data !== node.top) engine.dataFiles.delete(recordOf(node.top));
 	engine.changeAttribute.leave(node);
 	engine.nodes.forget(node);
-}
-
-function recordOfUpper(engine: Engine, { handle }: Real): Buffer {
-	return encodeRecord(writableOf(engine).layer.fileSystem.uuid, handle, true);
 }
 
 /**
@@ -264,9 +257,6 @@ export function resetAttributes(engine: Engine, node: Node, source: Real): boole
 /** All extended attributes that clients can see, by their names as text. */
 function attributesIn(engine: Engine, fd: number): Map<string, { readonly name: Buffer; readonly value: Buffer }> {
 	const found = new Map<string, { readonly name: Buffer; readonly value: Buffer }>();
-	for (const { real: name } of shownAttributes(engine, fd, SUPERUSER)) {
-		const value = valueOrNone(getXattr(fd, name), "Cannot read an extended attribute");
-		if (value !== null) found.set(name.toString("latin1"), { name, value });
-	}
+	for (const { real: name, value } of shownValues(engine, fd)) found.set(name.toString("latin1"), { name, value });
 	return found;
 }
