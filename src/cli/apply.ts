@@ -10,7 +10,7 @@ import type { ApplyRecord } from "../overlay/changes/apply-journal.ts";
 import { type Conflict, type Look, lookAtTarget } from "../overlay/changes/apply-plan.ts";
 import type { Change } from "../overlay/changes/change.ts";
 import { changeList } from "../overlay/changes/change-list.ts";
-import { PathError, pathsInExport } from "../overlay/changes/path-in-export.ts";
+import { pathsInExport } from "../overlay/changes/path-in-export.ts";
 import { Target } from "../overlay/changes/target.ts";
 import { workOf } from "../overlay/opening/export-paths.ts";
 import { isSignedByOther, lockUpper } from "../overlay/opening/upper-lock.ts";
@@ -21,10 +21,11 @@ import { showPath } from "../vfs/names.ts";
 import { confirm } from "./ask.ts";
 import { directoryAndPaths, LinePrinter } from "./diff.ts";
 import { discardHere } from "./discard.ts";
-import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, type OpenedLayers, openPaths } from "./layer-options.ts";
+import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, type OpenedLayers } from "./layer-options.ts";
 import { complain, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
+import { withOverlay } from "./with-overlay.ts";
 
 interface ApplyArguments extends LayerArguments {
 	readonly to?: string;
@@ -70,8 +71,7 @@ export function addApply(program: Command): void {
 			try {
 				await apply(directory, paths, given);
 			} catch (error) {
-				if (error instanceof LayerError || error instanceof PathError || error instanceof OverlayError)
-					throw new UserError(sentence(error.message));
+				if (error instanceof LayerError || error instanceof OverlayError) throw new UserError(sentence(error.message));
 				throw error;
 			}
 		});
@@ -123,13 +123,8 @@ interface Job {
 	readonly given: ApplyArguments;
 }
 
-async function inOverlay<T>({ layers }: Job, isBeside: boolean, act: (opened: OpenedLayers) => Promise<T>): Promise<T> {
-	const opened = openPaths(layers, isBeside ? "inspect" : "release", true, true);
-	try {
-		return await act(opened);
-	} finally {
-		await opened.overlay.close();
-	}
+function inOverlay<T>({ layers }: Job, isBeside: boolean, act: (opened: OpenedLayers) => Promise<T>): Promise<T> {
+	return withOverlay(layers, isBeside ? "inspect" : "release", act, { isSync: true, restoresHolds: true });
 }
 
 /** Whether all was applied. */

@@ -9,7 +9,7 @@ import type { OpenedOverlay } from "../overlay/opening/opened-overlay.ts";
 import type { Exclusion } from "./exclusion.ts";
 import { complain, printPatch } from "./print.ts";
 
-export interface PatchWishes {
+interface PatchWishes {
 	readonly words: readonly string[];
 	readonly hasBinary: boolean;
 	readonly exclusion: Exclusion;

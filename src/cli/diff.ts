@@ -5,16 +5,17 @@ import { isSameOrBelow } from "../layer/path-search.ts";
 import type { Change } from "../overlay/changes/change.ts";
 import { changeFromJson, type ToldChange } from "../overlay/changes/change-in-json.ts";
 import { changeList } from "../overlay/changes/change-list.ts";
-import { PathError, pathsInExport } from "../overlay/changes/path-in-export.ts";
+import { pathsInExport } from "../overlay/changes/path-in-export.ts";
 import { nameInJson, showName, showPath } from "../vfs/names.ts";
 import { FileType } from "../vfs/operations.ts";
 import { askServer } from "./ask-server.ts";
-import { type PatchWishes, showPatch } from "./diff-patch.ts";
+import { showPatch } from "./diff-patch.ts";
 import { addExclusion, Exclusion, type ExclusionArguments } from "./exclusion.ts";
-import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, openPaths } from "./layer-options.ts";
+import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, type OpenedLayers } from "./layer-options.ts";
 import { complain, printBytes, printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
+import { withOverlay } from "./with-overlay.ts";
 
 interface DiffArguments extends LayerArguments, ExclusionArguments {
 	readonly all?: boolean;
@@ -111,7 +112,11 @@ async function show(first: string | undefined, rest: readonly string[], given: D
 	try {
 		const layers = layerPaths(directory, given);
 		if (layers.upper === undefined) throw new UserError("This export has no upper, so that nothing can have been changed in it.");
-		if (given.patch) return await readPatch(layers, { words, hasBinary: given.binary === true, exclusion });
+		if (given.patch) {
+			// content is read from the disk, also beside a server
+			const wishes = { words, hasBinary: given.binary === true, exclusion };
+			return await withOverlay(layers, "inspect", (opened) => showPatch(opened, wishes), { isSync: false });
+		}
 		await tellChanges(layers, words, howOf(given), add);
 		line.end();
 		printer.end();
@@ -157,27 +162,11 @@ export async function tellChanges(
 
 /** Where no server can be asked: what is on the disk, which a server that there is may be changing. */
 async function readBeside(layers: LayerPaths, words: readonly string[], how: DiffHow, add: (change: Change) => void): Promise<void> {
-	const opened = openPaths(layers, "inspect", false);
-	try {
+	const read = async (opened: OpenedLayers) => {
 		const paths = await pathsInExport(opened, words);
 		for await (const change of changeList(opened, { ...how, paths })) add(change);
-	} catch (error) {
-		throw error instanceof PathError ? new UserError(error.message) : error;
-	} finally {
-		await opened.overlay.close();
-	}
-}
-
-/** Content is read from the disk, also beside a server. */
-async function readPatch(layers: LayerPaths, wishes: PatchWishes): Promise<number> {
-	const opened = openPaths(layers, "inspect", false);
-	try {
-		return await showPatch(opened, wishes);
-	} catch (error) {
-		throw error instanceof PathError ? new UserError(error.message) : error;
-	} finally {
-		await opened.overlay.close();
-	}
+	};
+	await withOverlay(layers, "inspect", read, { isSync: false });
 }
 
 interface Printer {

@@ -2,15 +2,16 @@
 
 import type { Command } from "commander";
 import { type DiscardReport, discard } from "../overlay/changes/discard.ts";
-import { PathError, pathsInExport } from "../overlay/changes/path-in-export.ts";
+import { pathsInExport } from "../overlay/changes/path-in-export.ts";
 import { nameInJson } from "../vfs/names.ts";
 import { confirm } from "./ask.ts";
 import { askServer } from "./ask-server.ts";
 import { directoryAndPaths, LinePrinter, tellChanges } from "./diff.ts";
-import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, openPaths } from "./layer-options.ts";
+import { addLayerOptions, type LayerArguments, type LayerPaths, layerPaths, type OpenedLayers } from "./layer-options.ts";
 import { complain, printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
 import { UserError } from "./user-error.ts";
+import { withOverlay } from "./with-overlay.ts";
 
 interface DiscardArguments extends LayerArguments {
 	readonly yes?: boolean;
@@ -88,16 +89,12 @@ async function sayWhat(layers: LayerPaths, words: readonly string[], isJson: boo
 }
 
 /** Where no server runs. */
-export async function discardHere(layers: LayerPaths, words: readonly string[], show: (changes: number) => void): Promise<DiscardReport> {
-	const opened = openPaths(layers, "release", true, true);
-	try {
+export function discardHere(layers: LayerPaths, words: readonly string[], show: (changes: number) => void): Promise<DiscardReport> {
+	const act = async (opened: OpenedLayers) => {
 		const paths = await pathsInExport(opened, words);
-		return await discard(opened, { paths, onProgress: async (changes) => show(changes) });
-	} catch (error) {
-		throw error instanceof PathError ? new UserError(error.message) : error;
-	} finally {
-		await opened.overlay.close();
-	}
+		return discard(opened, { paths, onProgress: async (changes) => show(changes) });
+	};
+	return withOverlay(layers, "release", act, { isSync: true, restoresHolds: true });
 }
 
 function tell({ left, ...counts }: DiscardReport, isJson: boolean): void {

@@ -9,7 +9,7 @@ import { Digest, writeImage } from "../pack/image-layout.ts";
 import { addLayerOptions, type LayerArguments, openLayers } from "./layer-options.ts";
 import { printBytes, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
-import { outlivesTerminal } from "./signals.ts";
+import { ENDING_SIGNALS } from "./signals.ts";
 import { UserError } from "./user-error.ts";
 
 interface PackArguments extends LayerArguments {
@@ -90,10 +90,9 @@ class Interruption {
 	readonly #listener = (signal: NodeJS.Signals) => {
 		this.#signal = signal;
 	};
-	readonly #signals: readonly NodeJS.Signals[] = outlivesTerminal ? ["SIGINT", "SIGTERM"] : ["SIGINT", "SIGTERM", "SIGHUP"];
 
 	constructor() {
-		for (const signal of this.#signals) process.on(signal, this.#listener);
+		for (const signal of ENDING_SIGNALS) process.on(signal, this.#listener);
 	}
 
 	async *through(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
@@ -104,7 +103,7 @@ class Interruption {
 	}
 
 	end(): void {
-		for (const signal of this.#signals) process.off(signal, this.#listener);
+		for (const signal of ENDING_SIGNALS) process.off(signal, this.#listener);
 	}
 }
 

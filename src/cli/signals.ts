@@ -9,5 +9,8 @@ const NOHUP = "HOLDFAST_NOHUP";
  */
 export const outlivesTerminal = ["serve", "mount"].includes(process.argv[2]) || process.env[NOHUP] === "1";
 
+/** What asks a command to end that takes away first what it has begun. */
+export const ENDING_SIGNALS: readonly NodeJS.Signals[] = outlivesTerminal ? ["SIGINT", "SIGTERM"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+
 // SIGUSR1 opens Node's inspector, and SIGUSR2 ends a process, unless somebody listens
 for (const signal of ["SIGUSR1", "SIGUSR2", ...(outlivesTerminal ? (["SIGHUP"] as const) : [])] as const) process.on(signal, () => {});

@@ -7,7 +7,7 @@ import { type UnpackedLayer, unpackLayers } from "../unpack/unpack-layers.ts";
 import { quoteForShell } from "../vfs/names.ts";
 import { complain, printJson, printLines } from "./print.ts";
 import { ProgressLine } from "./progress.ts";
-import { outlivesTerminal } from "./signals.ts";
+import { ENDING_SIGNALS } from "./signals.ts";
 import { UserError } from "./user-error.ts";
 
 const EXAMPLES = `
@@ -65,8 +65,7 @@ async function unpack(
 	}
 	const abort = new AbortController();
 	const onSignal = () => abort.abort();
-	const signals: NodeJS.Signals[] = outlivesTerminal ? ["SIGINT", "SIGTERM"] : ["SIGINT", "SIGTERM", "SIGHUP"];
-	for (const signal of signals) process.on(signal, onSignal);
+	for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
 	const line = new ProgressLine();
 	try {
 		const layers = await unpackLayers({
@@ -84,7 +83,7 @@ async function unpack(
 		if (error instanceof UnpackError) throw new UserError(error.message);
 		throw error;
 	} finally {
-		for (const signal of signals) process.off(signal, onSignal);
+		for (const signal of ENDING_SIGNALS) process.off(signal, onSignal);
 	}
 }
 
