@@ -3,16 +3,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { IMAGE_ARCHITECTURE } from "../layer/image-architecture.ts";
 
-/** Names of the architectures as images have them, where they are others than Node's. */
-const ARCHITECTURES: Readonly<Record<string, string>> = {
-	x64: "amd64",
-	ia32: "386",
-	arm64: "arm64",
-	arm: "arm",
-	ppc64: "ppc64le",
-	s390x: "s390x",
-};
 const LAYER = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CONFIG = "application/vnd.oci.image.config.v1+json";
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
@@ -55,7 +47,7 @@ export async function writeImage(
 	};
 	const config = blob(
 		{
-			architecture: ARCHITECTURES[process.arch] ?? process.arch,
+			architecture: IMAGE_ARCHITECTURE,
 			os: "linux",
 			config: {},
 			rootfs: { type: "layers", diff_ids: [`sha256:${layer.diffId}`] },

@@ -1,5 +1,6 @@
 // Finds an image's layers by its manifest: an OCI layout (OCI image specification, "Image Layout"), or what docker save wrote (Docker image specification 1.2).
 
+import { IMAGE_ARCHITECTURE } from "../layer/image-architecture.ts";
 import { showName } from "../vfs/names.ts";
 import { type Digest, parseDigest, printDigest, verifyFile } from "./digest.ts";
 import { type ImageFile, type ImageFiles, readWhole } from "./image-files.ts";
@@ -44,8 +45,6 @@ const LAYERS_MAX = 500;
 const IMAGE_CONFIGS = ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 const LAYER_TYPE = /^application\/vnd\.(oci\.image\.layer|docker\.image\.rootfs)\.([a-z0-9]+\.)*tar(\.gzip|\+gzip|\+zstd)?$/;
 const DAMAGED = "is damaged";
-/** By Node's name of the processor. */
-const ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", ia32: "386", ppc64: "ppc64le", mips64el: "mips64le" };
 const FIRST_NAMES =
 	/^(\.\/)?(oci-layout|index\.json|manifest\.json|repositories|blobs(\/.*)?|(sha256:)?[0-9a-f]{64}([./].*)?|config\.json)$/;
 
@@ -197,7 +196,7 @@ function choose(candidates: readonly Candidate[], { name, platform }: ImageChoic
 		throw new UnpackError(`it holds several images; choose one by --image: ${listNames(named)}`);
 	}
 	const fitting = platform === undefined ? named : named.filter((each) => isOn(each.platform, platform));
-	const host = `${process.platform}/${ARCHITECTURES[process.arch] ?? process.arch}`;
+	const host = `${process.platform}/${IMAGE_ARCHITECTURE}`;
 	const chosen = fitting.length > 1 && platform === undefined ? fitting.filter((each) => isOn(each.platform, host)) : fitting;
 	if (chosen.length === 1) return chosen[0];
 	const platforms = [...new Set((chosen.length === 0 ? named : chosen).map((each) => showText(each.platform)))].join(", ");
