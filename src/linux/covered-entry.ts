@@ -2,12 +2,17 @@
 
 import type { PathBytes } from "./libc.ts";
 
-/** A directory that a mount covers, by the directory that it lies in and its name there. */
-interface CoveredEntry {
+/** Which inode it is. */
+export interface Inode {
 	readonly inoHi: number;
 	readonly inoLo: number;
 	readonly devMajor: number;
 	readonly devMinor: number;
+}
+
+/** A directory that a mount covers, by the directory that it lies in and its name there. */
+interface CoveredEntry {
+	readonly parent: Inode;
 	readonly name: Buffer;
 	/** Open on it, O_PATH, from before the mount. */
 	readonly fd: number;
@@ -16,26 +21,13 @@ interface CoveredEntry {
 const entries: CoveredEntry[] = [];
 
 /** From now on the name stands for the directory of the descriptor. */
-export function coverEntry(parent: Omit<CoveredEntry, "name" | "fd">, name: Buffer, fd: number): void {
-	const { inoHi, inoLo, devMajor, devMinor } = parent;
-	entries.push({ inoHi, inoLo, devMajor, devMinor, name, fd });
+export function coverEntry({ inoHi, inoLo, devMajor, devMinor }: Inode, name: Buffer, fd: number): void {
+	entries.push({ parent: { inoHi, inoLo, devMajor, devMinor }, name, fd });
 }
 
-/** The descriptor of a covered directory where the name may be one; `identify` tells which directory it is looked up in, and is asked where that matters. */
-export function coveredEntry(name: PathBytes, identify: () => Omit<CoveredEntry, "name" | "fd"> | null): number {
-	for (const entry of entries) {
-		if (!isSame(entry.name, name)) continue;
-		const parent = identify();
-		if (
-			parent !== null &&
-			parent.inoLo === entry.inoLo &&
-			parent.inoHi === entry.inoHi &&
-			parent.devMinor === entry.devMinor &&
-			parent.devMajor === entry.devMajor
-		) {
-			return entry.fd;
-		}
-	}
+/** The descriptor of the covered directory that a name in a directory is, or -1. `is` tells whether a descriptor is of an inode, and is asked where that matters. */
+export function coveredEntry(directory: number, name: PathBytes, is: (fd: number, inode: Inode) => boolean): number {
+	for (const entry of entries) if (isSame(entry.name, name) && is(directory, entry.parent)) return entry.fd;
 	return -1;
 }
 

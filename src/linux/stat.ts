@@ -1,6 +1,6 @@
 // statx(2): the attributes of an inode, and the id of a mount.
 
-import { coveredEntry } from "./covered-entry.ts";
+import { coveredEntry, type Inode } from "./covered-entry.ts";
 import { arenaAddress, arenaView, arenaWords, declare, type PathBytes, PLACE, putPath, result } from "./libc.ts";
 
 const statxCall = declare("statx", "int", ["int", "pointer", "int", "uint", "pointer"]);
@@ -52,12 +52,12 @@ export class Stat {
 		return this.sizeHi * 0x100000000 + this.sizeLo;
 	}
 
-	sameInode(other: Stat): boolean {
+	sameInode(other: Inode): boolean {
 		return this.inoLo === other.inoLo && this.inoHi === other.inoHi && this.sameDevice(other);
 	}
 
 	/** Of the same file system: on btrfs of the same subvolume. */
-	sameDevice(other: Stat): boolean {
+	sameDevice(other: Pick<Inode, "devMajor" | "devMinor">): boolean {
 		return this.devMinor === other.devMinor && this.devMajor === other.devMajor;
 	}
 }
@@ -124,12 +124,16 @@ export function statAt(directory: number, name: PathBytes, out: Stat): number {
 	return 0;
 }
 
-/** As `coveredEntry`, by a descriptor of the directory. */
+/** The descriptor of the directory that a mount of our own covers and that a name in a directory is, or -1. */
 export function coveredIn(directory: number, name: PathBytes): number {
-	return coveredEntry(name, () => (fstat(directory, parent) === 0 ? parent : null));
+	return coveredEntry(directory, name, isInode);
 }
 
-const parent = new Stat();
+const seen = new Stat();
+
+function isInode(fd: number, inode: Inode): boolean {
+	return fstat(fd, seen) === 0 && seen.sameInode(inode);
+}
 
 /** When the inode behind a descriptor was made; null: its file system does not say. */
 export function birthTime(fd: number): { readonly sec: number; readonly nsec: number } | null {
