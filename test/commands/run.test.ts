@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { childrenOf } from "../support/fuse-mount.ts";
+import { serverOf } from "../support/fuse-mount.ts";
 import { asFuseUser } from "../support/fuse-user.ts";
 import { HANG_MILLISECONDS, missing, needs, onlyInAll, repository } from "../support/requirements.ts";
 import { type Scratch, scratch } from "../support/scratch.ts";
@@ -367,8 +367,7 @@ test("what is killed leaves a session that is listed, keeps its changes, and can
 	assert.equal(await second.beside.ended(), 137, second.beside.stderr);
 	assert.match(second.beside.stderr, /The keeper of the session by-keeper has ended/);
 	const third = await begin("by-server");
-	const server = childrenOf(third.keeper).find((pid) => readFileSync(`/proc/${pid}/comm`, "latin1").startsWith("node")) as number;
-	process.kill(server, "SIGKILL");
+	process.kill(serverOf(third.keeper) as number, "SIGKILL");
 	assert.equal(stand.run("cat by-server", "--session", "by-server").stdout, "by-server\n");
 	third.beside.child.kill("SIGTERM");
 	await third.beside.ended();

@@ -44,7 +44,7 @@ export class FuseMount {
 
 	/** The server that runs now; null between two of them. */
 	get server(): number | null {
-		return childrenOf(this.keeper.pid as number).find((child) => nameOf(child) === "node") ?? null;
+		return serverOf(this.keeper.pid as number);
 	}
 
 	/** Kills the server that runs, and resolves when another one has its place. */
@@ -79,13 +79,18 @@ export async function startMount(made: Scratch, args: readonly string[]): Promis
 }
 
 /** The processes that a process has started. */
-export function childrenOf(pid: number): number[] {
+function childrenOf(pid: number): number[] {
 	const path = `/proc/${pid}/task/${pid}/children`;
 	if (!existsSync(path)) return [];
 	return readFileSync(path, "utf8")
 		.split(" ")
 		.map(Number)
 		.filter((child) => child > 0);
+}
+
+/** The server that a keeper has at the moment; null: it has none. */
+export function serverOf(keeper: number): number | null {
+	return childrenOf(keeper).find((child) => nameOf(child)?.startsWith("node")) ?? null;
 }
 
 /** Null: it has ended. */
