@@ -1,14 +1,11 @@
 // A sandbox: namespaces in which commands see views of ours in place of directories, and can change nothing else. Made by unshare(1), entered by nsenter(1).
 
-import { spawn } from "node:child_process";
 import { writeSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { socketPair } from "../linux/descriptor-passing.ts";
-import { ERRNO, whyNot } from "../linux/errno.ts";
-import { close, setNonblocking } from "../linux/open.ts";
+import { ERRNO } from "../linux/errno.ts";
+import { close } from "../linux/open.ts";
 import { showText } from "../vfs/names.ts";
+import { INSIDE_SOCKET, nextDescriptor, nextMessage, OWN_USER, startInside } from "./inside-program.ts";
 import type { SandboxRequest } from "./sandbox-request.ts";
-import { descriptorFrom, endOf } from "./ways.ts";
 
 /** The namespaces of a sandbox, by which further processes enter it. */
 export interface Namespaces {
@@ -36,12 +33,10 @@ export interface NoSandbox {
 	readonly isClosed: boolean;
 }
 
-/** Where the first program finds the socket. */
-const SOCKET = 3;
 /**
  * The first process, which takes in all orphans. It waits in cat(1) until the other end of the socket is closed, and all others end with it.
  */
-const FIRST = `"$0" "$@" || exit 1; cat <&${SOCKET} >/dev/null; exit 0`;
+const FIRST = `"$0" "$@" || exit 1; cat <&${INSIDE_SOCKET} >/dev/null; exit 0`;
 /** Of a network of its own, which else has not even itself. */
 const LOOPBACK = "ip link set lo up 2>/dev/null; ";
 
@@ -53,39 +48,28 @@ export async function makeSandbox(request: SandboxRequest, isNetworkOwn: boolean
 }
 
 async function makeBy(request: SandboxRequest, kinds: Omit<Namespaces, "pid">): Promise<Sandbox | NoSandbox> {
-	const pair = socketPair("stream");
-	if (typeof pair === "number") return { why: `no socket (${whyNot(pair)})`, isClosed: false };
-	const [near, far] = pair;
-	const user = kinds.isUserOwn ? ["--user", "--map-current-user", "--keep-caps"] : [];
+	const user = kinds.isUserOwn ? OWN_USER : [];
 	const words = [...user, "--mount", "--pid", ...(kinds.isNetworkOwn ? ["--net"] : []), "--fork", "--kill-child"];
-	const program = [process.execPath, fileURLToPath(new URL("./sandbox-inside.js", import.meta.url)), JSON.stringify(request)];
-	const child = spawn("unshare", [...words, "sh", "-c", `${kinds.isNetworkOwn ? LOOPBACK : ""}${FIRST}`, ...program], {
-		stdio: ["ignore", "ignore", "pipe", far],
-		env: { ...process.env, LC_ALL: "C" },
-		cwd: "/",
-	});
-	close(far);
-	const ended = endOf(child);
+	const script = `${kinds.isNetworkOwn ? LOOPBACK : ""}${FIRST}`;
+	const inside = startInside(words, script, new URL("./sandbox-inside.js", import.meta.url), request);
+	if (typeof inside === "string") return { why: inside, isClosed: false };
+	const { child, socket, ended } = inside;
 	const descriptors: number[] = [];
 	while (descriptors.length < request.views.length) {
-		const fd = await descriptorFrom(near, ended);
-		if (fd < 0) {
-			close(near);
-			const why = (await ended) ?? `it sent no descriptor (${whyNot(fd)})`;
-			return { why: why.replace(/^unshare: /, ""), isClosed: /^(unshare: |spawn unshare |there is no program)/.test(why) };
-		}
-		setNonblocking(fd, true);
+		const fd = await nextDescriptor(inside);
+		if (typeof fd === "string")
+			return { why: fd.replace(/^unshare: /, ""), isClosed: /^(unshare: |spawn unshare |there is no program)/.test(fd) };
 		descriptors.push(fd);
 	}
 	return {
 		namespaces: { ...kinds, pid: child.pid as number },
 		descriptors,
 		async complete() {
-			writeSync(near, "\n");
-			const answer = await descriptorFrom(near, ended);
+			writeSync(socket, "\n");
+			const answer = await nextMessage(inside);
 			return answer === -ERRNO.EBADMSG ? null : ((await ended) ?? "it has ended");
 		},
-		end: () => close(near),
+		end: () => close(socket),
 		ended,
 	};
 }

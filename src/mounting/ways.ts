@@ -1,12 +1,11 @@
 // The ways to mount, tried one after another: mount(2), fusermount3, and a user namespace.
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { fileURLToPath } from "node:url";
+import { spawn } from "node:child_process";
 import { receiveDescriptor, socketPair } from "../linux/descriptor-passing.ts";
 import { ERRNO, whyNot } from "../linux/errno.ts";
 import { UMOUNT, unmountAt } from "../linux/mount.ts";
 import { close, setNonblocking } from "../linux/open.ts";
+import { endOf, INSIDE_SOCKET, nextDescriptor, OWN_USER, startInside } from "./inside-program.ts";
 import { mountHere } from "./mount-here.ts";
 import { fusermountOptions, type MountRequest } from "./mount-request.ts";
 
@@ -84,70 +83,20 @@ async function mountByFusermount(request: MountRequest): Promise<Mounted | strin
 	}
 }
 
-/** Null: the program ended well. Else the last line that it said, or that it is not there. */
-export async function endOf(child: ChildProcess): Promise<string | null> {
-	let said = "";
-	child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-		said = (said + text).slice(-SAID_MAX);
-	});
-	try {
-		const [code, signal] = await once(child, "close");
-		if (code === 0) return null;
-		return said.trim().split("\n").at(-1) || `it ended with ${code ?? signal}`;
-	} catch (error) {
-		const { code, message } = error as NodeJS.ErrnoException;
-		return code === "ENOENT" ? `there is no program ${child.spawnfile}` : message;
-	}
-}
-
-const SAID_MAX = 4096;
-
 /**
- * A process of Node has threads and cannot enter a user namespace: unshare(1) makes one, in which a program of ours mounts and passes the
- * descriptor out. What is left of it is cat(1), which keeps the namespace for as long as we have the other end of its socket.
+ * In a user namespace a program of ours mounts, and passes the descriptor out. What is left of it is cat(1), which keeps the namespace for as long as we have
+ * the other end of its socket.
  */
 async function mountInNamespace(request: MountRequest): Promise<Mounted | string> {
-	const pair = socketPair("stream");
-	if (typeof pair === "number") return `no socket (${whyNot(pair)})`;
-	const [near, far] = pair;
-	const script = `"$0" "$@" && exec cat <&${CHILD_SOCKET} >/dev/null`;
-	const program = [process.execPath, fileURLToPath(new URL("./mount-inside.js", import.meta.url)), JSON.stringify(request)];
-	const child = spawn("unshare", ["--user", "--map-current-user", "--keep-caps", "--mount", "sh", "-c", script, ...program], {
-		stdio: ["ignore", "ignore", "pipe", far],
-		env: { ...process.env, LC_ALL: "C" },
-		cwd: "/",
-	});
-	close(far);
-	const ended = endOf(child);
-	const fd = await descriptorFrom(near, ended);
-	if (fd < 0) {
-		close(near);
-		return (await ended) ?? `it sent no descriptor (${whyNot(fd)})`;
-	}
-	setNonblocking(fd, true);
+	const script = `"$0" "$@" && exec cat <&${INSIDE_SOCKET} >/dev/null`;
+	const inside = startInside([...OWN_USER, "--mount"], script, new URL("./mount-inside.js", import.meta.url), request);
+	if (typeof inside === "string") return inside;
+	const descriptor = await nextDescriptor(inside);
+	if (typeof descriptor === "string") return descriptor;
+	const { child, socket } = inside;
 	child.unref();
 	child.stderr?.destroy();
-	return { way: "namespace", descriptor: fd, namespace: child.pid as number, isOneUser: true, release: () => close(near) };
-}
-
-/**
- * Waits for what a program sends: a descriptor, or -EBADMSG where it is a byte alone. Another negated error number where the program has ended.
- * `ended`: as endOf gives it.
- */
-export async function descriptorFrom(socket: number, ended: Promise<string | null>): Promise<number> {
-	// what it says of a failure comes before its end; a descriptor comes while it lives
-	let fd = -ERRNO.EAGAIN;
-	for (let isOver = false; fd === -ERRNO.EAGAIN && !isOver; ) {
-		isOver = (await Promise.race([ended, laterOn()])) !== undefined;
-		fd = receiveDescriptor(socket);
-	}
-	return fd;
-}
-
-const LOOK_AGAIN_MS = 5;
-
-function laterOn(): Promise<undefined> {
-	return new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS, undefined));
+	return { way: "namespace", descriptor, namespace: child.pid as number, isOneUser: true, release: () => close(socket) };
 }
 
 /** Ends a mount of this user's. Null, or why it could not be ended. `isLazy`: takes it out of sight though somebody uses it. */
