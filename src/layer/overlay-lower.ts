@@ -12,6 +12,7 @@ import { tellProgress } from "../vfs/progress.ts";
 import { isFound } from "../vfs/system-errors.ts";
 import { xattrOrNone } from "../vfs/xattrs.ts";
 import { LayerError } from "./layer-error.ts";
+import { RECORD_HEADER_BYTES, recordIn } from "./origin-record.ts";
 
 /**
  * When an overlay of the kernel may be a lower. What a Linux 6.18 does was tried with real mounts:
@@ -140,8 +141,7 @@ function lowersOf(mount: Mount): string[] {
 	return lowers;
 }
 
-/** The kernel's record of a real inode ("struct ovl_fb"), value of `origin`: the handle's type at 4, and the handle behind 21 bytes. */
-const RECORD_HEADER_BYTES = 21;
+/** The kernel's record of a real inode ("struct ovl_fb"), value of `origin`: the handle's type at 4, and the handle behind the header. */
 const RECORD_TYPE_AT = 4;
 /** Where the record begins in a handle of an overlay. */
 const HANDLE_RECORD_AT = 3;
@@ -174,7 +174,8 @@ function findUnindexed(mount: Mount, upper: number, lower: number, index: number
 			try {
 				const at = `${path}/${showName(name)}`;
 				const unread = `Cannot read the marks of ${at}`;
-				const origin = xattrOrNone(child, `${prefix}origin`, unread);
+				const marked = xattrOrNone(child, `${prefix}origin`, unread);
+				const origin = marked === null ? null : recordIn(marked);
 				const opaque = xattrOrNone(child, `${prefix}opaque`, unread);
 				if (opaque?.length === 1 && opaque[0] === OPAQUE_YES) {
 					// hides what is below, and so is merged with nothing

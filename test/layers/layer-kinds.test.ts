@@ -373,6 +373,31 @@ test("a kernel overlay that is mounted read-only is a lower, its layers stay as 
 	}
 });
 
+test("an upper of ours that was released is a lower, mounted read-only by the kernel", {
+	skip: skip || cannotMountOverlay() || cannotMount("ext4"),
+}, async (t) => {
+	const made = scratch(t);
+	const ext4 = made.mount("ext4");
+	const [lower, upper, work] = ["lower", "upper", "work"].map((name) => join(ext4, name)) as [string, string, string];
+	plant(lower, { "merged/deep/a": "a", other: "" });
+	const layers = ["--lower", lower, "--upper", upper, "--work", work, "--state-dir", made.folder("state")];
+	const writer = await startServer(made, { lowers: [lower], upper, work, args: ["--create", ...layers.slice(-2)] });
+	const writing = await writer.client();
+	await ok(writing.create(await writing.walk(await writing.root(), "merged/deep"), "born"));
+	writing.close();
+	await writer.terminate();
+	const released = runHoldfast(["release", ...layers]);
+	assert.equal(released.code, 0, released.stderr);
+	const at = mountOverlay({ lowers: [lower], upper, work, at: made.folder("mounted") }, `ro,${EXPORT},uuid=on`);
+	const server = await startServer(made, { lowers: [at], args: ["--state-dir", made.folder("state above")] });
+	const client = await server.client();
+	const entries = await client.list(await client.walk(await client.root(), "merged/deep"), { dots: false });
+	assert.deepEqual(entries.map(({ bytes }) => bytes.toString()).sort(), ["a", "born"]);
+	client.close();
+	await server.terminate();
+	run("umount", at);
+});
+
 test("kernel overlays that cannot be lowers are refused, each with what to do", {
 	skip: skip || cannotMountOverlay() || cannotMount("ext4") || cannotMount("btrfs"),
 }, async (t) => {

@@ -2,6 +2,7 @@
 
 import type { Layer } from "../../layer/layer.ts";
 import { UnfitError } from "../../layer/layer-error.ts";
+import { recordIn } from "../../layer/origin-record.ts";
 import type { PortableUpper } from "../../layer/portable-upper.ts";
 import { statListed, walkTree } from "../../layer/walk-tree.ts";
 import { namesOf } from "../../linux/directory.ts";
@@ -15,7 +16,7 @@ import { FileType } from "../../vfs/operations.ts";
 import { must, unlessOfMachine } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
 import { type Engine, identityOfRecord } from "../engine/engine.ts";
-import { originMovedTo, recordIn } from "../format/base-version.ts";
+import { originMovedTo } from "../format/base-version.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { isWhiteoutStat } from "../format/whiteout.ts";
 import type { Writable } from "../journal/writable.ts";

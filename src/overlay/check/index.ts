@@ -1,6 +1,7 @@
 // Reads and judges the index.
 
 import type { Layer } from "../../layer/layer.ts";
+import { RECORD_HEADER_BYTES } from "../../layer/origin-record.ts";
 import { namesOf } from "../../linux/directory.ts";
 import { ERRNO } from "../../linux/errno.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
@@ -33,7 +34,6 @@ export interface LowerObject {
 /** What a record leads to. */
 export type RecordAnswer = LowerObject | "malformed" | "foreign" | "gone";
 
-const RECORD_HEADER_BYTES = 21;
 const UUID_AT = 5;
 
 /** The lower object of a record: value of `origin`, or name of an index entry. */

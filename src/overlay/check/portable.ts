@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { closingAfter } from "../../collections/closing-after.ts";
 import { type Layer, LayerOpener, openDirectory, USER_XATTRS } from "../../layer/layer.ts";
+import { recordIn } from "../../layer/origin-record.ts";
 import { keyOf, PortableUpper, UPPER_ROOT } from "../../layer/portable-upper.ts";
 import { walkTree } from "../../layer/walk-tree.ts";
 import { namesOf } from "../../linux/directory.ts";
@@ -16,7 +17,7 @@ import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { ifThere, isFound, must } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
-import { recordIn, versionIn } from "../format/base-version.ts";
+import { versionIn } from "../format/base-version.ts";
 import { decodeRecord } from "../format/identity.ts";
 import { isWhiteoutInode } from "../format/whiteout.ts";
 import { indexPath, workOf } from "../opening/export-paths.ts";

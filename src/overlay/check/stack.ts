@@ -1,8 +1,8 @@
 // Judges whether upper, work and lowers belong together.
 
 import type { Layer, OverlayXattrs } from "../../layer/layer.ts";
+import { recordIn } from "../../layer/origin-record.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
-import { recordIn } from "../format/base-version.ts";
 import { encodeRecord } from "../format/identity.ts";
 import { rootName } from "../opening/layer-names.ts";
 import type { LayerRecord, Registry } from "../work/registry.ts";

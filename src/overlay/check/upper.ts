@@ -1,5 +1,6 @@
 // Walks upper and judges each object by itself and by the index.
 
+import { recordIn } from "../../layer/origin-record.ts";
 import { namesOf } from "../../linux/directory.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 import { close, O, openAt, openBeneath, RESOLVE } from "../../linux/open.ts";
@@ -9,7 +10,7 @@ import { showName } from "../../vfs/names.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { failed, ifThere, isFound, must } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
-import { recordIn, versionIn } from "../format/base-version.ts";
+import { versionIn } from "../format/base-version.ts";
 import { encodeIdentity } from "../format/identity.ts";
 import { parseLinkCount } from "../format/link-delta.ts";
 import { isAbsolute, parseRedirect } from "../format/redirect.ts";

@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fc } from "../../../test/support/fast-check.ts";
+import { recordIn } from "../../layer/origin-record.ts";
 import { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { type BaseVersion, compareBase, decodeBase, encodeBase, originMovedTo, originWith, recordIn, versionIn } from "./base-version.ts";
+import { type BaseVersion, compareBase, decodeBase, encodeBase, originMovedTo, originWith, versionIn } from "./base-version.ts";
 import { encodeRecord } from "./identity.ts";
 
 const u32 = fc.integer({ min: 0, max: 0xffffffff });

@@ -1,9 +1,9 @@
 // What is recorded of a lower object that was copied up, removed or replaced: by what it is known again, unchanged or changed since.
 
 import { sipHash, sipHashed, sipKey } from "../../handle/sip-hash.ts";
+import { recordIn } from "../../layer/origin-record.ts";
 import type { Stat } from "../../linux/stat.ts";
 import { FileType } from "../../vfs/operations.ts";
-import { RECORD_HEADER_BYTES } from "./identity.ts";
 
 /** A lower object as it was when its copy, or what hides it, was made. */
 export interface BaseVersion {
@@ -137,12 +137,6 @@ function digestOf(version: Buffer): Buffer {
 /** A value of `origin`: the record, and behind its end, which the kernel reads no further than, the version with a digest. */
 export function originWith(record: Buffer, version: Buffer): Buffer {
 	return Buffer.concat([record, digestOf(version), version]);
-}
-
-/** The record in a value of `origin`. */
-export function recordIn(origin: Buffer): Buffer {
-	const length = origin[2];
-	return origin.length > length && length > RECORD_HEADER_BYTES ? origin.subarray(0, length) : origin;
 }
 
 /** The same value with another record. */

@@ -1,6 +1,7 @@
 // The overlay format's record of a real object, and our own xattr with the identity of a copied-up one.
 
 import { KERNEL_HANDLE_BYTES_MAX } from "../../layer/layer.ts";
+import { RECORD_HEADER_BYTES } from "../../layer/origin-record.ts";
 import type { FileHandle } from "../../linux/file-handle.ts";
 
 /** Where an object was born: a home's number in the registry, and the kernel handle of its inode there. */
@@ -13,7 +14,6 @@ export interface Identity {
 const RECORD_VERSION = 0;
 const RECORD_MAGIC = 0xfb;
 const RECORD_FLAG_PATH_UPPER = 4;
-export const RECORD_HEADER_BYTES = 21;
 
 /** The overlay format's record of a real object: value of `origin` and `upper`, and in hex the name of an index entry. */
 export function encodeRecord(uuid: Uint8Array, handle: FileHandle, isUpper: boolean): Buffer {

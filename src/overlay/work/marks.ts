@@ -1,5 +1,6 @@
 // The overlay's marks on inodes that can have no xattr, kept in work.
 
+import { recordIn } from "../../layer/origin-record.ts";
 import { moveChangeTime } from "../../linux/attributes.ts";
 import { ENODATA, ERRNO } from "../../linux/errno.ts";
 import { setXattr } from "../../linux/xattr.ts";
@@ -7,7 +8,7 @@ import { OverlayError } from "../../vfs/errors.ts";
 import { FileType } from "../../vfs/operations.ts";
 import { failed } from "../../vfs/system-errors.ts";
 import { xattrOrNone } from "../../vfs/xattrs.ts";
-import { recordIn, versionIn } from "../format/base-version.ts";
+import { versionIn } from "../format/base-version.ts";
 import type { UpperState } from "./upper-state.ts";
 
 type Marked = Pick<UpperState, "layer" | "marks">;
